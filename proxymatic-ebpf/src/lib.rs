@@ -1,0 +1,2 @@
+#![no_std]
+//! The decisions of the data plane.

@@ -1,0 +1,2 @@
+//! Hooks.
+fn main() {}

@@ -1,0 +1,3 @@
+//! The agent, room by room. Data flows one way: `source -> model -> plan -> dataplane`.
+
+pub mod model;

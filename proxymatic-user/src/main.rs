@@ -1,0 +1,2 @@
+//! `proxymatic`: the agent and its command line.
+fn main() {}

@@ -1,0 +1,65 @@
+//! A service: a port that programs dial, and the replicas behind it.
+
+use std::fmt;
+
+use super::Backend;
+
+/// The protocol of a service port. One port may be two services, one for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// How a backend is chosen for a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Policy {
+    /// The less loaded of two drawn by weight.
+    #[default]
+    Leastconn,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leastconn => "leastconn",
+        })
+    }
+}
+
+/// What makes a service the same service from one answer to the next: what programs dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// The service port, 1 to 65,535.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.port, self.protocol)
+    }
+}
+
+/// A service, as one source describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The Marathon app id. Where several apps share the port, the first in order of id.
+    pub name: String,
+    /// How a backend is chosen.
+    pub policy: Policy,
+    /// The replicas, sorted by task, then address and port; no two the same.
+    pub backends: Vec<Backend>,
+}

@@ -1,0 +1,1 @@
+//! The simulated Marathon and the harness of the root tiers.
