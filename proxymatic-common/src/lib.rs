@@ -1,2 +1,57 @@
 #![no_std]
-//! The bytes that cross a BPF map.
+//! The bytes that cross a BPF map, and nothing else.
+//!
+//! A type enters this crate only when the kernel's side and the agent's side both see it in a map. A change of any
+//! layout here is a change of [`ABI_VERSION`]: pinned maps of another version are not read.
+//!
+//! Rules, checked where they are declared: `repr(C)`, no padding, and whatever a packet or a socket call holds in
+//! network order stays in network order behind a constructor.
+
+#[cfg(any(test, feature = "user"))]
+extern crate std;
+
+mod address;
+mod backend;
+mod cell;
+mod config;
+mod head;
+pub mod maps;
+mod name;
+mod reason;
+mod service;
+mod socket;
+
+pub use address::{Address, Port};
+pub use backend::{Backend, BackendState, Families, Load};
+pub use cell::Cell64;
+pub use config::{AgentState, Config, Loopback};
+pub use head::{Head, Slot};
+pub use name::Name;
+pub use reason::{Counters, REASONS, Reason};
+pub use service::{Class, Frontend, PROTOCOL_TCP, Policy, Service, SourceCode};
+pub use socket::{Socket, Translation};
+
+/// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
+pub const ABI_VERSION: u32 = 1;
+
+/// Fails the build when a type's size is not the sum of the sizes given: padding would reach the kernel as
+/// uninitialised bytes, and hash keys with padding never match.
+macro_rules! assert_packed {
+    ($type:ty = $($field:ty),+ $(,)?) => {
+        const _: () = assert!(
+            size_of::<$type>() == 0 $(+ size_of::<$field>())+,
+            concat!(stringify!($type), " has padding")
+        );
+    };
+}
+pub(crate) use assert_packed;
+
+/// Declares that a type is plain bytes, for the agent's typed maps.
+macro_rules! plain_bytes {
+    ($($type:ty),+ $(,)?) => {$(
+        #[cfg(feature = "user")]
+        // SAFETY: repr(C) or repr(transparent) over integers, without padding (assert_packed!), 'static and Copy.
+        unsafe impl aya::Pod for $type {}
+    )+};
+}
+pub(crate) use plain_bytes;

@@ -1,2 +1,53 @@
-//! Hooks.
-fn main() {}
+//! The eBPF object: the list of hooks. What they decide is in the library, what they read is in `maps`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "the xadd intrinsic is the only atomic on BPF"))]
+
+#[cfg(target_arch = "bpf")]
+mod hooks;
+#[cfg(target_arch = "bpf")]
+mod maps;
+
+/// The hooks, one line each. A function must not have the name of its ELF section, nor of a helper.
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        macros::{cgroup_sock, cgroup_sock_addr},
+        programs::{SockAddrContext, SockContext},
+    };
+
+    use crate::hooks;
+
+    #[cgroup_sock_addr(connect4)]
+    fn connect4(context: SockAddrContext) -> i32 {
+        hooks::connect(&context)
+    }
+
+    #[cgroup_sock_addr(getpeername4)]
+    fn getpeername4(context: SockAddrContext) -> i32 {
+        hooks::peername(&context)
+    }
+
+    #[cgroup_sock(sock_release)]
+    fn sock_release(context: SockContext) -> i32 {
+        hooks::release(&context)
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked: the verifier would refuse a program that can get here.
+    loop {}
+}
+
+/// The kernel gives its helpers only to programs under a licence that goes with the GPL.
+#[cfg(target_arch = "bpf")]
+// SAFETY: the section is read by the loader, the name by nobody else.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    // Off the BPF target this binary is nothing: `cargo xtask build-ebpf` builds the object.
+}

@@ -1,0 +1,146 @@
+//! Addresses and ports as the kernel's hooks see them.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::plain_bytes;
+
+/// An address in 16 bytes, in network order; IPv4 is held as `::ffff:a.b.c.d`, so that one key serves both families.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address([u32; 4]);
+
+/// The third word of a v4-mapped address (RFC 4291, section 2.5.5.2), in network order.
+const MAPPED: u32 = 0xffff_u32.to_be();
+
+impl Address {
+    /// An IPv4 address, from the word that a socket address holds (network order).
+    #[inline(always)]
+    pub const fn from_v4_word(word: u32) -> Self {
+        Self([0, 0, MAPPED, word])
+    }
+
+    /// The last word, in network order: the whole address where it is IPv4.
+    #[inline(always)]
+    pub const fn v4_word(self) -> u32 {
+        self.0[3]
+    }
+
+    /// Whether it is an IPv4 address.
+    #[inline(always)]
+    pub const fn is_v4(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED
+    }
+
+    /// Whether Linux takes a connection to it as one to the caller's own host: 127.0.0.0/8, ::1, and the unspecified
+    /// addresses 0.0.0.0 and ::, the former two also in their v4-mapped form.
+    #[inline(always)]
+    pub const fn is_loopback(self) -> bool {
+        if self.is_v4() {
+            return self.0[3].to_ne_bytes()[0] == 127 || self.0[3] == 0;
+        }
+        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && (self.0[3] == 0 || self.0[3] == 1_u32.to_be())
+    }
+
+    /// Equality without early exits, which costs the verifier one path instead of four.
+    #[inline(always)]
+    pub const fn same(&self, other: &Self) -> bool {
+        (self.0[0] ^ other.0[0]) | (self.0[1] ^ other.0[1]) | (self.0[2] ^ other.0[2]) | (self.0[3] ^ other.0[3]) == 0
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        let octets = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let word = |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
+        Self([word(0), word(4), word(8), word(12)])
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        if address.is_v4() {
+            return Self::V4(Ipv4Addr::from(address.0[3].to_ne_bytes()));
+        }
+        let mut octets = [0; 16];
+        for (i, word) in address.0.iter().enumerate() {
+            octets[4 * i..4 * i + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+        Self::V6(Ipv6Addr::from(octets))
+    }
+}
+
+/// A port in network order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(u16);
+
+impl Port {
+    /// From the number that people write.
+    pub const fn new(port: u16) -> Self {
+        Self(port.to_be())
+    }
+
+    /// From the word that a socket address holds (network order).
+    #[inline(always)]
+    pub const fn from_word(word: u16) -> Self {
+        Self(word)
+    }
+
+    /// As a socket address holds it (network order).
+    #[inline(always)]
+    pub const fn word(self) -> u16 {
+        self.0
+    }
+
+    /// The number that people write.
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}
+
+plain_bytes!(Address, Port);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn v4_is_held_as_mapped_and_comes_back_as_v4() {
+        assert_eq!(address("10.1.2.3"), address("::ffff:10.1.2.3"));
+        assert_eq!(IpAddr::from(address("::ffff:10.1.2.3")), "10.1.2.3".parse::<IpAddr>().unwrap());
+        assert_eq!(IpAddr::from(address("2001:db8::7")), "2001:db8::7".parse::<IpAddr>().unwrap());
+        assert_eq!(address("10.1.2.3").v4_word().to_ne_bytes(), [10, 1, 2, 3]);
+    }
+
+    #[test]
+    fn loopback_is_what_linux_keeps_on_the_host() {
+        for own in ["127.0.0.1", "127.255.255.254", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
+            assert!(address(own).is_loopback(), "{own}");
+        }
+        // 255.x once matched a mask of 0x7f000000 elsewhere.
+        for other in ["128.0.0.1", "255.0.0.1", "126.0.0.1", "::2", "1::", "1::1", "::ffff:128.0.0.1", "0.0.0.1"] {
+            assert!(!address(other).is_loopback(), "{other}");
+        }
+    }
+
+    #[test]
+    fn same_is_equality() {
+        assert!(address("::1").same(&address("::1")));
+        for other in ["::2", "1::1", "0:1::1", "::1:0:0:1"] {
+            assert!(!address("::1").same(&address(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn ports_cross_in_network_order() {
+        assert_eq!(Port::new(1234).word().to_ne_bytes(), [4, 210]);
+        assert_eq!(Port::new(1234).get(), 1234);
+    }
+}

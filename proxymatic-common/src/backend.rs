@@ -1,0 +1,130 @@
+//! A replica, and what the kernel counts of it.
+
+use crate::{Address, Cell64, Port, assert_packed, plain_bytes};
+
+/// The families a socket can reach, or a backend has: a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Families(pub u8);
+
+impl Families {
+    /// IPv4.
+    pub const V4: Self = Self(1);
+    /// IPv6.
+    pub const V6: Self = Self(2);
+
+    /// The family of an address.
+    #[inline(always)]
+    pub const fn of(address: Address) -> Self {
+        if address.is_v4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Whether the two have a family in common.
+    #[inline(always)]
+    pub const fn meet(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Where a backend is in its life. A number of its own in the map, so that any byte can be read.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BackendState(pub u32);
+
+impl BackendState {
+    /// Nobody's: the id may be given out. Zero, so that a fresh map holds only these.
+    pub const FREE: Self = Self(0);
+    /// Known, not yet to be given traffic.
+    pub const WARMING: Self = Self(1);
+    /// Takes new connections.
+    pub const ACTIVE: Self = Self(2);
+    /// Takes new connections only where its service has nothing better; keeps the open ones.
+    pub const DRAINING: Self = Self(3);
+    /// Its task ended. The id waits until nothing uses it.
+    pub const GONE: Self = Self(4);
+
+    /// The name in tables, JSON and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FREE => "free",
+            Self::WARMING => "warming",
+            Self::ACTIVE => "active",
+            Self::DRAINING => "draining",
+            Self::GONE => "gone",
+            _ => "unknown",
+        }
+    }
+}
+
+/// A replica of a service, by id.
+///
+/// Written whole before anything names it; from then on only `state`, `weight` and `maxconn` change, each a word of
+/// its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where it listens.
+    pub address: Address,
+    /// The port it listens on.
+    pub port: Port,
+    /// The family of `address`.
+    pub families: Families,
+    /// Always zero.
+    pub zero: u8,
+    /// Where it is in its life.
+    pub state: BackendState,
+    /// Counts the owners this id has had. A slot or socket that holds another generation means another owner.
+    pub generation: u32,
+    /// Its share of new connections, 1 to 1000: loads are compared in proportion to it. Never 0, so that it divides.
+    pub weight: u32,
+    /// The most connections open from this host at once; 0 for no bound.
+    pub maxconn: u32,
+    /// The id of its service.
+    pub service: u32,
+    /// Always zero: room for what comes, within one cache line.
+    pub rest: [u32; 6],
+}
+assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, [u32; 6]);
+const _: () = assert!(size_of::<Backend>() == 64, "one cache line");
+
+impl Backend {
+    /// An id that nobody owns, which keeps count of its owners.
+    pub const fn free(generation: u32) -> Self {
+        Self {
+            address: Address::from_v4_word(0),
+            port: Port::new(0),
+            families: Families(0),
+            zero: 0,
+            state: BackendState::FREE,
+            generation,
+            weight: 0,
+            maxconn: 0,
+            service: 0,
+            rest: [0; 6],
+        }
+    }
+}
+
+/// What the kernel counts of a backend, by id. Two cache lines, so that neighbours do not share one.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Connections opened, ever.
+    pub opened: Cell64,
+    /// Connections closed, ever; those open are the difference.
+    pub closed: Cell64,
+    /// Room for what comes.
+    rest: [u64; 14],
+}
+const _: () = assert!(size_of::<Load>() == 128, "two cache lines");
+
+impl Load {
+    /// Connections open now. The two counts are read one after the other, so a close between them must not wrap.
+    #[inline(always)]
+    pub fn active(&self) -> u64 {
+        let active = self.opened.get().wrapping_sub(self.closed.get());
+        if (active as i64) < 0 { 0 } else { active }
+    }
+}
+
+plain_bytes!(Families, BackendState, Backend);

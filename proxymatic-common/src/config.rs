@@ -1,0 +1,64 @@
+//! What the agent tells the hooks, and those who look at the pins, of itself.
+
+use crate::{assert_packed, plain_bytes};
+
+/// From which network namespaces the loopback addresses lead to services.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loopback(pub u32);
+
+impl Loopback {
+    /// From none.
+    pub const NONE: Self = Self(0);
+    /// From the host's own.
+    pub const HOST: Self = Self(1);
+    /// From every one.
+    pub const ALL: Self = Self(2);
+}
+
+/// What the agent last said of itself.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgentState(pub u32);
+
+impl AgentState {
+    /// No source has given a complete answer yet; what was pinned before is served.
+    pub const INITIALIZING: Self = Self(0);
+    /// The tables follow the sources.
+    pub const OK: Self = Self(1);
+    /// The agent is about to leave; the data plane stays.
+    pub const TERMINATING: Self = Self(2);
+
+    /// The word of the status endpoint of `meltwater/proxymatic`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::INITIALIZING => "INITIALIZING",
+            Self::OK => "OK",
+            Self::TERMINATING => "TERMINATING",
+            _ => "UNKNOWN",
+        }
+    }
+}
+
+/// The one entry of `CONFIG`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// [`crate::ABI_VERSION`] of who wrote the maps; 0 in maps that nobody has written yet.
+    pub abi: u32,
+    /// From where loopback addresses lead to services.
+    pub loopback: Loopback,
+    /// The cookie of the host's network namespace.
+    pub host_netns: u64,
+    /// When the agent last went round its loop: nanoseconds of the monotonic clock.
+    pub heartbeat: u64,
+    /// When the last complete answer of the sources was applied: nanoseconds of the monotonic clock; 0 for never.
+    pub synced: u64,
+    /// What the agent last said of itself.
+    pub agent: AgentState,
+    /// The agent's process id, in its own pid namespace.
+    pub pid: u32,
+}
+assert_packed!(Config = u32, Loopback, u64, u64, u64, AgentState, u32);
+
+plain_bytes!(Loopback, AgentState, Config);
