@@ -1,9 +1,13 @@
 //! What the operator means, in the operator's words: plain values, no clock, no I/O.
 
 mod backend;
+mod health;
+mod labels;
 mod service;
 mod snapshot;
 
 pub use backend::{Backend, MAX_WEIGHT, State, Weight};
+pub use health::{Condition, Health, Vitals, cut_off};
+pub use labels::{Labels, PREFIX, PortLabels};
 pub use service::{Policy, Protocol, Service, ServiceKey};
 pub use snapshot::{Complaint, Snapshot};

@@ -1,0 +1,17 @@
+//! From what is wanted and what the maps hold to the writes in between: values, in the order that never leaves a
+//! service without its backends. Pure: no clock, no kernel, no I/O.
+
+mod change;
+mod desired;
+mod draft;
+mod op;
+mod quarantine;
+mod ranges;
+mod slots;
+mod tables;
+
+pub use change::{Plan, plan};
+pub use desired::Desired;
+pub use op::MapOp;
+pub use quarantine::{QUARANTINE, Quarantine};
+pub use tables::{BackendEntry, Capacity, Garbage, ServiceEntry, Tables};

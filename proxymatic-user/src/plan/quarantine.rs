@@ -1,0 +1,66 @@
+//! When what nothing leads to any more may be used again.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use proxymatic_common::{Backend, BackendState, Head};
+
+use super::{Garbage, MapOp, Tables};
+
+/// How long slots and ids rest before they are given out again. A hook that read the old head is done in
+/// microseconds; the rest is for people who look at the maps, and for what we did not think of.
+pub const QUARANTINE: Duration = Duration::from_secs(5);
+
+/// Since when nothing has led to each piece of garbage.
+#[derive(Clone, Debug, Default)]
+pub struct Quarantine {
+    since: BTreeMap<Garbage, Instant>,
+}
+
+impl Quarantine {
+    /// The writes that free what has rested long enough. Backend ids that sockets still use stay, however long.
+    pub fn release(&mut self, tables: &Tables, active: impl Fn(u32) -> u64, now: Instant) -> Vec<MapOp> {
+        self.since.retain(|garbage, _| tables.garbage().contains(garbage));
+        let mut ops = Vec::new();
+        for garbage in tables.garbage() {
+            let since = *self.since.entry(*garbage).or_insert(now);
+            if now.saturating_duration_since(since) >= QUARANTINE {
+                free(tables, &active, *garbage, &mut ops);
+            }
+        }
+        ops.sort_by_key(MapOp::phase);
+        ops
+    }
+}
+
+fn free(tables: &Tables, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &mut Vec<MapOp>) {
+    match garbage {
+        Garbage::Slots(base) => ops.push(MapOp::ClearSlots(base, tables.range_length(base))),
+        Garbage::Backend(id) if active(id) == 0 => {
+            ops.push(MapOp::DelBackendName(id));
+            ops.push(MapOp::FreeBackend(id, Backend::free(tables.owners_of(id))));
+        }
+        Garbage::Backend(_) => {}
+        Garbage::Service(id) => {
+            let Some(entry) = tables.services().get(&id) else { return };
+            // Its backends first: they name it. Some may still be active, where an agent died while it made the service.
+            let backends = entry.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?.backend)));
+            ops.extend(
+                backends
+                    .filter(|(_, backend)| backend.state != BackendState::GONE)
+                    .map(|(id, backend)| MapOp::LowerBackend(id, Backend { state: BackendState::GONE, ..backend })),
+            );
+            if !entry.backends.is_empty() {
+                return;
+            }
+            if entry.head.length() > 0 {
+                let cleared = Head::new(entry.head.generation().wrapping_add(1), 0, 0).unwrap_or_default();
+                ops.push(MapOp::ClearHead(id, cleared));
+            }
+            ops.push(MapOp::ClearService(id));
+            ops.push(MapOp::DelServiceName(id));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Weights to slots.
+
+use proxymatic_common::Slot;
+
+/// The most slots a service gets, for each backend it has, once its weights need more than [`EXACT`].
+const PER_BACKEND: u64 = 64;
+/// Up to so many slots, shares are exact whatever the weights.
+const EXACT: u64 = 2048;
+
+/// The slots of a service: each backend as often as its weight asks, spread evenly, so that a short scan from any slot
+/// meets many backends. Weights are divided by their common divisor first: a backend with many slots would be drawn
+/// against itself.
+///
+/// The same backends and weights, in the same order, always give the same slots. Weights of 0 get none.
+pub(super) fn slots(backends: &[(Slot, u32)]) -> Vec<Slot> {
+    let counts = counts(backends);
+    let total: u64 = counts.iter().sum();
+    let mut spread: Vec<(u64, usize)> = Vec::with_capacity(total as usize);
+    for (i, count) in counts.iter().enumerate() {
+        // The k-th of n slots of a backend belongs at (2k + 1) / 2n of the way.
+        spread.extend((0..*count).map(|k| (((2 * k + 1) << 32) / (2 * count), i)));
+    }
+    spread.sort_unstable();
+    spread.into_iter().map(|(_, i)| backends[i].0).collect()
+}
+
+fn counts(backends: &[(Slot, u32)]) -> Vec<u64> {
+    let divisor = backends.iter().fold(0, |a, (_, weight)| gcd(a, u64::from(*weight))).max(1);
+    let counts: Vec<u64> = backends.iter().map(|(_, weight)| u64::from(*weight) / divisor).collect();
+    let total: u64 = counts.iter().sum();
+    let limit = EXACT.max(PER_BACKEND * backends.len() as u64);
+    if total <= limit {
+        return counts;
+    }
+    // Rounded to nearest, but never to nothing: a weight of 1 beside 1000s still means some traffic.
+    counts.iter().map(|n| if *n == 0 { 0 } else { ((n * limit + total / 2) / total).max(1) }).collect()
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids(weights: &[u32]) -> Vec<u32> {
+        let backends: Vec<_> = weights.iter().enumerate().map(|(i, w)| (Slot::new(i as u32, 1), *w)).collect();
+        slots(&backends).iter().map(|slot| slot.backend()).collect()
+    }
+
+    #[test]
+    fn equal_weights_give_one_slot_each() {
+        assert_eq!(ids(&[500, 500, 500]), [0, 1, 2]);
+        assert_eq!(ids(&[]), []);
+    }
+
+    #[test]
+    fn slots_are_spread() {
+        assert_eq!(ids(&[100, 300]), [1, 0, 1, 1]);
+        assert_eq!(ids(&[1, 0, 2]), [2, 0, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_the_weights(weights in prop::collection::vec(0_u32..=1000, 1..40)) {
+            let ids = ids(&weights);
+            let total: u32 = weights.iter().sum();
+            prop_assert_eq!(ids.is_empty(), total == 0);
+            for (i, weight) in weights.iter().enumerate() {
+                let have = ids.iter().filter(|id| **id == i as u32).count() as f64 / ids.len().max(1) as f64;
+                let want = f64::from(*weight) / f64::from(total.max(1));
+                let rounding = (1.0 + want * weights.len() as f64) / ids.len().max(1) as f64;
+                prop_assert!((have - want).abs() <= rounding, "{have} for {want}");
+                prop_assert_eq!(have > 0.0, *weight > 0);
+            }
+        }
+    }
+}

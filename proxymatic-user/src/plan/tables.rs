@@ -1,0 +1,269 @@
+//! What the maps hold, in memory: what a plan starts from, and where its writes are followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxymatic_common::{Address, Backend, BackendState, Class, Frontend, Head, Service, Slot, SourceCode};
+
+use super::{MapOp, ranges::Ranges};
+
+/// How many entries the maps have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// `FRONTENDS`, `HEADS`, `SERVICES`.
+    pub services: u32,
+    /// `BACKENDS`, `LOAD`.
+    pub backends: u32,
+    /// `SLOTS`.
+    pub slots: u32,
+    /// `ADDRESSES`.
+    pub addresses: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        use proxymatic_common::maps::{Addresses, Backends, MapDef, Services, Slots};
+        Self { services: Services::MAX, backends: Backends::MAX, slots: Slots::MAX, addresses: Addresses::MAX }
+    }
+}
+
+/// What is under one service id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceEntry {
+    /// `SERVICES`.
+    pub settings: Service,
+    /// `SERVICE_NAMES`.
+    pub name: String,
+    /// `HEADS`.
+    pub head: Head,
+    /// Where it can be found; `None` before that and after.
+    pub frontend: Option<Frontend>,
+    /// The ids of its backends, whatever their state.
+    pub backends: BTreeSet<u32>,
+}
+
+impl Default for ServiceEntry {
+    fn default() -> Self {
+        let settings = Service { policy: proxymatic_common::Policy::LEASTCONN, source: SourceCode::NONE };
+        Self { settings, name: String::new(), head: Head::default(), frontend: None, backends: BTreeSet::new() }
+    }
+}
+
+/// What is under one backend id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendEntry {
+    /// `BACKENDS`.
+    pub backend: Backend,
+    /// `BACKEND_NAMES`.
+    pub task: String,
+}
+
+/// Something that nothing leads to any more, and that may be used again after quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Garbage {
+    /// A range of slots, by base.
+    Slots(u32),
+    /// A service id.
+    Service(u32),
+    /// A backend id.
+    Backend(u32),
+}
+
+/// What the maps hold. Equal tables mean equal maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// How many entries the maps have.
+    pub capacity: Capacity,
+    addresses: BTreeMap<Address, Class>,
+    frontends: BTreeMap<Frontend, u32>,
+    services: BTreeMap<u32, ServiceEntry>,
+    backends: BTreeMap<u32, BackendEntry>,
+    slots: BTreeMap<u32, Vec<Slot>>,
+    ranges: Ranges,
+    /// Of ids that are free: how many switches or owners they have had.
+    switches: BTreeMap<u32, u16>,
+    owners: BTreeMap<u32, u32>,
+    garbage: BTreeSet<Garbage>,
+}
+
+impl Tables {
+    /// Empty tables of a size.
+    pub fn new(capacity: Capacity) -> Self {
+        Self { capacity, ..Self::default() }
+    }
+
+    /// Address to class.
+    pub const fn addresses(&self) -> &BTreeMap<Address, Class> {
+        &self.addresses
+    }
+
+    /// What is dialled to service id.
+    pub const fn frontends(&self) -> &BTreeMap<Frontend, u32> {
+        &self.frontends
+    }
+
+    /// Service id to what is under it; without free ids.
+    pub const fn services(&self) -> &BTreeMap<u32, ServiceEntry> {
+        &self.services
+    }
+
+    /// Backend id to what is under it; without free ids.
+    pub const fn backends(&self) -> &BTreeMap<u32, BackendEntry> {
+        &self.backends
+    }
+
+    /// How many slots are taken, in quarantine or not.
+    pub fn slots_taken(&self) -> u32 {
+        self.ranges.total()
+    }
+
+    /// The slots that a head names.
+    pub fn slots_of(&self, head: Head) -> &[Slot] {
+        match self.slots.get(&head.base()) {
+            Some(slots) if head.length() > 0 && slots.len() == head.length() as usize => slots,
+            _ => &[],
+        }
+    }
+
+    /// One slot, by its index in the map.
+    pub fn slot(&self, index: u32) -> Option<Slot> {
+        let (base, slots) = self.slots.range(..=index).next_back()?;
+        slots.get((index - base) as usize).copied()
+    }
+
+    /// What nothing leads to any more.
+    pub const fn garbage(&self) -> &BTreeSet<Garbage> {
+        &self.garbage
+    }
+
+    /// How many owners an id has had.
+    pub fn owners_of(&self, backend: u32) -> u32 {
+        let now = self.backends.get(&backend).map(|entry| entry.backend.generation);
+        now.or_else(|| self.owners.get(&backend).copied()).unwrap_or(0)
+    }
+
+    /// How many switches a service id has seen, modulo 65,536.
+    pub fn switches_of(&self, service: u32) -> u16 {
+        let now = self.services.get(&service).map(|entry| entry.head.generation());
+        now.or_else(|| self.switches.get(&service).copied()).unwrap_or(0)
+    }
+
+    pub(super) const fn ranges(&self) -> &Ranges {
+        &self.ranges
+    }
+
+    /// The length of a range of slots.
+    pub(super) fn range_length(&self, base: u32) -> u32 {
+        self.slots.get(&base).map_or(0, |slots| slots.len() as u32)
+    }
+
+    /// Follows one write. The only way that tables change, at adoption too.
+    pub fn apply(&mut self, op: &MapOp) {
+        match op {
+            MapOp::ResetLoad(_) => {}
+            MapOp::PutBackendName(id, name) => self.backend_entry(*id).task.clone_from(name),
+            MapOp::PutBackend(id, backend) | MapOp::LowerBackend(id, backend) => self.put_backend(*id, backend),
+            MapOp::FreeBackend(id, backend) => self.free_backend(*id, backend.generation),
+            MapOp::DelBackendName(id) => {
+                if let Some(entry) = self.backends.get_mut(id) {
+                    entry.task.clear();
+                }
+            }
+            MapOp::PutSlots(base, slots) => {
+                self.ranges.take(*base, slots.len() as u32);
+                self.slots.insert(*base, slots.clone());
+                // Until a head names it.
+                self.garbage.insert(Garbage::Slots(*base));
+            }
+            MapOp::ClearSlots(base, _) => {
+                self.ranges.free(*base);
+                self.slots.remove(base);
+                self.garbage.remove(&Garbage::Slots(*base));
+            }
+            MapOp::PutService(id, settings) => self.service_entry(*id).settings = *settings,
+            MapOp::PutServiceName(id, name) => self.service_entry(*id).name.clone_from(name),
+            MapOp::PutHead(id, head) => self.put_head(*id, *head),
+            MapOp::PutFrontend(frontend, id) => {
+                self.frontends.insert(*frontend, *id);
+                self.service_entry(*id).frontend = Some(*frontend);
+                self.garbage.remove(&Garbage::Service(*id));
+            }
+            MapOp::DelFrontend(frontend) => {
+                if let Some(id) = self.frontends.remove(frontend) {
+                    self.service_entry(id).frontend = None;
+                    self.garbage.insert(Garbage::Service(id));
+                }
+            }
+            MapOp::PutAddress(address, class) => {
+                self.addresses.insert(*address, *class);
+            }
+            MapOp::DelAddress(address) => {
+                self.addresses.remove(address);
+            }
+            MapOp::ClearHead(id, head) => self.put_head(*id, *head),
+            MapOp::DelServiceName(id) => self.free_service(*id),
+            MapOp::ClearService(id) => {
+                self.service_entry(*id).settings.source = SourceCode::NONE;
+            }
+        }
+    }
+
+    fn service_entry(&mut self, id: u32) -> &mut ServiceEntry {
+        let (switches, garbage) = (&mut self.switches, &mut self.garbage);
+        self.services.entry(id).or_insert_with(|| {
+            garbage.insert(Garbage::Service(id));
+            let head = Head::new(switches.remove(&id).unwrap_or(0), 0, 0).unwrap_or_default();
+            ServiceEntry { head, ..ServiceEntry::default() }
+        })
+    }
+
+    fn backend_entry(&mut self, id: u32) -> &mut BackendEntry {
+        let (owners, garbage) = (&mut self.owners, &mut self.garbage);
+        self.backends.entry(id).or_insert_with(|| {
+            garbage.insert(Garbage::Backend(id));
+            BackendEntry { backend: Backend::free(owners.remove(&id).unwrap_or(0)), task: String::new() }
+        })
+    }
+
+    fn put_backend(&mut self, id: u32, backend: &Backend) {
+        let entry = self.backend_entry(id);
+        let before = std::mem::replace(&mut entry.backend, *backend);
+        if before.service != backend.service
+            && let Some(service) = self.services.get_mut(&before.service)
+        {
+            service.backends.remove(&id);
+        }
+        self.service_entry(backend.service).backends.insert(id);
+        if backend.state == BackendState::GONE {
+            self.garbage.insert(Garbage::Backend(id));
+        } else {
+            self.garbage.remove(&Garbage::Backend(id));
+        }
+    }
+
+    fn free_backend(&mut self, id: u32, generation: u32) {
+        if let Some(entry) = self.backends.remove(&id)
+            && let Some(service) = self.services.get_mut(&entry.backend.service)
+        {
+            service.backends.remove(&id);
+        }
+        self.owners.insert(id, generation);
+        self.garbage.remove(&Garbage::Backend(id));
+    }
+
+    fn put_head(&mut self, id: u32, head: Head) {
+        let before = std::mem::replace(&mut self.service_entry(id).head, head);
+        if before.length() > 0 {
+            self.garbage.insert(Garbage::Slots(before.base()));
+        }
+        if head.length() > 0 {
+            self.garbage.remove(&Garbage::Slots(head.base()));
+        }
+    }
+
+    fn free_service(&mut self, id: u32) {
+        if let Some(entry) = self.services.remove(&id) {
+            self.switches.insert(id, entry.head.generation());
+        }
+        self.garbage.remove(&Garbage::Service(id));
+    }
+}
