@@ -75,7 +75,7 @@ pub struct Backend {
     pub state: BackendState,
     /// Counts the owners this id has had. A slot or socket that holds another generation means another owner.
     pub generation: u32,
-    /// Its share of new connections, 1 to 1000: loads are compared in proportion to it. Never 0, so that it divides.
+    /// Its share of new connections, 0 to 1000: loads are compared in proportion to it.
     pub weight: u32,
     /// The most connections open from this host at once; 0 for no bound.
     pub maxconn: u32,

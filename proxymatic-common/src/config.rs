@@ -4,7 +4,7 @@ use crate::{assert_packed, plain_bytes};
 
 /// From which network namespaces the loopback addresses lead to services.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loopback(pub u32);
 
 impl Loopback {
@@ -18,7 +18,7 @@ impl Loopback {
 
 /// What the agent last said of itself.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AgentState(pub u32);
 
 impl AgentState {
@@ -40,9 +40,9 @@ impl AgentState {
     }
 }
 
-/// The one entry of `CONFIG`.
+/// The one entry of `CONFIG`. All zero until an agent has written it.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// [`crate::ABI_VERSION`] of who wrote the maps; 0 in maps that nobody has written yet.
     pub abi: u32,
@@ -50,6 +50,8 @@ pub struct Config {
     pub loopback: Loopback,
     /// The cookie of the host's network namespace.
     pub host_netns: u64,
+    /// The id of the cgroup that the hooks are attached to: the inode number of its directory.
+    pub cgroup: u64,
     /// When the agent last went round its loop: nanoseconds of the monotonic clock.
     pub heartbeat: u64,
     /// When the last complete answer of the sources was applied: nanoseconds of the monotonic clock; 0 for never.
@@ -59,6 +61,6 @@ pub struct Config {
     /// The agent's process id, in its own pid namespace.
     pub pid: u32,
 }
-assert_packed!(Config = u32, Loopback, u64, u64, u64, AgentState, u32);
+assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32);
 
 plain_bytes!(Loopback, AgentState, Config);

@@ -4,8 +4,8 @@ use core::cell::{Cell, RefCell};
 use std::{collections::BTreeMap, net::IpAddr, vec::Vec};
 
 use proxymatic_common::{
-    Address, AgentState, Backend, BackendState, Cell64, Class, Config, Families, Frontend, Head, Load, Loopback,
-    PROTOCOL_TCP, Port, Reason, Slot,
+    Address, Backend, BackendState, Cell64, Class, Config, Families, Frontend, Head, Load, Loopback, PROTOCOL_TCP,
+    Port, Reason, Slot,
 };
 
 use crate::{Flow, Tables};
@@ -37,15 +37,7 @@ impl Fixture {
         let slot = |(i, weight): (usize, &u32)| std::vec![Slot::new(i as u32, 7); *weight as usize];
         let slots: Vec<Slot> = weights.iter().enumerate().flat_map(slot).collect();
         Self {
-            config: Config {
-                abi: 1,
-                loopback: Loopback::HOST,
-                host_netns: 1,
-                heartbeat: 0,
-                synced: 0,
-                agent: AgentState::OK,
-                pid: 0,
-            },
+            config: Config { loopback: Loopback::HOST, host_netns: 1, ..Config::default() },
             netns: 1,
             addresses: BTreeMap::new(),
             heads: std::vec![Head::new(1, slots.len() as u32, 0).unwrap()],

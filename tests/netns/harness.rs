@@ -1,0 +1,217 @@
+//! The harness itself: hosts reach each other, and nothing stays behind whatever happens.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use proxymatic_tests::eventually::eventually;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::Lab;
+use proxymatic_tests::net::{NetNs, host_address, host_address6};
+use proxymatic_tests::process::Process;
+use proxymatic_tests::{cgroup, cleanup};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Set for the copy of this program that plays the run which gets killed.
+const VICTIM: &str = "PROXYMATIC_TEST_VICTIM";
+
+#[test]
+fn hosts_reach_each_other_over_both_families() -> TestResult {
+    let lab = Lab::start(3)?;
+    let (one, three) = (lab.host(1).net(), lab.host(3).net());
+    for address in [IpAddr::from(host_address(3)), host_address6(3).into()] {
+        let listener = three.enter(|| TcpListener::bind((address, 9000)))??;
+        let heard = thread::spawn(move || -> Result<String> {
+            let mut heard = String::new();
+            listener.accept()?.0.read_to_string(&mut heard)?;
+            Ok(heard)
+        });
+        one.enter(|| -> Result<()> { Ok(TcpStream::connect((address, 9000))?.write_all(b"hello")?) })??;
+        assert_eq!(heard.join().unwrap()?, "hello");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_host_has_no_way_out_and_does_not_forward() -> TestResult {
+    let lab = Lab::start(1)?;
+    let outside = SocketAddr::from(([192, 0, 2, 1], 80));
+    let error = lab.host(1).net().enter(|| TcpStream::connect(outside).err())?.context("connected")?;
+    assert_eq!(error.kind(), std::io::ErrorKind::NetworkUnreachable);
+    let forwarding = lab.host(1).net().enter(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward"))??;
+    assert_eq!(forwarding.trim(), "0");
+    Ok(())
+}
+
+#[test]
+fn a_process_runs_in_the_namespace_and_cgroup_of_its_host() -> TestResult {
+    let lab = Lab::start(1)?;
+    let host = lab.host(1);
+    let replica = lab.replica(1, 8001, "a")?;
+    let pid = replica.process.pid()?.as_raw();
+    assert_eq!(host.cgroup().processes()?, [pid]);
+    let namespace = fs::read_link(format!("/proc/{pid}/ns/net"))?;
+    assert_ne!(namespace, fs::read_link("/proc/self/ns/net")?);
+    Ok(())
+}
+
+#[test]
+fn a_client_counts_who_answered_and_what_failed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut replica = lab.replica(2, 8001, "b")?;
+    let url = format!("http://{}/", replica.address);
+    let seen = lab.client(&["http", "--url", &url, "--count", "5", "--peer"])?;
+    assert_eq!((seen.ok, seen.failed, seen.by_replica["b"], seen.peer[&replica.address]), (5, 0, 5, 5));
+    replica.process.kill9()?;
+    let seen = lab.client(&["http", "--url", &url, "--count", "5"])?;
+    assert_eq!((seen.ok, seen.failed, seen.errors["ECONNREFUSED"]), (0, 5, 5));
+    assert_eq!((seen.failures[0].during.as_str(), seen.failures[0].dialled), ("connect", replica.address));
+    Ok(())
+}
+
+#[test]
+fn a_replica_asked_to_stop_finishes_what_is_open() -> TestResult {
+    let lab = Lab::start(1)?;
+    let mut replica = lab.replica(1, 8001, "a")?;
+    let url = format!("http://{}/slow?ms=400", replica.address);
+    let slow = thread::scope(|scope| -> Result<_> {
+        let slow = scope.spawn(|| lab.client(&["http", "--url", &url]));
+        let established = || {
+            let ss = lab.host(1).run(Path::new("ss"), &["-Htn", "state", "established", "sport", "8001"], PATIENCE);
+            ss.is_ok_and(|ss| !ss.stdout.trim().is_empty()).then_some(())
+        };
+        eventually("the slow request is open", PATIENCE, established)?;
+        ensure!(replica.terminate()?.success(), "the replica failed");
+        slow.join().map_err(|_| anyhow::anyhow!("client panicked"))?
+    })?;
+    assert_eq!((slow.ok, slow.failed), (1, 0), "{slow:?}");
+    Ok(())
+}
+
+#[test]
+fn constant_load_reports_while_it_runs_and_sums_up_at_the_end() -> TestResult {
+    let lab = Lab::start(2)?;
+    let replica = lab.replica(2, 8001, "b")?;
+    let load = lab.load(&format!("http://{}/", replica.address), &["--threads", "2"])?;
+    let early = load.reaches(1000)?;
+    let all = load.finish()?;
+    assert!(early.ok >= 1000 && all.ok >= early.ok && all.failed == 0, "{early:?} {all:?}");
+    Ok(())
+}
+
+#[test]
+fn the_simulated_marathon_takes_orders_and_is_seen_from_other_hosts() -> TestResult {
+    let lab = Lab::start(2)?;
+    let sim = lab.sim()?;
+    let tasks = sim.app("/demo/web", 1234, &[(1, 8001), (2, 8002)])?;
+    let third = sim.task("/demo/web", 2, 8003)?;
+    sim.state(&tasks[0], "TASK_KILLING")?;
+    sim.state(&tasks[0], "TASK_KILLED")?;
+    let marathon = SocketAddr::from((lab.host(1).address(), 8080));
+    let listed = lab.host(2).call("GET", marathon, "/v2/apps?embed=apps.tasks", "")?;
+    let here = [&tasks[0], &tasks[1], &third].map(|task| listed.contains(task.as_str()));
+    assert_eq!(here, [false, true, true], "{listed}");
+    Ok(())
+}
+
+#[test]
+fn pins_go_to_a_bpf_filesystem_of_the_labs_own() -> TestResult {
+    let lab = Lab::start(1)?;
+    let statfs = nix::sys::statfs::statfs(&lab.bpffs())?;
+    assert_eq!(statfs.filesystem_type(), nix::sys::statfs::BPF_FS_MAGIC);
+    Ok(())
+}
+
+#[test]
+fn dropping_the_lab_removes_everything() -> TestResult {
+    let lab = Lab::start(2)?;
+    let name = lab.run_dir().file_name().context("no name")?.to_string_lossy().into_owned();
+    let replica = lab.replica(1, 8001, "a")?;
+    let process = PathBuf::from(format!("/proc/{}", replica.process.pid()?));
+    // Still running: the cgroup has to end it.
+    let _unfinished = lab.replica(2, 8001, "b")?;
+    assert_eq!(traces(&name)?.len(), 5, "{:?}", traces(&name)?);
+    drop((replica, lab));
+    assert_eq!(traces(&name)?, Vec::<PathBuf>::new());
+    assert!(!process.exists());
+    Ok(())
+}
+
+#[test]
+fn a_signal_removes_everything() -> TestResult {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let (_logs, mut victim, name) = victim()?;
+        victim.signal(signal)?;
+        let status = victim.wait(PATIENCE)?;
+        assert_eq!(status.code(), Some(128 + signal as i32));
+        assert_eq!(traces(&name)?, Vec::<PathBuf>::new());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_run_left_is_swept_by_the_next() -> TestResult {
+    let (_logs, mut victim, name) = victim()?;
+    let replica = fs::read_to_string(cgroup::root()?.join(&name).join("host1/cgroup.procs"))?;
+    victim.kill9()?;
+    assert_eq!(traces(&name)?.len(), 4);
+    cleanup::sweep();
+    assert_eq!(traces(&name)?, Vec::<PathBuf>::new());
+    // A zombie has no command line; when the machine's init reaps it is not our concern.
+    let command = Path::new("/proc").join(replica.trim()).join("cmdline");
+    assert!(fs::read(command).unwrap_or_default().is_empty());
+    Ok(())
+}
+
+#[test]
+fn a_namespace_without_a_plain_name_is_refused() {
+    assert!(NetNs::create("").is_err());
+    assert!(NetNs::create("../../proc/self/ns/net").is_err());
+}
+
+/// Not a test: the run that [`victim`] starts, which holds a lab until it is killed.
+#[test]
+#[ignore = "started by other tests"]
+fn victim_holds_a_lab() -> TestResult {
+    if env::var_os(VICTIM).is_none() {
+        return Ok(());
+    }
+    let lab = Lab::start(1)?;
+    let _replica = lab.replica(1, 8001, "a")?;
+    println!("holding {}.", lab.run_dir().file_name().context("no name")?.display());
+    loop {
+        thread::park();
+    }
+}
+
+/// A second run of this very program that holds a lab with a replica in it, and the name of that lab.
+fn victim() -> Result<(tempfile::TempDir, Process, String)> {
+    let logs = tempfile::tempdir()?;
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["--ignored", "--exact", "--nocapture", "harness::victim_holds_a_lab"]).env(VICTIM, "1");
+    let mut victim = Process::spawn("victim", command, logs.path())?;
+    victim.said(".\n", PATIENCE)?;
+    let said = victim.stdout()?;
+    let name =
+        said.split_once("holding ").and_then(|(_, rest)| rest.split_once(".\n")).context("no name")?.0.to_owned();
+    Ok((logs, victim, name))
+}
+
+/// What a lab of this name has on the machine: run directory, cgroup, one namespace per host, one for the switch.
+fn traces(name: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for room in [Path::new("/run"), Path::new("/run/netns"), cgroup::root()?] {
+        for entry in fs::read_dir(room)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}

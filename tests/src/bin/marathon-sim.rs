@@ -1,0 +1,61 @@
+//! A Marathon that is not there: serves a simulated cluster, controlled below `/sim`.
+
+#![expect(clippy::print_stdout, reason = "the one line that says where it listens is this program's output")]
+#![expect(clippy::print_stderr, reason = "this program has no log: what stopped it goes to whoever started it")]
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use proxymatic_tests::sim::{Options, serve};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A simulated Marathon (1.8 and later) with server-sent events.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where to listen; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The name of the leader in answers, when it is not the address listened on.
+    #[arg(long, value_name = "HOST:PORT")]
+    name: Option<String>,
+    /// A JSON array of what POST /sim/apps takes: the apps to begin with.
+    #[arg(long, value_name = "FILE.json")]
+    apps: Option<PathBuf>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("marathon-sim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
+    let sim = serve(listener, Options { leader: args.name, ..Options::default() })?;
+    if let Some(path) = &args.apps {
+        let at = || format!("--apps {}", path.display());
+        let apps: Vec<Value> = serde_json::from_slice(&fs::read(path).with_context(at)?).with_context(at)?;
+        for (n, app) in apps.into_iter().enumerate() {
+            sim.command("apps", app).with_context(|| format!("{}, entry {n}", at()))?;
+        }
+    }
+    println!("marathon-sim listening on {}", sim.url());
+    // As the first process of a container it gets neither signal unless it asks for them.
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = ctrl_c() => interrupted.context("waiting for an interrupt"),
+    }
+}

@@ -1,0 +1,142 @@
+//! What must be undone, whatever happens: by `Drop`, by SIGINT or SIGTERM, after a SIGKILL by the next run ([`sweep`]).
+//!
+//! One lock serialises making and undoing. The signal thread takes it and never gives it back, so that nothing new is
+//! made while it cleans up and the main thread cannot leave early; therefore neither `make` nor `undo` may make or drop
+//! a [`Guard`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{fs, process, thread};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{bpffs, cgroup, net};
+
+const PREFIX: &str = "proxymatic-lab-";
+const RUN: &str = "/run";
+
+type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
+
+static UNDO: Mutex<BTreeMap<u64, Undo>> = Mutex::new(BTreeMap::new());
+static EXPECTED: AtomicBool = AtomicBool::new(false);
+
+/// Holds one thing that exists outside this process; dropping it removes that thing.
+#[derive(Debug)]
+pub struct Guard(u64);
+
+impl Guard {
+    /// Makes something, having noted first how to undo it. `undo` must treat "not there" as success.
+    pub fn new<T>(
+        make: impl FnOnce() -> Result<T>,
+        undo: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<(Self, T)> {
+        let mut noted = lock();
+        match make() {
+            Ok(made) => {
+                let id = noted.last_key_value().map_or(0, |(last, _)| last + 1);
+                noted.insert(id, Box::new(undo));
+                Ok((Self(id), made))
+            }
+            Err(error) => {
+                complain(undo());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut noted = lock();
+        if let Some(undo) = noted.remove(&self.0) {
+            complain(undo());
+        }
+    }
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP undo everything, newest first, and end this process.
+pub fn on_signals() -> Result<()> {
+    static ONCE: OnceLock<Result<(), String>> = OnceLock::new();
+    ONCE.get_or_init(|| watch_signals().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
+}
+
+/// Parks the caller for good; the signal that ends the process then means success.
+pub fn hold_until_signal() -> ! {
+    EXPECTED.store(true, Ordering::Relaxed);
+    loop {
+        thread::park();
+    }
+}
+
+/// A name nobody else has: prefix, pid, counter. [`sweep`] knows by the pid when its owner is dead.
+pub fn unique_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let name = format!("{PREFIX}{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // A run that was killed may have had our pid: its leftovers are not ours to trip over.
+        if !Path::new(RUN).join(&name).exists() {
+            return name;
+        }
+    }
+}
+
+/// Removes what runs that were killed outright left behind, and names what it removed.
+pub fn sweep() -> Vec<String> {
+    // Processes first, then what they used.
+    let cgroups = cgroup::root().map(|root| sweep_room(root, cgroup::remove)).unwrap_or_default();
+    [cgroups, sweep_room(Path::new(net::RUN), net::remove), sweep_room(Path::new(RUN), bpffs::remove_run_dir)].concat()
+}
+
+fn sweep_room(room: &Path, remove: fn(&Path) -> Result<()>) -> Vec<String> {
+    let entries = fs::read_dir(room).into_iter().flatten().flatten();
+    let leftovers = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).map(|entry| entry.path());
+    leftovers
+        .map(|path| {
+            complain(remove(&path));
+            path.display().to_string()
+        })
+        .collect()
+}
+
+fn is_leftover(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+fn watch_signals() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("signal thread")?;
+    let (mut interrupt, mut terminate, mut hangup) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
+    let watch = move || {
+        let number = runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+                _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+                _ = hangup.recv() => SignalKind::hangup().as_raw_value(),
+            }
+        });
+        let mut noted = lock();
+        while let Some((_, undo)) = noted.pop_last() {
+            complain(undo());
+        }
+        process::exit(if EXPECTED.load(Ordering::Relaxed) { 0 } else { 128 + number })
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch).context("signal thread")?;
+    Ok(())
+}
+
+fn lock() -> MutexGuard<'static, BTreeMap<u64, Undo>> {
+    UNDO.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[expect(clippy::print_stderr, reason = "undoing has nobody to return an error to")]
+fn complain(undone: Result<()>) {
+    if let Err(error) = undone {
+        eprintln!("cleaning up: {error:#}");
+    }
+}

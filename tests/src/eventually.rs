@@ -1,0 +1,42 @@
+//! Waiting for facts. The one place in the project where a thread sleeps.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Asks `probe` until it answers `Some`, or fails naming `what` after `timeout`.
+pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
+    poll(timeout, || probe().ok_or(())).map_err(|()| anyhow!("{what}: not within {timeout:?}"))
+}
+
+/// Like [`eventually`] for a probe that can say why not: the last reason is part of the error.
+pub fn eventually_ok<T>(what: &str, timeout: Duration, probe: impl FnMut() -> Result<T>) -> Result<T> {
+    poll(timeout, probe).map_err(|last| anyhow!("{what}: not within {timeout:?}; last: {last:#}"))
+}
+
+/// Waits for a deadline that is itself the fact, such as the end of a grace period.
+pub fn until(deadline: Instant) {
+    pause(deadline.saturating_duration_since(Instant::now()));
+}
+
+fn poll<T, E>(timeout: Duration, mut probe: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let deadline = Instant::now() + timeout;
+    let mut wait = FIRST_PAUSE;
+    loop {
+        match probe() {
+            Ok(fact) => return Ok(fact),
+            Err(last) if Instant::now() >= deadline => return Err(last),
+            Err(_) => pause(wait.min(deadline.saturating_duration_since(Instant::now()))),
+        }
+        wait = (wait * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "everything that waits, waits here")]
+fn pause(wait: Duration) {
+    thread::sleep(wait);
+}

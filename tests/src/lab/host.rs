@@ -1,0 +1,220 @@
+//! One host of the cluster: a namespace, a cgroup, a pin directory, and what can be started there.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::rows::Service;
+use super::{PATIENCE, binary};
+use crate::bpffs::BpfFs;
+use crate::cgroup::Cgroup;
+use crate::eventually::eventually_ok;
+use crate::http::{self, Url};
+use crate::net::{NetNs, Switch};
+use crate::process::{Finished, Process};
+use crate::summary::Summary;
+
+/// How long a whole client run may take.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// One host. Everything started on it runs in its namespace and in its cgroup.
+#[derive(Debug)]
+pub struct Host {
+    number: u8,
+    address: Ipv4Addr,
+    // Dropped first: it ends the processes that use the namespace.
+    cgroup: Cgroup,
+    net: NetNs,
+    logs: PathBuf,
+    bpffs: PathBuf,
+}
+
+/// A running replica of the small HTTP application.
+#[derive(Debug)]
+pub struct Replica {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The process itself, to be killed.
+    pub process: Process,
+}
+
+/// Constant load from a client that runs until it is told to finish.
+#[derive(Debug)]
+pub struct Load {
+    process: Process,
+}
+
+impl Host {
+    pub(super) fn join(number: u8, name: &str, switch: &Switch, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Self> {
+        let net = NetNs::create(&format!("{name}-host{number}"))?;
+        Ok(Self {
+            number,
+            address: switch.join(&net, number)?,
+            net,
+            cgroup: cgroup.child(&format!("host{number}"))?,
+            logs: bpffs.run_dir().to_path_buf(),
+            bpffs: bpffs.path(),
+        })
+    }
+
+    /// Its address on the cluster's network.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn net(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// Its cgroup, which an agent on it attaches to.
+    #[must_use]
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// `--bpffs` of an agent on it.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs.join(format!("host{}", self.number))
+    }
+
+    /// `--socket` of an agent on it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.logs.join(format!("host{}.sock", self.number))
+    }
+
+    /// Starts a program in this namespace and this cgroup.
+    pub fn spawn(&self, program: &Path, arguments: &[&str]) -> Result<Process> {
+        let mut command = self.net.command()?;
+        // The shell moves itself into the cgroup and then becomes the program, which so never ran outside.
+        command.args(["sh", "-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]);
+        command.arg(self.cgroup.path()).arg(program).args(arguments);
+        let what = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        Process::spawn(&format!("host{}-{what}", self.number), command, &self.logs)
+    }
+
+    /// Runs a program to its end in this namespace and this cgroup.
+    pub fn run(&self, program: &Path, arguments: &[&str], timeout: Duration) -> Result<Finished> {
+        let mut process = self.spawn(program, arguments)?;
+        process.close_stdin();
+        process.finish(timeout)
+    }
+
+    /// One HTTP request from this host, to something that listens on it or elsewhere in the cluster.
+    pub fn call(&self, method: &str, address: SocketAddr, path: &str, body: &str) -> Result<String> {
+        self.net.enter(|| http::call(method, &Url::new(address, path), body))?
+    }
+
+    /// Starts a replica of the small HTTP application that answers with `name`.
+    pub fn replica(&self, port: u16, name: &str) -> Result<Replica> {
+        let address = SocketAddr::from((self.address, port));
+        let mut process = self.spawn(&binary("replica")?, &["--listen", &address.to_string(), "--name", name])?;
+        process.said("listening on", PATIENCE)?;
+        Ok(Replica { address, process })
+    }
+
+    /// Starts the agent, which reads its services from `marathon`, with `more` arguments.
+    pub fn agent(&self, marathon: &str, more: &[&str]) -> Result<Process> {
+        let (cgroup, pins, socket) = (self.cgroup.path().display(), self.pins(), self.socket());
+        let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
+        let needed = ["run", "--marathon", marathon, "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
+        self.spawn(&binary("proxymatic")?, &[&needed, more].concat())
+    }
+
+    /// Waits until the agent here says that it has every source and has applied it.
+    pub fn agent_ready(&self, timeout: Duration) -> Result<()> {
+        eventually_ok("the agent is ready", timeout, || {
+            // Not `well()`: status says 1 where anything is wrong, and a service without backends is none of ours.
+            let said = self.proxymatic(&["-j", "status"])?.stdout;
+            let status: serde_json::Value =
+                serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
+            ensure!(status["agent"]["state"] == "OK", "{said}");
+            Ok(())
+        })
+    }
+
+    /// Runs a verb of the command line against the agent and the pins of this host.
+    pub fn proxymatic(&self, arguments: &[&str]) -> Result<Finished> {
+        let (pins, socket) = (self.pins().display().to_string(), self.socket().display().to_string());
+        let here = ["--bpffs", &pins, "--socket", &socket];
+        self.run(&binary("proxymatic")?, &[&here, arguments].concat(), PATIENCE)
+    }
+
+    /// What `proxymatic -j service show` says here.
+    pub fn services(&self) -> Result<Vec<Service>> {
+        let said = self.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
+        serde_json::from_str(&said).with_context(|| format!("`-j service show` said {said:?}"))
+    }
+
+    /// Waits until a service is as wanted, and returns it.
+    pub fn service_when(&self, what: &str, name: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
+        eventually_ok(what, PATIENCE, || {
+            let services = self.services()?;
+            let service = services.into_iter().find(|service| service.name == name);
+            let service = service.with_context(|| format!("no service {name}"))?;
+            ensure!(wanted(&service), "{service:?}");
+            Ok(service)
+        })
+    }
+
+    /// Runs the client with these arguments and returns what it saw, failed requests included.
+    pub fn client(&self, arguments: &[&str]) -> Result<Summary> {
+        summary(&self.run(&binary("client")?, arguments, CLIENT_PATIENCE)?)
+    }
+
+    /// Puts constant load on a URL until [`Load::finish`]; returns once the first requests are through.
+    pub fn load(&self, url: &str, more: &[&str]) -> Result<Load> {
+        let needed = ["load", "--url", url, "--until-stdin-closes", "--report-every", "50"];
+        let load = Load { process: self.spawn(&binary("client")?, &[&needed, more].concat())? };
+        load.reaches(1)?;
+        Ok(load)
+    }
+}
+
+impl Replica {
+    /// Asks it to stop and waits until it has finished what was open.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.terminate(PATIENCE)
+    }
+}
+
+impl Load {
+    /// What it has seen by its last report.
+    pub fn so_far(&self) -> Result<Summary> {
+        let said = self.process.stdout()?;
+        let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        let last = whole.lines().next_back().context("no report yet")?;
+        serde_json::from_str(last).with_context(|| format!("client said {last:?}"))
+    }
+
+    /// Waits until so many requests more than now are done, failed ones included.
+    pub fn reaches(&self, more: u64) -> Result<Summary> {
+        let done = |seen: &Summary| seen.ok + seen.failed;
+        let goal = self.so_far().map_or(0, |seen| done(&seen)) + more;
+        eventually_ok(&format!("{goal} requests under load"), PATIENCE, || {
+            let seen = self.so_far()?;
+            ensure!(done(&seen) >= goal, "{} so far", done(&seen));
+            Ok(seen)
+        })
+    }
+
+    /// Ends it and returns all it saw.
+    pub fn finish(mut self) -> Result<Summary> {
+        self.process.close_stdin();
+        summary(&self.process.finish(PATIENCE)?)
+    }
+}
+
+/// The client's last line. Its exit status only repeats whether something failed.
+fn summary(client: &Finished) -> Result<Summary> {
+    let said = || format!("client: {}\n{}{}", client.status, client.stdout, client.stderr);
+    let last = client.stdout.lines().next_back().with_context(said)?;
+    serde_json::from_str(last).with_context(said)
+}

@@ -1,0 +1,150 @@
+//! A whole small cluster on this machine: hosts as namespaces and cgroups, a bpf filesystem, and what runs there.
+//!
+//! Host 1 is where the simulated Marathon, the agent under test and its clients live unless a test says otherwise.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use proxymatic_tests::lab::Lab;
+//!
+//! let lab = Lab::start(2)?;
+//! let sim = lab.sim()?;
+//! let web = lab.replica(2, 8001, "b")?;
+//! sim.app("/web", 1234, &[(2, 8001)])?;
+//! let mut agent = lab.agent(&[])?;
+//! lab.service_when("b gets connections", "/web", |web| web.active().count() == 1)?;
+//! let load = lab.load("http://localhost:1234/", &[])?;
+//! agent.kill9()?;
+//! load.reaches(1000)?;
+//! assert_eq!(load.finish()?.failed, 0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod host;
+mod rows;
+mod sim;
+
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{env, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+
+pub use self::host::{Host, Load, Replica};
+pub use self::rows::{Backend, Service};
+pub use self::sim::Sim;
+use crate::bpffs::BpfFs;
+use crate::cgroup::Cgroup;
+use crate::cleanup;
+use crate::net::Switch;
+use crate::process::{Finished, Process};
+use crate::summary::Summary;
+
+/// How long any one step of a test may take before that is the failure.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the simulated Marathon listens on its host.
+const MARATHON_PORT: u16 = 8080;
+
+/// The cluster. Declare it before what runs in it: dropping goes the other way round.
+#[derive(Debug)]
+pub struct Lab {
+    hosts: Vec<Host>,
+    _switch: Switch,
+    _cgroup: Cgroup,
+    bpffs: BpfFs,
+}
+
+impl Lab {
+    /// Makes so many hosts, 10.77.0.1 and up. Needs root. Removes first what killed runs left behind.
+    pub fn start(hosts: u8) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces, cgroups and a bpf mount");
+        cleanup::on_signals()?;
+        cleanup::sweep();
+        let name = cleanup::unique_name();
+        let bpffs = BpfFs::mount(&name)?;
+        let cgroup = Cgroup::create(&name)?;
+        let switch = Switch::create(&format!("{name}-switch"))?;
+        let hosts =
+            (1..=hosts).map(|number| Host::join(number, &name, &switch, &cgroup, &bpffs)).collect::<Result<_>>()?;
+        Ok(Self { hosts, _switch: switch, _cgroup: cgroup, bpffs })
+    }
+
+    /// A host by its number, from 1.
+    ///
+    /// # Panics
+    /// If there is no such host.
+    #[must_use]
+    pub fn host(&self, number: u8) -> &Host {
+        self.hosts.get(usize::from(number).wrapping_sub(1)).unwrap_or_else(|| panic!("the lab has no host {number}"))
+    }
+
+    /// The bpf filesystem that all hosts share, as one machine's hosts would not: each has its own directory in it.
+    #[must_use]
+    pub fn bpffs(&self) -> PathBuf {
+        self.bpffs.path()
+    }
+
+    /// Where logs and sockets are.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        self.bpffs.run_dir()
+    }
+
+    /// Starts the simulated Marathon on host 1.
+    pub fn sim(&self) -> Result<Sim<'_>> {
+        Sim::start(self.host(1), MARATHON_PORT)
+    }
+
+    /// Where [`Lab::sim`] is, as `--marathon` wants it.
+    #[must_use]
+    pub fn marathon_url(&self) -> String {
+        format!("http://{}:{MARATHON_PORT}", self.host(1).address())
+    }
+
+    /// Starts a replica of the small HTTP application that answers with `name`.
+    pub fn replica(&self, host: u8, port: u16, name: &str) -> Result<Replica> {
+        self.host(host).replica(port, name)
+    }
+
+    /// Starts the agent on host 1 with these arguments beside the ones every agent here needs.
+    pub fn agent(&self, more: &[&str]) -> Result<Process> {
+        self.agent_on(1, more)
+    }
+
+    /// Starts the agent on any host.
+    pub fn agent_on(&self, host: u8, more: &[&str]) -> Result<Process> {
+        self.host(host).agent(&self.marathon_url(), more)
+    }
+
+    /// Runs the client on host 1 and returns what it saw.
+    pub fn client(&self, arguments: &[&str]) -> Result<Summary> {
+        self.host(1).client(arguments)
+    }
+
+    /// Puts constant load on a URL from host 1, until [`Load::finish`].
+    pub fn load(&self, url: &str, more: &[&str]) -> Result<Load> {
+        self.host(1).load(url, more)
+    }
+
+    /// Runs a verb of the command line on host 1.
+    pub fn proxymatic(&self, arguments: &[&str]) -> Result<Finished> {
+        self.host(1).proxymatic(arguments)
+    }
+
+    /// Waits until a service on host 1 is as wanted, and returns it.
+    pub fn service_when(&self, what: &str, name: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
+        self.host(1).service_when(what, name, wanted)
+    }
+}
+
+/// A program of this project: in `PROXYMATIC_BIN_DIR`, else beside this program, else one up from a test binary.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let rooms = match env::var_os("PROXYMATIC_BIN_DIR") {
+        Some(room) if !room.is_empty() => vec![PathBuf::from(room)],
+        _ => env::current_exe()?.ancestors().skip(1).take(2).map(Path::to_path_buf).collect(),
+    };
+    rooms.iter().map(|room| room.join(name)).find(|path| path.is_file()).with_context(|| {
+        format!("no program {name} in {rooms:?}; build it (cargo build --workspace) or set PROXYMATIC_BIN_DIR")
+    })
+}

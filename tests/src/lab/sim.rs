@@ -1,0 +1,57 @@
+//! The simulated Marathon as a process on a host, and its control endpoint.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::{Host, PATIENCE, binary};
+use crate::net::host_address;
+use crate::process::Process;
+
+/// A running `marathon-sim`.
+#[derive(Debug)]
+pub struct Sim<'lab> {
+    host: &'lab Host,
+    address: SocketAddr,
+    /// The process itself, to be stopped.
+    pub process: Process,
+}
+
+impl<'lab> Sim<'lab> {
+    /// Starts it on a host.
+    pub fn start(host: &'lab Host, port: u16) -> Result<Self> {
+        let address = SocketAddr::from((host.address(), port));
+        let mut process = host.spawn(&binary("marathon-sim")?, &["--listen", &address.to_string()])?;
+        process.said("listening on", PATIENCE)?;
+        Ok(Self { host, address, process })
+    }
+
+    /// Deploys a TCP app in host mode; its tasks run at once, each on a host (by number) and a port. Returns their ids.
+    pub fn app(&self, id: &str, service_port: u16, tasks: &[(u8, u16)]) -> Result<Vec<String>> {
+        let tasks: Vec<Value> =
+            tasks.iter().map(|(host, port)| json!({ "host": host_address(*host), "port": port })).collect();
+        let app = json!({ "id": id, "servicePort": service_port, "protocol": "tcp", "mode": "host", "tasks": tasks });
+        let answer = self.control("apps", &app)?;
+        let ids =
+            answer["tasks"].as_array().and_then(|ids| ids.iter().map(|id| id.as_str().map(str::to_owned)).collect());
+        ids.with_context(|| format!("marathon-sim answered {answer}"))
+    }
+
+    /// Starts one more task of an app; returns its id.
+    pub fn task(&self, app: &str, host: u8, port: u16) -> Result<String> {
+        let answer = self.control("tasks", &json!({ "app": app, "host": host_address(host), "port": port }))?;
+        answer["task"].as_str().map(str::to_owned).with_context(|| format!("marathon-sim answered {answer}"))
+    }
+
+    /// Moves a task to another state, such as `TASK_KILLING`.
+    pub fn state(&self, task: &str, state: &str) -> Result<()> {
+        self.control("state", &json!({ "task": task, "state": state })).map(drop)
+    }
+
+    /// Asks the control endpoint for anything else.
+    pub fn control(&self, what: &str, question: &Value) -> Result<Value> {
+        let answer = self.host.call("POST", self.address, &format!("/sim/{what}"), &question.to_string())?;
+        Ok(if answer.trim().is_empty() { Value::Null } else { serde_json::from_str(&answer)? })
+    }
+}

@@ -1,0 +1,200 @@
+//! A command that was started for a test: its output kept in files, echoed when the test fails, and ended on drop.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cleanup::Guard;
+use crate::eventually::{eventually, eventually_ok};
+
+/// How long SIGTERM may take before SIGKILL follows.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A running command; dropping it ends it.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    _guard: Guard,
+}
+
+/// What a command that ran to its end left.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Shared with the signal thread, which ends it when this thread cannot.
+type Child = Arc<Mutex<Option<std::process::Child>>>;
+
+impl Process {
+    /// Starts `command`, with its output in `LOGS/NAME-N.out` and `LOGS/NAME-N.err`.
+    pub fn spawn(name: &str, mut command: Command, logs: &Path) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let file = logs.join(format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let (stdout, stderr) = (file.with_added_extension("out"), file.with_added_extension("err"));
+        command.stdin(Stdio::piped()).stdout(create(&stdout)?).stderr(create(&stderr)?);
+        // Ctrl-C is for the harness, which then ends its processes in order.
+        command.process_group(0);
+        let child = Child::default();
+        let (slot, doomed) = (child.clone(), child.clone());
+        let make = || {
+            let mut started = command.spawn().with_context(|| format!("start {name}: {command:?}"))?;
+            let stdin = started.stdin.take();
+            *lock(&slot) = Some(started);
+            Ok(stdin)
+        };
+        let (guard, stdin) = Guard::new(make, move || end(&doomed))?;
+        Ok(Self { name: name.to_owned(), child, stdin, stdout, stderr, _guard: guard })
+    }
+
+    /// What it has written to standard output so far.
+    pub fn stdout(&self) -> Result<String> {
+        read(&self.stdout)
+    }
+
+    /// What it has written to standard error so far.
+    pub fn stderr(&self) -> Result<String> {
+        read(&self.stderr)
+    }
+
+    /// Waits until it has said `words` on standard output; fails at once when it ends instead.
+    pub fn said(&mut self, words: &str, timeout: Duration) -> Result<()> {
+        let what = format!("{} says {words:?}", self.name);
+        let alive = eventually(&what, timeout, || {
+            let ended = self.try_wait().ok()?;
+            if self.stdout().ok()?.contains(words) { Some(Ok(())) } else { ended.map(Err) }
+        });
+        match alive {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => bail!("{} ended ({status}) before it said {words:?}\n{}", self.name, self.log()),
+            Err(error) => Err(error.context(self.log())),
+        }
+    }
+
+    /// The exit status, if it has ended.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let mut slot = lock(&self.child);
+        slot.as_mut().context("never started")?.try_wait().with_context(|| format!("wait for {}", self.name))
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let what = format!("{} ends", self.name);
+        eventually_ok(&what, timeout, || self.try_wait()?.context("still running"))
+    }
+
+    /// Closes its standard input, which tells some programs to finish.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Asks it to stop (SIGTERM) and waits for its end.
+    pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        self.wait(timeout)
+    }
+
+    /// Stops it without a chance to say goodbye (SIGKILL).
+    pub fn kill9(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::SIGKILL)?;
+        self.wait(GRACE)
+    }
+
+    /// Sends a signal; an error if it has already ended.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if let Some(status) = self.try_wait()? {
+            bail!("{} has already ended ({status})\n{}", self.name, self.log());
+        }
+        // Not reaped before this: the pid is still its own.
+        kill(self.pid()?, signal).with_context(|| format!("send {signal} to {}", self.name))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Result<Pid> {
+        let slot = lock(&self.child);
+        Ok(Pid::from_raw(slot.as_ref().context("never started")?.id().try_into()?))
+    }
+
+    /// Waits for its end and collects what it left; the files are removed.
+    pub fn finish(mut self, timeout: Duration) -> Result<Finished> {
+        let status = self.wait(timeout).map_err(|error| anyhow!("{error:#}\n{}", self.log()))?;
+        let left = Finished { status, stdout: self.stdout()?, stderr: self.stderr()? };
+        fs::remove_file(&self.stdout)?;
+        fs::remove_file(&self.stderr)?;
+        Ok(left)
+    }
+
+    /// Both outputs under headings, for a person.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let part = |name: &str, text: Result<String>| match text {
+            Ok(text) if text.trim().is_empty() => String::new(),
+            Ok(text) => format!("--- {name} of {} ---\n{}\n", self.name, text.trim_end()),
+            Err(error) => format!("--- {name} of {}: {error:#} ---\n", self.name),
+        };
+        part("stdout", self.stdout()) + &part("stderr", self.stderr())
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failing test echoes the logs of what it had started")]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprint!("{}", self.log());
+        }
+    }
+}
+
+impl Finished {
+    /// Itself if it ended well (exit status 0), else an error with its output.
+    pub fn well(self) -> Result<Self> {
+        ensure!(self.status.success(), "{}\n{}{}", self.status, self.stdout, self.stderr);
+        Ok(self)
+    }
+}
+
+/// SIGTERM, then SIGKILL, then reap. One that has ended is fine.
+fn end(child: &Child) -> Result<()> {
+    let mut slot = lock(child);
+    let Some(child) = slot.as_mut() else { return Ok(()) };
+    if child.try_wait()?.is_some() {
+        return Ok(());
+    }
+    kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
+    if eventually("end", GRACE, || child.try_wait().ok().flatten()).is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(())
+}
+
+fn lock(child: &Child) -> MutexGuard<'_, Option<std::process::Child>> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("create {}", path.display()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,75 @@
+//! An app: its versions and its tasks.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::stamp::Stamp;
+use super::task::Task;
+use super::version::Version;
+
+/// How many old versions of an app are kept, besides those that a task still runs.
+const VERSIONS_KEPT: usize = 50;
+
+/// An app: its versions, oldest first and never empty, and its tasks in the order of their start.
+#[derive(Debug)]
+pub struct App {
+    versions: Vec<Arc<Version>>,
+    tasks: BTreeMap<String, Task>,
+    listed: [OnceCell<Box<RawValue>>; 4],
+}
+
+impl App {
+    pub(super) fn new(version: Arc<Version>) -> Self {
+        Self { versions: vec![version], tasks: BTreeMap::new(), listed: Default::default() }
+    }
+
+    /// The version that new tasks are started from.
+    pub fn current(&self) -> &Arc<Version> {
+        &self.versions[self.versions.len() - 1]
+    }
+
+    /// All versions that are kept, oldest first.
+    pub fn versions(&self) -> &[Arc<Version>] {
+        &self.versions
+    }
+
+    /// Its tasks that are not over.
+    pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Task> {
+        self.tasks.values()
+    }
+
+    /// One of its tasks.
+    pub fn task(&self, id: &str) -> Option<&Task> {
+        self.tasks.get(id)
+    }
+
+    /// Its tasks, to change them.
+    pub(super) fn tasks_mut(&mut self) -> &mut BTreeMap<String, Task> {
+        self.listed = Default::default();
+        &mut self.tasks
+    }
+
+    /// Its entry in a listing, written once for each of four ways until it changes: most apps do not, from one listing
+    /// of 20 000 tasks to the next.
+    pub(super) fn listed(&self, way: usize, write: impl FnOnce() -> Box<RawValue>) -> &RawValue {
+        self.listed[way].get_or_init(write)
+    }
+
+    /// Makes `version` the current one and forgets the oldest beyond what is kept.
+    pub(super) fn switch_to(&mut self, version: Arc<Version>) {
+        self.listed = Default::default();
+        self.versions.push(version);
+        let last = self.versions.len() - 1;
+        let mut surplus = last.saturating_sub(VERSIONS_KEPT);
+        let used: BTreeSet<Stamp> = self.tasks.values().map(|task| task.version.stamp).collect();
+        let current = self.versions[last].stamp;
+        self.versions.retain(|version| {
+            let goes = surplus > 0 && version.stamp != current && !used.contains(&version.stamp);
+            surplus -= usize::from(goes);
+            !goes
+        });
+    }
+}

@@ -1,0 +1,290 @@
+//! The state a Marathon leader keeps, and what each change of it does: commands in, events out.
+//!
+//! No I/O and no clock: whoever owns the cluster tells it the time with [`Cluster::tick`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::app::App;
+use super::event::Event;
+use super::launch::Agents;
+use super::refused::Refused;
+use super::stamp::Stamp;
+use super::story::{self, Deployment};
+use super::task::{Health, Place, Task, TaskState};
+use super::version::{Version, normalise};
+
+/// A whole Marathon cluster with one leader.
+#[derive(Debug)]
+pub struct Cluster {
+    now: Stamp,
+    last_version: Stamp,
+    leader: String,
+    leaders: u32,
+    apps: BTreeMap<String, App>,
+    agents: Agents,
+    events: Vec<Event>,
+}
+
+impl Cluster {
+    /// A cluster without apps, led by `leader` (`host:port`).
+    pub fn new(leader: &str) -> Self {
+        Self {
+            now: Stamp::EPOCH,
+            last_version: Stamp::EPOCH,
+            leader: leader.into(),
+            leaders: 1,
+            apps: BTreeMap::new(),
+            agents: Agents::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Tells the time. Time never goes back.
+    pub fn tick(&mut self, now: Stamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// The latest time the cluster knows.
+    pub fn now(&self) -> Stamp {
+        self.now
+    }
+
+    /// The leader, `host:port`.
+    pub fn leader(&self) -> &str {
+        &self.leader
+    }
+
+    /// All apps by id.
+    pub fn apps(&self) -> impl Iterator<Item = (&str, &App)> {
+        self.apps.iter().map(|(id, app)| (id.as_str(), app))
+    }
+
+    /// One app.
+    pub fn app(&self, id: &str) -> Option<&App> {
+        self.apps.get(id)
+    }
+
+    /// The events since the last call, in the order in which Marathon publishes them.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Makes an app from Marathon's JSON, or a new version of it: existing tasks stay and keep their version.
+    /// Starts a task at each of `places` and answers with their ids.
+    pub fn create(&mut self, definition: Value, places: &[Place]) -> Result<Vec<String>, Refused> {
+        let Value::Object(mut definition) = definition else {
+            return Err(Refused::new("an app must be a JSON object with at least an \"id\""));
+        };
+        let id = definition.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
+        let running = self.apps.get(&id).map_or(0, |app| app.tasks().len());
+        definition.entry("instances").or_insert_with(|| json!(running + places.len()));
+        let action = if self.apps.contains_key(&id) { "RestartApplication" } else { "StartApplication" };
+        let version = self.new_version(definition, true)?;
+        let tasks = self.agents.place(&id, &version, places, self.now)?;
+        self.switch(&id, &version);
+        Ok(self.deploy(&id, &version, action, tasks, Vec::new()))
+    }
+
+    /// Starts more tasks, as a scale-up does: a new version that differs in nothing but `instances`.
+    pub fn launch(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
+        let app = self.apps.get(id).ok_or_else(|| Refused::no_app(id))?;
+        let mut definition = app.current().json.clone();
+        definition.insert("instances".into(), json!(app.tasks().len() + places.len()));
+        let version = self.new_version(definition, false)?;
+        let tasks = self.agents.place(id, &version, places, self.now)?;
+        self.switch(id, &version);
+        Ok(self.deploy(id, &version, "ScaleApplication", tasks, Vec::new()))
+    }
+
+    /// Replaces top-level fields of an app: a new version, which no task runs yet. Answers with its name.
+    pub fn update(&mut self, changes: Value) -> Result<Stamp, Refused> {
+        let Value::Object(changes) = changes else {
+            return Err(Refused::new("an update must be a JSON object with \"id\" and the fields to replace"));
+        };
+        let id = changes.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
+        let app = self.apps.get(&id).ok_or_else(|| Refused::no_app(&id))?;
+        let mut definition = app.current().json.clone();
+        definition.extend(changes);
+        let version = self.new_version(definition, true)?;
+        self.switch(&id, &version);
+        self.deploy(&id, &version, "RestartApplication", Vec::new(), Vec::new());
+        Ok(version.stamp)
+    }
+
+    /// Stops all tasks of an app and starts new ones, in one step and without a new version.
+    pub fn replace(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
+        let app = self.apps.get_mut(id).ok_or_else(|| Refused::no_app(id))?;
+        let version = Arc::clone(app.current());
+        let tasks = self.agents.place(id, &version, places, self.now)?;
+        let old = std::mem::take(app.tasks_mut()).into_values().collect();
+        Ok(self.deploy(id, &version, "RestartApplication", tasks, old))
+    }
+
+    /// Deletes an app and its tasks.
+    pub fn delete(&mut self, id: &str) -> Result<(), Refused> {
+        let mut app = self.apps.remove(id).ok_or_else(|| Refused::no_app(id))?;
+        let stamp = self.stamp_version();
+        let deployment = Deployment::new(id, "StopApplication", stamp);
+        self.events.push(deployment.info(self.now));
+        self.events.push(Event::group_change_success(self.now, id, stamp));
+        for task in std::mem::take(app.tasks_mut()).into_values() {
+            self.events.extend(story::killed(self.now, id, task));
+        }
+        self.events.push(Event::app_terminated(self.now, id));
+        self.events.extend(deployment.success(self.now));
+        Ok(())
+    }
+
+    /// Mesos reports another state of a task. A terminal one takes the task out of every listing.
+    pub fn set_state(&mut self, task: &str, state: TaskState) -> Result<(), Refused> {
+        let (id, mut it) = self.take_task(task)?;
+        let stops = matches!(state, TaskState::TaskKilling | TaskState::TaskKilled);
+        if stops && !it.stopping {
+            it.stopping = true;
+            self.events.push(Event::instance_changed(self.now, &id, &it, it.state.condition()));
+        }
+        it.state = state;
+        if state.has_started() && !state.is_terminal() {
+            it.started.get_or_insert(self.now);
+        }
+        self.events.extend(story::state(self.now, &id, &it));
+        if !state.is_terminal() {
+            self.put_task(&id, it);
+        }
+        Ok(())
+    }
+
+    /// A health check of a task (all of them without `check`) has a result, or `None`: has lost it.
+    pub fn set_health(&mut self, task: &str, check: Option<usize>, alive: Option<bool>) -> Result<(), Refused> {
+        let (id, _) = self.find_task(task)?;
+        let id = id.to_owned();
+        self.now = self.now.next(); // a verdict is later than the one it overturns
+        let now = self.now;
+        let Some(it) = self.apps.get_mut(&id).and_then(|app| app.tasks_mut().get_mut(task)) else {
+            return Err(Refused::no_task(task));
+        };
+        let checks = it.health.len();
+        let chosen = match check {
+            None if checks == 0 => {
+                return Err(Refused::new(format!("{id} has no health checks: create it with \"healthChecks\": true")));
+            }
+            None => 0..checks,
+            Some(one) if one < checks => one..one + 1,
+            Some(one) => {
+                return Err(Refused::new(format!("{id} has {checks} health checks, so \"check\" cannot be {one}")));
+            }
+        };
+        for health in &mut it.health[chosen.clone()] {
+            *health = alive.map(|alive| Health::after(health.as_ref(), alive, now));
+        }
+        self.events.extend(story::health(now, &id, it, chosen, alive));
+        Ok(())
+    }
+
+    /// A readiness check has a verdict; `None` ends the task's part in the deployment, and with the last one the deployment.
+    pub fn set_ready(&mut self, task: &str, ready: Option<bool>) -> Result<(), Refused> {
+        let (id, _) = self.find_task(task)?;
+        let id = id.to_owned();
+        let Some(app) = self.apps.get_mut(&id) else { return Err(Refused::no_app(&id)) };
+        if !app.current().json.contains_key("readinessChecks") {
+            return Err(Refused::new(format!("{id} has no readinessChecks: create it with one in the full form")));
+        }
+        if let Some(it) = app.tasks_mut().get_mut(task) {
+            it.ready = ready;
+        }
+        if app.tasks().all(|task| task.ready.is_none()) {
+            let deployment = Deployment::new(&id, "RestartApplication", app.current().stamp);
+            self.events.extend(deployment.success(self.now));
+        }
+        Ok(())
+    }
+
+    /// Another node leads (`host:port`, invented when not given): every health result is forgotten. Answers with its name.
+    pub fn change_leader(&mut self, name: Option<String>) -> String {
+        self.leaders += 1;
+        self.leader = name.unwrap_or_else(|| format!("marathon-{}.sim:8080", self.leaders));
+        for task in self.apps.values_mut().flat_map(|app| app.tasks_mut().values_mut()) {
+            task.health.fill(None);
+        }
+        self.leader.clone()
+    }
+
+    /// Tells everybody that somebody came to the event stream, or left it.
+    pub fn stream_changed(&mut self, remote: &str, attached: bool) {
+        let event = if attached { Event::stream_attached } else { Event::stream_detached };
+        self.events.push(event(self.now, remote));
+    }
+
+    fn stamp_version(&mut self) -> Stamp {
+        self.last_version = self.now.max(self.last_version.next());
+        self.now = self.last_version;
+        self.last_version
+    }
+
+    fn new_version(&mut self, mut app: Map<String, Value>, config_changed: bool) -> Result<Arc<Version>, Refused> {
+        let stamp = self.stamp_version();
+        let id = app.get("id").and_then(Value::as_str).unwrap_or("");
+        let previous = self.apps.get(id).map(|app| Arc::clone(app.current()));
+        let config = match previous.as_ref().and_then(|p| p.json["versionInfo"].get("lastConfigChangeAt")) {
+            Some(kept) if !config_changed => kept.clone(),
+            Some(_) | None => json!(stamp),
+        };
+        app.insert("versionInfo".into(), json!({"lastScalingAt": stamp, "lastConfigChangeAt": config}));
+        let taken = || self.apps.values().flat_map(|app| app.current().service_ports.iter().copied()).collect();
+        Ok(Arc::new(normalise(app, stamp, previous.as_deref(), taken)?))
+    }
+
+    fn switch(&mut self, id: &str, version: &Arc<Version>) {
+        match self.apps.get_mut(id) {
+            Some(app) => app.switch_to(Arc::clone(version)),
+            None => {
+                self.apps.insert(id.into(), App::new(Arc::clone(version)));
+            }
+        }
+        self.events.push(Event::api_post(self.now, &Value::Object(version.json.clone())));
+    }
+
+    /// Puts the started tasks into the state, then tells the whole story.
+    fn deploy(
+        &mut self,
+        id: &str,
+        version: &Version,
+        action: &'static str,
+        started: Vec<Task>,
+        stopped: Vec<Task>,
+    ) -> Vec<String> {
+        let deployment = Deployment::new(id, action, version.stamp);
+        self.events.push(deployment.info(self.now));
+        self.events.push(Event::group_change_success(self.now, id, version.stamp));
+        let ids = started.iter().map(|task| task.id.clone()).collect();
+        for task in started {
+            self.events.extend(story::launched(self.now, id, &task));
+            self.put_task(id, task);
+        }
+        for task in stopped {
+            self.events.extend(story::killed(self.now, id, task));
+        }
+        self.events.extend(deployment.success(self.now));
+        ids
+    }
+
+    fn find_task(&self, task: &str) -> Result<(&str, &Task), Refused> {
+        let mut found = self.apps.iter().filter_map(|(id, app)| Some((id.as_str(), app.task(task)?)));
+        found.next().ok_or_else(|| Refused::no_task(task))
+    }
+
+    fn take_task(&mut self, task: &str) -> Result<(String, Task), Refused> {
+        let id = self.find_task(task)?.0.to_owned();
+        let taken = self.apps.get_mut(&id).and_then(|app| app.tasks_mut().remove(task));
+        taken.map(|taken| (id, taken)).ok_or_else(|| Refused::no_task(task))
+    }
+
+    fn put_task(&mut self, id: &str, task: Task) {
+        if let Some(app) = self.apps.get_mut(id) {
+            app.tasks_mut().insert(task.id.clone(), task);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the cluster tells its listeners, as Marathon 1.8+ writes it. Another dialect is another rendering of these.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::stamp::Stamp;
+use super::task::Task;
+
+/// One event: its type and its JSON.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// What `event:` says in the stream, and `eventType` in the data.
+    pub kind: &'static str,
+    /// The data, with `eventType` and `timestamp`.
+    pub data: Value,
+}
+
+impl Event {
+    /// An event of this kind. `data` must be an object.
+    pub fn new(kind: &'static str, now: Stamp, mut data: Value) -> Self {
+        data["eventType"] = json!(kind);
+        data["timestamp"] = json!(now);
+        Self { kind, data }
+    }
+
+    /// Somebody attached to the event stream; told to everybody.
+    pub fn stream_attached(now: Stamp, remote: &str) -> Self {
+        Self::new("event_stream_attached", now, json!({"remoteAddress": remote}))
+    }
+
+    /// Somebody left the event stream.
+    pub fn stream_detached(now: Stamp, remote: &str) -> Self {
+        Self::new("event_stream_detached", now, json!({"remoteAddress": remote}))
+    }
+
+    /// An app was posted, put or patched.
+    pub fn api_post(now: Stamp, app: &Value) -> Self {
+        let uri = format!("/v2/apps{}", app["id"].as_str().unwrap_or(""));
+        Self::new("api_post_event", now, json!({"clientIp": "127.0.0.1", "uri": uri, "appDefinition": app}))
+    }
+
+    /// The tree of apps has been switched.
+    pub fn group_change_success(now: Stamp, app: &str, version: Stamp) -> Self {
+        let group = app.rsplit_once('/').map_or("/", |(group, _)| if group.is_empty() { "/" } else { group });
+        Self::new("group_change_success", now, json!({"groupId": group, "version": version}))
+    }
+
+    /// The last task of a deleted app has ended.
+    pub fn app_terminated(now: Stamp, app: &str) -> Self {
+        Self::new("app_terminated_event", now, json!({"appId": app}))
+    }
+
+    /// Mesos says what state the task is in.
+    pub fn status_update(now: Stamp, app: &str, task: &Task) -> Self {
+        let addresses: Vec<Address> = shown_addresses(task).collect();
+        Self::new(
+            "status_update_event",
+            now,
+            json!({"slaveId": task.agent, "taskId": task.id, "taskStatus": task.state, "message": "", "appId": app,
+                "host": task.host, "ipAddresses": addresses, "ports": task.ports, "version": task.version.stamp}),
+        )
+    }
+
+    /// The condition of the task's instance changed, or what Marathon wants of it did.
+    pub fn instance_changed(now: Stamp, app: &str, task: &Task, condition: &str) -> Self {
+        let placed = condition != "Scheduled";
+        Self::new(
+            "instance_changed_event",
+            now,
+            json!({"instanceId": task.instance, "condition": condition, "runSpecId": app,
+                "agentId": placed.then_some(&task.agent), "host": placed.then_some(&task.host),
+                "runSpecVersion": task.version.stamp}),
+        )
+    }
+
+    /// One health check of the task has a result.
+    pub fn health_status_changed(now: Stamp, app: &str, task: &Task, alive: bool) -> Self {
+        Self::new(
+            "health_status_changed_event",
+            now,
+            json!({"appId": app, "instanceId": task.instance, "version": task.version.stamp, "alive": alive}),
+        )
+    }
+
+    /// All checks of the task together.
+    pub fn instance_health_changed(now: Stamp, app: &str, task: &Task) -> Self {
+        Self::new(
+            "instance_health_changed_event",
+            now,
+            json!({"instanceId": task.instance, "runSpecId": app, "healthy": task.healthy(),
+                "runSpecVersion": task.version.stamp}),
+        )
+    }
+}
+
+/// One of a task's `ipAddresses`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Address {
+    ip_address: IpAddr,
+    protocol: &'static str,
+}
+
+/// `ipAddresses` of a task: empty until its container has started.
+pub(super) fn shown_addresses(task: &Task) -> impl Iterator<Item = Address> {
+    let known = if task.started.is_some() { &task.addresses[..] } else { &[] };
+    known.iter().map(|&ip_address| {
+        let protocol = if ip_address.is_ipv4() { "IPv4" } else { "IPv6" };
+        Address { ip_address, protocol }
+    })
+}

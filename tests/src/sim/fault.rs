@@ -1,0 +1,182 @@
+//! Answers that are wrong on purpose, until told otherwise.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::refused::Refused;
+use super::shared::Shared;
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing.
+    None,
+    /// Each answer is this status with this body.
+    Status(StatusCode, String),
+    /// Each answer is 200 and a page for people, as a proxy in between gives.
+    Html,
+    /// The true answer with its full length announced, but cut in half and the connection closed.
+    Truncate,
+    /// Lists are empty.
+    Empty,
+    /// Each answer is 200, says it is JSON, and is not.
+    Garbage,
+    /// The event stream is closed and answers 502; everything else works.
+    RefuseEvents,
+    /// Event streams, those that are open too, stay open and silent: no event, no heartbeat. What happens meanwhile is lost to them.
+    SilentEvents,
+}
+
+/// A fault and where it applies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// The prefix of the paths that it goes wrong on. `/sim` is never affected, and faults of the event stream need no path.
+    pub paths: String,
+}
+
+impl Fault {
+    /// This fault on the whole v2 API.
+    pub fn new(kind: FaultKind) -> Self {
+        Self { kind, paths: "/v2".into() }
+    }
+
+    /// A status on the whole v2 API, with the body a Marathon without a leader sends.
+    pub fn status(code: StatusCode) -> Self {
+        Self::new(FaultKind::Status(code, "Could not determine the current leader".into()))
+    }
+
+    /// The same, but only where the path begins with `prefix`.
+    #[must_use]
+    pub fn on(self, prefix: &str) -> Self {
+        Self { paths: prefix.into(), ..self }
+    }
+
+    /// The word for it in commands.
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            FaultKind::None => "none",
+            FaultKind::Status(..) => "status",
+            FaultKind::Html => "html",
+            FaultKind::Truncate => "truncate",
+            FaultKind::Empty => "empty",
+            FaultKind::Garbage => "garbage",
+            FaultKind::RefuseEvents => "refuse-events",
+            FaultKind::SilentEvents => "silent-events",
+        }
+    }
+}
+
+/// A fault as a command names it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FaultCommand {
+    kind: Word,
+    code: Option<u16>,
+    body: Option<String>,
+    paths: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Word {
+    None,
+    Status,
+    Html,
+    Truncate,
+    Empty,
+    Garbage,
+    RefuseEvents,
+    SilentEvents,
+}
+
+impl TryFrom<FaultCommand> for Fault {
+    type Error = Refused;
+
+    fn try_from(command: FaultCommand) -> Result<Self, Refused> {
+        let FaultCommand { kind, code, body, paths } = command;
+        if !matches!(kind, Word::Status) && (code.is_some() || body.is_some()) {
+            return Err(Refused::new("only the fault \"status\" takes \"code\" and \"body\""));
+        }
+        let mut fault = match kind {
+            Word::None => Self::new(FaultKind::None),
+            Word::Status => {
+                let code = StatusCode::from_u16(code.unwrap_or(502)).ok().filter(|code| code.as_u16() >= 200);
+                Self::status(code.ok_or_else(|| Refused::new("\"code\" must be an HTTP status, 200 to 999"))?)
+            }
+            Word::Html => Self::new(FaultKind::Html),
+            Word::Truncate => Self::new(FaultKind::Truncate),
+            Word::Empty => Self::new(FaultKind::Empty),
+            Word::Garbage => Self::new(FaultKind::Garbage),
+            Word::RefuseEvents => Self::new(FaultKind::RefuseEvents),
+            Word::SilentEvents => Self::new(FaultKind::SilentEvents),
+        };
+        if let (FaultKind::Status(_, text), Some(body)) = (&mut fault.kind, body) {
+            *text = body;
+        }
+        Ok(match paths {
+            Some(paths) => fault.on(&paths),
+            None => fault,
+        })
+    }
+}
+
+/// Middleware: the fault of the moment, or the true answer.
+pub(super) async fn inject(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let fault = shared.look(|state| state.fault.clone());
+    if !path.starts_with(&fault.paths) && fault.kind != FaultKind::RefuseEvents {
+        return next.run(request).await;
+    }
+    let is_stream = path == "/v2/events";
+    match fault.kind {
+        FaultKind::None | FaultKind::SilentEvents => next.run(request).await,
+        FaultKind::Status(code, body) => {
+            ([(header::CONTENT_TYPE, "text/html;charset=iso-8859-1")], (code, body)).into_response()
+        }
+        FaultKind::Html => {
+            let page = "<!DOCTYPE html>\n<html><body><h1>It works!</h1></body></html>\n";
+            ([(header::CONTENT_TYPE, "text/html;charset=utf-8")], page).into_response()
+        }
+        FaultKind::Garbage => ([(header::CONTENT_TYPE, "application/json")], "{\"apps\":[{\"id\":").into_response(),
+        FaultKind::RefuseEvents if is_stream => {
+            (StatusCode::BAD_GATEWAY, "Could not determine the current leader").into_response()
+        }
+        FaultKind::Empty if path == "/v2/apps" => axum::Json(json!({"apps": []})).into_response(),
+        FaultKind::Empty if path.starts_with("/v2/") && path.ends_with("/tasks") => {
+            axum::Json(json!({"tasks": []})).into_response()
+        }
+        FaultKind::Truncate if !is_stream => truncated(next.run(request).await).await,
+        FaultKind::RefuseEvents | FaultKind::Empty | FaultKind::Truncate => next.run(request).await,
+    }
+}
+
+async fn truncated(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let Ok(whole) = to_bytes(body, usize::MAX).await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    head.headers.insert(header::CONTENT_LENGTH, whole.len().into());
+    head.headers.remove(header::TRANSFER_ENCODING);
+    let half = whole.slice(..whole.len() / 2);
+    let body = stream::unfold(Some(half), |half| async {
+        match half {
+            Some(half) if !half.is_empty() => Some((Ok(half), Some(Bytes::new()))),
+            // The error closes the connection; the pause before it lets the half be written first.
+            Some(_) => {
+                tokio::task::yield_now().await;
+                Some((Err(io::Error::other("cut in half on purpose")), None))
+            }
+            None => None,
+        }
+    });
+    Response::from_parts(head, Body::from_stream(body))
+}

@@ -1,0 +1,118 @@
+//! Who listens to the event stream. Knows nothing of HTTP: a listener is a queue of frames.
+
+use std::collections::BTreeSet;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::Bytes;
+use tokio::sync::mpsc;
+
+use super::event::Event;
+
+/// A listener that has this many frames to read when the next change comes is disconnected (Marathon 1.8+).
+pub(super) const MAX_OUTSTANDING: usize = 1024;
+
+/// All listeners.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    next: u64,
+    listeners: Vec<Listener>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    id: u64,
+    remote: String,
+    /// Event types asked for; empty: all.
+    filter: BTreeSet<String>,
+    frames: mpsc::UnboundedSender<Bytes>,
+    outstanding: Arc<AtomicUsize>,
+    /// A second handle of its connection, to cut it even when nothing can be written to it.
+    socket: Option<Arc<TcpStream>>,
+}
+
+/// The reading end of one listener. It ends when the hub has let go of it.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Names the listener to [`Hub::leave`].
+    pub(super) id: u64,
+    frames: mpsc::UnboundedReceiver<Bytes>,
+    outstanding: Arc<AtomicUsize>,
+}
+
+impl Frames {
+    /// The next frame, or `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        let frame = self.frames.recv().await?;
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        Some(frame)
+    }
+}
+
+impl Hub {
+    /// Adds a listener for these event types (all, if none are named).
+    pub(super) fn join(&mut self, remote: String, filter: BTreeSet<String>, socket: Option<Arc<TcpStream>>) -> Frames {
+        let (sender, frames) = mpsc::unbounded_channel();
+        let outstanding = Arc::new(AtomicUsize::new(0));
+        self.next += 1;
+        let id = self.next;
+        self.listeners.push(Listener {
+            id,
+            remote,
+            filter,
+            frames: sender,
+            outstanding: Arc::clone(&outstanding),
+            socket,
+        });
+        Frames { id, frames, outstanding }
+    }
+
+    /// Forgets a listener. Answers with its address if it was still listening.
+    pub(super) fn leave(&mut self, id: u64) -> Option<String> {
+        let at = self.listeners.iter().position(|listener| listener.id == id)?;
+        Some(self.listeners.swap_remove(at).remote)
+    }
+
+    /// How many listen.
+    pub(super) fn len(&self) -> usize {
+        self.listeners.len()
+    }
+
+    /// Lets all listeners go: each reads what it has been sent, then the end.
+    pub(super) fn close(&mut self) {
+        self.listeners.clear();
+    }
+
+    /// Sends the events of one change. The bound is checked before, so that one large change alone is nobody's fault:
+    /// at most [`MAX_OUTSTANDING`] frames and one change are ever kept for a listener.
+    pub(super) fn publish(&mut self, events: &[Event]) {
+        if events.is_empty() {
+            return;
+        }
+        self.listeners.retain(|listener| {
+            let slow = listener.outstanding.load(Ordering::Relaxed) >= MAX_OUTSTANDING;
+            if slow && let Some(socket) = &listener.socket {
+                // Already disconnected is as good.
+                let _ = socket.shutdown(Shutdown::Both);
+            }
+            !slow
+        });
+        for event in events {
+            let mut frame = None;
+            for listener in &self.listeners {
+                if !listener.filter.is_empty() && !listener.filter.contains(event.kind) {
+                    continue;
+                }
+                let frame = frame.get_or_insert_with(|| framed(event)).clone();
+                listener.outstanding.fetch_add(1, Ordering::Relaxed);
+                // Fails only when the stream is being dropped; it then leaves by itself.
+                let _ = listener.frames.send(frame);
+            }
+        }
+    }
+}
+
+fn framed(event: &Event) -> Bytes {
+    format!("event: {}\r\ndata: {}\r\n\r\n", event.kind, event.data).into()
+}

@@ -1,0 +1,63 @@
+//! A simulated Marathon: a real HTTP server with the part of the REST API that the agent uses, and a control beside it.
+//!
+//! ```text
+//! cluster (pure: commands in, events out)  <-  command (JSON)  <-  POST /sim/…, or methods of [`Sim`]
+//!     |            |
+//!   view         event  ->  hub  ->  stream        GET /v2/events
+//!     '-- api ------------------------------ GET /v2/apps …, fault and log around it
+//! ```
+//!
+//! It speaks Marathon 1.8 and later. What depends on that is in `event`, `story`, `view` and `version`.
+//!
+//! Control: `POST /sim/<command>` with JSON, or [`Sim::command`], or the method named here.
+//!
+//! | command | takes | method |
+//! | --- | --- | --- |
+//! | `apps` | `{"id", "servicePort", "protocol", "mode", "containerPort", "healthChecks", "labels", "tasks", "alive"}`; makes the app, or a new version of it with more tasks | [`Sim::create`] |
+//! | `apps` | `{"app": {Marathon's JSON}, "tasks", "alive"}` | [`Sim::create_full`] |
+//! | `tasks` | `{"app", <a task>}` or `{"app", "tasks"}`; scales up, which makes a version as it does in Marathon | [`Sim::launch`] |
+//! | `state` | `{"task", "state": "TASK_…"}`; terminal states remove the task | [`Sim::set_state`] |
+//! | `health` | `{"task" or "app", "alive": true, false or null, "check"}` | [`Sim::set_health`], [`Sim::set_check`] |
+//! | `readiness` | `{"task", "ready": true, false or null}` | [`Sim::set_ready`] |
+//! | `replace` | `{"app", "tasks"}`; all at once, same version | [`Sim::replace`] |
+//! | `app/update` | `{"app": {"id", and the fields to replace}}` | [`Sim::update_app`] |
+//! | `app/delete` | `{"id"}` | [`Sim::delete_app`] |
+//! | `leader` | `{}` or `{"leader"}`; ends streams, forgets health | [`Sim::change_leader`] |
+//! | `fault` | `{"kind", "code", "body", "paths"}`, see [`FaultKind`] | [`Sim::fault`] |
+//!
+//! A task is `{"host", "port" or "ports", "ip", "state", "alive"}`. `GET /sim/state` and `GET /sim/log` (`DELETE` forgets it) tell.
+
+mod api;
+mod app;
+mod cluster;
+mod command;
+mod event;
+mod fault;
+mod hub;
+mod launch;
+mod ports;
+mod refused;
+mod server;
+mod shared;
+mod short;
+mod stamp;
+mod story;
+mod stream;
+mod task;
+#[cfg(test)]
+mod tests;
+mod version;
+pub mod view;
+
+pub use app::App;
+pub use axum::http::StatusCode;
+pub use cluster::Cluster;
+pub use event::Event;
+pub use fault::{Fault, FaultKind};
+pub use refused::Refused;
+pub use server::{Options, Sim, serve};
+pub use shared::Logged;
+pub use short::ShortApp;
+pub use stamp::Stamp;
+pub use task::{Health, Place, Task, TaskState};
+pub use version::{Mode, Port, Version};

@@ -1,0 +1,179 @@
+//! Serving a cluster, and the handle that tests hold.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::fault::Fault;
+use super::refused::Refused;
+use super::shared::{Inner, Logged, Shared};
+use super::short::ShortApp;
+use super::stream::Peer;
+use super::task::{Place, TaskState};
+use super::{api, command};
+
+/// How the simulator is set up; the default is what a plain Marathon does.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The leader's name, `host:port`; the address it listens on when not given.
+    pub leader: Option<String>,
+    /// How often a blank line goes to each listener.
+    pub heartbeat: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { leader: None, heartbeat: Duration::from_secs(10) }
+    }
+}
+
+/// A running simulator. Dropping it ends every event stream and stops listening.
+#[derive(Debug)]
+pub struct Sim {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    shared: Arc<Shared>,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Serves an empty cluster on `listener` from a task of the present runtime.
+pub fn serve(listener: TcpListener, options: Options) -> io::Result<Sim> {
+    let addr = listener.local_addr()?;
+    let leader = options.leader.unwrap_or_else(|| addr.to_string());
+    let shared = Arc::new(Shared::new(&leader, options.heartbeat));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let service = api::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Peer>();
+    tokio::spawn(async move {
+        let until_dropped = async move {
+            let _ = stopped.await; // an error says that the handle is gone, which is the signal
+        };
+        axum::serve(listener, service).with_graceful_shutdown(until_dropped).await
+    });
+    Ok(Sim { addr, shared, _stop: stop })
+}
+
+impl Sim {
+    /// An empty cluster on a free port of 127.0.0.1.
+    pub async fn start() -> io::Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// The same, set up differently.
+    pub async fn start_with(options: Options) -> io::Result<Self> {
+        serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, options)
+    }
+
+    /// `http://address:port`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Any control command by the name of its path below `/sim/`, with the JSON it takes and answers.
+    pub fn command(&self, name: &str, body: Value) -> Result<Value, Refused> {
+        self.change(|inner| command::run(inner, name, body))
+    }
+
+    /// Makes an app (or a new version of it) and its tasks; answers with the ids of the new tasks.
+    pub fn create(&self, app: ShortApp) -> Result<Vec<String>, Refused> {
+        let (definition, places) = app.expand();
+        self.create_full(definition, &places)
+    }
+
+    /// The same from Marathon's own JSON.
+    pub fn create_full(&self, definition: Value, places: &[Place]) -> Result<Vec<String>, Refused> {
+        self.change(|inner| inner.cluster.create(definition, places))
+    }
+
+    /// Scales an app up by these tasks; answers with their ids.
+    pub fn launch(&self, app: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
+        self.change(|inner| inner.cluster.launch(app, places))
+    }
+
+    /// Reports another state of a task; a terminal one removes it.
+    pub fn set_state(&self, task: &str, state: TaskState) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.set_state(task, state))
+    }
+
+    /// Gives all health checks of a task this result; `None` takes their results away.
+    pub fn set_health(&self, task: &str, alive: Option<bool>) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.set_health(task, None, alive))
+    }
+
+    /// The same for one of several health checks.
+    pub fn set_check(&self, task: &str, check: usize, alive: Option<bool>) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.set_health(task, Some(check), alive))
+    }
+
+    /// Gives the readiness check of a task this result; with the last `None` the app's deployment is over.
+    pub fn set_ready(&self, task: &str, ready: Option<bool>) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.set_ready(task, ready))
+    }
+
+    /// Replaces top-level fields of an app (`changes` holds its `id` too); answers with the name of the new version.
+    pub fn update_app(&self, changes: Value) -> Result<String, Refused> {
+        self.change(|inner| inner.cluster.update(changes)).map(|version| version.to_string())
+    }
+
+    /// Replaces all tasks of an app in one step; answers with the ids of the new ones.
+    pub fn replace(&self, app: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
+        self.change(|inner| inner.cluster.replace(app, places))
+    }
+
+    /// Deletes an app and its tasks.
+    pub fn delete_app(&self, id: &str) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.delete(id))
+    }
+
+    /// Another node leads: event streams end, health results are gone. Answers with its name, invented when not given.
+    pub fn change_leader(&self, name: Option<&str>) -> String {
+        self.change(|inner| command::change_leader(inner, name.map(Into::into)))
+    }
+
+    /// Sets what is wrong on purpose from now on.
+    pub fn fault(&self, fault: Fault) {
+        self.change(|inner| command::set_fault(inner, fault));
+    }
+
+    /// The latest thousand requests (not those to `/sim`), oldest first.
+    pub fn log(&self) -> Vec<Logged> {
+        self.shared.look(|inner| inner.log.iter().cloned().collect())
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_log(&self) {
+        self.change(|inner| inner.log.clear());
+    }
+
+    /// How many event streams are open.
+    pub fn streams(&self) -> usize {
+        self.shared.look(|inner| inner.hub.len())
+    }
+
+    /// Ends every event stream, as a restart of a load balancer in between does.
+    pub fn close_streams(&self) {
+        self.change(|inner| inner.hub.close());
+    }
+
+    /// What `GET /sim/state` answers.
+    pub fn state(&self) -> Value {
+        self.shared.look(command::summary)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        self.shared.change(change)
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.change(|inner| {
+            inner.closing = true;
+            inner.hub.close();
+        });
+    }
+}

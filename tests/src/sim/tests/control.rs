@@ -1,0 +1,101 @@
+//! The control commands over HTTP.
+
+use serde_json::{Value, json};
+
+use super::{command, fetch, get, start};
+
+#[tokio::test]
+async fn a_life_in_commands() {
+    let sim = start().await;
+    let short = json!({"id": "/shop/web", "servicePort": 1234, "protocol": "tcp", "mode": "host",
+        "tasks": [{"host": "10.0.0.1", "port": 8001}], "healthChecks": false, "labels": {"a": "b"}});
+    let (status, made) = command(&sim, "/sim/apps", short).await;
+    assert_eq!((status, made["tasks"].as_array().unwrap().len()), (200, 1));
+    let (_, more) = command(&sim, "/sim/tasks", json!({"app": "/shop/web", "host": "10.0.0.2", "port": 8002})).await;
+    let task = more["task"].as_str().unwrap();
+    command(&sim, "/sim/state", json!({"task": task, "state": "TASK_KILLING"})).await;
+    let (_, tasks) = fetch(&sim, "/v2/tasks").await;
+    assert_eq!([&tasks["tasks"][0]["state"], &tasks["tasks"][1]["state"]], ["TASK_RUNNING", "TASK_KILLING"]);
+
+    let two = json!([{"host": "b", "port": 1}, {"host": "c", "port": 2}]);
+    let (_, list) = command(&sim, "/sim/tasks", json!({"app": "/shop/web", "tasks": two})).await;
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 2);
+    let (_, new) = command(&sim, "/sim/replace", json!({"app": "/shop/web", "tasks": two})).await;
+    let (_, state) = fetch(&sim, "/sim/state").await;
+    let ids: Vec<&Value> = state["apps"][0]["tasks"].as_array().unwrap().iter().map(|task| &task["id"]).collect();
+    assert_eq!(json!(ids), new["tasks"]);
+
+    let (_, version) = command(&sim, "/sim/app/update", json!({"app": {"id": "/shop/web", "cpus": 2}})).await;
+    assert_eq!(fetch(&sim, "/v2/apps/shop/web").await.1["app"]["version"], version["version"]);
+    assert_eq!(command(&sim, "/sim/leader", json!({})).await.1["leader"], "marathon-2.sim:8080");
+    assert_eq!(command(&sim, "/sim/app/delete", json!({"id": "/shop/web"})).await, (200, json!({})));
+    assert_eq!(fetch(&sim, "/v2/apps").await.1, json!({"apps": []}));
+}
+
+#[tokio::test]
+async fn the_full_form_takes_marathons_json_and_its_tasks() {
+    let sim = start().await;
+    let app = json!({"id": "/two", "portDefinitions": [{"port": 53, "protocol": "udp,tcp"}, {"port": 80}],
+        "healthChecks": [{"protocol": "HTTP"}]});
+    let tasks = json!([{"host": "a", "ports": [1, 2]}, {"host": "b", "ports": [3, 4], "alive": false}]);
+    command(&sim, "/sim/apps", json!({"app": app, "tasks": tasks, "alive": null})).await;
+    let (_, shown) = fetch(&sim, "/v2/apps/two").await;
+    let tasks = &shown["app"]["tasks"];
+    assert_eq!(tasks[0]["healthCheckResults"], json!([]));
+    assert_eq!((&tasks[1]["ports"], &tasks[1]["healthCheckResults"][0]["alive"]), (&json!([3, 4]), &json!(false)));
+    assert_eq!(command(&sim, "/sim/health", json!({"app": "/two", "alive": true})).await.0, 200);
+    assert_eq!(fetch(&sim, "/v2/apps/two").await.1["app"]["tasksHealthy"], 2);
+}
+
+#[tokio::test]
+async fn a_wrong_command_is_told_what_is_accepted() {
+    let sim = start().await;
+    command(&sim, "/sim/apps", json!({"id": "/a", "tasks": [{"host": "h", "port": 1}]})).await;
+    let id = sim.state()["apps"][0]["tasks"][0]["id"].clone();
+    for (path, body, words) in [
+        ("/sim/apps", json!({"id": "/b", "servicePor": 1}), ["servicePor", "servicePort"]),
+        ("/sim/apps", json!({"id": "/b", "mode": "bridge"}), ["bridge", "container/bridge"]),
+        ("/sim/apps", json!({"id": "/b", "tasks": [{"host": "h", "port": 1, "ports": [1]}]}), ["either", "not both"]),
+        ("/sim/apps", json!([]), ["/sim/apps", "object"]),
+        ("/sim/tasks", json!({"host": "h", "port": 1}), ["string", "\"app\""]),
+        ("/sim/tasks", json!({"app": "/nope", "host": "h", "port": 1}), ["/nope", "POST /sim/apps"]),
+        ("/sim/tasks", json!({"app": "/a", "host": "h", "ports": [1, 2]}), ["1 host port", "2 were"]),
+        (
+            "/sim/tasks",
+            json!({"app": "/a", "host": "h", "port": 1, "state": "TASK_LOST"}),
+            ["new task", "TASK_STAGING"],
+        ),
+        ("/sim/state", json!({"task": id, "state": "RUNNING"}), ["RUNNING", "TASK_UNREACHABLE"]),
+        ("/sim/state", json!({"task": "x", "state": "TASK_LOST"}), ["\"x\"", "GET /sim/state"]),
+        ("/sim/health", json!({"task": id}), ["alive", "null"]),
+        ("/sim/health", json!({"alive": true}), ["task", "app"]),
+        ("/sim/readiness", json!({"task": id, "ready": true}), ["readinessChecks", "full form"]),
+        ("/sim/app/delete", json!({"app": "/a"}), ["app", "id"]),
+        ("/sim/nonsense", json!({}), ["nonsense", "app/update"]),
+    ] {
+        let (status, answer) = command(&sim, path, body.clone()).await;
+        let sentence = answer["message"].as_str().unwrap();
+        assert!(status == 400 && words.iter().all(|word| sentence.contains(word)), "{path} {body}: {sentence}");
+    }
+    let not_json = reqwest::Client::new().post(format!("{}/sim/apps", sim.url())).body("{").send().await.unwrap();
+    assert_eq!(not_json.status(), 400);
+}
+
+#[tokio::test]
+async fn the_log_holds_the_latest_requests_of_clients() {
+    let sim = start().await;
+    get(&sim, "/v2/apps?embed=apps.tasks").header("Accept", "application/json").send().await.unwrap();
+    let (_, log) = fetch(&sim, "/sim/log").await;
+    assert_eq!(
+        log,
+        json!([{"method": "GET", "path": "/v2/apps", "query": "embed=apps.tasks", "accept": "application/json"}])
+    );
+    let client = reqwest::Client::new();
+    for _ in 0..1005 {
+        client.get(format!("{}/ping", sim.url())).send().await.unwrap();
+    }
+    let log = sim.log();
+    assert_eq!((log.len(), &log[0].path[..]), (1000, "/ping"));
+    client.delete(format!("{}/sim/log", sim.url())).send().await.unwrap();
+    assert_eq!(sim.log(), []);
+}

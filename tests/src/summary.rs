@@ -1,0 +1,119 @@
+//! What a client saw: who answered, what failed and when. The `client` binary prints it as JSON, the harness reads it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Failures beyond this many are counted, not listed.
+const LISTED: usize = 100;
+
+/// The outcome of many requests, one connection each.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// Requests that were answered and whose answer was whole.
+    pub ok: u64,
+    /// All others.
+    pub failed: u64,
+    /// How often each error was met, by errno name where there is one.
+    pub errors: BTreeMap<String, u64>,
+    /// How often each replica answered, by the name in its answer.
+    pub by_replica: BTreeMap<String, u64>,
+    /// How often getpeername(2) gave which address.
+    pub peer: BTreeMap<SocketAddr, u64>,
+    /// The slowest answered request, connecting included.
+    pub slowest_us: u64,
+    /// The first failures, one by one.
+    pub failures: Vec<Failed>,
+}
+
+/// One request that failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failed {
+    /// Seconds since the epoch.
+    pub at: f64,
+    /// `connect`, `exchange` or `verify`.
+    pub during: String,
+    /// The errno's name, or what was wrong.
+    pub error: String,
+    /// The address dialled.
+    pub dialled: SocketAddr,
+    /// The client's own address, once it was connected.
+    pub local: Option<SocketAddr>,
+}
+
+impl Summary {
+    /// Counts a failure and lists it while there is room.
+    pub fn fail(&mut self, failure: Failed) {
+        self.failed += 1;
+        *self.errors.entry(failure.error.clone()).or_default() += 1;
+        if self.failures.len() < LISTED {
+            self.failures.push(failure);
+        }
+    }
+
+    /// Counts an answer.
+    pub fn answer(&mut self, replica: &str, peer: Option<SocketAddr>, took_us: u64) {
+        self.ok += 1;
+        self.slowest_us = self.slowest_us.max(took_us);
+        // Most answers come from a replica that has answered before: no allocation then.
+        match self.by_replica.get_mut(replica) {
+            Some(count) => *count += 1,
+            None => drop(self.by_replica.insert(replica.to_owned(), 1)),
+        }
+        if let Some(peer) = peer {
+            *self.peer.entry(peer).or_default() += 1;
+        }
+    }
+
+    /// The slowest answered request in milliseconds.
+    #[must_use]
+    pub fn slowest_ms(&self) -> f64 {
+        Duration::from_micros(self.slowest_us).as_secs_f64() * 1e3
+    }
+
+    /// Adds what another client saw.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.ok += other.ok;
+        self.failed += other.failed;
+        add(&mut self.errors, &other.errors);
+        add(&mut self.by_replica, &other.by_replica);
+        add(&mut self.peer, &other.peer);
+        self.slowest_us = self.slowest_us.max(other.slowest_us);
+        let room = LISTED.saturating_sub(self.failures.len());
+        self.failures.extend(other.failures.iter().take(room).cloned());
+        self
+    }
+}
+
+fn add<K: Ord + Clone>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+    for (key, count) in from {
+        *to.entry(key.clone()).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_add_up() {
+        let failure = Failed {
+            at: 1.5,
+            during: "connect".into(),
+            error: "ECONNREFUSED".into(),
+            dialled: ([127, 0, 0, 1], 1234).into(),
+            local: None,
+        };
+        let mut one = Summary::default();
+        one.answer("a", Some(([127, 0, 0, 1], 1234).into()), 300);
+        one.fail(failure);
+        let both = one.clone().plus(&one);
+        assert_eq!((both.ok, both.failed, both.slowest_us, both.failures.len()), (2, 2, 300, 2));
+        assert_eq!((both.by_replica["a"], both.errors["ECONNREFUSED"]), (2, 2));
+        let read_back: Summary = serde_json::from_str(&serde_json::to_string(&both).unwrap()).unwrap();
+        assert_eq!(read_back.peer, both.peer);
+    }
+}
