@@ -1,4 +1,11 @@
 //! The agent, room by room. Data flows one way: `source -> model -> plan -> dataplane`.
+//!
+//! [`agent`] carries values from one to the next and owns all state; [`surface`] shows it, [`cli`] is the way in.
 
+pub mod agent;
+pub mod cli;
+pub mod dataplane;
 pub mod model;
 pub mod plan;
+pub mod source;
+pub mod surface;

@@ -1,2 +1,7 @@
 //! `proxymatic`: the agent and its command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    proxymatic_user::cli::main(std::env::args_os())
+}

@@ -10,8 +10,8 @@ use std::{
 
 use proptest::prelude::*;
 use proxymatic_common::{
-    Address, AgentState, Backend, Cell64, Class, Config, Families, Frontend, Head, Load, Loopback, PROTOCOL_TCP, Port,
-    Reason, Slot, SourceCode,
+    Address, Backend, Cell64, Class, Config, Families, Frontend, Head, Load, Loopback, PROTOCOL_TCP, Port, Reason,
+    Slot, SourceCode,
 };
 use proxymatic_ebpf::{Flow, Verdict, route};
 use proxymatic_user::{
@@ -30,15 +30,7 @@ struct Kernel<'a> {
 
 impl<'a> Kernel<'a> {
     fn new(tables: &'a Tables, seed: u64) -> Self {
-        let config = Config {
-            abi: 1,
-            loopback: Loopback::ALL,
-            host_netns: 0,
-            heartbeat: 0,
-            synced: 0,
-            agent: AgentState::OK,
-            pid: 0,
-        };
+        let config = Config { loopback: Loopback::ALL, ..Config::default() };
         let loads = (0..tables.capacity.backends).map(|_| Load::default()).collect();
         Self { tables, config, loads, random: Cell::new(seed | 1), counts: RefCell::default() }
     }
@@ -153,7 +145,7 @@ fn backend() -> impl Strategy<Value = model::Backend> {
         task: format!("task-{task}"),
         address: IpAddr::from([10, 0, 0, host]),
         port: 31_000 + port,
-        weight: Weight::new(weight).unwrap(),
+        weight: Weight::new(weight).unwrap_or_default(),
         maxconn: 0,
         state,
     })

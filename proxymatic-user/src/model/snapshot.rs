@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Service, ServiceKey};
 
 /// Something that was asked for and is not done, and why.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Complaint {
     /// The Marathon app id, or the id of the task where only that is concerned.
     pub app: String,

@@ -175,7 +175,7 @@ fn words(backend: &model::Backend, service: u32, generation: u32) -> Backend {
             State::Active => BackendState::ACTIVE,
             State::Draining => BackendState::DRAINING,
         },
-        weight: u32::from(backend.weight.get()).max(1),
+        weight: u32::from(backend.weight.get()),
         maxconn: backend.maxconn,
         service,
         ..Backend::free(generation)

@@ -1,0 +1,222 @@
+//! The one loop: everything that can wake the agent is an [`Event`], and nothing else changes its state.
+
+mod changes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proxymatic_common::{AgentState, SourceCode};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    dataplane::{Dataplane, Error, Said},
+    model::{Complaint, Snapshot},
+    plan::{Desired, Quarantine, Tables, plan},
+    source::{Report, SourceId},
+    surface::{AgentStatus, SourceStatus, Trouble},
+};
+
+/// How long the agent waits after the kernel refused a write before it plans again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Everything that can wake the agent.
+#[derive(Debug)]
+pub enum Event {
+    /// A source has something to say.
+    Source(Report),
+    /// The addresses of this host, all of them.
+    Addresses(BTreeSet<IpAddr>),
+    /// Time has passed.
+    Tick,
+    /// The agent is to leave. The data plane stays.
+    Stop,
+}
+
+/// What one source said last.
+#[derive(Debug)]
+struct Heard {
+    snapshot: Option<Snapshot>,
+    at: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+/// The agent's state. Owns the data plane: the only caller of plan and of dataplane.
+#[derive(Debug)]
+pub struct Agent<D> {
+    plane: D,
+    /// What the maps hold, kept by following each write that was carried out.
+    tables: Tables,
+    quarantine: Quarantine,
+    addresses: BTreeSet<IpAddr>,
+    sources: BTreeMap<SourceId, Heard>,
+    complaints: Vec<Complaint>,
+    /// Why the last write was refused, and when to plan again.
+    refused: Option<(String, Instant)>,
+    state: AgentState,
+}
+
+impl<D: Dataplane> Agent<D> {
+    /// Adopts what the maps hold. Nothing is written before every source has given a complete answer.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn adopt(plane: D, sources: &[SourceId]) -> Result<Self, Error> {
+        let tables = plane.tables()?;
+        let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None });
+        Ok(Self {
+            plane,
+            tables,
+            quarantine: Quarantine::default(),
+            addresses: BTreeSet::new(),
+            sources: sources.iter().map(heard).collect(),
+            complaints: Vec::new(),
+            refused: None,
+            state: AgentState::INITIALIZING,
+        })
+    }
+
+    /// Takes events until one says stop. After each, `status` says how things are.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, status: watch::Sender<AgentStatus>) {
+        while let Some(event) = events.recv().await {
+            let now = Instant::now();
+            let goes_on = self.handle(event, now);
+            status.send_replace(self.status(now));
+            if !goes_on {
+                break;
+            }
+        }
+    }
+
+    /// Handles one event. False where it was the last.
+    pub fn handle(&mut self, event: Event, now: Instant) -> bool {
+        match event {
+            Event::Source(report) => self.heard(report, now),
+            Event::Addresses(addresses) => {
+                if self.addresses != addresses {
+                    tracing::info!("addresses of this host: {}", changes::list(&addresses));
+                    self.addresses = addresses;
+                    self.publish(now);
+                }
+            }
+            Event::Tick => self.tick(now),
+            Event::Stop => {
+                self.announce(AgentState::TERMINATING, false);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What the maps hold.
+    pub const fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The data plane.
+    pub const fn plane(&self) -> &D {
+        &self.plane
+    }
+
+    fn heard(&mut self, report: Report, now: Instant) {
+        match report {
+            Report::Snapshot { source, snapshot, at } => {
+                let Some(heard) = self.sources.get_mut(&source) else { return };
+                if heard.trouble.take().is_some() {
+                    tracing::info!("{source}: answers again");
+                }
+                changes::log(source, heard.snapshot.as_ref(), &snapshot);
+                heard.snapshot = Some(snapshot);
+                heard.at = Some(at);
+                self.publish(now);
+            }
+            Report::Trouble { source, url, reason, attempt, again_in } => {
+                tracing::warn!(
+                    "{source}: {reason}; the last state stays, trying again in {:.0} s",
+                    again_in.as_secs_f64()
+                );
+                if let Some(heard) = self.sources.get_mut(&source) {
+                    heard.trouble = Some(Trouble { url, reason, attempts: attempt });
+                }
+            }
+        }
+    }
+
+    /// Plans and carries out, once every source has answered.
+    fn publish(&mut self, now: Instant) {
+        let Some(desired) = self.desired() else { return };
+        let planned = plan(&desired, &self.tables);
+        self.complaints = planned.complaints;
+        self.refused = None;
+        for op in &planned.ops {
+            tracing::debug!("{op}");
+            if let Err(error) = self.plane.apply(op) {
+                // Every prefix of a plan serves every service: stopping here is safe.
+                tracing::error!("{error}; planning again in {} s", RETRY.as_secs());
+                self.refused = Some((error.to_string(), now + RETRY));
+                return;
+            }
+            self.tables.apply(op);
+        }
+        self.announce(AgentState::OK, true);
+    }
+
+    /// What the maps should say; `None` before every source has answered once.
+    fn desired(&self) -> Option<Desired> {
+        let mut services = BTreeMap::new();
+        for (source, heard) in &self.sources {
+            for (key, service) in &heard.snapshot.as_ref()?.services {
+                services.entry(*key).or_insert_with(|| (source_code(*source), service.clone()));
+            }
+        }
+        Some(Desired { addresses: self.addresses.clone(), services })
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.refused.as_ref().is_some_and(|(_, again)| now >= *again) {
+            self.publish(now);
+        }
+        let plane = &self.plane;
+        for op in self.quarantine.release(&self.tables, |backend| plane.active(backend), now) {
+            tracing::debug!("{op}");
+            match self.plane.apply(&op) {
+                Ok(()) => self.tables.apply(&op),
+                // The next tick tries again.
+                Err(error) => return tracing::error!("{error}"),
+            }
+        }
+        self.announce(self.state, false);
+    }
+
+    fn announce(&mut self, state: AgentState, synced: bool) {
+        self.state = state;
+        self.plane.announce(Said { agent: state, synced });
+    }
+
+    /// What only the agent knows.
+    pub fn status(&self, now: Instant) -> AgentStatus {
+        let source = |(source, heard): (&SourceId, &Heard)| SourceStatus {
+            source: source.to_string(),
+            answered_s: heard.at.map(|at| now.saturating_duration_since(at).as_secs_f64()),
+            trouble: heard.trouble.clone(),
+        };
+        let read = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
+        let complaints: BTreeSet<_> = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).collect();
+        AgentStatus {
+            state: self.state.name().into(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            sources: self.sources.iter().map(source).collect(),
+            complaints: complaints.into_iter().cloned().collect(),
+            refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
+        }
+    }
+}
+
+const fn source_code(source: SourceId) -> SourceCode {
+    match source {
+        SourceId::Marathon => SourceCode::MARATHON,
+    }
+}

@@ -1,0 +1,16 @@
+//! `proxymatic detach`: back to a kernel that forwards nothing.
+
+use anyhow::Context as _;
+
+use super::{Health, PinArgs};
+use crate::{
+    dataplane::kernel::Pins,
+    surface::{self, Detached, Format},
+};
+
+pub(super) fn run(pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+    let removed = Pins::at(&pins.bpffs).detach()?;
+    let removed = removed.iter().map(|path| path.display().to_string()).collect();
+    surface::print(&Detached { removed }, format).context("cannot print")?;
+    Ok(Health::Well)
+}

@@ -1,0 +1,48 @@
+//! `proxymatic hook`: the programs in the kernel, and what they cost.
+
+use std::{sync::mpsc, time::Duration};
+
+use anyhow::Context as _;
+
+use super::{Health, PinArgs};
+use crate::{
+    dataplane::kernel::{HOOKS, Pins, hook_rows, measure},
+    surface::{self, Format},
+};
+
+/// What can be done with hooks.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Hooks: program, link, pin, runs, and the mean time of a run. Exit code 1 where one is missing.
+    #[command(alias = "list")]
+    Show {
+        /// Measure for so long, and show only that time. Without it, runs and times are those of whenever the
+        /// kernel was measuring (sysctl kernel.bpf_stats_enabled).
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3600))]
+        seconds: Option<u16>,
+    },
+}
+
+impl Default for Verb {
+    fn default() -> Self {
+        Self::Show { seconds: None }
+    }
+}
+
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+    let Verb::Show { seconds } = verb;
+    let pins = Pins::at(&pins.bpffs);
+    let rows = match seconds {
+        Some(seconds) => measure(&pins, || wait(Duration::from_secs(seconds.into())))?,
+        None => hook_rows(&pins)?,
+    };
+    let health = if rows.len() == HOOKS.len() { Health::Well } else { Health::Unwell };
+    surface::print(&rows, format).context("cannot print")?;
+    Ok(health)
+}
+
+/// Nothing but time can end this wait: nobody has the sender.
+fn wait(time: Duration) {
+    let (_sender, never) = mpsc::channel::<()>();
+    let _ = never.recv_timeout(time);
+}

@@ -1,0 +1,102 @@
+//! From pinned maps to tables: whoever wrote them, and wherever it was stopped.
+
+use std::collections::BTreeMap;
+
+use aya::maps::{HashMap, MapData, MapError};
+use proxymatic_common::{BackendState, Head, Name, Slot, SourceCode};
+
+use super::Maps;
+use crate::{
+    dataplane::Error,
+    plan::{MapOp, Tables},
+};
+
+impl Maps {
+    /// What the maps hold.
+    ///
+    /// Built by the same writes that plans are made of, so that adopted tables and followed ones cannot differ. Total:
+    /// what makes no sense (a head beyond the slots, a name without an owner) is left out and so becomes free.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn tables(&self) -> Result<Tables, Error> {
+        let mut tables = Tables::new(self.capacity());
+        self.adopt_backends(&mut tables)?;
+        self.adopt_services(&mut tables)?;
+        for (frontend, id) in all("FRONTENDS", &self.frontends)? {
+            if id < self.services.entries() {
+                tables.apply(&MapOp::PutFrontend(frontend, id));
+            }
+        }
+        for (address, class) in all("ADDRESSES", &self.addresses)? {
+            tables.apply(&MapOp::PutAddress(address, class));
+        }
+        Ok(tables)
+    }
+
+    fn adopt_backends(&self, tables: &mut Tables) -> Result<(), Error> {
+        let names = names("BACKEND_NAMES", &self.backend_names)?;
+        for id in 0..self.backends.entries() {
+            let Some(backend) = self.backends.read(id) else { continue };
+            if backend.state == BackendState::FREE {
+                if backend.generation != 0 {
+                    tables.apply(&MapOp::FreeBackend(id, backend));
+                }
+            } else if backend.service < self.services.entries() {
+                tables.apply(&MapOp::PutBackend(id, backend));
+                if let Some(name) = names.get(&id) {
+                    tables.apply(&MapOp::PutBackendName(id, name.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_services(&self, tables: &mut Tables) -> Result<(), Error> {
+        let names = names("SERVICE_NAMES", &self.service_names)?;
+        for id in 0..self.services.entries() {
+            let Some(settings) = self.services.read(id) else { continue };
+            let head = self.heads.cell(id).map_or(Head::default(), |cell| Head::from_word(cell.get()));
+            if settings.source == SourceCode::NONE && head.length() == 0 && !tables.services().contains_key(&id) {
+                // Free. Its head only counts switches.
+                if head.word() != 0 {
+                    tables.apply(&MapOp::PutHead(id, head));
+                    tables.apply(&MapOp::DelServiceName(id));
+                }
+                continue;
+            }
+            tables.apply(&MapOp::PutService(id, settings));
+            if let Some(name) = names.get(&id) {
+                tables.apply(&MapOp::PutServiceName(id, name.clone()));
+            }
+            match self.slots_of(head) {
+                Some(slots) => {
+                    tables.apply(&MapOp::PutSlots(head.base(), slots));
+                    tables.apply(&MapOp::PutHead(id, head));
+                }
+                None => {
+                    let empty = Head::new(head.generation(), 0, 0).unwrap_or_default();
+                    tables.apply(&MapOp::PutHead(id, empty));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn slots_of(&self, head: Head) -> Option<Vec<Slot>> {
+        let end = head.base().checked_add(head.length())?;
+        if head.length() == 0 || end > self.slots.entries() {
+            return None;
+        }
+        (head.base()..end).map(|index| self.slots.read(index)).collect()
+    }
+}
+
+fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
+    let entries: Result<_, MapError> = map.iter().collect();
+    entries.map_err(|error| Error::kernel(format!("read {name}"), &error))
+}
+
+fn names(name: &str, map: &HashMap<MapData, u32, Name>) -> Result<BTreeMap<u32, String>, Error> {
+    Ok(all(name, map)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
+}

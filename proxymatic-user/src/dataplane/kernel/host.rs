@@ -1,0 +1,202 @@
+//! What this host must have, each asked for once and named with its remedy.
+
+use std::{
+    fs::{self, File},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+// By name, since the first calls the second.
+use nix::{getsockopt_impl, sockopt_impl};
+use nix::{
+    libc,
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, getsockopt, socket},
+        statfs::{FsType, fstatfs, statfs},
+    },
+    time::{ClockId, clock_gettime},
+};
+
+use crate::dataplane::Error;
+
+/// From linux/magic.h.
+const BPF_FS: FsType = FsType(0xcafe_4a11);
+const CGROUP2: FsType = FsType(0x6367_7270);
+
+/// From linux/capability.h.
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+sockopt_impl!(
+    /// The cookie of the network namespace that a socket is in.
+    NetnsCookie, GetOnly, libc::SOL_SOCKET, SO_NETNS_COOKIE, u64
+);
+/// From asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// Checks kernel, capabilities and the file system for pins.
+///
+/// # Errors
+/// The first that is missing, in one sentence with its remedy.
+pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    check_kernel(release.trim())?;
+    check_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())?;
+    check_bpffs(bpffs)
+}
+
+/// 5.10 is the floor: sk_storage and links on all hooks, getpeername, ring buffers.
+fn check_kernel(release: &str) -> Result<(), Error> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (5, 10) {
+        return Ok(());
+    }
+    Err(Error::host(format!("kernel {release} is too old"), "5.10 or newer is needed: update the host"))
+}
+
+fn check_capabilities(status: &str) -> Result<(), Error> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    let has = |capability: u32| bits & 1 << capability != 0;
+    let mut missing = Vec::new();
+    if !has(CAP_NET_ADMIN) {
+        missing.push("CAP_NET_ADMIN");
+    }
+    // Before 5.8 split them off, both were part of CAP_SYS_ADMIN.
+    if !has(CAP_SYS_ADMIN) {
+        missing.extend((!has(CAP_BPF)).then_some("CAP_BPF"));
+        missing.extend((!has(CAP_PERFMON)).then_some("CAP_PERFMON"));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::host(
+        format!("this process lacks {}", missing.join(" and ")),
+        "run it as root, or its container with --privileged",
+    ))
+}
+
+fn check_bpffs(bpffs: &Path) -> Result<(), Error> {
+    // The folder itself may not be there yet: what counts is the file system it will be on.
+    let there = bpffs.ancestors().find(|path| path.exists()).unwrap_or(bpffs);
+    match statfs(there) {
+        Ok(stat) if stat.filesystem_type() == BPF_FS => Ok(()),
+        _ => {
+            let mount = bpffs.parent().unwrap_or(bpffs).display();
+            Err(Error::host(
+                format!("{} is not on a BPF file system", bpffs.display()),
+                format!("mount one (mount -t bpf bpf {mount}), give the container the host's, or name another --bpffs"),
+            ))
+        }
+    }
+}
+
+/// Where the root of the host's cgroup2 tree is mounted.
+///
+/// # Errors
+/// It is nowhere to be seen.
+pub fn cgroup_root() -> Result<PathBuf, Error> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    find_cgroup2(&mounts).ok_or_else(|| {
+        Error::host(
+            "no cgroup2 file system is mounted here",
+            "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), give the container the host's, or name a folder of one with --cgroup",
+        )
+    })
+}
+
+/// The mount point of a cgroup2 whose root is that of the tree. A root of `/..` or deeper is a part of the host's tree
+/// seen from a container, and attaching there would miss everything outside.
+fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (filesystem.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(unescape(point)))
+    })
+}
+
+/// The kernel writes blanks and backslashes in paths as octal (proc_pid_mountinfo(5)).
+fn unescape(path: &str) -> String {
+    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Opens a folder of a cgroup2 tree.
+pub(super) fn open_cgroup(path: &Path) -> Result<File, Error> {
+    let remedy = "name a folder of a cgroup2 file system with --cgroup";
+    let folder =
+        File::open(path).map_err(|error| Error::host(format!("cannot open {}: {error}", path.display()), remedy))?;
+    match fstatfs(folder.as_fd()) {
+        Ok(stat) if stat.filesystem_type() == CGROUP2 => Ok(folder),
+        _ => Err(Error::host(format!("{} is not on a cgroup2 file system", path.display()), remedy)),
+    }
+}
+
+/// The kernel's id of a cgroup: the inode number of its folder.
+pub(super) fn cgroup_id(folder: &File) -> Result<u64, Error> {
+    let data = folder.metadata().map_err(|error| Error::kernel("ask for the id of the cgroup", &error))?;
+    Ok(data.ino())
+}
+
+/// The cookie of the network namespace that this process is in.
+///
+/// # Errors
+/// The kernel has no such cookies to show.
+pub fn netns_cookie() -> Result<u64, Error> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+    let socket = socket.map_err(|error| Error::kernel("open a socket", &error))?;
+    getsockopt(&socket, NetnsCookie).map_err(|_| {
+        Error::host(
+            "this kernel does not show which network namespace a process is in (SO_NETNS_COOKIE came with 5.14)",
+            "start with --loopback all or --loopback none",
+        )
+    })
+}
+
+/// Nanoseconds of the monotonic clock, the one that hooks read.
+pub(super) fn monotonic() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_below_5_10_are_refused_with_a_remedy() {
+        for fine in ["5.10.0-46-amd64", "5.10", "6.18.44-fc", "7.3.4+deb13", "10.0"] {
+            assert!(check_kernel(fine).is_ok(), "{fine}");
+        }
+        for old in ["5.9.16", "4.19.0-27-amd64", "3.10.0", ""] {
+            let error = check_kernel(old).unwrap_err().to_string();
+            assert!(error.contains("too old; 5.10 or newer is needed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        let status = |bits: u64| format!("Name:\tproxymatic\nCapEff:\t{bits:016x}\nSeccomp:\t0\n");
+        let with = |capabilities: &[u32]| capabilities.iter().fold(0, |bits, capability| bits | 1 << capability);
+        assert!(check_capabilities(&status(with(&[CAP_NET_ADMIN, CAP_SYS_ADMIN]))).is_ok());
+        assert!(check_capabilities(&status(with(&[CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON]))).is_ok());
+        let error = check_capabilities(&status(with(&[CAP_BPF]))).unwrap_err().to_string();
+        assert!(error.starts_with("this process lacks CAP_NET_ADMIN and CAP_PERFMON; run it as root"), "{error}");
+        assert!(check_capabilities("").is_err());
+    }
+
+    #[test]
+    fn the_root_of_the_cgroup2_tree_is_found_on_unified_and_hybrid_hosts_and_not_a_part_of_it() {
+        let unified = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let hybrid = "30 23 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+                      31 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let container = "29 23 0:26 /../../docker/abc /sys/fs/cgroup ro - cgroup2 cgroup ro\n";
+        assert_eq!(find_cgroup2(unified), Some("/sys/fs/cgroup".into()));
+        assert_eq!(find_cgroup2(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(find_cgroup2(container), None);
+        assert_eq!(find_cgroup2("1 2 0:1 / /a\\040b rw - cgroup2 x rw"), Some("/a b".into()));
+    }
+}

@@ -1,0 +1,127 @@
+//! The pinned maps, each opened once with its types.
+
+use std::path::Path;
+
+use aya::maps::{HashMap, Map, MapData};
+use proxymatic_common::{
+    Address, Backend, Cell64, Class, Config, Counters, Frontend, Load, Name, Reason, Service, Slot,
+    maps::{self as declared, Declared, MapDef},
+};
+
+use super::{Pins, shared::Shared};
+use crate::{dataplane::Error, plan::Capacity};
+
+/// The pinned maps. Reading them needs no agent.
+#[derive(Debug)]
+pub struct Maps {
+    pub(super) addresses: HashMap<MapData, Address, Class>,
+    pub(super) frontends: HashMap<MapData, Frontend, u32>,
+    pub(super) service_names: HashMap<MapData, u32, Name>,
+    pub(super) backend_names: HashMap<MapData, u32, Name>,
+    pub(super) heads: Shared<Cell64>,
+    pub(super) services: Shared<Service>,
+    pub(super) slots: Shared<Slot>,
+    pub(super) backends: Shared<Backend>,
+    loads: Shared<Load>,
+    counters: Shared<Counters>,
+    config: Shared<Config>,
+    capacity: Capacity,
+}
+
+impl Maps {
+    /// Opens what is pinned.
+    ///
+    /// # Errors
+    /// Nothing is pinned there, or what is pinned has another layout.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        let services = entries::<declared::Services>(pins)?.1;
+        Ok(Self {
+            addresses: hash::<declared::Addresses, _, _>(pins)?,
+            frontends: hash::<declared::Frontends, _, _>(pins)?,
+            service_names: hash::<declared::ServiceNames, _, _>(pins)?,
+            backend_names: hash::<declared::BackendNames, _, _>(pins)?,
+            heads: shared::<declared::Heads, Cell64>(pins)?,
+            services: shared::<declared::Services, _>(pins)?,
+            slots: shared::<declared::Slots, _>(pins)?,
+            backends: shared::<declared::Backends, _>(pins)?,
+            loads: shared::<declared::Loads, _>(pins)?,
+            counters: shared::<declared::CountersMap, _>(pins)?,
+            config: shared::<declared::ConfigMap, _>(pins)?,
+            capacity: Capacity {
+                services,
+                backends: entries::<declared::Backends>(pins)?.1,
+                slots: entries::<declared::Slots>(pins)?.1,
+                addresses: entries::<declared::Addresses>(pins)?.1,
+            },
+        })
+    }
+
+    /// How many entries the maps have.
+    pub const fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    /// What the agent last said of itself.
+    pub fn config(&self) -> Config {
+        self.config.read(0).unwrap_or_default()
+    }
+
+    pub(super) fn set_config(&self, config: Config) {
+        self.config.write(0, config);
+    }
+
+    /// What is counted of a backend.
+    pub fn load(&self, backend: u32) -> Option<&Load> {
+        self.loads.load(backend)
+    }
+
+    /// How often a reason was given, on all CPUs.
+    pub fn count(&self, reason: Reason) -> u64 {
+        let rows = (0..self.counters.entries()).filter_map(|cpu| self.counters.counters(cpu));
+        rows.map(|row| row.of[reason as usize].get()).sum()
+    }
+}
+
+/// Opens a pin and compares it with its declaration. Gives the number of entries too.
+fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
+    let path = pins.map(D::NAME);
+    let map = MapData::from_pin(&path).map_err(|error| {
+        if path.exists() { Error::kernel(format!("open {}", path.display()), &error) } else { pins.missing() }
+    })?;
+    let info = map.info().map_err(|error| Error::kernel(format!("ask about {}", path.display()), &error))?;
+    let wanted = declaration(D::NAME);
+    let kind = info.map_type().map_or(0, |kind| kind as u32);
+    let found = (kind, info.key_size(), info.value_size());
+    let expected = (wanted.kind as u32, wanted.key, wanted.value);
+    if found != expected {
+        return Err(other_layout(&path, found, expected));
+    }
+    let entries = info.max_entries();
+    Ok((map, entries))
+}
+
+fn declaration(name: &str) -> Declared {
+    let found = declared::ALL.iter().find(|map| map.name == name);
+    *found.expect("every declared map is in the list: one macro makes both")
+}
+
+fn other_layout(path: &Path, found: (u32, u32, u32), expected: (u32, u32, u32)) -> Error {
+    Error::host(
+        format!(
+            "{} is another map than this version's (kind, key and value size {found:?}, not {expected:?})",
+            path.display()
+        ),
+        "remove what is pinned with `proxymatic detach` and start again",
+    )
+}
+
+fn hash<D: MapDef<Key = K, Value = V>, K: aya::Pod, V: aya::Pod>(pins: &Pins) -> Result<HashMap<MapData, K, V>, Error> {
+    let (map, _) = entries::<D>(pins)?;
+    HashMap::try_from(Map::HashMap(map)).map_err(|error| Error::kernel(format!("open {}", D::NAME), &error))
+}
+
+fn shared<D: MapDef, T>(pins: &Pins) -> Result<Shared<T>, Error> {
+    const { assert!(size_of::<D::Value>() == size_of::<T>()) };
+    let (map, entries) = entries::<D>(pins)?;
+    Shared::new(D::NAME, &map, entries)
+}

@@ -1,0 +1,76 @@
+//! The embedded eBPF object: what this kernel can do is found out, then it is loaded.
+
+use std::num::NonZero;
+
+use aya::{Ebpf, EbpfLoader, maps::MapData, programs::CgroupSockAddr};
+use proxymatic_common::maps::{self as declared, MapDef};
+
+use super::Pins;
+use crate::{dataplane::Error, plan::Capacity};
+
+/// The hooks, as `cargo xtask build-ebpf` left them; empty where it never ran.
+static HOOKS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-hooks.o"));
+/// The probes.
+static PROBES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-probes.o"));
+
+/// Loads the object: opens the maps that are pinned, makes and pins the others. Programs are loaded later, each when
+/// it is put in place.
+///
+/// # Errors
+/// There is no object in this build, or the kernel refuses a map.
+pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
+    if HOOKS.is_empty() || PROBES.is_empty() {
+        return Err(Error::host(
+            "this binary was built without the eBPF object",
+            "run `cargo xtask build-ebpf`, then build it again",
+        ));
+    }
+    let has_retval = u32::from(has_retval()?);
+    let mut loader = EbpfLoader::new();
+    loader.override_global("HAS_RETVAL", &has_retval, true);
+    for map in declared::ALL {
+        loader.map_pin_path(map.name, pins.map(map.name));
+        if let Some(entries) = wanted(map.name, capacity) {
+            loader.map_max_entries(map.name, entries);
+        }
+    }
+    let loaded = loader.load(HOOKS).map_err(|error| Error::kernel("load the eBPF object", &error))?;
+    warn_of_sizes(pins, capacity);
+    Ok(loaded)
+}
+
+/// How many entries a map that is not pinned yet gets.
+fn wanted(name: &str, capacity: Capacity) -> Option<u32> {
+    use declared::{BackendNames, Backends, CountersMap, Frontends, Heads, Loads, ServiceNames, Services, Slots};
+    match name {
+        Heads::NAME | Services::NAME | Frontends::NAME | ServiceNames::NAME => Some(capacity.services),
+        Backends::NAME | Loads::NAME | BackendNames::NAME => Some(capacity.backends),
+        Slots::NAME => Some(capacity.slots),
+        CountersMap::NAME => aya::util::nr_cpus().ok().map(|cpus| cpus as u32),
+        _ => None,
+    }
+}
+
+/// Pinned maps keep their size: services would be lost from sight while they were made anew.
+fn warn_of_sizes(pins: &Pins, capacity: Capacity) {
+    for map in declared::ALL {
+        let pinned = MapData::from_pin(pins.map(map.name)).and_then(|pinned| pinned.info());
+        let (Some(wanted), Ok(pinned)) = (wanted(map.name, capacity).and_then(NonZero::new), pinned) else { continue };
+        if pinned.max_entries() != wanted.get() {
+            tracing::warn!(
+                "{} is pinned with {} entries and keeps them, not {wanted}; `proxymatic detach` before the next start changes that",
+                map.name,
+                pinned.max_entries()
+            );
+        }
+    }
+}
+
+/// Whether a connect hook can choose its error: asked by loading a program that does.
+fn has_retval() -> Result<bool, Error> {
+    let failed = |error: &dyn std::error::Error| Error::kernel("load the probes", error);
+    let mut probes = Ebpf::load(PROBES).map_err(|error| failed(&error))?;
+    let probe = probes.program_mut("set_retval");
+    let probe: Option<&mut CgroupSockAddr> = probe.and_then(|program| program.try_into().ok());
+    Ok(probe.is_some_and(|program| program.load().is_ok()))
+}

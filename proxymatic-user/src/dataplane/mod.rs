@@ -1,0 +1,89 @@
+//! Where plans are carried out: one operation, one map write. No decisions, and the only room that can fail at it.
+
+pub mod kernel;
+mod memory;
+
+pub use memory::{Faults, Memory};
+
+use crate::plan::{MapOp, Tables};
+
+/// Tables that can be read once and then written.
+pub trait Dataplane {
+    /// What the maps hold: what an agent starts from, whoever wrote it.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    fn tables(&self) -> Result<Tables, Error>;
+
+    /// Carries out one write.
+    ///
+    /// # Errors
+    /// The kernel said no; nothing was written.
+    fn apply(&mut self, op: &MapOp) -> Result<(), Error>;
+
+    /// How many connections to a backend are open.
+    fn active(&self, backend: u32) -> u64;
+
+    /// Tells the hooks, and those who look at the pins, of the agent.
+    fn announce(&mut self, said: Said);
+}
+
+/// What the agent says of itself, each time round its loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// What it is at.
+    pub agent: proxymatic_common::AgentState,
+    /// Whether a complete answer of the sources has just been applied.
+    pub synced: bool,
+}
+
+/// Why the data plane could not be used. Each is one sentence for an operator, remedy included where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host lacks something.
+    #[error("{what}; {remedy}")]
+    Host {
+        /// What is missing, and where it was looked for.
+        what: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// Another agent has the pins.
+    #[error("another agent holds {path}: {holder}; stop it first, or use another --bpffs")]
+    Locked {
+        /// The folder of the pins.
+        path: String,
+        /// Who has it, as far as can be told.
+        holder: String,
+    },
+    /// Nothing is pinned.
+    #[error("nothing is pinned under {path}; start the agent there (proxymatic run), or name its folder with --bpffs")]
+    NoPins {
+        /// Where it was looked for.
+        path: String,
+    },
+    /// The kernel refused a program, a map, a link or a pin.
+    #[error("cannot {action}: {reason}")]
+    Kernel {
+        /// What was tried, and on what.
+        action: String,
+        /// What the kernel said.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn host(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Host { what: what.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn kernel(action: impl Into<String>, reason: &dyn std::error::Error) -> Self {
+        let mut text = reason.to_string();
+        let mut cause = reason.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Self::Kernel { action: action.into(), reason: text }
+    }
+}

@@ -1,0 +1,151 @@
+//! Keeps what is known of tasks' health and readiness over a change of leader.
+//!
+//! Results live in the memory of Marathon's leader: a new one starts with none, and a checked task without results is
+//! not to be sent anything. So when the results of a task vanish, the last ones stand in for them for a while. New
+//! results of any kind take their place at once. And a task that was ready once stays ready: nothing but a deployment
+//! asks for that, and a later one does not ask again.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::wire::{App, HealthResult, Listing, Loose, ReadinessResult, Task};
+
+/// How long at least the last results stand in.
+const AT_LEAST: Duration = Duration::from_secs(60);
+/// The interval of a health check that does not say it.
+const INTERVAL: f64 = 60.0;
+/// No check is awaited longer than that, whatever interval it says.
+const AT_MOST: Duration = Duration::from_secs(3600);
+
+/// The last results of every task that is listed.
+#[derive(Debug, Default)]
+pub(super) struct Carry(BTreeMap<String, Last>);
+
+#[derive(Debug, Default)]
+struct Last {
+    results: Vec<HealthResult>,
+    vanished: Option<Instant>,
+    ready: bool,
+}
+
+impl Carry {
+    /// Puts the last results in where they have vanished, and remembers those that are there.
+    pub(super) fn over(&mut self, listing: &mut Listing, now: Instant) {
+        let mut known = BTreeMap::new();
+        for app in &mut listing.apps {
+            let Loose::Good(app) = app else { continue };
+            let (hold, settled) = (hold(app), app.deployments.is_empty());
+            let said: BTreeMap<_, _> = app.readiness_check_results.drain(..).map(|it| (it.task_id, it.ready)).collect();
+            let mut ready = said.clone();
+            for task in &mut app.tasks {
+                let Loose::Good(task) = task else { continue };
+                let mut last = fill(task, self.0.remove(&task.id).unwrap_or_default(), now, hold);
+                match said.get(&task.id) {
+                    Some(said) => last.ready = *said,
+                    None if last.ready => drop(ready.insert(task.id.clone(), true)),
+                    None => last.ready = settled && task.state == "TASK_RUNNING",
+                }
+                known.insert(task.id.clone(), last);
+            }
+            app.readiness_check_results =
+                ready.into_iter().map(|(task_id, ready)| ReadinessResult { task_id, ready }).collect();
+        }
+        self.0 = known;
+    }
+}
+
+/// Puts the last results in if there are none and the last ones have not vanished for too long.
+fn fill(task: &mut Task, last: Last, now: Instant, hold: Duration) -> Last {
+    if !task.health_check_results.is_empty() {
+        return Last { results: task.health_check_results.clone(), vanished: None, ..last };
+    }
+    let vanished = last.vanished.unwrap_or(now);
+    if now.saturating_duration_since(vanished) >= hold {
+        return Last { ready: last.ready, ..Last::default() };
+    }
+    task.health_check_results.clone_from(&last.results);
+    Last { vanished: Some(vanished), ..last }
+}
+
+/// How long it may take until every check of an app has a result again.
+fn hold(app: &App) -> Duration {
+    let intervals = app.health_checks.iter().map(|check| check.interval_seconds.unwrap_or(INTERVAL));
+    let longest = intervals.fold(0.0, f64::max);
+    Duration::try_from_secs_f64(2.0 * longest).unwrap_or(AT_MOST).clamp(AT_LEAST, AT_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The results of the only task after a listing in which it has `results`, `at` seconds after the start.
+    fn see(carry: &mut Carry, start: Instant, at: u64, interval: f64, results: &[bool]) -> Vec<bool> {
+        let results: Vec<_> = results.iter().map(|alive| json!({"alive": alive})).collect();
+        let mut listing: Listing = serde_json::from_value(json!({"apps": [{"id": "/a",
+            "healthChecks": [{"intervalSeconds": interval}], "tasks": [{"id": "t", "healthCheckResults": results}]}]}))
+        .unwrap();
+        carry.over(&mut listing, start + Duration::from_secs(at));
+        let Loose::Good(app) = &listing.apps[0] else { panic!() };
+        let Loose::Good(task) = &app.tasks[0] else { panic!() };
+        task.health_check_results.iter().map(|result| result.alive).collect()
+    }
+
+    #[test]
+    fn results_that_vanish_stand_for_a_minute_and_new_ones_count_at_once() {
+        let (mut carry, start) = (Carry::default(), Instant::now());
+        assert_eq!(see(&mut carry, start, 0, 10.0, &[]), [false; 0]);
+        assert_eq!(see(&mut carry, start, 1, 10.0, &[true]), [true]);
+        assert_eq!(see(&mut carry, start, 5, 10.0, &[]), [true]);
+        assert_eq!(see(&mut carry, start, 64, 10.0, &[]), [true]);
+        assert_eq!(see(&mut carry, start, 65, 10.0, &[]), [false; 0]);
+        assert_eq!(see(&mut carry, start, 66, 10.0, &[]), [false; 0]);
+        assert_eq!(see(&mut carry, start, 67, 10.0, &[true, false]), [true, false]);
+        assert_eq!(see(&mut carry, start, 68, 10.0, &[]), [true, false]);
+        assert_eq!(see(&mut carry, start, 69, 10.0, &[true]), [true]);
+    }
+
+    #[test]
+    fn slow_checks_are_awaited_for_two_intervals_and_absurd_ones_for_an_hour() {
+        for (interval, held) in [(50.0, 99), (1e300, 3599), (-5.0, 59)] {
+            let (mut carry, start) = (Carry::default(), Instant::now());
+            see(&mut carry, start, 0, interval, &[true]);
+            see(&mut carry, start, 0, interval, &[]);
+            assert_eq!(see(&mut carry, start, held, interval, &[]), [true]);
+            assert_eq!(see(&mut carry, start, held + 1, interval, &[]), [false; 0]);
+        }
+    }
+
+    #[test]
+    fn a_task_that_was_ready_stays_ready_until_told_otherwise() {
+        let mut carry = Carry::default();
+        let mut see = |deployments: &[&str], said: Option<bool>| {
+            let said: Vec<_> = said.iter().map(|ready| json!({"taskId": "t", "ready": ready})).collect();
+            let mut listing: Listing = serde_json::from_value(json!({"apps": [{"id": "/a", "deployments": deployments,
+                "readinessCheckResults": said, "tasks": [{"id": "t", "state": "TASK_RUNNING"}]}]}))
+            .unwrap();
+            carry.over(&mut listing, Instant::now());
+            let Loose::Good(app) = &listing.apps[0] else { panic!() };
+            app.readiness_check_results.first().map(|result| result.ready)
+        };
+        assert_eq!(see(&["d1"], None), None);
+        assert_eq!(see(&["d1"], Some(false)), Some(false));
+        assert_eq!(see(&["d1"], None), None);
+        assert_eq!(see(&["d1"], Some(true)), Some(true));
+        assert_eq!(see(&["d1"], None), Some(true));
+        assert_eq!(see(&["d1"], Some(false)), Some(false));
+        assert_eq!(see(&[], None), None);
+        assert_eq!(see(&["d2"], None), Some(true));
+    }
+
+    #[test]
+    fn tasks_that_are_gone_are_forgotten() {
+        let (mut carry, start) = (Carry::default(), Instant::now());
+        see(&mut carry, start, 0, 10.0, &[true]);
+        carry.over(&mut Listing { apps: Vec::new() }, start);
+        assert_eq!(see(&mut carry, start, 1, 10.0, &[]), [false; 0]);
+    }
+}

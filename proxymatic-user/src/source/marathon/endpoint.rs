@@ -1,0 +1,155 @@
+//! The addresses of `--marathon`: pure parsing, and credentials that are never printed.
+
+use std::fmt;
+
+use reqwest::Url;
+
+/// A user and a password.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials")
+    }
+}
+
+/// Where one Marathon answers. Printed without credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Without credentials, query, and slash at the end of the path.
+    url: Url,
+    pub(super) credentials: Option<Credentials>,
+}
+
+impl Endpoint {
+    /// The URL of a path below this endpoint, which keeps a base path such as `/service/marathon`.
+    pub(super) fn at(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}{path}", self.url.path().trim_end_matches('/')));
+        url
+    }
+
+    /// Whether a URL is on the same host and port.
+    pub(super) fn is_host_of(&self, url: &Url) -> bool {
+        self.url.host() == url.host() && self.url.port_or_known_default() == url.port_or_known_default()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.as_str().trim_end_matches('/'))
+    }
+}
+
+/// Parses the values of `--marathon`: each is a URL, or several with commas between.
+///
+/// `Err` has one sentence for each that is no good, and none of them shows a password.
+pub fn parse<S: AsRef<str>>(values: &[S]) -> Result<Vec<Endpoint>, Vec<String>> {
+    let (mut endpoints, mut wrong) = (Vec::new(), Vec::new());
+    for text in values.iter().flat_map(|value| value.as_ref().split(',')).map(str::trim).filter(|it| !it.is_empty()) {
+        match endpoint(text) {
+            Ok(endpoint) if endpoints.contains(&endpoint) => {}
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(reason) => wrong.push(format!("{}: {reason}", redacted(text))),
+        }
+    }
+    if endpoints.is_empty() && wrong.is_empty() {
+        wrong.push("no URL; write one such as http://marathon.example:8080".into());
+    }
+    if wrong.is_empty() { Ok(endpoints) } else { Err(wrong) }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    match text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+        Some("http") => {}
+        Some("https") => return Err("TLS is not supported by this version; use http://".into()),
+        Some(_) => return Err("must start with http://".into()),
+        None => return Err(format!("must start with http://; try http://{}", redacted(text))),
+    }
+    let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must end with the path: no ? and no #".into());
+    }
+    let credentials = match (url.username(), url.password()) {
+        ("", None) => None,
+        (user, password) => Some(Credentials { user: decoded(user), password: decoded(password.unwrap_or_default()) }),
+    };
+    let plain = url.set_username("").and_then(|()| url.set_password(None));
+    plain.map_err(|()| "cannot have credentials".to_owned())?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(Endpoint { url, credentials })
+}
+
+/// What was typed, without what stands before the `@`.
+fn redacted(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    let separator = if scheme.is_empty() { "" } else { "://" };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}{separator}***@{host}"),
+        None => text.to_owned(),
+    }
+}
+
+/// Undoes percent-encoding; what is no encoding stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = match (first, tail) {
+            (b'%', [high, low, ..]) => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
+            _ => None,
+        };
+        match code.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
+            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
+            None => (bytes.push(*first), rest = tail),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_base_paths_and_trailing_slashes() {
+        let endpoints = parse(&["http://a:8080, http://b/service/marathon/", "http://a:8080/"]).unwrap();
+        let at: Vec<_> = endpoints.iter().map(|it| it.at("/v2/apps").to_string()).collect();
+        assert_eq!(at, ["http://a:8080/v2/apps", "http://b/service/marathon/v2/apps"]);
+        let shown: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["http://a:8080", "http://b/service/marathon"]);
+        let version = endpoints[0].at("/v2/apps/x?y/versions/2020-01-01T00:00:00.000Z");
+        assert_eq!(version.as_str(), "http://a:8080/v2/apps/x%3Fy/versions/2020-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_never_shown() {
+        let endpoint = parse(&["http://me%40x:p%3Aw%2f%@h:1/"]).unwrap().remove(0);
+        let Credentials { user, password } = endpoint.credentials.clone().unwrap();
+        assert_eq!((user.as_str(), password.as_str()), ("me@x", "p:w/%"));
+        assert_eq!(endpoint.to_string(), "http://h:1");
+        assert!(!format!("{endpoint:?}").contains("me@x"), "{endpoint:?}");
+        assert!(!format!("{endpoint:?}").contains("p:w"), "{endpoint:?}");
+        for wrong in ["https://me:secret@h", "ftp://me:secret@h", "me:secret@h", "http://me:secret@h:port"] {
+            let said = parse(&[wrong]).unwrap_err().concat();
+            assert!(said.contains("***@h") && !said.contains("secret"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_good_is_said_all_at_once() {
+        let wrong = parse(&["https://a,marathon:8080", "http://", "http://h/?x"]).unwrap_err();
+        let says = ["TLS is not supported", "try http://marathon:8080", "is not a URL", "no ? and no #"];
+        assert_eq!(wrong.len(), says.len(), "{wrong:?}");
+        for (wrong, says) in wrong.iter().zip(says) {
+            assert!(wrong.contains(says), "{wrong}");
+        }
+        assert!(parse(&[" , "]).unwrap_err()[0].contains("no URL"));
+        assert!(parse::<&str>(&[]).unwrap_err()[0].contains("no URL"));
+    }
+}

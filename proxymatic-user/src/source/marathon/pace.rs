@@ -1,0 +1,277 @@
+//! When to read: soon after an event, never without pause, now and then without any event, and ever more patiently
+//! while it fails. Pure: the clock and the dice are arguments.
+
+use std::time::{Duration, Instant};
+
+/// What the event stream says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// From now on nothing is missed, so everything has to be read once.
+    Attached,
+    /// There is no stream: what changes is seen by polling only.
+    Lost,
+    /// Something changed.
+    Changed,
+    /// A task is about to go, or gone.
+    Urgent,
+}
+
+/// All the times that matter.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The longest time between two reads; each is drawn from three quarters of it up.
+    pub refresh: Duration,
+    /// How long no event must come before what they announce is read.
+    pub quiet: Duration,
+    /// How long after the first event it is read all the same.
+    pub at_most: Duration,
+    /// How long to wait for the stream to say that it is attached.
+    pub attached: Duration,
+    /// How long a stream may be silent: a heartbeat comes every 10 s.
+    pub silence: Duration,
+    /// How long to wait after the first failure. It grows by half with each one.
+    pub retry_first: Duration,
+    /// How long to wait at most.
+    pub retry_most: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_secs(60),
+            quiet: Duration::from_millis(100),
+            at_most: Duration::from_secs(1),
+            attached: Duration::from_secs(2),
+            silence: Duration::from_secs(25),
+            retry_first: Duration::from_secs(1),
+            retry_most: Duration::from_secs(15),
+        }
+    }
+}
+
+/// A sequence of numbers that differs from host to host, so that agents do not ask Marathon all at once.
+#[derive(Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From three quarters of a duration to all of it.
+    pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
+        // SplitMix64 (public domain, Sebastiano Vigna).
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let sixteenth = u32::try_from(bits >> 48).unwrap_or_default();
+        duration * 3 / 4 + duration / 4 * sixteenth / (1 << 16)
+    }
+}
+
+/// How many reasons are remembered as told. More than that are one reason in many words.
+const MAX_TOLD: usize = 8;
+
+/// How often something has failed in a row, and what that means.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    count: u32,
+    /// The reasons that were told, the first of them.
+    told: Vec<String>,
+}
+
+impl Failures {
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Counts one more. The count, how long to wait, and whether to tell: the 1st, 2nd, 4th, 8th and so on, and
+    /// each of the first few reasons.
+    pub(super) fn add(&mut self, reason: &str, timing: &Timing, dice: &mut Dice) -> (u32, Duration, bool) {
+        self.count = self.count.saturating_add(1);
+        let new = self.told.len() < MAX_TOLD && !self.told.iter().any(|told| told == reason);
+        if new {
+            self.told.push(reason.to_owned());
+        }
+        let tell = new || self.count.is_power_of_two();
+        // After 40 steps of one half every first wait has passed every last one that makes sense.
+        let grown = timing.retry_first.as_secs_f64() * 1.5_f64.powi(self.count.min(40).cast_signed() - 1);
+        let wait = Duration::try_from_secs_f64(grown).unwrap_or(timing.retry_most).min(timing.retry_most);
+        (self.count, dice.jitter(wait), tell)
+    }
+}
+
+/// When the next read is due.
+#[derive(Debug)]
+pub(super) struct Pace {
+    timing: Timing,
+    /// When to read though nothing happens: the next poll, or the next attempt after a failure.
+    poll: Instant,
+    failing: bool,
+    /// The first and the last event since the last read began.
+    changed: Option<(Instant, Instant)>,
+    /// Since when it has been urgent, or needed after an attachment.
+    urgent: Option<Instant>,
+    attached: Option<Instant>,
+    /// Nothing is read for events before this moment, so that a storm of them leaves pauses as long as the reads.
+    rest_until: Instant,
+    begun: Instant,
+    ever: bool,
+}
+
+impl Pace {
+    /// Nothing has been read. The stream gets a little time to attach first, so that one read does.
+    pub(super) fn new(now: Instant, timing: Timing) -> Self {
+        Self {
+            timing,
+            poll: now + timing.attached,
+            failing: false,
+            changed: None,
+            urgent: None,
+            attached: None,
+            rest_until: now,
+            begun: now,
+            ever: false,
+        }
+    }
+
+    pub(super) fn hint(&mut self, now: Instant, hint: Hint) {
+        match hint {
+            Hint::Attached => self.attached = Some(now),
+            Hint::Lost if !self.ever => self.poll = self.poll.min(now),
+            Hint::Lost => {}
+            Hint::Changed | Hint::Urgent => {
+                self.changed = Some((self.changed.map_or(now, |(first, _)| first), now));
+                if hint == Hint::Urgent {
+                    self.urgent = self.urgent.or(Some(now));
+                }
+            }
+        }
+    }
+
+    /// When the next read is due.
+    pub(super) fn due(&self) -> Instant {
+        let Timing { quiet, at_most, .. } = self.timing;
+        // While reads fail, events do not make them more frequent; a stream that attaches says that Marathon is back.
+        let soon = self.changed.map(|(first, last)| (last + quiet).min(first + at_most));
+        let hinted = self.urgent.or(soon).map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
+        [hinted, self.attached].into_iter().flatten().fold(self.poll, Instant::min)
+    }
+
+    /// A read begins: it will see everything that was announced before.
+    pub(super) fn begin(&mut self, now: Instant) {
+        (self.changed, self.urgent, self.attached) = (None, None, None);
+        (self.begun, self.ever) = (now, true);
+    }
+
+    pub(super) fn succeeded(&mut self, now: Instant, dice: &mut Dice) {
+        self.failing = false;
+        self.poll = now + dice.jitter(self.timing.refresh);
+        let took = now.saturating_duration_since(self.begun);
+        self.rest_until = now + took.clamp(self.timing.quiet.min(self.timing.at_most), self.timing.at_most);
+    }
+
+    pub(super) fn failed(&mut self, now: Instant, again_in: Duration) {
+        self.failing = true;
+        self.poll = now + again_in;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A pace that has read once, instantly, at the moment that is given with it.
+    fn read_once() -> (Pace, Instant, Dice) {
+        let (now, mut dice) = (Instant::now(), Dice::new(1));
+        let mut pace = Pace::new(now, Timing::default());
+        pace.begin(now);
+        pace.succeeded(now, &mut dice);
+        (pace, now + 1000 * MS, dice)
+    }
+
+    #[test]
+    fn the_first_read_waits_for_the_stream_but_not_for_long() {
+        let now = Instant::now();
+        let pace = || Pace::new(now, Timing::default());
+        assert_eq!(pace().due(), now + 2000 * MS);
+        for hint in [Hint::Attached, Hint::Lost] {
+            let mut pace = pace();
+            pace.hint(now + 30 * MS, hint);
+            assert_eq!(pace.due(), now + 30 * MS, "{hint:?}");
+        }
+    }
+
+    #[test]
+    fn events_are_read_after_a_pause_or_a_second_and_urgent_ones_at_once() {
+        let (mut pace, now, _) = read_once();
+        pace.hint(now, Hint::Changed);
+        assert_eq!(pace.due(), now + 100 * MS);
+        pace.hint(now + 60 * MS, Hint::Changed);
+        assert_eq!(pace.due(), now + 160 * MS);
+        for at in (120..1200).step_by(60) {
+            pace.hint(now + at * MS, Hint::Changed);
+        }
+        assert_eq!(pace.due(), now + 1000 * MS);
+        pace.hint(now + 700 * MS, Hint::Urgent);
+        assert_eq!(pace.due(), now + 700 * MS);
+    }
+
+    #[test]
+    fn an_event_during_a_read_is_read_after_it_and_reads_leave_pauses_as_long_as_themselves() {
+        let (mut pace, now, mut dice) = read_once();
+        pace.begin(now);
+        pace.hint(now + 10 * MS, Hint::Urgent);
+        pace.succeeded(now + 300 * MS, &mut dice);
+        assert_eq!(pace.due(), now + 600 * MS);
+        pace.begin(now + 600 * MS);
+        pace.hint(now + 610 * MS, Hint::Urgent);
+        pace.succeeded(now + 5000 * MS, &mut dice);
+        assert_eq!(pace.due(), now + 6000 * MS);
+    }
+
+    #[test]
+    fn without_events_it_polls_between_three_quarters_of_the_interval_and_all_of_it() {
+        let mut dice = Dice::new(7);
+        let drawn: Vec<_> = (0..1000).map(|_| dice.jitter(Duration::from_secs(60))).collect();
+        let (least, most) = (*drawn.iter().min().unwrap(), *drawn.iter().max().unwrap());
+        assert!(least >= Duration::from_secs(45) && least < Duration::from_secs(46), "{least:?}");
+        assert!(most <= Duration::from_secs(60) && most > Duration::from_secs(59), "{most:?}");
+    }
+
+    #[test]
+    fn failures_are_retried_ever_more_patiently_and_told_ever_more_rarely() {
+        let (mut failures, mut dice, timing) = (Failures::default(), Dice::new(3), Timing::default());
+        let mut told = Vec::new();
+        for count in 1..=100 {
+            let (n, wait, tell) = failures.add("down", &timing, &mut dice);
+            let full = (1.5_f64.powi(count - 1)).min(15.0);
+            assert_eq!(n.cast_signed(), count);
+            assert!(wait.as_secs_f64() >= full * 0.7499 && wait.as_secs_f64() <= full * 1.0001, "{count}: {wait:?}");
+            told.extend(tell.then_some(n));
+        }
+        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64]);
+        assert!(failures.add("down in another way", &timing, &mut dice).2);
+        assert!(!failures.add("down in another way", &timing, &mut dice).2);
+        assert!(!failures.add("down", &timing, &mut dice).2);
+        let told = (0..20).filter(|n| failures.add(&format!("down {n}"), &timing, &mut dice).2).count();
+        assert_eq!(told, MAX_TOLD - 2);
+    }
+
+    #[test]
+    fn while_reads_fail_events_do_not_make_them_more_frequent_but_an_attachment_does() {
+        let (mut pace, now, mut dice) = read_once();
+        pace.begin(now);
+        pace.failed(now, 9000 * MS);
+        pace.hint(now + 10 * MS, Hint::Urgent);
+        assert_eq!(pace.due(), now + 9000 * MS);
+        pace.hint(now + 20 * MS, Hint::Attached);
+        assert_eq!(pace.due(), now + 20 * MS);
+        pace.begin(now + 20 * MS);
+        pace.succeeded(now + 30 * MS, &mut dice);
+        pace.hint(now + 5000 * MS, Hint::Changed);
+        assert_eq!(pace.due(), now + 5100 * MS);
+    }
+}

@@ -1,0 +1,270 @@
+//! Rows as a table for people or JSON for programs.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use super::{ServiceRow, Status};
+use crate::dataplane::kernel::HookRow;
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A table.
+    Table,
+    /// JSON on one line.
+    Json,
+    /// JSON for people.
+    Pretty,
+}
+
+/// Something that can be printed as a table.
+pub trait Rows: Serialize {
+    /// The table.
+    fn table(&self) -> String;
+}
+
+/// Prints rows. A reader that leaves early (`| head`) is no error.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
+    let text = match format {
+        Format::Table => rows.table(),
+        Format::Json => serde_json::to_string(rows)?,
+        Format::Pretty => serde_json::to_string_pretty(rows)?,
+    };
+    write(&mut io::stdout().lock(), &text)
+}
+
+/// Prints an error: a line for people on standard error, JSON on standard output.
+pub fn print_error(error: &str, format: Format) {
+    let _ = match format {
+        Format::Table => write(&mut io::stderr().lock(), &format!("proxymatic: {error}")),
+        _ => write(&mut io::stdout().lock(), &serde_json::json!({ "error": error }).to_string()),
+    };
+}
+
+fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// A table without lines, whose columns named in `numbers` are aligned right.
+fn table(header: &[&str], numbers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(header);
+    for (i, name) in header.iter().enumerate() {
+        if let Some(column) = table.column_mut(i) {
+            column.set_padding((0, 2));
+            if numbers.contains(name) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+impl Rows for Vec<ServiceRow> {
+    fn table(&self) -> String {
+        if self.is_empty() {
+            return "no services".into();
+        }
+        let header = ["SERVICE", "PORT", "POLICY", "BACKEND", "STATE", "WEIGHT", "ACTIVE", "TOTAL"];
+        let rows = self.iter().flat_map(|service| {
+            let first = [service.name.clone(), format!("{}/{}", service.port, service.protocol), service.policy.into()];
+            let none = vec!["-".to_owned(), "no backend".to_owned()];
+            let backends = service.backends.iter().map(|backend| {
+                vec![
+                    format!("{}:{}", backend.address, backend.port),
+                    backend.state.into(),
+                    backend.weight.to_string(),
+                    backend.active.to_string(),
+                    backend.total.to_string(),
+                ]
+            });
+            let cells: Vec<_> = if service.backends.is_empty() { vec![none] } else { backends.collect() };
+            cells.into_iter().enumerate().map(move |(i, cells)| {
+                // The service is named once, beside its first backend.
+                let named = if i == 0 { first.to_vec() } else { vec![String::new(); 3] };
+                named.into_iter().chain(cells).collect()
+            })
+        });
+        table(&header, &["WEIGHT", "ACTIVE", "TOTAL"], rows)
+    }
+}
+
+/// The backends of all services, one row each.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backends(pub Vec<BackendOf>);
+
+/// A backend and its service.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackendOf {
+    /// The service's name.
+    pub service: String,
+    /// The backend.
+    #[serde(flatten)]
+    pub backend: super::BackendRow,
+}
+
+impl Rows for Backends {
+    fn table(&self) -> String {
+        if self.0.is_empty() {
+            return "no backends".into();
+        }
+        let header = ["BACKEND", "SERVICE", "STATE", "ACTIVE", "TOTAL", "MAXCONN", "TASK"];
+        let rows = self.0.iter().map(|BackendOf { service, backend }| {
+            let maxconn = if backend.maxconn == 0 { "-".into() } else { backend.maxconn.to_string() };
+            vec![
+                format!("{}:{}", backend.address, backend.port),
+                service.clone(),
+                backend.state.into(),
+                backend.active.to_string(),
+                backend.total.to_string(),
+                maxconn,
+                shorten(&backend.task, 36),
+            ]
+        });
+        table(&header, &["ACTIVE", "TOTAL", "MAXCONN"], rows)
+    }
+}
+
+/// Keeps the end, where task ids differ.
+fn shorten(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    text.chars().skip(length - (most - 2)).fold("..".to_owned(), |short, c| short + c.encode_utf8(&mut [0; 4]))
+}
+
+impl Rows for Vec<HookRow> {
+    fn table(&self) -> String {
+        if self.is_empty() {
+            return "no hooks".into();
+        }
+        let header = ["HOOK", "PROGRAM", "LINK", "RUNS", "MEAN_NS", "PIN"];
+        let rows = self.iter().map(|row| {
+            let mean = row.mean_ns.map_or("-".into(), |mean| format!("{mean:.0}"));
+            vec![
+                row.hook.into(),
+                row.program.to_string(),
+                row.link.to_string(),
+                row.runs.to_string(),
+                mean,
+                row.pin.clone(),
+            ]
+        });
+        table(&header, &["PROGRAM", "LINK", "RUNS", "MEAN_NS"], rows)
+    }
+}
+
+/// What `detach` removed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Detached {
+    /// The pins that were removed.
+    pub removed: Vec<String>,
+}
+
+impl Rows for Detached {
+    fn table(&self) -> String {
+        self.removed.iter().map(|path| format!("removed {path}\n")).collect()
+    }
+}
+
+impl Rows for Status {
+    fn table(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: String| text += &format!("{name:<11}{value}\n");
+        if self.wrong.is_empty() {
+            line("well", "nothing is wrong".into());
+        }
+        for wrong in &self.wrong {
+            line("WRONG", wrong.clone());
+        }
+        match &self.agent {
+            Some(agent) => line("agent", format!("{}, version {}, process {}", agent.state, agent.version, agent.pid)),
+            None => line("agent", "none".into()),
+        }
+        for source in self.agent.iter().flat_map(|agent| &agent.sources) {
+            let fresh =
+                source.answered_s.map_or("has not answered yet".into(), |age| format!("answered {age:.0} s ago"));
+            line("source", format!("{}: {fresh}", source.source));
+        }
+        line("hooks", self.hooks.join(", "));
+        let states = self.backends.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
+        let states = if states.is_empty() { "none".into() } else { states };
+        line("services", format!("{}; backends: {states}", self.services));
+        let fill = self.maps.iter().map(|fill| format!("{} {} of {}", fill.map, fill.used, fill.entries));
+        line("maps", fill.collect::<Vec<_>>().join(", "));
+        let seen = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}"));
+        let seen = seen.collect::<Vec<_>>().join(", ");
+        line("verdicts", if seen.is_empty() { "none".into() } else { seen });
+        for complaint in &self.complaints {
+            line("complaint", format!("{}: {}", complaint.app, complaint.reason));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::surface::BackendRow;
+
+    fn service() -> ServiceRow {
+        let backend = |last: u8, total| BackendRow {
+            address: [10, 0, 0, last].into(),
+            port: 31_000,
+            weight: 500,
+            maxconn: 0,
+            state: "active",
+            active: 1,
+            total,
+            failed: None,
+            task: "web.instance-1._app.1".into(),
+        };
+        ServiceRow {
+            name: "/shop/web".into(),
+            protocol: "tcp",
+            address: None,
+            port: 1234,
+            source: "marathon",
+            policy: "leastconn",
+            backends: vec![backend(1, 7), backend(2, 1200)],
+        }
+    }
+
+    #[test]
+    fn services_as_a_table() {
+        let empty = ServiceRow { name: "/idle".into(), port: 80, backends: vec![], ..service() };
+        expect_test::expect![[r#"
+            SERVICE    PORT      POLICY     BACKEND         STATE       WEIGHT  ACTIVE  TOTAL
+            /shop/web  1234/tcp  leastconn  10.0.0.1:31000  active         500       1      7
+                                            10.0.0.2:31000  active         500       1   1200
+            /idle      80/tcp    leastconn  -               no backend
+        "#]]
+        .assert_eq(&vec![service(), empty].table());
+    }
+
+    #[test]
+    fn services_as_json() {
+        expect_test::expect![[
+            r#"[{"name":"/shop/web","protocol":"tcp","address":null,"port":1234,"source":"marathon","policy":"leastconn","backends":[{"address":"10.0.0.1","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":7,"failed":null,"task":"web.instance-1._app.1"},{"address":"10.0.0.2","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":1200,"failed":null,"task":"web.instance-1._app.1"}]}]"#
+        ]]
+        .assert_eq(&serde_json::to_string(&vec![service()]).unwrap());
+    }
+
+    #[test]
+    fn long_task_ids_keep_their_end() {
+        assert_eq!(shorten("abc", 5), "abc");
+        assert_eq!(shorten("abcdefgh", 5), "..fgh");
+    }
+}

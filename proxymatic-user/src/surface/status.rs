@@ -1,0 +1,107 @@
+//! One screen: what is wrong comes first, in words, with the remedy.
+
+use std::collections::BTreeMap;
+
+use proxymatic_common::Reason;
+use serde::Serialize;
+
+use super::{AgentStatus, services};
+use crate::{
+    dataplane::{
+        Error,
+        kernel::{HOOKS, Maps, Pins, hook_rows},
+    },
+    model::Complaint,
+};
+
+/// What `status` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// What is wrong, each with its remedy; empty where all is well.
+    pub wrong: Vec<String>,
+    /// What the running agent says; absent where none answers.
+    pub agent: Option<AgentStatus>,
+    /// The hooks that are in place.
+    pub hooks: Vec<&'static str>,
+    /// How many services can be found.
+    pub services: usize,
+    /// How many backends they have, by state.
+    pub backends: BTreeMap<&'static str, usize>,
+    /// How full the maps are.
+    pub maps: Vec<Fill>,
+    /// How often each verdict was given.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// What was asked for and is not done, and why.
+    pub complaints: Vec<Complaint>,
+}
+
+/// How full a map is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fill {
+    /// Its name.
+    pub map: &'static str,
+    /// Entries in use.
+    pub used: usize,
+    /// Entries there are.
+    pub entries: u32,
+}
+
+/// Looks at the pins, and at what the agent said.
+///
+/// # Errors
+/// Nothing is pinned, or it cannot be read.
+pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
+    let tables = maps.tables()?;
+    let rows = services(maps)?;
+    let hooks: Vec<_> = hook_rows(pins)?.iter().map(|row| row.hook).collect();
+    let mut backends = BTreeMap::new();
+    for backend in rows.iter().flat_map(|row| &row.backends) {
+        *backends.entry(backend.state).or_default() += 1;
+    }
+    let mut wrong = Vec::new();
+    for hook in HOOKS.iter().filter(|hook| !hooks.contains(hook)) {
+        wrong.push(format!("{hook} is not attached: start the agent"));
+    }
+    of_agent(agent.as_ref(), &mut wrong);
+    for row in rows.iter().filter(|row| row.backends.iter().all(|backend| backend.state == "warming")) {
+        wrong.push(format!(
+            "{} {}/{} has no backend that takes traffic: look at its tasks in Marathon",
+            row.name, row.port, row.protocol
+        ));
+    }
+    let capacity = maps.capacity();
+    let fill = |map, used, entries| Fill { map, used, entries };
+    Ok(Status {
+        wrong,
+        hooks,
+        services: rows.len(),
+        backends,
+        maps: vec![
+            fill("SERVICES", tables.services().len(), capacity.services),
+            fill("BACKENDS", tables.backends().len(), capacity.backends),
+            fill("SLOTS", tables.slots_taken() as usize, capacity.slots),
+            fill("ADDRESSES", tables.addresses().len(), capacity.addresses),
+        ],
+        verdicts: Reason::ALL.iter().map(|reason| (reason.name(), maps.count(*reason))).collect(),
+        complaints: agent.as_ref().map(|agent| agent.complaints.clone()).unwrap_or_default(),
+        agent,
+    })
+}
+
+fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
+    let Some(agent) = agent else {
+        wrong.push("no agent answers: traffic goes on as last published; start it (proxymatic run)".into());
+        return;
+    };
+    for source in &agent.sources {
+        if let Some(trouble) = &source.trouble {
+            wrong.push(format!("{}: {}", source.source, trouble.reason));
+        }
+    }
+    if let Some(refused) = &agent.refused {
+        wrong.push(format!("the kernel refused a write: {refused}"));
+    }
+    if agent.state == "INITIALIZING" {
+        wrong.push("the agent waits for the first complete answer of its sources".into());
+    }
+}

@@ -1,0 +1,170 @@
+//! The agent's loop on a data plane in memory: what it does with each event, and that it gets there in spite of faults.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proxymatic_common::{AgentState, BackendState};
+use proxymatic_user::{
+    agent::{Agent, Event},
+    dataplane::{Faults, Memory, Said},
+    model::{Backend, Complaint, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight},
+    plan::{Capacity, Desired, Tables, plan},
+    source::{Report, SourceId},
+};
+
+const NO_FAULTS: Faults = Faults { one_in: 0, seed: 0 };
+
+fn agent(faults: Faults) -> Agent<Memory> {
+    Agent::adopt(Memory::new(Capacity::default(), faults), &[SourceId::Marathon]).unwrap()
+}
+
+fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
+    let backend = |(task, host): &(&str, u8)| Backend {
+        task: (*task).into(),
+        address: IpAddr::from([10, 0, 0, *host]),
+        port: 31_000,
+        weight: Weight::default(),
+        maxconn: 0,
+        state: State::Active,
+    };
+    let backends = tasks.iter().map(backend).collect();
+    let service = Service { name: "/web".into(), policy: Policy::Leastconn, backends };
+    let key = ServiceKey { port: 1234, protocol: Protocol::Tcp };
+    Snapshot { services: BTreeMap::from([(key, service)]), complaints: Vec::new() }
+}
+
+fn says(snapshot: Snapshot, at: Instant) -> Event {
+    Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at })
+}
+
+fn trouble() -> Event {
+    Event::Source(Report::Trouble {
+        source: SourceId::Marathon,
+        url: "http://marathon.example:8080".into(),
+        reason: "http://marathon.example:8080/v2/apps: connection refused".into(),
+        attempt: 1,
+        again_in: Duration::from_secs(1),
+    })
+}
+
+/// The tasks that take new connections.
+fn active(tables: &Tables) -> Vec<&str> {
+    let entries = tables.backends().values().filter(|entry| entry.backend.state == BackendState::ACTIVE);
+    entries.map(|entry| entry.task.as_str()).collect()
+}
+
+#[test]
+fn nothing_is_written_before_the_first_complete_answer() {
+    let mut agent = agent(NO_FAULTS);
+    let now = Instant::now();
+    agent.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
+    agent.handle(trouble(), now);
+    agent.handle(Event::Tick, now);
+    assert_eq!(agent.plane().applied, []);
+    assert_eq!(agent.plane().said, Some(Said { agent: AgentState::INITIALIZING, synced: false }));
+    let status = agent.status(now);
+    assert_eq!(status.state, "INITIALIZING");
+    assert!(status.sources[0].trouble.as_ref().is_some_and(|trouble| trouble.reason.contains("connection refused")));
+
+    agent.handle(says(snapshot(&[("a", 1)]), now), now);
+    assert_eq!(active(agent.tables()), ["a"]);
+    assert_eq!(agent.tables().addresses().len(), 1, "what was heard of the host before is not lost");
+    assert_eq!(agent.plane().said, Some(Said { agent: AgentState::OK, synced: true }));
+    assert_eq!(agent.status(now).sources[0].trouble, None);
+}
+
+#[test]
+fn trouble_after_an_answer_changes_nothing() {
+    let mut agent = agent(NO_FAULTS);
+    let now = Instant::now();
+    agent.handle(says(snapshot(&[("a", 1), ("b", 2)]), now), now);
+    let before = agent.tables().clone();
+    for minute in 1..60 {
+        agent.handle(trouble(), now + Duration::from_secs(60 * minute));
+        agent.handle(Event::Tick, now + Duration::from_secs(60 * minute));
+    }
+    assert_eq!(*agent.tables(), before);
+    assert_eq!(agent.status(now).state, "OK");
+}
+
+#[test]
+fn an_agent_that_starts_on_full_maps_writes_only_the_difference() {
+    let now = Instant::now();
+    let mut first = agent(NO_FAULTS);
+    first.handle(says(snapshot(&[("a", 1), ("b", 2)]), now), now);
+    let mut second = Agent::adopt(adopted(first.tables()), &[SourceId::Marathon]).unwrap();
+    let already = second.plane().applied.len();
+    second.handle(says(snapshot(&[("a", 1), ("b", 2)]), now), now);
+    assert_eq!(second.plane().applied.len(), already, "{:?}", &second.plane().applied[already..]);
+    second.handle(says(snapshot(&[("b", 2)]), now), now);
+    assert_eq!(active(second.tables()), ["b"]);
+}
+
+/// A data plane that already holds what these tables do.
+fn adopted(tables: &Tables) -> Memory {
+    use proxymatic_user::dataplane::Dataplane as _;
+    let mut memory = Memory::new(tables.capacity, NO_FAULTS);
+    let snapshot = snapshot(&[("a", 1), ("b", 2)]);
+    let owned = |(key, service)| (key, (proxymatic_common::SourceCode::MARATHON, service));
+    let desired =
+        Desired { addresses: Default::default(), services: snapshot.services.into_iter().map(owned).collect() };
+    for op in plan(&desired, &memory.tables().unwrap()).ops {
+        memory.apply(&op).unwrap();
+    }
+    assert_eq!(memory.tables().unwrap(), *tables);
+    memory
+}
+
+#[test]
+fn with_one_write_in_ten_refused_the_maps_still_get_there() {
+    for seed in 1..50 {
+        let mut agent = agent(Faults { one_in: 10, seed });
+        let mut now = Instant::now();
+        for round in 0_u8..20 {
+            let tasks = [(format!("a{round}"), 1), (format!("b{}", round / 2), 2), ("c".into(), 3)];
+            let tasks: Vec<(&str, u8)> = tasks.iter().map(|(task, host)| (task.as_str(), *host)).collect();
+            agent.handle(says(snapshot(&tasks), now), now);
+            for _ in 0..40 {
+                now += Duration::from_secs(1);
+                agent.handle(Event::Tick, now);
+            }
+            let mut wanted: Vec<&str> = tasks.iter().map(|(task, _)| *task).collect();
+            let mut there = active(agent.tables());
+            wanted.sort_unstable();
+            there.sort_unstable();
+            assert_eq!(there, wanted, "seed {seed}, round {round}");
+            assert_eq!(agent.status(now).refused, None);
+        }
+        assert!(agent.tables().garbage().is_empty(), "{:?}", agent.tables().garbage());
+    }
+}
+
+#[test]
+fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
+    let mut agent = agent(NO_FAULTS);
+    let now = Instant::now();
+    let mut said = snapshot(&[("a", 1)]);
+    let complaint = Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() };
+    said.complaints.push(complaint.clone());
+    let udp = ServiceKey { port: 53, protocol: Protocol::Udp };
+    said.services.insert(udp, Service { name: "/dns".into(), policy: Policy::Leastconn, backends: Vec::new() });
+    agent.handle(says(said, now), now);
+    let apps: Vec<_> = agent.status(now).complaints.into_iter().map(|complaint| complaint.app).collect();
+    assert_eq!(apps, ["/dns", "/odd"]);
+}
+
+#[test]
+fn a_stop_is_announced_and_leaves_the_tables() {
+    let mut agent = agent(NO_FAULTS);
+    let now = Instant::now();
+    agent.handle(says(snapshot(&[("a", 1)]), now), now);
+    let before = agent.tables().clone();
+    assert!(!agent.handle(Event::Stop, now));
+    assert_eq!(agent.plane().said.map(|said| said.agent), Some(AgentState::TERMINATING));
+    assert_eq!(*agent.tables(), before);
+}

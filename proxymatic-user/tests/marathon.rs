@@ -1,0 +1,435 @@
+//! The Marathon source against the simulated Marathon: a real server, real events, real faults. Needs no root.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use proxymatic_tests::sim::{self, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState};
+use proxymatic_user::{
+    model::{Protocol, ServiceKey, Snapshot, State},
+    source::{
+        Report,
+        marathon::{self, Config, Timing},
+    },
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Quick, but without a poll that could hide a missed event.
+fn quick() -> Timing {
+    Timing {
+        refresh: Duration::from_secs(600),
+        quiet: 20 * MS,
+        at_most: 200 * MS,
+        retry_first: 20 * MS,
+        retry_most: 100 * MS,
+        ..Timing::default()
+    }
+}
+
+/// A source at work, and what it reports.
+struct Source {
+    reports: mpsc::Receiver<Report>,
+    task: JoinHandle<()>,
+}
+
+impl Source {
+    fn new(urls: &[String], timing: Timing) -> Self {
+        let (send, reports) = mpsc::channel(64);
+        let config = Config {
+            timing,
+            seed: 1,
+            ..Config::new(urls, Duration::from_secs(60), NonZeroU32::MIN).expect("good URLs")
+        };
+        Self { reports, task: tokio::spawn(marathon::run(config, send)) }
+    }
+
+    fn of(sim: &Sim) -> Self {
+        Self::new(&[sim.url()], quick())
+    }
+
+    async fn next(&mut self) -> Report {
+        let report = timeout(Duration::from_secs(10), self.reports.recv()).await;
+        report.expect("no report within 10 s").expect("the source has ended")
+    }
+
+    /// The next snapshot in which the service of this port has these ports and states, in order.
+    async fn sees(&mut self, port: u16, expected: &[(u16, State)]) -> Snapshot {
+        let mut last = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Ok(Some(report)) = tokio::time::timeout_at(deadline.into(), self.reports.recv()).await {
+            if let Report::Snapshot { snapshot, .. } = report {
+                last = backends(&snapshot, port);
+                if last == expected {
+                    return snapshot;
+                }
+            }
+        }
+        panic!("not seen within 10 s: {expected:?}; last: {last:?}");
+    }
+
+    /// The next trouble: its URL and its sentence. No snapshot before it has fewer backends of 1234 than that.
+    async fn trouble(&mut self, at_least: usize) -> (String, String) {
+        loop {
+            match self.next().await {
+                Report::Trouble { url, reason, .. } => return (url, reason),
+                Report::Snapshot { snapshot, .. } => {
+                    let known = backends(&snapshot, 1234);
+                    assert!(known.len() >= at_least, "{known:?} instead of {at_least}");
+                }
+            }
+        }
+    }
+
+    /// The next snapshot, whatever trouble comes before it.
+    async fn snapshot(&mut self) -> Snapshot {
+        loop {
+            if let Report::Snapshot { snapshot, .. } = self.next().await {
+                return snapshot;
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn backends(snapshot: &Snapshot, port: u16) -> Vec<(u16, State)> {
+    let service = snapshot.services.get(&ServiceKey { port, protocol: Protocol::Tcp });
+    let mut backends: Vec<_> =
+        service.into_iter().flat_map(|service| &service.backends).map(|it| (it.port, it.state)).collect();
+    backends.sort_unstable();
+    backends
+}
+
+fn count(sim: &Sim, path: &str) -> usize {
+    sim.log().iter().filter(|request| request.path.starts_with(path)).count()
+}
+
+#[tokio::test]
+async fn the_first_snapshot_is_whole_and_asked_for_once() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081)).unwrap();
+    sim.create(ShortApp::new("/dns", 53).protocol("udp,tcp").task("10.0.0.1", 5353)).unwrap();
+    sim.create(ShortApp::new("/slow", 99).checked().place(Place::new("10.0.0.1", 1).alive(None))).unwrap();
+    let before = Instant::now();
+    let mut source = Source::of(&sim);
+    let Report::Snapshot { source: id, snapshot, at } = source.next().await else { panic!() };
+    assert_eq!(id.to_string(), "marathon");
+    assert!(at >= before && at <= Instant::now());
+    assert_eq!(backends(&snapshot, 1234), [(8080, State::Active), (8081, State::Active)]);
+    assert_eq!(backends(&snapshot, 99), [(1, State::Warming)]);
+    let keys: Vec<_> = snapshot.services.iter().map(|(key, service)| format!("{key} {}", service.name)).collect();
+    assert_eq!(keys, ["53/tcp /dns", "53/udp /dns", "99/tcp /slow", "1234/tcp /web"]);
+    assert_eq!(snapshot.complaints, []);
+
+    let log = sim.log();
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!((log[0].path.as_str(), log[0].accept.as_deref()), ("/v2/events", Some("text/event-stream")));
+    let filter = log[0].query.as_deref().unwrap();
+    assert!(filter.contains("event_type=status_update_event&") && filter.contains("event_type=event_stream_attached"));
+    let listing = (log[1].path.as_str(), log[1].query.as_deref());
+    assert_eq!(listing, ("/v2/apps", Some("embed=apps.tasks&embed=apps.readiness")));
+}
+
+#[tokio::test]
+async fn what_happens_to_a_task_is_seen_within_the_coalescing_time() {
+    let sim = Sim::start().await.unwrap();
+    let first = sim.create(ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080)).unwrap().remove(0);
+    let mut source = Source::of(&sim);
+    source.sees(1234, &[(8080, State::Active)]).await;
+    let begin = Instant::now();
+    let second = sim.launch("/web", &[Place::new("10.0.0.2", 8081).alive(None)]).unwrap().remove(0);
+    source.sees(1234, &[(8080, State::Active), (8081, State::Warming)]).await;
+    sim.set_health(&second, Some(true)).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    sim.set_health(&first, Some(false)).unwrap();
+    source.sees(1234, &[(8080, State::Draining), (8081, State::Active)]).await;
+    sim.set_state(&first, TaskState::TaskKilling).unwrap();
+    sim.set_state(&first, TaskState::TaskKilled).unwrap();
+    source.sees(1234, &[(8081, State::Active)]).await;
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    sim.delete_app("/web").unwrap();
+    assert!(source.snapshot().await.services.is_empty());
+}
+
+#[tokio::test]
+async fn a_task_that_is_told_to_stop_drains_without_waiting_for_quiet() {
+    let sim = Sim::start().await.unwrap();
+    let app = ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081);
+    let first = sim.create(app).unwrap().remove(0);
+    let wait = Duration::from_secs(1);
+    let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    // After each read there is a pause, in which even what is urgent waits.
+    tokio::time::sleep(wait).await;
+    let begin = Instant::now();
+    sim.set_state(&first, TaskState::TaskKilling).unwrap();
+    source.sees(1234, &[(8080, State::Draining), (8081, State::Active)]).await;
+    assert!(begin.elapsed() < wait, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_storm_of_events_is_a_few_reads() {
+    let sim = Sim::start().await.unwrap();
+    let mut source = Source::of(&sim);
+    source.snapshot().await;
+    let begin = Instant::now();
+    sim.create(ShortApp::new("/web", 1234)).unwrap();
+    for port in 8000..8200 {
+        sim.launch("/web", &[Place::new("10.0.0.1", port)]).unwrap();
+        tokio::time::sleep(MS).await;
+    }
+    let all: Vec<_> = (8000..8200).map(|port| (port, State::Active)).collect();
+    source.sees(1234, &all).await;
+    let (reads, took) = (count(&sim, "/v2/apps"), begin.elapsed());
+    let most = 3 + took.as_millis() / quick().at_most.as_millis();
+    assert!(reads as u128 <= most, "{reads} reads in {took:?}");
+}
+
+#[tokio::test]
+async fn a_new_leader_without_health_results_takes_no_backend_away() {
+    let sim = Sim::start().await.unwrap();
+    let app = ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080).task("10.0.0.2", 8081);
+    let tasks = sim.create(app).unwrap();
+    let both = [(8080, State::Active), (8081, State::Active)];
+    let mut source = Source::of(&sim);
+    source.sees(1234, &both).await;
+    sim.change_leader(None);
+    assert_eq!(backends(&source.snapshot().await, 1234), both);
+    sim.set_health(&tasks[0], Some(false)).unwrap();
+    source.sees(1234, &[(8080, State::Draining), (8081, State::Active)]).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_whole_is_a_trouble_and_never_a_snapshot() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    let mut source = Source::of(&sim);
+    source.sees(1234, &[(8080, State::Active)]).await;
+    let garbage = "the JSON is not complete";
+    for (port, kind, says) in [
+        (1u16, FaultKind::Status(StatusCode::BAD_GATEWAY, "no".into()), "Marathon has no leader"),
+        (2, FaultKind::Status(StatusCode::UNAUTHORIZED, "no".into()), "wants credentials"),
+        (
+            3,
+            FaultKind::Status(StatusCode::OK, r#"{"message":"odd"}"#.into()),
+            "answered JSON of another kind (missing field `apps`",
+        ),
+        (4, FaultKind::Status(StatusCode::OK, "pong".into()), "did not answer JSON"),
+        (5, FaultKind::Status(StatusCode::OK, String::new()), "gave an empty answer"),
+        (6, FaultKind::Status(StatusCode::IM_A_TEAPOT, r#"{"message":"short and stout"}"#.into()), "short and stout"),
+        (7, FaultKind::Html, "answered an HTML page, not JSON; is this Marathon?"),
+        (8, FaultKind::Truncate, "broke off in the middle of its answer"),
+        (9, FaultKind::Garbage, garbage),
+    ] {
+        sim.fault(Fault::new(kind).on("/v2/apps"));
+        sim.launch("/web", &[Place::new("10.0.0.2", port)]).unwrap();
+        let (url, reason) = source.trouble(port.into()).await;
+        assert_eq!(url, format!("{}/v2/apps", sim.url()));
+        assert!(reason.starts_with(&url) && reason.contains(says), "{says:?} is not in: {reason}");
+        sim.fault(Fault::new(FaultKind::None));
+        let mut expected: Vec<_> = (1..=port).map(|port| (port, State::Active)).collect();
+        expected.push((8080, State::Active));
+        source.sees(1234, &expected).await;
+    }
+}
+
+#[tokio::test]
+async fn troubles_are_told_once_and_then_rarely() {
+    let sim = Sim::start().await.unwrap();
+    sim.fault(Fault::status(StatusCode::BAD_GATEWAY));
+    let timing = Timing { retry_first: MS, retry_most: MS, ..quick() };
+    let mut source = Source::new(&[sim.url()], timing);
+    let mut attempts = Vec::new();
+    while attempts.len() < 6 {
+        let Report::Trouble { attempt, again_in, .. } = source.next().await else { panic!() };
+        assert!(again_in <= MS);
+        attempts.push(attempt);
+    }
+    assert_eq!(attempts, [1, 2, 4, 8, 16, 32]);
+}
+
+#[tokio::test]
+async fn a_marathon_that_comes_late_is_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut source = Source::new(&[format!("http://{address}")], quick());
+    let (url, reason) = source.trouble(0).await;
+    assert_eq!(reason, format!("{url} refused the connection; does Marathon run there?"));
+    let sim = sim::serve(TcpListener::bind(address).await.unwrap(), Options::default()).unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    source.sees(1234, &[(8080, State::Active)]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_is_left_and_what_it_missed_is_read() {
+    let options = Options { heartbeat: 50 * MS, ..Options::default() };
+    let sim = Sim::start_with(options).await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    let mut source = Source::new(&[sim.url()], Timing { silence: 400 * MS, attached: 100 * MS, ..quick() });
+    source.sees(1234, &[(8080, State::Active)]).await;
+    // Heartbeats alone keep it.
+    tokio::time::sleep(1000 * MS).await;
+    assert_eq!(count(&sim, "/v2/events"), 1);
+    sim.fault(Fault::new(FaultKind::SilentEvents));
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    assert_eq!(count(&sim, "/v2/events"), 2);
+}
+
+#[tokio::test]
+async fn without_events_polling_goes_on() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    sim.fault(Fault::new(FaultKind::RefuseEvents));
+    let mut source = Source::new(&[sim.url()], Timing { refresh: 50 * MS, ..quick() });
+    source.sees(1234, &[(8080, State::Active)]).await;
+    let (url, reason) = source.trouble(0).await;
+    assert_eq!(url, format!("{}/v2/events", sim.url()));
+    assert!(reason.contains("no leader") && reason.ends_with("changes are seen only by polling"), "{reason}");
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+}
+
+#[tokio::test]
+async fn tasks_keep_the_ports_of_their_version_which_is_fetched_once() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    let ports = json!([{"port": 1234, "protocol": "tcp"}, {"port": 1235, "protocol": "tcp"}]);
+    sim.update_app(json!({"id": "/web", "portDefinitions": ports})).unwrap();
+    sim.launch("/web", &[Place::with_ports("10.0.0.2", &[9000, 9001])]).unwrap();
+    let mut source = Source::of(&sim);
+    let snapshot = source.sees(1234, &[(8080, State::Active), (9000, State::Active)]).await;
+    assert_eq!(backends(&snapshot, 1235), [(9001, State::Active)]);
+    assert_eq!(snapshot.complaints, []);
+    sim.launch("/web", &[Place::with_ports("10.0.0.3", &[9100, 9101])]).unwrap();
+    source.sees(1235, &[(9001, State::Active), (9101, State::Active)]).await;
+    assert_eq!(count(&sim, "/v2/apps/web/versions/"), 1);
+}
+
+#[tokio::test]
+async fn a_version_that_is_gone_costs_only_its_tasks_and_one_that_fails_costs_nothing() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    let mut source = Source::of(&sim);
+    source.sees(1234, &[(8080, State::Active)]).await;
+    sim.fault(Fault::status(StatusCode::INTERNAL_SERVER_ERROR).on("/v2/apps/web/versions"));
+    sim.update_app(json!({"id": "/web", "cmd": "newer"})).unwrap();
+    let (url, reason) = source.trouble(1).await;
+    assert!(url.contains("/v2/apps/web/versions/") && reason.contains("answered 500"), "{reason}");
+    sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
+    let snapshot = source.snapshot().await;
+    assert_eq!(backends(&snapshot, 1234), []);
+    assert_eq!(snapshot.complaints.len(), 1);
+    assert!(snapshot.complaints[0].reason.contains("cannot be had"), "{:?}", snapshot.complaints);
+}
+
+#[tokio::test]
+async fn the_next_marathon_is_asked_when_one_fails() {
+    let (broken, good) = (Sim::start().await.unwrap(), Sim::start().await.unwrap());
+    for sim in [&broken, &good] {
+        sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    }
+    broken.fault(Fault::new(FaultKind::Html));
+    let mut source = Source::new(&[format!("{}, {}/", broken.url(), good.url())], quick());
+    let Report::Snapshot { snapshot, .. } = source.next().await else { panic!() };
+    assert_eq!(backends(&snapshot, 1234), [(8080, State::Active)]);
+    let asked = broken.log().len();
+    good.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    assert_eq!(broken.log().len(), asked, "the one that answered is asked first");
+    good.fault(Fault::status(StatusCode::BAD_GATEWAY));
+    good.create(ShortApp::new("/other", 1235)).unwrap();
+    let (_, reason) = source.trouble(0).await;
+    assert!(reason.contains("no leader") && reason.contains("; http") && reason.contains("HTML page"), "{reason}");
+}
+
+/// A server that answers everything in one way; the requests it got.
+async fn canned(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (mut request, mut buffer) = (String::new(), [0; 4096]);
+            while !request.contains("\r\n\r\n") {
+                let Ok(n @ 1..) = socket.read(&mut buffer).await else { break };
+                request.push_str(&String::from_utf8_lossy(&buffer[..n]));
+            }
+            let answer = answer(&request);
+            log.lock().expect("no panic while locked").push(request.to_ascii_lowercase());
+            // Whoever asked may have gone.
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, requests)
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn credentials_go_to_configured_hosts_only_and_two_hops_at_most() {
+    let (stranger, at_stranger) = canned(|_| answer("401 Unauthorized", "", "")).await;
+    let to_stranger = format!("Location: http://{stranger}/v2/events\r\n");
+    let (leader, at_leader) = canned(move |request| match request.starts_with("GET /base/v2/apps") {
+        true => answer("200 OK", "Content-Type: application/json\r\n", r#"{"apps":[]}"#),
+        false => answer("302 Found", &to_stranger, ""),
+    })
+    .await;
+    let to_leader = format!("Location: http://evil:evil@{leader}/base/v2/events?event_type=x\r\n");
+    let (standby, at_standby) = canned(move |_| answer("302 Found", &to_leader, "")).await;
+    // "me:%40" and "you:2" in base64.
+    let urls = [format!("http://me:%40@{standby}"), format!("http://you:2@{leader}/base/")];
+    let mut source = Source::new(&urls, Timing { retry_first: 200 * MS, ..quick() });
+    assert!(source.snapshot().await.services.is_empty());
+    let (url, reason) = source.trouble(0).await;
+    assert_eq!(url, format!("http://{stranger}/v2/events"));
+    assert!(reason.contains("credentials go only to the hosts of --marathon"), "{reason}");
+    let all = |log: &Mutex<Vec<String>>, wanted: &str| log.lock().unwrap().iter().all(|it| it.contains(wanted));
+    assert!(all(&at_standby, "authorization: basic bwu6qa=="));
+    assert!(all(&at_leader, "authorization: basic ew91oji="));
+    assert!(all(&at_leader, "user-agent: proxymatic/"));
+    let stranger = at_stranger.lock().unwrap().clone();
+    assert!(!stranger.is_empty() && stranger.iter().all(|request| !request.contains("authorization")));
+
+    let (round, at_round) = canned(|request| {
+        let here = request.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
+        answer("302 Found", &format!("Location: http://{here}/again\r\n"), "")
+    })
+    .await;
+    let mut source = Source::new(&[format!("http://{round}")], quick());
+    let (_, reason) = source.trouble(0).await;
+    assert!(reason.contains("answered 302") && reason.contains("not followed"), "{reason}");
+    drop(source);
+    let events = at_round.lock().unwrap().iter().filter(|it| !it.contains("get /v2/apps")).count();
+    assert!(events >= 3 && events % 3 == 0, "{events}");
+}
+
+#[tokio::test]
+async fn it_ends_when_nobody_listens() {
+    let sim = Sim::start().await.unwrap();
+    let mut source = Source::of(&sim);
+    source.snapshot().await;
+    source.reports.close();
+    timeout(Duration::from_secs(5), &mut source.task).await.unwrap().unwrap();
+}
