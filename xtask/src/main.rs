@@ -1,2 +1,80 @@
-//! Development tasks: `cargo xtask TASK`.
-fn main() {}
+//! Development tasks: `cargo xtask TASK`. This file is the list of them; each has a module.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this crate's job")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build_ebpf;
+mod command;
+mod demo;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+mod workspace;
+
+/// Development tasks of proxymatic.
+///
+/// Exit codes: 0 done, 1 a check or a build said no, 2 could not be done here (something is missing).
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install the eBPF toolchain and the tools that the demo and the tests run.
+    Setup,
+    /// Compile the eBPF objects to target/bpf/*.o.
+    BuildEbpf,
+    /// Build everything and become `proxymatic run ARGS`.
+    Run(run::Run),
+    /// Build everything and become the demo (needs root).
+    Demo(demo::Demo),
+    /// Run the test tiers, all or those named, fast ones first.
+    Test(test::Test),
+    /// Measure: `bench services`, for one (needs root).
+    Bench(bench::Bench),
+    /// Check the rules of layout that a machine can check.
+    Tidy,
+    /// What .ci/run runs: every test tier.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(if error.is::<command::Failed>() { 1 } else { 2 })
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Setup => setup::run(),
+        Task::BuildEbpf => build_ebpf::run(),
+        Task::Run(it) => it.run(),
+        Task::Demo(it) => it.run(),
+        Task::Test(it) => it.run(),
+        Task::Bench(it) => it.run(),
+        Task::Tidy => tidy::run(),
+        Task::Ci => test::Test::default().run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,142 @@
+//! bpf-linker, built for the compiler's LLVM and kept in the user's cache, where `cargo clean` does not reach.
+//!
+//! One on PATH is never used: with another LLVM it fails on the compiler's bitcode, or miscompiles it.
+
+use std::{
+    env,
+    fs::{self, File},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::{command, workspace};
+
+use super::{
+    compiler::Compiler,
+    packages::{self, Part},
+};
+
+pub(super) const VERSION: &str = "0.10.4";
+/// The LLVM major versions that this bpf-linker has features for.
+pub(super) const LLVM: RangeInclusive<u32> = 20..=22;
+
+/// The linker for this compiler; built if it is not there or does not start.
+pub(super) fn provide(compiler: &Compiler) -> Result<PathBuf> {
+    let home = cache()?.join(format!("bpf-linker-{VERSION}-{}", feature(compiler)));
+    let linker = home.join("bin/bpf-linker");
+    if !starts(&linker) {
+        build(compiler, &home, &linker)
+            .with_context(|| format!("cannot build bpf-linker {VERSION} in {}", home.display()))?;
+    }
+    Ok(linker)
+}
+
+/// Builds in a folder beside the final place and moves the finished program: an interrupted build leaves no linker.
+fn build(compiler: &Compiler, home: &Path, linker: &Path) -> Result<()> {
+    if let Compiler::Distribution(rustc) = compiler {
+        packages::provide(Part::Linker, Some(rustc.llvm))?;
+    }
+    fs::create_dir_all(home.join("bin"))?;
+    let lock = File::create(home.join("lock"))?;
+    lock.lock()?;
+    if starts(linker) {
+        // Another task built it while this one waited.
+        return Ok(());
+    }
+    let scratch = home.join("building");
+    remove(&scratch)?;
+    println!("building bpf-linker {VERSION}, once, a minute or two");
+    command::run(&mut install(compiler, &scratch)).map_err(|error| anyhow!("{error}"))?;
+    fs::rename(scratch.join("bin/bpf-linker"), linker)?;
+    remove(&scratch)
+}
+
+fn install(compiler: &Compiler, scratch: &Path) -> Command {
+    let mut install = workspace::cargo();
+    install
+        // Quiet, because cargo would advise to add the scratch folder to PATH.
+        .args(["install", "--quiet", "bpf-linker", "--version", VERSION, "--locked"])
+        .args(["--no-default-features", "--features", &feature(compiler)])
+        .arg("--root")
+        .arg(scratch)
+        .arg("--target-dir")
+        .arg(scratch.join("target"));
+    if let Compiler::Distribution(rustc) = compiler {
+        install.env("LLVM_PREFIX", format!("/usr/lib/llvm-{}", rustc.llvm));
+    }
+    for name in ["CARGO_BUILD_TARGET", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        install.env_remove(name);
+    }
+    install
+}
+
+/// `rust-llvm-NN` opens the LLVM that nightly brings; `llvm-NN` is linked with the distribution's.
+fn feature(compiler: &Compiler) -> String {
+    match compiler {
+        Compiler::Nightly(rustc) => format!("rust-llvm-{}", rustc.llvm),
+        Compiler::Distribution(rustc) => format!("llvm-{}", rustc.llvm),
+    }
+}
+
+/// False also when the program is there and its libLLVM has gone.
+fn starts(linker: &Path) -> bool {
+    command::ask(Command::new(linker).arg("--version")).is_some()
+}
+
+fn cache() -> Result<PathBuf> {
+    let base = cache_base(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
+    let base =
+        base.context("neither XDG_CACHE_HOME nor HOME is set: set one to a folder where bpf-linker can be kept")?;
+    Ok(base.join("proxymatic"))
+}
+
+fn cache_base(xdg: Option<std::ffi::OsString>, home: Option<std::ffi::OsString>) -> Option<PathBuf> {
+    let set = |value: Option<std::ffi::OsString>| value.filter(|it| !it.is_empty()).map(PathBuf::from);
+    set(xdg).or_else(|| Some(set(home)?.join(".cache")))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::compiler::Rustc;
+
+    fn rustc(llvm: u32) -> Rustc {
+        Rustc { release: "1.97.0".into(), llvm }
+    }
+
+    #[test]
+    fn nightly_gets_a_linker_that_opens_its_own_llvm() {
+        let install = install(&Compiler::Nightly(rustc(21)), Path::new("/c"));
+        assert!(command::show(&install).ends_with(
+            "install --quiet bpf-linker --version 0.10.4 --locked --no-default-features \
+             --features rust-llvm-21 --root /c --target-dir /c/target"
+        ));
+        assert!(install.get_envs().all(|(name, _)| name != "LLVM_PREFIX"));
+    }
+
+    #[test]
+    fn the_distributions_compiler_gets_a_linker_with_the_distributions_llvm() {
+        let install = install(&Compiler::Distribution(rustc(22)), Path::new("/c"));
+        assert!(command::show(&install).contains("--features llvm-22 "));
+        let prefix = install.get_envs().find(|(name, _)| *name == "LLVM_PREFIX");
+        assert_eq!(prefix.and_then(|it| it.1), Some("/usr/lib/llvm-22".as_ref()));
+    }
+
+    #[test]
+    fn the_cache_is_where_the_user_keeps_caches() {
+        let base = |xdg: &str, home: &str| cache_base(Some(xdg.into()), Some(home.into()));
+        assert_eq!(base("/x", "/h"), Some("/x".into()));
+        assert_eq!(base("", "/h"), Some("/h/.cache".into()));
+        assert_eq!(cache_base(None, None), None);
+    }
+}

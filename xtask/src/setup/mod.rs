@@ -1,0 +1,58 @@
+//! `cargo xtask setup`: finds or installs what compiles the eBPF objects and what the demo and the tests run.
+//!
+//! Two compilers will do: rustup's nightly with rust-src, or the distribution's rustc with a compiled `core` for BPF.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Error, Result};
+
+mod compiler;
+mod linker;
+mod packages;
+
+use compiler::Compiler;
+use packages::Part;
+
+/// A compiler and a linker for BPF that share one LLVM.
+pub(crate) struct Toolchain {
+    compiler: Compiler,
+    linker: PathBuf,
+}
+
+impl Toolchain {
+    /// The start of a `cargo build` for BPF: what is built, for which target, is the caller's.
+    pub(crate) fn cargo_build(&self) -> Command {
+        self.compiler.cargo_build(&self.linker)
+    }
+}
+
+pub(crate) fn run() -> Result<()> {
+    tools()?;
+    let Toolchain { compiler, linker } = toolchain()?;
+    println!(
+        "ready: {compiler}, LLVM {}, bpf-linker {} ({})",
+        compiler.rustc().llvm,
+        linker::VERSION,
+        linker.display(),
+    );
+    Ok(())
+}
+
+/// The programs that the demo and the tests run.
+pub(crate) fn tools() -> Result<()> {
+    packages::provide(Part::Tools, None)
+}
+
+/// The compiler and the linker, installed where need be.
+pub(crate) fn toolchain() -> Result<Toolchain> {
+    let compiler = find_or_install_compiler()?;
+    let linker = linker::provide(&compiler)?;
+    Ok(Toolchain { compiler, linker })
+}
+
+fn find_or_install_compiler() -> Result<Compiler> {
+    compiler::find().or_else(|why| {
+        packages::install(Part::Compiler, None).context(why)?;
+        compiler::find().map_err(Error::msg)
+    })
+}

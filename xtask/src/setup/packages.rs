@@ -1,0 +1,172 @@
+//! The distribution's packages that the workspace needs, each with its reason: installed by root with apt, else named.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::{command, workspace};
+
+/// What a package is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Part {
+    Compiler,
+    Linker,
+    Tools,
+}
+
+struct Package {
+    part: Part,
+    name: &'static str,
+    /// Files by path, programs by name: with all of them there, it does not matter who installed them.
+    gives: &'static [&'static str],
+    why: &'static str,
+}
+
+/// The whole list. `NN` is the LLVM major version of the compiler.
+const PACKAGES: [Package; 6] = [
+    Package {
+        part: Part::Compiler,
+        name: "rustc-web",
+        gives: &["/usr/bin/rustc"],
+        why: "a compiler as new as the workspace asks, in bookworm-security",
+    },
+    Package {
+        part: Part::Compiler,
+        name: "libstd-rust-web-dev-bpf",
+        gives: &["/usr/lib/rustlib/bpfel-unknown-none/lib"],
+        why: "`core` compiled for BPF: no nightly, no -Z build-std",
+    },
+    Package {
+        part: Part::Linker,
+        name: "llvm-NN-dev",
+        gives: &["/usr/lib/llvm-NN/bin/llvm-config", "/usr/lib/llvm-NN/lib/libLLVM.so"],
+        why: "bpf-linker is linked with the LLVM of the compiler",
+    },
+    Package {
+        part: Part::Tools,
+        name: "iproute2",
+        gives: &["ip", "ss"],
+        why: "network namespaces, veth pairs, socket listings",
+    },
+    Package {
+        part: Part::Tools,
+        name: "util-linux",
+        gives: &["nsenter", "unshare"],
+        why: "programs run in namespaces",
+    },
+    Package { part: Part::Tools, name: "curl", gives: &["curl"], why: "an ordinary client that knows nothing of us" },
+];
+
+/// Installs the packages of a part whose files are missing.
+pub(super) fn provide(part: Part, llvm: Option<u32>) -> Result<()> {
+    let complete = |package: &Package| package.gives.iter().all(|it| is_there(&fill(it, llvm)));
+    let missing: Vec<_> = of(part).filter(|it| !complete(it)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install_all(&missing, llvm)
+}
+
+/// Installs the packages of a part, also where an older version has put the same files.
+pub(super) fn install(part: Part, llvm: Option<u32>) -> Result<()> {
+    let packages: Vec<_> = of(part).collect();
+    install_all(&packages, llvm)
+}
+
+fn install_all(packages: &[&Package], llvm: Option<u32>) -> Result<()> {
+    let names: Vec<_> = packages.iter().map(|it| fill(it.name, llvm)).collect();
+    let mut commands = [apt_update(), apt_install(&names)];
+    if !is_there("apt-get") || !workspace::is_root() {
+        bail!("{}", remedy(packages, llvm, &commands));
+    }
+    println!("installing {}", names.join(", "));
+    for step in &mut commands {
+        command::run(step).map_err(|error| anyhow!("cannot install {}: {error}", names.join(", ")))?;
+    }
+    Ok(())
+}
+
+fn apt_update() -> Command {
+    let mut command = Command::new("apt-get");
+    command.args(["update", "--quiet"]);
+    command
+}
+
+fn apt_install(names: &[String]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        // --no-remove: rustc-web conflicts with the packages rustc and rustup; taking those away is not ours to decide.
+        .args(["install", "--yes", "--no-remove", "--no-install-recommends"])
+        .args(names);
+    command
+}
+
+fn remedy(packages: &[&Package], llvm: Option<u32>, commands: &[Command]) -> String {
+    let reason = |it: &&Package| format!("  {}: {}\n", fill(it.name, llvm), it.why);
+    let reasons: String = packages.iter().map(reason).collect();
+    let steps: String = commands.iter().map(|it| format!("  {}\n", command::show(it))).collect();
+    format!("missing packages:\n{reasons}run as root, then run this task again:\n{}", steps.trim_end())
+}
+
+fn of(part: Part) -> impl Iterator<Item = &'static Package> {
+    PACKAGES.iter().filter(move |it| it.part == part)
+}
+
+fn fill(text: &str, llvm: Option<u32>) -> String {
+    llvm.map_or_else(|| text.to_owned(), |major| text.replace("NN", &major.to_string()))
+}
+
+fn is_there(what: &str) -> bool {
+    if what.starts_with('/') {
+        return Path::new(what).exists();
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(what).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_llvm_is_filled_in() {
+        let names: Vec<_> = of(Part::Linker).map(|it| fill(it.name, Some(22))).collect();
+        assert_eq!(names, ["llvm-22-dev"]);
+    }
+
+    #[test]
+    fn only_the_linkers_packages_depend_on_llvm() {
+        let depends = PACKAGES.iter().filter(|it| it.name.contains("NN"));
+        assert!(depends.map(|it| it.part).all(|it| it == Part::Linker));
+    }
+
+    #[test]
+    fn apt_asks_nothing_and_removes_nothing() {
+        assert_eq!(
+            command::show(&apt_install(&["curl".into()])),
+            "apt-get install --yes --no-remove --no-install-recommends curl"
+        );
+    }
+
+    #[test]
+    fn the_remedy_names_packages_reasons_and_commands() {
+        let curl: Vec<_> = PACKAGES.iter().filter(|it| it.name == "curl").collect();
+        let commands = [apt_update(), apt_install(&["curl".into()])];
+        assert_eq!(
+            remedy(&curl, None, &commands),
+            "missing packages:
+  curl: an ordinary client that knows nothing of us
+run as root, then run this task again:
+  apt-get update --quiet
+  apt-get install --yes --no-remove --no-install-recommends curl"
+        );
+    }
+
+    #[test]
+    fn files_and_programs_are_found() {
+        assert!(is_there("/bin/sh"));
+        assert!(is_there("sh"));
+        assert!(!is_there("no-such-program"));
+    }
+}

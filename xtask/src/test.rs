@@ -1,0 +1,150 @@
+//! `cargo xtask test [TIER...]`: every check there is, fast ones first, stopping at the first that fails.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    build_ebpf,
+    command::{self, Failed},
+    setup, tidy,
+    workspace::{self, cargo},
+};
+
+/// Arguments of the task.
+#[derive(Args, Default)]
+pub(crate) struct Test {
+    /// Tiers to run, in the order below whatever order they are named in; all of them when none is named.
+    tiers: Vec<Tier>,
+    /// Run only the tests whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+/// The order here is the order of running: the sooner a tier answers, the earlier it comes.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Tier {
+    /// Formatting.
+    Fmt,
+    /// Rules of layout (`cargo xtask tidy`).
+    Tidy,
+    /// Lints, none tolerated.
+    Clippy,
+    /// Everything that runs on a plain machine with plain Rust.
+    Host,
+    /// The harness and the simulated Marathon, without root.
+    Sim,
+    /// The maps in the eBPF object are the declared ones; needs the eBPF toolchain.
+    Wire,
+    /// End to end in network namespaces; needs root.
+    Netns,
+}
+
+impl Test {
+    pub(crate) fn run(&self) -> Result<()> {
+        let mut times = Vec::new();
+        for tier in self.chosen() {
+            let start = Instant::now();
+            let outcome = tier.run(self.filter.as_deref());
+            times.push((tier, start.elapsed(), outcome.is_ok()));
+            if let Err(error) = outcome {
+                print_table(&times);
+                eprintln!("{error:#}");
+                return Err(anyhow!(Failed(farewell(tier))));
+            }
+        }
+        print_table(&times);
+        Ok(())
+    }
+
+    fn chosen(&self) -> Vec<Tier> {
+        let all = Tier::value_variants().iter().copied();
+        all.filter(|tier| self.tiers.is_empty() || self.tiers.contains(tier)).collect()
+    }
+}
+
+impl Tier {
+    fn run(self, filter: Option<&str>) -> Result<()> {
+        match self {
+            Self::Fmt => command::run(cargo().args(["fmt", "--all", "--check"])),
+            Self::Tidy => tidy::run(),
+            Self::Clippy => {
+                command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+            }
+            Self::Host => command::run(cargo().arg("test").args(filter)),
+            Self::Sim => command::run(cargo().args(["test", "-p", "proxymatic-tests", "--lib", "--bins"]).args(filter)),
+            Self::Wire => wire(filter),
+            Self::Netns => netns(filter),
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned())
+    }
+}
+
+fn wire(filter: Option<&str>) -> Result<()> {
+    build_ebpf::run()?;
+    let mut test = cargo();
+    test.args(["test", "-p", "proxymatic-user", "--test", "wire"])
+        .args(filter)
+        // Without an object there is nothing to read, so elsewhere these tests may be marked as ignored.
+        .args(["--", "--include-ignored"]);
+    command::run(&mut test)
+}
+
+fn netns(filter: Option<&str>) -> Result<()> {
+    workspace::need_root("test netns")?;
+    setup::tools()?;
+    build_ebpf::run()?;
+    let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+    let mut test: Command = cargo();
+    test.args(["test", "-p", "proxymatic-tests", "--release", "--test", "netns"])
+        .args(filter)
+        // One at a time: they share the machine's clock, CPUs and ports.
+        .args(["--", "--test-threads=1"])
+        .env("PROXYMATIC_BIN_DIR", binaries);
+    command::run(&mut test)
+}
+
+fn print_table(times: &[(Tier, Duration, bool)]) {
+    println!();
+    for (tier, time, well) in times {
+        let verdict = if *well { "ok" } else { "FAILED" };
+        println!("{:<8}{:>7.1} s  {verdict}", tier.name(), time.as_secs_f32());
+    }
+}
+
+fn farewell(tier: Tier) -> String {
+    let name = tier.name();
+    format!("failed: {name}; run it alone: cargo xtask test {name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(tiers: Vec<Tier>) -> Vec<String> {
+        let test = Test { tiers, filter: None };
+        test.chosen().into_iter().map(Tier::name).collect()
+    }
+
+    #[test]
+    fn all_tiers_run_when_none_is_named() {
+        assert_eq!(names(vec![]), ["fmt", "tidy", "clippy", "host", "sim", "wire", "netns"]);
+    }
+
+    #[test]
+    fn named_tiers_run_once_and_fast_ones_first() {
+        assert_eq!(names(vec![Tier::Netns, Tier::Fmt, Tier::Netns]), ["fmt", "netns"]);
+    }
+
+    #[test]
+    fn a_failed_tier_says_how_to_run_it_alone() {
+        assert_eq!(farewell(Tier::Host), "failed: host; run it alone: cargo xtask test host");
+    }
+}

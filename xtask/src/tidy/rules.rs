@@ -1,0 +1,134 @@
+//! Rules about one file's text: each takes what is written and gives what is wrong with it.
+
+use super::Finding;
+
+/// Files (or folders, with a slash at the end) that may hold unsafe code, and why they must.
+const UNSAFE: [(&str, &str); 7] = [
+    ("proxymatic-common/src/cell.rs", "counters that the kernel writes too: volatile there, atomic here"),
+    ("proxymatic-common/src/lib.rs", "declares the types that cross a map to be plain bytes"),
+    ("proxymatic-ebpf/src/main.rs", "the licence is a symbol in a section that the loader reads"),
+    ("proxymatic-ebpf/src/probes.rs", "the same, and one call of each helper that is probed for"),
+    ("proxymatic-ebpf/src/maps.rs", "map lookups return raw pointers"),
+    ("proxymatic-ebpf/src/hooks/", "contexts are raw pointers, helpers are foreign functions"),
+    ("proxymatic-user/src/dataplane/kernel/", "mapped memory and raw bpf(2) calls"),
+];
+
+/// What the pure rooms may not name: the outside world, and the clock.
+const IMPURE: [&str; 9] =
+    ["tokio", "aya", "std::fs", "fs::read", "TcpStream", "TcpListener", "UdpSocket", "Instant::now", "SystemTime"];
+
+const PURE: [&str; 2] = ["model", "plan"];
+
+/// Whom a room of the agent may name: data flows one way, source, model, plan, dataplane.
+const ROOMS: [(&str, &[&str]); 4] =
+    [("model", &[]), ("source", &["model"]), ("plan", &["model"]), ("dataplane", &["plan"])];
+
+const NOTE_ABOVE: usize = 400;
+const ERROR_ABOVE: usize = 800;
+
+/// Every module says its job in its first lines.
+pub(super) fn module_doc(text: &str) -> Option<Finding> {
+    let said = text.lines().take(3).any(|line| line.starts_with("//!"));
+    (!said).then(|| finding(1, "begin with a `//!` line that says what this module is for"))
+}
+
+/// Model and plan compute: no I/O, no clock, no runtime.
+pub(super) fn pure_rooms(path: &str, text: &str) -> Vec<Finding> {
+    let Some(room) = room(path).filter(|it| PURE.contains(it)) else {
+        return Vec::new();
+    };
+    let complaint = |it: &str| format!("`{room}` is pure and may not name `{it}`");
+    scan(text, |code| IMPURE.iter().find(|it| names(code, it)).map(|it| complaint(it)))
+}
+
+/// A room names only the rooms before it.
+pub(super) fn one_way(path: &str, text: &str) -> Vec<Finding> {
+    let Some((room, may)) = room(path).and_then(|it| ROOMS.iter().find(|(name, _)| *name == it)) else {
+        return Vec::new();
+    };
+    let wrong = |other: &str| other != *room && !may.contains(&other);
+    scan(text, |code| {
+        ["model", "source", "plan", "dataplane", "surface", "cli", "agent"]
+            .into_iter()
+            .find(|other| wrong(other) && names(code, &format!("crate::{other}")))
+            .map(|other| format!("`{room}` may not name `{other}`: data flows one way"))
+    })
+}
+
+/// Unsafe code stays in the few files that cannot do without.
+pub(super) fn unsafe_code(path: &str, text: &str) -> Vec<Finding> {
+    let allowed = |place: &str| place == path || place.ends_with('/') && path.starts_with(place);
+    if UNSAFE.iter().any(|(place, _)| allowed(place)) {
+        return Vec::new();
+    }
+    // In two halves, so that this file keeps its own rule.
+    let word = concat!("un", "safe");
+    let complaint = || format!("{word} code is kept to the files listed in xtask/src/tidy/rules.rs");
+    scan(text, |code| names(code, word).then(complaint))
+}
+
+/// Nothing tracked knows on whose machine it was written.
+pub(super) fn developer_paths(text: &str) -> Vec<Finding> {
+    // In two halves, as above.
+    let forbidden = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
+    let lines = text.lines().enumerate();
+    lines
+        .filter_map(|(index, line)| {
+            let path = forbidden.iter().find(|it| begins_a_path(line, it))?;
+            Some(finding(index + 1, &format!("`{path}` is a path of one developer's machine")))
+        })
+        .collect()
+}
+
+/// A file this long hides what it is about.
+pub(super) fn too_long(text: &str) -> Option<Finding> {
+    let length = text.lines().count();
+    (length > ERROR_ABOVE).then(|| finding(length, &format!("{length} lines: split it")))
+}
+
+/// A note, not an error: a file that may soon be too long.
+pub(super) fn long(path: &str, text: &str) -> Option<String> {
+    let length = text.lines().count();
+    let long = path.ends_with(".rs") && length > NOTE_ABOVE && length <= ERROR_ABOVE;
+    long.then(|| format!("note: {path} has {length} lines; is it one thing?"))
+}
+
+/// The room of the agent that a file belongs to: `proxymatic-user/src/ROOM.rs` or below `ROOM/`.
+fn room(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("proxymatic-user/src/")?;
+    inside.split('/').next()?.split('.').next()
+}
+
+/// Looks at the code of each line, comments left out.
+fn scan(text: &str, rule: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
+    let lines = text.lines().enumerate();
+    lines
+        .filter_map(|(index, line)| {
+            let code = line.split("//").next()?;
+            Some(finding(index + 1, &rule(code)?))
+        })
+        .collect()
+}
+
+/// Whether code has this name as whole words: `aya` is not in `playable`.
+fn names(code: &str, name: &str) -> bool {
+    let word = |it: char| it.is_alphanumeric() || it == '_';
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + name.len()..].chars().next();
+        !before.is_some_and(word) && !after.is_some_and(word)
+    })
+}
+
+/// Whether an absolute path that begins so stands in the line; `a/b/c` and `http://a/b/c` are other things.
+fn begins_a_path(line: &str, prefix: &str) -> bool {
+    let inside = |it: char| it.is_alphanumeric() || "._-/}*".contains(it);
+    line.match_indices(prefix).any(|(at, _)| !line[..at].ends_with(inside))
+}
+
+fn finding(line: usize, what: &str) -> Finding {
+    Finding { line, what: what.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;
