@@ -34,7 +34,7 @@ fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
     };
     let backends = tasks.iter().map(backend).collect();
     let service = Service { name: "/web".into(), policy: Policy::Leastconn, backends };
-    let key = ServiceKey { port: 1234, protocol: Protocol::Tcp };
+    let key = ServiceKey::host(1234, Protocol::Tcp);
     Snapshot { services: BTreeMap::from([(key, service)]), complaints: Vec::new() }
 }
 
@@ -151,7 +151,7 @@ fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
     let mut said = snapshot(&[("a", 1)]);
     let complaint = Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() };
     said.complaints.push(complaint.clone());
-    let udp = ServiceKey { port: 53, protocol: Protocol::Udp };
+    let udp = ServiceKey::host(53, Protocol::Udp);
     said.services.insert(udp, Service { name: "/dns".into(), policy: Policy::Leastconn, backends: Vec::new() });
     agent.handle(says(said, now), now);
     let apps: Vec<_> = agent.status(now).complaints.into_iter().map(|complaint| complaint.app).collect();

@@ -108,7 +108,7 @@ impl Drop for Source {
 }
 
 fn backends(snapshot: &Snapshot, port: u16) -> Vec<(u16, State)> {
-    let service = snapshot.services.get(&ServiceKey { port, protocol: Protocol::Tcp });
+    let service = snapshot.services.get(&ServiceKey::host(port, Protocol::Tcp));
     let mut backends: Vec<_> =
         service.into_iter().flat_map(|service| &service.backends).map(|it| (it.port, it.state)).collect();
     backends.sort_unstable();

@@ -35,8 +35,9 @@ impl<'a> Kernel<'a> {
         Self { tables, config, loads, random: Cell::new(seed | 1), counts: RefCell::default() }
     }
 
-    fn dial(&self, port: u16) -> Verdict {
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST).into();
+    fn dial(&self, dialled: Dialled) -> Verdict {
+        let (address, port) = dialled;
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).into();
         let flow = Flow { address, port: Port::new(port), protocol: PROTOCOL_TCP, families: Families::V4 };
         route(self, &flow)
     }
@@ -87,10 +88,12 @@ impl proxymatic_ebpf::Tables for Kernel<'_> {
 }
 
 type Answers = BTreeSet<(IpAddr, u16)>;
+/// A virtual address, or none for the host's own, and a port.
+type Dialled = (Option<IpAddr>, u16);
 
 /// What the services of a desired state may be answered by: the backends that take traffic, or the draining ones
 /// where there are none.
-fn willing(desired: &Desired) -> BTreeMap<u16, Answers> {
+fn willing(desired: &Desired) -> BTreeMap<Dialled, Answers> {
     let answers = |service: &Service| {
         let of = |wanted: &[State], zero: bool| -> Answers {
             let fit = |b: &&model::Backend| wanted.contains(&b.state) && (zero || b.weight.get() > 0);
@@ -99,7 +102,7 @@ fn willing(desired: &Desired) -> BTreeMap<u16, Answers> {
         let active = of(&[State::Active], false);
         if active.is_empty() { of(&[State::Active, State::Draining], true) } else { active }
     };
-    desired.services.iter().map(|(key, (_, service))| (key.port, answers(service))).collect()
+    desired.services.iter().map(|(key, (_, service))| ((key.address, key.port), answers(service))).collect()
 }
 
 /// The law: whoever had backends and is to have some has some after each write, and only old or new ones.
@@ -113,9 +116,9 @@ fn assert_serves(tables: &Tables, before: &Desired, after: &Desired, seed: u64, 
             match kernel.dial(*port) {
                 Verdict::Translate(choice) => {
                     let at = (IpAddr::from(choice.address), choice.port.get());
-                    assert!(was.contains(&at) || will.contains(&at), "{port} led to {at:?} after {done:#?}");
+                    assert!(was.contains(&at) || will.contains(&at), "{port:?} led to {at:?} after {done:#?}");
                 }
-                verdict if !was.is_empty() && !will.is_empty() => panic!("{port}: {verdict:?} after {done:#?}"),
+                verdict if !was.is_empty() && !will.is_empty() => panic!("{port:?}: {verdict:?} after {done:#?}"),
                 _ => {}
             }
         }
@@ -133,7 +136,7 @@ fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, seed: u64) 
     assert_eq!(plan(after, tables).ops, [], "nothing is left to do");
     let kernel = Kernel::new(tables, seed);
     for (port, answers) in willing(after) {
-        assert_eq!(matches!(kernel.dial(port), Verdict::Translate(_)), !answers.is_empty(), "{port}");
+        assert_eq!(matches!(kernel.dial(port), Verdict::Translate(_)), !answers.is_empty(), "{port:?}");
     }
 }
 
@@ -157,14 +160,16 @@ fn service(backends: Vec<model::Backend>) -> Service {
 }
 
 fn desired() -> impl Strategy<Value = Desired> {
-    let services = prop::collection::btree_map(1_u16..5, prop::collection::vec(backend(), 0..7), 0..4);
+    let key = (prop::option::weighted(0.3, 1_u8..4), 1_u16..5);
+    let services = prop::collection::btree_map(key, prop::collection::vec(backend(), 0..7), 0..4);
     let addresses = prop::collection::btree_set(1_u8..4, 0..3);
     (services, addresses).prop_map(|(services, addresses)| Desired {
         addresses: addresses.into_iter().map(|n| IpAddr::from([192, 0, 2, n])).collect(),
         services: services
             .into_iter()
-            .map(|(port, backends)| {
-                let key = ServiceKey { port: 1000 + port, protocol: Protocol::Tcp };
+            .map(|((address, port), backends)| {
+                let address = address.map(|n| IpAddr::from([198, 51, 100, n]));
+                let key = ServiceKey { address, port: 1000 + port, protocol: Protocol::Tcp };
                 (key, (SourceCode::MARATHON, service(backends)))
             })
             .collect(),
@@ -241,7 +246,7 @@ fn active(task: &str, host: u8) -> model::Backend {
 }
 
 fn one_service(backends: Vec<model::Backend>) -> Desired {
-    let key = ServiceKey { port: 1234, protocol: Protocol::Tcp };
+    let key = ServiceKey::host(1234, Protocol::Tcp);
     let services = BTreeMap::from([(key, (SourceCode::MARATHON, service(backends)))]);
     Desired { addresses: BTreeSet::new(), services }
 }
@@ -338,7 +343,7 @@ fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
     ] {
         let mut tables = Tables::new(capacity);
         let mut desired = one_service(vec![active("a", 1)]);
-        let key = ServiceKey { port: 4321, protocol: Protocol::Tcp };
+        let key = ServiceKey::host(4321, Protocol::Tcp);
         desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2), active("c", 3)])));
         let planned = plan(&desired, &tables);
         assert_eq!(planned.complaints.len(), 1, "{:?}", planned.complaints);
@@ -354,7 +359,7 @@ fn what_this_version_cannot_forward_is_said_and_left_out() {
     let mut desired = one_service(vec![active("a", 1)]);
     let six = model::Backend { address: "2001:db8::1".parse().unwrap(), ..active("six", 1) };
     desired.services.values_mut().for_each(|(_, service)| service.backends.push(six.clone()));
-    let key = ServiceKey { port: 53, protocol: Protocol::Udp };
+    let key = ServiceKey::host(53, Protocol::Udp);
     desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("d", 4)])));
     let mut tables = small();
     let planned = plan(&desired, &tables);
@@ -366,4 +371,36 @@ fn what_this_version_cannot_forward_is_said_and_left_out() {
     assert_eq!(reasons, expected.into());
     planned.ops.iter().for_each(|op| tables.apply(op));
     assert_eq!((tables.frontends().len(), tables.backends().len()), (1, 1));
+}
+
+#[test]
+fn a_virtual_address_is_a_class_of_its_own_and_goes_with_its_last_service() {
+    let mut tables = small();
+    let mut desired = one_service(vec![active("a", 1)]);
+    let address = Some(IpAddr::from([198, 51, 100, 7]));
+    let key = ServiceKey { address, port: 80, protocol: Protocol::Tcp };
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)])));
+    publish(&mut tables, &desired);
+    let lead = |tables: &Tables, at: Dialled| match Kernel::new(tables, 7).dial(at) {
+        Verdict::Translate(choice) => Some(IpAddr::from(choice.address)),
+        _ => None,
+    };
+    assert_eq!(lead(&tables, (address, 80)), Some(IpAddr::from([10, 0, 0, 9])));
+    assert_eq!(lead(&tables, (None, 80)), None, "not on the host's own addresses");
+    assert_eq!(lead(&tables, (address, 1234)), None, "nor the host's services on it");
+    assert!(publish(&mut tables, &one_service(vec![active("a", 1)])).starts_with("delete address 198.51.100.7\n"));
+    assert_eq!(tables.addresses().len(), 0);
+}
+
+#[test]
+fn a_virtual_address_that_is_the_hosts_own_is_complained_of() {
+    let address = IpAddr::from([192, 0, 2, 1]);
+    let mut desired = Desired { addresses: [address].into(), ..Desired::default() };
+    let key = ServiceKey { address: Some(address), port: 80, protocol: Protocol::Tcp };
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)])));
+    let planned = plan(&desired, &small());
+    assert_eq!(
+        planned.complaints[0].reason,
+        "virtual address 192.0.2.1:80/tcp is not served: it is an address of this host"
+    );
 }

@@ -1,6 +1,9 @@
 //! A service: a port that programs dial, and the replicas behind it.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::Backend;
 
@@ -41,15 +44,27 @@ impl fmt::Display for Policy {
 /// What makes a service the same service from one answer to the next: what programs dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceKey {
+    /// A virtual address; `None` for every address of the host.
+    pub address: Option<IpAddr>,
     /// The service port, 1 to 65,535.
     pub port: u16,
     /// Its protocol.
     pub protocol: Protocol,
 }
 
+impl ServiceKey {
+    /// A service on every address of the host.
+    pub const fn host(port: u16, protocol: Protocol) -> Self {
+        Self { address: None, port, protocol }
+    }
+}
+
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.port, self.protocol)
+        match self.address {
+            None => write!(f, "{}/{}", self.port, self.protocol),
+            Some(address) => write!(f, "{}/{}", SocketAddr::new(address, self.port), self.protocol),
+        }
     }
 }
 

@@ -1,17 +1,16 @@
 //! The plan: what is wanted against what there is, service by service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proxymatic_common::{
-    Address, Backend, BackendState, Class, Families, Frontend, Head, PROTOCOL_TCP, Port, Service, Slot, SourceCode,
-};
+use proxymatic_common::{Address, Backend, BackendState, Families, Frontend, Head, Port, Service, Slot, SourceCode};
 
 use super::{
     BackendEntry, Desired, MapOp, Tables,
+    classes::Classes,
     draft::{Draft, TooSmall},
     slots::slots,
 };
-use crate::model::{self, Complaint, Protocol, ServiceKey, State};
+use crate::model::{self, Complaint, State};
 
 /// What to write, in order, and what cannot be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,54 +25,46 @@ pub struct Plan {
 pub fn plan(desired: &Desired, tables: &Tables) -> Plan {
     let mut draft = Draft::new(tables);
     let mut complaints = Vec::new();
+    let classes = Classes::of(desired, tables);
+    let mut found = BTreeSet::new();
     for (key, (source, service)) in &desired.services {
         let mark = draft.ops.len();
-        if let Err(reason) = put_service(&mut draft, &mut complaints, *key, *source, service) {
+        let put = classes.frontend(*key).and_then(|frontend| {
+            found.insert(frontend);
+            put_service(&mut draft, &mut complaints, frontend, *source, service)
+                .map_err(|small| format!("service port {key} {small}"))
+        });
+        if let Err(reason) = put {
             // Whole or not at all: what does not fit stays as it was.
             draft.ops.truncate(mark);
             complaints.push(Complaint { app: service.name.clone(), reason });
         }
     }
     for (frontend, id) in tables.frontends() {
-        if !key_of(frontend).is_some_and(|key| desired.services.contains_key(&key)) {
+        if !found.contains(frontend) {
             drop_service(&mut draft, *frontend, *id);
         }
     }
-    put_addresses(&mut draft, &mut complaints, desired);
+    classes.put(&mut draft, &mut complaints);
     let mut ops = draft.ops;
     ops.sort_by_key(MapOp::phase);
     Plan { ops, complaints }
 }
 
-fn key_of(frontend: &Frontend) -> Option<ServiceKey> {
-    (frontend.class == Class::HOST && frontend.protocol == PROTOCOL_TCP)
-        .then(|| ServiceKey { port: frontend.port.get(), protocol: Protocol::Tcp })
-}
-
 fn put_service(
     draft: &mut Draft<'_>,
     complaints: &mut Vec<Complaint>,
-    key: ServiceKey,
+    frontend: Frontend,
     source: SourceCode,
     service: &model::Service,
-) -> Result<(), String> {
-    if key.protocol != Protocol::Tcp {
-        return Err(format!("service port {key} is not forwarded: this version forwards TCP only"));
-    }
-    let too_small = |small: TooSmall| {
-        format!(
-            "service port {key} does not fit: {} holds {} entries, all taken; start the agent with a larger {}",
-            small.map, small.has, small.flag
-        )
-    };
-    let frontend = Frontend::new(Class::HOST, Port::new(key.port), PROTOCOL_TCP);
+) -> Result<(), TooSmall> {
     let known = draft.tables.frontends().get(&frontend).copied();
     let id = match known {
         Some(id) => id,
-        None => draft.take_service().map_err(too_small)?,
+        None => draft.take_service()?,
     };
-    let kept = put_backends(draft, complaints, id, service).map_err(too_small)?;
-    put_slots(draft, id, &kept).map_err(too_small)?;
+    let kept = put_backends(draft, complaints, id, service)?;
+    put_slots(draft, id, &kept)?;
     let entry = draft.tables.services().get(&id).cloned().unwrap_or_default();
     let settings = Service { policy: policy(service.policy), source };
     if entry.settings != settings {
@@ -215,19 +206,4 @@ fn drop_service(draft: &mut Draft<'_>, frontend: Frontend, id: u32) {
             draft.ops.push(MapOp::LowerBackend(*id, Backend { state: BackendState::GONE, ..entry.backend }));
         }
     }
-}
-
-fn put_addresses(draft: &mut Draft<'_>, complaints: &mut Vec<Complaint>, desired: &Desired) {
-    let wanted: BTreeMap<Address, Class> =
-        desired.addresses.iter().map(|address| (Address::from(*address), Class::HOST)).collect();
-    let known = draft.tables.addresses();
-    let has = draft.tables.capacity.addresses as usize;
-    if wanted.len() > has {
-        let reason = format!("this host has {} addresses, ADDRESSES holds {has}: they stay as they were", wanted.len());
-        complaints.push(Complaint { app: "addresses".into(), reason });
-        return;
-    }
-    draft.ops.extend(known.keys().filter(|a| !wanted.contains_key(a)).map(|a| MapOp::DelAddress(*a)));
-    let new = wanted.iter().filter(|(address, class)| known.get(address) != Some(class));
-    draft.ops.extend(new.map(|(address, class)| MapOp::PutAddress(*address, *class)));
 }

@@ -1,6 +1,6 @@
 //! A plan in the making: its writes so far, and the ids and slots it has given out.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{MapOp, Tables, ranges::Ranges};
 
@@ -19,6 +19,13 @@ pub(super) struct TooSmall {
     pub(super) map: &'static str,
     pub(super) has: u32,
     pub(super) flag: &'static str,
+}
+
+impl fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { map, has, flag } = self;
+        write!(f, "does not fit: {map} holds {has} entries, all taken; start the agent with a larger {flag}")
+    }
 }
 
 impl<'a> Draft<'a> {

@@ -2,6 +2,7 @@
 //! service without its backends. Pure: no clock, no kernel, no I/O.
 
 mod change;
+mod classes;
 mod desired;
 mod draft;
 mod op;

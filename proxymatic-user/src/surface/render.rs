@@ -78,7 +78,9 @@ impl Rows for Vec<ServiceRow> {
         }
         let header = ["SERVICE", "PORT", "POLICY", "BACKEND", "STATE", "WEIGHT", "ACTIVE", "TOTAL"];
         let rows = self.iter().flat_map(|service| {
-            let first = [service.name.clone(), format!("{}/{}", service.port, service.protocol), service.policy.into()];
+            let at = service.address.map_or(String::new(), |address| format!("{address}:"));
+            let port = format!("{at}{}/{}", service.port, service.protocol);
+            let first = [service.name.clone(), port, service.policy.into()];
             let none = vec!["-".to_owned(), "no backend".to_owned()];
             let backends = service.backends.iter().map(|backend| {
                 vec![

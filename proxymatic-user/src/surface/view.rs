@@ -1,6 +1,6 @@
 //! Services and backends as rows.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use proxymatic_common::{BackendState, Class, PROTOCOL_TCP, Policy, SourceCode};
 use serde::Serialize;
@@ -58,20 +58,22 @@ pub struct BackendRow {
 /// The maps cannot be read.
 pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
     let tables = maps.tables()?;
+    let virtual_addresses: BTreeMap<_, IpAddr> =
+        tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
+    let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
     let entries = tables.frontends().iter().filter_map(|(frontend, id)| Some((frontend, tables.services().get(id)?)));
     let mut rows: Vec<_> = entries
         .map(|(frontend, entry)| ServiceRow {
             name: entry.name.clone(),
             protocol: if frontend.protocol == PROTOCOL_TCP { "tcp" } else { "udp" },
-            address: None,
+            address: address(frontend.class),
             port: frontend.port.get(),
             source: source(entry.settings.source),
             policy: policy(entry.settings.policy),
             backends: backends(maps, &tables, entry),
         })
         .collect();
-    debug_assert!(tables.frontends().keys().all(|frontend| frontend.class == Class::HOST));
-    rows.sort_by_key(|row| (row.port, row.protocol));
+    rows.sort_by_key(|row| (row.address, row.port, row.protocol));
     Ok(rows)
 }
 

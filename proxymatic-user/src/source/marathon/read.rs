@@ -205,7 +205,7 @@ impl<'a> Reading<'a> {
 }
 
 fn keys(port: u16, protocols: &'static [Protocol]) -> impl Iterator<Item = ServiceKey> {
-    protocols.iter().map(move |protocol| ServiceKey { port, protocol: *protocol })
+    protocols.iter().map(move |protocol| ServiceKey::host(port, *protocol))
 }
 
 fn good<T>(all: &[Loose<T>]) -> impl Iterator<Item = &T> {
