@@ -14,21 +14,27 @@ pub struct Name {
 }
 
 impl Name {
+    /// A name as it can be held: itself, or its end behind `..`.
+    #[cfg(any(test, feature = "user"))]
+    pub fn cut(name: &str) -> std::borrow::Cow<'_, str> {
+        const MOST: usize = 255;
+        if name.len() <= MOST {
+            return name.into();
+        }
+        let mut start = name.len() - (MOST - 2);
+        while !name.is_char_boundary(start) {
+            start += 1;
+        }
+        std::format!("..{}", &name[start..]).into()
+    }
+
     /// Holds a name.
     #[cfg(any(test, feature = "user"))]
     pub fn new(name: &str) -> Self {
+        let name = Self::cut(name);
         let mut bytes = [0; 255];
-        let mut cut = 0;
-        if name.len() > bytes.len() {
-            cut = name.len() - (bytes.len() - 2);
-            while !name.is_char_boundary(cut) {
-                cut += 1;
-            }
-        }
-        let (front, tail) = (if cut == 0 { "" } else { ".." }, &name[cut..]);
-        bytes[..front.len()].copy_from_slice(front.as_bytes());
-        bytes[front.len()..front.len() + tail.len()].copy_from_slice(tail.as_bytes());
-        Self { length: (front.len() + tail.len()) as u8, bytes }
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Self { length: name.len() as u8, bytes }
     }
 
     /// The name. Bytes that are not text are shown as replacement characters: a map can hold anything.

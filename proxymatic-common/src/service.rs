@@ -50,7 +50,7 @@ impl Policy {
 
 /// Who told us of a service.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceCode(pub u32);
 
 impl SourceCode {
@@ -58,6 +58,21 @@ impl SourceCode {
     pub const NONE: Self = Self(0);
     /// Marathon.
     pub const MARATHON: Self = Self(1);
+    /// registrator, by way of etcd.
+    pub const REGISTRATOR: Self = Self(2);
+    /// A file on this host.
+    pub const FILE: Self = Self(3);
+
+    /// The word in what the commands show.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NONE => "none",
+            Self::MARATHON => "marathon",
+            Self::REGISTRATOR => "registrator",
+            Self::FILE => "file",
+            _ => "unknown",
+        }
+    }
 }
 
 /// The settings of a service, by id: what is read seldom or only by the agent.

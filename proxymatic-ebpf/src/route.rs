@@ -132,7 +132,7 @@ mod tests {
         let tables = Fixture::with_weights(&[]);
         assert_eq!(route(&tables, &flow("127.0.0.1", 1234)), Verdict::Refuse(Reason::NoBackend));
         let mut tables = Fixture::with_weights(&[1]);
-        tables.backends[0].state = BackendState::GONE;
+        tables.backends[0].state = BackendState::FREE;
         assert_eq!(route(&tables, &flow("127.0.0.1", 1234)), Verdict::Refuse(Reason::NoBackend));
     }
 }

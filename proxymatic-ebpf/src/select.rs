@@ -133,6 +133,9 @@ fn look<T: Tables>(tables: &T, head: Head, step: u32, families: Families) -> Can
     let willing = match backend.state {
         BackendState::ACTIVE => Rank::Eligible,
         BackendState::DRAINING => Rank::Draining,
+        // In no head that is in use: whoever meets one of these read the head just before the switch that left it out.
+        // It serves for a while yet, and to refuse would fail a connect where there are backends.
+        BackendState::WARMING | BackendState::GONE => Rank::Draining,
         _ => return Candidate::UNFIT,
     };
     let Some(load) = tables.load(slot.backend()) else { return Candidate::UNFIT };
@@ -221,13 +224,22 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(choose(&tables, 0, V4).map(|c| (c.backend, c.reason)), Ok((1, Reason::Translated)));
         }
-        tables.backends[1].state = BackendState::GONE;
+        tables.backends[1].state = BackendState::FREE;
         assert_eq!(choose(&tables, 0, V4).map(|c| (c.backend, c.reason)), Ok((0, Reason::Drained)));
     }
 
     #[test]
-    fn warming_gone_and_free_ones_get_nothing() {
-        for state in [BackendState::WARMING, BackendState::GONE, BackendState::FREE, BackendState(99)] {
+    fn a_hook_that_read_the_head_before_a_switch_is_not_refused_after_it() {
+        for state in [BackendState::WARMING, BackendState::GONE] {
+            let mut tables = Fixture::with_weights(&[1, 1]);
+            tables.backends.iter_mut().for_each(|backend| backend.state = state);
+            assert_eq!(choose(&tables, 0, V4).map(|c| c.reason), Ok(Reason::Drained), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn free_ones_and_unknown_states_get_nothing() {
+        for state in [BackendState::FREE, BackendState(99)] {
             let mut tables = Fixture::with_weights(&[1]);
             tables.backends[0].state = state;
             assert_eq!(choose(&tables, 0, V4), Err(Reason::NoBackend), "{state:?}");

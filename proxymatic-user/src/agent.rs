@@ -1,6 +1,9 @@
 //! The one loop: everything that can wake the agent is an [`Event`], and nothing else changes its state.
 
 mod changes;
+mod merge;
+
+pub(crate) use merge::merge;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,19 +11,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{AgentState, SourceCode};
+use proxymatic_common::AgentState;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     dataplane::{Dataplane, Error, Said},
     model::{Complaint, Snapshot},
-    plan::{Desired, Quarantine, Tables, plan},
+    plan::{Quarantine, Tables, plan},
     source::{Report, SourceId},
     surface::{AgentStatus, SourceStatus, Trouble},
 };
 
 /// How long the agent waits after the kernel refused a write before it plans again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the agent waits for the first answer of every source before it publishes without those that are silent.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that can wake the agent.
 #[derive(Debug)]
@@ -53,13 +59,16 @@ pub struct Agent<D> {
     addresses: BTreeSet<IpAddr>,
     sources: BTreeMap<SourceId, Heard>,
     complaints: Vec<Complaint>,
+    /// When the first event came.
+    began: Option<Instant>,
     /// Why the last write was refused, and when to plan again.
     refused: Option<(String, Instant)>,
     state: AgentState,
 }
 
 impl<D: Dataplane> Agent<D> {
-    /// Adopts what the maps hold. Nothing is written before every source has given a complete answer.
+    /// Adopts what the maps hold. Nothing is written before every source has given a complete answer, or [`PATIENCE`]
+    /// is over and one has.
     ///
     /// # Errors
     /// The maps cannot be read.
@@ -73,6 +82,7 @@ impl<D: Dataplane> Agent<D> {
             addresses: BTreeSet::new(),
             sources: sources.iter().map(heard).collect(),
             complaints: Vec::new(),
+            began: None,
             refused: None,
             state: AgentState::INITIALIZING,
         })
@@ -92,6 +102,7 @@ impl<D: Dataplane> Agent<D> {
 
     /// Handles one event. False where it was the last.
     pub fn handle(&mut self, event: Event, now: Instant) -> bool {
+        self.began.get_or_insert(now);
         match event {
             Event::Source(report) => self.heard(report, now),
             Event::Addresses(addresses) => {
@@ -144,11 +155,23 @@ impl<D: Dataplane> Agent<D> {
         }
     }
 
-    /// Plans and carries out, once every source has answered.
+    /// Whether it is known well enough what the maps should say.
+    fn knows_enough(&self, now: Instant) -> bool {
+        let answered = self.sources.values().filter(|heard| heard.snapshot.is_some()).count();
+        let waited = self.began.is_some_and(|began| now.saturating_duration_since(began) >= PATIENCE);
+        answered == self.sources.len() || (waited && answered > 0)
+    }
+
+    /// Plans and carries out, once enough is known.
     fn publish(&mut self, now: Instant) {
-        let Some(desired) = self.desired() else { return };
+        if !self.knows_enough(now) {
+            return;
+        }
+        let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
+        let (desired, conflicts) = merge(&said, &self.addresses, &self.tables);
         let planned = plan(&desired, &self.tables);
-        self.complaints = planned.complaints;
+        self.complaints = conflicts;
+        self.complaints.extend(planned.complaints);
         self.refused = None;
         for op in &planned.ops {
             tracing::debug!("{op}");
@@ -163,19 +186,13 @@ impl<D: Dataplane> Agent<D> {
         self.announce(AgentState::OK, true);
     }
 
-    /// What the maps should say; `None` before every source has answered once.
-    fn desired(&self) -> Option<Desired> {
-        let mut services = BTreeMap::new();
-        for (source, heard) in &self.sources {
-            for (key, service) in &heard.snapshot.as_ref()?.services {
-                services.entry(*key).or_insert_with(|| (source_code(*source), service.clone()));
-            }
-        }
-        Some(Desired { addresses: self.addresses.clone(), services })
-    }
-
     fn tick(&mut self, now: Instant) {
-        if self.refused.as_ref().is_some_and(|(_, again)| now >= *again) {
+        let again = match &self.refused {
+            Some((_, again)) => now >= *again,
+            // Enough may be known now that a source has been silent for so long.
+            None => self.state == AgentState::INITIALIZING,
+        };
+        if again {
             self.publish(now);
         }
         let plane = &self.plane;
@@ -212,11 +229,5 @@ impl<D: Dataplane> Agent<D> {
             complaints: complaints.into_iter().cloned().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
         }
-    }
-}
-
-const fn source_code(source: SourceId) -> SourceCode {
-    match source {
-        SourceId::Marathon => SourceCode::MARATHON,
     }
 }

@@ -111,8 +111,7 @@ fn adopted(tables: &Tables) -> Memory {
     let mut memory = Memory::new(tables.capacity, NO_FAULTS);
     let snapshot = snapshot(&[("a", 1), ("b", 2)]);
     let owned = |(key, service)| (key, (proxymatic_common::SourceCode::MARATHON, service));
-    let desired =
-        Desired { addresses: Default::default(), services: snapshot.services.into_iter().map(owned).collect() };
+    let desired = Desired { services: snapshot.services.into_iter().map(owned).collect(), ..Desired::default() };
     for op in plan(&desired, &memory.tables().unwrap()).ops {
         memory.apply(&op).unwrap();
     }

@@ -173,6 +173,7 @@ fn desired() -> impl Strategy<Value = Desired> {
                 (key, (SourceCode::MARATHON, service(backends)))
             })
             .collect(),
+        silent: BTreeSet::new(),
     })
 }
 
@@ -248,7 +249,7 @@ fn active(task: &str, host: u8) -> model::Backend {
 fn one_service(backends: Vec<model::Backend>) -> Desired {
     let key = ServiceKey::host(1234, Protocol::Tcp);
     let services = BTreeMap::from([(key, (SourceCode::MARATHON, service(backends)))]);
-    Desired { addresses: BTreeSet::new(), services }
+    Desired { services, ..Desired::default() }
 }
 
 fn printed(ops: &[MapOp]) -> String {
@@ -403,4 +404,50 @@ fn a_virtual_address_that_is_the_hosts_own_is_complained_of() {
         planned.complaints[0].reason,
         "virtual address 192.0.2.1:80/tcp is not served: it is an address of this host"
     );
+}
+
+/// One service of registrator's on the host's addresses, and one on a virtual address.
+fn of_registrator() -> Desired {
+    let mut desired = one_service(vec![active("a", 1)]);
+    let key = ServiceKey { address: Some(IpAddr::from([198, 51, 100, 7])), port: 80, protocol: Protocol::Tcp };
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)])));
+    desired.services.values_mut().for_each(|(source, _)| *source = SourceCode::REGISTRATOR);
+    desired
+}
+
+#[test]
+fn what_a_silent_source_had_stays_as_it_is_with_its_virtual_address() {
+    let mut tables = small();
+    publish(&mut tables, &of_registrator());
+    let silent = Desired { silent: [SourceCode::REGISTRATOR].into(), ..Desired::default() };
+    assert_eq!(publish(&mut tables, &silent), "");
+    let mut beside = silent.clone();
+    let key = ServiceKey::host(4321, Protocol::Tcp);
+    beside.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2)])));
+    publish(&mut tables, &beside);
+    assert_eq!(publish(&mut tables, &beside), "");
+    assert_eq!(tables.frontends().len(), 3, "what others say comes beside it");
+    // Once it has spoken, what it does not say goes.
+    publish(&mut tables, &Desired::default());
+    assert_eq!((tables.frontends().len(), tables.addresses().len()), (0, 0));
+}
+
+#[test]
+fn what_another_source_says_of_the_same_port_takes_the_place_of_a_silent_ones() {
+    let mut tables = small();
+    publish(&mut tables, &of_registrator());
+    let mut desired = one_service(vec![active("z", 7)]);
+    desired.silent = [SourceCode::REGISTRATOR].into();
+    carry_out(&mut tables, &of_registrator(), &desired, 3);
+    let owner = |tables: &Tables| tables.services().values().map(|entry| entry.settings.source).collect::<Vec<_>>();
+    assert_eq!(owner(&tables), [SourceCode::MARATHON, SourceCode::REGISTRATOR]);
+}
+
+#[test]
+fn only_the_services_of_the_silent_source_stay() {
+    let mut tables = small();
+    publish(&mut tables, &of_registrator());
+    let silent = Desired { silent: [SourceCode::FILE].into(), ..Desired::default() };
+    publish(&mut tables, &silent);
+    assert_eq!(tables.frontends().len(), 0);
 }

@@ -1,6 +1,7 @@
 //! A command that was started for a test: its output kept in files, echoed when the test fails, and ended on drop.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -99,6 +100,13 @@ impl Process {
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let what = format!("{} ends", self.name);
         eventually_ok(&what, timeout, || self.try_wait()?.context("still running"))
+    }
+
+    /// Writes a line to its standard input.
+    pub fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().with_context(|| format!("the input of {} is closed", self.name))?;
+        let said = writeln!(stdin, "{line}");
+        said.with_context(|| format!("tell {} {line:?}\n{}", self.name, self.log()))
     }
 
     /// Closes its standard input, which tells some programs to finish.

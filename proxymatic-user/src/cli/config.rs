@@ -1,16 +1,16 @@
 //! From what was typed to what is true: checked once, completely, and all that is wrong said in one go.
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use proxymatic_common::{Head, Loopback};
 
-use super::{PinArgs, run::Args};
-use crate::{dataplane::kernel::Settings, plan::Capacity, source::marathon};
+use super::{PinArgs, run::Args, sources};
+use crate::{dataplane::kernel::Settings, plan::Capacity, source};
 
 /// What the agent runs with.
 #[derive(Debug)]
 pub(super) struct Config {
-    pub(super) marathon: marathon::Config,
+    pub(super) sources: source::Config,
     pub(super) kernel: Settings,
     pub(super) socket: PathBuf,
     pub(super) verbose: bool,
@@ -19,29 +19,13 @@ pub(super) struct Config {
 /// Checks what was typed. Gives every complaint, each a sentence.
 pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> {
     let mut wrong = Vec::new();
-    let refresh = bounded("--refresh-interval", args.refresh_interval, 1, 86_400, "seconds", &mut wrong);
     let services = bounded("--max-services", args.max_services, 1, 1 << 20, "services", &mut wrong);
     let backends = bounded("--max-backends", args.max_backends, 1, 1 << 24, "backends", &mut wrong);
     let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
-    let group = NonZeroU32::new(args.group_size).unwrap_or_else(|| {
-        wrong.push("--group-size 0: there is at least this one agent; give the number of agents, 1 or more".into());
-        NonZeroU32::MIN
-    });
-    let urls: Vec<&str> = args.marathon.iter().map(String::as_str).filter(|url| !url.trim().is_empty()).collect();
-    if urls.is_empty() {
-        wrong.push("no source of services: name a Marathon with --marathon URL (or MARATHON_URL)".into());
-    }
-    let marathon = match marathon::Config::new(&urls, Duration::from_secs(refresh.into()), group) {
-        Ok(config) => Some(config),
-        Err(reasons) => {
-            // Without a URL the reason is given above.
-            wrong.extend(reasons.into_iter().filter(|_| !urls.is_empty()));
-            None
-        }
-    };
-    match marathon {
-        Some(marathon) if wrong.is_empty() => Ok(Config {
-            marathon,
+    let sources = sources::check(&args.sources, &mut wrong);
+    match sources {
+        Some(sources) if wrong.is_empty() => Ok(Config {
+            sources,
             kernel: Settings {
                 bpffs: pins.bpffs.clone(),
                 cgroup: args.cgroup.clone(),
@@ -55,7 +39,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     }
 }
 
-fn bounded(flag: &str, value: u32, least: u32, most: u32, unit: &str, wrong: &mut Vec<String>) -> u32 {
+pub(super) fn bounded(flag: &str, value: u32, least: u32, most: u32, unit: &str, wrong: &mut Vec<String>) -> u32 {
     if !(least..=most).contains(&value) {
         wrong.push(format!("{flag} {value}: must be {least} to {most} {unit}"));
     }
@@ -85,9 +69,12 @@ impl From<LoopbackArg> for Loopback {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
+    use crate::source::SourceId;
 
     #[derive(Parser)]
     struct Line {
@@ -105,8 +92,12 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_container_it_replaces() {
         let config = checked("--marathon http://marathon.example:8080").unwrap();
-        assert_eq!(config.marathon.timing.refresh, Duration::from_secs(60));
-        assert_eq!(config.marathon.group_size.get(), 1);
+        let marathon = config.sources.marathon.unwrap();
+        assert_eq!(marathon.timing.refresh, Duration::from_secs(60));
+        assert_eq!(marathon.group_size.get(), 1);
+        assert!(!marathon.expose_host);
+        let exposed = checked("--marathon http://marathon.example:8080 --expose-host").unwrap();
+        assert!(exposed.sources.marathon.unwrap().expose_host);
         assert_eq!(config.kernel.loopback, Loopback::HOST);
     }
 
@@ -120,8 +111,19 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_needed() {
+    fn one_source_is_needed_and_any_will_do() {
         let wrong = checked("").unwrap_err();
-        assert_eq!(wrong, ["no source of services: name a Marathon with --marathon URL (or MARATHON_URL)"]);
+        assert_eq!(wrong.len(), 1);
+        assert!(wrong[0].starts_with("no source of services: name a Marathon with --marathon URL"), "{wrong:?}");
+        let ids = |line| checked(line).unwrap().sources.ids();
+        assert_eq!(ids("--file /etc/proxymatic/services.toml"), [SourceId::File]);
+        assert_eq!(ids("--registrator etcd://h:4001/services"), [SourceId::Registrator]);
+    }
+
+    #[test]
+    fn what_the_other_sources_cannot_read_is_said() {
+        let wrong = checked("--file services.yaml --registrator etcd://").unwrap_err();
+        assert!(wrong.iter().any(|line| line.starts_with("--file services.yaml: ")), "{wrong:?}");
+        assert!(wrong.iter().any(|line| line.starts_with("--registrator ")), "{wrong:?}");
     }
 }

@@ -4,8 +4,10 @@ mod backend;
 mod config;
 mod detach;
 mod hook;
+mod plan;
 mod run;
 mod service;
+mod sources;
 mod status;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -67,6 +69,14 @@ enum Object {
         #[command(subcommand)]
         verb: Option<hook::Verb>,
     },
+    /// What the agent would change, changing nothing.
+    #[command(args_conflicts_with_subcommands = true)]
+    Plan {
+        #[command(flatten)]
+        bare: Box<plan::Args>,
+        #[command(subcommand)]
+        verb: Option<plan::Verb>,
+    },
     /// Remove everything that is pinned: the kernel forwards nothing any more.
     Detach,
 }
@@ -107,6 +117,10 @@ fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
         Object::Service { verb } => service::run(verb.unwrap_or_default(), &cli.pins, format),
         Object::Backend { verb } => backend::run(verb.unwrap_or_default(), &cli.pins, format),
         Object::Hook { verb } => hook::run(verb.unwrap_or_default(), &cli.pins, format),
+        Object::Plan { bare, verb } => {
+            let plan::Verb::Show(args) = verb.unwrap_or(plan::Verb::Show(bare));
+            plan::run(&args, &cli.pins, format)
+        }
         Object::Detach => detach::run(&cli.pins, format),
     }
 }
@@ -150,6 +164,8 @@ mod tests {
             "proxymatic service show",
             "proxymatic -j service list",
             "proxymatic service show web",
+            "proxymatic plan --file x.toml",
+            "proxymatic -j plan show --marathon http://h:8080 --registrator etcd://h/services --wait 3",
         ] {
             assert!(parse(line).is_ok(), "{line}");
         }

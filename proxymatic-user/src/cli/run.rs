@@ -18,26 +18,19 @@ use tokio::{
 use super::{
     Health, PinArgs,
     config::{self, Config, LoopbackArg},
+    sources::SourceArgs,
 };
 use crate::{
     agent::{Agent, Event},
     dataplane::kernel::Kernel,
-    source::{SourceId, marathon},
     surface,
 };
 
 /// What `run` takes. Names, variables and defaults that `meltwater/proxymatic` had are kept.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where Marathon is: one URL or several, tried in order.
-    #[arg(long, value_name = "URL", env = "MARATHON_URL", value_delimiter = ',')]
-    pub(super) marathon: Vec<String>,
-    /// Seconds between full reads; events come in between.
-    #[arg(long, value_name = "SECONDS", env = "REFRESH_INTERVAL", default_value_t = 60)]
-    pub(super) refresh_interval: u32,
-    /// How many agents share the clients of a service: maxconn labels are divided by it.
-    #[arg(long, value_name = "N", env = "GROUP_SIZE", default_value_t = 1)]
-    pub(super) group_size: u32,
+    #[command(flatten)]
+    pub(super) sources: SourceArgs,
     /// Log every map write too.
     #[arg(long, env = "VERBOSE")]
     pub(super) verbose: bool,
@@ -63,11 +56,22 @@ const TICK: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     let config = config::check(&args, pins).map_err(|wrong| anyhow::anyhow!(wrong.join("\n            ")))?;
+    die_whole();
     start_log(config.verbose);
     let kernel = Kernel::start(&config.kernel)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     runtime.block_on(serve(config, kernel))?;
     Ok(Health::Well)
+}
+
+/// A panic in one task would leave an agent that looks alive and follows nothing. Better dead: the data plane goes on,
+/// and whoever supervises the agent starts it again.
+fn die_whole() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn start_log(verbose: bool) {
@@ -81,19 +85,19 @@ fn start_log(verbose: bool) {
 
 async fn serve(config: Config, kernel: Kernel) -> anyhow::Result<()> {
     let (events, inbox) = mpsc::channel(64);
-    let agent = Agent::adopt(kernel, &[SourceId::Marathon])?;
+    let agent = Agent::adopt(kernel, &config.sources.ids())?;
     tracing::info!(
         "attached; adopted {} services, {} backends; reading {}",
         agent.tables().frontends().len(),
         agent.tables().backends().len(),
-        config.marathon.endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        config.sources
     );
     let (status, latest) = watch::channel(agent.status(Instant::now()));
     surface::serve(&config.socket, latest)
         .await
         .with_context(|| format!("cannot listen on {}; name another path with --socket", config.socket.display()))?;
     let (reports, heard) = mpsc::channel(8);
-    tokio::spawn(marathon::run(config.marathon, reports));
+    config.sources.start(&reports);
     tokio::spawn(pass_on(heard, events.clone()));
     tokio::spawn(tick(events.clone()));
     tokio::spawn(stop_on_signal(events)?);
@@ -131,7 +135,7 @@ async fn tick(events: mpsc::Sender<Event>) {
 }
 
 /// The IPv4 addresses of this host, loopback left out: the hooks know those.
-fn addresses() -> nix::Result<BTreeSet<IpAddr>> {
+pub(super) fn addresses() -> nix::Result<BTreeSet<IpAddr>> {
     let all = nix::ifaddrs::getifaddrs()?;
     let four = all.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
     Ok(four.filter(|address| !address.is_loopback()).map(IpAddr::V4).collect())

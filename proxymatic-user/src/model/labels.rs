@@ -1,16 +1,22 @@
-//! The label grammar: `com.meltwater.proxymatic.port.<index>.<key>`, index by index what an app asks for a port.
+//! The label grammar: `com.meltwater.proxymatic.port.<index>.<key>`, index by index what an app asks for a port, and
+//! `com.meltwater.proxymatic.<key>` among the labels of a port itself.
 //!
-//! Reading is total: a label that is wrong costs only itself, and is one sentence in [`Labels::complaints`].
+//! Reading is total: a label that is wrong costs only itself, and is one sentence in the complaints.
+
+mod nearest;
+mod value;
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use super::{MAX_WEIGHT, Weight};
 
-/// What every label of ours starts with; the index of the port and a key follow.
+/// What every label of ours on an app starts with; the index of the port and a key follow.
 pub const PREFIX: &str = "com.meltwater.proxymatic.port.";
+/// What every label of ours on a port itself starts with; a key follows.
+pub const PORT_PREFIX: &str = "com.meltwater.proxymatic.";
 
 /// The keys of the grammar, as they are written.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "servicePort",
     "weight",
     "maxconn",
@@ -23,6 +29,7 @@ const KEYS: [&str; 12] = [
     "affinity",
     "on-backend-removed",
     "expose",
+    "slowstart",
 ];
 
 /// What the labels ask for one port.
@@ -52,23 +59,69 @@ impl Labels {
         group_size: NonZeroU32,
     ) -> Self {
         let mut read = Self::default();
+        read.of_app(labels, ports, group_size);
+        read
+    }
+
+    /// Reads the labels of an app on top of what is read already.
+    pub fn of_app<'a>(
+        &mut self,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+        ports: usize,
+        group_size: NonZeroU32,
+    ) {
         for (label, value) in labels {
             let Some(rest) = label.strip_prefix(PREFIX) else { continue };
             match place(label, rest, ports) {
                 Ok((index, key)) => {
-                    if let Err(reason) = follow(read.ports.entry(index).or_default(), key, value.trim(), group_size) {
-                        read.complaints.push(format!("label {label}={value}: {reason}"));
+                    if let Err(reason) = follow(self.ports.entry(index).or_default(), key, value.trim(), group_size) {
+                        self.complaints.push(format!("label {label}={value}: {reason}"));
                     }
                 }
-                Err(reason) => read.complaints.push(reason),
+                Err(reason) => self.complaints.push(reason),
             }
         }
-        read
+    }
+
+    /// Reads the labels of the port of this index itself.
+    pub fn of_port<'a>(
+        &mut self,
+        index: usize,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+        group_size: NonZeroU32,
+    ) {
+        let (port, complaints) = PortLabels::read(self.port(index), labels, group_size);
+        if port != self.port(index) {
+            self.ports.insert(index, port);
+        }
+        self.complaints.extend(complaints.into_iter().map(|it| format!("port {index}, {it}")));
     }
 
     /// What is asked for the port of this index in portMappings or portDefinitions.
     pub fn port(&self, index: usize) -> PortLabels {
         self.ports.get(&index).copied().unwrap_or_default()
+    }
+}
+
+impl PortLabels {
+    /// Reads the labels of a port itself. What is not followed as it is written is said, one sentence for each label.
+    ///
+    /// `port` is what there is without them.
+    pub fn read<'a>(
+        mut port: Self,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+        group_size: NonZeroU32,
+    ) -> (Self, Vec<String>) {
+        let mut complaints = Vec::new();
+        for (label, value) in labels {
+            let Some(key) = label.strip_prefix(PORT_PREFIX) else { continue };
+            let followed = match KEYS.contains(&key) {
+                true => follow(&mut port, key, value.trim(), group_size),
+                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", nearest::of(key, &KEYS))),
+            };
+            complaints.extend(followed.err().map(|reason| format!("label {label}={value}: {reason}")));
+        }
+        (port, complaints)
     }
 }
 
@@ -79,7 +132,8 @@ fn place<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a str
         return Err(format!("label {label}: {index:?} is not the index of a port; write {PREFIX}0.<key>"));
     };
     if !KEYS.contains(&key) {
-        return Err(format!("label {label} is unknown; the nearest known one is {PREFIX}{index}.{}", nearest(key)));
+        let nearest = nearest::of(key, &KEYS);
+        return Err(format!("label {label} is unknown; the nearest known one is {PREFIX}{index}.{nearest}"));
     }
     match ports.checked_sub(1) {
         None => Err(format!("label {label}: the app has no ports")),
@@ -110,111 +164,10 @@ fn follow(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32)
             Ok(number) => port.maxconn = number.div_ceil(group_size.get()),
             Err(_) => return Err(format!("must be a number from 0 (no bound) to {}; no bound is used", u32::MAX)),
         },
-        "mode" => match value {
-            "tcp" => {}
-            "http" => return Err("connections are forwarded as plain TCP, without a look at the HTTP in them".into()),
-            _ => return Err("must be tcp or http; tcp is used".into()),
-        },
-        "balance" if value == "leastconn" => {}
-        "expose" if value == "false" => {}
-        _ => return Err("is not supported by this version".into()),
+        other => return value::check(other, value),
     }
     Ok(())
 }
 
-/// The known key that takes the fewest edits to reach, upper and lower case being the same.
-fn nearest(key: &str) -> &'static str {
-    let key = key.to_ascii_lowercase();
-    KEYS.into_iter().min_by_key(|known| edits(&key, &known.to_ascii_lowercase())).unwrap_or(KEYS[0])
-}
-
-/// How many letters must be put in, taken out or changed to make `a` into `b` (Levenshtein's distance).
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(group_size: u32, labels: &[(&str, &str)]) -> Labels {
-        let labels: Vec<_> = labels.iter().map(|(key, value)| (format!("{PREFIX}{key}"), *value)).collect();
-        let labels = labels.iter().map(|(key, value)| (key.as_str(), *value));
-        Labels::read(labels, 2, NonZeroU32::new(group_size).unwrap())
-    }
-
-    #[test]
-    fn every_label_of_this_version_is_followed() {
-        let labels = read(
-            1,
-            &[
-                ("0.servicePort", "1234"),
-                ("0.weight", " 250 "),
-                ("1.weight", "0"),
-                ("1.maxconn", "100"),
-                ("1.mode", "tcp"),
-                ("1.balance", "leastconn"),
-                ("1.expose", "false"),
-            ],
-        );
-        assert_eq!(labels.complaints, [""; 0]);
-        let zero = PortLabels { service_port: Some(1234), weight: Weight::new(250).unwrap(), maxconn: 0 };
-        assert_eq!(labels.port(0), zero);
-        assert_eq!(labels.port(1), PortLabels { service_port: None, weight: Weight::new(0).unwrap(), maxconn: 100 });
-        assert_eq!(labels.port(7), PortLabels::default());
-    }
-
-    #[test]
-    fn maxconn_is_shared_among_the_group_rounded_up_and_never_becomes_unbounded() {
-        for (group_size, value, share) in
-            [(1, "10", 10), (3, "10", 4), (16, "1", 1), (16, "0", 0), (7, "4294967295", 613_566_757)]
-        {
-            assert_eq!(read(group_size, &[("0.maxconn", value)]).port(0).maxconn, share, "{value} / {group_size}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_followed_is_said_and_the_default_stays() {
-        for (key, value, says) in [
-            ("0.weight", "1001", "0.weight=1001: must be a number from 0 to 1000; the default of 500 is used"),
-            ("0.weight", "-1", "must be a number from 0 to 1000"),
-            ("0.servicePort", "0", "must be a number from 1 to 65535"),
-            ("0.servicePort", "65536", "must be a number from 1 to 65535"),
-            ("0.maxconn", "many", "must be a number from 0 (no bound)"),
-            ("0.mode", "http", "forwarded as plain TCP"),
-            ("0.mode", "smtp", "must be tcp or http"),
-            ("0.balance", "random", "0.balance=random: is not supported by this version"),
-            ("0.timeout.client", "30", "is not supported by this version"),
-            ("0.expose", "true", "is not supported by this version"),
-            ("0.serviceport", "1", "the nearest known one is com.meltwater.proxymatic.port.0.servicePort"),
-            ("1.timeout.clinet", "1", "port.1.timeout.client"),
-            ("1.wieght", "1", "port.1.weight"),
-            ("0", "1", "is unknown"),
-            ("", "1", "is not the index of a port"),
-            ("x.weight", "1", "\"x\" is not the index of a port"),
-            ("2.weight", "1", "only the ports of index 0 to 1"),
-            ("99999999999999999999.weight", "1", "is not the index of a port"),
-        ] {
-            let labels = read(1, &[(key, value)]);
-            assert_eq!(labels.complaints.len(), 1, "{key}={value}");
-            assert!(labels.complaints[0].contains(says), "{key}={value}: {}", labels.complaints[0]);
-            assert_eq!((labels.port(0), labels.port(1)), Default::default(), "{key}={value}");
-        }
-    }
-
-    #[test]
-    fn labels_of_others_are_not_ours() {
-        let labels = [("HAPROXY_0_MODE", "http"), ("com.meltwater.proxymatic", "1"), ("", "")];
-        assert_eq!(Labels::read(labels, 0, NonZeroU32::MIN), Labels::default());
-    }
-}
+mod tests;

@@ -5,9 +5,11 @@ mod health;
 mod labels;
 mod service;
 mod snapshot;
+mod vip;
 
 pub use backend::{Backend, MAX_WEIGHT, State, Weight};
 pub use health::{Condition, Health, Vitals, cut_off};
-pub use labels::{Labels, PREFIX, PortLabels};
+pub use labels::{Labels, PORT_PREFIX, PREFIX, PortLabels};
 pub use service::{Policy, Protocol, Service, ServiceKey};
 pub use snapshot::{Complaint, Snapshot};
+pub use vip::Vip;

@@ -1,8 +1,13 @@
 //! The plan: what is wanted against what there is, service by service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use proxymatic_common::{Address, Backend, BackendState, Families, Frontend, Head, Port, Service, Slot, SourceCode};
+use proxymatic_common::{
+    Address, Backend, BackendState, Families, Frontend, Head, Name, Port, Service, Slot, SourceCode,
+};
 
 use super::{
     BackendEntry, Desired, MapOp, Tables,
@@ -41,7 +46,7 @@ pub fn plan(desired: &Desired, tables: &Tables) -> Plan {
         }
     }
     for (frontend, id) in tables.frontends() {
-        if !found.contains(frontend) {
+        if !found.contains(frontend) && !desired.keeps(draft.tables, *id) {
             drop_service(&mut draft, *frontend, *id);
         }
     }
@@ -65,13 +70,14 @@ fn put_service(
     };
     let kept = put_backends(draft, complaints, id, service)?;
     put_slots(draft, id, &kept)?;
-    let entry = draft.tables.services().get(&id).cloned().unwrap_or_default();
+    let entry = draft.tables.services().get(&id);
     let settings = Service { policy: policy(service.policy), source };
-    if entry.settings != settings {
+    if entry.is_none_or(|entry| entry.settings != settings) {
         draft.ops.push(MapOp::PutService(id, settings));
     }
-    if entry.name != proxymatic_common::Name::new(&service.name).to_text() {
-        draft.ops.push(MapOp::PutServiceName(id, service.name.clone()));
+    let name = Name::cut(&service.name);
+    if entry.is_none_or(|entry| entry.name != name) {
+        draft.ops.push(MapOp::PutServiceName(id, name.into_owned()));
     }
     if known.is_none() {
         draft.ops.push(MapOp::PutFrontend(frontend, id));
@@ -93,7 +99,7 @@ struct Kept {
 }
 
 /// What makes a backend the same one: its task, and where that listens.
-type Identity = (String, Address, Port);
+type Identity<'a> = (Cow<'a, str>, Address, Port);
 
 fn put_backends(
     draft: &mut Draft<'_>,
@@ -109,8 +115,7 @@ fn put_backends(
             complaints.push(Complaint { app: backend.task.clone(), reason });
             continue;
         }
-        let task = proxymatic_common::Name::new(&backend.task).to_text();
-        let identity: Identity = (task, backend.address.into(), Port::new(backend.port));
+        let identity: Identity<'_> = (Name::cut(&backend.task), backend.address.into(), Port::new(backend.port));
         let (id, entry) = match known.remove(&identity) {
             Some((id, entry)) => (id, Some(entry)),
             None => (draft.take_backend()?, None),
@@ -120,7 +125,7 @@ fn put_backends(
         match entry {
             None => {
                 draft.ops.push(MapOp::ResetLoad(id));
-                draft.ops.push(MapOp::PutBackendName(id, identity.0));
+                draft.ops.push(MapOp::PutBackendName(id, identity.0.into_owned()));
                 draft.ops.push(MapOp::PutBackend(id, new));
             }
             Some(entry) if entry.backend == new => {}
@@ -135,12 +140,12 @@ fn put_backends(
     Ok(kept)
 }
 
-fn known_backends(tables: &Tables, service: u32) -> BTreeMap<Identity, (u32, &BackendEntry)> {
+fn known_backends(tables: &Tables, service: u32) -> BTreeMap<Identity<'_>, (u32, &BackendEntry)> {
     let Some(service) = tables.services().get(&service) else { return BTreeMap::new() };
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     entries
         .filter(|(_, entry)| entry.backend.state != BackendState::GONE)
-        .map(|(id, entry)| ((entry.task.clone(), entry.backend.address, entry.backend.port), (id, entry)))
+        .map(|(id, entry)| ((Cow::from(entry.task.as_str()), entry.backend.address, entry.backend.port), (id, entry)))
         .collect()
 }
 

@@ -35,6 +35,14 @@ impl Classes {
                 }
             });
         }
+        // What stays as it is stays where it is.
+        let kept = tables.frontends().iter().filter(|(_, id)| desired.keeps(tables, **id));
+        let kept: BTreeSet<_> = kept.map(|(frontend, _)| frontend.class).collect();
+        for (address, class) in tables.addresses().iter().filter(|(_, class)| **class != Class::HOST) {
+            if kept.contains(class) {
+                wanted.entry(*address).or_insert(*class);
+            }
+        }
         Self { wanted }
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use proxymatic_common::SourceCode;
 
+use super::Tables;
 use crate::model::{Service, ServiceKey};
 
 /// What the maps should say: always whole, never a difference.
@@ -17,4 +18,14 @@ pub struct Desired {
     pub addresses: BTreeSet<IpAddr>,
     /// The services, and who told us of each.
     pub services: BTreeMap<ServiceKey, (SourceCode, Service)>,
+    /// Sources that have not said anything yet: their services that the maps hold stay as they are, unless `services`
+    /// has them.
+    pub silent: BTreeSet<SourceCode>,
+}
+
+impl Desired {
+    /// Whether the service of an id stays because nobody who could has spoken of it yet.
+    pub(super) fn keeps(&self, tables: &Tables, service: u32) -> bool {
+        tables.services().get(&service).is_some_and(|entry| self.silent.contains(&entry.settings.source))
+    }
 }

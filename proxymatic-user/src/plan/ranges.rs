@@ -29,7 +29,9 @@ impl Ranges {
     /// and there is nothing to keep in step.
     pub(super) fn gap(&self, length: u32, from: u32, to: u32, then: impl Fn(u32, u32) -> Option<u32>) -> Option<u32> {
         let mut base = from;
-        for (start, taken) in &self.taken {
+        // The one that `from` may lie in, and all behind it.
+        let first = self.taken.range(..from).next_back().map_or(from, |(start, _)| *start);
+        for (start, taken) in self.taken.range(first..) {
             if *start >= to {
                 break;
             }

@@ -65,8 +65,8 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
     of_agent(agent.as_ref(), &mut wrong);
     for row in rows.iter().filter(|row| row.backends.iter().all(|backend| backend.state == "warming")) {
         wrong.push(format!(
-            "{} {}/{} has no backend that takes traffic: look at its tasks in Marathon",
-            row.name, row.port, row.protocol
+            "{} {}/{} has no backend that takes traffic: look at what {} says of it",
+            row.name, row.port, row.protocol, row.source
         ));
     }
     let capacity = maps.capacity();
@@ -96,6 +96,12 @@ fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
     for source in &agent.sources {
         if let Some(trouble) = &source.trouble {
             wrong.push(format!("{}: {}", source.source, trouble.reason));
+        }
+        if source.answered_s.is_none() && agent.state == "OK" {
+            wrong.push(format!(
+                "{} has not answered since the agent started: its services stay as they were",
+                source.source
+            ));
         }
     }
     if let Some(refused) = &agent.refused {

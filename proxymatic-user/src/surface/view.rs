@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use proxymatic_common::{BackendState, Class, PROTOCOL_TCP, Policy, SourceCode};
+use proxymatic_common::{BackendState, Class, PROTOCOL_TCP, Policy};
 use serde::Serialize;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 /// A service, as `service show` prints it. The JSON is a contract: see docs/cli.md.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ServiceRow {
-    /// The Marathon app id.
+    /// The Marathon app id, the folder in registrator's etcd, or the name in the file.
     pub name: String,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
@@ -48,7 +48,7 @@ pub struct BackendRow {
     pub total: u64,
     /// Connections that failed, ever; absent, since this version does not count them.
     pub failed: Option<u64>,
-    /// The Mesos task.
+    /// The Mesos task, registrator's key, or the address itself.
     pub task: String,
 }
 
@@ -57,7 +57,12 @@ pub struct BackendRow {
 /// # Errors
 /// The maps cannot be read.
 pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
-    let tables = maps.tables()?;
+    let counts = |id| maps.load(id).map_or((0, 0), |load| (load.active(), load.opened.get()));
+    Ok(rows(&maps.tables()?, counts))
+}
+
+/// All services that can be found in tables, by port. `counts` gives a backend's connections: open, and ever opened.
+pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> (u64, u64)) -> Vec<ServiceRow> {
     let virtual_addresses: BTreeMap<_, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
@@ -68,25 +73,24 @@ pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
             protocol: if frontend.protocol == PROTOCOL_TCP { "tcp" } else { "udp" },
             address: address(frontend.class),
             port: frontend.port.get(),
-            source: source(entry.settings.source),
+            source: entry.settings.source.name(),
             policy: policy(entry.settings.policy),
-            backends: backends(maps, &tables, entry),
+            backends: backends(tables, entry, &counts),
         })
         .collect();
     rows.sort_by_key(|row| (row.address, row.port, row.protocol));
-    Ok(rows)
+    rows
 }
 
-fn backends(maps: &Maps, tables: &Tables, service: &ServiceEntry) -> Vec<BackendRow> {
+fn backends(tables: &Tables, service: &ServiceEntry, counts: impl Fn(u32) -> (u64, u64)) -> Vec<BackendRow> {
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     let known = entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE);
-    let mut rows: Vec<_> = known.map(|(id, entry)| backend(maps, id, entry)).collect();
+    let mut rows: Vec<_> = known.map(|(id, entry)| backend(entry, counts(id))).collect();
     rows.sort_by(|a, b| (a.address, a.port, &a.task).cmp(&(b.address, b.port, &b.task)));
     rows
 }
 
-fn backend(maps: &Maps, id: u32, entry: &BackendEntry) -> BackendRow {
-    let (active, total) = maps.load(id).map_or((0, 0), |load| (load.active(), load.opened.get()));
+fn backend(entry: &BackendEntry, (active, total): (u64, u64)) -> BackendRow {
     let backend = &entry.backend;
     let full = backend.maxconn != 0 && active >= u64::from(backend.maxconn);
     BackendRow {
@@ -99,13 +103,6 @@ fn backend(maps: &Maps, id: u32, entry: &BackendEntry) -> BackendRow {
         total,
         failed: None,
         task: entry.task.clone(),
-    }
-}
-
-const fn source(code: SourceCode) -> &'static str {
-    match code {
-        SourceCode::MARATHON => "marathon",
-        _ => "unknown",
     }
 }
 

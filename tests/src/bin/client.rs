@@ -14,6 +14,7 @@ use clap::{Args, Parser};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
 use proxymatic_tests::http::{self, Url};
 use proxymatic_tests::summary::{Failed, Summary};
 
@@ -62,6 +63,9 @@ struct Request {
     /// Count what getpeername says.
     #[arg(long)]
     peer: bool,
+    /// Tell each server when its connection was begun: `?begun=NS` of the monotonic clock.
+    #[arg(long)]
+    stamp: bool,
     /// Close with a reset, so that many short connections do not use up the local ports.
     #[arg(long)]
     linger0: bool,
@@ -160,6 +164,7 @@ impl Request {
         let connect = |error| ("connect", error);
         let exchange = |error| ("exchange", error);
         let timeout = Duration::from_millis(self.timeout);
+        let url = if self.stamp { stamped(&self.url).map_err(connect)? } else { self.url.clone() };
         let mut stream = TcpStream::connect_timeout(&self.url.address, timeout).map_err(connect)?;
         *local = stream.local_addr().ok();
         let peer = if self.peer { Some(stream.peer_addr().map_err(connect)?) } else { None };
@@ -168,12 +173,18 @@ impl Request {
             let reset = libc::linger { l_onoff: 1, l_linger: 0 };
             setsockopt(&stream, sockopt::Linger, &reset).map_err(|errno| connect(errno.into()))?;
         }
-        let reply = http::exchange(&mut stream, "GET", &self.url, "").map_err(exchange)?;
+        let reply = http::exchange(&mut stream, "GET", &url, "").map_err(exchange)?;
         if reply.status != 200 || reply.body.trim().is_empty() {
             return Err(("verify", io::Error::other(format!("status {}", reply.status))));
         }
         Ok((reply.body.trim().to_owned(), peer))
     }
+}
+
+/// The same with the time in it. Taken before the socket is made: what it reaches, it set out for later than this.
+fn stamped(url: &Url) -> io::Result<Url> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    Ok(Url { path: format!("{}?begun={}", url.path, now.as_nanos()), ..url.clone() })
 }
 
 /// The errno's name where there is one.

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use proxymatic_tests::sim::{Options, serve};
+use proxymatic_tests::sim::{Dialect, Options, serve};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::ctrl_c;
@@ -25,6 +25,9 @@ struct Args {
     /// The name of the leader in answers, when it is not the address listened on.
     #[arg(long, value_name = "HOST:PORT")]
     name: Option<String>,
+    /// Whose JSON to write: 1.3, 1.4, 1.5 or 1.8.
+    #[arg(long, value_name = "VERSION", default_value = "1.8", value_parser = dialect)]
+    dialect: Dialect,
     /// A JSON array of what POST /sim/apps takes: the apps to begin with.
     #[arg(long, value_name = "FILE.json")]
     apps: Option<PathBuf>,
@@ -41,9 +44,13 @@ async fn main() -> ExitCode {
     }
 }
 
+fn dialect(text: &str) -> Result<Dialect, serde_json::Error> {
+    serde_json::from_value(text.into())
+}
+
 async fn run(args: Args) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
-    let sim = serve(listener, Options { leader: args.name, ..Options::default() })?;
+    let sim = serve(listener, Options { leader: args.name, dialect: args.dialect, ..Options::default() })?;
     if let Some(path) = &args.apps {
         let at = || format!("--apps {}", path.display());
         let apps: Vec<Value> = serde_json::from_slice(&fs::read(path).with_context(at)?).with_context(at)?;

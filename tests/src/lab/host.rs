@@ -92,10 +92,15 @@ impl Host {
 
     /// Starts a program in this namespace and this cgroup.
     pub fn spawn(&self, program: &Path, arguments: &[&str]) -> Result<Process> {
+        self.spawn_in(&self.cgroup, program, arguments)
+    }
+
+    /// Starts a program in this namespace and another cgroup, as a container has.
+    pub fn spawn_in(&self, cgroup: &Cgroup, program: &Path, arguments: &[&str]) -> Result<Process> {
         let mut command = self.net.command()?;
         // The shell moves itself into the cgroup and then becomes the program, which so never ran outside.
         command.args(["sh", "-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]);
-        command.arg(self.cgroup.path()).arg(program).args(arguments);
+        command.arg(cgroup.path()).arg(program).args(arguments);
         let what = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         Process::spawn(&format!("host{}-{what}", self.number), command, &self.logs)
     }
@@ -122,7 +127,12 @@ impl Host {
 
     /// Starts the agent, which reads its services from `marathon`, with `more` arguments.
     pub fn agent(&self, marathon: &str, more: &[&str]) -> Result<Process> {
-        let (cgroup, pins, socket) = (self.cgroup.path().display(), self.pins(), self.socket());
+        self.agent_for(&self.cgroup, marathon, more)
+    }
+
+    /// Starts the agent for the programs of another cgroup.
+    pub fn agent_for(&self, cgroup: &Cgroup, marathon: &str, more: &[&str]) -> Result<Process> {
+        let (cgroup, pins, socket) = (cgroup.path().display(), self.pins(), self.socket());
         let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
         let needed = ["run", "--marathon", marathon, "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
         self.spawn(&binary("proxymatic")?, &[&needed, more].concat())

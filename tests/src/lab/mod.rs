@@ -20,9 +20,11 @@
 //! # }
 //! ```
 
+mod dialer;
 mod host;
 mod rows;
 mod sim;
+mod status;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +32,7 @@ use std::{env, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
+pub use self::dialer::Dialer;
 pub use self::host::{Host, Load, Replica};
 pub use self::rows::{Backend, Service};
 pub use self::sim::Sim;

@@ -1,5 +1,6 @@
 //! The routes of Marathon's API, and those of the simulator's control beside them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,16 +17,17 @@ use tower_http::compression::CompressionLayer;
 
 use super::shared::{Logged, Shared};
 use super::view::{self, Embed, Status};
-use super::{command, fault, stream};
+use super::{command, fault, gate, stream};
 
 type Pairs = Vec<(String, String)>;
 
-/// Everything the simulator answers.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+/// Everything that the node of this address answers.
+pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
     let control = Router::new()
         .route("/sim/log", get(sim_log).delete(sim_log_clear))
         .route("/sim/state", get(sim_state).post(|shared, body| sim(shared, Path("state".into()), body)))
         .route("/sim/{*command}", post(sim))
+        .route("/acs/api/v1/auth/login", post(gate::login))
         .layer(DefaultBodyLimit::disable());
     Router::new()
         .without_v07_checks() // "::status" is Marathon's own
@@ -40,14 +42,15 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v2/apps/{*path}", get(below_apps))
         .route("/v2/tasks", get(tasks))
         .route("/v2/deployments", get(async || answer(json!([]))))
-        .route("/v2/pods", get(async || answer(json!([]))))
-        .route("/v2/pods/::status", get(async || answer(json!([]))))
+        .route("/v2/pods", get(|shared| pods(shared, Path(String::new()))))
+        .route("/v2/pods/{*path}", get(pods))
         .fallback(unknown)
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .route("/v2/events", get(stream::events))
         .layer(map_response_with_state(Arc::clone(&shared), leader_headers))
         .layer(from_fn_with_state(Arc::clone(&shared), fault::inject))
-        .layer(from_fn_with_state(Arc::clone(&shared), log))
+        .layer(from_fn_with_state((Arc::clone(&shared), node), gate::enter))
+        .layer(from_fn_with_state((Arc::clone(&shared), node), log))
         .merge(control)
         .with_state(shared)
 }
@@ -87,17 +90,30 @@ async fn below_apps(State(shared): Shares, Path(path): Path<String>, Query(query
         }
         let no_app = |id: &str| message(StatusCode::NOT_FOUND, format!("App '{id}' does not exist"));
         if let Some(id) = path.strip_suffix("/tasks") {
-            return cluster.app(id).map_or_else(|| no_app(id), |app| answer(view::app_tasks(id, app)));
+            return cluster
+                .app(id)
+                .map_or_else(|| no_app(id), |app| answer(view::app_tasks(cluster.dialect(), id, app)));
         }
         if let Some(id) = path.strip_suffix("/versions") {
             return cluster.app(id).map_or_else(|| no_app(id), |app| answer(view::versions(app)));
         }
         if let Some((id, name)) = path.rsplit_once("/versions/") {
-            let found = cluster.app(id).and_then(|app| view::version(app, name));
+            let found = cluster.app(id).and_then(|app| view::version(cluster.dialect(), app, name));
             let missing = || message(StatusCode::NOT_FOUND, format!("App '{id}' does not exist in version {name}"));
             return found.map_or_else(missing, answer);
         }
-        cluster.app(&path).map_or_else(|| no_app(&path), |app| answer(view::app(&path, app)))
+        cluster.app(&path).map_or_else(|| no_app(&path), |app| answer(view::app(cluster.dialect(), &path, app)))
+    })
+}
+
+/// `/v2/pods`, `/v2/pods/::status`, `/v2/pods/{id}`, `…::status`, `…::versions` and `…::versions/{v}`.
+async fn pods(State(shared): Shares, Path(path): Path<String>) -> Response {
+    shared.look(|inner| {
+        if !inner.cluster.dialect().has_pods() {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let missing = || message(StatusCode::NOT_FOUND, format!("Pod '/{path}' does not exist"));
+        inner.cluster.pods.answer(&path).map_or_else(missing, answer)
     })
 }
 
@@ -156,15 +172,21 @@ async fn leader_headers(State(shared): Shares, mut response: Response) -> Respon
     response
 }
 
-async fn log(State(shared): Shares, request: Request, next: Next) -> Response {
-    let accept = request.headers().get(header::ACCEPT).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
-    shared.log(Logged {
+async fn log(State((shared, node)): State<(Arc<Shared>, SocketAddr)>, request: Request, next: Next) -> Response {
+    shared.log(logged(&request, node));
+    next.run(request).await
+}
+
+fn logged(request: &Request, node: SocketAddr) -> Logged {
+    let shown = |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+    Logged {
         method: request.method().to_string(),
         path: request.uri().path().into(),
         query: request.uri().query().map(Into::into),
-        accept,
-    });
-    next.run(request).await
+        accept: shown(header::ACCEPT),
+        authorization: shown(header::AUTHORIZATION),
+        node: node.to_string(),
+    }
 }
 
 fn embed(query: &Pairs) -> Embed {

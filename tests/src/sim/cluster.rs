@@ -8,8 +8,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::app::App;
+use super::dialect::Dialect;
 use super::event::Event;
 use super::launch::Agents;
+use super::pod::Pods;
 use super::refused::Refused;
 use super::stamp::Stamp;
 use super::story::{self, Deployment};
@@ -24,8 +26,9 @@ pub struct Cluster {
     leader: String,
     leaders: u32,
     apps: BTreeMap<String, App>,
-    agents: Agents,
-    events: Vec<Event>,
+    pub(super) pods: Pods,
+    pub(super) agents: Agents,
+    pub(super) events: Vec<Event>,
 }
 
 impl Cluster {
@@ -37,6 +40,7 @@ impl Cluster {
             leader: leader.into(),
             leaders: 1,
             apps: BTreeMap::new(),
+            pods: Pods::default(),
             agents: Agents::default(),
             events: Vec::new(),
         }
@@ -69,7 +73,21 @@ impl Cluster {
 
     /// The events since the last call, in the order in which Marathon publishes them.
     pub fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+        let dialect = self.agents.dialect;
+        std::mem::take(&mut self.events).into_iter().filter_map(|event| dialect.event(event)).collect()
+    }
+
+    /// Whose JSON is written.
+    pub fn dialect(&self) -> Dialect {
+        self.agents.dialect
+    }
+
+    /// Writes the JSON of another Marathon from now on. Tasks keep the ids they have.
+    pub fn speak(&mut self, dialect: Dialect) {
+        self.agents.dialect = dialect;
+        for app in self.apps.values_mut() {
+            app.tasks_mut(); // What was written of it is forgotten.
+        }
     }
 
     /// Makes an app from Marathon's JSON, or a new version of it: existing tasks stay and keep their version.
@@ -209,6 +227,7 @@ impl Cluster {
         for task in self.apps.values_mut().flat_map(|app| app.tasks_mut().values_mut()) {
             task.health.fill(None);
         }
+        self.pods.forget_health();
         self.leader.clone()
     }
 
@@ -218,7 +237,7 @@ impl Cluster {
         self.events.push(event(self.now, remote));
     }
 
-    fn stamp_version(&mut self) -> Stamp {
+    pub(super) fn stamp_version(&mut self) -> Stamp {
         self.last_version = self.now.max(self.last_version.next());
         self.now = self.last_version;
         self.last_version

@@ -1,16 +1,23 @@
 //! The control commands as JSON: what `POST /sim/<command>` takes and answers.
 
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::delivery::Delivery;
+use super::dialect::Dialect;
 use super::fault::{Fault, FaultCommand, FaultKind};
+use super::gate::Guard;
+use super::pod::PodPlace;
 use super::refused::Refused;
 use super::shared::Inner;
 use super::short::ShortApp;
 use super::task::{Place, TaskState};
 
-const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, fault";
+const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
 
 const SHORT: &str = r#"{"id", "servicePort", "protocol", "mode", "containerPort", "healthChecks", "labels", "tasks": […], "alive"}, or {"app": {…}, "tasks": […]}"#;
 
@@ -87,17 +94,62 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
             Ok(json!({}))
         }
         "leader" => {
-            let Leader { leader } = parse(command, r#"{} or {"leader": "host:port"}"#, body)?;
+            let accepted = r#"{} or {"leader": "host:port", "seconds": without one, "code": 502}"#;
+            let Leader { leader, seconds, code } = parse(command, accepted, body)?;
+            if seconds.is_some() || code.is_some() {
+                let code = StatusCode::from_u16(code.unwrap_or(502)).unwrap_or(StatusCode::BAD_GATEWAY);
+                lose_leader(inner, code, seconds.map(Duration::from_secs));
+            }
             let leader = change_leader(inner, leader);
             Ok(json!({"leader": leader}))
         }
         "fault" => {
-            let accepted = r#"{"kind", "code", "body", "paths": "/v2…"}"#;
+            let accepted = r#"{"kind", "code", "body", "percent", "paths": "/v2…", "times"}"#;
             set_fault(inner, parse::<FaultCommand>(command, accepted, body)?.try_into()?);
+            Ok(json!({}))
+        }
+        "delivery" => {
+            let accepted = r#"{"lost", "held", "reversed", "twice", "pieces", "padding"}"#;
+            inner.hub.delivery = parse::<Delivery>(command, accepted, body)?;
+            Ok(json!({}))
+        }
+        "guard" => {
+            let accepted = r#"{"guard": "open", {"basic": "user:password"} or {"account": {"uid", "seconds"}}}"#;
+            let SetGuard { guard } = parse(command, accepted, body)?;
+            inner.gate.guard = guard;
+            inner.gate.forget_tokens();
+            Ok(json!({}))
+        }
+        "dialect" => {
+            let accepted = r#"{"dialect": "1.3", "1.4", "1.5" or "1.8"}"#;
+            let SetDialect { dialect } = parse(command, accepted, body)?;
+            cluster.speak(dialect);
+            Ok(json!({}))
+        }
+        "pods" => {
+            let accepted = r#"{"pod": {…}, "instances": [{"host", "ip", "ports"}]}"#;
+            let CreatePod { pod, instances } = parse(command, accepted, body)?;
+            Ok(json!({"instances": cluster.create_pod(pod, &instances)?}))
+        }
+        "pods/state" => {
+            let accepted = r#"{"instance", "container", "state": "TASK_…", "healthy": true, false or null}"#;
+            let SetContainer { instance, container, state, healthy } = parse(command, accepted, body)?;
+            cluster.set_container(&instance, &container, state, healthy)?;
+            Ok(json!({}))
+        }
+        "pods/delete" => {
+            let Delete { id } = parse(command, r#"{"id": "/pod"}"#, body)?;
+            cluster.delete_pod(&id)?;
             Ok(json!({}))
         }
         _ => Err(Refused::new(format!("there is no command {command:?}; accepted: {COMMANDS}"))),
     }
+}
+
+/// Nobody leads: every answer is this status for so long, or until a leader is named without a time.
+pub(super) fn lose_leader(inner: &mut Inner, code: StatusCode, during: Option<Duration>) {
+    inner.hub.close();
+    inner.gate.leaderless = Some((code, during.map(|during| Instant::now() + during)));
 }
 
 /// Another leader, to which nobody listens yet.
@@ -135,6 +187,29 @@ pub(super) fn summary(inner: &Inner) -> Value {
         .collect();
     json!({"leader": inner.cluster.leader(), "streams": inner.hub.len(), "apps": apps,
         "fault": {"kind": inner.fault.name(), "paths": inner.fault.paths}})
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetDialect {
+    dialect: Dialect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreatePod {
+    pod: Value,
+    #[serde(default)]
+    instances: Vec<PodPlace>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetContainer {
+    instance: String,
+    container: String,
+    state: TaskState,
+    healthy: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -193,6 +268,14 @@ struct Delete {
 #[serde(deny_unknown_fields)]
 struct Leader {
     leader: Option<String>,
+    seconds: Option<u64>,
+    code: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetGuard {
+    guard: Guard,
 }
 
 fn parse<T: DeserializeOwned>(command: &str, accepted: &str, body: Value) -> Result<T, Refused> {

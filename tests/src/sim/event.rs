@@ -1,4 +1,4 @@
-//! What the cluster tells its listeners, as Marathon 1.8+ writes it. Another dialect is another rendering of these.
+//! What the cluster tells its listeners, as Marathon 1.8+ writes it. `dialect` makes those of earlier ones of them.
 
 use std::net::IpAddr;
 

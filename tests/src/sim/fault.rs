@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::refused::Refused;
 use super::shared::Shared;
@@ -28,6 +28,8 @@ pub enum FaultKind {
     Truncate,
     /// Lists are empty.
     Empty,
+    /// Apps are listed without so many of a hundred of their tasks.
+    LoseTasks(usize),
     /// Each answer is 200, says it is JSON, and is not.
     Garbage,
     /// The event stream is closed and answers 502; everything else works.
@@ -43,12 +45,14 @@ pub struct Fault {
     pub kind: FaultKind,
     /// The prefix of the paths that it goes wrong on. `/sim` is never affected, and faults of the event stream need no path.
     pub paths: String,
+    /// How many more answers it spoils; `None`: all.
+    pub times: Option<u32>,
 }
 
 impl Fault {
     /// This fault on the whole v2 API.
     pub fn new(kind: FaultKind) -> Self {
-        Self { kind, paths: "/v2".into() }
+        Self { kind, paths: "/v2".into(), times: None }
     }
 
     /// A status on the whole v2 API, with the body a Marathon without a leader sends.
@@ -62,6 +66,23 @@ impl Fault {
         Self { paths: prefix.into(), ..self }
     }
 
+    /// The same, but only for so many answers.
+    #[must_use]
+    pub fn times(self, times: u32) -> Self {
+        Self { times: Some(times), ..self }
+    }
+
+    /// What goes wrong with a request for this path, which counts.
+    fn meet(&mut self, path: &str) -> FaultKind {
+        if (!path.starts_with(&self.paths) && self.kind != FaultKind::RefuseEvents) || self.times == Some(0) {
+            return FaultKind::None;
+        }
+        if let Some(times) = &mut self.times {
+            *times -= 1;
+        }
+        self.kind.clone()
+    }
+
     /// The word for it in commands.
     pub fn name(&self) -> &'static str {
         match self.kind {
@@ -70,6 +91,7 @@ impl Fault {
             FaultKind::Html => "html",
             FaultKind::Truncate => "truncate",
             FaultKind::Empty => "empty",
+            FaultKind::LoseTasks(_) => "lose-tasks",
             FaultKind::Garbage => "garbage",
             FaultKind::RefuseEvents => "refuse-events",
             FaultKind::SilentEvents => "silent-events",
@@ -85,6 +107,8 @@ pub(super) struct FaultCommand {
     code: Option<u16>,
     body: Option<String>,
     paths: Option<String>,
+    times: Option<u32>,
+    percent: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +119,7 @@ enum Word {
     Html,
     Truncate,
     Empty,
+    LoseTasks,
     Garbage,
     RefuseEvents,
     SilentEvents,
@@ -104,7 +129,7 @@ impl TryFrom<FaultCommand> for Fault {
     type Error = Refused;
 
     fn try_from(command: FaultCommand) -> Result<Self, Refused> {
-        let FaultCommand { kind, code, body, paths } = command;
+        let FaultCommand { kind, code, body, paths, times, percent } = command;
         if !matches!(kind, Word::Status) && (code.is_some() || body.is_some()) {
             return Err(Refused::new("only the fault \"status\" takes \"code\" and \"body\""));
         }
@@ -117,6 +142,7 @@ impl TryFrom<FaultCommand> for Fault {
             Word::Html => Self::new(FaultKind::Html),
             Word::Truncate => Self::new(FaultKind::Truncate),
             Word::Empty => Self::new(FaultKind::Empty),
+            Word::LoseTasks => Self::new(FaultKind::LoseTasks(percent.unwrap_or(60).min(100))),
             Word::Garbage => Self::new(FaultKind::Garbage),
             Word::RefuseEvents => Self::new(FaultKind::RefuseEvents),
             Word::SilentEvents => Self::new(FaultKind::SilentEvents),
@@ -124,6 +150,7 @@ impl TryFrom<FaultCommand> for Fault {
         if let (FaultKind::Status(_, text), Some(body)) = (&mut fault.kind, body) {
             *text = body;
         }
+        fault.times = times;
         Ok(match paths {
             Some(paths) => fault.on(&paths),
             None => fault,
@@ -134,12 +161,8 @@ impl TryFrom<FaultCommand> for Fault {
 /// Middleware: the fault of the moment, or the true answer.
 pub(super) async fn inject(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let fault = shared.look(|state| state.fault.clone());
-    if !path.starts_with(&fault.paths) && fault.kind != FaultKind::RefuseEvents {
-        return next.run(request).await;
-    }
     let is_stream = path == "/v2/events";
-    match fault.kind {
+    match shared.change(|inner| inner.fault.meet(&path)) {
         FaultKind::None | FaultKind::SilentEvents => next.run(request).await,
         FaultKind::Status(code, body) => {
             ([(header::CONTENT_TYPE, "text/html;charset=iso-8859-1")], (code, body)).into_response()
@@ -157,8 +180,35 @@ pub(super) async fn inject(State(shared): State<Arc<Shared>>, request: Request, 
             axum::Json(json!({"tasks": []})).into_response()
         }
         FaultKind::Truncate if !is_stream => truncated(next.run(request).await).await,
-        FaultKind::RefuseEvents | FaultKind::Empty | FaultKind::Truncate => next.run(request).await,
+        FaultKind::LoseTasks(percent) if path.starts_with("/v2/apps") => {
+            let mut request = request;
+            request.headers_mut().remove(header::ACCEPT_ENCODING);
+            with_fewer_tasks(next.run(request).await, percent).await
+        }
+        FaultKind::RefuseEvents | FaultKind::Empty | FaultKind::Truncate | FaultKind::LoseTasks(_) => {
+            next.run(request).await
+        }
     }
+}
+
+async fn with_fewer_tasks(response: Response, percent: usize) -> Response {
+    let (mut head, body) = response.into_parts();
+    let whole = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let Ok(mut json) = serde_json::from_slice::<Value>(&whole) else {
+        return Response::from_parts(head, Body::from(whole));
+    };
+    let lose = |app: &mut Value| {
+        if let Some(tasks) = app["tasks"].as_array_mut() {
+            tasks.truncate(tasks.len() - (tasks.len() * percent).div_ceil(100));
+        }
+    };
+    if let Some(apps) = json.get_mut("apps").and_then(Value::as_array_mut) {
+        apps.iter_mut().for_each(lose);
+    } else if let Some(app) = json.get_mut("app") {
+        lose(app);
+    }
+    head.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(head, Body::from(json.to_string()))
 }
 
 async fn truncated(response: Response) -> Response {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::body::Bytes;
 use tokio::sync::mpsc;
 
+use super::delivery::Delivery;
 use super::event::Event;
 
 /// A listener that has this many frames to read when the next change comes is disconnected (Marathon 1.8+).
@@ -18,6 +19,9 @@ pub(super) const MAX_OUTSTANDING: usize = 1024;
 pub(super) struct Hub {
     next: u64,
     listeners: Vec<Listener>,
+    /// What becomes of events.
+    pub(super) delivery: Delivery,
+    held: Vec<Event>,
 }
 
 #[derive(Debug)]
@@ -87,6 +91,7 @@ impl Hub {
     /// Sends the events of one change. The bound is checked before, so that one large change alone is nobody's fault:
     /// at most [`MAX_OUTSTANDING`] frames and one change are ever kept for a listener.
     pub(super) fn publish(&mut self, events: &[Event]) {
+        let events = self.delivery.pass(&mut self.held, events);
         if events.is_empty() {
             return;
         }
@@ -98,7 +103,7 @@ impl Hub {
             }
             !slow
         });
-        for event in events {
+        for event in &events {
             let mut frame = None;
             for listener in &self.listeners {
                 if !listener.filter.is_empty() && !listener.filter.contains(event.kind) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use super::dialect::Dialect;
 use super::refused::Refused;
 use super::stamp::Stamp;
 use super::task::{Health, Place, Task};
@@ -16,6 +17,8 @@ const HOST_PORTS: (u16, u16) = (31_000, 1001);
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     ids: BTreeMap<String, String>,
+    /// Whose ids tasks get.
+    pub(super) dialect: Dialect,
     serial: u32,
     next_port: u16,
 }
@@ -41,13 +44,13 @@ impl Agents {
         let ports = self.ports(app, version, place)?;
         self.serial += 1;
         let started = place.state.has_started().then_some(now);
-        let instance = format!("{}.instance-{}", app.trim_start_matches('/').replace('/', "_"), uuid(self.serial, now));
+        let (id, instance) = self.dialect.ids(&app.trim_start_matches('/').replace('/', "_"), &uuid(self.serial, now));
         let verdict = place.alive.filter(|_| started.is_some());
         let health = verdict.map(|alive| Health::after(None, alive, now));
         let agents = self.ids.len();
         let agent = self.ids.entry(place.host.clone()).or_insert_with(|| format!("6f1c2a90-51d0-4e0a-sim-S{agents}"));
         Ok(Task {
-            id: format!("{instance}._app.1"),
+            id,
             instance,
             agent: agent.clone(),
             host: place.host.clone(),
@@ -92,7 +95,8 @@ impl Agents {
         }
     }
 
-    fn offer(&mut self) -> u16 {
+    /// The next dynamic host port.
+    pub(super) fn offer(&mut self) -> u16 {
         let (first, count) = HOST_PORTS;
         let port = first + self.next_port;
         self.next_port = (self.next_port + 1) % count;

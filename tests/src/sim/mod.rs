@@ -7,7 +7,7 @@
 //!     '-- api ------------------------------ GET /v2/apps …, fault and log around it
 //! ```
 //!
-//! It speaks Marathon 1.8 and later. What depends on that is in `event`, `story`, `view` and `version`.
+//! It speaks Marathon 1.8 and later, and by way of `dialect` as earlier ones did.
 //!
 //! Control: `POST /sim/<command>` with JSON, or [`Sim::command`], or the method named here.
 //!
@@ -22,8 +22,15 @@
 //! | `replace` | `{"app", "tasks"}`; all at once, same version | [`Sim::replace`] |
 //! | `app/update` | `{"app": {"id", and the fields to replace}}` | [`Sim::update_app`] |
 //! | `app/delete` | `{"id"}` | [`Sim::delete_app`] |
-//! | `leader` | `{}` or `{"leader"}`; ends streams, forgets health | [`Sim::change_leader`] |
-//! | `fault` | `{"kind", "code", "body", "paths"}`, see [`FaultKind`] | [`Sim::fault`] |
+//! | `leader` | `{}` or `{"leader"}`; ends streams, forgets health; with `{"seconds", "code"}` nobody leads before | [`Sim::change_leader`], [`Sim::lose_leader`] |
+//! | `fault` | `{"kind", "code", "body", "percent", "paths", "times"}`, see [`FaultKind`] | [`Sim::fault`] |
+//! | `delivery` | `{"lost", "held", "reversed", "twice", "pieces", "padding"}`, see [`Delivery`] | [`Sim::deliver`] |
+//! | `guard` | `{"guard": "open", {"basic": "user:password"} or {"account": {"uid", "seconds"}}}` | [`Sim::guard`] |
+//!
+//! | `dialect` | `{"dialect": "1.3", "1.4", "1.5" or "1.8"}`; tasks that run keep their ids | [`Sim::speak`] |
+//! | `pods` | `{"pod": {Marathon's JSON}, "instances": [{"host", "ip", "ports"}]}`; makes the pod, or a new version of it with more instances | [`Sim::create_pod`] |
+//! | `pods/state` | `{"instance", "container", "state": "TASK_…", "healthy": true, false or null}` | [`Sim::set_container`] |
+//! | `pods/delete` | `{"id"}` | [`Sim::delete_pod`] |
 //!
 //! A task is `{"host", "port" or "ports", "ip", "state", "alive"}`. `GET /sim/state` and `GET /sim/log` (`DELETE` forgets it) tell.
 
@@ -31,10 +38,14 @@ mod api;
 mod app;
 mod cluster;
 mod command;
+mod delivery;
+mod dialect;
 mod event;
 mod fault;
+mod gate;
 mod hub;
 mod launch;
+mod pod;
 mod ports;
 mod refused;
 mod server;
@@ -52,10 +63,14 @@ pub mod view;
 pub use app::App;
 pub use axum::http::StatusCode;
 pub use cluster::Cluster;
+pub use delivery::Delivery;
+pub use dialect::Dialect;
 pub use event::Event;
 pub use fault::{Fault, FaultKind};
+pub use gate::Guard;
+pub use pod::PodPlace;
 pub use refused::Refused;
-pub use server::{Options, Sim, serve};
+pub use server::{Node, Options, Sim, serve};
 pub use shared::Logged;
 pub use short::ShortApp;
 pub use stamp::Stamp;

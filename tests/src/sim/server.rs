@@ -5,11 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::delivery::Delivery;
+use super::dialect::Dialect;
 use super::fault::Fault;
+use super::gate::Guard;
+use super::pod::PodPlace;
 use super::refused::Refused;
 use super::shared::{Inner, Logged, Shared};
 use super::short::ShortApp;
@@ -24,11 +29,13 @@ pub struct Options {
     pub leader: Option<String>,
     /// How often a blank line goes to each listener.
     pub heartbeat: Duration,
+    /// Whose JSON is written.
+    pub dialect: Dialect,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { leader: None, heartbeat: Duration::from_secs(10) }
+        Self { leader: None, heartbeat: Duration::from_secs(10), dialect: Dialect::default() }
     }
 }
 
@@ -46,15 +53,38 @@ pub fn serve(listener: TcpListener, options: Options) -> io::Result<Sim> {
     let addr = listener.local_addr()?;
     let leader = options.leader.unwrap_or_else(|| addr.to_string());
     let shared = Arc::new(Shared::new(&leader, options.heartbeat));
+    shared.change(|inner| inner.cluster.speak(options.dialect));
+    let stop = listen(listener, addr, &shared);
+    Ok(Sim { addr, shared, _stop: stop })
+}
+
+/// Another node of the same cluster. It leads if the leader has its name; else it does as a standby does. Dropping it
+/// stops it.
+#[derive(Debug)]
+pub struct Node {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Node {
+    /// `http://address:port`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+}
+
+fn listen(listener: TcpListener, addr: SocketAddr, shared: &Arc<Shared>) -> oneshot::Sender<()> {
+    shared.change(|inner| inner.gate.nodes.push(addr));
     let (stop, stopped) = oneshot::channel::<()>();
-    let service = api::router(Arc::clone(&shared)).into_make_service_with_connect_info::<Peer>();
+    let service = api::router(Arc::clone(shared), addr).into_make_service_with_connect_info::<Peer>();
     tokio::spawn(async move {
         let until_dropped = async move {
             let _ = stopped.await; // an error says that the handle is gone, which is the signal
         };
         axum::serve(listener, service).with_graceful_shutdown(until_dropped).await
     });
-    Ok(Sim { addr, shared, _stop: stop })
+    stop
 }
 
 impl Sim {
@@ -132,6 +162,65 @@ impl Sim {
     /// Another node leads: event streams end, health results are gone. Answers with its name, invented when not given.
     pub fn change_leader(&self, name: Option<&str>) -> String {
         self.change(|inner| command::change_leader(inner, name.map(Into::into)))
+    }
+
+    /// Nobody leads: event streams end, and every answer is this status, until [`Sim::elect`].
+    pub fn lose_leader(&self, code: StatusCode) {
+        self.change(|inner| command::lose_leader(inner, code, None));
+    }
+
+    /// Ends a time without leader: another node leads, and health results are gone. Answers with its name.
+    pub fn elect(&self, name: Option<&str>) -> String {
+        self.change(|inner| {
+            inner.gate.leaderless = None;
+            command::change_leader(inner, name.map(Into::into))
+        })
+    }
+
+    /// Another node, on a free port of 127.0.0.1.
+    pub async fn node(&self) -> io::Result<Node> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let addr = listener.local_addr()?;
+        Ok(Node { addr, _stop: listen(listener, addr, &self.shared) })
+    }
+
+    /// Writes the JSON of another Marathon from now on. Tasks keep the ids they have.
+    pub fn speak(&self, dialect: Dialect) {
+        self.change(|inner| inner.cluster.speak(dialect));
+    }
+
+    /// Makes a pod from Marathon's own JSON (or a new version of it) and instances; answers with their ids.
+    pub fn create_pod(&self, spec: Value, places: &[PodPlace]) -> Result<Vec<String>, Refused> {
+        self.change(|inner| inner.cluster.create_pod(spec, places))
+    }
+
+    /// Reports another state of a container, and what its health check says.
+    pub fn set_container(
+        &self,
+        instance: &str,
+        container: &str,
+        state: TaskState,
+        healthy: Option<bool>,
+    ) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.set_container(instance, container, state, healthy))
+    }
+
+    /// Deletes a pod and its instances.
+    pub fn delete_pod(&self, id: &str) -> Result<(), Refused> {
+        self.change(|inner| inner.cluster.delete_pod(id))
+    }
+
+    /// What becomes of events from now on.
+    pub fn deliver(&self, delivery: Delivery) {
+        self.change(|inner| inner.hub.delivery = delivery);
+    }
+
+    /// What has to be shown to get in from now on. Tokens that were given out are good no more.
+    pub fn guard(&self, guard: Guard) {
+        self.change(|inner| {
+            inner.gate.guard = guard;
+            inner.gate.forget_tokens();
+        });
     }
 
     /// Sets what is wrong on purpose from now on.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cluster::Cluster;
 use super::fault::{Fault, FaultKind};
+use super::gate::Gate;
 use super::hub::Hub;
 use super::stamp::Stamp;
 
@@ -25,6 +26,10 @@ pub struct Logged {
     pub query: Option<String>,
     /// The `Accept` header.
     pub accept: Option<String>,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+    /// The address of the node that was asked.
+    pub node: String,
 }
 
 /// All that changes.
@@ -36,6 +41,8 @@ pub(super) struct Inner {
     pub(super) hub: Hub,
     /// What is wrong on purpose.
     pub(super) fault: Fault,
+    /// Who gets in, and who leads.
+    pub(super) gate: Gate,
     /// The latest requests, oldest first.
     pub(super) log: VecDeque<Logged>,
     /// Whether the simulator is on its way out and takes no more listeners.
@@ -54,7 +61,8 @@ impl Shared {
     /// A cluster without apps.
     pub(super) fn new(leader: &str, heartbeat: Duration) -> Self {
         let (cluster, fault) = (Cluster::new(leader), Fault::new(FaultKind::None));
-        let inner = Inner { cluster, hub: Hub::default(), fault, log: VecDeque::new(), closing: false };
+        let (hub, gate) = (Hub::default(), Gate::default());
+        let inner = Inner { cluster, hub, fault, gate, log: VecDeque::new(), closing: false };
         Self { inner: Mutex::new(inner), heartbeat }
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn events(
     let Some(frames) = joined else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
     let mut beat = interval_at(Instant::now() + shared.heartbeat, shared.heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let listener = Listener { shared, frames, beat, line_feed_due: false };
+    let listener = Listener { shared, frames, beat, line_feed_due: false, rest: Bytes::new() };
     let body = stream::unfold(listener, |mut listener| async {
         let bytes = listener.next().await?;
         Some((Ok::<_, Infallible>(bytes), listener))
@@ -70,6 +70,8 @@ struct Listener {
     frames: Frames,
     beat: Interval,
     line_feed_due: bool,
+    /// What is left of a frame that goes out in pieces.
+    rest: Bytes,
 }
 
 impl Listener {
@@ -79,10 +81,15 @@ impl Listener {
             tokio::task::yield_now().await;
             return Some(Bytes::from_static(b"\n"));
         }
+        if !self.rest.is_empty() {
+            tokio::task::yield_now().await;
+            let rest = std::mem::take(&mut self.rest);
+            return Some(self.piece(rest));
+        }
         loop {
             tokio::select! {
                 biased;
-                frame = self.frames.next() => return frame,
+                frame = self.frames.next() => return Some(self.piece(frame?)),
                 _ = self.beat.tick() => {
                     if self.shared.look(|inner| inner.fault.kind != FaultKind::SilentEvents) {
                         self.line_feed_due = true;
@@ -91,6 +98,16 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+impl Listener {
+    /// As much of these bytes as goes out at a time.
+    fn piece(&mut self, mut bytes: Bytes) -> Bytes {
+        let most =
+            self.shared.look(|inner| inner.hub.delivery.pieces).unwrap_or(usize::MAX).clamp(1, bytes.len().max(1));
+        self.rest = bytes.split_off(most.min(bytes.len()));
+        bytes
     }
 }
 

@@ -1,5 +1,5 @@
-//! Listings, as Marathon 1.8+ writes them. Borrowed from the cluster, and no larger than they must be: 20 000 tasks
-//! are some 20 MB. Another dialect is another set of these views.
+//! Listings, as Marathon 1.8+ writes them; `dialect` makes those of earlier ones of them. Borrowed from the cluster, and no larger than they must be: 20 000 tasks
+//! are some 20 MB.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::app::App;
 use super::cluster::Cluster;
+use super::dialect::Dialect;
 use super::event::{Address, shown_addresses};
 use super::stamp::Stamp;
 use super::story::deployment_id;
@@ -70,17 +71,17 @@ pub fn group<'a>(
     wanted: &dyn Fn(&str, &App) -> bool,
 ) -> impl Serialize + use<'a> {
     let chosen = cluster.apps().filter(|(id, app)| wanted(id, app));
-    Named(name, chosen.map(|(id, app)| entry(id, app, embed)).collect::<Vec<_>>())
+    Named(name, chosen.map(|(id, app)| entry(cluster.dialect(), id, app, embed)).collect::<Vec<_>>())
 }
 
 /// `{"app": {…}}`
-pub fn app<'a>(id: &'a str, app: &'a App) -> impl Serialize + use<'a> {
-    Named("app", entry(id, app, Embed::ALL))
+pub fn app<'a>(dialect: Dialect, id: &'a str, app: &'a App) -> impl Serialize + use<'a> {
+    Named("app", entry(dialect, id, app, Embed::ALL))
 }
 
 /// `{"tasks": […]}` of one app, without service ports.
-pub fn app_tasks<'a>(id: &'a str, app: &'a App) -> impl Serialize + use<'a> {
-    Named("tasks", app.tasks().map(|task| TaskView::new(id, task, &[])).collect::<Vec<_>>())
+pub fn app_tasks(dialect: Dialect, id: &str, app: &App) -> impl Serialize + use<> {
+    Named("tasks", app.tasks().map(|task| spoken(dialect, &TaskView::new(id, task, &[]))).collect::<Vec<_>>())
 }
 
 /// `{"tasks": […]}` of the whole cluster, with the service ports of the apps as they are now.
@@ -89,7 +90,9 @@ pub fn tasks(cluster: &Cluster, status: Status) -> impl Serialize {
     let shown = all.filter(|(_, _, task)| status.shows(task.state));
     Named(
         "tasks",
-        shown.map(|(id, app, task)| TaskView::new(id, task, &app.current().service_ports)).collect::<Vec<_>>(),
+        shown
+            .map(|(id, app, task)| spoken(cluster.dialect(), &TaskView::new(id, task, &app.current().service_ports)))
+            .collect::<Vec<_>>(),
     )
 }
 
@@ -99,9 +102,11 @@ pub fn versions(app: &App) -> impl Serialize + use<> {
 }
 
 /// A bare app of this version, without tasks and counts.
-pub fn version<'a>(app: &'a App, name: &str) -> Option<&'a Map<String, Value>> {
+pub fn version(dialect: Dialect, app: &App, name: &str) -> Option<Map<String, Value>> {
     let found = app.versions().iter().find(|version: &&std::sync::Arc<Version>| version.stamp.to_string() == name);
-    found.map(|version| &version.json)
+    let mut json = found?.json.clone();
+    dialect.app(&mut json);
+    Some(json)
 }
 
 /// `/v2/info`
@@ -109,7 +114,7 @@ pub fn info(cluster: &Cluster) -> Value {
     let host = cluster.leader().rsplit_once(':').map_or("", |(host, _)| host);
     let port = cluster.leader().rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
     json!({
-        "name": "marathon", "version": "1.10.26", "buildref": "sim", "elected": true, "leader": cluster.leader(),
+        "name": "marathon", "version": cluster.dialect().version(), "buildref": "sim", "elected": true, "leader": cluster.leader(),
         "frameworkId": "6f1c2a90-51d0-4e0a-sim-0000",
         "marathon_config": {
             "framework_name": "marathon", "ha": true, "hostname": host, "features": ["task_killing"],
@@ -127,10 +132,28 @@ pub fn leader(cluster: &Cluster) -> Value {
 }
 
 /// An app as listings show it.
-fn entry<'a>(id: &'a str, app: &'a App, embed: Embed) -> &'a RawValue {
+fn entry<'a>(dialect: Dialect, id: &'a str, app: &'a App, embed: Embed) -> &'a RawValue {
     let way = usize::from(embed.tasks) + 2 * usize::from(embed.readiness);
     // Nothing in the view can fail to be JSON; were it so, the entry would be null.
-    app.listed(way, || to_raw_value(&AppView::new(id, app, embed)).unwrap_or_default())
+    let view = || AppView::new(id, app, embed);
+    app.listed(way, || match dialect {
+        Dialect::D18 => to_raw_value(&view()).unwrap_or_default(),
+        Dialect::D13 | Dialect::D14 | Dialect::D15 => {
+            let mut value = serde_json::to_value(view()).unwrap_or_default();
+            value.as_object_mut().into_iter().for_each(|app| dialect.app(app));
+            to_raw_value(&value).unwrap_or_default()
+        }
+    })
+}
+
+/// A task as that dialect writes it.
+fn spoken(dialect: Dialect, task: &TaskView<'_>) -> Box<RawValue> {
+    if dialect == Dialect::D18 {
+        return to_raw_value(task).unwrap_or_default();
+    }
+    let mut value = serde_json::to_value(task).unwrap_or_default();
+    dialect.task(&mut value);
+    to_raw_value(&value).unwrap_or_default()
 }
 
 /// An object with one field.

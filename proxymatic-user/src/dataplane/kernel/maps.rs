@@ -4,7 +4,7 @@ use std::path::Path;
 
 use aya::maps::{HashMap, Map, MapData};
 use proxymatic_common::{
-    Address, Backend, Cell64, Class, Config, Counters, Frontend, Load, Name, Reason, Service, Slot,
+    Address, Backend, Cell64, Class, Config, Counters, Frontend, Head, Load, Name, Reason, Service, Slot,
     maps::{self as declared, Declared, MapDef},
 };
 
@@ -68,6 +68,11 @@ impl Maps {
 
     pub(super) fn set_config(&self, config: Config) {
         self.config.write(0, config);
+    }
+
+    /// The head of a service: its generation counts switches. One load, so that it can be watched closely.
+    pub fn head(&self, service: u32) -> Option<Head> {
+        self.heads.cell(service).map(|cell| Head::from_word(cell.get()))
     }
 
     /// What is counted of a backend.

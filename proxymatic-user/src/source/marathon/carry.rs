@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::wire::{App, HealthResult, Listing, Loose, ReadinessResult, Task};
+use super::wire::{App, ContainerStatus, HealthResult, Listing, Loose, ReadinessResult};
 
 /// How long at least the last results stand in.
 const AT_LEAST: Duration = Duration::from_secs(60);
@@ -36,37 +36,77 @@ impl Carry {
         let mut known = BTreeMap::new();
         for app in &mut listing.apps {
             let Loose::Good(app) = app else { continue };
-            let (hold, settled) = (hold(app), app.deployments.is_empty());
-            let said: BTreeMap<_, _> = app.readiness_check_results.drain(..).map(|it| (it.task_id, it.ready)).collect();
-            let mut ready = said.clone();
-            for task in &mut app.tasks {
-                let Loose::Good(task) = task else { continue };
-                let mut last = fill(task, self.0.remove(&task.id).unwrap_or_default(), now, hold);
-                match said.get(&task.id) {
-                    Some(said) => last.ready = *said,
-                    None if last.ready => drop(ready.insert(task.id.clone(), true)),
-                    None => last.ready = settled && task.state == "TASK_RUNNING",
+            known.extend(self.fill_app(app, now));
+        }
+        for pod in &mut listing.pods {
+            let Loose::Good(pod) = pod else { continue };
+            for instance in &mut pod.instances {
+                let Loose::Good(instance) = instance else { continue };
+                for container in &mut instance.containers {
+                    let key = match container.container_id.as_str() {
+                        "" => format!("{}.{}", instance.id, container.name),
+                        id => id.to_owned(),
+                    };
+                    let last = fill_container(container, self.0.remove(&key).unwrap_or_default(), now);
+                    known.insert(key, last);
                 }
-                known.insert(task.id.clone(), last);
             }
-            app.readiness_check_results =
-                ready.into_iter().map(|(task_id, ready)| ReadinessResult { task_id, ready }).collect();
         }
         self.0 = known;
+    }
+
+    /// The same for one app that was asked for alone. Of other apps' tasks nothing is forgotten.
+    pub(super) fn over_app(&mut self, app: &mut App, now: Instant) {
+        let known = self.fill_app(app, now);
+        self.0.extend(known);
+    }
+
+    fn fill_app(&mut self, app: &mut App, now: Instant) -> Vec<(String, Last)> {
+        let (hold, settled) = (hold(app), app.deployments.is_empty());
+        let said: BTreeMap<_, _> = app.readiness_check_results.drain(..).map(|it| (it.task_id, it.ready)).collect();
+        let (mut ready, mut known) = (said.clone(), Vec::new());
+        for task in &mut app.tasks {
+            let Loose::Good(task) = task else { continue };
+            let last = self.0.remove(&task.id).unwrap_or_default();
+            let mut last = fill(&mut task.health_check_results, last, now, hold);
+            match said.get(&task.id) {
+                Some(said) => last.ready = *said,
+                None if last.ready => drop(ready.insert(task.id.clone(), true)),
+                None => last.ready = settled && task.state == "TASK_RUNNING",
+            }
+            known.push((task.id.clone(), last));
+        }
+        app.readiness_check_results =
+            ready.into_iter().map(|(task_id, ready)| ReadinessResult { task_id, ready }).collect();
+        known
     }
 }
 
 /// Puts the last results in if there are none and the last ones have not vanished for too long.
-fn fill(task: &mut Task, last: Last, now: Instant, hold: Duration) -> Last {
-    if !task.health_check_results.is_empty() {
-        return Last { results: task.health_check_results.clone(), vanished: None, ..last };
+fn fill(results: &mut Vec<HealthResult>, last: Last, now: Instant, hold: Duration) -> Last {
+    if !results.is_empty() {
+        return Last { results: results.clone(), vanished: None, ..last };
     }
     let vanished = last.vanished.unwrap_or(now);
     if now.saturating_duration_since(vanished) >= hold {
         return Last { ready: last.ready, ..Last::default() };
     }
-    task.health_check_results.clone_from(&last.results);
+    results.clone_from(&last.results);
     Last { vanished: Some(vanished), ..last }
+}
+
+/// The same for a container of a pod. That its check has no result is said there in so many words.
+fn fill_container(container: &mut ContainerStatus, last: Last, now: Instant) -> Last {
+    let Some(health) = container.conditions.iter_mut().find(|it| it.is_health()) else { return last };
+    let unreported = health.is_unreported();
+    let mut results = if unreported { Vec::new() } else { vec![HealthResult { alive: health.value == "true" }] };
+    let last = fill(&mut results, last, now, AT_LEAST);
+    if unreported && let Some(result) = results.first() {
+        health.value = result.alive.to_string();
+        health.reason.clear();
+        container.endpoints.iter_mut().for_each(|endpoint| endpoint.healthy = None);
+    }
+    last
 }
 
 /// How long it may take until every check of an app has a result again.
@@ -142,10 +182,38 @@ mod tests {
     }
 
     #[test]
+    fn containers_of_pods_keep_their_health_too() {
+        let (mut carry, start) = (Carry::default(), Instant::now());
+        let mut see = |at: u64, value: &str, reported: bool| {
+            let reason = if reported { "health-reported-by-mesos" } else { "health-unreported-by-mesos" };
+            let container = json!({"name": "c", "conditions": [{"name": "healthy", "value": value, "reason": reason}],
+                "endpoints": [{"name": "e", "healthy": value == "true"}]});
+            let pods = json!([{"id": "/p", "instances": [{"id": "p.i", "containers": [container]}]}]);
+            let mut listing = Listing { pods: serde_json::from_value(pods).unwrap(), ..Listing::default() };
+            carry.over(&mut listing, start + Duration::from_secs(at));
+            let Loose::Good(pod) = listing.pods.remove(0) else { panic!() };
+            let Loose::Good(instance) = &pod.instances[0] else { panic!() };
+            let container = &instance.containers[0];
+            (
+                container.conditions[0].value.clone(),
+                container.conditions[0].is_unreported(),
+                container.endpoints[0].healthy,
+            )
+        };
+        assert_eq!(see(0, "false", false), ("false".into(), true, Some(false)));
+        assert_eq!(see(1, "true", true), ("true".into(), false, Some(true)));
+        assert_eq!(see(2, "false", false), ("true".into(), false, None));
+        assert_eq!(see(3, "false", true), ("false".into(), false, Some(false)));
+        assert_eq!(see(4, "true", true), ("true".into(), false, Some(true)));
+        assert_eq!(see(5, "false", false), ("true".into(), false, None));
+        assert_eq!(see(65, "false", false), ("false".into(), true, Some(false)));
+    }
+
+    #[test]
     fn tasks_that_are_gone_are_forgotten() {
         let (mut carry, start) = (Carry::default(), Instant::now());
         see(&mut carry, start, 0, 10.0, &[true]);
-        carry.over(&mut Listing { apps: Vec::new() }, start);
+        carry.over(&mut Listing::default(), start);
         assert_eq!(see(&mut carry, start, 1, 10.0, &[]), [false; 0]);
     }
 }

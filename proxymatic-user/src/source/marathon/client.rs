@@ -1,21 +1,26 @@
 //! Bytes off sockets: asks the configured Marathons in turn, and takes only an answer that is whole.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use reqwest::{
     RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, CONTENT_TYPE, LOCATION},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION},
     redirect::Policy,
 };
 
+use serde::Deserialize;
+
 use super::{
+    auth::Access,
+    dcos::Session,
     endpoint::{Credentials, Endpoint},
-    failure::Failure,
-    read,
-    wire::{App, Listing},
+    failure::{self, Failure},
+    leader::Turn,
+    read, tls,
+    wire::{App, Listing, Loose, Pod, PodStatus},
 };
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,16 +55,31 @@ const EVENTS: [&str; 18] = [
     "scheduler_reregistered_event",
 ];
 
+/// Where a Marathon says who leads.
+const LEADER: &str = "x-marathon-leader";
+
 #[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     endpoints: Vec<Endpoint>,
-    /// The one that answered last is asked first.
-    preferred: AtomicUsize,
+    credentials: Option<Credentials>,
+    session: Option<Session>,
+    turn: Mutex<Turn>,
+}
+
+/// What a request shows to get in.
+#[derive(Clone, Copy, Debug)]
+enum Pass<'a> {
+    Nothing,
+    Basic(&'a Credentials),
+    Token(&'a Session),
 }
 
 impl Client {
-    pub(super) fn new(endpoints: Vec<Endpoint>) -> Result<Self, reqwest::Error> {
+    /// `Err` is the rest of a sentence.
+    pub(super) fn new(endpoints: Vec<Endpoint>, access: &Access) -> Result<Self, String> {
+        let account = access.account.clone();
+        let is_tls = endpoints.iter().any(Endpoint::is_tls) || account.as_ref().is_some_and(|it| it.is_tls());
         let http = reqwest::Client::builder()
             .user_agent(concat!("proxymatic/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
@@ -67,14 +87,48 @@ impl Client {
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(15))
-            .build()?;
-        Ok(Self { http, endpoints, preferred: AtomicUsize::new(0) })
+            .tcp_keepalive(Duration::from_secs(15));
+        let http = tls::set_up(http, access.ca.as_deref(), is_tls).build();
+        let http = http.map_err(|error| format!("cannot be asked: {error}: {}", failure::root(&error)))?;
+        let (turn, session) = (Mutex::new(Turn::of(endpoints.len())), account.map(Session::new));
+        Ok(Self { http, endpoints, credentials: access.credentials.clone(), session, turn })
+    }
+
+    /// The leader, as it was last named.
+    pub(super) fn leader(&self) -> Option<String> {
+        self.turn().leader().map(str::to_owned)
     }
 
     /// Every app with its tasks, and when the request for it was sent.
     pub(super) async fn apps(&self) -> Result<(Instant, Listing), Failure> {
         self.get("/v2/apps", &[("embed", "apps.tasks"), ("embed", "apps.readiness")], read::parse).await
+    }
+
+    /// Every pod with its instances.
+    pub(super) async fn pods(&self) -> Result<Vec<Loose<PodStatus>>, Failure> {
+        self.get("/v2/pods/::status", &[], read::parse_pods).await.map(|(_, pods)| pods)
+    }
+
+    /// One version of a pod's definition.
+    pub(super) async fn pod_definition(&self, id: &str, version: &str) -> Result<Pod, Failure> {
+        let path = format!("/v2/pods/{}::versions/{version}", id.trim_start_matches('/'));
+        self.get(&path, &[], |body| serde_json::from_slice(body)).await.map(|(_, pod)| pod)
+    }
+
+    /// One app with its tasks.
+    pub(super) async fn app(&self, id: &str) -> Result<App, Failure> {
+        #[derive(Deserialize)]
+        struct One {
+            app: App,
+        }
+        let path = format!("/v2/apps/{}", id.trim_start_matches('/'));
+        let query = [("embed", "app.tasks"), ("embed", "app.readiness")];
+        let (_, One { app }) = self.get(&path, &query, |body| serde_json::from_slice(body)).await?;
+        if app.id == id {
+            return Ok(app);
+        }
+        let what = format!("answered with the app {:?} when asked for {id:?}; is there a cache between?", app.id);
+        Err(Failure { url: path, what, missing: false })
     }
 
     /// One version of an app's definition.
@@ -87,37 +141,40 @@ impl Client {
     pub(super) async fn events(&self) -> Result<(Url, Response), Failure> {
         let query = EVENTS.map(|event| ("event_type", event));
         let mut failures = Vec::new();
-        for (index, endpoint) in self.in_turn() {
-            let url = with_query(endpoint.at("/v2/events"), &query);
-            match self.follow(url, endpoint.credentials.as_ref()).await {
-                Ok(stream) => return Ok(self.prefer(index, stream)),
-                Err(failure) => failures.push(failure),
+        for index in self.order() {
+            let url = with_query(self.endpoints[index].at("/v2/events"), &query);
+            match self.follow(url, self.pass(index)).await {
+                Ok((url, stream)) => {
+                    let giver = self.endpoints.iter().position(|endpoint| endpoint.is_host_of(&url));
+                    self.answered(giver.unwrap_or(index), &stream);
+                    return Ok((url, stream));
+                }
+                Err(failure) => failures.push(self.failed(index, failure)),
             }
         }
         Err(all(failures))
     }
 
     /// Asks one Marathon for events, and then the leader it names.
-    async fn follow(&self, mut url: Url, mut credentials: Option<&Credentials>) -> Result<(Url, Response), Failure> {
+    async fn follow(&self, mut url: Url, mut pass: Pass<'_>) -> Result<(Url, Response), Failure> {
         for hop in 0..=MAX_HOPS {
             // Exactly this, or the answer is 405.
             let request = self.http.get(url.clone()).header(ACCEPT, "text/event-stream");
-            let response = authorised(request, credentials).send().await;
-            let response = response.map_err(|error| Failure::request(&url, &error))?;
+            let response = self.send(request, &url, pass).await?;
             match response.status() {
                 StatusCode::OK if is_event_stream(&response) => return Ok((url, response)),
                 StatusCode::OK => return Err(Failure::new(&url, "answered something else than events")),
                 status if status.is_redirection() => {
                     let next = target(&url, &response)?;
-                    credentials = self.credentials_for(&next);
+                    pass = self.pass_for(&url, &next);
                     url = next;
                 }
                 status => {
-                    let mut failure = refusal(&url, status, credentials, response).await;
-                    if hop > 0 && credentials.is_none() && status == StatusCode::UNAUTHORIZED {
-                        failure
-                            .what
-                            .push_str("; credentials go only to the hosts of --marathon, so add this one there");
+                    let mut failure = refusal(&url, status, pass, response).await;
+                    if hop > 0 && matches!(pass, Pass::Nothing) && status == StatusCode::UNAUTHORIZED {
+                        failure.what.push_str(
+                            "; credentials go only to the hosts of --marathon, and never from https to http, so add this one there",
+                        );
                     }
                     return Err(failure);
                 }
@@ -126,9 +183,47 @@ impl Client {
         Err(Failure::new(&url, format!("leads on to yet another Marathon after {MAX_HOPS} hops")))
     }
 
-    /// The credentials for a host, if it is one of the configured ones.
-    fn credentials_for(&self, url: &Url) -> Option<&Credentials> {
-        self.endpoints.iter().find(|endpoint| endpoint.is_host_of(url))?.credentials.as_ref()
+    /// What a request to one of the configured Marathons shows.
+    fn pass(&self, index: usize) -> Pass<'_> {
+        let own = self.endpoints[index].credentials.as_ref();
+        match (own.or(self.credentials.as_ref()), &self.session) {
+            (Some(credentials), _) => Pass::Basic(credentials),
+            (None, Some(session)) => Pass::Token(session),
+            (None, None) => Pass::Nothing,
+        }
+    }
+
+    /// What a request shows that was led from one URL to another: nothing where that is not a configured host, nor where
+    /// everyone on the way could read it then.
+    fn pass_for(&self, from: &Url, to: &Url) -> Pass<'_> {
+        let known = self.endpoints.iter().position(|endpoint| endpoint.is_host_of(to));
+        let in_the_clear =
+            |index: usize| (from.scheme() == "https" || self.endpoints[index].is_tls()) && to.scheme() != "https";
+        known.filter(|index| !in_the_clear(*index)).map_or(Pass::Nothing, |index| self.pass(index))
+    }
+
+    /// Sends a request. A token that is refused is renewed once.
+    async fn send(&self, request: RequestBuilder, url: &Url, pass: Pass<'_>) -> Result<Response, Failure> {
+        let send = async |request: RequestBuilder| request.send().await.map_err(|error| Failure::request(url, &error));
+        let session = match pass {
+            Pass::Nothing => return send(request).await,
+            Pass::Basic(Credentials { user, password }) => {
+                return send(request.basic_auth(user, Some(password))).await;
+            }
+            Pass::Token(session) => session,
+        };
+        let mut again = request.try_clone();
+        let mut next = Some(request);
+        let mut answer = Err(Failure::new(url, "cannot be asked"));
+        while let Some(request) = next {
+            let token = session.token(&self.http).await?;
+            let response = send(request.header(AUTHORIZATION, format!("token={}", token.text))).await?;
+            let refused = response.status() == StatusCode::UNAUTHORIZED;
+            session.used(&token, !refused).await;
+            answer = Ok(response);
+            next = if refused { again.take() } else { None };
+        }
+        answer
     }
 
     async fn get<T: Send + 'static>(
@@ -138,11 +233,11 @@ impl Client {
         parse: fn(&[u8]) -> Result<T, serde_json::Error>,
     ) -> Result<(Instant, T), Failure> {
         let mut failures = Vec::new();
-        for (index, endpoint) in self.in_turn() {
-            let at = Instant::now();
-            match self.get_from(endpoint, with_query(endpoint.at(path), query), parse).await {
-                Ok(it) => return Ok(self.prefer(index, (at, it))),
-                Err(failure) => failures.push(failure),
+        for index in self.order() {
+            let (at, url) = (Instant::now(), with_query(self.endpoints[index].at(path), query));
+            match self.get_from(index, url, parse).await {
+                Ok(it) => return Ok((at, it)),
+                Err(failure) => failures.push(self.failed(index, failure)),
             }
         }
         Err(all(failures))
@@ -150,34 +245,59 @@ impl Client {
 
     async fn get_from<T: Send + 'static>(
         &self,
-        endpoint: &Endpoint,
+        index: usize,
         url: Url,
         parse: fn(&[u8]) -> Result<T, serde_json::Error>,
     ) -> Result<T, Failure> {
         let request = self.http.get(url.clone()).header(ACCEPT, "application/json").timeout(WHOLE_TIMEOUT);
-        let response = authorised(request, endpoint.credentials.as_ref()).send().await;
-        let response = response.map_err(|error| Failure::request(&url, &error))?;
+        let pass = self.pass(index);
+        let response = self.send(request, &url, pass).await?;
         if response.status() != StatusCode::OK {
-            return Err(refusal(&url, response.status(), endpoint.credentials.as_ref(), response).await);
+            return Err(refusal(&url, response.status(), pass, response).await);
         }
+        let leader = self.named(&response);
         let body = whole(&url, response, MAX_BODY).await?;
         // Parsing a large answer takes a tenth of a second and more, during which nothing else would be done.
         let parsed = tokio::task::spawn_blocking(move || parse(&body).map_err(|error| (body, error))).await;
-        match parsed {
+        let parsed = match parsed {
             Ok(parsed) => parsed.map_err(|(body, error)| Failure::unreadable(&url, &body, &error)),
             Err(error) => Err(Failure::new(&url, format!("gave an answer that could not be read: {error}"))),
+        }?;
+        self.turn().answered(index, leader, Instant::now());
+        Ok(parsed)
+    }
+
+    /// The endpoints, the one that is to be asked first before the others.
+    fn order(&self) -> Vec<usize> {
+        self.turn().order()
+    }
+
+    fn answered(&self, index: usize, response: &Response) {
+        let leader = self.named(response);
+        self.turn().answered(index, leader, Instant::now());
+    }
+
+    fn failed(&self, index: usize, failure: Failure) -> Failure {
+        if !failure.missing {
+            self.turn().failed(index, Instant::now());
         }
+        failure
     }
 
-    /// The endpoints, beginning with the one that answered last.
-    fn in_turn(&self) -> impl Iterator<Item = (usize, &Endpoint)> {
-        let first = self.preferred.load(Ordering::Relaxed);
-        self.endpoints.iter().enumerate().cycle().skip(first).take(self.endpoints.len())
+    /// The leader that an answer names, and which of the endpoints that is.
+    fn named(&self, response: &Response) -> Option<(String, Option<usize>)> {
+        let name = response.headers().get(LEADER)?.to_str().ok()?;
+        let Ok(url) = Url::parse(name) else { return Some((name.to_owned(), None)) };
+        let by_port = self.endpoints.iter().position(|endpoint| endpoint.is_host_of(&url));
+        // Its name has the port of plain HTTP also where TLS is asked for.
+        let mut by_name = (0..self.endpoints.len()).filter(|index| self.endpoints[*index].is_name_of(&url));
+        let only = by_name.next().filter(|_| by_name.next().is_none());
+        Some((name.to_owned(), by_port.or(only)))
     }
 
-    fn prefer<T>(&self, index: usize, it: T) -> T {
-        self.preferred.store(index, Ordering::Relaxed);
-        it
+    fn turn(&self) -> MutexGuard<'_, Turn> {
+        // Nothing panics while it is held; if it did, the order would still be an order.
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,13 +306,6 @@ fn with_query(mut url: Url, query: &[(&str, &str)]) -> Url {
         url.query_pairs_mut().extend_pairs(query);
     }
     url
-}
-
-fn authorised(request: RequestBuilder, credentials: Option<&Credentials>) -> RequestBuilder {
-    match credentials {
-        Some(Credentials { user, password }) => request.basic_auth(user, Some(password)),
-        None => request,
-    }
 }
 
 fn is_event_stream(response: &Response) -> bool {
@@ -205,19 +318,18 @@ fn target(url: &Url, response: &Response) -> Result<Url, Failure> {
     let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let next = location.and_then(|location| url.join(location).ok());
     let mut next = next.ok_or_else(|| Failure::new(url, "leads on, but does not say where"))?;
-    if next.scheme() != "http" {
-        let what = format!("leads on to {}://, which this version does not support", next.scheme());
-        return Err(Failure::new(url, what));
+    if !matches!(next.scheme(), "http" | "https") {
+        return Err(Failure::new(url, format!("leads on to {}://, which no Marathon speaks", next.scheme())));
     }
-    // Whoever answers does not choose the credentials. Of an http URL they can always be taken off.
+    // Whoever answers does not choose the credentials. Of such a URL they can always be taken off.
     let _ = next.set_username("").and_then(|()| next.set_password(None));
     Ok(next)
 }
 
 /// The failure for an answer with another status than 200, with what its body says.
-async fn refusal(url: &Url, status: StatusCode, credentials: Option<&Credentials>, response: Response) -> Failure {
+async fn refusal(url: &Url, status: StatusCode, pass: Pass<'_>, response: Response) -> Failure {
     let body = whole(url, response, 64 << 10).await.unwrap_or_default();
-    Failure::status(url, status, credentials.is_some(), &body)
+    Failure::status(url, status, !matches!(pass, Pass::Nothing), &body)
 }
 
 /// The whole body, if it is not larger than that.

@@ -1,43 +1,51 @@
 //! One version of an app's definition: its ports with the labels that belong to them.
 
-use std::num::NonZeroU32;
-
 use super::{
     ports::{self, Port},
+    read::Rules,
     wire::App,
 };
-use crate::model::{Labels, PREFIX};
+use crate::model::{Labels, PREFIX, Vip};
 
 /// One version of an app's definition.
 pub(super) struct Definition<'a> {
     /// Its ports, in order of index; `None` where the definition does not let one know.
-    pub(super) ports: Option<Vec<Port>>,
+    pub(super) ports: Option<Vec<Port<'a>>>,
     /// What its labels ask.
     pub(super) labels: Labels,
+    /// The virtual addresses of each port.
+    pub(super) vips: Vec<Vec<Vip<'a>>>,
     /// Whether it has health checks.
     pub(super) checked: bool,
     /// What is wrong with it, one sentence each.
     pub(super) complaints: Vec<String>,
-    app: &'a App,
 }
 
 impl<'a> Definition<'a> {
-    pub(super) fn new(app: &'a App, group_size: NonZeroU32) -> Self {
+    pub(super) fn new(app: &'a App, rules: Rules) -> Self {
         let mut complaints = Vec::new();
         let ports = ports::of(app).map_err(|reason| complaints.push(reason)).ok();
-        let count = ports.as_ref().map_or(0, Vec::len);
-        let labels = app.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-        let mut labels = Labels::read(labels, count, group_size);
+        let (mut labels, mut vips) = (Labels::default(), Vec::new());
+        for (index, port) in ports.iter().flatten().enumerate() {
+            let all = port.labels;
+            let own = || all.iter().map(|(label, value)| (label.as_str(), value.as_str()));
+            labels.of_port(index, own(), rules.group_size);
+            let (of_port, wrong) = Vip::read(own());
+            vips.push(of_port);
+            complaints.extend(wrong.into_iter().map(|it| format!("port {index}, {it}")));
+        }
+        let of_app = app.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
+        labels.of_app(of_app, vips.len(), rules.group_size);
         if ports.is_some() {
             complaints.append(&mut labels.complaints);
         }
-        let definition = Self { ports, labels, checked: !app.health_checks.is_empty(), complaints, app };
+        let definition = Self { ports, labels, vips, checked: !app.health_checks.is_empty(), complaints };
         definition.with_complaints_about_ports()
     }
 
     fn with_complaints_about_ports(mut self) -> Self {
         for (index, port) in self.ports.iter().flatten().enumerate() {
-            if self.service_port(index).is_none() {
+            if self.service_port(index).is_none() && self.vips[index].is_empty() {
                 let remedy = format!("set one there, or with the label {PREFIX}{index}.servicePort");
                 self.complaints.push(match port.service_port {
                     0 => format!("port {index} has no service port, so it cannot be dialled; {remedy}"),
@@ -45,7 +53,7 @@ impl<'a> Definition<'a> {
                 });
             }
             if port.protocols.is_empty() {
-                let protocol = self.protocol(index);
+                let protocol = port.protocol;
                 self.complaints
                     .push(format!("port {index} is of the protocol {protocol:?}; only tcp and udp are known"));
             }
@@ -57,11 +65,5 @@ impl<'a> Definition<'a> {
     pub(super) fn service_port(&self, index: usize) -> Option<u16> {
         let assigned = || u16::try_from(self.ports.as_ref()?.get(index)?.service_port).ok().filter(|port| *port > 0);
         self.labels.port(index).service_port.or_else(assigned)
-    }
-
-    fn protocol(&self, index: usize) -> &str {
-        let mapping = self.app.container.port_mappings.get(index).map(|it| it.protocol.as_str());
-        let definition = || self.app.port_definitions.get(index).map(|it| it.protocol.as_str());
-        mapping.or_else(definition).unwrap_or_default()
     }
 }

@@ -33,6 +33,16 @@ impl Endpoint {
         url
     }
 
+    /// Whether it is asked over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// Whether a URL is on the same host, whatever its port.
+    pub(super) fn is_name_of(&self, url: &Url) -> bool {
+        self.url.host() == url.host()
+    }
+
     /// Whether a URL is on the same host and port.
     pub(super) fn is_host_of(&self, url: &Url) -> bool {
         self.url.host() == url.host() && self.url.port_or_known_default() == url.port_or_known_default()
@@ -65,10 +75,9 @@ pub fn parse<S: AsRef<str>>(values: &[S]) -> Result<Vec<Endpoint>, Vec<String>> 
 
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     match text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
-        Some("http") => {}
-        Some("https") => return Err("TLS is not supported by this version; use http://".into()),
-        Some(_) => return Err("must start with http://".into()),
-        None => return Err(format!("must start with http://; try http://{}", redacted(text))),
+        Some("http" | "https") => {}
+        Some(_) => return Err("must start with http:// or https://".into()),
+        None => return Err(format!("must start with http:// or https://; try http://{}", redacted(text))),
     }
     let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -135,7 +144,7 @@ mod tests {
         assert_eq!(endpoint.to_string(), "http://h:1");
         assert!(!format!("{endpoint:?}").contains("me@x"), "{endpoint:?}");
         assert!(!format!("{endpoint:?}").contains("p:w"), "{endpoint:?}");
-        for wrong in ["https://me:secret@h", "ftp://me:secret@h", "me:secret@h", "http://me:secret@h:port"] {
+        for wrong in ["https://me:secret@h?x", "ftp://me:secret@h", "me:secret@h", "http://me:secret@h:port"] {
             let said = parse(&[wrong]).unwrap_err().concat();
             assert!(said.contains("***@h") && !said.contains("secret"), "{said}");
         }
@@ -143,8 +152,8 @@ mod tests {
 
     #[test]
     fn what_is_no_good_is_said_all_at_once() {
-        let wrong = parse(&["https://a,marathon:8080", "http://", "http://h/?x"]).unwrap_err();
-        let says = ["TLS is not supported", "try http://marathon:8080", "is not a URL", "no ? and no #"];
+        let wrong = parse(&["ftp://a,marathon:8080", "http://", "http://h/?x"]).unwrap_err();
+        let says = ["must start with http:// or https://", "try http://marathon:8080", "is not a URL", "no ? and no #"];
         assert_eq!(wrong.len(), says.len(), "{wrong:?}");
         for (wrong, says) in wrong.iter().zip(says) {
             assert!(wrong.contains(says), "{wrong}");

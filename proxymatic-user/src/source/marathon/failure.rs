@@ -40,6 +40,8 @@ impl Failure {
             format!("did not take the connection within {}", seconds(CONNECT_TIMEOUT))
         } else if error.is_timeout() {
             format!("is too slow: nothing for {}, or no end after {}", seconds(READ_TIMEOUT), seconds(WHOLE_TIMEOUT))
+        } else if let Some(error) = of_tls(error) {
+            tls(error)
         } else if kind == Some(io::ErrorKind::ConnectionRefused) {
             "refused the connection; does Marathon run there?".into()
         } else if error.is_connect() {
@@ -56,7 +58,9 @@ impl Failure {
     pub(super) fn status(url: &Url, status: StatusCode, has_credentials: bool, body: &[u8]) -> Self {
         let what = match status.as_u16() {
             401 | 403 if has_credentials => format!("does not accept the credentials ({status})"),
-            401 | 403 => format!("wants credentials ({status}); write them as http://user:password@host"),
+            401 | 403 => format!(
+                "wants credentials ({status}); give them with --marathon-credentials-file or --dcos-service-account"
+            ),
             404 => format!("does not exist there ({status}); is that Marathon, and the path before /v2 right?"),
             405 => format!("does not allow the request ({status}); is there a proxy between that changes headers?"),
             502 | 503 => format!("answered {status}: Marathon has no leader at the moment, or is overloaded"),
@@ -80,13 +84,40 @@ impl Failure {
     }
 }
 
+/// The error of TLS, wherever it is in the chain: within an I/O error it is not on it.
+fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(within) => of_tls(within),
+        None => of_tls(error.source()?),
+    }
+}
+
+/// What is wrong with a TLS connection, and what may help.
+fn tls(error: &rustls::Error) -> String {
+    use rustls::{CertificateError as Certificate, Error, InvalidMessage};
+    let remedy = match error {
+        Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
+            "; name the authority that signed it with --marathon-ca-cert"
+        }
+        Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+            "; write the name that its certificate has in --marathon"
+        }
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "; does it speak TLS on that port?",
+        _ => "",
+    };
+    format!("cannot be trusted over TLS: {error}{remedy}")
+}
+
 /// The beginning of what a JSON body gives as its message, if it does.
 fn message(body: &[u8]) -> Option<String> {
     let json: serde_json::Value = serde_json::from_slice(body).ok()?;
     Some(json.get("message")?.as_str()?.chars().take(200).collect())
 }
 
-fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+pub(super) fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut root = error;
     while let Some(source) = root.source() {
         root = source;

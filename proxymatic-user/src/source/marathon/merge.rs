@@ -1,37 +1,42 @@
 //! Puts the tasks of all apps that name one service port together, and says where that looks like a mistake.
 
+mod owner;
+
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
+pub(super) use self::owner::{Asked, Owner, asked};
+use super::read::Rules;
 use crate::model::{Backend, Complaint, Condition, PREFIX, Policy, Service, ServiceKey, Vitals, Weight, cut_off};
 
 /// What makes a backend the same backend: its task, and where it listens.
-pub(super) type Identity<'a> = (&'a str, IpAddr, u16);
+pub(super) type Identity<'a> = (Cow<'a, str>, IpAddr, u16);
 
-/// One port of one app that asks for a service port.
+/// One app or pod that asks for a service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim<'a> {
     /// The app.
     pub(super) app: &'a str,
-    /// The index of its port.
-    pub(super) index: usize,
     /// Whether a label asks for it: then sharing it is meant.
     pub(super) by_label: bool,
+    /// Whether its tasks have the very port on their hosts, by their definition.
+    pub(super) on_its_hosts: bool,
 }
 
 /// One task behind a service port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Replica {
     pub(super) vitals: Vitals,
     pub(super) weight: Weight,
     pub(super) maxconn: u32,
 }
 
-/// Everything that was read so far, by service port.
+/// Everything that was read so far, by service port and by what owns it.
 #[derive(Debug, Default)]
-pub(super) struct Merge<'a>(BTreeMap<ServiceKey, Draft<'a>>);
+pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), Draft<'a>>);
 
 #[derive(Debug, Default)]
 struct Draft<'a> {
@@ -41,23 +46,40 @@ struct Draft<'a> {
 
 impl<'a> Merge<'a> {
     /// Notes that an app asks for a service port.
-    pub(super) fn claim(&mut self, key: ServiceKey, claim: Claim<'a>) {
-        self.0.entry(key).or_default().claims.insert(claim);
+    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: Claim<'a>) {
+        self.0.entry((key, owner)).or_default().claims.insert(claim);
     }
 
     /// Puts a task behind a service port.
-    pub(super) fn add(&mut self, key: ServiceKey, identity: Identity<'a>, replica: Replica) {
-        self.0.entry(key).or_default().replicas.insert(identity, replica);
+    pub(super) fn add(&mut self, key: ServiceKey, owner: Owner<'a>, identity: Identity<'a>, replica: Replica) {
+        self.0.entry((key, owner)).or_default().replicas.insert(identity, replica);
     }
 
     /// The services, now that every app is in.
-    pub(super) fn services(&self, complaints: &mut BTreeSet<Complaint>) -> BTreeMap<ServiceKey, Service> {
-        let finish = |(key, draft): (&ServiceKey, &Draft<'_>)| {
+    pub(super) fn services(&self, rules: Rules, complaints: &mut BTreeSet<Complaint>) -> BTreeMap<ServiceKey, Service> {
+        let mut services = BTreeMap::new();
+        let mut first: Option<(ServiceKey, Owner<'_>, &Draft<'_>)> = None;
+        for ((key, owner), draft) in &self.0 {
+            // Owners of one service port follow each other: the first has it.
+            if let Some((taken, by, winner)) = first
+                && taken == *key
+            {
+                complaints.extend(owner::loses(*key, *owner, draft, by, winner));
+                continue;
+            }
+            first = Some((*key, *owner, draft));
+            if let Some(claim) = draft.claims.iter().find(|claim| claim.on_its_hosts && !rules.expose_host) {
+                complaints.insert(Complaint { app: claim.app.to_owned(), reason: not_exposed(*key) });
+                continue;
+            }
             complaints.extend(conflict(*key, &draft.claims));
-            let name = draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned());
-            (*key, Service { name, policy: Policy::default(), backends: draft.backends() })
-        };
-        self.0.iter().map(finish).collect()
+            let name = match owner {
+                Owner::Port => draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
+                Owner::Name(name) => format!("{name}:{}", key.port),
+            };
+            services.insert(*key, Service { name, policy: Policy::default(), backends: draft.backends() });
+        }
+        services
     }
 }
 
@@ -69,9 +91,10 @@ impl Draft<'_> {
             if cut_off && vitals.condition == Condition::Unreachable {
                 vitals.condition = Condition::Running;
             }
-            let (task, address, port) = *identity;
+            let (task, address, port) = identity;
             let Replica { weight, maxconn, .. } = *replica;
-            Some(Backend { task: task.to_owned(), address, port, weight, maxconn, state: vitals.state(weight)? })
+            let state = vitals.state(weight)?;
+            Some(Backend { task: task.clone().into_owned(), address: *address, port: *port, weight, maxconn, state })
         };
         self.replicas.iter().filter_map(backend).collect()
     }
@@ -85,4 +108,12 @@ fn conflict(key: ServiceKey, claims: &BTreeSet<Claim<'_>>) -> Option<Complaint> 
     let remedy = format!("if that is meant, say so with the label {PREFIX}<index>.servicePort={}", key.port);
     let reason = format!("service port {key} is claimed by {all}; their tasks share it; {remedy}");
     Some(Complaint { app: (*first).to_owned(), reason })
+}
+
+/// On its hosts such a service answers by itself; elsewhere nobody has asked for it.
+fn not_exposed(key: ServiceKey) -> String {
+    format!(
+        "service port {key} is the port of its tasks on their own hosts, so it is left to them; \
+         --expose-host serves it on every host"
+    )
 }

@@ -1,20 +1,29 @@
 //! Marathon as a source: its event stream says when to look, a full listing says what there is.
 //!
-//! [`run`] is the loop. [`mod@read`] and [`sse`] are pure. An answer counts only if it is whole; after any other one the
+//! [`run`] is the loop: [`mod@read`] and [`sse`] are pure, and so is what decides when to look, at what, and what of an
+//! answer to believe. An answer counts only if it is whole; after any other one the
 //! source keeps silent, so that the last snapshot stays good, and says what is wrong.
 
+mod auth;
 mod carry;
 mod client;
+mod dcos;
 mod definition;
+mod dirty;
 mod endpoint;
+mod event;
 mod failure;
-mod hosts;
+mod held;
+mod leader;
 mod merge;
 mod pace;
+mod pods;
 pub mod ports;
 pub mod read;
+mod reader;
 pub mod sse;
 mod stream;
+mod tls;
 mod versions;
 pub mod wire;
 
@@ -28,18 +37,20 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::{
-    carry::Carry,
-    client::Client,
-    failure::Failure,
-    hosts::Hosts,
-    pace::{Dice, Failures, Hint, Pace},
-    read::Found,
-    versions::Versions,
-};
 pub use self::{
+    auth::{Access, AccessFiles},
     endpoint::{Endpoint, parse},
     pace::Timing,
+};
+use self::{
+    client::Client,
+    dirty::{Dirty, Scope},
+    event::Note,
+    failure::Failure,
+    held::Held,
+    pace::{Dice, Failures, Pace},
+    read::Rules,
+    reader::Reader,
 };
 use super::{Report, SourceId};
 use crate::model::Snapshot;
@@ -52,8 +63,12 @@ const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 pub struct Config {
     /// Where Marathon answers, in the order in which they are asked.
     pub endpoints: Vec<Endpoint>,
+    /// How to get in.
+    pub access: Access,
     /// How many hosts share a `maxconn` label.
     pub group_size: NonZeroU32,
+    /// Whether services are served whose port is that of their tasks on their own hosts.
+    pub expose_host: bool,
     /// All the times that matter.
     pub timing: Timing,
     /// What makes the times of this agent differ from those of others.
@@ -74,20 +89,30 @@ impl Config {
                 format!("the refresh interval is {refresh:?}; it must be from 1 to {} s", REFRESH.end().as_secs());
             parsed = Err(parsed.err().into_iter().flatten().chain([reason]).collect());
         }
-        Ok(Self { endpoints: parsed?, group_size, timing, seed })
+        Ok(Self { endpoints: parsed?, access: Access::default(), group_size, expose_host: false, timing, seed })
+    }
+
+    /// The same, with what is in these files.
+    ///
+    /// `Err` has one sentence for each that is no good.
+    pub fn with_access(mut self, files: &AccessFiles) -> Result<Self, Vec<String>> {
+        self.access = Access::read(files)?;
+        Ok(self)
     }
 }
 
 /// Reads Marathon for ever and reports each whole answer, and each trouble. Returns when nobody takes reports any more.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
-    let Config { endpoints, group_size, timing, seed } = config;
+    let Config { endpoints, access, group_size, expose_host, timing, seed } = config;
+    for warning in &access.warnings {
+        tracing::warn!("{warning}");
+    }
     let (mut dice, mut failures) = (Dice::new(seed), Failures::default());
     let client = loop {
-        match Client::new(endpoints.clone()) {
+        match Client::new(endpoints.clone(), &access) {
             Ok(client) => break client,
-            Err(error) => {
-                let failure =
-                    Failure { url: "Marathon".into(), what: format!("cannot be asked: {error}"), missing: false };
+            Err(what) => {
+                let failure = Failure { url: "Marathon".into(), what, missing: false };
                 let (attempt, again_in, tell) = failures.add(&failure.what, &timing, &mut dice);
                 if tell && reports.send(trouble(&failure, attempt, again_in)).await.is_err() {
                     return;
@@ -97,18 +122,11 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
         }
     };
     let reading_works = AtomicBool::new(false);
-    let (hint, hints) = mpsc::channel(stream::HINTS);
-    let reader = Reader {
-        client: &client,
-        group_size,
-        carry: Carry::default(),
-        hosts: Hosts::default(),
-        versions: Versions::default(),
-        works: &reading_works,
-    };
+    let (note, notes) = mpsc::channel(stream::NOTES);
+    let reader = Reader::new(&client, Rules { group_size, expose_host }, &reading_works);
     tokio::select! {
-        () = stream::follow(&client, &timing, !seed, hint, &reports, &reading_works) => {}
-        () = read_on(reader, timing, dice, hints, &reports) => {}
+        () = stream::follow(&client, &timing, !seed, note, &reports, &reading_works) => {}
+        () = read_on(reader, timing, dice, notes, &reports) => {}
         () = reports.closed() => {}
     }
 }
@@ -118,38 +136,58 @@ async fn read_on(
     mut reader: Reader<'_>,
     timing: Timing,
     mut dice: Dice,
-    mut hints: mpsc::Receiver<Hint>,
+    mut notes: mpsc::Receiver<Note>,
     reports: &mpsc::Sender<Report>,
 ) {
-    let (mut pace, mut failures) = (Pace::new(Instant::now(), timing), Failures::default());
+    let mut news = News { pace: Pace::new(Instant::now(), timing), dirty: Dirty::default(), held: Held::default() };
+    let mut failures = Failures::default();
     loop {
         tokio::select! {
-            Some(hint) = hints.recv() => {
-                pace.hint(Instant::now(), hint);
+            Some(note) = notes.recv() => {
+                if !news.hear(note, &mut notes, reports).await {
+                    return;
+                }
                 continue;
             }
-            () = tokio::time::sleep_until(pace.due().into()) => {}
+            () = tokio::time::sleep_until(news.pace.due().into()) => {}
         }
-        pace.begin(Instant::now());
+        let everything = news.pace.begin(Instant::now());
+        let scope = news.dirty.take(everything);
         let outcome = {
-            let mut read = std::pin::pin!(reader.read());
+            let mut read = std::pin::pin!(reader.read(scope));
             loop {
                 tokio::select! {
                     outcome = &mut read => break outcome,
-                    Some(hint) = hints.recv() => pace.hint(Instant::now(), hint),
+                    Some(note) = notes.recv() => {
+                        if !news.hear(note, &mut notes, reports).await {
+                            return;
+                        }
+                    }
                 }
             }
         };
         reader.works.store(outcome.is_ok(), Ordering::Relaxed);
+        let outcome = outcome.and_then(|answer| {
+            let everything = answer.1 == Scope::All;
+            news.take(answer, timing.confirm).map(|()| everything)
+        });
         let report = match outcome {
-            Ok((at, snapshot)) => {
+            Ok(everything) => {
                 failures.clear();
-                pace.succeeded(Instant::now(), &mut dice);
-                Some(Report::Snapshot { source: SourceId::Marathon, snapshot, at })
+                news.pace.succeeded(Instant::now(), everything, &mut dice);
+                if let Some(moment) = news.held.again(timing.confirm) {
+                    news.pace.by(moment);
+                }
+                news.report_if(true)
             }
             Err(failure) => {
+                news.dirty.note(None);
                 let (attempt, again_in, tell) = failures.add(&failure.what, &timing, &mut dice);
-                pace.failed(Instant::now(), again_in);
+                let again_in = news
+                    .held
+                    .again(timing.confirm)
+                    .map_or(again_in, |moment| again_in.max(moment.saturating_duration_since(Instant::now())));
+                news.pace.failed(Instant::now(), again_in);
                 tell.then(|| trouble(&failure, attempt, again_in))
             }
         };
@@ -161,39 +199,47 @@ async fn read_on(
     }
 }
 
+/// What is known, and what is to be done about it.
+struct News {
+    pace: Pace,
+    dirty: Dirty,
+    held: Held,
+}
+
+impl News {
+    /// Takes a note, and all that wait behind it. What has ended is reported at once, before anything is read.
+    /// False where nobody takes reports any more.
+    async fn hear(&mut self, note: Note, more: &mut mpsc::Receiver<Note>, reports: &mpsc::Sender<Report>) -> bool {
+        let (now, mut changed) = (Instant::now(), false);
+        let mut next = Some(note);
+        while let Some(Note { hint, app, end }) = next {
+            self.pace.hint(now, hint);
+            if let Some(end) = end {
+                changed |= self.held.end(end, app.clone(), now);
+            }
+            self.dirty.note(app);
+            next = more.try_recv().ok();
+        }
+        match self.report_if(changed) {
+            Some(report) => reports.send(report).await.is_ok(),
+            None => true,
+        }
+    }
+
+    fn take(&mut self, answer: (Instant, Scope, Snapshot), confirm: Duration) -> Result<(), Failure> {
+        let doubt = |what| Failure { url: "Marathon".into(), what, missing: false };
+        self.held.answer(answer, Instant::now(), confirm).map_err(doubt)
+    }
+
+    fn report_if(&self, changed: bool) -> Option<Report> {
+        let (at, snapshot) = if changed { self.held.said()? } else { return None };
+        Some(Report::Snapshot { source: SourceId::Marathon, snapshot, at })
+    }
+}
+
 fn trouble(failure: &Failure, attempt: u32, again_in: Duration) -> Report {
     let (url, reason) = (failure.url.clone(), failure.to_string());
     Report::Trouble { source: SourceId::Marathon, url, reason, attempt, again_in }
-}
-
-/// Everything that one read needs, and what it remembers for the next.
-struct Reader<'a> {
-    client: &'a Client,
-    group_size: NonZeroU32,
-    carry: Carry,
-    hosts: Hosts,
-    versions: Versions,
-    /// Whether the last read had a good answer.
-    works: &'a AtomicBool,
-}
-
-impl Reader<'_> {
-    /// Everything Marathon knows, and when it was asked.
-    async fn read(&mut self) -> Result<(Instant, Snapshot), Failure> {
-        let (at, mut listing) = self.client.apps().await?;
-        self.carry.over(&mut listing, at);
-        let needs = read::needs(&listing);
-        let definitions = self.versions.fetch(self.client, &needs.definitions).await?;
-        let found = Found { definitions, hosts: self.hosts.resolve(&needs.hosts).await };
-        let group_size = self.group_size;
-        let snapshot = tokio::task::spawn_blocking(move || read::read(&listing, &found, group_size)).await;
-        let unread = |error| Failure {
-            url: "Marathon's answer".into(),
-            what: format!("cannot be read: {error}"),
-            missing: false,
-        };
-        snapshot.map(|snapshot| (at, snapshot)).map_err(unread)
-    }
 }
 
 #[cfg(test)]
@@ -204,7 +250,7 @@ mod tests {
     fn everything_wrong_with_a_configuration_is_said_at_once() {
         let new = |url: &str, seconds| Config::new(&[url], Duration::from_secs(seconds), NonZeroU32::MIN);
         assert!(new("http://h", 60).is_ok());
-        assert_eq!(new("https://h", 0).unwrap_err().len(), 2);
+        assert_eq!(new("ftp://h", 0).unwrap_err().len(), 2);
         assert!(new("http://h", 86_401).unwrap_err()[0].contains("from 1 to 86400 s"));
     }
 }

@@ -3,6 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::source::retry::Limits;
+pub(super) use crate::source::retry::{Dice, Failures};
+
 /// What the event stream says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hint {
@@ -21,10 +24,12 @@ pub(super) enum Hint {
 pub struct Timing {
     /// The longest time between two reads; each is drawn from three quarters of it up.
     pub refresh: Duration,
-    /// How long no event must come before what they announce is read.
+    /// How long no event must come before what they announce is read; each time it is drawn from this to twice this.
     pub quiet: Duration,
     /// How long after the first event it is read all the same.
     pub at_most: Duration,
+    /// How long what is missing from an answer is doubted before a second one is asked for.
+    pub confirm: Duration,
     /// How long to wait for the stream to say that it is attached.
     pub attached: Duration,
     /// How long a stream may be silent: a heartbeat comes every 10 s.
@@ -41,6 +46,7 @@ impl Default for Timing {
             refresh: Duration::from_secs(60),
             quiet: Duration::from_millis(100),
             at_most: Duration::from_secs(1),
+            confirm: Duration::from_secs(1),
             attached: Duration::from_secs(2),
             silence: Duration::from_secs(25),
             retry_first: Duration::from_secs(1),
@@ -49,55 +55,9 @@ impl Default for Timing {
     }
 }
 
-/// A sequence of numbers that differs from host to host, so that agents do not ask Marathon all at once.
-#[derive(Debug)]
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// From three quarters of a duration to all of it.
-    pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
-        // SplitMix64 (public domain, Sebastiano Vigna).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let sixteenth = u32::try_from(bits >> 48).unwrap_or_default();
-        duration * 3 / 4 + duration / 4 * sixteenth / (1 << 16)
-    }
-}
-
-/// How many reasons are remembered as told. More than that are one reason in many words.
-const MAX_TOLD: usize = 8;
-
-/// How often something has failed in a row, and what that means.
-#[derive(Debug, Default)]
-pub(super) struct Failures {
-    count: u32,
-    /// The reasons that were told, the first of them.
-    told: Vec<String>,
-}
-
-impl Failures {
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Counts one more. The count, how long to wait, and whether to tell: the 1st, 2nd, 4th, 8th and so on, and
-    /// each of the first few reasons.
-    pub(super) fn add(&mut self, reason: &str, timing: &Timing, dice: &mut Dice) -> (u32, Duration, bool) {
-        self.count = self.count.saturating_add(1);
-        let new = self.told.len() < MAX_TOLD && !self.told.iter().any(|told| told == reason);
-        if new {
-            self.told.push(reason.to_owned());
-        }
-        let tell = new || self.count.is_power_of_two();
-        // After 40 steps of one half every first wait has passed every last one that makes sense.
-        let grown = timing.retry_first.as_secs_f64() * 1.5_f64.powi(self.count.min(40).cast_signed() - 1);
-        let wait = Duration::try_from_secs_f64(grown).unwrap_or(timing.retry_most).min(timing.retry_most);
-        (self.count, dice.jitter(wait), tell)
+impl From<&Timing> for Limits {
+    fn from(timing: &Timing) -> Self {
+        Self { first: timing.retry_first, most: timing.retry_most }
     }
 }
 
@@ -105,6 +65,8 @@ impl Failures {
 #[derive(Debug)]
 pub(super) struct Pace {
     timing: Timing,
+    /// How long no event must come, this time: all agents see the same events.
+    quiet: Duration,
     /// When to read though nothing happens: the next poll, or the next attempt after a failure.
     poll: Instant,
     failing: bool,
@@ -124,6 +86,7 @@ impl Pace {
     pub(super) fn new(now: Instant, timing: Timing) -> Self {
         Self {
             timing,
+            quiet: timing.quiet,
             poll: now + timing.attached,
             failing: false,
             changed: None,
@@ -151,24 +114,36 @@ impl Pace {
 
     /// When the next read is due.
     pub(super) fn due(&self) -> Instant {
-        let Timing { quiet, at_most, .. } = self.timing;
+        let (quiet, at_most) = (self.quiet, self.timing.at_most);
         // While reads fail, events do not make them more frequent; a stream that attaches says that Marathon is back.
         let soon = self.changed.map(|(first, last)| (last + quiet).min(first + at_most));
         let hinted = self.urgent.or(soon).map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
         [hinted, self.attached].into_iter().flatten().fold(self.poll, Instant::min)
     }
 
-    /// A read begins: it will see everything that was announced before.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// A read begins: it will see everything that was announced before. Whether everything is to be read.
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
+        let everything = self.failing || self.attached.is_some() || now >= self.poll;
         (self.changed, self.urgent, self.attached) = (None, None, None);
         (self.begun, self.ever) = (now, true);
+        everything
     }
 
-    pub(super) fn succeeded(&mut self, now: Instant, dice: &mut Dice) {
+    /// A read is done. `everything`: all was read, so that the next poll is put off.
+    pub(super) fn succeeded(&mut self, now: Instant, everything: bool, dice: &mut Dice) {
         self.failing = false;
-        self.poll = now + dice.jitter(self.timing.refresh);
+        if everything {
+            self.poll = now + dice.jitter(self.timing.refresh);
+        }
+        let quiet = self.timing.quiet;
+        self.quiet = quiet + (dice.jitter(quiet * 4).saturating_sub(quiet * 3));
         let took = now.saturating_duration_since(self.begun);
         self.rest_until = now + took.clamp(self.timing.quiet.min(self.timing.at_most), self.timing.at_most);
+    }
+
+    /// Something is in doubt: everything is to be read at that moment, if not before.
+    pub(super) fn by(&mut self, moment: Instant) {
+        self.poll = self.poll.min(moment);
     }
 
     pub(super) fn failed(&mut self, now: Instant, again_in: Duration) {
@@ -188,7 +163,7 @@ mod tests {
         let (now, mut dice) = (Instant::now(), Dice::new(1));
         let mut pace = Pace::new(now, Timing::default());
         pace.begin(now);
-        pace.succeeded(now, &mut dice);
+        pace.succeeded(now, true, &mut dice);
         (pace, now + 1000 * MS, dice)
     }
 
@@ -207,10 +182,12 @@ mod tests {
     #[test]
     fn events_are_read_after_a_pause_or_a_second_and_urgent_ones_at_once() {
         let (mut pace, now, _) = read_once();
+        let quiet = pace.quiet;
+        assert!((100 * MS..=200 * MS).contains(&quiet), "{quiet:?}");
         pace.hint(now, Hint::Changed);
-        assert_eq!(pace.due(), now + 100 * MS);
+        assert_eq!(pace.due(), now + quiet);
         pace.hint(now + 60 * MS, Hint::Changed);
-        assert_eq!(pace.due(), now + 160 * MS);
+        assert_eq!(pace.due(), now + 60 * MS + quiet);
         for at in (120..1200).step_by(60) {
             pace.hint(now + at * MS, Hint::Changed);
         }
@@ -224,11 +201,11 @@ mod tests {
         let (mut pace, now, mut dice) = read_once();
         pace.begin(now);
         pace.hint(now + 10 * MS, Hint::Urgent);
-        pace.succeeded(now + 300 * MS, &mut dice);
+        pace.succeeded(now + 300 * MS, true, &mut dice);
         assert_eq!(pace.due(), now + 600 * MS);
         pace.begin(now + 600 * MS);
         pace.hint(now + 610 * MS, Hint::Urgent);
-        pace.succeeded(now + 5000 * MS, &mut dice);
+        pace.succeeded(now + 5000 * MS, true, &mut dice);
         assert_eq!(pace.due(), now + 6000 * MS);
     }
 
@@ -257,7 +234,25 @@ mod tests {
         assert!(!failures.add("down in another way", &timing, &mut dice).2);
         assert!(!failures.add("down", &timing, &mut dice).2);
         let told = (0..20).filter(|n| failures.add(&format!("down {n}"), &timing, &mut dice).2).count();
-        assert_eq!(told, MAX_TOLD - 2);
+        assert_eq!(told, 6, "eight reasons in all");
+    }
+
+    #[test]
+    fn reads_of_single_apps_do_not_put_off_the_poll_and_doubts_bring_it_forward() {
+        let (mut pace, now, mut dice) = read_once();
+        let poll = pace.due();
+        pace.hint(now, Hint::Changed);
+        assert!(!pace.begin(now + 200 * MS));
+        pace.succeeded(now + 210 * MS, false, &mut dice);
+        assert_eq!(pace.due(), poll);
+        pace.by(now + 1210 * MS);
+        assert_eq!(pace.due(), now + 1210 * MS);
+        assert!(pace.begin(now + 1210 * MS));
+        pace.succeeded(now + 1220 * MS, true, &mut dice);
+        pace.hint(now + 2000 * MS, Hint::Attached);
+        assert!(pace.begin(now + 2000 * MS));
+        pace.failed(now + 2000 * MS, 100 * MS);
+        assert!(pace.begin(now + 2050 * MS));
     }
 
     #[test]
@@ -270,8 +265,8 @@ mod tests {
         pace.hint(now + 20 * MS, Hint::Attached);
         assert_eq!(pace.due(), now + 20 * MS);
         pace.begin(now + 20 * MS);
-        pace.succeeded(now + 30 * MS, &mut dice);
+        pace.succeeded(now + 30 * MS, true, &mut dice);
         pace.hint(now + 5000 * MS, Hint::Changed);
-        assert_eq!(pace.due(), now + 5100 * MS);
+        assert_eq!(pace.due(), now + 5000 * MS + pace.quiet);
     }
 }

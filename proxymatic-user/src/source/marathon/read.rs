@@ -3,6 +3,8 @@
 //! Three steps, because a task's ports belong to the version it was started from and its host may be a name:
 //! [`parse`] the answer, look up what it [`needs`], then [`read`] it with what was found.
 
+mod pods;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -10,13 +12,14 @@ use std::{
     sync::Arc,
 };
 
+pub use self::pods::pod_version;
 use super::{
     definition::Definition,
-    merge::{Claim, Merge, Replica},
-    ports::{self, Endpoint},
-    wire::{App, Listing, Loose, Task},
+    merge::{Asked, Claim, Merge, Replica, asked},
+    ports::{self, Endpoint, Served},
+    wire::{App, Listing, Loose, Pod, PodStatus, Task},
 };
-use crate::model::{Complaint, Condition, Health, Protocol, ServiceKey, Snapshot, Vitals};
+use crate::model::{Complaint, Condition, Health, Snapshot, Vitals};
 
 /// Which definition of which app: its id and a version.
 pub type AppVersion = (String, String);
@@ -26,6 +29,8 @@ pub type AppVersion = (String, String);
 pub struct Needs {
     /// Earlier definitions that tasks still run.
     pub definitions: BTreeSet<AppVersion>,
+    /// Earlier definitions of pods that instances still run.
+    pub pods: BTreeSet<AppVersion>,
     /// Hosts that are names.
     pub hosts: BTreeSet<String>,
 }
@@ -35,12 +40,34 @@ pub struct Needs {
 pub struct Found {
     /// Earlier definitions.
     pub definitions: BTreeMap<AppVersion, Result<Arc<App>, String>>,
+    /// Earlier definitions of pods.
+    pub pods: BTreeMap<AppVersion, Result<Arc<Pod>, String>>,
     /// The addresses of hosts.
     pub hosts: BTreeMap<String, Result<IpAddr, String>>,
 }
 
+/// What the operator decides for all apps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The number of hosts that share a `maxconn`.
+    pub group_size: NonZeroU32,
+    /// Whether services are served whose port is that of their tasks on their own hosts.
+    pub expose_host: bool,
+}
+
+impl From<NonZeroU32> for Rules {
+    fn from(group_size: NonZeroU32) -> Self {
+        Self { group_size, expose_host: false }
+    }
+}
+
 /// Parses the answer to `GET /v2/apps?embed=apps.tasks&embed=apps.readiness`.
 pub fn parse(body: &[u8]) -> Result<Listing, serde_json::Error> {
+    serde_json::from_slice(body)
+}
+
+/// Parses the answer to `GET /v2/pods/::status`.
+pub fn parse_pods(body: &[u8]) -> Result<Vec<Loose<PodStatus>>, serde_json::Error> {
     serde_json::from_slice(body)
 }
 
@@ -57,14 +84,16 @@ pub fn needs(listing: &Listing) -> Needs {
             }
         }
     }
+    pods::needs(&listing.pods, &mut needs);
     needs
 }
 
-/// Reads an answer. `group_size` is the number of hosts that share a `maxconn`.
+/// Reads an answer.
 ///
 /// Every app's service ports become services, also where no task serves them: to dial such a port is to be refused.
-pub fn read(listing: &Listing, found: &Found, group_size: NonZeroU32) -> Snapshot {
-    let mut reading = Reading { found, group_size, merge: Merge::default(), complaints: BTreeSet::new() };
+pub fn read(listing: &Listing, found: &Found, rules: impl Into<Rules>) -> Snapshot {
+    let rules = rules.into();
+    let mut reading = Reading { found, rules, merge: Merge::default(), complaints: BTreeSet::new() };
     for app in &listing.apps {
         match app {
             Loose::Good(app) => reading.app(app),
@@ -74,14 +103,23 @@ pub fn read(listing: &Listing, found: &Found, group_size: NonZeroU32) -> Snapsho
             }
         }
     }
-    let services = reading.merge.services(&mut reading.complaints);
+    for pod in &listing.pods {
+        match pod {
+            Loose::Good(pod) => reading.pod(pod),
+            Loose::Bad { id, reason } => {
+                let pod = id.as_deref().unwrap_or("a pod without an id");
+                reading.complain(pod, format!("its description cannot be read, so it is left out: {reason}"));
+            }
+        }
+    }
+    let services = reading.merge.services(rules, &mut reading.complaints);
     Snapshot { services, complaints: reading.complaints.into_iter().collect() }
 }
 
 /// The state of one [`read`].
 struct Reading<'a> {
     found: &'a Found,
-    group_size: NonZeroU32,
+    rules: Rules,
     merge: Merge<'a>,
     complaints: BTreeSet<Complaint>,
 }
@@ -93,10 +131,9 @@ impl<'a> Reading<'a> {
 
     fn app(&mut self, app: &'a App) {
         let current = self.define(app, app);
-        for (index, port) in current.ports.iter().flatten().enumerate() {
-            let claim = Claim { app: &app.id, index, by_label: current.labels.port(index).service_port.is_some() };
-            for key in current.service_port(index).into_iter().flat_map(|number| keys(number, port.protocols)) {
-                self.merge.claim(key, claim);
+        for index in 0..current.ports.as_ref().map_or(0, Vec::len) {
+            for (key, owner, claim) in claims(app, &current, index) {
+                self.merge.claim(key, owner, claim);
             }
         }
         let ready: BTreeMap<_, _> =
@@ -125,7 +162,7 @@ impl<'a> Reading<'a> {
 
     /// Reads a definition of an app, and says what is wrong with it.
     fn define(&mut self, app: &App, definition: &'a App) -> Definition<'a> {
-        let definition = Definition::new(definition, self.group_size);
+        let definition = Definition::new(definition, self.rules);
         for complaint in &definition.complaints {
             self.complain(&app.id, complaint.clone());
         }
@@ -150,12 +187,16 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn task(&mut self, app: &'a App, definition: &Definition<'a>, task: &'a Task, ready: Option<bool>) {
-        let condition = condition(task).unwrap_or_else(|| {
-            // What this version does not know must not cut what is open, nor get anything new.
-            self.complain(&task.id, format!("its state {:?} is unknown; it gets no new connections", task.state));
+    /// What this version does not know must not cut what is open, nor get anything new.
+    fn known(&mut self, id: &str, state: &str, condition: Option<Condition>) -> Condition {
+        condition.unwrap_or_else(|| {
+            self.complain(id, format!("its state {state:?} is unknown; it gets no new connections"));
             Condition::Killing
-        });
+        })
+    }
+
+    fn task(&mut self, app: &'a App, definition: &Definition<'a>, task: &'a Task, ready: Option<bool>) {
+        let condition = self.known(&task.id, &task.state, condition(task));
         let vitals = Vitals { condition, health: health(definition, task), ready: is_ready(app, task, ready) };
         let Some(ports) = definition.ports.as_deref().filter(|_| condition != Condition::Ended) else { return };
         if condition == Condition::Starting && task.ports.is_empty() && task.ip_addresses.is_empty() {
@@ -169,8 +210,11 @@ impl<'a> Reading<'a> {
             self.complain(&task.id, format!("{reason} (app {})", app.id));
         }
         for Endpoint { index, address, port } in endpoints {
-            let Some(number) = definition.service_port(index) else { continue };
-            let address = match address.map_or_else(|| self.host(task), Ok) {
+            let asked = claims(app, definition, index);
+            if asked.is_empty() {
+                continue;
+            }
+            let address = match address.map_or_else(|| self.host(&task.host), Ok) {
                 Ok(address) => address,
                 Err(reason) => {
                     self.complain(&task.id, format!("{reason} (app {})", app.id));
@@ -178,24 +222,22 @@ impl<'a> Reading<'a> {
                 }
             };
             let labels = definition.labels.port(index);
-            let claim = Claim { app: &app.id, index, by_label: labels.service_port.is_some() };
-            for key in keys(number, ports[index].protocols) {
-                let replica = Replica { vitals, weight: labels.weight, maxconn: labels.maxconn };
-                self.merge.claim(key, claim);
-                self.merge.add(key, (&task.id, address, port), replica);
+            let replica = Replica { vitals, weight: labels.weight, maxconn: labels.maxconn };
+            for (key, owner, claim) in asked {
+                self.merge.claim(key, owner, claim);
+                self.merge.add(key, owner, (task.id.as_str().into(), address, port), replica);
             }
         }
     }
 
-    /// The address of the host of a task.
-    fn host(&self, task: &Task) -> Result<IpAddr, String> {
-        if task.host.is_empty() {
+    /// The address of a host.
+    fn host(&self, host: &str) -> Result<IpAddr, String> {
+        if host.is_empty() {
             return Err("its host is not said, so where it is served is not known".into());
         }
-        if let Some(address) = address_of(&task.host) {
+        if let Some(address) = address_of(host) {
             return Ok(address);
         }
-        let host = &task.host;
         match self.found.hosts.get(host) {
             Some(Ok(address)) => Ok(*address),
             Some(Err(reason)) => Err(format!("its host {host:?} has no known address: {reason}")),
@@ -204,8 +246,13 @@ impl<'a> Reading<'a> {
     }
 }
 
-fn keys(port: u16, protocols: &'static [Protocol]) -> impl Iterator<Item = ServiceKey> {
-    protocols.iter().map(move |protocol| ServiceKey::host(port, *protocol))
+/// What the port of this index asks for, by one definition of an app.
+fn claims<'a>(app: &'a App, definition: &Definition<'a>, index: usize) -> Vec<Asked<'a>> {
+    let Some(port) = definition.ports.as_deref().and_then(|ports| ports.get(index)) else { return Vec::new() };
+    let number = definition.service_port(index);
+    let by_label = definition.labels.port(index).service_port.is_some();
+    let on_its_hosts = port.served == Served::OnHost && number.is_some_and(|number| i64::from(number) == port.fixed);
+    asked(number, &definition.vips[index], port.protocols, Claim { app: &app.id, by_label, on_its_hosts })
 }
 
 fn good<T>(all: &[Loose<T>]) -> impl Iterator<Item = &T> {
@@ -231,7 +278,17 @@ fn is_current(app: &App, task: &Task) -> bool {
 
 /// What Mesos says of a task; `None` for a word this version does not know.
 fn condition(task: &Task) -> Option<Condition> {
-    Some(match task.state.as_str() {
+    match task.state.as_str() {
+        // Marathon 1.1.1 and earlier say nothing, but list only tasks that have not ended.
+        "" if task.started_at.is_empty() => Some(Condition::Starting),
+        "" => Some(Condition::Running),
+        word => mesos(word),
+    }
+}
+
+/// A state in the words of Mesos.
+fn mesos(word: &str) -> Option<Condition> {
+    Some(match word {
         "TASK_RUNNING" => Condition::Running,
         "TASK_STAGING" | "TASK_STARTING" => Condition::Starting,
         "TASK_KILLING" => Condition::Killing,
@@ -245,9 +302,6 @@ fn condition(task: &Task) -> Option<Condition> {
         | "TASK_GONE"
         | "TASK_GONE_BY_OPERATOR"
         | "TASK_UNKNOWN" => Condition::Ended,
-        // Marathon 1.1.1 and earlier say nothing, but list only tasks that have not ended.
-        "" if task.started_at.is_empty() => Condition::Starting,
-        "" => Condition::Running,
         _ => return None,
     })
 }

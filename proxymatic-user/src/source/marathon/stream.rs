@@ -1,22 +1,22 @@
-//! Follows the event stream: attaches, watches that bytes keep coming, turns events into hints, attaches again.
+//! Follows the event stream: attaches, watches that bytes keep coming, turns events into notes, attaches again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Deserialize;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Timing,
     client::Client,
+    event::{Note, note},
     failure::{Failure, seconds},
     pace::{Dice, Failures, Hint},
-    sse::{Event, Frames},
+    sse::Frames,
     trouble,
 };
 use crate::source::Report;
 
-/// Hints wait here while a report is being taken. When it is full a read is due anyway.
-pub(super) const HINTS: usize = 256;
+/// How many notes wait while a report is being taken. When that is full the stream waits too.
+pub(super) const NOTES: usize = 1024;
 
 /// Follows the stream for ever; ends when nobody takes reports any more.
 ///
@@ -25,15 +25,16 @@ pub(super) async fn follow(
     client: &Client,
     timing: &Timing,
     seed: u64,
-    hints: mpsc::Sender<Hint>,
+    notes: mpsc::Sender<Note>,
     reports: &mpsc::Sender<Report>,
     reading_works: &AtomicBool,
 ) {
     let (mut dice, mut failures) = (Dice::new(seed), Failures::default());
     loop {
         let (began, mut attached) = (Instant::now(), false);
-        let mut failure = attach(client, timing, &hints, &mut attached).await;
-        let _ = hints.try_send(Hint::Lost);
+        let mut failure = attach(client, timing, &notes, &mut attached).await;
+        // Nobody takes notes any more only where all of this ends.
+        let _ = notes.send(Note::of_all(Hint::Lost)).await;
         if attached && began.elapsed() >= timing.retry_most {
             failures.clear();
         }
@@ -51,7 +52,7 @@ pub(super) async fn follow(
 }
 
 /// Attaches to the stream and passes its hints on until it ends, which is always a failure.
-async fn attach(client: &Client, timing: &Timing, hints: &mpsc::Sender<Hint>, attached: &mut bool) -> Failure {
+async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, attached: &mut bool) -> Failure {
     let (url, mut response) = match client.events().await {
         Ok(it) => it,
         Err(failure) => return failure,
@@ -66,15 +67,15 @@ async fn attach(client: &Client, timing: &Timing, hints: &mpsc::Sender<Hint>, at
                 silent_since = Instant::now();
                 for event in frames.push(&bytes) {
                     // Everyone is told of everyone who attaches, but only the first is this stream's own.
-                    let hint = if event.name != "event_stream_attached" {
-                        hint(&event)
+                    let note = if event.name != "event_stream_attached" {
+                        note(&event)
                     } else if attach_by.take().is_some() {
                         *attached = true;
-                        Hint::Attached
+                        Note::of_all(Hint::Attached)
                     } else {
                         continue;
                     };
-                    let _ = hints.try_send(hint);
+                    let _ = notes.send(note).await;
                 }
             }
             Ok(Ok(None)) => return Failure::new(&url, "ended the stream of events"),
@@ -87,55 +88,8 @@ async fn attach(client: &Client, timing: &Timing, hints: &mpsc::Sender<Hint>, at
             Err(_) => {
                 attach_by = None;
                 *attached = true;
-                let _ = hints.try_send(Hint::Attached);
+                let _ = notes.send(Note::of_all(Hint::Attached)).await;
             }
-        }
-    }
-}
-
-/// Whether an event announces that a task goes, or something else.
-fn hint(event: &Event) -> Hint {
-    /// What there is in an event.
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Data {
-        #[serde(default)]
-        task_status: String,
-        #[serde(default)]
-        condition: String,
-    }
-    match event.name.as_str() {
-        "unhealthy_instance_kill_event" | "unhealthy_task_kill_event" => return Hint::Urgent,
-        "status_update_event" | "instance_changed_event" => {}
-        _ => return Hint::Changed,
-    }
-    let Ok(Data { task_status, condition }) = serde_json::from_str(&event.data) else { return Hint::Changed };
-    let said = task_status.strip_prefix("TASK_").unwrap_or(&condition).to_ascii_uppercase();
-    match said.as_str() {
-        "KILLING" | "KILLED" | "FINISHED" | "FAILED" | "ERROR" | "LOST" | "GONE" | "GONE_BY_OPERATOR" | "DROPPED"
-        | "UNKNOWN" => Hint::Urgent,
-        _ => Hint::Changed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_goes_is_urgent() {
-        for (name, data, expected) in [
-            ("status_update_event", r#"{"taskStatus":"TASK_KILLING"}"#, Hint::Urgent),
-            ("status_update_event", r#"{"taskStatus":"TASK_FAILED"}"#, Hint::Urgent),
-            ("status_update_event", r#"{"taskStatus":"TASK_RUNNING"}"#, Hint::Changed),
-            ("status_update_event", r#"{"taskStatus":null}"#, Hint::Changed),
-            ("status_update_event", "not JSON", Hint::Changed),
-            ("instance_changed_event", r#"{"condition":"Killed","host":null}"#, Hint::Urgent),
-            ("instance_changed_event", r#"{"condition":"Running"}"#, Hint::Changed),
-            ("unhealthy_instance_kill_event", "", Hint::Urgent),
-            ("deployment_success", r#"{"taskStatus":"TASK_FAILED"}"#, Hint::Changed),
-        ] {
-            assert_eq!(hint(&Event { name: name.into(), data: data.into() }), expected, "{name} {data}");
         }
     }
 }

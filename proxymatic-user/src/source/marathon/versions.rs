@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 
-use super::{client::Client, failure::Failure, read::AppVersion, wire::App};
+use super::{failure::Failure, read::AppVersion};
 
 /// How long a definition that Marathon does not have is not asked for again.
 const MISSING: Duration = Duration::from_secs(60);
@@ -19,28 +19,40 @@ const PATIENCE: u32 = 5;
 const AT_ONCE: usize = 8;
 
 /// The definitions that the last listing needed, and no others: so they are never more than there are tasks.
-#[derive(Debug, Default)]
-pub(super) struct Versions(BTreeMap<AppVersion, Entry>);
+#[derive(Debug)]
+pub(super) struct Versions<T>(BTreeMap<AppVersion, Entry<T>>);
+
+impl<T> Default for Versions<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
 
 #[derive(Debug)]
-enum Entry {
-    Known(Arc<App>),
+enum Entry<T> {
+    Known(Arc<T>),
     Missing { reason: String, asked: Instant },
     Failing { failures: u32 },
 }
 
-impl Versions {
-    /// The definitions, each with one sentence if Marathon does not have it. All others are forgotten.
+/// What is known of definitions; an error is a sentence that says why there is nothing.
+pub(super) type Definitions<T> = BTreeMap<AppVersion, Result<Arc<T>, String>>;
+
+impl<T> Versions<T> {
+    /// The definitions, each with one sentence if Marathon does not have it. All others are forgotten. `ask` gets one.
     ///
     /// `Err` if one could not be asked for: then there may be such a definition, and the whole is tried again later.
-    pub(super) async fn fetch(
+    pub(super) async fn fetch<F: Future<Output = Result<T, Failure>>>(
         &mut self,
-        client: &Client,
         wanted: &BTreeSet<AppVersion>,
-    ) -> Result<BTreeMap<AppVersion, Result<Arc<App>, String>>, Failure> {
+        ask: impl Fn(AppVersion) -> F,
+    ) -> Result<Definitions<T>, Failure> {
         self.0.retain(|key, _| wanted.contains(key));
         let unknown: Vec<_> = wanted.iter().filter(|key| self.must_ask(key)).cloned().collect();
-        let ask = |key: AppVersion| async move { (client.definition(&key.0, &key.1).await, key) };
+        let ask = |key: AppVersion| {
+            let answer = ask(key.clone());
+            async move { (answer.await, key) }
+        };
         let answers: Vec<_> = stream::iter(unknown).map(ask).buffer_unordered(AT_ONCE).collect().await;
         let mut trouble = None;
         for (answer, key) in answers {
@@ -61,7 +73,7 @@ impl Versions {
     }
 
     /// Remembers an answer; gives back a failure that is reason to try again.
-    fn note(&mut self, key: AppVersion, answer: Result<App, Failure>) -> Option<Failure> {
+    fn note(&mut self, key: AppVersion, answer: Result<T, Failure>) -> Option<Failure> {
         let before = self.0.get(&key);
         let failures = match before {
             Some(Entry::Failing { failures }) => *failures,
@@ -69,7 +81,7 @@ impl Versions {
             Some(Entry::Known(_)) | None => 0,
         };
         let (entry, trouble) = match answer {
-            Ok(app) => (Entry::Known(Arc::new(app)), None),
+            Ok(it) => (Entry::Known(Arc::new(it)), None),
             Err(failure) if failure.missing || failures + 1 >= PATIENCE => {
                 (Entry::Missing { reason: failure.to_string(), asked: Instant::now() }, None)
             }
@@ -80,10 +92,10 @@ impl Versions {
     }
 }
 
-impl Entry {
-    fn result(&self) -> Result<Arc<App>, String> {
+impl<T> Entry<T> {
+    fn result(&self) -> Result<Arc<T>, String> {
         match self {
-            Self::Known(app) => Ok(Arc::clone(app)),
+            Self::Known(it) => Ok(Arc::clone(it)),
             Self::Missing { reason, .. } => Err(reason.clone()),
             Self::Failing { failures } => Err(format!("it failed {failures} times")),
         }
@@ -100,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_definition_that_keeps_failing_holds_the_rest_up_only_so_long() {
-        let (mut versions, key) = (Versions::default(), ("/a".to_owned(), "v".to_owned()));
+        let (mut versions, key) = (Versions::<u8>::default(), ("/a".to_owned(), "v".to_owned()));
         for _ in 1..PATIENCE {
             assert!(versions.must_ask(&key));
             assert_eq!(versions.note(key.clone(), Err(failure(false))), Some(failure(false)));
@@ -108,13 +120,13 @@ mod tests {
         assert_eq!(versions.note(key.clone(), Err(failure(false))), None);
         assert!(!versions.must_ask(&key));
         assert!(versions.0[&key].result().is_err());
-        assert_eq!(versions.note(key.clone(), Ok(App::default())), None);
+        assert_eq!(versions.note(key.clone(), Ok(7)), None);
         assert!(versions.0[&key].result().is_ok() && !versions.must_ask(&key));
     }
 
     #[test]
     fn one_that_is_gone_is_said_at_once() {
-        let (mut versions, key) = (Versions::default(), ("/a".to_owned(), "v".to_owned()));
+        let (mut versions, key) = (Versions::<u8>::default(), ("/a".to_owned(), "v".to_owned()));
         assert_eq!(versions.note(key.clone(), Err(failure(true))), None);
         assert_eq!(versions.0[&key].result().unwrap_err(), "http://h failed");
         assert!(!versions.must_ask(&key));

@@ -1,18 +1,33 @@
 //! The JSON of Marathon's apps and tasks, as far as it is of use here, read with patience.
 //!
 //! Absent, `null` and empty are the same; fields that are not named here are never looked at; an app or a task that is
-//! not what it should be is kept as a sentence about it, and costs only itself.
+//! not what it should be is kept as a sentence about it, and costs only itself. All that Marathon has ever written is
+//! accepted side by side: which version answers is never asked.
+
+mod legacy;
+mod pod;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
+pub use self::{
+    legacy::{Discovery, DiscoveryPort, Docker, IpPerTask},
+    pod::{
+        ContainerCondition, ContainerStatus, EndpointStatus, NetworkStatus, Pod, PodContainer, PodEndpoint,
+        PodInstance, PodStatus,
+    },
+};
+
 /// The answer to `GET /v2/apps`. Without an `apps` array it is no such answer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Listing {
     /// Every app the credentials may see.
     pub apps: Vec<Loose<App>>,
+    /// Every pod, from an answer of its own: `GET /v2/pods/::status`.
+    #[serde(skip)]
+    pub pods: Vec<Loose<PodStatus>>,
 }
 
 /// A `T`, or why it is none.
@@ -55,6 +70,15 @@ pub struct App {
     /// The ports of an app on the network of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub port_definitions: Vec<PortDefinition>,
+    /// Whether the service ports on the network of the host are the host ports too.
+    #[serde(default, deserialize_with = "or_default")]
+    pub require_ports: bool,
+    /// The service ports, before there were port definitions.
+    #[serde(default, deserialize_with = "or_default")]
+    pub ports: Vec<i64>,
+    /// An address for each task, before 1.5.
+    #[serde(default)]
+    pub ip_address: Option<IpPerTask>,
     /// Its health checks.
     #[serde(default, deserialize_with = "or_default")]
     pub health_checks: Vec<HealthCheck>,
@@ -99,6 +123,9 @@ pub struct Container {
     /// The ports of the container.
     #[serde(default, deserialize_with = "or_default")]
     pub port_mappings: Vec<PortMapping>,
+    /// What Docker is told, which was also of the network before 1.5.
+    #[serde(default, deserialize_with = "or_default")]
+    pub docker: Docker,
 }
 
 /// One entry of `container.portMappings`.
@@ -120,6 +147,9 @@ pub struct PortMapping {
     /// The container networks it is on; empty for all of them.
     #[serde(default, deserialize_with = "or_default")]
     pub network_names: Vec<String>,
+    /// Its labels.
+    #[serde(default, deserialize_with = "labels")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One entry of `portDefinitions`.
@@ -131,6 +161,9 @@ pub struct PortDefinition {
     /// `tcp`, `udp` or both with a comma between.
     #[serde(default, deserialize_with = "or_default")]
     pub protocol: String,
+    /// Its labels.
+    #[serde(default, deserialize_with = "labels")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One health check.

@@ -99,6 +99,7 @@ pub(crate) fn the_agent_crashes_under_load(cluster: &mut Cluster<'_>, stage: &mu
     load.reaches(SOME)?;
     // That it has taken over shows in what it does with the next piece of news.
     cluster.kill("f")?;
+    stage.say("replica f is killed: the new agent takes it out");
     load.reaches(SOME)?;
     stage.none_failed(&load.finish()?)?;
     let seen = cluster.ask(100)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::view;
-use super::super::{Cluster, Mode, Place, ShortApp, Stamp, TaskState};
+use super::super::{Cluster, Dialect, Mode, Place, ShortApp, Stamp, TaskState};
 use super::told_as;
 
 pub(super) fn cluster() -> Cluster {
@@ -23,7 +23,7 @@ pub(super) fn web() -> ShortApp {
 
 /// The app as `/v2/apps/{id}` shows it.
 pub(super) fn app(cluster: &Cluster, id: &str) -> Value {
-    serde_json::to_value(view::app(id, cluster.app(id).unwrap())).unwrap()["app"].take()
+    serde_json::to_value(view::app(Dialect::D18, id, cluster.app(id).unwrap())).unwrap()["app"].take()
 }
 
 pub(super) fn told(cluster: &mut Cluster) -> Vec<String> {
@@ -182,7 +182,7 @@ fn an_update_makes_a_version_that_no_old_task_has() {
     let app = cluster.app("/shop/web").unwrap();
     let names = serde_json::to_value(view::versions(app)).unwrap();
     assert_eq!(names["versions"], json!([after["version"], before["version"]]));
-    let old = view::version(app, before["version"].as_str().unwrap()).unwrap();
+    let old = view::version(Dialect::D18, app, before["version"].as_str().unwrap()).unwrap();
     assert_eq!((&old["labels"], old.get("tasks"), old.get("tasksRunning")), (&json!({}), None, None));
 }
 
@@ -212,8 +212,8 @@ fn fifty_old_versions_are_kept_and_those_that_tasks_run() {
     }
     let app = cluster.app("/shop/web").unwrap();
     assert_eq!(app.versions().len(), 51);
-    assert!(view::version(app, first.as_str().unwrap()).is_some());
-    assert!(view::version(app, &second.to_string()).is_none());
+    assert!(view::version(Dialect::D18, app, first.as_str().unwrap()).is_some());
+    assert!(view::version(Dialect::D18, app, &second.to_string()).is_none());
 }
 
 #[test]

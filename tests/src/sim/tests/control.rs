@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{command, fetch, get, start};
+use super::{client, command, fetch, get, response, start};
 
 #[tokio::test]
 async fn a_life_in_commands() {
@@ -77,7 +77,7 @@ async fn a_wrong_command_is_told_what_is_accepted() {
         let sentence = answer["message"].as_str().unwrap();
         assert!(status == 400 && words.iter().all(|word| sentence.contains(word)), "{path} {body}: {sentence}");
     }
-    let not_json = reqwest::Client::new().post(format!("{}/sim/apps", sim.url())).body("{").send().await.unwrap();
+    let not_json = client().build().unwrap().post(format!("{}/sim/apps", sim.url())).body("{").send().await.unwrap();
     assert_eq!(not_json.status(), 400);
 }
 
@@ -88,9 +88,10 @@ async fn the_log_holds_the_latest_requests_of_clients() {
     let (_, log) = fetch(&sim, "/sim/log").await;
     assert_eq!(
         log,
-        json!([{"method": "GET", "path": "/v2/apps", "query": "embed=apps.tasks", "accept": "application/json"}])
+        json!([{"method": "GET", "path": "/v2/apps", "query": "embed=apps.tasks", "accept": "application/json",
+            "authorization": null, "node": sim.addr}])
     );
-    let client = reqwest::Client::new();
+    let client = client().build().unwrap();
     for _ in 0..1005 {
         client.get(format!("{}/ping", sim.url())).send().await.unwrap();
     }
@@ -98,4 +99,22 @@ async fn the_log_holds_the_latest_requests_of_clients() {
     assert_eq!((log.len(), &log[0].path[..]), (1000, "/ping"));
     client.delete(format!("{}/sim/log", sim.url())).send().await.unwrap();
     assert_eq!(sim.log(), []);
+}
+
+#[tokio::test]
+async fn who_gets_in_and_what_becomes_of_events_are_commands_too() {
+    let sim = start().await;
+    let lets_in = async || response(&sim, "/v2/apps").await.status().as_u16();
+    for (guard, status) in
+        [(json!({"basic": "me:secret"}), 401), (json!({"account": {"uid": "a"}}), 401), (json!("open"), 200)]
+    {
+        assert_eq!(command(&sim, "/sim/guard", json!({"guard": guard})).await.0, 200);
+        assert_eq!(lets_in().await, status, "{guard}");
+    }
+    assert_eq!(command(&sim, "/sim/delivery", json!({"lost": true, "pieces": 3})).await.0, 200);
+    assert_eq!(command(&sim, "/sim/delivery", json!({"lots": true})).await.0, 400);
+    assert_eq!(command(&sim, "/sim/leader", json!({"seconds": 3600, "code": 503})).await.0, 200);
+    assert_eq!(lets_in().await, 503);
+    assert_eq!(command(&sim, "/sim/leader", json!({"seconds": 0})).await.0, 200);
+    assert_eq!(lets_in().await, 200);
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod control;
+mod dialect;
 mod fault;
 mod http;
 mod life;
@@ -9,7 +10,7 @@ mod stream;
 
 use std::time::Duration;
 
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use super::Sim;
@@ -21,9 +22,16 @@ async fn start() -> Sim {
     Sim::start().await.unwrap()
 }
 
+/// A client that trusts nobody: nothing here speaks TLS.
+fn client() -> ClientBuilder {
+    // Fails where another test has done it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().tls_certs_only([])
+}
+
 /// A request that says nothing of compression, and whose answer is left as it comes.
 fn get(sim: &Sim, path: &str) -> RequestBuilder {
-    Client::builder().no_gzip().timeout(SOON).build().unwrap().get(format!("{}{path}", sim.url()))
+    client().no_gzip().timeout(SOON).build().unwrap().get(format!("{}{path}", sim.url()))
 }
 
 async fn response(sim: &Sim, path: &str) -> Response {
@@ -38,7 +46,7 @@ async fn fetch(sim: &Sim, path: &str) -> (u16, Value) {
 
 /// The status and the JSON of what a control command answers over HTTP.
 async fn command(sim: &Sim, path: &str, body: Value) -> (u16, Value) {
-    let response = Client::new().post(format!("{}{path}", sim.url())).json(&body).send().await.unwrap();
+    let response = client().build().unwrap().post(format!("{}{path}", sim.url())).json(&body).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 

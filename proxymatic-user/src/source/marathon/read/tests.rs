@@ -1,9 +1,12 @@
 //! Answers as Marathon gives them, and what becomes of them: services as text, complaints below.
 
+mod any;
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use self::any::{any_app, any_json, any_legacy_app, any_pod};
 use super::*;
 use crate::model::{Backend, State};
 
@@ -17,7 +20,7 @@ fn found() -> Found {
         (("/a".into(), "2019-01-01T00:00:00.000Z".into()), Err("http://h/v does not exist there".into())),
     ];
     let hosts = [("a1.lan".into(), Ok("10.0.0.1".parse().unwrap())), ("gone.lan".into(), Err("no such name".into()))];
-    Found { definitions: definitions.into(), hosts: hosts.into() }
+    Found { definitions: definitions.into(), hosts: hosts.into(), ..Found::default() }
 }
 
 fn listing(apps: Value) -> Listing {
@@ -322,86 +325,6 @@ fn what_is_not_a_listing_is_no_listing() {
     assert!(parse(br#"{"apps":[],"more":1}"#).is_ok());
 }
 
-/// JSON of every shape, with the names and words that mean something here.
-fn any_json() -> impl Strategy<Value = Value> {
-    let word = prop::sample::select(vec![
-        "",
-        "/a",
-        "tcp",
-        "udp,tcp",
-        "container",
-        "container/bridge",
-        "host",
-        "TASK_RUNNING",
-        "TASK_UNREACHABLE",
-        "10.0.0.1",
-        "a1.lan",
-        "2020-01-01T00:00:00.000Z",
-        "com.meltwater.proxymatic.port.0.weight",
-    ]);
-    let name = prop::sample::select(vec![
-        "id",
-        "apps",
-        "tasks",
-        "networks",
-        "mode",
-        "name",
-        "container",
-        "portMappings",
-        "portDefinitions",
-        "port",
-        "hostPort",
-        "containerPort",
-        "servicePort",
-        "protocol",
-        "networkNames",
-        "labels",
-        "ports",
-        "ipAddresses",
-        "ipAddress",
-        "state",
-        "host",
-        "version",
-        "healthChecks",
-        "healthCheckResults",
-        "alive",
-        "versionInfo",
-        "lastConfigChangeAt",
-        "com.meltwater.proxymatic.port.0.weight",
-        "com.meltwater.proxymatic.port.0.servicePort",
-    ]);
-    let number = prop_oneof![Just(0i64), Just(1), Just(31000), Just(65536), any::<i64>()];
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        number.prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        word.prop_map(Value::from),
-    ];
-    leaf.prop_recursive(6, 128, 8, move |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((name.clone(), inner), 0..8)
-                .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
-        ]
-    })
-}
-
-/// An app of the right shape whose fields are anything.
-fn any_app() -> impl Strategy<Value = Value> {
-    let mapping = prop::collection::vec(any_json(), 0..3);
-    let numbers = prop::collection::vec(-1i64..70_000, 0..3);
-    let mode = prop::sample::select(vec!["host", "container", "container/bridge"]);
-    (mode, mapping, numbers, any_json(), any_json()).prop_map(|(mode, mappings, numbers, any, other)| {
-        let mapped: Vec<_> = numbers.iter().map(|port| json!({"servicePort": port, "containerPort": 1})).collect();
-        let defined: Vec<_> = numbers.iter().map(|port| json!({ "port": port })).collect();
-        json!({"id": "/a", "networks": [{"mode": mode}], "portDefinitions": defined,
-            "container": {"portMappings": if mappings.is_empty() { mapped } else { mappings }},
-            "tasks": [{"id": "t", "host": "10.0.0.1", "state": "TASK_RUNNING", "ports": numbers, "ipAddresses": any},
-                other]})
-    })
-}
-
 proptest! {
     #[test]
     fn any_bytes_are_a_listing_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -411,8 +334,12 @@ proptest! {
     }
 
     #[test]
-    fn any_json_is_read(apps in prop::collection::vec(prop_oneof![any_json(), any_app()], 0..4)) {
-        let listing = listing(apps.into());
+    fn any_json_is_read(
+        apps in prop::collection::vec(prop_oneof![any_json(), any_app(), any_legacy_app()], 0..4),
+        pods in prop::collection::vec(prop_oneof![any_json(), any_pod()], 0..3),
+    ) {
+        let mut listing = listing(apps.into());
+        listing.pods = serde_json::from_value(pods.into()).unwrap();
         needs(&listing);
         let snapshot = read(&listing, &found(), NonZeroU32::MIN);
         for service in snapshot.services.values() {

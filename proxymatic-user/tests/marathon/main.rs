@@ -1,123 +1,29 @@
 //! The Marathon source against the simulated Marathon: a real server, real events, real faults. Needs no root.
+//!
+//! `current` has the failures of staying current, `access` those of getting in; each test is named after what must hold.
+
+mod access;
+mod current;
+mod watch;
 
 use std::{
-    num::NonZeroU32,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use proxymatic_tests::sim::{self, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState};
 use proxymatic_user::{
-    model::{Protocol, ServiceKey, Snapshot, State},
-    source::{
-        Report,
-        marathon::{self, Config, Timing},
-    },
+    model::State,
+    source::{Report, marathon::Timing},
 };
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::mpsc,
-    task::JoinHandle,
     time::timeout,
 };
 
-const MS: Duration = Duration::from_millis(1);
-
-/// Quick, but without a poll that could hide a missed event.
-fn quick() -> Timing {
-    Timing {
-        refresh: Duration::from_secs(600),
-        quiet: 20 * MS,
-        at_most: 200 * MS,
-        retry_first: 20 * MS,
-        retry_most: 100 * MS,
-        ..Timing::default()
-    }
-}
-
-/// A source at work, and what it reports.
-struct Source {
-    reports: mpsc::Receiver<Report>,
-    task: JoinHandle<()>,
-}
-
-impl Source {
-    fn new(urls: &[String], timing: Timing) -> Self {
-        let (send, reports) = mpsc::channel(64);
-        let config = Config {
-            timing,
-            seed: 1,
-            ..Config::new(urls, Duration::from_secs(60), NonZeroU32::MIN).expect("good URLs")
-        };
-        Self { reports, task: tokio::spawn(marathon::run(config, send)) }
-    }
-
-    fn of(sim: &Sim) -> Self {
-        Self::new(&[sim.url()], quick())
-    }
-
-    async fn next(&mut self) -> Report {
-        let report = timeout(Duration::from_secs(10), self.reports.recv()).await;
-        report.expect("no report within 10 s").expect("the source has ended")
-    }
-
-    /// The next snapshot in which the service of this port has these ports and states, in order.
-    async fn sees(&mut self, port: u16, expected: &[(u16, State)]) -> Snapshot {
-        let mut last = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while let Ok(Some(report)) = tokio::time::timeout_at(deadline.into(), self.reports.recv()).await {
-            if let Report::Snapshot { snapshot, .. } = report {
-                last = backends(&snapshot, port);
-                if last == expected {
-                    return snapshot;
-                }
-            }
-        }
-        panic!("not seen within 10 s: {expected:?}; last: {last:?}");
-    }
-
-    /// The next trouble: its URL and its sentence. No snapshot before it has fewer backends of 1234 than that.
-    async fn trouble(&mut self, at_least: usize) -> (String, String) {
-        loop {
-            match self.next().await {
-                Report::Trouble { url, reason, .. } => return (url, reason),
-                Report::Snapshot { snapshot, .. } => {
-                    let known = backends(&snapshot, 1234);
-                    assert!(known.len() >= at_least, "{known:?} instead of {at_least}");
-                }
-            }
-        }
-    }
-
-    /// The next snapshot, whatever trouble comes before it.
-    async fn snapshot(&mut self) -> Snapshot {
-        loop {
-            if let Report::Snapshot { snapshot, .. } = self.next().await {
-                return snapshot;
-            }
-        }
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn backends(snapshot: &Snapshot, port: u16) -> Vec<(u16, State)> {
-    let service = snapshot.services.get(&ServiceKey::host(port, Protocol::Tcp));
-    let mut backends: Vec<_> =
-        service.into_iter().flat_map(|service| &service.backends).map(|it| (it.port, it.state)).collect();
-    backends.sort_unstable();
-    backends
-}
-
-fn count(sim: &Sim, path: &str) -> usize {
-    sim.log().iter().filter(|request| request.path.starts_with(path)).count()
-}
+use crate::watch::{MS, Source, backends, count, quick};
 
 #[tokio::test]
 async fn the_first_snapshot_is_whole_and_asked_for_once() {
@@ -137,12 +43,13 @@ async fn the_first_snapshot_is_whole_and_asked_for_once() {
     assert_eq!(snapshot.complaints, []);
 
     let log = sim.log();
-    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!(log.len(), 3, "{log:?}");
     assert_eq!((log[0].path.as_str(), log[0].accept.as_deref()), ("/v2/events", Some("text/event-stream")));
     let filter = log[0].query.as_deref().unwrap();
     assert!(filter.contains("event_type=status_update_event&") && filter.contains("event_type=event_stream_attached"));
     let listing = (log[1].path.as_str(), log[1].query.as_deref());
     assert_eq!(listing, ("/v2/apps", Some("embed=apps.tasks&embed=apps.readiness")));
+    assert_eq!(log[2].path, "/v2/pods/::status");
 }
 
 #[tokio::test]
@@ -163,7 +70,7 @@ async fn what_happens_to_a_task_is_seen_within_the_coalescing_time() {
     source.sees(1234, &[(8081, State::Active)]).await;
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     sim.delete_app("/web").unwrap();
-    assert!(source.snapshot().await.services.is_empty());
+    while !source.snapshot().await.services.is_empty() {}
 }
 
 #[tokio::test]
@@ -335,8 +242,7 @@ async fn a_version_that_is_gone_costs_only_its_tasks_and_one_that_fails_costs_no
     let (url, reason) = source.trouble(1).await;
     assert!(url.contains("/v2/apps/web/versions/") && reason.contains("answered 500"), "{reason}");
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
-    let snapshot = source.snapshot().await;
-    assert_eq!(backends(&snapshot, 1234), []);
+    let snapshot = source.sees(1234, &[]).await;
     assert_eq!(snapshot.complaints.len(), 1);
     assert!(snapshot.complaints[0].reason.contains("cannot be had"), "{:?}", snapshot.complaints);
 }
@@ -391,9 +297,10 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 async fn credentials_go_to_configured_hosts_only_and_two_hops_at_most() {
     let (stranger, at_stranger) = canned(|_| answer("401 Unauthorized", "", "")).await;
     let to_stranger = format!("Location: http://{stranger}/v2/events\r\n");
-    let (leader, at_leader) = canned(move |request| match request.starts_with("GET /base/v2/apps") {
-        true => answer("200 OK", "Content-Type: application/json\r\n", r#"{"apps":[]}"#),
-        false => answer("302 Found", &to_stranger, ""),
+    let (leader, at_leader) = canned(move |request| match request.split([' ', '?']).nth(1) {
+        Some("/base/v2/apps") => answer("200 OK", "Content-Type: application/json\r\n", r#"{"apps":[]}"#),
+        Some("/base/v2/pods/::status") => answer("200 OK", "Content-Type: application/json\r\n", "[]"),
+        _ => answer("302 Found", &to_stranger, ""),
     })
     .await;
     let to_leader = format!("Location: http://evil:evil@{leader}/base/v2/events?event_type=x\r\n");

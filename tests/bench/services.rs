@@ -9,6 +9,8 @@ use proxymatic_tests::{
 };
 use serde_json::{Value, json};
 
+use crate::statistics::median;
+
 /// The mean run time of the connect program, as `hook show` tells it, with one service and with many.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Services {
@@ -97,10 +99,4 @@ fn measure(host: &Host, ports: u16) -> Result<f64> {
     let connect = hooks.iter().find(|hook| hook["hook"] == "connect4").context("no connect4")?;
     ensure!(connect["runs"].as_u64() > Some(1000), "too few runs to tell: {connect}");
     connect["mean_ns"].as_f64().context("no mean")
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

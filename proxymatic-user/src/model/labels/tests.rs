@@ -1,0 +1,74 @@
+//! Labels as operators write them, and what is said of those that are wrong.
+
+use super::*;
+
+fn read(group_size: u32, labels: &[(&str, &str)]) -> Labels {
+    let labels: Vec<_> = labels.iter().map(|(key, value)| (format!("{PREFIX}{key}"), *value)).collect();
+    let labels = labels.iter().map(|(key, value)| (key.as_str(), *value));
+    Labels::read(labels, 2, NonZeroU32::new(group_size).unwrap())
+}
+
+#[test]
+fn every_label_of_this_version_is_followed() {
+    let labels = read(
+        1,
+        &[
+            ("0.servicePort", "1234"),
+            ("0.weight", " 250 "),
+            ("1.weight", "0"),
+            ("1.maxconn", "100"),
+            ("1.mode", "tcp"),
+            ("1.balance", "leastconn"),
+            ("1.expose", "false"),
+        ],
+    );
+    assert_eq!(labels.complaints, [""; 0]);
+    let zero = PortLabels { service_port: Some(1234), weight: Weight::new(250).unwrap(), maxconn: 0 };
+    assert_eq!(labels.port(0), zero);
+    assert_eq!(labels.port(1), PortLabels { service_port: None, weight: Weight::new(0).unwrap(), maxconn: 100 });
+    assert_eq!(labels.port(7), PortLabels::default());
+}
+
+#[test]
+fn maxconn_is_shared_among_the_group_rounded_up_and_never_becomes_unbounded() {
+    for (group_size, value, share) in
+        [(1, "10", 10), (3, "10", 4), (16, "1", 1), (16, "0", 0), (7, "4294967295", 613_566_757)]
+    {
+        assert_eq!(read(group_size, &[("0.maxconn", value)]).port(0).maxconn, share, "{value} / {group_size}");
+    }
+}
+
+#[test]
+fn what_is_not_followed_is_said_and_the_default_stays() {
+    for (key, value, says) in [
+        ("0.weight", "1001", "0.weight=1001: must be a number from 0 to 1000; the default of 500 is used"),
+        ("0.weight", "-1", "must be a number from 0 to 1000"),
+        ("0.servicePort", "0", "must be a number from 1 to 65535"),
+        ("0.servicePort", "65536", "must be a number from 1 to 65535"),
+        ("0.maxconn", "many", "must be a number from 0 (no bound)"),
+        ("0.mode", "http", "forwarded as plain TCP"),
+        ("0.mode", "smtp", "must be tcp or http"),
+        ("0.balance", "random", "0.balance=random: is not supported by this version"),
+        ("0.timeout.client", "30", "is not supported by this version"),
+        ("0.expose", "true", "is not supported by this version"),
+        ("0.serviceport", "1", "the nearest known one is com.meltwater.proxymatic.port.0.servicePort"),
+        ("1.timeout.clinet", "1", "port.1.timeout.client"),
+        ("1.wieght", "1", "port.1.weight"),
+        ("0", "1", "is unknown"),
+        ("", "1", "is not the index of a port"),
+        ("x.weight", "1", "\"x\" is not the index of a port"),
+        ("2.weight", "1", "only the ports of index 0 to 1"),
+        ("99999999999999999999.weight", "1", "is not the index of a port"),
+    ] {
+        let labels = read(1, &[(key, value)]);
+        assert_eq!(labels.complaints.len(), 1, "{key}={value}");
+        assert!(labels.complaints[0].contains(says), "{key}={value}: {}", labels.complaints[0]);
+        assert_eq!((labels.port(0), labels.port(1)), Default::default(), "{key}={value}");
+    }
+}
+
+#[test]
+fn labels_of_others_are_not_ours() {
+    let labels = [("HAPROXY_0_MODE", "http"), ("com.meltwater.proxymatic", "1"), ("", "")];
+    assert_eq!(Labels::read(labels, 0, NonZeroU32::MIN), Labels::default());
+}

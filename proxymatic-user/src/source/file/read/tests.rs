@@ -1,0 +1,101 @@
+//! What a file may say, and what is said of one that is wrong.
+
+use super::*;
+
+const TOML: &str = r#"
+[[services]]
+name = "legacy-db"
+port = 5432
+backends = [
+    { address = "10.0.0.5", port = 5432, weight = 900 },
+    { address = "10.0.0.6", port = 5433, weight = 0, maxconn = 20 },
+]
+
+[[services]]
+name = "resolver"
+address = "198.51.100.7:53"
+protocol = "udp"
+policy = "leastconn"
+backends = []
+"#;
+
+const JSON: &str = r#"{"services": [
+    {"name": "legacy-db", "port": 5432, "backends": [
+        {"address": "10.0.0.5", "port": 5432, "weight": 900},
+        {"address": "10.0.0.6", "port": 5433, "weight": 0, "maxconn": 20}]},
+    {"name": "resolver", "address": "198.51.100.7:53", "protocol": "udp", "policy": "leastconn", "backends": []}]}"#;
+
+#[test]
+fn toml_and_json_say_the_same() {
+    let snapshot = read(TOML.as_bytes(), Format::Toml).unwrap();
+    assert_eq!(read(JSON.as_bytes(), Format::Json).unwrap(), snapshot);
+    let keys: Vec<_> = snapshot.services.keys().map(ToString::to_string).collect();
+    assert_eq!(keys, ["5432/tcp", "198.51.100.7:53/udp"]);
+    let database = &snapshot.services[&ServiceKey::host(5432, Protocol::Tcp)];
+    let backends: Vec<_> =
+        database.backends.iter().map(|it| (it.task.as_str(), it.weight.get(), it.maxconn, it.state)).collect();
+    assert_eq!(backends, [("10.0.0.5:5432", 900, 0, State::Active), ("10.0.0.6:5433", 0, 20, State::Draining)]);
+}
+
+fn wrong(content: &str, format: Format) -> String {
+    read(content.as_bytes(), format).unwrap_err()
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line() {
+    for (from, to, expected) in [
+        ("weight = 900", "weight = 1001", "line 6: weight 1001: must be 0 to 1000"),
+        ("10.0.0.6", "db.example", "line 7: invalid IP address syntax"),
+        ("port = 5432\n", "prot = 5432\n", "line 4: unknown field `prot`"),
+        ("port = 5432\n", "port = 70000\n", "line 4: invalid value"),
+        ("port = 5432\n", "port = \n", "line 4: "),
+        ("udp", "sctp", "line 13: unknown variant `sctp`"),
+        ("leastconn", "fastest", "line 14: unknown variant `fastest`"),
+        ("198.51.100.7:53", "198.51.100.7", "line 12: invalid socket address syntax"),
+    ] {
+        let said = wrong(&TOML.replacen(from, to, 1), Format::Toml);
+        assert!(said.starts_with(expected), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    for (from, to, expected) in [
+        ("900", "1001", "line 3: weight 1001: must be 0 to 1000"),
+        ("udp", "sctp", "line 5: unknown variant `sctp`"),
+        ("]}]}", "]}", "line 5: EOF"),
+    ] {
+        let said = wrong(&JSON.replacen(from, to, 1), Format::Json);
+        assert!(said.starts_with(expected) && !said.contains("column"), "{said}");
+    }
+}
+
+#[test]
+fn a_service_is_dialled_in_one_way() {
+    for (port, part) in [
+        ("", "needs either a port"),
+        ("port = 1\naddress = \"198.51.100.7:1\"", "needs either a port"),
+        ("address = \"198.51.100.7:0\"", "port 0"),
+    ] {
+        let said = wrong(&format!("[[services]]\nname = \"x\"\n{port}\nbackends = []\n"), Format::Toml);
+        assert!(said.starts_with("line 1: service \"x\"") || said.contains(part), "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    let twice = TOML.replacen("address = \"198.51.100.7:53\"", "port = 5432", 1).replacen("udp", "tcp", 1);
+    assert!(wrong(&twice, Format::Toml).contains("5432/tcp twice, as \"legacy-db\" and as \"resolver\""));
+    let twice = TOML.replacen("10.0.0.6", "10.0.0.5", 1).replacen("5433", "5432", 1);
+    assert!(wrong(&twice, Format::Toml).contains("has backend 10.0.0.5:5432 twice"));
+}
+
+#[test]
+fn nothing_at_all_is_not_no_services() {
+    for (content, format) in [("", Format::Toml), ("# later\n", Format::Toml), ("{}", Format::Json), ("", Format::Json)]
+    {
+        assert!(read(content.as_bytes(), format).is_err(), "{content:?}");
+    }
+    for (content, format) in [("services = []", Format::Toml), (r#"{"services": []}"#, Format::Json)] {
+        assert_eq!(read(content.as_bytes(), format), Ok(Snapshot::default()));
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_said_with_their_line() {
+    assert_eq!(read(b"# a\n\xff", Format::Toml), Err("line 2: is not text in UTF-8".into()));
+}

@@ -1,0 +1,157 @@
+//! How to get in: a user and a password, or a DC/OS service account, and whose certificates are believed.
+//!
+//! Files are read once, before anything is attached; what is no good is said in one sentence each.
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf};
+
+use super::{dcos::Account, endpoint::Credentials, tls};
+
+/// The largest of these files. Certificates of a whole bundle are some 200 kB.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The files that say how to get in.
+#[derive(Clone, Debug, Default)]
+pub struct AccessFiles {
+    /// `--marathon-credentials-file`: `user:password` on its first line.
+    pub credentials: Option<PathBuf>,
+    /// `--dcos-service-account`: the JSON that DC/OS makes for one.
+    pub service_account: Option<PathBuf>,
+    /// `--marathon-ca-cert`: certificates in PEM; only what they have signed is believed.
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// How to get in, as read from those files.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// For each Marathon whose URL does not have credentials of its own.
+    pub(super) credentials: Option<Credentials>,
+    /// The same.
+    pub(super) account: Option<Account>,
+    /// `None`: those of this system.
+    pub(super) ca: Option<Vec<reqwest::Certificate>>,
+    /// What is not wrong, but not good either.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Access {
+    /// Reads the files. `Err` has one sentence for each thing that is wrong.
+    pub fn read(files: &AccessFiles) -> Result<Self, Vec<String>> {
+        let (mut access, mut wrong) = (Self::default(), Vec::new());
+        if let (Some(_), Some(_)) = (&files.credentials, &files.service_account) {
+            wrong.push("--marathon-credentials-file and --dcos-service-account: only one of them can be used".into());
+        }
+        access.credentials = take("--marathon-credentials-file", &files.credentials, &mut wrong, credentials);
+        access.account = take("--dcos-service-account", &files.service_account, &mut wrong, Account::parse);
+        access.ca = take("--marathon-ca-cert", &files.ca_cert, &mut wrong, tls::certificates);
+        for secret in [&files.credentials, &files.service_account].into_iter().flatten() {
+            access.warnings.extend(too_open(secret));
+        }
+        if wrong.is_empty() { Ok(access) } else { Err(wrong) }
+    }
+}
+
+/// Reads one file, if it is named.
+fn take<T>(
+    flag: &str,
+    path: &Option<PathBuf>,
+    wrong: &mut Vec<String>,
+    parse: fn(&[u8]) -> Result<T, String>,
+) -> Option<T> {
+    let path = path.as_ref()?;
+    match contents(path).and_then(|bytes| parse(&bytes)) {
+        Ok(it) => Some(it),
+        Err(reason) => {
+            wrong.push(format!("{flag} {}: {reason}", path.display()));
+            None
+        }
+    }
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, String> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let small = fs::metadata(path)?.len() <= MAX_FILE;
+        if small { fs::read(path).map(Some) } else { Ok(None) }
+    };
+    match read() {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(format!("is larger than {} MiB; is it the right file?", MAX_FILE >> 20)),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+/// The user and the password on the first line.
+fn credentials(bytes: &[u8]) -> Result<Credentials, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "is not text; write user:password on its first line")?;
+    let line = text.lines().next().unwrap_or_default();
+    match line.split_once(':') {
+        Some((user, password)) if !user.is_empty() => {
+            Ok(Credentials { user: user.to_owned(), password: password.to_owned() })
+        }
+        _ => Err("has no user:password on its first line".into()),
+    }
+}
+
+/// A sentence about a secret that others can read.
+fn too_open(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let sentence = || format!("{0} can be read by others (mode {mode:03o}); chmod 600 {0}", path.display());
+    (mode & 0o077 != 0).then(sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_has_a_user_and_a_password() {
+        for (text, user, password) in [
+            ("me:secret\n", "me", "secret"),
+            ("me:a:b\r\nmore\n", "me", "a:b"),
+            ("me: p ", "me", " p "),
+            ("me:", "me", ""),
+        ] {
+            let Credentials { user: its, password: its_password } = credentials(text.as_bytes()).unwrap();
+            assert_eq!((its.as_str(), its_password.as_str()), (user, password));
+        }
+        for wrong in ["", "me", "\nme:secret", ":secret"] {
+            assert!(credentials(wrong.as_bytes()).unwrap_err().contains("user:password on its first line"));
+        }
+        assert!(credentials(b"\xff:x").unwrap_err().contains("not text"));
+    }
+
+    #[test]
+    fn everything_wrong_with_the_files_is_said_at_once_and_without_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            Some(path)
+        };
+        let files = AccessFiles {
+            credentials: Some(folder.path().join("absent")),
+            service_account: file("account", r#"{"uid": "u", "private_key": "hush", "login_endpoint": "https://h"}"#),
+            ca_cert: file("ca", "-----BEGIN CERTIFICATE-----\nhush"),
+        };
+        let wrong = Access::read(&files).unwrap_err();
+        let says = ["only one of them", "absent: cannot be read: No such file", "account: ", "ca: "];
+        assert_eq!(wrong.len(), says.len(), "{wrong:?}");
+        for (wrong, says) in wrong.iter().zip(says) {
+            assert!(wrong.contains(says) && !wrong.contains("hush"), "{wrong}");
+        }
+        assert!(Access::read(&AccessFiles::default()).is_ok());
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("credentials");
+        fs::write(&path, "me:secret").unwrap();
+        let warnings = |mode| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let files = AccessFiles { credentials: Some(path.clone()), ..AccessFiles::default() };
+            Access::read(&files).unwrap().warnings
+        };
+        assert_eq!(warnings(0o600), [""; 0]);
+        assert!(warnings(0o640)[0].contains("mode 640); chmod 600"));
+    }
+}

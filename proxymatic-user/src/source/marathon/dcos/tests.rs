@@ -1,0 +1,53 @@
+//! What is read of a service account, and what it signs.
+
+use super::*;
+
+/// Made for this test, and known to nobody else.
+const KEY: &str = include_str!("test-key.pem");
+/// The signature of the same claims by `openssl dgst -sha256 -sign`.
+const TOKEN: &str = include_str!("test-token.txt");
+
+fn account(change: impl FnOnce(&mut serde_json::Value)) -> Result<Account, String> {
+    let mut secret = json!({"uid": "agent", "private_key": KEY, "scheme": "RS256",
+        "login_endpoint": "https://leader.mesos/acs/api/v1/auth/login"});
+    change(&mut secret);
+    Account::parse(secret.to_string().as_bytes())
+}
+
+#[test]
+fn a_login_is_signed_as_openssl_signs_it() {
+    let account = account(|_| ()).unwrap();
+    let login = account.login(1_600_000_000).unwrap();
+    assert_eq!(login, json!({"uid": "agent", "token": TOKEN.trim(), "exp": 1_600_000_300}));
+    assert!(account.is_tls());
+}
+
+#[test]
+fn what_is_no_service_account_is_said_without_its_key() {
+    let ec = include_str!("test-ec-key.pem");
+    type Change = fn(&mut serde_json::Value, &str);
+    let cases: [(Change, &str); 6] = [
+        (|it, _| it["scheme"] = "HS256".into(), "only RS256"),
+        (|it, _| it["login_endpoint"] = "leader.mesos".into(), "login_endpoint that is no URL"),
+        (|it, _| it["login_endpoint"] = "ftp://leader.mesos".into(), "neither https:// nor http://"),
+        (|it, _| it["private_key"] = "hush".into(), "private_key that is not PEM"),
+        (|it, ec| it["private_key"] = ec.into(), "not RSA"),
+        (|it, _| it["uid"] = serde_json::Value::Null, "is not the JSON of a service account (line 1"),
+    ];
+    for (change, says) in cases {
+        let said = account(|it| change(it, ec)).unwrap_err();
+        assert!(said.contains(says) && !said.contains("hush"), "{said}");
+    }
+    assert!(Account::parse(b"{\"uid\": \"u\"}").unwrap_err().contains("missing field"));
+    assert!(Account::parse(b"hush").unwrap_err().ends_with("(line 1, column 1)"));
+    let shown = format!("{:?}", account(|_| ()).unwrap());
+    assert!(shown.contains("agent") && !shown.contains("PRIVATE"), "{shown}");
+}
+
+#[test]
+fn the_end_of_a_token_is_read_where_it_says_one() {
+    assert_eq!(expiry(TOKEN), Some(1_600_000_300));
+    for other in ["", "a.b.c", "..", "opaque", "a.e30.c"] {
+        assert_eq!(expiry(other), None, "{other}");
+    }
+}

@@ -1,0 +1,162 @@
+//! What was said last, and what of an answer is believed. Pure: the clock is an argument.
+//!
+//! A task that an event says has ended leaves at once, before anything is read again. And what is merely missing from
+//! an answer stays until a second, later one lacks it too: Marathon has been seen to list nothing for a moment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::{dirty::Scope, event::End};
+use crate::model::{Backend, Complaint, Service, ServiceKey, Snapshot, State};
+
+/// The most ends that are remembered until an answer knows of them.
+const MAX_ENDS: usize = 10_000;
+
+/// What was said last, and what is in doubt.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    said: Option<(Instant, Snapshot)>,
+    ends: BTreeMap<String, Ended>,
+    /// Tasks that are expected to go: that they are missing is no wonder.
+    leaving: BTreeSet<String>,
+    /// Services that have lost too much, and since when; with `None` it is everything, and nothing was said yet.
+    doubts: BTreeMap<Option<ServiceKey>, Instant>,
+}
+
+/// That a task has ended, until an answer that was asked for later.
+#[derive(Debug)]
+struct Ended {
+    lingers: bool,
+    app: Option<String>,
+    seen: Instant,
+}
+
+impl Held {
+    /// An event said that a task has ended. Whether that changes what was said.
+    pub(super) fn end(&mut self, end: End, app: Option<String>, now: Instant) -> bool {
+        if self.ends.len() >= MAX_ENDS {
+            return false; // What follows shows it.
+        }
+        let End { task, lingers } = end;
+        // A late word that it is being stopped does not bring back what has gone.
+        let lingers = lingers && self.ends.get(&task).is_none_or(|ended| ended.lingers);
+        let ends = BTreeMap::from([(task.clone(), Ended { lingers, app, seen: now })]);
+        let changed = self.said.as_mut().is_some_and(|(_, snapshot)| apply(&ends, snapshot));
+        if changed {
+            self.leaving.insert(task);
+        }
+        self.ends.extend(ends);
+        changed
+    }
+
+    /// What was said last, with all that has ended since, and when it was asked for.
+    pub(super) fn said(&self) -> Option<(Instant, Snapshot)> {
+        self.said.clone()
+    }
+
+    /// Takes an answer that was asked for `at` a moment and covers some apps; `confirm` is how long doubts last.
+    /// What may be said of it, or why nothing may.
+    pub(super) fn answer(
+        &mut self,
+        (at, scope, mut fresh): (Instant, Scope, Snapshot),
+        now: Instant,
+        confirm: Duration,
+    ) -> Result<(), String> {
+        self.ends.retain(|_, end| end.seen > at || !scope.has(end.app.as_deref()));
+        apply(&self.ends, &mut fresh);
+        let everything = scope == Scope::All;
+        // Only a whole answer that was asked for later ends a doubt by saying the same.
+        let believed = |since: &Instant| everything && at >= *since + confirm;
+        let Some((_, said)) = &self.said else {
+            let since = *self.doubts.entry(None).or_insert(now);
+            if fresh.services.is_empty() && !believed(&since) {
+                return Err("has no app with a service port; that is believed if it says so again".into());
+            }
+            self.doubts.clear();
+            self.said = Some((at, fresh));
+            return Ok(());
+        };
+        let mut doubts = BTreeMap::new();
+        for (key, service) in &said.services {
+            let stays = |backend: &&Backend| !self.leaving.contains(&backend.task);
+            let listed = fresh.services.get(key).map_or(0, |it| it.backends.iter().filter(stays).count());
+            let expected = service.backends.iter().filter(stays).count();
+            let since = *self.doubts.get(&Some(*key)).unwrap_or(&now);
+            if listed * 2 < expected && !believed(&since) {
+                doubts.insert(Some(*key), since);
+                keep(&mut fresh, *key, service, &self.leaving);
+            }
+        }
+        fresh.complaints.extend(complaint(&doubts, &fresh));
+        self.doubts = doubts;
+        let listed: BTreeSet<_> = fresh.services.values().flat_map(|it| &it.backends).map(|it| &it.task).collect();
+        self.leaving.retain(|task| listed.contains(task));
+        self.said = Some((at, fresh));
+        Ok(())
+    }
+
+    /// When a second answer is to be asked for, if there is a doubt.
+    pub(super) fn again(&self, confirm: Duration) -> Option<Instant> {
+        self.doubts.values().min().map(|since| *since + confirm)
+    }
+}
+
+/// Takes out what has ended, and nothing else. Whether there was any of it.
+///
+/// What ended last of a service only drains: an event alone leaves no service without backends, and the answer that
+/// names the next ones is being asked for.
+fn apply(ends: &BTreeMap<String, Ended>, snapshot: &mut Snapshot) -> bool {
+    let mut changed = false;
+    if ends.is_empty() {
+        return changed;
+    }
+    for service in snapshot.services.values_mut() {
+        let over = |it: &Backend| matches!(ends.get(&it.task), Some(Ended { lingers: false, .. }));
+        let others = service.backends.iter().any(|it| it.state != State::Warming && !over(it));
+        service.backends.retain_mut(|backend| match ends.get(&backend.task) {
+            None => true,
+            Some(Ended { lingers: false, .. }) if others => {
+                changed = true;
+                false
+            }
+            Some(_) => {
+                changed |= backend.state != State::Draining;
+                backend.state = State::Draining;
+                true
+            }
+        });
+    }
+    changed
+}
+
+/// Puts the backends of before beside those that are listed.
+fn keep(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>) {
+    let service = fresh.services.entry(key).or_insert_with(|| Service { backends: Vec::new(), ..before.clone() });
+    fn identity(it: &Backend) -> (&str, std::net::IpAddr, u16) {
+        (&it.task, it.address, it.port)
+    }
+    let missing = |it: &&Backend| service.backends.iter().all(|listed| identity(listed) != identity(it));
+    let kept: Vec<_> =
+        before.backends.iter().filter(missing).filter(|it| !leaving.contains(&it.task)).cloned().collect();
+    service.backends.extend(kept);
+    service.backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
+}
+
+/// One sentence for all doubts, so that a Marathon which lists nothing does not fill the log.
+fn complaint(doubts: &BTreeMap<Option<ServiceKey>, Instant>, fresh: &Snapshot) -> Option<Complaint> {
+    let first = doubts.keys().flatten().next()?;
+    let others = match doubts.len() - 1 {
+        0 => String::new(),
+        others => format!(" and {others} others"),
+    };
+    let app = fresh.services.get(first)?.name.clone();
+    let reason = format!(
+        "service {first}{others} lost more than half of the backends in one answer; they stay until a second answer says so"
+    );
+    Some(Complaint { app, reason })
+}
+
+#[cfg(test)]
+mod tests;

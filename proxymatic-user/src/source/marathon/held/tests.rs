@@ -1,0 +1,155 @@
+//! What is believed at once, what is doubted, and what ends a doubt.
+
+use std::net::IpAddr;
+
+use super::*;
+use crate::model::{Policy, Protocol, Weight};
+
+const CONFIRM: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+
+/// Services from 1000 on, each with the backends of these tasks.
+fn snapshot(services: &[&str]) -> Snapshot {
+    let backend = |task: &str| Backend {
+        task: task.into(),
+        address: IpAddr::from([10, 0, 0, 1]),
+        port: 1,
+        weight: Weight::default(),
+        maxconn: 0,
+        state: State::Active,
+    };
+    let service = |(nth, tasks): (u16, &&str)| {
+        let backends = tasks.split_whitespace().map(backend).collect();
+        let service = Service { name: format!("/{nth}"), backends, ..service() };
+        (ServiceKey::host(1000 + nth, Protocol::Tcp), service)
+    };
+    Snapshot { services: (0..).zip(services).map(service).collect(), complaints: Vec::new() }
+}
+
+fn service() -> Service {
+    Service { name: String::new(), policy: Policy::default(), backends: Vec::new() }
+}
+
+/// The backends of each service; draining ones in brackets.
+fn shown(held: &Held) -> Vec<String> {
+    let (_, snapshot) = held.said().unwrap();
+    let one = |it: &Backend| if it.state == State::Draining { format!("({})", it.task) } else { it.task.clone() };
+    let all = |it: &Service| it.backends.iter().map(one).collect::<Vec<_>>().join(" ");
+    snapshot.services.values().map(all).collect()
+}
+
+/// What is held after a first answer.
+fn held(services: &[&str]) -> (Held, Instant) {
+    let (mut held, now) = (Held::default(), Instant::now());
+    held.answer((now, Scope::All, snapshot(services)), now, CONFIRM).unwrap();
+    (held, now)
+}
+
+fn listed(held: &mut Held, at: Instant, services: &[&str]) -> Vec<String> {
+    held.answer((at, Scope::All, snapshot(services)), at, CONFIRM).unwrap();
+    shown(held)
+}
+
+fn end(held: &mut Held, task: &str, lingers: bool, now: Instant) -> bool {
+    held.end(End { task: task.into(), lingers }, Some("/app".into()), now)
+}
+
+#[test]
+fn up_to_half_may_go_at_once_and_more_only_when_a_later_answer_says_so_too() {
+    let (mut held, now) = held(&["a b c d", "x"]);
+    assert_eq!(listed(&mut held, now, &["a b", "x"]), ["a b", "x"]);
+    assert_eq!(held.again(CONFIRM), None);
+    let doubted = now + 10 * MS;
+    assert_eq!(listed(&mut held, doubted, &["a b", ""]), ["a b", "x"]);
+    assert_eq!(held.again(CONFIRM), Some(doubted + CONFIRM));
+    assert!(held.said().unwrap().1.complaints[0].reason.contains("1001/tcp lost more than half"));
+    assert_eq!(listed(&mut held, doubted + 500 * MS, &["a b", ""]), ["a b", "x"], "too soon to be another answer");
+    assert_eq!(listed(&mut held, doubted + CONFIRM, &["a b", ""]), ["a b", ""]);
+    assert_eq!(held.again(CONFIRM), None);
+    assert_eq!(held.said().unwrap().1.complaints, []);
+}
+
+#[test]
+fn a_doubt_that_the_next_answer_does_not_share_is_over() {
+    let (mut held, now) = held(&["a b c", "x"]);
+    assert_eq!(listed(&mut held, now, &[]), ["a b c", "x"]);
+    assert_eq!(listed(&mut held, now + CONFIRM, &["a b c", "x"]), ["a b c", "x"]);
+    assert_eq!(held.again(CONFIRM), None);
+    assert_eq!(listed(&mut held, now + 2 * CONFIRM, &[]), ["a b c", "x"], "a doubt of its own");
+    assert_eq!(listed(&mut held, now + 3 * CONFIRM, &[]), [""; 0]);
+}
+
+#[test]
+fn what_is_new_is_not_held_up_by_a_doubt() {
+    let (mut held, now) = held(&["a b c"]);
+    assert_eq!(listed(&mut held, now, &["d", "x"]), ["a b c d", "x"]);
+}
+
+#[test]
+fn backends_that_take_the_place_of_others_are_no_loss() {
+    let (mut held, now) = held(&["a b c"]);
+    assert_eq!(listed(&mut held, now, &["d e"]), ["d e"]);
+}
+
+#[test]
+fn an_answer_about_one_app_confirms_nothing() {
+    let (mut held, now) = held(&["a b c"]);
+    listed(&mut held, now, &[""]);
+    let later = now + 2 * CONFIRM;
+    let one = Scope::Apps(["/app".to_owned()].into());
+    held.answer((later, one, snapshot(&[""])), later, CONFIRM).unwrap();
+    assert_eq!(shown(&held), ["a b c"]);
+    assert_eq!(listed(&mut held, later, &[""]), [""]);
+}
+
+#[test]
+fn nothing_at_all_as_the_first_answer_is_doubted_too() {
+    let (mut held, now) = (Held::default(), Instant::now());
+    for (at, believed) in [(now, false), (now + 500 * MS, false), (now + CONFIRM, true)] {
+        assert_eq!(held.answer((at, Scope::All, snapshot(&[])), at, CONFIRM).is_ok(), believed);
+        assert_eq!(held.said().is_some(), believed);
+    }
+}
+
+#[test]
+fn what_events_say_has_ended_leaves_at_once_and_its_absence_is_no_wonder() {
+    let (mut held, now) = held(&["a b c d"]);
+    assert!(end(&mut held, "a", true, now));
+    assert!(end(&mut held, "b", false, now));
+    assert!(end(&mut held, "c", false, now));
+    assert_eq!(shown(&held), ["(a) d"]);
+    assert!(!end(&mut held, "b", false, now), "a second time");
+    assert!(!end(&mut held, "unknown", false, now));
+    assert_eq!(listed(&mut held, now + MS, &["d"]), ["d"]);
+    assert_eq!(held.again(CONFIRM), None);
+}
+
+#[test]
+fn an_event_alone_leaves_no_service_without_backends() {
+    let (mut held, now) = held(&["a b"]);
+    assert!(end(&mut held, "a", false, now));
+    assert_eq!(shown(&held), ["b"]);
+    assert!(end(&mut held, "b", false, now));
+    assert_eq!(shown(&held), ["(b)"], "until an answer says what is there instead");
+    assert_eq!(listed(&mut held, now + MS, &["c d"]), ["c d"]);
+}
+
+#[test]
+fn an_answer_asked_for_before_the_event_does_not_bring_a_task_back_and_one_asked_for_later_does() {
+    let (mut held, now) = held(&["a b"]);
+    end(&mut held, "a", false, now + 5 * MS);
+    end(&mut held, "b", true, now + 5 * MS);
+    assert_eq!(listed(&mut held, now + 4 * MS, &["a b"]), ["(b)"]);
+    let other = Scope::Apps(["/other".to_owned()].into());
+    held.answer((now + 6 * MS, other, snapshot(&["a b"])), now, CONFIRM).unwrap();
+    assert_eq!(shown(&held), ["(b)"]);
+    assert_eq!(listed(&mut held, now + 6 * MS, &["a b"]), ["a b"]);
+}
+
+#[test]
+fn a_late_word_that_a_task_is_being_stopped_does_not_bring_it_back() {
+    let (mut held, now) = held(&["a b"]);
+    end(&mut held, "a", false, now + MS);
+    end(&mut held, "a", true, now + 2 * MS);
+    assert_eq!(listed(&mut held, now, &["a b"]), ["b"]);
+}

@@ -1,0 +1,113 @@
+//! One read: asks for what has changed, or for everything, and looks up what that needs to be understood.
+
+use std::{sync::atomic::AtomicBool, time::Instant};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    carry::Carry,
+    client::Client,
+    dirty::Scope,
+    failure::Failure,
+    pods::Pods,
+    read::{self, AppVersion, Found, Rules},
+    versions::Versions,
+    wire::{App, Listing, Loose, Pod},
+};
+use crate::{model::Snapshot, source::resolve::Resolver};
+
+/// How many apps are asked for at the same time.
+const AT_ONCE: usize = 4;
+
+/// Everything that one read needs, and what it remembers for the next.
+pub(super) struct Reader<'a> {
+    client: &'a Client,
+    rules: Rules,
+    /// The last listing, with what was read of single apps since.
+    listing: Option<Listing>,
+    carry: Carry,
+    hosts: Resolver,
+    pods: Pods,
+    pod_versions: Versions<Pod>,
+    versions: Versions<App>,
+    /// Whether the last read had a good answer.
+    pub(super) works: &'a AtomicBool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(client: &'a Client, rules: Rules, works: &'a AtomicBool) -> Self {
+        Self {
+            client,
+            rules,
+            listing: None,
+            carry: Carry::default(),
+            hosts: Resolver::default(),
+            pods: Pods::default(),
+            pod_versions: Versions::default(),
+            versions: Versions::default(),
+            works,
+        }
+    }
+
+    /// Everything Marathon knows: when it was asked, what of it was asked for now, and all of it.
+    pub(super) async fn read(&mut self, scope: Scope) -> Result<(Instant, Scope, Snapshot), Failure> {
+        let (at, scope, listing) = match self.some(scope).await? {
+            Some(it) => it,
+            None => {
+                let (at, mut listing) = self.client.apps().await?;
+                listing.pods = self.pods.fetch(self.client).await?;
+                self.carry.over(&mut listing, at);
+                (at, Scope::All, listing)
+            }
+        };
+        let needs = read::needs(&listing);
+        let client = self.client;
+        let of_app = |(id, version): AppVersion| async move { client.definition(&id, &version).await };
+        let definitions = self.versions.fetch(&needs.definitions, of_app).await?;
+        let of_pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
+        let pods = self.pod_versions.fetch(&needs.pods, of_pod).await?;
+        let found = Found { definitions, pods, hosts: self.hosts.resolve(&needs.hosts).await };
+        let rules = self.rules;
+        let read = tokio::task::spawn_blocking(move || (read::read(&listing, &found, rules), listing)).await;
+        let (snapshot, listing) = read.map_err(|error| Failure {
+            url: "Marathon's answer".into(),
+            what: format!("cannot be read: {error}"),
+            missing: false,
+        })?;
+        self.listing = Some(listing);
+        Ok((at, scope, snapshot))
+    }
+
+    /// The last listing with these apps as they are now. `None` where everything has to be read: some of them were not
+    /// in the listing, or are not there any more, or another Marathon leads.
+    async fn some(&mut self, scope: Scope) -> Result<Option<(Instant, Scope, Listing)>, Failure> {
+        let (Scope::Apps(ids), Some(mut listing)) = (&scope, self.listing.take()) else { return Ok(None) };
+        if !ids.iter().all(|id| listing.apps.iter().any(|app| is(app, id))) {
+            return Ok(None);
+        }
+        let client = self.client;
+        let (at, leader) = (Instant::now(), client.leader());
+        let ask = |id: String| async move { client.app(&id).await };
+        let asked = stream::iter(ids.clone()).map(ask).buffer_unordered(AT_ONCE).try_collect::<Vec<App>>().await;
+        let answers = match asked {
+            Ok(answers) if client.leader() == leader => answers,
+            // Only a listing that does not have it either says that an app is gone.
+            Ok(_) | Err(Failure { missing: true, .. }) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        for mut app in answers {
+            self.carry.over_app(&mut app, at);
+            if let Some(place) = listing.apps.iter_mut().find(|it| is(it, &app.id)) {
+                *place = Loose::Good(app);
+            }
+        }
+        Ok(Some((at, scope, listing)))
+    }
+}
+
+fn is(app: &Loose<App>, id: &str) -> bool {
+    match app {
+        Loose::Good(app) => app.id == id,
+        Loose::Bad { id: its, .. } => its.as_deref() == Some(id),
+    }
+}

@@ -1,0 +1,167 @@
+//! The file source with real files, changed in each of the ways that files are changed.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use proxymatic_user::{
+    model::Snapshot,
+    source::{
+        Report,
+        file::{self, Config},
+    },
+};
+use tempfile::TempDir;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+const EVERY: Duration = Duration::from_millis(20);
+
+fn text(ports: &[u16]) -> String {
+    let service = |port: &u16| {
+        format!(
+            "[[services]]\nname = \"s{port}\"\nport = {port}\nbackends = [{{ address = \"10.0.0.1\", port = {port} }}]\n"
+        )
+    };
+    if ports.is_empty() { "services = []\n".into() } else { ports.iter().map(service).collect() }
+}
+
+fn ports(snapshot: &Snapshot) -> Vec<u16> {
+    snapshot.services.keys().map(|key| key.port).collect()
+}
+
+struct Source {
+    reports: mpsc::Receiver<Report>,
+    task: JoinHandle<()>,
+}
+
+impl Source {
+    fn of(path: &Path) -> Self {
+        let (send, reports) = mpsc::channel(8);
+        let config = Config { every: EVERY, ..Config::new(path).unwrap() };
+        Self { reports, task: tokio::spawn(file::run(config, send)) }
+    }
+
+    async fn next(&mut self) -> Report {
+        timeout(Duration::from_secs(10), self.reports.recv()).await.expect("no report within 10 s").unwrap()
+    }
+
+    async fn sees(&mut self, expected: &[u16]) {
+        match self.next().await {
+            Report::Snapshot { snapshot, .. } => assert_eq!(ports(&snapshot), expected),
+            trouble @ Report::Trouble { .. } => panic!("{trouble:?} instead of {expected:?}"),
+        }
+    }
+
+    async fn trouble(&mut self) -> String {
+        match self.next().await {
+            Report::Trouble { reason, .. } => reason,
+            Report::Snapshot { snapshot, .. } => panic!("{:?} instead of trouble", ports(&snapshot)),
+        }
+    }
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("services.toml");
+    (folder, path)
+}
+
+/// As editors and deployment tools write.
+fn replace(path: &Path, content: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_at_the_start_is_trouble_until_it_is() {
+    let (_folder, path) = folder();
+    let mut source = Source::of(&path);
+    let said = source.trouble().await;
+    assert!(said.contains("services.toml is not there"), "{said}");
+    fs::write(&path, text(&[1])).unwrap();
+    source.sees(&[1]).await;
+}
+
+#[tokio::test]
+async fn edits_in_place_and_atomic_renames_are_seen() {
+    let (_folder, path) = folder();
+    fs::write(&path, text(&[1])).unwrap();
+    let mut source = Source::of(&path);
+    source.sees(&[1]).await;
+    fs::write(&path, text(&[2])).unwrap();
+    source.sees(&[2]).await;
+    replace(&path, &text(&[2, 3]));
+    source.sees(&[2, 3]).await;
+    replace(&path, &text(&[]));
+    source.sees(&[]).await;
+}
+
+/// `services.toml -> ..data/services.toml`, `..data -> ..2026_1`: kubelet turns `..data`, nothing else changes.
+#[tokio::test]
+async fn a_link_in_the_path_that_is_turned_is_seen() {
+    let (folder, path) = folder();
+    let data = folder.path().join("..data");
+    for (version, services) in [("..1", text(&[1])), ("..2", text(&[2]))] {
+        fs::create_dir(folder.path().join(version)).unwrap();
+        fs::write(folder.path().join(version).join("services.toml"), services).unwrap();
+    }
+    symlink("..1", &data).unwrap();
+    symlink("..data/services.toml", &path).unwrap();
+    let mut source = Source::of(&path);
+    source.sees(&[1]).await;
+    symlink("..2", folder.path().join("..new")).unwrap();
+    fs::rename(folder.path().join("..new"), &data).unwrap();
+    source.sees(&[2]).await;
+}
+
+#[tokio::test]
+async fn a_broken_file_is_said_with_its_line_and_sends_no_snapshot() {
+    let (_folder, path) = folder();
+    fs::write(&path, text(&[1])).unwrap();
+    let mut source = Source::of(&path);
+    source.sees(&[1]).await;
+    for (content, part) in [
+        (text(&[1]).replace("port = 1\n", "prot = 1\n"), "services.toml line 3: unknown field `prot`"),
+        (String::new(), "missing field `services`"),
+        ("<html>".to_owned(), "services.toml line 1: "),
+    ] {
+        replace(&path, &content);
+        let said = source.trouble().await;
+        assert!(said.contains(part), "{said}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(source.trouble().await.contains("is not there"));
+    // The same as before all that: said again, which ends the trouble.
+    fs::write(&path, text(&[1])).unwrap();
+    source.sees(&[1]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_never_half_a_file() {
+    let (_folder, path) = folder();
+    fs::write(&path, text(&[1, 2])).unwrap();
+    let mut source = Source::of(&path);
+    source.sees(&[1, 2]).await;
+    // In place: first the one service, which is a good file by itself, then the other.
+    fs::write(&path, text(&[3])).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    fs::write(&path, text(&[3, 4])).unwrap();
+    source.sees(&[3, 4]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_trouble_and_the_source_ends_with_its_listener() {
+    let (folder, _) = folder();
+    let path = folder.path().join("folder.json");
+    fs::create_dir(&path).unwrap();
+    let mut source = Source::of(&path);
+    assert!(source.trouble().await.contains("it is not a file"));
+    drop(source.reports);
+    timeout(Duration::from_secs(10), source.task).await.expect("still runs").unwrap();
+}

@@ -1,0 +1,133 @@
+//! A source at work, and what it reports.
+
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
+
+use proxymatic_tests::sim::Sim;
+use proxymatic_user::{
+    model::{Protocol, ServiceKey, Snapshot, State},
+    source::{
+        Report,
+        marathon::{self, AccessFiles, Config, Timing},
+    },
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+pub(crate) const MS: Duration = Duration::from_millis(1);
+
+/// Quick, but without a poll that could hide a missed event.
+pub(crate) fn quick() -> Timing {
+    Timing {
+        refresh: Duration::from_secs(600),
+        quiet: 20 * MS,
+        confirm: 50 * MS,
+        at_most: 200 * MS,
+        retry_first: 20 * MS,
+        retry_most: 100 * MS,
+        ..Timing::default()
+    }
+}
+
+/// A source at work, and what it reports.
+pub(crate) struct Source {
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) task: JoinHandle<()>,
+    /// The backends of 1234 that live: no snapshot may be without one.
+    live: Vec<u16>,
+}
+
+impl Source {
+    pub(crate) fn new(urls: &[String], timing: Timing) -> Self {
+        Self::with(urls, timing, &AccessFiles::default())
+    }
+
+    /// One that shows what is in these files.
+    pub(crate) fn with(urls: &[String], timing: Timing, files: &AccessFiles) -> Self {
+        let (send, reports) = mpsc::channel(64);
+        let config = Config::new(urls, Duration::from_secs(60), NonZeroU32::MIN).expect("good URLs");
+        let config = Config { timing, seed: 1, ..config.with_access(files).expect("good files") };
+        Self { reports, task: tokio::spawn(marathon::run(config, send)), live: Vec::new() }
+    }
+
+    /// From now on these backends of 1234 live: a snapshot in which one is not active ends the test.
+    pub(crate) fn live(&mut self, ports: &[u16]) {
+        self.live = ports.into();
+    }
+
+    pub(crate) fn of(sim: &Sim) -> Self {
+        Self::new(&[sim.url()], quick())
+    }
+
+    pub(crate) async fn next(&mut self) -> Report {
+        let report = timeout(Duration::from_secs(10), self.reports.recv()).await;
+        let report = report.expect("no report within 10 s").expect("the source has ended");
+        self.check(&report);
+        report
+    }
+
+    fn check(&self, report: &Report) {
+        let Report::Snapshot { snapshot, .. } = report else { return };
+        let known = backends(snapshot, 1234);
+        for port in &self.live {
+            assert!(known.contains(&(*port, State::Active)), "{port} lives, and is not active: {known:?}");
+        }
+    }
+
+    /// The next snapshot in which the service of this port has these ports and states, in order.
+    pub(crate) async fn sees(&mut self, port: u16, expected: &[(u16, State)]) -> Snapshot {
+        let mut last = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Ok(Some(report)) = tokio::time::timeout_at(deadline.into(), self.reports.recv()).await {
+            self.check(&report);
+            if let Report::Snapshot { snapshot, .. } = report {
+                last = backends(&snapshot, port);
+                if last == expected {
+                    return snapshot;
+                }
+            }
+        }
+        panic!("not seen within 10 s: {expected:?}; last: {last:?}");
+    }
+
+    /// The next trouble: its URL and its sentence. No snapshot before it has fewer backends of 1234 than that.
+    pub(crate) async fn trouble(&mut self, at_least: usize) -> (String, String) {
+        loop {
+            match self.next().await {
+                Report::Trouble { url, reason, .. } => return (url, reason),
+                Report::Snapshot { snapshot, .. } => {
+                    let known = backends(&snapshot, 1234);
+                    assert!(known.len() >= at_least, "{known:?} instead of {at_least}");
+                }
+            }
+        }
+    }
+
+    /// The next snapshot, whatever trouble comes before it.
+    pub(crate) async fn snapshot(&mut self) -> Snapshot {
+        loop {
+            if let Report::Snapshot { snapshot, .. } = self.next().await {
+                return snapshot;
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(crate) fn backends(snapshot: &Snapshot, port: u16) -> Vec<(u16, State)> {
+    let service = snapshot.services.get(&ServiceKey::host(port, Protocol::Tcp));
+    let mut backends: Vec<_> =
+        service.into_iter().flat_map(|service| &service.backends).map(|it| (it.port, it.state)).collect();
+    backends.sort_unstable();
+    backends
+}
+
+pub(crate) fn count(sim: &Sim, path: &str) -> usize {
+    sim.log().iter().filter(|request| request.path.starts_with(path)).count()
+}

@@ -1,0 +1,127 @@
+//! `proxymatic plan show` as an operator runs it: the program itself, against the simulated Marathon. Needs no root.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
+
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
+
+use proxymatic_tests::sim::{Fault, ShortApp, Sim, StatusCode};
+use serde_json::{Value, json as value};
+use tokio::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_proxymatic");
+
+/// Runs the program, without what its environment might say.
+async fn proxymatic(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).env_clear().output().await.unwrap()
+}
+
+/// The same as nobody, from a folder that nobody can reach, where this is root.
+async fn proxymatic_as_nobody(arguments: &[&str]) -> Output {
+    if !nix::unistd::geteuid().is_root() {
+        return proxymatic(arguments).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("proxymatic");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    Command::new(program).args(arguments).env_clear().uid(65_534).gid(65_534).output().await.unwrap()
+}
+
+async fn json_of(arguments: &[&str]) -> (Value, i32) {
+    json(proxymatic(arguments).await)
+}
+
+fn json(output: Output) -> (Value, i32) {
+    let text = String::from_utf8(output.stdout).unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
+    (json, output.status.code().unwrap())
+}
+
+async fn sim() -> Sim {
+    let sim = Sim::start().await.unwrap();
+    let app: ShortApp = serde_json::from_value(
+        value!({ "id": "/shop/web", "servicePort": 1234, "tasks": [{ "host": "10.0.0.1", "port": 31000 }] }),
+    )
+    .unwrap();
+    sim.create(app).unwrap();
+    sim
+}
+
+fn file(folder: &Path, name: &str, content: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_ordinary_user_sees_what_would_be_written() {
+    let sim = sim().await;
+    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--bpffs", "/nowhere"];
+    let (json, code) = json(proxymatic_as_nobody(&line).await);
+    assert_eq!(code, 0, "{json}");
+    let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["complaints", "operations", "services"]);
+    let service = &json["services"][0];
+    let shown = (&service["name"], &service["port"], &service["source"], &service["address"]);
+    assert_eq!(shown, (&value!("/shop/web"), &value!(1234), &value!("marathon"), &Value::Null));
+    let backend = &service["backends"][0];
+    let shown = (&backend["address"], &backend["port"], &backend["state"], &backend["total"]);
+    assert_eq!(shown, (&value!("10.0.0.1"), &value!(31000), &value!("active"), &value!(0)));
+    let operations: Vec<_> = json["operations"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for operation in ["put backend 0 10.0.0.1:31000 active weight 500", "put frontend 1234/tcp class 1 service 0"] {
+        assert!(operations.contains(&operation), "{operations:?}");
+    }
+    assert_eq!(json["complaints"], value!([]));
+}
+
+#[tokio::test]
+async fn as_a_table_it_says_what_it_compared_with() {
+    let sim = sim().await;
+    let output = proxymatic(&["plan", "--marathon", &sim.url(), "--bpffs", "/nowhere"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for part in
+        ["/shop/web", "10.0.0.1:31000", "compared with empty tables", "  put frontend 1234/tcp class 1 service 0\n"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_of_two_sources_is_a_complaint_and_exit_code_1() {
+    let sim = sim().await;
+    let folder = tempfile::tempdir().unwrap();
+    let content = r#"{"services": [{"name": "mine", "port": 1234, "backends": [{"address": "10.9.9.9", "port": 1}]}]}"#;
+    let path = file(folder.path(), "services.json", content);
+    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--file", &path, "--bpffs", "/nowhere"];
+    let (json, code) = json_of(&line).await;
+    assert_eq!(code, 1, "{json}");
+    assert_eq!(json["services"][0]["source"], "file");
+    assert_eq!(json["services"][0]["backends"][0]["address"], "10.9.9.9");
+    assert_eq!(json["complaints"][0]["app"], "/shop/web");
+    assert!(json["complaints"][0]["reason"].as_str().unwrap().contains("comes first"), "{json}");
+}
+
+#[tokio::test]
+async fn a_source_without_an_answer_means_that_nothing_can_be_told() {
+    let sim = sim().await;
+    sim.fault(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
+    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--wait", "1", "--bpffs", "/nowhere"];
+    let (json, code) = json_of(&line).await;
+    assert_eq!(code, 2, "{json}");
+    let error = json["error"].as_str().unwrap();
+    assert!(error.starts_with("marathon: ") && error.contains("503"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let broken = file(folder.path(), "broken.toml", "services = 1\n");
+    let (json, code) = json_of(&["-j", "plan", "--file", &broken, "--wait", "1"]).await;
+    assert_eq!(code, 2, "{json}");
+    assert!(json["error"].as_str().unwrap().contains("broken.toml line 1: "), "{json}");
+}
+
+#[tokio::test]
+async fn without_a_source_it_is_used_wrongly() {
+    let (json, code) = json_of(&["-j", "plan", "show"]).await;
+    assert_eq!(code, 2);
+    assert!(json["error"].as_str().unwrap().starts_with("no source of services"), "{json}");
+}

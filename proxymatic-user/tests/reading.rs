@@ -1,0 +1,102 @@
+//! What becomes of Marathon's answers, row by row of `marathon-api.md`: each test is one of its tables, each row of a
+//! test is named after the row there, and says which services come of it and what is complained of.
+
+#![expect(clippy::print_stdout, reason = "the name of the row that fails; the harness shows it only then")]
+
+#[path = "reading/failures.rs"]
+mod failures;
+#[path = "reading/networks.rs"]
+mod networks;
+#[path = "reading/pods.rs"]
+mod pods;
+#[path = "reading/shapes.rs"]
+mod shapes;
+#[path = "reading/traffic.rs"]
+mod traffic;
+#[path = "reading/vips.rs"]
+mod vips;
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, sync::Arc};
+
+use expect_test::Expect;
+use proxymatic_user::{
+    model::{Backend, Complaint, Snapshot},
+    source::marathon::{
+        read::{self, Found, Rules},
+        wire::Listing,
+    },
+};
+use serde_json::{Value, json};
+
+/// One row: its name, the apps, and what comes of them.
+type Row = (&'static str, Value, Expect);
+
+fn rules() -> Rules {
+    NonZeroU32::MIN.into()
+}
+
+/// Reads what Marathon answers with these apps and pods. The host `a1.lan` is 10.0.0.1, no other name is known.
+fn snapshot(apps: Value, pods: Value, rules: Rules) -> Snapshot {
+    let mut listing: Listing = read::parse(json!({ "apps": apps }).to_string().as_bytes()).expect("a listing");
+    listing.pods = read::parse_pods(pods.to_string().as_bytes()).expect("a list of pods");
+    let needs = read::needs(&listing);
+    let address = |name: &str| match name {
+        "a1.lan" => Ok(IpAddr::from([10, 0, 0, 1])),
+        _ => Err("no such name".to_owned()),
+    };
+    let hosts = needs.hosts.iter().map(|name| (name.clone(), address(name))).collect();
+    let missing = || Err("http://m/v does not exist there".to_owned());
+    let definitions = needs.definitions.into_iter().map(|key| (key, missing())).collect();
+    let pods = needs.pods.into_iter().map(|key| (key.clone(), former_pod(&key.1).map(Arc::new).ok_or("gone".into())));
+    read::read(&listing, &Found { definitions, pods: pods.collect::<BTreeMap<_, _>>(), hosts }, rules)
+}
+
+/// The only earlier definition of a pod that there is.
+fn former_pod(version: &str) -> Option<proxymatic_user::source::marathon::wire::Pod> {
+    let labels = json!({"com.meltwater.proxymatic.servicePort": "700"});
+    let endpoints = json!([{"name": "old", "containerPort": 7, "labels": labels}]);
+    let pod = json!({"containers": [{"name": "c1", "endpoints": endpoints}], "version": version});
+    (version == "2019-01-01T00:00:00.000Z").then(|| serde_json::from_value(pod).expect("a pod"))
+}
+
+/// Services and their backends as text, complaints below.
+fn text(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for (key, service) in &snapshot.services {
+        text += &format!("{key} {}\n", service.name);
+        for Backend { task, address, port, weight, maxconn, state } in &service.backends {
+            let weight = if weight.get() == 500 { String::new() } else { format!(" weight {}", weight.get()) };
+            let maxconn = if *maxconn == 0 { String::new() } else { format!(" maxconn {maxconn}") };
+            text += &format!("  {task} {address} {port} {state:?}{weight}{maxconn}\n");
+        }
+    }
+    for Complaint { app, reason } in &snapshot.complaints {
+        text += &format!("{app}: {reason}\n");
+    }
+    text
+}
+
+fn check(rows: Vec<Row>) {
+    for (name, apps, expected) in rows {
+        println!("row: {name}");
+        expected.assert_eq(&text(&snapshot(apps, json!([]), rules())));
+    }
+}
+
+/// A value with some of its fields replaced.
+fn with(mut value: Value, fields: Value) -> Value {
+    let fields = fields.as_object().expect("an object").clone();
+    value.as_object_mut().expect("an object").extend(fields);
+    value
+}
+
+/// A task that runs on 10.0.0.9.
+fn task(id: &str, ports: &[u16]) -> Value {
+    json!({"id": id, "host": "10.0.0.9", "ports": ports, "state": "TASK_RUNNING"})
+}
+
+/// An app on the network of its hosts with one service port.
+fn app(id: &str, port: u16, tasks: Value) -> Value {
+    json!({"id": id, "networks": [{"mode": "host"}], "portDefinitions": [{"port": port, "protocol": "tcp"}],
+        "tasks": tasks})
+}

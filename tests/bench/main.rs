@@ -1,0 +1,45 @@
+//! Measurements of the data plane, as commands: `cargo xtask bench NAME`. Ratios within one run, interleaved, medians.
+
+#![expect(clippy::print_stdout, reason = "what was measured is this program's output")]
+
+mod dial;
+mod planning;
+mod services;
+mod sources;
+mod statistics;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measurements of the data plane.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask bench")]
+struct Cli {
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The mean run time of the connect program with one service and with many.
+    Services(services::Services),
+    /// What a plan costs, on large tables. Needs neither root nor a kernel.
+    Plan(planning::Planning),
+    /// How long Marathon's answers and events take to reach the maps, on a large cluster.
+    Sources(sources::Sources),
+    /// What `services` runs on a host: connects in a loop.
+    #[command(hide = true)]
+    Dial(dial::Dial),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().what {
+        What::Services(bench) => bench.run(),
+        What::Plan(bench) => bench.run(),
+        What::Sources(bench) => bench.run(),
+        What::Dial(dial) => dial.run(),
+    }
+}

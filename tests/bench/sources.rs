@@ -1,0 +1,137 @@
+//! How fast is the way from Marathon to the maps, on a cluster as large as they come?
+
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::{
+    eventually::{eventually, eventually_ok},
+    lab::{Host, Lab, binary},
+    process::Process,
+};
+use proxymatic_user::dataplane::kernel::{Maps, Pins};
+use serde_json::{Value, json};
+
+use crate::statistics::{median, percentile};
+
+/// How long Marathon's answers and events take to reach the maps.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Sources {
+    /// How many apps there are, each with one service port.
+    #[arg(long, default_value_t = 5_000)]
+    apps: u16,
+    /// How many tasks each app has.
+    #[arg(long, default_value_t = 4)]
+    tasks: u16,
+    /// How many tasks are ended, one after the other.
+    #[arg(long, default_value_t = 300)]
+    events: usize,
+}
+
+/// The first service port.
+const FIRST: u16 = 10_000;
+/// Where the simulated Marathon listens.
+const MARATHON: u16 = 8080;
+
+impl Sources {
+    pub(crate) fn run(&self) -> Result<()> {
+        let lab = Lab::start(1)?;
+        let host = lab.host(1);
+        let marathon = SocketAddr::from((host.address(), MARATHON));
+        let mut sim = self.simulate(&lab, host)?;
+        let answer = self.answer_alone(host, marathon)?;
+        let started = Instant::now();
+        // So often that full reads go on while events come.
+        let agent = host.agent(&format!("http://{marathon}"), &["--refresh-interval", "1"])?;
+        let (maps, read) = self.first_read(host, started)?;
+        let many = u32::from(self.apps) * u32::from(self.tasks);
+        println!("{} apps, {many} tasks; medians in ms", self.apps);
+        println!("{:>9.0}  the simulated Marathon alone: one listing, asked for and received", ms(answer));
+        println!("{:>9.0}  from the agent's start to the last service in the maps", ms(read));
+        println!("{:>9.0}  the difference: attaching, reading, planning, writing", ms(read.saturating_sub(answer)));
+        let (first, settled) = self.events(host, marathon, &maps)?;
+        println!("{first:>9.2}  from the request that ends a task to its service's switch");
+        println!("{settled:>9.2}  the same, 99th percentile of {}, while full reads go on", self.events);
+        println!("{:>9.0}  MB: the agent's resident memory, now", resident(&agent, "VmRSS:")?);
+        println!("{:>9.0}  MB: and at its highest", resident(&agent, "VmHWM:")?);
+        sim.terminate(Duration::from_secs(5))?;
+        Ok(())
+    }
+
+    fn simulate(&self, lab: &Lab, host: &Host) -> Result<Process> {
+        let task = |n: u16, k: u16| json!({ "host": format!("10.{}.{}.{}", 100 + k, n >> 8, n & 255), "port": 31_000 });
+        let tasks = |n| (0..self.tasks).map(|k| task(n, k)).collect::<Vec<_>>();
+        let app = |n| json!({ "id": format!("/bench/{n}"), "servicePort": FIRST + n, "tasks": tasks(n) });
+        let file = lab.run_dir().join("apps.json");
+        fs::write(&file, serde_json::to_vec(&(0..self.apps).map(app).collect::<Vec<Value>>())?)?;
+        let file = file.to_str().context("the run directory is not UTF-8")?;
+        let listen = format!("{}:{MARATHON}", host.address());
+        let mut sim = host.spawn(&binary("marathon-sim")?, &["--listen", &listen, "--apps", file])?;
+        sim.said("listening on", Duration::from_secs(60))?;
+        Ok(sim)
+    }
+
+    /// What the simulator itself needs for a listing, the second time: the first makes its texts.
+    fn answer_alone(&self, host: &Host, marathon: SocketAddr) -> Result<Duration> {
+        let path = "/v2/apps?embed=apps.tasks&embed=apps.readiness";
+        host.call("GET", marathon, path, "")?;
+        let asked = Instant::now();
+        host.call("GET", marathon, path, "")?;
+        Ok(asked.elapsed())
+    }
+
+    fn first_read(&self, host: &Host, started: Instant) -> Result<(Maps, Duration)> {
+        let pins = Pins::at(&host.pins());
+        let maps = eventually("the agent has made its maps", Duration::from_secs(10), || Maps::open(&pins).ok())?;
+        let last = u32::from(self.apps) - 1;
+        // Ids are given out in order of the ports, so the last one is the last to be switched.
+        eventually("the last service is there", Duration::from_secs(60), || {
+            maps.head(last).filter(|head| head.length() == u32::from(self.tasks))
+        })?;
+        let read = started.elapsed();
+        eventually_ok("all services are there", Duration::from_secs(10), || {
+            let there = host.services()?.len();
+            ensure!(there == usize::from(self.apps), "{there}");
+            Ok(())
+        })?;
+        Ok((maps, read))
+    }
+
+    /// Median and 99th percentile, in ms.
+    fn events(&self, host: &Host, marathon: SocketAddr, maps: &Maps) -> Result<(f64, f64)> {
+        let state = host.call("GET", marathon, "/v2/tasks", "")?;
+        let state: Value = serde_json::from_str(&state)?;
+        let tasks = state["tasks"].as_array().context("no tasks")?;
+        let step = (tasks.len() / self.events.max(1)).max(1);
+        let mut times = Vec::new();
+        for task in tasks.iter().step_by(step).take(self.events) {
+            let (id, app) = (task["id"].as_str().context("no id")?, task["appId"].as_str().context("no app")?);
+            let service: u32 = app.rsplit('/').next().context("no number")?.parse()?;
+            let before = maps.head(service).context("no head")?;
+            let body = json!({ "task": id, "state": "TASK_KILLING" }).to_string();
+            let asked = Instant::now();
+            host.call("POST", marathon, "/sim/state", &body)?;
+            while maps.head(service) == Some(before) {
+                ensure!(asked.elapsed() < Duration::from_secs(10), "{id} was never taken out");
+                std::thread::yield_now();
+            }
+            times.push(ms(asked.elapsed()));
+        }
+        Ok((median(&times), percentile(&times, 99)))
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// A line of /proc/PID/status, in MB.
+fn resident(process: &Process, line: &str) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid()?))?;
+    let found = status.lines().find_map(|text| text.strip_prefix(line)).context("no such line")?;
+    let kilobytes: f64 = found.trim().trim_end_matches(" kB").parse()?;
+    Ok(kilobytes / 1024.0)
+}

@@ -1,0 +1,53 @@
+//! A program on a host that does with sockets what a test tells it, step by step.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+
+use super::{Host, PATIENCE, binary};
+use crate::cgroup::Cgroup;
+use crate::eventually::eventually_ok;
+use crate::process::Process;
+
+/// A running `dialer`: see there for its orders. Its sockets belong to the host's cgroup, and end with it.
+#[derive(Debug)]
+pub struct Dialer {
+    process: Process,
+    answers: usize,
+}
+
+impl Host {
+    /// Starts a program that does with sockets what it is told.
+    pub fn dialer(&self) -> Result<Dialer> {
+        self.dialer_in(self.cgroup())
+    }
+
+    /// The same in another cgroup, as a container has.
+    pub fn dialer_in(&self, cgroup: &Cgroup) -> Result<Dialer> {
+        Ok(Dialer { process: self.spawn_in(cgroup, &binary("dialer")?, &[])?, answers: 0 })
+    }
+}
+
+impl Dialer {
+    /// Gives an order and returns the answer: `ok`, what was asked for, or the name of an errno.
+    pub fn tell(&mut self, order: &str) -> Result<String> {
+        self.process.tell(order)?;
+        let nth = self.answers;
+        self.answers += 1;
+        eventually_ok(&format!("an answer to {order:?}"), PATIENCE, || {
+            let said = self.process.stdout()?;
+            let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            whole.lines().nth(nth).map(str::to_owned).with_context(|| self.process.log())
+        })
+    }
+
+    /// Opens so many connections, called NAME1 and so on, and returns how each came out.
+    pub fn hold(&mut self, name: &str, count: usize, to: SocketAddr) -> Result<Vec<String>> {
+        (1..=count).map(|nth| self.tell(&format!("connect {name}{nth} {to}"))).collect()
+    }
+
+    /// Stops it without a chance to close anything (SIGKILL).
+    pub fn kill9(mut self) -> Result<()> {
+        self.process.kill9().map(drop)
+    }
+}
