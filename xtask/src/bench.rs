@@ -1,15 +1,18 @@
 //! `cargo xtask bench NAME`: measurements, as commands rather than as timed tests.
 
-use std::{ffi::OsString, process::Command};
+use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::{build_ebpf, command, setup, workspace};
+use crate::{
+    build_ebpf, command, setup,
+    workspace::{self, cargo},
+};
 
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure, and its arguments: `cargo xtask bench --help` after a build lists what there is.
+    /// What to measure, and its arguments: `cargo xtask bench help` lists what there is.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     args: Vec<OsString>,
 }
@@ -20,6 +23,8 @@ impl Bench {
         setup::tools()?;
         build_ebpf::run()?;
         let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
-        command::exec(Command::new(binaries.join("proxymatic-bench")).args(&self.args)).map(|never| match never {})
+        let mut bench = cargo();
+        bench.args(["bench", "--quiet", "-p", "proxymatic-tests", "--bench", "measure", "--"]).args(&self.args);
+        command::run(bench.env("PROXYMATIC_BIN_DIR", binaries))
     }
 }

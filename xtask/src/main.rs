@@ -10,6 +10,7 @@ mod bench;
 mod build_ebpf;
 mod command;
 mod demo;
+mod fuzz;
 mod run;
 mod setup;
 mod test;
@@ -40,6 +41,8 @@ enum Task {
     Test(test::Test),
     /// Measure: `bench services`, for one (needs root).
     Bench(bench::Bench),
+    /// Fuzz what reads the outside world: `fuzz reading`, `fuzz sse`, `fuzz labels` (needs a nightly compiler).
+    Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
     Tidy,
     /// What .ci/run runs: every test tier.
@@ -64,6 +67,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(it) => it.run(),
         Task::Test(it) => it.run(),
         Task::Bench(it) => it.run(),
+        Task::Fuzz(it) => it.run(),
         Task::Tidy => tidy::run(),
         Task::Ci => test::Test::default().run(),
     }

@@ -38,6 +38,8 @@ enum Tier {
     Host,
     /// The harness and the simulated Marathon, without root.
     Sim,
+    /// Sources other than Marathon against the real thing: etcd.
+    Etcd,
     /// The maps in the eBPF object are the declared ones; needs the eBPF toolchain.
     Wire,
     /// End to end in network namespaces; needs root.
@@ -77,6 +79,7 @@ impl Tier {
             }
             Self::Host => command::run(cargo().arg("test").args(filter)),
             Self::Sim => command::run(cargo().args(["test", "-p", "proxymatic-tests", "--lib", "--bins"]).args(filter)),
+            Self::Etcd => etcd(filter),
             Self::Wire => wire(filter),
             Self::Netns => netns(filter),
         }
@@ -85,6 +88,16 @@ impl Tier {
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned())
     }
+}
+
+fn etcd(filter: Option<&str>) -> Result<()> {
+    setup::etcd()?;
+    let mut test = cargo();
+    // Elsewhere these tests are marked as ignored: a plain machine has no etcd.
+    test.args(["test", "-p", "proxymatic-user", "--test", "registrator"])
+        .args(filter)
+        .args(["--", "--include-ignored"]);
+    command::run(&mut test)
 }
 
 fn wire(filter: Option<&str>) -> Result<()> {
@@ -135,7 +148,7 @@ mod tests {
 
     #[test]
     fn all_tiers_run_when_none_is_named() {
-        assert_eq!(names(vec![]), ["fmt", "tidy", "clippy", "host", "sim", "wire", "netns"]);
+        assert_eq!(names(vec![]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns"]);
     }
 
     #[test]

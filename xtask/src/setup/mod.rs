@@ -43,6 +43,11 @@ pub(crate) fn tools() -> Result<()> {
     packages::provide(Part::Tools, None)
 }
 
+/// What the tests of the registrator source run.
+pub(crate) fn etcd() -> Result<()> {
+    packages::provide(Part::Etcd, None)
+}
+
 /// The compiler and the linker, installed where need be.
 pub(crate) fn toolchain() -> Result<Toolchain> {
     let compiler = find_or_install_compiler()?;

@@ -12,6 +12,7 @@ pub(super) enum Part {
     Compiler,
     Linker,
     Tools,
+    Etcd,
 }
 
 struct Package {
@@ -23,7 +24,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 6] = [
+const PACKAGES: [Package; 8] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -55,6 +56,18 @@ const PACKAGES: [Package; 6] = [
         why: "programs run in namespaces",
     },
     Package { part: Part::Tools, name: "curl", gives: &["curl"], why: "an ordinary client that knows nothing of us" },
+    Package {
+        part: Part::Tools,
+        name: "bpftool",
+        gives: &["bpftool"],
+        why: "what the kernel itself says is attached to a cgroup",
+    },
+    Package {
+        part: Part::Etcd,
+        name: "etcd-server",
+        gives: &["etcd"],
+        why: "the registrator source is tested with it",
+    },
 ];
 
 /// Installs the packages of a part whose files are missing.

@@ -1,0 +1,118 @@
+//! One connection: which destinations lead to a service, and what a program sees of it afterwards.
+
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+
+use anyhow::{Context as _, Result};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE};
+
+use crate::served::{PORT, SERVICE, Served, curl};
+
+#[test]
+fn curl_is_answered_through_localhost_and_sees_the_service_as_its_peer() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    assert_eq!(curl(&lab, "http://localhost:1234/")?, "a\n127.0.0.1:1234");
+    Ok(())
+}
+
+#[test]
+fn the_socket_is_connected_to_the_replica_and_to_no_service_port() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::start(&lab, 1)?;
+    let mut client = lab.host(1).dialer()?;
+    assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ok");
+    let table = lab.host(1).net().enter(|| fs::read_to_string("/proc/thread-self/net/tcp"))??;
+    let peers = established(&table)?;
+    assert!(peers.contains(&web.replicas[0].address), "{table}");
+    assert!(peers.iter().all(|peer| peer.port() != PORT), "{table}");
+    assert_eq!(client.tell("peer c")?, SERVICE.to_string());
+    Ok(())
+}
+
+#[test]
+fn every_address_of_the_host_leads_to_the_service() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    for host in ["127.0.0.1", "127.8.9.10", "0.0.0.0", "10.77.0.1"] {
+        let said = curl(&lab, &format!("http://{host}:{PORT}/")).with_context(|| host.to_owned())?;
+        assert_eq!(said, format!("a\n{host}:{PORT}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn another_hosts_address_does_not_lead_to_the_service() -> TestResult {
+    nothing_happens_to("10.77.0.2:1234")
+}
+
+#[test]
+fn a_port_that_is_no_service_is_refused_as_ever_and_not_counted() -> TestResult {
+    nothing_happens_to("127.0.0.1:1235")
+}
+
+#[test]
+fn a_program_outside_the_cgroup_is_left_alone() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    // The test itself is in none of the lab's cgroups.
+    let error = lab.host(1).net().enter(|| TcpStream::connect(SERVICE).err())?.context("connected")?;
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    Ok(())
+}
+
+#[test]
+fn from_a_container_the_hosts_address_leads_to_the_service_and_its_own_localhost_does_not() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    // What makes a container of it: another namespace, in a cgroup below the one that is served.
+    let cgroup = lab.host(1).cgroup().child("container")?;
+    let mut container = lab.host(2).dialer_in(&cgroup)?;
+    assert_eq!(container.tell("connect host 10.77.0.1:1234")?, "ok");
+    assert_eq!(container.tell("ask host")?, "a");
+    let before = lab.host(1).verdicts()?;
+    assert_eq!(container.tell("connect own 127.0.0.1:1234")?, "ECONNREFUSED");
+    assert_eq!(lab.host(1).verdicts()?, before);
+    Ok(())
+}
+
+#[test]
+fn localhost_leads_to_the_service_from_containers_or_from_nowhere_where_the_agent_is_told_so() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 1)?;
+    for (loopback, own, inside) in [("all", "ok", "ok"), ("none", "ECONNREFUSED", "ECONNREFUSED")] {
+        web.agent.kill9()?;
+        web.agent = lab.agent(&["--loopback", loopback])?;
+        lab.host(1).agent_ready(PATIENCE)?;
+        let mut client = lab.host(1).dialer()?;
+        let mut container = lab.host(2).dialer_in(lab.host(1).cgroup())?;
+        let dial = format!("connect c {SERVICE}");
+        assert_eq!((client.tell(&dial)?.as_str(), container.tell(&dial)?.as_str()), (own, inside), "{loopback}");
+        assert_eq!(client.tell(&format!("connect host 10.77.0.1:{PORT}"))?, "ok", "{loopback}");
+    }
+    Ok(())
+}
+
+/// A closed port stays one, and nobody counts.
+fn nothing_happens_to(address: &str) -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    let before = lab.host(1).verdicts()?;
+    let mut client = lab.host(1).dialer()?;
+    assert_eq!(client.tell(&format!("connect c {address}"))?, "ECONNREFUSED");
+    assert_eq!(lab.host(1).verdicts()?, before);
+    Ok(())
+}
+
+/// The remote ends of the established connections in `/proc/net/tcp`, whose addresses are words in the host's order.
+fn established(table: &str) -> Result<Vec<SocketAddr>> {
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let open = rows.filter(|row| row.get(3) == Some(&"01"));
+    let peers = open.map(|row| {
+        let (address, port) = row[2].split_once(':').context("no port")?;
+        let address = u32::from_str_radix(address, 16)?.to_ne_bytes();
+        Ok(SocketAddr::from((address, u16::from_str_radix(port, 16)?)))
+    });
+    peers.collect()
+}

@@ -1,0 +1,77 @@
+//! Who gets any: no task, no result yet, alive, failing, all failing.
+
+use std::time::{Duration, Instant};
+
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::Lab;
+use serde_json::json;
+
+use crate::served::{APP, SERVICE, Served};
+
+#[test]
+fn a_service_without_backends_refuses_at_once_as_a_closed_port_does() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::unready(&lab, 0, json!({}))?;
+    lab.service_when("it has no backends", APP, |web| web.backends.is_empty())?;
+    let mut client = lab.host(1).dialer()?;
+    let begun = Instant::now();
+    assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ECONNREFUSED");
+    assert!(begun.elapsed() < Duration::from_secs(1), "after {:?}", begun.elapsed());
+    assert_eq!(lab.host(1).verdict("no_backend")?, 1);
+    Ok(())
+}
+
+#[test]
+fn a_task_without_a_health_result_is_warming_and_gets_nothing_until_it_is_alive() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::unready(&lab, 2, json!({ "healthChecks": true, "alive": null }))?;
+    web.when_states(&["warming", "warming"])?;
+    assert_eq!(web.ask(3)?.errors["ECONNREFUSED"], 3);
+    assert_eq!(lab.host(1).verdict("no_backend")?, 3);
+    web.sim.control("health", &json!({ "task": web.tasks[1], "alive": true }))?;
+    web.when_states(&["warming", "active"])?;
+    web.answers_come_from(&["b"])?;
+    Ok(())
+}
+
+#[test]
+fn a_failing_task_drains_while_another_is_active_and_returns_when_it_is_alive_again() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::unready(&lab, 2, json!({ "healthChecks": true, "alive": true }))?;
+    web.when_states(&["active", "active"])?;
+    web.answers_come_from(&["a", "b"])?;
+    web.sim.control("health", &json!({ "task": web.tasks[0], "alive": false }))?;
+    web.when_states(&["draining", "active"])?;
+    web.answers_come_from(&["b"])?;
+    web.sim.control("health", &json!({ "task": web.tasks[0], "alive": true }))?;
+    web.when_states(&["active", "active"])?;
+    web.answers_come_from(&["a", "b"])?;
+    Ok(())
+}
+
+#[test]
+fn when_all_tasks_fail_they_are_tried_rather_than_refused() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::unready(&lab, 2, json!({ "healthChecks": true, "alive": true }))?;
+    web.sim.control("health", &json!({ "app": APP, "alive": false }))?;
+    web.when_states(&["draining", "draining"])?;
+    web.answers_come_from(&["a", "b"])?;
+    assert_eq!(lab.host(1).verdict("drained")?, 100);
+    Ok(())
+}
+
+#[test]
+fn a_task_that_is_being_killed_keeps_its_connections_and_gets_no_new_ones() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 1)?;
+    let mut client = lab.host(1).dialer()?;
+    assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ok");
+    web.scale()?;
+    web.when_active(&[0, 1])?;
+    web.sim.state(&web.tasks[0], "TASK_KILLING")?;
+    web.when_states(&["draining", "active"])?;
+    web.answers_come_from(&["b"])?;
+    assert_eq!(client.tell("peer c")?, SERVICE.to_string());
+    assert_eq!(client.tell("ask c")?, "a");
+    Ok(())
+}

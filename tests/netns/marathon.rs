@@ -1,0 +1,100 @@
+//! Marathon is not there, or talks nonsense: the agent says so and keeps what it has, for as long as it takes.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE, binary};
+use serde_json::{Value, json};
+
+use crate::served::{APP, PORT, Served, place};
+
+#[test]
+fn without_marathon_the_agent_says_where_it_looked_and_why_in_vain_and_does_not_exit() -> TestResult {
+    let lab = Lab::start(1)?;
+    let mut agent = lab.agent(&[])?;
+    let status = trouble(&lab)?;
+    assert_eq!(status["agent"]["state"], "INITIALIZING", "{status}");
+    let trouble = &status["agent"]["sources"][0]["trouble"];
+    let (url, reason) = (trouble["url"].to_string(), trouble["reason"].to_string());
+    assert!(url.contains(&lab.marathon_url()) && reason.contains(&lab.marathon_url()), "{trouble}");
+    assert!(reason.contains("refused the connection"), "{trouble}");
+    assert_eq!(agent.try_wait()?, None);
+    let said = lab.proxymatic(&["status"])?;
+    assert!(said.stdout.contains("INITIALIZING") && said.stdout.contains(&lab.marathon_url()), "{said:?}");
+    Ok(())
+}
+
+#[test]
+fn without_marathon_what_was_adopted_is_served_and_all_is_well_when_it_comes() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    web.agent.kill9()?;
+    web.sim.process.kill9()?;
+    web.agent = lab.agent(&[])?;
+    let status = trouble(&lab)?;
+    assert_eq!(status["agent"]["state"], "INITIALIZING", "{status}");
+    web.answers_come_from(&["a", "b"])?;
+
+    // It comes back with the same app and one task less.
+    let apps = lab.run_dir().join("apps.json");
+    let app = json!({ "id": APP, "servicePort": PORT, "tasks": [place(web.replicas[1].address)] });
+    fs::write(&apps, json!([app]).to_string())?;
+    let address = format!("{}:8080", lab.host(1).address());
+    let arguments = ["--listen", &address, "--apps", apps.to_str().context("a strange path")?];
+    let _marathon = lab.host(1).spawn(&binary("marathon-sim")?, &arguments)?;
+    web.when_active(&[1])?;
+    lab.host(1).agent_ready(PATIENCE)?;
+    web.answers_come_from(&["b"])?;
+    lab.proxymatic(&["status"])?.well()?;
+    assert_eq!(web.agent.try_wait()?, None);
+    Ok(())
+}
+
+#[test]
+fn an_answer_that_is_cut_off_changes_nothing() -> TestResult {
+    the_last_state_stays(json!({ "kind": "truncate" }), "broke off in the middle")
+}
+
+#[test]
+fn a_page_for_people_instead_of_an_answer_changes_nothing() -> TestResult {
+    the_last_state_stays(json!({ "kind": "html" }), "HTML page")
+}
+
+#[test]
+fn an_error_of_a_proxy_in_between_changes_nothing() -> TestResult {
+    the_last_state_stays(json!({ "kind": "status", "code": 502 }), "502")
+}
+
+/// While Marathon answers wrongly, nothing changes, and the status says what is wrong, in these words. Afterwards all
+/// is caught up with.
+fn the_last_state_stays(fault: Value, words: &str) -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    web.sim.control("fault", &fault)?;
+    web.scale()?;
+    let status = trouble(&lab)?;
+    assert_eq!(status["agent"]["state"], "OK", "{status}");
+    let reason = status["agent"]["sources"][0]["trouble"]["reason"].to_string();
+    assert!(reason.contains(&lab.marathon_url()) && reason.contains(words), "{words:?} in {reason}");
+    web.when_active(&[0, 1])?;
+    web.answers_come_from(&["a", "b"])?;
+
+    web.sim.control("fault", &json!({ "kind": "none" }))?;
+    web.when_active(&[0, 1, 2])?;
+    Ok(eventually_ok("all is well", PATIENCE, || lab.proxymatic(&["status"])?.well().map(drop))?)
+}
+
+/// Waits until the status tells of trouble with the source, and so exits 1.
+fn trouble(lab: &Lab) -> Result<Value> {
+    eventually_ok("the status tells of trouble", PATIENCE, || {
+        let left = lab.proxymatic(&["-j", "status"])?;
+        let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("{left:?}"))?;
+        ensure!(!status["agent"]["sources"][0]["trouble"].is_null(), "{status}");
+        ensure!(left.status.code() == Some(1), "{left:?}");
+        let (reason, wrong) = (&status["agent"]["sources"][0]["trouble"]["reason"], status["wrong"].to_string());
+        ensure!(wrong.contains(reason.as_str().context("no reason")?), "{status}");
+        Ok(status)
+    })
+}

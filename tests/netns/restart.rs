@@ -1,0 +1,101 @@
+//! The agent may die and come back at any moment: traffic goes on, and what changed meanwhile is caught up with.
+
+use std::time::{Duration, Instant};
+
+use proxymatic_tests::eventually::until;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE};
+use serde_json::json;
+
+use crate::served::{APP, SERVICE, Served, URL, place};
+
+const CRASHES: usize = 10;
+
+#[test]
+fn ten_crashes_and_restarts_of_the_agent_under_load_fail_no_connect() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    let load = lab.load(URL, &["--threads", "8", "--linger0"])?;
+    for _ in 0..CRASHES {
+        web.agent.kill9()?;
+        load.reaches(200)?;
+        web.start_agent()?;
+        load.reaches(200)?;
+    }
+    let seen = load.finish()?;
+    assert_eq!(seen.failed, 0, "{seen:?}");
+    assert!(seen.by_replica.keys().eq(["a", "b"]), "{seen:?}");
+    println!("{} connects over {CRASHES} crashes, none failed", seen.ok);
+    Ok(())
+}
+
+/// Each crash comes a little later after the announcement: before the agent has read it, while it writes, after that.
+#[test]
+fn crashes_in_the_middle_of_replacements_fail_no_connect_and_the_next_agent_completes_them() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    web.scale()?;
+    web.scale()?;
+    web.when_active(&[0, 1, 2, 3])?;
+    let load = lab.load(URL, &["--threads", "4", "--linger0"])?;
+    for crash in 0..CRASHES {
+        let which = if crash % 2 == 0 { [0, 1] } else { [2, 3] };
+        let places = which.map(|nth| place(web.replicas[nth].address));
+        web.sim.control("replace", &json!({ "app": APP, "tasks": places }))?;
+        until(Instant::now() + Duration::from_millis(crash as u64));
+        web.agent.kill9()?;
+        load.reaches(50)?;
+        web.start_agent()?;
+        web.when_active(&which)?;
+    }
+    let seen = load.finish()?;
+    assert_eq!(seen.failed, 0, "{seen:?}");
+    web.answers_come_from(&["c", "d"])?;
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_is_open_over_a_crash_goes_on_and_stays_counted() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    let mut client = lab.host(1).dialer()?;
+    assert_eq!(client.hold("c", 4, SERVICE)?, ["ok"; 4]);
+    web.agent.kill9()?;
+    web.start_agent()?;
+    assert_eq!(lab.host(1).open_connections()?, 4);
+    for nth in 1..=4 {
+        assert_eq!(client.tell(&format!("peer c{nth}"))?, SERVICE.to_string());
+        let answer = client.tell(&format!("ask c{nth}"))?;
+        assert!(["a", "b"].contains(&answer.as_str()), "{answer}");
+        assert_eq!(client.tell(&format!("close c{nth}"))?, "ok");
+    }
+    assert_eq!(lab.host(1).open_connections()?, 0);
+    Ok(())
+}
+
+#[test]
+fn tasks_that_changed_while_the_agent_was_dead_are_corrected_after_its_restart() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    web.agent.kill9()?;
+    // The process of the first goes on: whoever still sends it anything would be seen.
+    web.sim.state(&web.tasks[0], "TASK_KILLED")?;
+    web.scale()?;
+    web.answers_come_from(&["a", "b"])?;
+    web.start_agent()?;
+    web.when_active(&[1, 2])?;
+    web.answers_come_from(&["b", "c"])?;
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_is_asked_to_stop_leaves_the_data_plane() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 2)?;
+    assert!(web.agent.terminate(PATIENCE)?.success());
+    web.answers_come_from(&["a", "b"])?;
+    let status = lab.proxymatic(&["status"])?;
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    assert!(status.stdout.contains("no agent answers"), "{status:?}");
+    Ok(())
+}
