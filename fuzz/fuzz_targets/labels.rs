@@ -1,17 +1,31 @@
-//! Any labels: no panic, and what they say stays in range.
+//! Any labels of an app, of a port, or of a virtual address: no panic, and what they say stays in range.
 #![no_main]
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use libfuzzer_sys::fuzz_target;
-use proxymatic_user::model::{Labels, MAX_WEIGHT, PREFIX};
+use proxymatic_user::model::{Labels, MAX_WEIGHT, PORT_PREFIX, PREFIX, Vip};
 
-fuzz_target!(|input: Vec<(bool, String, String)>| {
-    let named = |(ours, key, value): (bool, String, String)| (if ours { format!("{PREFIX}{key}") } else { key }, value);
-    let labels: BTreeMap<String, String> = input.into_iter().map(named).collect();
-    let pairs = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let read = Labels::read(pairs, 3, NonZeroU32::MIN);
+fuzz_target!(|input: Vec<(u8, String, String)>| {
+    let name = |(start, key, value): (u8, String, String)| match start % 8 {
+        index @ 0..4 => (format!("{PREFIX}{index}.{key}"), value),
+        4 => (format!("{PREFIX}{key}"), value),
+        5 => (format!("{PORT_PREFIX}{key}"), value),
+        6 => (format!("VIP_{key}"), value),
+        _ => (key, value),
+    };
+    let labels: BTreeMap<String, String> = input.into_iter().map(name).collect();
+    let pairs = || labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let mut read = Labels::read(pairs(), 3, NonZeroU32::MIN);
+    read.of_port(1, pairs(), NonZeroU32::MIN);
     for index in 0..4 {
-        assert!(read.port(index).weight.get() <= MAX_WEIGHT);
+        let port = read.port(index);
+        assert!(port.weight.get() <= MAX_WEIGHT && port.service_port != Some(0));
+    }
+    let (vips, complaints) = Vip::read(pairs());
+    assert!(vips.len() + complaints.len() <= labels.len());
+    for vip in vips {
+        // What is printed of one is read as the same.
+        assert_eq!(Vip::read([("VIP_0", vip.to_string().as_str())]).0, [vip]);
     }
 });

@@ -1,32 +1,40 @@
 //! Any bytes as an answer of Marathon: no panic, and whatever is read can be planned.
+//!
+//! The answer has the apps as `GET /v2/apps` gives them, and beside them the `pods` of `GET /v2/pods/::status`.
 #![no_main]
 
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    num::NonZeroU32,
-};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use libfuzzer_sys::fuzz_target;
-use proxymatic_user::{
-    plan::{Capacity, Desired, Tables, plan},
-    source::marathon::read::{self, Found},
+use proxymatic_common::SourceCode;
+use proxymatic_fuzz::{addresses, plan_whole};
+use proxymatic_user::source::marathon::{
+    read::{self, Found, Rules},
+    wire::Loose,
 };
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(listing) = read::parse(body) else { return };
-    let needs = read::needs(&listing);
-    // Every host is known to be one address, no definition is to be had: the paths in between are the parser's.
-    let hosts = needs.hosts.iter().map(|host| (host.clone(), Ok(IpAddr::from([10, 0, 0, 1])))).collect();
-    let definitions =
-        needs.definitions.iter().map(|version| (version.clone(), Err("no such version".to_owned()))).collect();
-    let snapshot = read::read(&listing, &Found { definitions, hosts, ..Found::default() }, NonZeroU32::MIN);
-    let own = |(key, service)| (key, (proxymatic_common::SourceCode::MARATHON, service));
-    let services: BTreeMap<_, _> = snapshot.services.into_iter().map(own).collect();
-    let desired = Desired { services, ..Desired::default() };
-    let mut tables = Tables::new(Capacity::default());
-    for op in plan(&desired, &tables).ops {
-        tables.apply(&op);
+    let Ok(mut listing) = read::parse(body) else { return };
+    if let Ok(whole) = serde_json::from_slice::<serde_json::Value>(body)
+        && let Some(pods) = whole.get("pods")
+        && let Ok(pods) = read::parse_pods(pods.to_string().as_bytes())
+    {
+        listing.pods = pods;
     }
-    assert_eq!(plan(&desired, &tables).ops, []);
+    let needs = read::needs(&listing);
+    let hosts = addresses(needs.hosts.iter().map(String::as_str));
+    // An earlier definition is that of any other app, or not to be had.
+    let mut others = read::parse(body).map(|listing| listing.apps).unwrap_or_default().into_iter().rev();
+    let definition = |version| match others.next() {
+        Some(Loose::Good(app)) => (version, Ok(Arc::new(app))),
+        Some(Loose::Bad { .. }) | None => (version, Err("no such version".to_owned())),
+    };
+    let definitions = needs.definitions.into_iter().map(definition).collect();
+    let pods: BTreeMap<_, _> =
+        needs.pods.into_iter().map(|version| (version, Err("no such version".to_owned()))).collect();
+    let found = Found { definitions, pods, hosts };
+    for expose_host in [false, true] {
+        let rules = Rules { group_size: NonZeroU32::MIN, expose_host };
+        plan_whole(read::read(&listing, &found, rules), SourceCode::MARATHON);
+    }
 });

@@ -1,5 +1,6 @@
 //! The one loop: everything that can wake the agent is an [`Event`], and nothing else changes its state.
 
+mod adopted;
 mod changes;
 mod merge;
 
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     dataplane::{Dataplane, Error, Said},
     model::{Complaint, Snapshot},
-    plan::{Quarantine, Tables, plan},
+    plan::{Quarantine, Services, Tables, plan_changes},
     source::{Report, SourceId},
     surface::{AgentStatus, SourceStatus, Trouble},
 };
@@ -55,6 +56,8 @@ pub struct Agent<D> {
     plane: D,
     /// What the maps hold, kept by following each write that was carried out.
     tables: Tables,
+    /// The services that the maps are known to say. Empty where the last plan was not carried out whole.
+    settled: Services,
     quarantine: Quarantine,
     addresses: BTreeSet<IpAddr>,
     sources: BTreeMap<SourceId, Heard>,
@@ -78,6 +81,7 @@ impl<D: Dataplane> Agent<D> {
         Ok(Self {
             plane,
             tables,
+            settled: Services::new(),
             quarantine: Quarantine::default(),
             addresses: BTreeSet::new(),
             sources: sources.iter().map(heard).collect(),
@@ -126,6 +130,11 @@ impl<D: Dataplane> Agent<D> {
         &self.tables
     }
 
+    /// What the maps hold of a source, as if it had said so.
+    pub fn adopted(&self, source: SourceId) -> Snapshot {
+        adopted::adopted(&self.tables, source)
+    }
+
     /// The data plane.
     pub const fn plane(&self) -> &D {
         &self.plane
@@ -168,8 +177,8 @@ impl<D: Dataplane> Agent<D> {
             return;
         }
         let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
-        let (desired, conflicts) = merge(&said, &self.addresses, &self.tables);
-        let planned = plan(&desired, &self.tables);
+        let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
+        let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
         self.complaints = conflicts;
         self.complaints.extend(planned.complaints);
         self.refused = None;
@@ -183,6 +192,8 @@ impl<D: Dataplane> Agent<D> {
             }
             self.tables.apply(op);
         }
+        desired.services.retain(|key, _| !planned.unsettled.contains(key));
+        self.settled = desired.services;
         self.announce(AgentState::OK, true);
     }
 

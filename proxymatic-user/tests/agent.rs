@@ -35,7 +35,7 @@ fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
     let backends = tasks.iter().map(backend).collect();
     let service = Service { name: "/web".into(), policy: Policy::Leastconn, backends };
     let key = ServiceKey::host(1234, Protocol::Tcp);
-    Snapshot { services: BTreeMap::from([(key, service)]), complaints: Vec::new() }
+    Snapshot { services: BTreeMap::from([(key, service.into())]), complaints: Vec::new() }
 }
 
 fn says(snapshot: Snapshot, at: Instant) -> Event {
@@ -105,6 +105,17 @@ fn an_agent_that_starts_on_full_maps_writes_only_the_difference() {
     assert_eq!(active(second.tables()), ["b"]);
 }
 
+#[test]
+fn what_an_agent_adopts_is_what_the_one_before_it_was_told() {
+    let now = Instant::now();
+    let mut first = agent(NO_FAULTS);
+    let told = snapshot(&[("a", 1), ("b", 2)]);
+    first.handle(says(told.clone(), now), now);
+    let second = Agent::adopt(adopted(first.tables()), &[SourceId::Marathon]).unwrap();
+    assert_eq!(second.adopted(SourceId::Marathon), told);
+    assert_eq!(second.adopted(SourceId::File), Snapshot::default());
+}
+
 /// A data plane that already holds what these tables do.
 fn adopted(tables: &Tables) -> Memory {
     use proxymatic_user::dataplane::Dataplane as _;
@@ -151,7 +162,7 @@ fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
     let complaint = Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() };
     said.complaints.push(complaint.clone());
     let udp = ServiceKey::host(53, Protocol::Udp);
-    said.services.insert(udp, Service { name: "/dns".into(), policy: Policy::Leastconn, backends: Vec::new() });
+    said.services.insert(udp, Service { name: "/dns".into(), policy: Policy::Leastconn, backends: Vec::new() }.into());
     agent.handle(says(said, now), now);
     let apps: Vec<_> = agent.status(now).complaints.into_iter().map(|complaint| complaint.app).collect();
     assert_eq!(apps, ["/dns", "/odd"]);

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
@@ -148,10 +149,15 @@ async fn a_file_that_is_being_written_is_never_half_a_file() {
     fs::write(&path, text(&[1, 2])).unwrap();
     let mut source = Source::of(&path);
     source.sees(&[1, 2]).await;
-    // In place: first the one service, which is a good file by itself, then the other.
-    fs::write(&path, text(&[3])).unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    fs::write(&path, text(&[3, 4])).unwrap();
+    // In place and a line at a time, never so long apart that what is there so far counts as all of it. The first four
+    // lines are a good file by themselves.
+    let whole = text(&[3, 4]);
+    let mut file = fs::File::create(&path).unwrap();
+    let mut clock = tokio::time::interval(EVERY);
+    for line in whole.split_inclusive('\n') {
+        clock.tick().await;
+        file.write_all(line.as_bytes()).unwrap();
+    }
     source.sees(&[3, 4]).await;
 }
 
@@ -164,4 +170,24 @@ async fn what_is_no_file_is_trouble_and_the_source_ends_with_its_listener() {
     assert!(source.trouble().await.contains("it is not a file"));
     drop(source.reports);
     timeout(Duration::from_secs(10), source.task).await.expect("still runs").unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_is_a_name_is_looked_up_and_one_without_address_costs_only_itself() {
+    let (_folder, path) = folder();
+    let named = text(&[1]).replace("10.0.0.1", "localhost") + &text(&[2]).replace("10.0.0.1", "not-there.invalid");
+    fs::write(&path, named).unwrap();
+    match Source::of(&path).next().await {
+        Report::Snapshot { snapshot, .. } => {
+            let addresses = |port| {
+                let service = snapshot.services.iter().find(|(key, _)| key.port == port).unwrap().1;
+                service.backends.iter().map(|it| it.address.to_string()).collect::<Vec<_>>()
+            };
+            assert_eq!((addresses(1), addresses(2)), (vec!["127.0.0.1".to_owned()], Vec::new()));
+            assert_eq!(snapshot.complaints.len(), 1, "{:?}", snapshot.complaints);
+            let said = &snapshot.complaints[0].reason;
+            assert!(said.starts_with("backend not-there.invalid:2: \"not-there.invalid\" has no address: "), "{said}");
+        }
+        trouble @ Report::Trouble { .. } => panic!("{trouble:?}"),
+    }
 }

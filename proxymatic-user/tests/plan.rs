@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -170,7 +171,7 @@ fn desired() -> impl Strategy<Value = Desired> {
             .map(|((address, port), backends)| {
                 let address = address.map(|n| IpAddr::from([198, 51, 100, n]));
                 let key = ServiceKey { address, port: 1000 + port, protocol: Protocol::Tcp };
-                (key, (SourceCode::MARATHON, service(backends)))
+                (key, (SourceCode::MARATHON, service(backends).into()))
             })
             .collect(),
         silent: BTreeSet::new(),
@@ -248,7 +249,7 @@ fn active(task: &str, host: u8) -> model::Backend {
 
 fn one_service(backends: Vec<model::Backend>) -> Desired {
     let key = ServiceKey::host(1234, Protocol::Tcp);
-    let services = BTreeMap::from([(key, (SourceCode::MARATHON, service(backends)))]);
+    let services = BTreeMap::from([(key, (SourceCode::MARATHON, service(backends).into()))]);
     Desired { services, ..Desired::default() }
 }
 
@@ -345,7 +346,7 @@ fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
         let mut tables = Tables::new(capacity);
         let mut desired = one_service(vec![active("a", 1)]);
         let key = ServiceKey::host(4321, Protocol::Tcp);
-        desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2), active("c", 3)])));
+        desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2), active("c", 3)]).into()));
         let planned = plan(&desired, &tables);
         assert_eq!(planned.complaints.len(), 1, "{:?}", planned.complaints);
         assert!(planned.complaints[0].reason.contains(word), "{:?}", planned.complaints);
@@ -359,9 +360,9 @@ fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
 fn what_this_version_cannot_forward_is_said_and_left_out() {
     let mut desired = one_service(vec![active("a", 1)]);
     let six = model::Backend { address: "2001:db8::1".parse().unwrap(), ..active("six", 1) };
-    desired.services.values_mut().for_each(|(_, service)| service.backends.push(six.clone()));
+    desired.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(six.clone()));
     let key = ServiceKey::host(53, Protocol::Udp);
-    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("d", 4)])));
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("d", 4)]).into()));
     let mut tables = small();
     let planned = plan(&desired, &tables);
     let reasons: BTreeSet<_> = planned.complaints.iter().map(|complaint| complaint.reason.as_str()).collect();
@@ -380,7 +381,7 @@ fn a_virtual_address_is_a_class_of_its_own_and_goes_with_its_last_service() {
     let mut desired = one_service(vec![active("a", 1)]);
     let address = Some(IpAddr::from([198, 51, 100, 7]));
     let key = ServiceKey { address, port: 80, protocol: Protocol::Tcp };
-    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)])));
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)]).into()));
     publish(&mut tables, &desired);
     let lead = |tables: &Tables, at: Dialled| match Kernel::new(tables, 7).dial(at) {
         Verdict::Translate(choice) => Some(IpAddr::from(choice.address)),
@@ -398,7 +399,7 @@ fn a_virtual_address_that_is_the_hosts_own_is_complained_of() {
     let address = IpAddr::from([192, 0, 2, 1]);
     let mut desired = Desired { addresses: [address].into(), ..Desired::default() };
     let key = ServiceKey { address: Some(address), port: 80, protocol: Protocol::Tcp };
-    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)])));
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)]).into()));
     let planned = plan(&desired, &small());
     assert_eq!(
         planned.complaints[0].reason,
@@ -410,7 +411,7 @@ fn a_virtual_address_that_is_the_hosts_own_is_complained_of() {
 fn of_registrator() -> Desired {
     let mut desired = one_service(vec![active("a", 1)]);
     let key = ServiceKey { address: Some(IpAddr::from([198, 51, 100, 7])), port: 80, protocol: Protocol::Tcp };
-    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)])));
+    desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)]).into()));
     desired.services.values_mut().for_each(|(source, _)| *source = SourceCode::REGISTRATOR);
     desired
 }
@@ -423,7 +424,7 @@ fn what_a_silent_source_had_stays_as_it_is_with_its_virtual_address() {
     assert_eq!(publish(&mut tables, &silent), "");
     let mut beside = silent.clone();
     let key = ServiceKey::host(4321, Protocol::Tcp);
-    beside.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2)])));
+    beside.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2)]).into()));
     publish(&mut tables, &beside);
     assert_eq!(publish(&mut tables, &beside), "");
     assert_eq!(tables.frontends().len(), 3, "what others say comes beside it");

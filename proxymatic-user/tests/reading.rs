@@ -1,10 +1,12 @@
-//! What becomes of Marathon's answers, row by row of `marathon-api.md`: each test is one of its tables, each row of a
-//! test is named after the row there, and says which services come of it and what is complained of.
+//! What becomes of Marathon's answers: each test is one part of its API (what an app looks like, tasks, addresses, pods,
+//! health, what has gone wrong elsewhere), and each row of a test is named after what Marathon may say there.
 
 #![expect(clippy::print_stdout, reason = "the name of the row that fails; the harness shows it only then")]
 
 #[path = "reading/failures.rs"]
 mod failures;
+#[path = "reading/fields.rs"]
+mod fields;
 #[path = "reading/networks.rs"]
 mod networks;
 #[path = "reading/pods.rs"]

@@ -22,7 +22,7 @@ const ALL: &[SourceId] = &SourceId::ALL;
 
 /// Each service of a source: its port, and its name, which is its only task's too.
 fn says(source: SourceId, services: &[(u16, &str)], now: Instant) -> Event {
-    let services = services.iter().map(|(port, name)| (key(*port), service(name))).collect();
+    let services = services.iter().map(|(port, name)| (key(*port), service(name).into())).collect();
     Event::Source(Report::Snapshot { source, snapshot: Snapshot { services, complaints: Vec::new() }, at: now })
 }
 
@@ -45,7 +45,7 @@ fn service(name: &str) -> Service {
 /// An agent that finds these services in the maps, and whose they are.
 fn adopting(sources: &[SourceId], held: &[(u16, &str, SourceCode)]) -> Agent<Memory> {
     let mut memory = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
-    let services = held.iter().map(|(port, name, code)| (key(*port), (*code, service(name)))).collect();
+    let services = held.iter().map(|(port, name, code)| (key(*port), (*code, service(name).into()))).collect();
     for op in plan(&Desired { services, ..Desired::default() }, &memory.tables().unwrap()).ops {
         memory.apply(&op).unwrap();
     }

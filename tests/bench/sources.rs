@@ -3,10 +3,13 @@
 use std::{
     fs,
     net::SocketAddr,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::time::{ClockId, clock_gettime};
+use proxymatic_common::Head;
 use proxymatic_tests::{
     eventually::{eventually, eventually_ok},
     lab::{Host, Lab, binary},
@@ -29,6 +32,20 @@ pub(crate) struct Sources {
     /// How many tasks are ended, one after the other.
     #[arg(long, default_value_t = 300)]
     events: usize,
+    /// How many milliseconds there are between them.
+    #[arg(long, default_value_t = 20)]
+    pause: u64,
+}
+
+/// What was measured of events: one time for each, in ms.
+#[derive(Debug, Default)]
+struct Times {
+    /// From the request to the simulator, which looks for the task, to the switch.
+    asked: Vec<f64>,
+    /// From the moment the simulator writes the event to the switch.
+    written: Vec<f64>,
+    /// How many listings were asked for meanwhile.
+    listings: usize,
 }
 
 /// The first service port.
@@ -52,9 +69,12 @@ impl Sources {
         println!("{:>9.0}  the simulated Marathon alone: one listing, asked for and received", ms(answer));
         println!("{:>9.0}  from the agent's start to the last service in the maps", ms(read));
         println!("{:>9.0}  the difference: attaching, reading, planning, writing", ms(read.saturating_sub(answer)));
-        let (first, settled) = self.events(host, marathon, &maps)?;
-        println!("{first:>9.2}  from the request that ends a task to its service's switch");
-        println!("{settled:>9.2}  the same, 99th percentile of {}, while full reads go on", self.events);
+        let times = self.events(host, marathon, &maps)?;
+        println!("{:>9.2}  from the event's bytes that end a task to its service's switch", median(&times.written));
+        println!("{:>9.2}  the same, 99th percentile of {}", percentile(&times.written, 99), times.written.len());
+        println!("{:>9}  full reads went on meanwhile", times.listings);
+        println!("{:>9.2}  from the request that makes the simulator end the task", median(&times.asked));
+        println!("{:>9.2}  the same, 99th percentile", percentile(&times.asked, 99));
         println!("{:>9.0}  MB: the agent's resident memory, now", resident(&agent, "VmRSS:")?);
         println!("{:>9.0}  MB: and at its highest", resident(&agent, "VmHWM:")?);
         sim.terminate(Duration::from_secs(5))?;
@@ -100,28 +120,56 @@ impl Sources {
         Ok((maps, read))
     }
 
-    /// Median and 99th percentile, in ms.
-    fn events(&self, host: &Host, marathon: SocketAddr, maps: &Maps) -> Result<(f64, f64)> {
+    fn events(&self, host: &Host, marathon: SocketAddr, maps: &Maps) -> Result<Times> {
         let state = host.call("GET", marathon, "/v2/tasks", "")?;
         let state: Value = serde_json::from_str(&state)?;
         let tasks = state["tasks"].as_array().context("no tasks")?;
         let step = (tasks.len() / self.events.max(1)).max(1);
-        let mut times = Vec::new();
+        host.call("DELETE", marathon, "/sim/log", "")?;
+        let mut times = Times::default();
         for task in tasks.iter().step_by(step).take(self.events) {
             let (id, app) = (task["id"].as_str().context("no id")?, task["appId"].as_str().context("no app")?);
             let service: u32 = app.rsplit('/').next().context("no number")?.parse()?;
             let before = maps.head(service).context("no head")?;
             let body = json!({ "task": id, "state": "TASK_KILLING" }).to_string();
-            let asked = Instant::now();
-            host.call("POST", marathon, "/sim/state", &body)?;
-            while maps.head(service) == Some(before) {
-                ensure!(asked.elapsed() < Duration::from_secs(10), "{id} was never taken out");
-                std::thread::yield_now();
-            }
-            times.push(ms(asked.elapsed()));
+            let asked = monotonic()?;
+            let switched = thread::scope(|scope| {
+                // Watched while the request is still being answered, which may take longer than the switch.
+                let watch = scope.spawn(|| switched(maps, service, before));
+                host.call("POST", marathon, "/sim/state", &body)?;
+                watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).with_context(|| id.to_owned())
+            })?;
+            let written: Value = serde_json::from_str(&host.call("GET", marathon, "/sim/written", "")?)?;
+            let written = Duration::from_nanos(written["ns"].as_u64().context("the event was never written")?);
+            ensure!(asked <= written && written <= switched, "{asked:?}, {written:?}, {switched:?}");
+            times.asked.push(ms(switched - asked));
+            times.written.push(ms(switched - written));
+            pause(Duration::from_millis(self.pause));
         }
-        Ok((median(&times), percentile(&times, 99)))
+        let log: Vec<Value> = serde_json::from_str(&host.call("GET", marathon, "/sim/log", "")?)?;
+        times.listings = log.iter().filter(|request| request["path"] == "/v2/apps").count();
+        Ok(times)
     }
+}
+
+/// When a service has another head than before. Between two looks it sleeps: nobody else watches maps on a host.
+fn switched(maps: &Maps, service: u32, before: Head) -> Result<Duration> {
+    let started = monotonic()?;
+    while maps.head(service) == Some(before) {
+        ensure!(monotonic()? - started < Duration::from_secs(10), "it was never taken out");
+        pause(Duration::from_micros(50));
+    }
+    monotonic()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a finer step than `eventually` has, or its own would be measured")]
+fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// The time of CLOCK_MONOTONIC, which the simulator tells too.
+fn monotonic() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())
 }
 
 fn ms(time: Duration) -> f64 {

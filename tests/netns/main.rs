@@ -14,10 +14,12 @@ mod harness;
 mod host;
 /// `maxconn`.
 mod limits;
-/// Marathon is not there, or talks nonsense.
+/// Marathon is not there.
 mod marathon;
 /// The agent started for another cgroup.
 mod moved;
+/// `plan show` against what is pinned.
+mod plan_show;
 /// All backends replaced at once, a thousand times.
 mod replace;
 /// The agent dies and comes back.
@@ -30,3 +32,5 @@ mod served;
 mod shares;
 /// What programs do with sockets besides connecting and closing once.
 mod sockets;
+/// Marathon goes wrong in every way it is known to, under load.
+mod steady;

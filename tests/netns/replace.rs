@@ -111,7 +111,8 @@ fn replace(agent: &mut Agent<Kernel>, set: usize, backends: &[SocketAddr], now: 
         policy: Policy::Leastconn,
         backends: backends.iter().enumerate().map(backend).collect(),
     };
-    let services = BTreeMap::from([(ServiceKey { address: None, port: PORT, protocol: Protocol::Tcp }, service)]);
+    let services =
+        BTreeMap::from([(ServiceKey { address: None, port: PORT, protocol: Protocol::Tcp }, service.into())]);
     let snapshot = Snapshot { services, complaints: Vec::new() };
     agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);
     agent.handle(Event::Tick, now);

@@ -44,7 +44,11 @@ impl<'lab> Served<'lab> {
 
     /// The same with whatever `POST /sim/apps` takes; returns when the agent serves what Marathon says.
     pub(crate) fn unready(lab: &'lab Lab, replicas: usize, more: Value) -> Result<Self> {
-        let sim = lab.sim()?;
+        Self::on(lab, lab.sim()?, replicas, more, &[])
+    }
+
+    /// The same with a Marathon that is there already, and arguments for the agent.
+    pub(crate) fn on(lab: &'lab Lab, sim: Sim<'lab>, replicas: usize, more: Value, arguments: &[&str]) -> Result<Self> {
         let replicas: Vec<_> = (0..replicas).map(|nth| replica(lab, nth)).collect::<Result<_>>()?;
         let places: Vec<_> = replicas.iter().map(|it| place(it.address)).collect();
         let mut app = json!({ "id": APP, "servicePort": PORT, "tasks": places });
@@ -52,7 +56,7 @@ impl<'lab> Served<'lab> {
             app[key] = value.clone();
         }
         let tasks = serde_json::from_value(sim.control("apps", &app)?["tasks"].take())?;
-        let agent = lab.agent(&[])?;
+        let agent = lab.agent(arguments)?;
         let served = Self { lab, agent, sim, replicas, tasks };
         lab.host(1).agent_ready(PATIENCE)?;
         Ok(served)

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::command;
+use crate::{command, workspace};
 
 /// Arguments of the task.
 #[derive(clap::Args)]
@@ -14,6 +14,9 @@ pub(crate) struct Fuzz {
     /// For how long.
     #[arg(long, default_value_t = 300)]
     seconds: u32,
+    /// Do not fuzz, but keep of the corpus only the least that reaches as much.
+    #[arg(long)]
+    minimise: bool,
 }
 
 /// The version that is known to work here.
@@ -28,9 +31,17 @@ impl Fuzz {
             eprintln!("installing cargo-fuzz {CARGO_FUZZ}");
             command::run(Command::new("cargo").args(["install", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ]))?;
         }
-        let most = format!("-max_total_time={}", self.seconds);
+        let verb = if self.minimise { "cmin" } else { "run" };
         // Without sanitizer: nothing that is fuzzed is unsafe, and it runs several times as fast.
-        let arguments = ["run", "nightly", "cargo", "fuzz", "run", "--sanitizer", "none", &self.target, "--", &most];
-        command::run(Command::new("rustup").args(arguments))
+        let mut fuzz = Command::new("rustup");
+        fuzz.args(["run", "nightly", "cargo", "fuzz", verb, "--sanitizer", "none", &self.target]);
+        if self.minimise {
+            // What is reached counts, not how often: some hundred small files are kept, not thousands.
+            fuzz.args(["--", "-use_counters=0"]);
+        } else {
+            let dictionary = format!("-dict=fuzz/dictionaries/{}.dict", self.target);
+            fuzz.args(["--", &format!("-max_total_time={}", self.seconds), &dictionary]);
+        }
+        command::run(fuzz.current_dir(workspace::root()))
     }
 }

@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
+    sync::Arc,
 };
 
 use crate::{
-    model::{Service, ServiceKey, Snapshot, State},
+    model::{Service, ServiceKey, Snapshot, State, beside},
     source::SourceId,
 };
 
@@ -17,15 +18,14 @@ pub(super) fn log(source: SourceId, before: Option<&Snapshot>, after: &Snapshot)
     for line in lines(old, &after.services) {
         tracing::info!("{source}: {line}");
     }
-    let known = before.map_or(&no_complaints, |snapshot| &snapshot.complaints);
+    let known: BTreeSet<_> = before.map_or(&no_complaints, |snapshot| &snapshot.complaints).iter().collect();
     for complaint in after.complaints.iter().filter(|complaint| !known.contains(complaint)) {
         tracing::warn!("{source}: {}: {}", complaint.app, complaint.reason);
     }
 }
 
-fn lines(old: &BTreeMap<ServiceKey, Service>, new: &BTreeMap<ServiceKey, Service>) -> Vec<String> {
-    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
-    let line = |key: &&ServiceKey| match (old.get(key), new.get(key)) {
+fn lines(old: &BTreeMap<ServiceKey, Arc<Service>>, new: &BTreeMap<ServiceKey, Arc<Service>>) -> Vec<String> {
+    let line = |(key, was, is): (&ServiceKey, Option<&Arc<Service>>, Option<&Arc<Service>>)| match (was, is) {
         (None, Some(service)) => Some(format!("added {} {key}: {}", service.name, backends(service))),
         (Some(service), None) => Some(format!("removed {} {key}", service.name)),
         (Some(was), Some(is)) if was != is => {
@@ -33,7 +33,7 @@ fn lines(old: &BTreeMap<ServiceKey, Service>, new: &BTreeMap<ServiceKey, Service
         }
         _ => None,
     };
-    keys.iter().filter_map(line).collect()
+    beside(old, new).filter_map(line).collect()
 }
 
 fn backends(service: &Service) -> String {

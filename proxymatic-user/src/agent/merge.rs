@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use proxymatic_common::{Class, PROTOCOL_TCP, SourceCode};
@@ -23,7 +24,7 @@ pub(crate) fn merge(
     addresses: &BTreeSet<IpAddr>,
     tables: &Tables,
 ) -> (Desired, Vec<Complaint>) {
-    let mut services: BTreeMap<ServiceKey, (SourceId, &Service)> = BTreeMap::new();
+    let mut services: BTreeMap<ServiceKey, (SourceId, &Arc<Service>)> = BTreeMap::new();
     let mut complaints = Vec::new();
     for (source, snapshot) in said.iter().rev() {
         for (key, service) in snapshot.iter().flat_map(|snapshot| &snapshot.services) {
@@ -43,7 +44,7 @@ pub(crate) fn merge(
     if said.values().any(Option::is_none) {
         let answered = |source: &SourceId| said.get(source).is_some_and(Option::is_some);
         silent.extend(SourceId::ALL.into_iter().filter(|source| !answered(source)).map(SourceId::code));
-        for (key, code) in held(tables) {
+        for (key, _, code) in held(tables) {
             let Some(owner) = SourceId::ALL.into_iter().find(|source| source.code() == code) else { continue };
             if waits_for(owner)
                 && let Some((source, service)) = services.get(&key)
@@ -58,13 +59,14 @@ pub(crate) fn merge(
             }
         }
     }
-    let owned = |(key, (source, service)): (ServiceKey, (SourceId, &Service))| (key, (source.code(), service.clone()));
+    let owned =
+        |(key, (source, service)): (ServiceKey, (SourceId, &Arc<Service>))| (key, (source.code(), Arc::clone(service)));
     let services = services.into_iter().map(owned).collect();
     (Desired { addresses: addresses.clone(), services, silent }, complaints)
 }
 
-/// The services that the maps hold, and whose they are.
-fn held(tables: &Tables) -> impl Iterator<Item = (ServiceKey, SourceCode)> {
+/// The services that the maps hold, by what leads to them: their ids, and whose they are.
+pub(super) fn held(tables: &Tables) -> impl Iterator<Item = (ServiceKey, u32, SourceCode)> {
     let virtual_addresses: BTreeMap<Class, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     tables.frontends().iter().filter_map(move |(frontend, id)| {
@@ -74,6 +76,6 @@ fn held(tables: &Tables) -> impl Iterator<Item = (ServiceKey, SourceCode)> {
         };
         let protocol = if frontend.protocol == PROTOCOL_TCP { Protocol::Tcp } else { Protocol::Udp };
         let key = ServiceKey { address, port: frontend.port.get(), protocol };
-        Some((key, tables.services().get(id)?.settings.source))
+        Some((key, *id, tables.services().get(id)?.settings.source))
     })
 }

@@ -121,9 +121,29 @@ mod tests {
     }
 
     #[test]
-    fn what_the_other_sources_cannot_read_is_said() {
-        let wrong = checked("--file services.yaml --registrator etcd://").unwrap_err();
-        assert!(wrong.iter().any(|line| line.starts_with("--file services.yaml: ")), "{wrong:?}");
-        assert!(wrong.iter().any(|line| line.starts_with("--registrator ")), "{wrong:?}");
+    fn what_a_source_cannot_use_is_said_with_flag_variable_reason_and_remedy() {
+        for (line, said) in [
+            ("--file services.yaml", "--file (or FILE) services.yaml: its name must end in .toml or .json"),
+            ("--registrator etcd://", "--registrator (or REGISTRATOR_URL) etcd://: names no host; write it as etcd://"),
+            (
+                "--marathon marathon:8080",
+                "--marathon (or MARATHON_URL) marathon:8080: must start with http:// or https://; try http://marathon:8080",
+            ),
+            (
+                "--marathon http://",
+                "--marathon (or MARATHON_URL) http://: is not a URL: empty host; write one such as http://marathon.example:8080",
+            ),
+            (
+                "--marathon http://h --marathon-credentials-file /absent",
+                "--marathon-credentials-file /absent: cannot be read: No such file",
+            ),
+            (
+                "--registrator https://h/s --registrator-ca-cert /absent",
+                "--registrator-ca-cert /absent: cannot be read: No such file",
+            ),
+        ] {
+            let wrong = checked(line).unwrap_err();
+            assert!(wrong.len() == 1 && wrong[0].starts_with(said), "{line}: {wrong:?}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     agent::{Agent, Event},
     dataplane::kernel::Kernel,
+    source::SourceId,
     surface,
 };
 
@@ -83,9 +84,12 @@ fn start_log(verbose: bool) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
 }
 
-async fn serve(config: Config, kernel: Kernel) -> anyhow::Result<()> {
+async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
     let (events, inbox) = mpsc::channel(64);
     let agent = Agent::adopt(kernel, &config.sources.ids())?;
+    if let Some(marathon) = &mut config.sources.marathon {
+        marathon.adopted = agent.adopted(SourceId::Marathon);
+    }
     tracing::info!(
         "attached; adopted {} services, {} backends; reading {}",
         agent.tables().frontends().len(),

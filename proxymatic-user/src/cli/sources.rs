@@ -11,9 +11,15 @@ pub(super) struct SourceArgs {
     /// Where Marathon is: one URL or several, tried in order.
     #[arg(long, value_name = "URL", env = "MARATHON_URL", value_delimiter = ',')]
     pub(super) marathon: Vec<String>,
-    /// Where registrator keeps its services in etcd: etcd://HOST:PORT/PREFIX, or several hosts with commas between.
+    /// Where registrator keeps its services in etcd: etcd://HOST:PORT/PREFIX, https:// for TLS, or several hosts with commas between.
     #[arg(long, value_name = "URL", env = "REGISTRATOR_URL")]
     pub(super) registrator: Option<String>,
+    /// A file with user:password on its first line, for the etcd of registrator.
+    #[arg(long, value_name = "PATH", env = "REGISTRATOR_CREDENTIALS_FILE")]
+    pub(super) registrator_credentials_file: Option<PathBuf>,
+    /// Certificates in PEM: only what they have signed is trusted as the etcd of registrator.
+    #[arg(long, value_name = "PATH", env = "REGISTRATOR_CA_CERT")]
+    pub(super) registrator_ca_cert: Option<PathBuf>,
     /// A file of services that come before those of any other source: PATH.toml or PATH.json, read again when it changes.
     #[arg(long, value_name = "PATH", env = "FILE")]
     pub(super) file: Option<PathBuf>,
@@ -58,13 +64,15 @@ pub(super) fn check(args: &SourceArgs, wrong: &mut Vec<String>) -> Option<source
     }
     let mut sources = source::Config::default();
     if !urls.is_empty() {
-        let named = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
         let files = marathon::AccessFiles {
             credentials: named(&args.marathon_credentials_file),
             service_account: named(&args.dcos_service_account),
             ca_cert: named(&args.marathon_ca_cert),
         };
-        match marathon::Config::new(&urls, refresh, group).and_then(|config| config.with_access(&files)) {
+        let of_url =
+            |reasons: Vec<String>| reasons.iter().map(|it| format!("--marathon (or MARATHON_URL) {it}")).collect();
+        let config = marathon::Config::new(&urls, refresh, group).map_err(of_url);
+        match config.and_then(|config| config.with_access(&files)) {
             Ok(marathon) => {
                 sources.marathon = Some(marathon::Config { expose_host: args.expose_host, ..marathon });
             }
@@ -72,18 +80,30 @@ pub(super) fn check(args: &SourceArgs, wrong: &mut Vec<String>) -> Option<source
         }
     }
     if let Some(url) = etcd {
-        match registrator::Config::new(url, refresh) {
-            Ok(registrator) => {
-                sources.registrator = Some(registrator::Config { expose_host: args.expose_host, ..registrator });
+        let files = registrator::AccessFiles {
+            credentials: named(&args.registrator_credentials_file),
+            ca_cert: named(&args.registrator_ca_cert),
+        };
+        let of_url = |reason| vec![format!("--registrator (or REGISTRATOR_URL) {reason}")];
+        let config = registrator::Config::new(url, refresh).map_err(of_url);
+        match config.and_then(|config| config.with_access(&files)) {
+            Ok(mut registrator) => {
+                registrator.expose_host = args.expose_host;
+                sources.registrator = Some(registrator);
             }
-            Err(reason) => wrong.push(format!("--registrator {reason}")),
+            Err(reasons) => wrong.extend(reasons),
         }
     }
     if let Some(path) = path {
         match file::Config::new(path) {
             Ok(file) => sources.file = Some(file),
-            Err(reason) => wrong.push(format!("--file {}: {reason}", path.display())),
+            Err(reason) => wrong.push(format!("--file (or FILE) {}: {reason}", path.display())),
         }
     }
     (wrong.len() == before).then_some(sources)
+}
+
+/// The path of a flag that is given; an empty variable is none.
+fn named(path: &Option<PathBuf>) -> Option<PathBuf> {
+    path.clone().filter(|path| !path.as_os_str().is_empty())
 }

@@ -1,6 +1,6 @@
 //! Everything a source knows at one moment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Service, ServiceKey};
 
@@ -16,8 +16,20 @@ pub struct Complaint {
 /// Everything a source knows at one moment. Always whole: what is not in it is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Every service, by what programs dial.
-    pub services: BTreeMap<ServiceKey, Service>,
+    /// Every service, by what programs dial. Shared, so that a snapshot is cheap to pass on, and quick to compare with
+    /// another one that has the very same services.
+    pub services: BTreeMap<ServiceKey, Arc<Service>>,
     /// What was left out of `services`, and why.
     pub complaints: Vec<Complaint>,
+}
+
+impl Snapshot {
+    /// Shares with an earlier snapshot the services that are equal in both.
+    pub fn share(&mut self, earlier: &Self) {
+        for (key, service) in &mut self.services {
+            if let Some(same) = earlier.services.get(key).filter(|before| *before == service) {
+                *service = Arc::clone(same);
+            }
+        }
+    }
 }

@@ -10,12 +10,12 @@ use proxymatic_common::{
 };
 
 use super::{
-    BackendEntry, Desired, MapOp, Tables,
+    BackendEntry, Desired, MapOp, Services, Tables,
     classes::Classes,
     draft::{Draft, TooSmall},
     slots::slots,
 };
-use crate::model::{self, Complaint, State};
+use crate::model::{self, Complaint, ServiceKey, State, beside};
 
 /// What to write, in order, and what cannot be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,18 +24,32 @@ pub struct Plan {
     pub ops: Vec<MapOp>,
     /// What was left as it is, and why.
     pub complaints: Vec<Complaint>,
+    /// The services that complaints are of: after these writes the maps do not say all that is wanted of them.
+    pub unsettled: BTreeSet<ServiceKey>,
 }
 
 /// What to write so that the maps say what is wanted. Empty once they do.
 pub fn plan(desired: &Desired, tables: &Tables) -> Plan {
+    plan_changes(desired, tables, &Services::new())
+}
+
+/// The same plan, without looking into services that are the same in `settled`: most of the time a plan takes.
+///
+/// `settled` has what was wanted of an earlier plan that was carried out whole, without its [`Plan::unsettled`], while
+/// nothing but plans and what quarantine releases has changed the tables since.
+pub fn plan_changes(desired: &Desired, tables: &Tables, settled: &Services) -> Plan {
     let mut draft = Draft::new(tables);
     let mut complaints = Vec::new();
     let classes = Classes::of(desired, tables);
-    let mut found = BTreeSet::new();
-    for (key, (source, service)) in &desired.services {
-        let mark = draft.ops.len();
+    let (mut found, mut unsettled) = (Vec::with_capacity(desired.services.len()), BTreeSet::new());
+    for (key, wanted, known) in beside(&desired.services, settled) {
+        let Some((source, service)) = wanted else { continue };
+        let (mark, complained) = (draft.ops.len(), complaints.len());
         let put = classes.frontend(*key).and_then(|frontend| {
-            found.insert(frontend);
+            found.push(frontend);
+            if known == wanted && tables.frontends().contains_key(&frontend) {
+                return Ok(());
+            }
             put_service(&mut draft, &mut complaints, frontend, *source, service)
                 .map_err(|small| format!("service port {key} {small}"))
         });
@@ -44,16 +58,20 @@ pub fn plan(desired: &Desired, tables: &Tables) -> Plan {
             draft.ops.truncate(mark);
             complaints.push(Complaint { app: service.name.clone(), reason });
         }
+        if complaints.len() > complained {
+            unsettled.insert(*key);
+        }
     }
+    found.sort_unstable();
     for (frontend, id) in tables.frontends() {
-        if !found.contains(frontend) && !desired.keeps(draft.tables, *id) {
+        if found.binary_search(frontend).is_err() && !desired.keeps(draft.tables, *id) {
             drop_service(&mut draft, *frontend, *id);
         }
     }
     classes.put(&mut draft, &mut complaints);
     let mut ops = draft.ops;
     ops.sort_by_key(MapOp::phase);
-    Plan { ops, complaints }
+    Plan { ops, complaints, unsettled }
 }
 
 fn put_service(

@@ -3,12 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use proxymatic_common::SourceCode;
 
 use super::Tables;
 use crate::model::{Service, ServiceKey};
+
+/// Services, and who told us of each.
+pub type Services = BTreeMap<ServiceKey, (SourceCode, Arc<Service>)>;
 
 /// What the maps should say: always whole, never a difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub struct Desired {
     /// them by their bits.
     pub addresses: BTreeSet<IpAddr>,
     /// The services, and who told us of each.
-    pub services: BTreeMap<ServiceKey, (SourceCode, Service)>,
+    pub services: Services,
     /// Sources that have not said anything yet: their services that the maps hold stay as they are, unless `services`
     /// has them.
     pub silent: BTreeSet<SourceCode>,

@@ -11,8 +11,8 @@ mod ranges;
 mod slots;
 mod tables;
 
-pub use change::{Plan, plan};
-pub use desired::Desired;
+pub use change::{Plan, plan, plan_changes};
+pub use desired::{Desired, Services};
 pub use op::MapOp;
 pub use quarantine::{QUARANTINE, Quarantine};
 pub use tables::{BackendEntry, Capacity, Garbage, ServiceEntry, Tables};

@@ -3,11 +3,13 @@
 //! A source never sends half of what it knows. While it is in trouble it sends no snapshot at all, so that the last one
 //! stays good: what a source cannot see is not gone.
 
+mod access;
 pub mod file;
 pub mod marathon;
 pub mod registrator;
 mod resolve;
 mod retry;
+mod tls;
 
 use std::{
     fmt,

@@ -129,4 +129,6 @@ async fn lookup(dns: &TokioResolver, name: &str) -> Answer {
 }
 
 #[cfg(test)]
+pub(crate) mod server;
+#[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use proxymatic_tests::sim::{Delivery, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState};
+use proxymatic_tests::sim::{
+    Delivery, Dialect, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState,
+};
 use proxymatic_user::{
     model::State::{Active, Draining},
     source::{Report, marathon::Timing},
@@ -304,4 +306,16 @@ async fn a_standby_that_is_the_only_one_leads_on_to_the_leader_for_events() {
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
     let events: Vec<_> = sim.log().into_iter().filter(|it| it.path == "/v2/events").map(|it| it.node).collect();
     assert_eq!(events, [standby.addr.to_string(), sim.addr.to_string()]);
+}
+
+#[tokio::test]
+async fn a_standby_up_to_1_6_that_passes_the_events_on_is_enough() {
+    let (sim, _) = cluster(&[8080]).await;
+    sim.speak(Dialect::D15);
+    let standby = sim.node().await.unwrap();
+    let mut source = Source::new(&[standby.url()], quick());
+    source.sees(1234, &[(8080, Active)]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+    assert!(sim.log().iter().all(|request| request.node == standby.addr.to_string()), "{:?}", sim.log());
 }

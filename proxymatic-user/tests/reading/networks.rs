@@ -18,6 +18,80 @@ fn section_3_tasks() {
     let one = |fields| json!([app("/a", 1000, json!([with(task("t", &[31000]), fields)]))]);
     check(vec![
         (
+            "id in each of its forms",
+            json!([app(
+                "/a/b",
+                1000,
+                json!([
+                    task("a_b.6f1c", &[1]),
+                    task("a_b.instance-6f1c._app.1", &[2]),
+                    task("a_b.instance-6f1c._app.2", &[3]),
+                    task("a_b.6f1d.2", &[4])
+                ])
+            )]),
+            expect![[r#"
+                1000/tcp /a/b
+                  a_b.6f1c 10.0.0.9 1 Active
+                  a_b.6f1d.2 10.0.0.9 4 Active
+                  a_b.instance-6f1c._app.1 10.0.0.9 2 Active
+                  a_b.instance-6f1c._app.2 10.0.0.9 3 Active
+            "#]],
+        ),
+        (
+            "servicePorts are those of another version, and not used",
+            one(json!({"servicePorts": [9999]})),
+            expect![[r#"
+                1000/tcp /a
+                  t 10.0.0.9 31000 Active
+            "#]],
+        ),
+        (
+            "version is absent where it has ended",
+            json!([with(
+                app("/a", 1000, json!([with(task("t", &[]), json!({"state": "TASK_KILLED", "version": null}))])),
+                json!({"version": "2020-01-01T00:00:00.000Z"})
+            )]),
+            expect![[r#"
+                1000/tcp /a
+            "#]],
+        ),
+        (
+            "healthCheckResults of an instance, or of a task up to 1.3",
+            json!([with(
+                app(
+                    "/a",
+                    1000,
+                    json!([
+                        with(
+                            task("t", &[1]),
+                            json!({"healthCheckResults": [
+                        {"alive": true, "consecutiveFailures": 0, "instanceId": "t", "firstSuccess": "2020-05-01T10:00:20.000Z"}]})
+                        ),
+                        with(
+                            task("u", &[2]),
+                            json!({"healthCheckResults": [{"alive": false, "consecutiveFailures": 3, "taskId": "u",
+                        "lastFailure": "2020-05-01T10:00:20.000Z", "lastFailureCause": "timeout"}]})
+                        )
+                    ])
+                ),
+                json!({"healthChecks": [{"protocol": "HTTP"}]})
+            )]),
+            expect![[r#"
+                1000/tcp /a
+                  t 10.0.0.9 1 Active
+                  u 10.0.0.9 2 Draining
+            "#]],
+        ),
+        (
+            "slaveId, region, zone, role, checkResult and localVolumes are not looked at",
+            one(json!({"slaveId": "0e-S3", "region": "eu", "zone": "b", "role": "*", "checkResult": {},
+                "localVolumes": [{"containerPath": "d"}]})),
+            expect![[r#"
+                1000/tcp /a
+                  t 10.0.0.9 31000 Active
+            "#]],
+        ),
+        (
             "host is an address",
             one(json!({})),
             expect![[r#"

@@ -128,6 +128,20 @@ fn section_4_joins_and_addresses() {
         "#]],
         ),
         (
+            "a version in another precision is the same",
+            pod(json!([instance(json!({"specReference": "/v2/pods/p::versions/2020-05-01T10:00:00.100Z",
+                "containers": [c2(json!({}))]}))])),
+            expect![[r#"
+                53/tcp /p
+                  p.instance-11.c2 9.1.1.2 53 Active
+                53/udp /p
+                  p.instance-11.c2 9.1.1.2 53 Active
+                80/tcp /p:80
+                1000/tcp /p
+                192.0.2.1:80/tcp /p
+            "#]],
+        ),
+        (
             "no agent",
             pod(json!([instance(json!({"agentHostname": null}))])),
             expect![[r#"
@@ -284,6 +298,17 @@ fn section_4_states() {
             "DEGRADED, its check has not reported yet",
             degraded(c1(json!({"endpoints": failing,
             "conditions": reported("false", "health-unreported-by-mesos")}))),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Warming
+            "#]],
+        ),
+        (
+            "a check over http or by a command, without a result",
+            with(
+                only(json!({"containers": [c1(json!({"endpoints": silent, "conditions": []}))], "status": "DEGRADED"})),
+                json!({"status": "DEGRADED"}),
+            ),
             expect![[r#"
                 1000/tcp /p
                   p.instance-11.c1 10.0.0.1 31005 Warming

@@ -121,6 +121,19 @@ fn section_7_when_does_a_task_get_traffic() {
         "#]],
         ),
         (
+            "UNREACHABLE, all of them but one that has not begun: each as it last was",
+            of(
+                1,
+                &[alive("TASK_UNREACHABLE"), with(results(&[false]), state("TASK_UNREACHABLE")), state("TASK_STAGING")],
+            ),
+            expect![[r#"
+                1000/tcp /a
+                  t1 10.0.0.9 1 Active
+                  t2 10.0.0.9 2 Draining
+                  t3 10.0.0.9 3 Warming
+            "#]],
+        ),
+        (
             "KILLING",
             of(1, &[alive("TASK_KILLING")]),
             expect![[r#"
@@ -130,7 +143,11 @@ fn section_7_when_does_a_task_get_traffic() {
         ),
         (
             "ended",
-            of(0, &[state("TASK_FAILED"), state("TASK_LOST"), state("TASK_GONE"), state("TASK_FINISHED")]),
+            of(
+                0,
+                &["FAILED", "LOST", "GONE", "FINISHED", "KILLED", "ERROR", "DROPPED", "UNKNOWN", "GONE_BY_OPERATOR"]
+                    .map(|word| state(&format!("TASK_{word}"))),
+            ),
             expect![[r#"
             1000/tcp /a
         "#]],

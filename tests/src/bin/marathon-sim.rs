@@ -22,6 +22,9 @@ struct Args {
     /// Where to listen; port 0 picks a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Where another node of the same cluster listens, a standby until it leads. Can be repeated.
+    #[arg(long, value_name = "ADDR:PORT")]
+    node: Vec<SocketAddr>,
     /// The name of the leader in answers, when it is not the address listened on.
     #[arg(long, value_name = "HOST:PORT")]
     name: Option<String>,
@@ -51,6 +54,11 @@ fn dialect(text: &str) -> Result<Dialect, serde_json::Error> {
 async fn run(args: Args) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("--listen {}", args.listen))?;
     let sim = serve(listener, Options { leader: args.name, dialect: args.dialect, ..Options::default() })?;
+    let mut nodes = Vec::new();
+    for address in &args.node {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("--node {address}"))?;
+        nodes.push(sim.node_on(listener)?);
+    }
     if let Some(path) = &args.apps {
         let at = || format!("--apps {}", path.display());
         let apps: Vec<Value> = serde_json::from_slice(&fs::read(path).with_context(at)?).with_context(at)?;

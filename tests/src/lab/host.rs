@@ -163,12 +163,16 @@ impl Host {
         serde_json::from_str(&said).with_context(|| format!("`-j service show` said {said:?}"))
     }
 
+    /// One of them.
+    pub fn service(&self, name: &str) -> Result<Service> {
+        let service = self.services()?.into_iter().find(|service| service.name == name);
+        service.with_context(|| format!("no service {name}"))
+    }
+
     /// Waits until a service is as wanted, and returns it.
     pub fn service_when(&self, what: &str, name: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
         eventually_ok(what, PATIENCE, || {
-            let services = self.services()?;
-            let service = services.into_iter().find(|service| service.name == name);
-            let service = service.with_context(|| format!("no service {name}"))?;
+            let service = self.service(name)?;
             ensure!(wanted(&service), "{service:?}");
             Ok(service)
         })

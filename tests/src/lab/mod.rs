@@ -96,7 +96,12 @@ impl Lab {
 
     /// Starts the simulated Marathon on host 1.
     pub fn sim(&self) -> Result<Sim<'_>> {
-        Sim::start(self.host(1), MARATHON_PORT)
+        self.sim_with(&[])
+    }
+
+    /// The same with these arguments.
+    pub fn sim_with(&self, more: &[&str]) -> Result<Sim<'_>> {
+        Sim::start(self.host(1), MARATHON_PORT, more)
     }
 
     /// Where [`Lab::sim`] is, as `--marathon` wants it.

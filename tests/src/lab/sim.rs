@@ -19,10 +19,11 @@ pub struct Sim<'lab> {
 }
 
 impl<'lab> Sim<'lab> {
-    /// Starts it on a host.
-    pub fn start(host: &'lab Host, port: u16) -> Result<Self> {
+    /// Starts it on a host, with `more` arguments.
+    pub fn start(host: &'lab Host, port: u16, more: &[&str]) -> Result<Self> {
         let address = SocketAddr::from((host.address(), port));
-        let mut process = host.spawn(&binary("marathon-sim")?, &["--listen", &address.to_string()])?;
+        let listen = ["--listen", &address.to_string()];
+        let mut process = host.spawn(&binary("marathon-sim")?, &[&listen, more].concat())?;
         process.said("listening on", PATIENCE)?;
         Ok(Self { host, address, process })
     }
@@ -47,6 +48,11 @@ impl<'lab> Sim<'lab> {
     /// Moves a task to another state, such as `TASK_KILLING`.
     pub fn state(&self, task: &str, state: &str) -> Result<()> {
         self.control("state", &json!({ "task": task, "state": state })).map(drop)
+    }
+
+    /// What it holds: its leader, its apps and their tasks, with what their health checks say.
+    pub fn holds(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.host.call("GET", self.address, "/sim/state", "")?)?)
     }
 
     /// Asks the control endpoint for anything else.

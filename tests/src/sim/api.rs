@@ -25,6 +25,7 @@ type Pairs = Vec<(String, String)>;
 pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
     let control = Router::new()
         .route("/sim/log", get(sim_log).delete(sim_log_clear))
+        .route("/sim/written", get(sim_written))
         .route("/sim/state", get(sim_state).post(|shared, body| sim(shared, Path("state".into()), body)))
         .route("/sim/{*command}", post(sim))
         .route("/acs/api/v1/auth/login", post(gate::login))
@@ -128,8 +129,8 @@ async fn tasks(State(shared): Shares, Query(query): Query<Pairs>, headers: Heade
     shared.look(|inner| answer(view::tasks(&inner.cluster, status)))
 }
 
-async fn unknown() -> Response {
-    message(StatusCode::INTERNAL_SERVER_ERROR, "URI not found")
+async fn unknown(State(shared): Shares) -> Response {
+    message(shared.look(|inner| inner.cluster.dialect().unknown_path()), "URI not found")
 }
 
 async fn sim(State(shared): Shares, Path(command): Path<String>, body: Bytes) -> Response {
@@ -147,6 +148,10 @@ async fn sim_state(State(shared): Shares) -> Response {
 
 async fn sim_log(State(shared): Shares) -> Response {
     shared.look(|inner| answer(&inner.log))
+}
+
+async fn sim_written(State(shared): Shares) -> Response {
+    shared.look(|inner| answer(json!({"ns": inner.hub.written()})))
 }
 
 async fn sim_log_clear(State(shared): Shares) -> Response {

@@ -17,7 +17,7 @@ use super::shared::Inner;
 use super::short::ShortApp;
 use super::task::{Place, TaskState};
 
-const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
+const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, streams/close, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
 
 const SHORT: &str = r#"{"id", "servicePort", "protocol", "mode", "containerPort", "healthChecks", "labels", "tasks": […], "alive"}, or {"app": {…}, "tasks": […]}"#;
 
@@ -102,6 +102,11 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
             }
             let leader = change_leader(inner, leader);
             Ok(json!({"leader": leader}))
+        }
+        "streams/close" => {
+            let Nothing {} = parse(command, "{}", body)?;
+            inner.hub.close();
+            Ok(json!({}))
         }
         "fault" => {
             let accepted = r#"{"kind", "code", "body", "percent", "paths": "/v2…", "times"}"#;
@@ -188,6 +193,10 @@ pub(super) fn summary(inner: &Inner) -> Value {
     json!({"leader": inner.cluster.leader(), "streams": inner.hub.len(), "apps": apps,
         "fault": {"kind": inner.fault.name(), "paths": inner.fault.paths}})
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,7 @@
 //! What earlier Marathons wrote: the answers and events of 1.8, as they would have been. 1.8 itself is what `view`, `event`
 //! and `story` write.
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -45,6 +46,16 @@ impl Dialect {
     /// Whether there are pods.
     pub fn has_pods(self) -> bool {
         self > Self::D13
+    }
+
+    /// Whether a standby leads listeners on to the leader, as it does since 1.7, and does not pass the stream on.
+    pub fn redirects_streams(self) -> bool {
+        self > Self::D15
+    }
+
+    /// What is said of a path that is none: 1.9 changed that.
+    pub(super) fn unknown_path(self) -> StatusCode {
+        if self == Self::D18 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NOT_FOUND }
     }
 
     /// The ids of a task and of its instance. `name` is its app's, without slashes.

@@ -98,11 +98,12 @@ pub(super) async fn enter(
     next: Next,
 ) -> Response {
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
-    let (lets_in, leaderless, leader) = shared.look(|inner| {
+    let (lets_in, leaderless, leader, redirects) = shared.look(|inner| {
         let leader = inner.cluster.leader().to_owned();
         // A name that no node has is that of the node which is asked: so one node can have any name.
         let leads = node.to_string() == leader || !inner.gate.nodes.iter().any(|other| other.to_string() == leader);
-        (inner.gate.lets_in(shown), inner.gate.missing_leader(), (!leads).then_some(leader))
+        let redirects = inner.cluster.dialect().redirects_streams();
+        (inner.gate.lets_in(shown), inner.gate.missing_leader(), (!leads).then_some(leader), redirects)
     });
     if !lets_in {
         let ask = [(header::WWW_AUTHENTICATE, "basic realm=\"Mesosphere\"")];
@@ -113,7 +114,7 @@ pub(super) async fn enter(
     }
     let Some(leader) = leader else { return next.run(request).await };
     let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
-    if path.starts_with("/v2/events") {
+    if redirects && path.starts_with("/v2/events") {
         return (StatusCode::FOUND, [(header::LOCATION, format!("http://{leader}{path}"))]).into_response();
     }
     let mut response = next.run(request).await;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use axum::body::Bytes;
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
 use super::delivery::Delivery;
@@ -22,6 +23,8 @@ pub(super) struct Hub {
     /// What becomes of events.
     pub(super) delivery: Delivery,
     held: Vec<Event>,
+    /// When the first frame of the latest change was taken to be written, in ns of CLOCK_MONOTONIC; 0: not yet.
+    written: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub(super) struct Frames {
     pub(super) id: u64,
     frames: mpsc::UnboundedReceiver<Bytes>,
     outstanding: Arc<AtomicUsize>,
+    written: Arc<AtomicU64>,
 }
 
 impl Frames {
@@ -50,6 +54,7 @@ impl Frames {
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         let frame = self.frames.recv().await?;
         self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.written.compare_exchange(0, monotonic(), Ordering::Relaxed, Ordering::Relaxed);
         Some(frame)
     }
 }
@@ -69,7 +74,7 @@ impl Hub {
             outstanding: Arc::clone(&outstanding),
             socket,
         });
-        Frames { id, frames, outstanding }
+        Frames { id, frames, outstanding, written: Arc::clone(&self.written) }
     }
 
     /// Forgets a listener. Answers with its address if it was still listening.
@@ -81,6 +86,11 @@ impl Hub {
     /// How many listen.
     pub(super) fn len(&self) -> usize {
         self.listeners.len()
+    }
+
+    /// When the first frame of the latest change was on its way to a listener, in ns of CLOCK_MONOTONIC. `None`: not yet.
+    pub(super) fn written(&self) -> Option<u64> {
+        Some(self.written.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
     /// Lets all listeners go: each reads what it has been sent, then the end.
@@ -103,6 +113,7 @@ impl Hub {
             }
             !slow
         });
+        self.written.store(0, Ordering::Relaxed);
         for event in &events {
             let mut frame = None;
             for listener in &self.listeners {
@@ -116,6 +127,12 @@ impl Hub {
             }
         }
     }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC: every process on the machine has the same.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn framed(event: &Event) -> Bytes {

@@ -32,7 +32,8 @@
 //! | `pods/state` | `{"instance", "container", "state": "TASK_…", "healthy": true, false or null}` | [`Sim::set_container`] |
 //! | `pods/delete` | `{"id"}` | [`Sim::delete_pod`] |
 //!
-//! A task is `{"host", "port" or "ports", "ip", "state", "alive"}`. `GET /sim/state` and `GET /sim/log` (`DELETE` forgets it) tell.
+//! A task is `{"host", "port" or "ports", "ip", "state", "alive"}`. `GET /sim/state` and `GET /sim/log` (`DELETE` forgets it) tell, and
+//! `GET /sim/written` when the first event of the latest change went out: `{"ns"}` of CLOCK_MONOTONIC, `null` before that.
 
 mod api;
 mod app;

@@ -179,7 +179,11 @@ impl Sim {
 
     /// Another node, on a free port of 127.0.0.1.
     pub async fn node(&self) -> io::Result<Node> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        self.node_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?)
+    }
+
+    /// Another node, served on `listener`.
+    pub fn node_on(&self, listener: TcpListener) -> io::Result<Node> {
         let addr = listener.local_addr()?;
         Ok(Node { addr, _stop: listen(listener, addr, &self.shared) })
     }

@@ -14,9 +14,10 @@ use std::{
 
 use tokio::{io::AsyncReadExt as _, sync::mpsc};
 
-pub use self::read::Format;
+pub use self::read::{Format, Listing};
 use super::{
     Report, SourceId,
+    resolve::Resolver,
     retry::{Dice, Failures, Limits},
 };
 use crate::model::Snapshot;
@@ -63,28 +64,32 @@ impl fmt::Display for Config {
     }
 }
 
-/// Reads the file for ever and reports each new content, and each trouble. Returns when nobody takes reports any more.
+/// Reads the file for ever and reports each new content, each address of a host that changes, and each trouble. Returns
+/// when nobody takes reports any more.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
+    follow(config, Resolver::default(), reports).await;
+}
+
+async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Report>) {
     let (mut failures, mut dice) = (Failures::default(), Dice::new(0));
-    // What is in use, and when that was said.
-    let mut said: Option<(Vec<u8>, Instant)> = None;
+    let mut used: Option<(Vec<u8>, Listing)> = None;
+    let mut said: Option<(Snapshot, Instant)> = None;
     loop {
         let at = Instant::now();
-        let known = said.as_ref().map(|(content, _)| content.as_slice());
-        let (report, wait) = match look(&config, known).await {
-            Ok(Found::Same) if said.as_ref().is_some_and(|(_, when)| when.elapsed() < REFRESH) => (None, config.every),
-            Ok(Found::Same) => {
-                // Read anew next time, and told anew.
-                said = None;
-                continue;
-            }
-            Ok(Found::New(content, snapshot)) => {
+        let (report, wait) = match look(&config, &mut used).await {
+            Ok(listing) => {
                 failures.clear();
-                said = Some((content, at));
-                (Some(Report::Snapshot { source: SourceId::File, snapshot, at }), config.every)
+                let needed = listing.names().map(str::to_owned).collect();
+                let snapshot = listing.read(&hosts.resolve(&needed).await);
+                let known = said.as_ref().is_some_and(|(last, when)| *last == snapshot && when.elapsed() < REFRESH);
+                let report = (!known).then(|| {
+                    said = Some((snapshot.clone(), at));
+                    Report::Snapshot { source: SourceId::File, snapshot, at }
+                });
+                (report, config.every)
             }
             Err(reason) => {
-                said = None;
+                (used, said) = (None, None);
                 let limits = Limits { first: config.every, most: config.every };
                 let (attempt, again_in, tell) = failures.add(&reason, limits, &mut dice);
                 let url = config.to_string();
@@ -104,27 +109,23 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     }
 }
 
-enum Found {
-    Same,
-    New(Vec<u8>, Snapshot),
-}
-
-async fn look(config: &Config, known: Option<&[u8]>) -> Result<Found, String> {
+/// What the file says, read anew only where it is not as it was.
+async fn look<'a>(config: &Config, used: &'a mut Option<(Vec<u8>, Listing)>) -> Result<&'a Listing, String> {
     let path = config.path.display();
     let mut content = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
-    if known == Some(content.as_slice()) {
-        return Ok(Found::Same);
-    }
-    loop {
-        tokio::time::sleep(SETTLE).await;
-        let again = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
-        if again == content {
-            break;
+    if used.as_ref().is_none_or(|(known, _)| *known != content) {
+        loop {
+            tokio::time::sleep(SETTLE).await;
+            let again = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
+            if again == content {
+                break;
+            }
+            content = again;
         }
-        content = again;
+        let listing = read::parse(&content, config.format).map_err(|reason| format!("{path} {reason}"))?;
+        *used = Some((content, listing));
     }
-    let snapshot = read::read(&content, config.format).map_err(|reason| format!("{path} {reason}"))?;
-    Ok(Found::New(content, snapshot))
+    used.as_ref().map(|(_, listing)| listing).ok_or_else(|| format!("{path} cannot be read"))
 }
 
 async fn whole(path: &Path) -> io::Result<Vec<u8>> {
@@ -146,3 +147,6 @@ fn unreadable(error: &io::Error) -> String {
         _ => format!("cannot be read: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,17 @@
-//! From the bytes of a file to a snapshot. Pure. Somebody writes this file by hand: what is wrong in it is said with its
-//! line, and nothing of it is used until it is right.
+//! From the bytes of a file to a snapshot: [`parse`] it, look up its [names](Listing::names), [read](Listing::read) it. Pure.
+//!
+//! Somebody writes this file by hand: what is wrong in it is said with its line, and nothing of it is used until it is
+//! right.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
 };
 
 use serde::Deserialize;
 
-use crate::model::{Backend, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight};
+use crate::model::{Backend, Complaint, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight};
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +22,74 @@ pub enum Format {
     Json,
 }
 
+/// Everything a file says. Its backends may be on hosts that are names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing(BTreeMap<ServiceKey, Listed>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listed {
+    name: String,
+    policy: Policy,
+    /// No two of them on one port of one host.
+    backends: BTreeMap<(Host, u16), (Weight, u32)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+impl Listing {
+    /// The hosts that need an address.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.values().flat_map(|service| service.backends.keys()).filter_map(|(host, _)| match host {
+            Host::Address(_) => None,
+            Host::Name(name) => Some(name.as_str()),
+        })
+    }
+
+    /// What it says where hosts have these addresses; the error is why one has none. That costs the backends there.
+    pub fn read(&self, hosts: &BTreeMap<String, Result<IpAddr, String>>) -> Snapshot {
+        let (mut services, mut complaints) = (BTreeMap::new(), BTreeSet::new());
+        for (key, Listed { name, policy, backends }) in &self.0 {
+            let mut found = Vec::new();
+            for ((host, port), (weight, maxconn)) in backends {
+                let (task, address) = match host {
+                    Host::Address(address) => (SocketAddr::new(*address, *port).to_string(), Ok(*address)),
+                    Host::Name(host) => {
+                        let unknown = || Err("it was not looked up".into());
+                        let address = hosts.get(host).cloned().unwrap_or_else(unknown);
+                        (
+                            format!("{host}:{port}"),
+                            address.map_err(|reason| format!("{host:?} has no address: {reason}")),
+                        )
+                    }
+                };
+                match address {
+                    Ok(address) => {
+                        let state = if weight.get() == 0 { State::Draining } else { State::Active };
+                        let (address, port, weight, maxconn) = (address.to_canonical(), *port, *weight, *maxconn);
+                        found.push(Backend { task, address, port, weight, maxconn, state });
+                    }
+                    Err(reason) => {
+                        complaints.insert(Complaint { app: name.clone(), reason: format!("backend {task}: {reason}") });
+                    }
+                }
+            }
+            let service = Service { name: name.clone(), policy: *policy, backends: found };
+            services.insert(*key, service.into());
+        }
+        Snapshot { services, complaints: complaints.into_iter().collect() }
+    }
+}
+
 /// Everything a file says.
 ///
 /// # Errors
 /// It is not as it should be: the rest of a sentence that began with the name of the file.
-pub fn read(content: &[u8], format: Format) -> Result<Snapshot, String> {
+pub fn parse(content: &[u8], format: Format) -> Result<Listing, String> {
     let text = std::str::from_utf8(content).map_err(|error| {
         let line = line_at(&content[..error.valid_up_to()]);
         format!("line {line}: is not text in UTF-8")
@@ -40,7 +105,7 @@ pub fn read(content: &[u8], format: Format) -> Result<Snapshot, String> {
             said(Some(error.line()).filter(|line| *line > 0), message.strip_suffix(&place).unwrap_or(&message))
         })?,
     };
-    let mut services = BTreeMap::<_, Service>::new();
+    let mut services = BTreeMap::<_, Listed>::new();
     for Entry { key, service } in document.services {
         if let Some(first) = services.get(&key) {
             return Err(format!(
@@ -50,7 +115,7 @@ pub fn read(content: &[u8], format: Format) -> Result<Snapshot, String> {
         }
         services.insert(key, service);
     }
-    Ok(Snapshot { services, complaints: Vec::new() })
+    Ok(Listing(services))
 }
 
 fn said(line: Option<usize>, message: &str) -> String {
@@ -76,7 +141,7 @@ struct Document {
 #[serde(try_from = "ServiceWords")]
 struct Entry {
     key: ServiceKey,
-    service: Service,
+    service: Listed,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +160,7 @@ struct ServiceWords {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BackendWords {
-    address: IpAddr,
+    address: Host,
     port: NonZeroU16,
     #[serde(default)]
     weight: WeightWord,
@@ -159,22 +224,37 @@ impl TryFrom<ServiceWords> for Entry {
             PolicyWord::Leastconn => Policy::Leastconn,
         };
         let mut unique = BTreeMap::new();
-        for backend in backends.into_iter().map(Backend::from) {
-            if let Some(twice) = unique.insert((backend.task.clone(), backend.address, backend.port), backend) {
-                return Err(format!("service {name:?} has backend {} twice; give it once, with a weight", twice.task));
+        for BackendWords { address, port, weight: WeightWord(weight), maxconn } in backends {
+            if unique.insert((address.clone(), port.get()), (weight, maxconn)).is_some() {
+                let at = match address {
+                    Host::Address(address) => SocketAddr::new(address, port.get()).to_string(),
+                    Host::Name(host) => format!("{host}:{port}"),
+                };
+                return Err(format!("service {name:?} has backend {at} twice; give it once, with a weight"));
             }
         }
-        Ok(Self { key, service: Service { name, policy, backends: unique.into_values().collect() } })
+        Ok(Self { key, service: Listed { name, policy, backends: unique } })
     }
 }
 
-impl From<BackendWords> for Backend {
-    fn from(words: BackendWords) -> Self {
-        let BackendWords { address, port, weight: WeightWord(weight), maxconn } = words;
-        let address = address.to_canonical();
-        let at = SocketAddr::new(address, port.get());
-        let state = if weight.get() == 0 { State::Draining } else { State::Active };
-        Self { task: at.to_string(), address, port: at.port(), weight, maxconn, state }
+impl TryFrom<String> for Host {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Address(address.to_canonical()));
+        }
+        let good = |label: &str| {
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            (1..=63).contains(&label.len()) && label.bytes().all(letter)
+        };
+        let name = text.strip_suffix('.').unwrap_or(&text);
+        let last = name.rsplit('.').next().unwrap_or_default();
+        // What ends in a number is an address that was mistyped.
+        if name.len() <= 253 && name.split('.').all(good) && !last.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Name(text.to_ascii_lowercase()));
+        }
+        Err(format!("{text:?} is neither an IP address nor the name of a host"))
     }
 }
 

@@ -1,13 +1,12 @@
 //! How to get in: a user and a password, or a DC/OS service account, and whose certificates are believed.
-//!
-//! Files are read once, before anything is attached; what is no good is said in one sentence each.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf};
+use std::path::PathBuf;
 
-use super::{dcos::Account, endpoint::Credentials, tls};
-
-/// The largest of these files. Certificates of a whole bundle are some 200 kB.
-const MAX_FILE: u64 = 4 << 20;
+use super::dcos::Account;
+use crate::source::{
+    access::{Credentials, credentials, take, too_open},
+    tls,
+};
 
 /// The files that say how to get in.
 #[derive(Clone, Debug, Default)]
@@ -50,74 +49,11 @@ impl Access {
     }
 }
 
-/// Reads one file, if it is named.
-fn take<T>(
-    flag: &str,
-    path: &Option<PathBuf>,
-    wrong: &mut Vec<String>,
-    parse: fn(&[u8]) -> Result<T, String>,
-) -> Option<T> {
-    let path = path.as_ref()?;
-    match contents(path).and_then(|bytes| parse(&bytes)) {
-        Ok(it) => Some(it),
-        Err(reason) => {
-            wrong.push(format!("{flag} {}: {reason}", path.display()));
-            None
-        }
-    }
-}
-
-fn contents(path: &Path) -> Result<Vec<u8>, String> {
-    let read = || -> io::Result<Option<Vec<u8>>> {
-        let small = fs::metadata(path)?.len() <= MAX_FILE;
-        if small { fs::read(path).map(Some) } else { Ok(None) }
-    };
-    match read() {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => Err(format!("is larger than {} MiB; is it the right file?", MAX_FILE >> 20)),
-        Err(error) => Err(format!("cannot be read: {error}")),
-    }
-}
-
-/// The user and the password on the first line.
-fn credentials(bytes: &[u8]) -> Result<Credentials, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "is not text; write user:password on its first line")?;
-    let line = text.lines().next().unwrap_or_default();
-    match line.split_once(':') {
-        Some((user, password)) if !user.is_empty() => {
-            Ok(Credentials { user: user.to_owned(), password: password.to_owned() })
-        }
-        _ => Err("has no user:password on its first line".into()),
-    }
-}
-
-/// A sentence about a secret that others can read.
-fn too_open(path: &Path) -> Option<String> {
-    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    let sentence = || format!("{0} can be read by others (mode {mode:03o}); chmod 600 {0}", path.display());
-    (mode & 0o077 != 0).then(sentence)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
-    #[test]
-    fn the_first_line_has_a_user_and_a_password() {
-        for (text, user, password) in [
-            ("me:secret\n", "me", "secret"),
-            ("me:a:b\r\nmore\n", "me", "a:b"),
-            ("me: p ", "me", " p "),
-            ("me:", "me", ""),
-        ] {
-            let Credentials { user: its, password: its_password } = credentials(text.as_bytes()).unwrap();
-            assert_eq!((its.as_str(), its_password.as_str()), (user, password));
-        }
-        for wrong in ["", "me", "\nme:secret", ":secret"] {
-            assert!(credentials(wrong.as_bytes()).unwrap_err().contains("user:password on its first line"));
-        }
-        assert!(credentials(b"\xff:x").unwrap_err().contains("not text"));
-    }
+    use super::*;
 
     #[test]
     fn everything_wrong_with_the_files_is_said_at_once_and_without_secrets() {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::wire::{App, ContainerStatus, HealthResult, Listing, Loose, ReadinessResult};
+use crate::model::{Snapshot, State};
 
 /// How long at least the last results stand in.
 const AT_LEAST: Duration = Duration::from_secs(60);
@@ -31,6 +32,15 @@ struct Last {
 }
 
 impl Carry {
+    /// Nothing was listed yet, but this is what was published by an agent before this one: tasks that got connections
+    /// were alive and ready.
+    pub(super) fn after(adopted: &Snapshot) -> Self {
+        let backends = adopted.services.values().flat_map(|service| &service.backends);
+        let active = backends.filter(|backend| backend.state == State::Active);
+        let well = || Last { results: vec![HealthResult { alive: true }], vanished: None, ready: true };
+        Self(active.map(|backend| (backend.task.clone(), well())).collect())
+    }
+
     /// Puts the last results in where they have vanished, and remembers those that are there.
     pub(super) fn over(&mut self, listing: &mut Listing, now: Instant) {
         let mut known = BTreeMap::new();
@@ -121,6 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::{Backend, Policy, Protocol, Service, ServiceKey, Weight};
 
     /// The results of the only task after a listing in which it has `results`, `at` seconds after the start.
     fn see(carry: &mut Carry, start: Instant, at: u64, interval: f64, results: &[bool]) -> Vec<bool> {
@@ -146,6 +157,27 @@ mod tests {
         assert_eq!(see(&mut carry, start, 67, 10.0, &[true, false]), [true, false]);
         assert_eq!(see(&mut carry, start, 68, 10.0, &[]), [true, false]);
         assert_eq!(see(&mut carry, start, 69, 10.0, &[true]), [true]);
+    }
+
+    #[test]
+    fn what_was_served_before_this_agent_started_counts_as_alive_until_there_are_results() {
+        let backend = |task: &str, state| Backend {
+            task: task.into(),
+            address: [10, 0, 0, 1].into(),
+            port: 1,
+            weight: Weight::default(),
+            maxconn: 0,
+            state,
+        };
+        for (state, alive) in [(State::Active, &[true][..]), (State::Warming, &[]), (State::Draining, &[])] {
+            let backends = vec![backend("t", state)];
+            let service = Service { name: "/a".into(), policy: Policy::default(), backends };
+            let services = BTreeMap::from([(ServiceKey::host(1, Protocol::Tcp), service.into())]);
+            let adopted = Snapshot { services, complaints: Vec::new() };
+            let (mut carry, start) = (Carry::after(&adopted), Instant::now());
+            assert_eq!(see(&mut carry, start, 0, 10.0, &[]), alive, "{state:?}");
+            assert_eq!(see(&mut carry, start, 60, 10.0, &[]), [false; 0], "{state:?}");
+        }
     }
 
     #[test]

@@ -16,12 +16,13 @@ use serde::Deserialize;
 use super::{
     auth::Access,
     dcos::Session,
-    endpoint::{Credentials, Endpoint},
+    endpoint::Endpoint,
     failure::{self, Failure},
     leader::Turn,
-    read, tls,
+    read,
     wire::{App, Listing, Loose, Pod, PodStatus},
 };
+use crate::source::{access::Credentials, tls};
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause within an answer. A listing of 20,000 tasks can take long to begin.

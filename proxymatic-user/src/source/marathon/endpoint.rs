@@ -4,18 +4,7 @@ use std::fmt;
 
 use reqwest::Url;
 
-/// A user and a password.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Credentials {
-    pub(super) user: String,
-    pub(super) password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials")
-    }
-}
+use crate::source::access::{Credentials, decoded};
 
 /// Where one Marathon answers. Printed without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +44,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
+const EXAMPLE: &str = "write one such as http://marathon.example:8080";
+
 /// Parses the values of `--marathon`: each is a URL, or several with commas between.
 ///
 /// `Err` has one sentence for each that is no good, and none of them shows a password.
@@ -68,7 +59,7 @@ pub fn parse<S: AsRef<str>>(values: &[S]) -> Result<Vec<Endpoint>, Vec<String>> 
         }
     }
     if endpoints.is_empty() && wrong.is_empty() {
-        wrong.push("no URL; write one such as http://marathon.example:8080".into());
+        wrong.push(format!("no URL; {EXAMPLE}"));
     }
     if wrong.is_empty() { Ok(endpoints) } else { Err(wrong) }
 }
@@ -79,7 +70,7 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
         Some(_) => return Err("must start with http:// or https://".into()),
         None => return Err(format!("must start with http:// or https://; try http://{}", redacted(text))),
     }
-    let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}; {EXAMPLE}"))?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err("must end with the path: no ? and no #".into());
     }
@@ -102,23 +93,6 @@ fn redacted(text: &str) -> String {
         Some((_, host)) => format!("{scheme}{separator}***@{host}"),
         None => text.to_owned(),
     }
-}
-
-/// Undoes percent-encoding; what is no encoding stays as it is.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = match (first, tail) {
-            (b'%', [high, low, ..]) => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
-            _ => None,
-        };
-        match code.and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
-            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
-            None => (bytes.push(*first), rest = tail),
-        };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::{error::Error, fmt, io, time::Duration};
 use reqwest::{StatusCode, Url};
 
 use super::client::{CONNECT_TIMEOUT, READ_TIMEOUT, WHOLE_TIMEOUT};
+use crate::source::tls;
 
 /// A request that has no good answer. Printed, it is one sentence that begins with the URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +41,8 @@ impl Failure {
             format!("did not take the connection within {}", seconds(CONNECT_TIMEOUT))
         } else if error.is_timeout() {
             format!("is too slow: nothing for {}, or no end after {}", seconds(READ_TIMEOUT), seconds(WHOLE_TIMEOUT))
-        } else if let Some(error) = of_tls(error) {
-            tls(error)
+        } else if let Some(what) = tls::distrust(error, "--marathon-ca-cert", "--marathon") {
+            what
         } else if kind == Some(io::ErrorKind::ConnectionRefused) {
             "refused the connection; does Marathon run there?".into()
         } else if error.is_connect() {
@@ -82,33 +83,6 @@ impl Failure {
         };
         Self::new(url, what)
     }
-}
-
-/// The error of TLS, wherever it is in the chain: within an I/O error it is not on it.
-fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    if let Some(found) = error.downcast_ref() {
-        return Some(found);
-    }
-    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(within) => of_tls(within),
-        None => of_tls(error.source()?),
-    }
-}
-
-/// What is wrong with a TLS connection, and what may help.
-fn tls(error: &rustls::Error) -> String {
-    use rustls::{CertificateError as Certificate, Error, InvalidMessage};
-    let remedy = match error {
-        Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
-            "; name the authority that signed it with --marathon-ca-cert"
-        }
-        Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
-            "; write the name that its certificate has in --marathon"
-        }
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => "; does it speak TLS on that port?",
-        _ => "",
-    };
-    format!("cannot be trusted over TLS: {error}{remedy}")
 }
 
 /// The beginning of what a JSON body gives as its message, if it does.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,8 @@ const MAX_ENDS: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Held {
     said: Option<(Instant, Snapshot)>,
+    /// What an agent before this one published: the first answer is measured by it, as later ones by what was said.
+    adopted: Snapshot,
     ends: BTreeMap<String, Ended>,
     /// Tasks that are expected to go: that they are missing is no wonder.
     leaving: BTreeSet<String>,
@@ -34,6 +37,11 @@ struct Ended {
 }
 
 impl Held {
+    /// Nothing was said yet, but this was published by an agent before this one.
+    pub(super) fn after(adopted: Snapshot) -> Self {
+        Self { adopted, ..Self::default() }
+    }
+
     /// An event said that a task has ended. Whether that changes what was said.
     pub(super) fn end(&mut self, end: End, app: Option<String>, now: Instant) -> bool {
         if self.ends.len() >= MAX_ENDS {
@@ -43,15 +51,16 @@ impl Held {
         // A late word that it is being stopped does not bring back what has gone.
         let lingers = lingers && self.ends.get(&task).is_none_or(|ended| ended.lingers);
         let ends = BTreeMap::from([(task.clone(), Ended { lingers, app, seen: now })]);
-        let changed = self.said.as_mut().is_some_and(|(_, snapshot)| apply(&ends, snapshot));
+        let changed = apply(&ends, self.said.as_mut().map_or(&mut self.adopted, |(_, snapshot)| snapshot));
         if changed {
             self.leaving.insert(task);
         }
         self.ends.extend(ends);
-        changed
+        // What was adopted is not said: that is for the first answer to do.
+        changed && self.said.is_some()
     }
 
-    /// What was said last, with all that has ended since, and when it was asked for.
+    /// What was said last, with all that has ended since, and when it was asked for. Cheap: the services are shared.
     pub(super) fn said(&self) -> Option<(Instant, Snapshot)> {
         self.said.clone()
     }
@@ -69,21 +78,22 @@ impl Held {
         let everything = scope == Scope::All;
         // Only a whole answer that was asked for later ends a doubt by saying the same.
         let believed = |since: &Instant| everything && at >= *since + confirm;
-        let Some((_, said)) = &self.said else {
+        if self.said.is_none() {
             let since = *self.doubts.entry(None).or_insert(now);
             if fresh.services.is_empty() && !believed(&since) {
                 return Err("has no app with a service port; that is believed if it says so again".into());
             }
-            self.doubts.clear();
-            self.said = Some((at, fresh));
-            return Ok(());
-        };
+        }
+        let before = self.said.as_ref().map_or(&self.adopted, |(_, said)| said);
         let mut doubts = BTreeMap::new();
-        for (key, service) in &said.services {
+        for (key, service) in &before.services {
+            if fresh.services.get(key).is_some_and(|it| Arc::ptr_eq(it, service)) {
+                continue; // Most of the time that is nearly all of them.
+            }
             let stays = |backend: &&Backend| !self.leaving.contains(&backend.task);
             let listed = fresh.services.get(key).map_or(0, |it| it.backends.iter().filter(stays).count());
             let expected = service.backends.iter().filter(stays).count();
-            let since = *self.doubts.get(&Some(*key)).unwrap_or(&now);
+            let since = *self.doubts.get(&Some(*key)).or(self.doubts.get(&None)).unwrap_or(&now);
             if listed * 2 < expected && !believed(&since) {
                 doubts.insert(Some(*key), since);
                 keep(&mut fresh, *key, service, &self.leaving);
@@ -91,9 +101,12 @@ impl Held {
         }
         fresh.complaints.extend(complaint(&doubts, &fresh));
         self.doubts = doubts;
-        let listed: BTreeSet<_> = fresh.services.values().flat_map(|it| &it.backends).map(|it| &it.task).collect();
-        self.leaving.retain(|task| listed.contains(task));
+        if !self.leaving.is_empty() {
+            let listed = fresh.services.values().flat_map(|it| &it.backends).map(|it| &it.task);
+            self.leaving = listed.filter(|task| self.leaving.contains(*task)).cloned().collect();
+        }
         self.said = Some((at, fresh));
+        self.adopted = Snapshot::default();
         Ok(())
     }
 
@@ -113,27 +126,29 @@ fn apply(ends: &BTreeMap<String, Ended>, snapshot: &mut Snapshot) -> bool {
         return changed;
     }
     for service in snapshot.services.values_mut() {
+        if !service.backends.iter().any(|it| ends.contains_key(&it.task)) {
+            continue;
+        }
         let over = |it: &Backend| matches!(ends.get(&it.task), Some(Ended { lingers: false, .. }));
         let others = service.backends.iter().any(|it| it.state != State::Warming && !over(it));
-        service.backends.retain_mut(|backend| match ends.get(&backend.task) {
-            None => true,
-            Some(Ended { lingers: false, .. }) if others => {
-                changed = true;
-                false
-            }
-            Some(_) => {
-                changed |= backend.state != State::Draining;
-                backend.state = State::Draining;
-                true
-            }
-        });
+        let after = |it: &Backend| match ends.get(&it.task) {
+            None => Some(it.state),
+            Some(Ended { lingers: false, .. }) if others => None,
+            Some(_) => Some(State::Draining),
+        };
+        // Only a service that changes is copied: the others stay shared.
+        if service.backends.iter().any(|it| after(it) != Some(it.state)) {
+            changed = true;
+            Arc::make_mut(service).backends.retain_mut(|it| after(it).map(|state| it.state = state).is_some());
+        }
     }
     changed
 }
 
 /// Puts the backends of before beside those that are listed.
 fn keep(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>) {
-    let service = fresh.services.entry(key).or_insert_with(|| Service { backends: Vec::new(), ..before.clone() });
+    let empty = || Arc::new(Service { backends: Vec::new(), ..before.clone() });
+    let service = Arc::make_mut(fresh.services.entry(key).or_insert_with(empty));
     fn identity(it: &Backend) -> (&str, std::net::IpAddr, u16) {
         (&it.task, it.address, it.port)
     }

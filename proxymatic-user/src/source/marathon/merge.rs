@@ -6,6 +6,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 pub(super) use self::owner::{Asked, Owner, asked};
@@ -56,7 +57,11 @@ impl<'a> Merge<'a> {
     }
 
     /// The services, now that every app is in.
-    pub(super) fn services(&self, rules: Rules, complaints: &mut BTreeSet<Complaint>) -> BTreeMap<ServiceKey, Service> {
+    pub(super) fn services(
+        &self,
+        rules: Rules,
+        complaints: &mut BTreeSet<Complaint>,
+    ) -> BTreeMap<ServiceKey, Arc<Service>> {
         let mut services = BTreeMap::new();
         let mut first: Option<(ServiceKey, Owner<'_>, &Draft<'_>)> = None;
         for ((key, owner), draft) in &self.0 {
@@ -77,7 +82,7 @@ impl<'a> Merge<'a> {
                 Owner::Port => draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
                 Owner::Name(name) => format!("{name}:{}", key.port),
             };
-            services.insert(*key, Service { name, policy: Policy::default(), backends: draft.backends() });
+            services.insert(*key, Service { name, policy: Policy::default(), backends: draft.backends() }.into());
         }
         services
     }

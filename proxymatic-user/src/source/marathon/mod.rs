@@ -23,7 +23,6 @@ pub mod read;
 mod reader;
 pub mod sse;
 mod stream;
-mod tls;
 mod versions;
 pub mod wire;
 
@@ -69,6 +68,8 @@ pub struct Config {
     pub group_size: NonZeroU32,
     /// Whether services are served whose port is that of their tasks on their own hosts.
     pub expose_host: bool,
+    /// What is served already, as an earlier agent published it: the first answer is measured by it.
+    pub adopted: Snapshot,
     /// All the times that matter.
     pub timing: Timing,
     /// What makes the times of this agent differ from those of others.
@@ -89,7 +90,8 @@ impl Config {
                 format!("the refresh interval is {refresh:?}; it must be from 1 to {} s", REFRESH.end().as_secs());
             parsed = Err(parsed.err().into_iter().flatten().chain([reason]).collect());
         }
-        Ok(Self { endpoints: parsed?, access: Access::default(), group_size, expose_host: false, timing, seed })
+        let (access, adopted) = (Access::default(), Snapshot::default());
+        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, adopted, timing, seed })
     }
 
     /// The same, with what is in these files.
@@ -103,7 +105,7 @@ impl Config {
 
 /// Reads Marathon for ever and reports each whole answer, and each trouble. Returns when nobody takes reports any more.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
-    let Config { endpoints, access, group_size, expose_host, timing, seed } = config;
+    let Config { endpoints, access, group_size, expose_host, adopted, timing, seed } = config;
     for warning in &access.warnings {
         tracing::warn!("{warning}");
     }
@@ -123,10 +125,11 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     };
     let reading_works = AtomicBool::new(false);
     let (note, notes) = mpsc::channel(stream::NOTES);
-    let reader = Reader::new(&client, Rules { group_size, expose_host }, &reading_works);
+    let reader = Reader::new(&client, Rules { group_size, expose_host }, &adopted, &reading_works);
+    let held = Held::after(adopted);
     tokio::select! {
         () = stream::follow(&client, &timing, !seed, note, &reports, &reading_works) => {}
-        () = read_on(reader, timing, dice, notes, &reports) => {}
+        () = read_on(reader, held, timing, dice, notes, &reports) => {}
         () = reports.closed() => {}
     }
 }
@@ -134,12 +137,13 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
 /// Reads whenever it is due; ends when nobody takes reports any more.
 async fn read_on(
     mut reader: Reader<'_>,
+    held: Held,
     timing: Timing,
     mut dice: Dice,
     mut notes: mpsc::Receiver<Note>,
     reports: &mpsc::Sender<Report>,
 ) {
-    let mut news = News { pace: Pace::new(Instant::now(), timing), dirty: Dirty::default(), held: Held::default() };
+    let mut news = News { pace: Pace::new(Instant::now(), timing), dirty: Dirty::default(), held };
     let mut failures = Failures::default();
     loop {
         tokio::select! {

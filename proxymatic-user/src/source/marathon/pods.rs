@@ -1,32 +1,49 @@
-//! Asks for pods, which not every Marathon has.
+//! Asks for pods, which not every Marathon has, and not every user may see. That costs pods their news, and apps nothing.
+
+use std::time::Duration;
 
 use super::{
     client::Client,
-    failure::Failure,
-    wire::{Loose, PodStatus},
+    failure::{Failure, seconds},
+    wire::{Listing, Loose, PodStatus},
 };
 
-/// Whether this Marathon has pods, as far as that is known.
+/// How long apps wait for pods.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pods that were there when they could be had last.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    seen: bool,
+    last: Option<Vec<Loose<PodStatus>>>,
 }
 
 impl Pods {
-    /// Every pod. A Marathon that has never had any may say that there is no such thing: it is older than pods are.
-    /// From one that had, that is no answer.
-    pub(super) async fn fetch(&mut self, client: &Client) -> Result<Vec<Loose<PodStatus>>, Failure> {
-        self.note(client.pods().await)
+    /// Adds every pod to the listing: those of the last answer, and why, where there is none now.
+    pub(super) async fn fetch(&mut self, client: &Client, listing: &mut Listing) {
+        let answer = match tokio::time::timeout(PATIENCE, client.pods()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure {
+                url: "Marathon".into(),
+                what: format!("did not say within {} which pods there are", seconds(PATIENCE)),
+                missing: false,
+            }),
+        };
+        (listing.pods, listing.pods_unknown) = self.note(answer);
     }
 
-    fn note(&mut self, answer: Result<Vec<Loose<PodStatus>>, Failure>) -> Result<Vec<Loose<PodStatus>>, Failure> {
-        match answer {
-            Err(failure) if failure.missing && !self.seen => Ok(Vec::new()),
-            Ok(pods) => {
-                self.seen |= !pods.is_empty();
-                Ok(pods)
+    /// A Marathon that has never said which pods there are may say that there is no such thing: it is older than pods
+    /// are. From one that has, that is no answer.
+    fn note(&mut self, answer: Result<Vec<Loose<PodStatus>>, Failure>) -> (Vec<Loose<PodStatus>>, Option<String>) {
+        match (answer, &self.last) {
+            (Ok(pods), _) => {
+                self.last = (!pods.is_empty()).then(|| pods.clone());
+                (pods, None)
             }
-            Err(failure) => Err(failure),
+            (Err(failure), None) if failure.missing => (Vec::new(), None),
+            (Err(failure), None) => (Vec::new(), Some(format!("{failure}; until it answers no pod is served"))),
+            (Err(failure), Some(last)) => {
+                (last.clone(), Some(format!("{failure}; until it answers pods are served as they were last known")))
+            }
         }
     }
 }
@@ -36,14 +53,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marathon_without_pods_is_told_from_one_that_cannot_say() {
-        let failure = |missing| Failure { url: "http://h".into(), what: "failed".into(), missing };
-        let pod = || Loose::Bad { id: None, reason: String::new() };
+    fn pods_that_cannot_be_had_stay_as_they_were_and_that_is_said() {
+        let failure = |missing| Err(Failure { url: "http://h".into(), what: "failed".into(), missing });
+        let pod = || Loose::Bad { id: Some("/p".into()), reason: String::new() };
         let mut pods = Pods::default();
-        assert!(pods.note(Err(failure(true))).is_ok_and(|it| it.is_empty()));
-        assert!(pods.note(Err(failure(false))).is_err());
-        assert!(pods.note(Ok(vec![pod()])).is_ok_and(|it| it.len() == 1));
-        assert!(pods.note(Err(failure(true))).is_err());
-        assert!(pods.note(Ok(Vec::new())).is_ok_and(|it| it.is_empty()));
+        let mut noted = |answer| {
+            let (pods, unknown) = pods.note(answer);
+            (pods.len(), unknown.unwrap_or_default())
+        };
+        assert_eq!(noted(failure(true)), (0, String::new()), "older than pods are");
+        assert_eq!(noted(failure(false)), (0, "http://h failed; until it answers no pod is served".into()));
+        assert_eq!(noted(Ok(vec![pod()])), (1, String::new()));
+        for missing in [true, false] {
+            let (left, said) = noted(failure(missing));
+            assert!(left == 1 && said.ends_with("as they were last known"), "{missing}: {said}");
+        }
+        assert_eq!(noted(Ok(Vec::new())), (0, String::new()));
+        assert_eq!(noted(failure(true)), (0, String::new()));
     }
 }

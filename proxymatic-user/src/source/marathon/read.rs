@@ -112,6 +112,9 @@ pub fn read(listing: &Listing, found: &Found, rules: impl Into<Rules>) -> Snapsh
             }
         }
     }
+    if let Some(reason) = &listing.pods_unknown {
+        reading.complain("pods", reason.clone());
+    }
     let services = reading.merge.services(rules, &mut reading.complaints);
     Snapshot { services, complaints: reading.complaints.into_iter().collect() }
 }

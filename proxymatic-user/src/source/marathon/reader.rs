@@ -25,6 +25,8 @@ pub(super) struct Reader<'a> {
     rules: Rules,
     /// The last listing, with what was read of single apps since.
     listing: Option<Listing>,
+    /// What was read last: the next one shares with it what is the same.
+    last: Snapshot,
     carry: Carry,
     hosts: Resolver,
     pods: Pods,
@@ -35,12 +37,13 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(client: &'a Client, rules: Rules, works: &'a AtomicBool) -> Self {
+    pub(super) fn new(client: &'a Client, rules: Rules, adopted: &Snapshot, works: &'a AtomicBool) -> Self {
         Self {
             client,
             rules,
             listing: None,
-            carry: Carry::default(),
+            last: Snapshot::default(),
+            carry: Carry::after(adopted),
             hosts: Resolver::default(),
             pods: Pods::default(),
             pod_versions: Versions::default(),
@@ -50,38 +53,58 @@ impl<'a> Reader<'a> {
     }
 
     /// Everything Marathon knows: when it was asked, what of it was asked for now, and all of it.
+    ///
+    /// Whatever takes long with a large cluster is done on other threads, so that events are taken meanwhile.
     pub(super) async fn read(&mut self, scope: Scope) -> Result<(Instant, Scope, Snapshot), Failure> {
         let (at, scope, listing) = match self.some(scope).await? {
             Some(it) => it,
-            None => {
-                let (at, mut listing) = self.client.apps().await?;
-                listing.pods = self.pods.fetch(self.client).await?;
-                self.carry.over(&mut listing, at);
-                (at, Scope::All, listing)
-            }
+            None => self.all().await?,
         };
-        let needs = read::needs(&listing);
+        let (listing, needs) = apart(move || {
+            let needs = read::needs(&listing);
+            (listing, needs)
+        })
+        .await?;
         let client = self.client;
         let of_app = |(id, version): AppVersion| async move { client.definition(&id, &version).await };
         let definitions = self.versions.fetch(&needs.definitions, of_app).await?;
         let of_pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
         let pods = self.pod_versions.fetch(&needs.pods, of_pod).await?;
         let found = Found { definitions, pods, hosts: self.hosts.resolve(&needs.hosts).await };
-        let rules = self.rules;
-        let read = tokio::task::spawn_blocking(move || (read::read(&listing, &found, rules), listing)).await;
-        let (snapshot, listing) = read.map_err(|error| Failure {
-            url: "Marathon's answer".into(),
-            what: format!("cannot be read: {error}"),
-            missing: false,
-        })?;
+        let (rules, last) = (self.rules, self.last.clone());
+        let (snapshot, listing) = apart(move || {
+            let mut snapshot = read::read(&listing, &found, rules);
+            snapshot.share(&last);
+            (snapshot, listing)
+        })
+        .await?;
         self.listing = Some(listing);
+        self.last = snapshot.clone();
         Ok((at, scope, snapshot))
+    }
+
+    /// Everything, asked for now.
+    async fn all(&mut self) -> Result<(Instant, Scope, Listing), Failure> {
+        if let Some(old) = self.listing.take() {
+            apart(move || drop(old)).await?;
+        }
+        let (at, mut listing) = self.client.apps().await?;
+        self.pods.fetch(self.client, &mut listing).await;
+        let mut carry = std::mem::take(&mut self.carry);
+        let (listing, carry) = apart(move || {
+            carry.over(&mut listing, at);
+            (listing, carry)
+        })
+        .await?;
+        self.carry = carry;
+        Ok((at, Scope::All, listing))
     }
 
     /// The last listing with these apps as they are now. `None` where everything has to be read: some of them were not
     /// in the listing, or are not there any more, or another Marathon leads.
     async fn some(&mut self, scope: Scope) -> Result<Option<(Instant, Scope, Listing)>, Failure> {
-        let (Scope::Apps(ids), Some(mut listing)) = (&scope, self.listing.take()) else { return Ok(None) };
+        let Scope::Apps(ids) = &scope else { return Ok(None) };
+        let Some(listing) = &self.listing else { return Ok(None) };
         if !ids.iter().all(|id| listing.apps.iter().any(|app| is(app, id))) {
             return Ok(None);
         }
@@ -95,6 +118,7 @@ impl<'a> Reader<'a> {
             Ok(_) | Err(Failure { missing: true, .. }) => return Ok(None),
             Err(failure) => return Err(failure),
         };
+        let Some(mut listing) = self.listing.take() else { return Ok(None) };
         for mut app in answers {
             self.carry.over_app(&mut app, at);
             if let Some(place) = listing.apps.iter_mut().find(|it| is(it, &app.id)) {
@@ -103,6 +127,16 @@ impl<'a> Reader<'a> {
         }
         Ok(Some((at, scope, listing)))
     }
+}
+
+/// Does something that takes long, while this thread goes on with other things.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure {
+        url: "Marathon's answer".into(),
+        what: format!("cannot be read: {error}"),
+        missing: false,
+    })
 }
 
 fn is(app: &Loose<App>, id: &str) -> bool {

@@ -32,7 +32,7 @@ pub(super) async fn follow(
     let (mut dice, mut failures) = (Dice::new(seed), Failures::default());
     loop {
         let (began, mut attached) = (Instant::now(), false);
-        let mut failure = attach(client, timing, &notes, &mut attached).await;
+        let (mut failure, end) = attach(client, timing, &notes, &mut attached).await;
         // Nobody takes notes any more only where all of this ends.
         let _ = notes.send(Note::of_all(Hint::Lost)).await;
         if attached && began.elapsed() >= timing.retry_most {
@@ -40,7 +40,8 @@ pub(super) async fn follow(
         }
         let (attempt, again_in, tell) = failures.add(&failure.what, timing, &mut dice);
         // Leaders come and go: that a stream which worked has ended is worth a word only if it happens again and again.
-        let usual = attached && attempt == 1;
+        // Silence is never usual, and each stream may last until it is noticed: it would be the first for ever.
+        let usual = attached && attempt == 1 && end != End::Silence;
         if tell && !usual && reading_works.load(Ordering::Relaxed) {
             failure.what.push_str("; until there are events, changes are seen only by polling");
             if reports.send(trouble(&failure, attempt, again_in)).await.is_err() {
@@ -51,11 +52,20 @@ pub(super) async fn follow(
     }
 }
 
+/// How a stream ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// It was refused, or whoever gave it ended it.
+    Closed,
+    /// It was left because nothing came.
+    Silence,
+}
+
 /// Attaches to the stream and passes its hints on until it ends, which is always a failure.
-async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, attached: &mut bool) -> Failure {
+async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, attached: &mut bool) -> (Failure, End) {
     let (url, mut response) = match client.events().await {
         Ok(it) => it,
-        Err(failure) => return failure,
+        Err(failure) => return (failure, End::Closed),
     };
     let (mut frames, mut attach_by) = (Frames::default(), Some(Instant::now() + timing.attached));
     let mut silent_since = Instant::now();
@@ -78,11 +88,12 @@ async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, at
                     let _ = notes.send(note).await;
                 }
             }
-            Ok(Ok(None)) => return Failure::new(&url, "ended the stream of events"),
-            Ok(Err(error)) => return Failure::request(&url, &error),
+            Ok(Ok(None)) => return (Failure::new(&url, "ended the stream of events"), End::Closed),
+            Ok(Err(error)) => return (Failure::request(&url, &error), End::Closed),
             Err(_) if Instant::now() >= silent_at => {
                 let silence = seconds(timing.silence);
-                return Failure::new(&url, format!("sent no byte for {silence}, not even a heartbeat"));
+                let failure = Failure::new(&url, format!("sent no byte for {silence}, not even a heartbeat"));
+                return (failure, End::Silence);
             }
             // A Marathon that does not say that it is attached is taken at its silence.
             Err(_) => {

@@ -28,10 +28,13 @@ pub struct Listing {
     /// Every pod, from an answer of its own: `GET /v2/pods/::status`.
     #[serde(skip)]
     pub pods: Vec<Loose<PodStatus>>,
+    /// Why that answer is not there, and what is used instead.
+    #[serde(skip)]
+    pub pods_unknown: Option<String>,
 }
 
 /// A `T`, or why it is none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Loose<T> {
     /// It is one.
     Good(T),

@@ -6,10 +6,15 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect::Policy};
-use serde_json::json;
+use reqwest::{RequestBuilder, Response, StatusCode, Url, header::AUTHORIZATION, redirect::Policy};
+use serde_json::{Value, json};
 
-use super::wire::{self, Entry, Refused};
+use super::{
+    config::Config,
+    login::Login,
+    wire::{self, Entry, Refused},
+};
+use crate::source::{access::Credentials, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time for a whole answer.
@@ -19,18 +24,24 @@ const MAX_BODY: usize = 64 << 20;
 /// The longest line of a watch. What is longer is a change as well.
 const MAX_LINE: usize = 1 << 20;
 
+/// What helps who is not let in.
+const REMEDY: &str = "give them with --registrator-credentials-file";
+
 /// A request without a good answer: one sentence that begins with the URL.
 #[derive(Clone, Debug)]
 pub(super) struct Failure(pub(super) String);
 
 impl Failure {
-    fn new(url: &Url, what: impl std::fmt::Display) -> Self {
+    pub(super) fn new(url: &Url, what: impl std::fmt::Display) -> Self {
         let mut url = url.clone();
         url.set_query(None);
         Self(format!("{url} {what}"))
     }
 
     fn request(url: &Url, error: &reqwest::Error) -> Self {
+        if let Some(what) = tls::distrust(error, "--registrator-ca-cert", "--registrator") {
+            return Self::new(url, what);
+        }
         let mut root: &(dyn Error + 'static) = error;
         while let Some(source) = root.source() {
             root = source;
@@ -46,12 +57,15 @@ impl Failure {
         }
     }
 
-    async fn status(url: &Url, response: Response) -> Self {
+    pub(super) async fn status(url: &Url, response: Response, has_credentials: bool) -> Self {
         let status = response.status();
         let body = whole(url, response).await.unwrap_or_default();
         let text: String = String::from_utf8_lossy(&body).trim().chars().take(200).collect();
         let what = match status.as_u16() {
-            401 | 403 => format!("wants credentials ({status}), which this version does not have"),
+            401 | 403 if has_credentials => format!("does not accept the credentials ({status})"),
+            401 | 403 => format!("wants credentials ({status}); {REMEDY}"),
+            // What v3 says where nobody says who he is, and that with status 400.
+            _ if text.contains("user name is empty") => format!("wants credentials ({status}); {REMEDY}"),
             _ => format!("answered {status}"),
         };
         Self::new(url, if text.is_empty() { what } else { format!("{what}: {text:?}") })
@@ -77,24 +91,24 @@ pub(super) struct Client {
     http: reqwest::Client,
     endpoints: Vec<Url>,
     prefix: String,
+    credentials: Option<Credentials>,
+    login: Login,
     /// The one that answered last is asked first.
     preferred: AtomicUsize,
 }
 
 impl Client {
-    pub(super) fn new(endpoints: Vec<Url>, prefix: &str) -> Result<Self, reqwest::Error> {
-        // The first who installs it has; all install the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    pub(super) fn new(config: &Config) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(concat!("proxymatic/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
-            // Plain HTTP only: the certificates of the host need not be there.
-            .tls_certs_only([])
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(15))
-            .build()?;
-        Ok(Self { http, endpoints, prefix: prefix.to_owned(), preferred: AtomicUsize::new(0) })
+            .tcp_keepalive(Duration::from_secs(15));
+        let http = tls::set_up(http, config.access.ca.as_deref(), config.is_tls()).build()?;
+        let (endpoints, prefix) = (config.endpoints.clone(), config.prefix.clone());
+        let credentials = config.access.credentials.clone();
+        Ok(Self { http, endpoints, prefix, credentials, login: Login::default(), preferred: AtomicUsize::new(0) })
     }
 
     /// Everything below the folder.
@@ -137,7 +151,7 @@ impl Client {
     async fn list_v2(&self, endpoint: &Url) -> Result<Option<(Vec<Entry>, Watch)>, Failure> {
         // From the leader: a member that is cut off knows only what was.
         let url = self.v2(endpoint, &[("recursive", "true"), ("quorum", "true")]);
-        let response = send(&url, self.http.get(url.clone()).timeout(WHOLE_TIMEOUT)).await?;
+        let response = send(&url, self.get(&url).timeout(WHOLE_TIMEOUT)).await?;
         let index = response.headers().get("X-Etcd-Index").and_then(|index| index.to_str().ok()?.parse::<u64>().ok());
         match response.status() {
             StatusCode::OK => {
@@ -155,7 +169,7 @@ impl Client {
                     _ => Ok(None),
                 }
             }
-            _ => Err(Failure::status(&url, response).await),
+            _ => Err(Failure::status(&url, response, self.credentials.is_some()).await),
         }
     }
 
@@ -164,7 +178,7 @@ impl Client {
         let url = at(endpoint, "/v3/kv/range");
         let (key, range_end) = wire::v3_range(&self.prefix);
         let body = json!({ "key": key, "range_end": range_end });
-        let response = send(&url, self.http.post(url.clone()).json(&body).timeout(WHOLE_TIMEOUT)).await?;
+        let response = self.post(endpoint, &url, &body, Some(WHOLE_TIMEOUT)).await?;
         match response.status() {
             StatusCode::OK => {
                 let body = whole(&url, response).await?;
@@ -172,7 +186,7 @@ impl Client {
                 Ok(Some((entries, Watch::V3 { after })))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(Failure::status(&url, response).await),
+            _ => Err(Failure::status(&url, response, self.credentials.is_some()).await),
         }
     }
 
@@ -187,7 +201,7 @@ impl Client {
     async fn changed_v2(&self, endpoint: &Url, after: u64) -> Result<(), Failure> {
         let index = after.saturating_add(1).to_string();
         let url = self.v2(endpoint, &[("wait", "true"), ("recursive", "true"), ("waitIndex", &index)]);
-        let mut response = send(&url, self.http.get(url.clone())).await?;
+        let mut response = send(&url, self.get(&url)).await?;
         if response.status() != StatusCode::OK {
             let status = response.status();
             let body = whole(&url, response).await?;
@@ -209,9 +223,9 @@ impl Client {
         let start_revision = after.saturating_add(1).to_string();
         let body =
             json!({ "create_request": { "key": key, "range_end": range_end, "start_revision": start_revision } });
-        let mut response = send(&url, self.http.post(url.clone()).json(&body)).await?;
+        let mut response = self.post(endpoint, &url, &body, None).await?;
         if response.status() != StatusCode::OK {
-            return Err(Failure::status(&url, response).await);
+            return Err(Failure::status(&url, response, self.credentials.is_some()).await);
         }
         let mut line = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| Failure::request(&url, &error))? {
@@ -231,6 +245,44 @@ impl Client {
         Err(Failure::new(&url, "ended the watch"))
     }
 
+    /// A question by the v2 API, which takes credentials with each.
+    fn get(&self, url: &Url) -> RequestBuilder {
+        let request = self.http.get(url.clone());
+        match &self.credentials {
+            Some(Credentials { user, password }) => request.basic_auth(user, Some(password)),
+            None => request,
+        }
+    }
+
+    /// A question by the v3 API, which gives a token for credentials. One that is refused is asked for anew, once.
+    async fn post(
+        &self,
+        endpoint: &Url,
+        url: &Url,
+        body: &Value,
+        timeout: Option<Duration>,
+    ) -> Result<Response, Failure> {
+        let request = || {
+            let request = self.http.post(url.clone()).json(body);
+            timeout.into_iter().fold(request, RequestBuilder::timeout)
+        };
+        let Some(credentials) = &self.credentials else { return send(url, request()).await };
+        loop {
+            let known = self.login.token();
+            let token = match &known {
+                Some(token) => Some(token.clone()),
+                None => self.login.log_in(&self.http, endpoint, credentials).await?,
+            };
+            let authorized = token.iter().fold(request(), |request, token| request.header(AUTHORIZATION, token));
+            let response = send(url, authorized).await?;
+            let refused = matches!(response.status().as_u16(), 400 | 401 | 403);
+            if !refused || known.is_none() {
+                return Ok(response);
+            }
+            self.login.forget();
+        }
+    }
+
     fn v2(&self, endpoint: &Url, query: &[(&str, &str)]) -> Url {
         let mut url = at(endpoint, &format!("/v2/keys{}", self.prefix));
         url.query_pairs_mut().extend_pairs(query);
@@ -238,17 +290,17 @@ impl Client {
     }
 }
 
-fn at(endpoint: &Url, path: &str) -> Url {
+pub(super) fn at(endpoint: &Url, path: &str) -> Url {
     let mut url = endpoint.clone();
     url.set_path(path);
     url
 }
 
-async fn send(url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+pub(super) async fn send(url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
     request.send().await.map_err(|error| Failure::request(url, &error))
 }
 
-async fn whole(url: &Url, mut response: Response) -> Result<Vec<u8>, Failure> {
+pub(super) async fn whole(url: &Url, mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::request(url, &error))? {
         if body.len() + chunk.len() > MAX_BODY {

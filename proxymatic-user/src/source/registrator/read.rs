@@ -63,7 +63,7 @@ pub fn read(
             complaints.insert(Complaint { app: name, reason });
             continue;
         }
-        services.insert(key, Service { name, policy: Policy::default(), backends: draft.backends() });
+        services.insert(key, Service { name, policy: Policy::default(), backends: draft.backends() }.into());
     }
     Snapshot { services, complaints: complaints.into_iter().collect() }
 }
@@ -148,6 +148,8 @@ fn place(value: &str) -> Result<(&str, u16), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -161,7 +163,7 @@ mod tests {
     }
 
     fn shown(snapshot: &Snapshot) -> Vec<String> {
-        let line = |(key, service): (&ServiceKey, &Service)| {
+        let line = |(key, service): (&ServiceKey, &Arc<Service>)| {
             let backends = service.backends.iter().map(|it| format!("{}@{}:{}", it.task, it.address, it.port));
             format!("{} {key}: {}", service.name, backends.collect::<Vec<_>>().join(" "))
         };

@@ -71,6 +71,7 @@ async fn a_wrong_command_is_told_what_is_accepted() {
         ("/sim/health", json!({"alive": true}), ["task", "app"]),
         ("/sim/readiness", json!({"task": id, "ready": true}), ["readinessChecks", "full form"]),
         ("/sim/app/delete", json!({"app": "/a"}), ["app", "id"]),
+        ("/sim/streams/close", json!({"all": true}), ["all", "{}"]),
         ("/sim/nonsense", json!({}), ["nonsense", "app/update"]),
     ] {
         let (status, answer) = command(&sim, path, body.clone()).await;

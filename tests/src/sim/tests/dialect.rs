@@ -1,9 +1,10 @@
 //! What earlier Marathons wrote differently, field by field.
 
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::super::{Dialect, Mode, Options, Place, PodPlace, ShortApp, Sim};
-use super::{command, fetch};
+use super::{SOON, command, fetch};
 
 async fn speaking(dialect: Dialect) -> Sim {
     let sim = Sim::start_with(Options { dialect, ..Options::default() }).await.unwrap();
@@ -96,4 +97,35 @@ async fn pods_have_a_status_and_versions() {
     assert_eq!(fetch(&sim, "/v2/pods/p::status").await.1["instances"][0]["containers"][0]["endpoints"], json!([]));
     assert_eq!(command(&sim, "/sim/pods/delete", json!({"id": "/p"})).await.0, 200);
     assert_eq!(super::response(&sim, "/v2/pods/p").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_standby_passes_the_stream_on_up_to_1_6_and_redirects_listeners_later() {
+    for dialect in Dialect::ALL {
+        let sim = speaking(dialect).await;
+        let standby = sim.node().await.unwrap();
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let events = http.get(format!("{}/v2/events", standby.url())).header("Accept", "text/event-stream");
+        let mut answer = events.send().await.unwrap();
+        if dialect == Dialect::D18 {
+            assert_eq!(answer.status(), 302);
+            assert_eq!(answer.headers()["location"], format!("{}/v2/events", sim.url()));
+            continue;
+        }
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["x-marathon-via"], format!("1.1 {}", standby.addr));
+        let mut read = String::new();
+        while !read.contains("event_stream_attached") {
+            let bytes = timeout(SOON, answer.chunk()).await.expect("silence").unwrap().expect("the stream ended");
+            read.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_none_is_a_failure_of_the_server_since_1_9() {
+    for (dialect, status) in [(Dialect::D15, 404), (Dialect::D18, 500)] {
+        let sim = speaking(dialect).await;
+        assert_eq!(super::get(&sim, "/v3/quantum").send().await.unwrap().status(), status);
+    }
 }

@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn read(content: &[u8], format: Format) -> Result<Snapshot, String> {
+    parse(content, format).map(|listing| listing.read(&BTreeMap::new()))
+}
+
 const TOML: &str = r#"
 [[services]]
 name = "legacy-db"
@@ -45,7 +49,10 @@ fn wrong(content: &str, format: Format) -> String {
 fn what_is_wrong_is_said_with_its_line() {
     for (from, to, expected) in [
         ("weight = 900", "weight = 1001", "line 6: weight 1001: must be 0 to 1000"),
-        ("10.0.0.6", "db.example", "line 7: invalid IP address syntax"),
+        ("10.0.0.6", "10.0.0.256", "line 7: \"10.0.0.256\" is neither an IP address nor the name of a host"),
+        ("10.0.0.6", "db example", "line 7: \"db example\" is neither"),
+        ("10.0.0.6", "", "line 7: \"\" is neither"),
+        ("10.0.0.6", "db..example", "line 7: \"db..example\" is neither"),
         ("port = 5432\n", "prot = 5432\n", "line 4: unknown field `prot`"),
         ("port = 5432\n", "port = 70000\n", "line 4: invalid value"),
         ("port = 5432\n", "port = \n", "line 4: "),
@@ -98,4 +105,39 @@ fn nothing_at_all_is_not_no_services() {
 #[test]
 fn bytes_that_are_no_text_are_said_with_their_line() {
     assert_eq!(read(b"# a\n\xff", Format::Toml), Err("line 2: is not text in UTF-8".into()));
+}
+
+#[test]
+fn a_host_that_is_a_name_is_served_where_it_has_an_address_and_costs_only_itself_where_not() {
+    let content = TOML.replacen("10.0.0.6", "DB.example", 1).replacen(
+        "backends = []",
+        "backends = [{ address = \"gone.example\", port = 53 }]",
+        1,
+    );
+    let listing = parse(content.as_bytes(), Format::Toml).unwrap();
+    assert_eq!(listing.names().collect::<Vec<_>>(), ["db.example", "gone.example"]);
+    let hosts = [
+        ("db.example".to_owned(), Ok([10, 0, 0, 6].into())),
+        ("gone.example".to_owned(), Err("no such name".to_owned())),
+    ];
+    let snapshot = listing.read(&hosts.into());
+    let backends = |port| {
+        let key = snapshot.services.keys().find(|key| key.port == port).unwrap();
+        snapshot.services[key]
+            .backends
+            .iter()
+            .map(|it| format!("{} {}:{}", it.task, it.address, it.port))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(backends(5432), ["10.0.0.5:5432 10.0.0.5:5432", "db.example:5433 10.0.0.6:5433"]);
+    assert_eq!(backends(53), [""; 0]);
+    assert_eq!(snapshot.complaints.len(), 1, "{:?}", snapshot.complaints);
+    let Complaint { app, reason } = &snapshot.complaints[0];
+    assert_eq!(
+        (app.as_str(), reason.as_str()),
+        ("resolver", "backend gone.example:53: \"gone.example\" has no address: no such name")
+    );
+    let twice =
+        TOML.replacen("10.0.0.6", "a.example", 1).replacen("10.0.0.5", "A.example", 1).replacen("5433", "5432", 1);
+    assert!(wrong(&twice, Format::Toml).contains("has backend a.example:5432 twice"));
 }

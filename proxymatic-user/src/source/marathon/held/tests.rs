@@ -21,7 +21,7 @@ fn snapshot(services: &[&str]) -> Snapshot {
     let service = |(nth, tasks): (u16, &&str)| {
         let backends = tasks.split_whitespace().map(backend).collect();
         let service = Service { name: format!("/{nth}"), backends, ..service() };
-        (ServiceKey::host(1000 + nth, Protocol::Tcp), service)
+        (ServiceKey::host(1000 + nth, Protocol::Tcp), Arc::new(service))
     };
     Snapshot { services: (0..).zip(services).map(service).collect(), complaints: Vec::new() }
 }
@@ -34,7 +34,7 @@ fn service() -> Service {
 fn shown(held: &Held) -> Vec<String> {
     let (_, snapshot) = held.said().unwrap();
     let one = |it: &Backend| if it.state == State::Draining { format!("({})", it.task) } else { it.task.clone() };
-    let all = |it: &Service| it.backends.iter().map(one).collect::<Vec<_>>().join(" ");
+    let all = |it: &Arc<Service>| it.backends.iter().map(one).collect::<Vec<_>>().join(" ");
     snapshot.services.values().map(all).collect()
 }
 
@@ -112,6 +112,35 @@ fn nothing_at_all_as_the_first_answer_is_doubted_too() {
 }
 
 #[test]
+fn the_first_answer_is_measured_by_what_was_adopted() {
+    let (mut held, now) = (Held::after(snapshot(&["a b c", "x"])), Instant::now());
+    assert_eq!(held.said(), None);
+    assert_eq!(listed(&mut held, now, &["a", "x"]), ["a b c", "x"]);
+    assert_eq!(held.again(CONFIRM), Some(now + CONFIRM));
+    assert_eq!(listed(&mut held, now + CONFIRM, &["a", "x"]), ["a", "x"]);
+    // Up to half may be gone, and others be there in their place.
+    let mut held = Held::after(snapshot(&["a b c d"]));
+    assert_eq!(listed(&mut held, now, &["a e"]), ["a e"]);
+    assert_eq!(held.again(CONFIRM), None);
+}
+
+#[test]
+fn nothing_at_all_after_something_was_adopted_is_believed_by_the_second_answer() {
+    let (mut held, now) = (Held::after(snapshot(&["a b"])), Instant::now());
+    assert!(held.answer((now, Scope::All, snapshot(&[])), now, CONFIRM).is_err());
+    assert_eq!(listed(&mut held, now + CONFIRM, &[]), [""; 0]);
+}
+
+#[test]
+fn an_end_before_the_first_answer_says_nothing_and_makes_the_absence_no_wonder() {
+    let (mut held, now) = (Held::after(snapshot(&["a b c"])), Instant::now());
+    assert!(!end(&mut held, "a", false, now) && !end(&mut held, "b", false, now));
+    assert_eq!(held.said(), None);
+    assert_eq!(listed(&mut held, now, &["c"]), ["c"]);
+    assert_eq!(held.again(CONFIRM), None);
+}
+
+#[test]
 fn what_events_say_has_ended_leaves_at_once_and_its_absence_is_no_wonder() {
     let (mut held, now) = held(&["a b c d"]);
     assert!(end(&mut held, "a", true, now));
@@ -144,6 +173,23 @@ fn an_answer_asked_for_before_the_event_does_not_bring_a_task_back_and_one_asked
     held.answer((now + 6 * MS, other, snapshot(&["a b"])), now, CONFIRM).unwrap();
     assert_eq!(shown(&held), ["(b)"]);
     assert_eq!(listed(&mut held, now + 6 * MS, &["a b"]), ["a b"]);
+}
+
+#[test]
+fn what_an_event_does_not_concern_stays_the_very_same_in_memory() {
+    let (mut held, now) = held(&["a b", "c d"]);
+    let [first, second] = [1000, 1001].map(|port| ServiceKey::host(port, Protocol::Tcp));
+    let (_, before) = held.said().unwrap();
+    assert!(end(&mut held, "a", false, now));
+    let (_, after) = held.said().unwrap();
+    assert_ne!(before.services[&first], after.services[&first], "what was said before is not changed");
+    assert!(Arc::ptr_eq(&before.services[&second], &after.services[&second]));
+    // Nor is a service copied for an event that is known already.
+    let mut listed = snapshot(&["b", "c d"]);
+    listed.share(&after);
+    held.answer((now, Scope::All, listed), now, CONFIRM).unwrap();
+    let (_, answered) = held.said().unwrap();
+    assert!(answered.services.iter().all(|(key, service)| Arc::ptr_eq(service, &after.services[key])));
 }
 
 #[test]

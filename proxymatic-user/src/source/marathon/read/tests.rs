@@ -61,65 +61,6 @@ fn with(mut value: Value, fields: Value) -> Value {
 }
 
 #[test]
-fn states_of_tasks() {
-    let state = |id: &str, fields: Value| with(task(id, 31000), fields);
-    let checked = |id: &str, results: &[bool]| {
-        let results: Vec<_> = results.iter().map(|alive| json!({"alive": alive})).collect();
-        state(id, json!({"healthCheckResults": results}))
-    };
-    let tasks = json!([
-        checked("a-alive", &[true, true]),
-        checked("b-one-fails", &[true, false]),
-        checked("c-unknown", &[]),
-        state("d-null", json!({"healthCheckResults": [null]})),
-        state("e-killing", json!({"state": "TASK_KILLING", "healthCheckResults": [{"alive": true}]})),
-        state("f-unreachable", json!({"state": "TASK_UNREACHABLE"})),
-        state("g-staging", json!({"state": "TASK_STAGING"})),
-        state("h-no-ports-yet", json!({"state": "TASK_STARTING", "ports": []})),
-        state("i-ended", json!({"state": "TASK_FAILED", "ports": []})),
-        state("j-new-word", json!({"state": "TASK_TELEPORTING"})),
-        state(
-            "k-v1.1",
-            json!({"state": null, "startedAt": "2020-05-01T10:00:04.500Z", "healthCheckResults": [{"alive": true}]})
-        ),
-    ]);
-    check(
-        json!([with(app("/a", 1000, tasks), json!({"healthChecks": [{}]}))]),
-        expect![[r#"
-            1000/tcp /a
-              a-alive 10.0.0.9 31000 Active 500
-              b-one-fails 10.0.0.9 31000 Draining 500
-              c-unknown 10.0.0.9 31000 Warming 500
-              d-null 10.0.0.9 31000 Warming 500
-              e-killing 10.0.0.9 31000 Draining 500
-              f-unreachable 10.0.0.9 31000 Draining 500
-              g-staging 10.0.0.9 31000 Warming 500
-              j-new-word 10.0.0.9 31000 Draining 500
-              k-v1.1 10.0.0.9 31000 Active 500
-            j-new-word: its state "TASK_TELEPORTING" is unknown; it gets no new connections
-        "#]],
-    );
-}
-
-#[test]
-fn tasks_that_are_all_unreachable_are_taken_as_they_last_were() {
-    let unreachable = |id, alive: bool| {
-        with(task(id, 1), json!({"state": "TASK_UNREACHABLE", "healthCheckResults": [{"alive": alive}]}))
-    };
-    let replacement = with(task("c", 2), json!({"state": "TASK_STAGING"}));
-    let tasks = json!([unreachable("a", true), unreachable("b", false), replacement]);
-    check(
-        json!([with(app("/a", 1000, tasks), json!({"healthChecks": [{}]}))]),
-        expect![[r#"
-            1000/tcp /a
-              a 10.0.0.9 1 Active 500
-              b 10.0.0.9 1 Draining 500
-              c 10.0.0.9 2 Warming 500
-        "#]],
-    );
-}
-
-#[test]
 fn a_deployment_waits_for_tasks_of_its_version_to_be_ready() {
     let tasks = json!([
         task("asked", 1),
@@ -224,33 +165,6 @@ fn hosts_are_addresses_or_names_or_a_complaint() {
 }
 
 #[test]
-fn an_app_without_tasks_is_a_service_all_the_same() {
-    check(
-        json!([app("/a", 1000, json!([]))]),
-        expect![[r#"
-        1000/tcp /a
-    "#]],
-    );
-}
-
-#[test]
-fn udp_and_tcp_of_one_port_are_two_services() {
-    let ports = json!({"portDefinitions": [{"port": 53, "protocol": "udp,tcp"}, {"port": 514, "protocol": "udp"}]});
-    let tasks = json!([with(task("t", 0), json!({"ports": [31000, 31001]}))]);
-    check(
-        json!([with(app("/dns", 1, tasks), ports)]),
-        expect![[r#"
-            53/tcp /dns
-              t 10.0.0.9 31000 Active 500
-            53/udp /dns
-              t 10.0.0.9 31000 Active 500
-            514/udp /dns
-              t 10.0.0.9 31001 Active 500
-        "#]],
-    );
-}
-
-#[test]
 fn apps_that_name_one_port_share_it_and_unless_told_to_it_is_said() {
     let label = json!({"labels": {"com.meltwater.proxymatic.port.0.servicePort": 1000,
         "com.meltwater.proxymatic.port.0.weight": "50", "com.meltwater.proxymatic.port.0.maxconn": 9}});
@@ -272,36 +186,6 @@ fn apps_that_name_one_port_share_it_and_unless_told_to_it_is_said() {
               o1 10.0.0.9 31002 Active 500
               w1 10.0.0.9 31000 Active 500
             /other: service port 1000/tcp is claimed by /other and /web; their tasks share it; if that is meant, say so with the label com.meltwater.proxymatic.port.<index>.servicePort=1000
-        "#]],
-    );
-}
-
-#[test]
-fn what_is_wrong_costs_only_itself() {
-    let labels = json!({"labels": {"com.meltwater.proxymatic.port.0.weight": 9999}});
-    check(
-        json!([
-            {"id": "/bad", "networks": 7},
-            "not an app",
-            app("/zero", 0, json!([task("z", 1)])),
-            app("/big", 70_000, json!([task("b", 1)])),
-            with(app("/sctp", 3000, json!([task("s", 1)])), json!({"portDefinitions": [{"port": 3000, "protocol": "sctp"}]})),
-            with(app("/good", 1000, json!([task("t1", 0), task("t2", 31000), {"id": "t3", "ports": "x"}, 5,
-                with(task("t4", 0), json!({"ports": [1, 2]}))])), labels),
-        ]),
-        expect![[r#"
-            1000/tcp /good
-              t2 10.0.0.9 31000 Active 500
-            /bad: its description cannot be read, so it is left out: invalid type: integer `7`, expected a sequence
-            /big: port 0 has the service port 70000, which cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
-            /good: label com.meltwater.proxymatic.port.0.weight=9999: must be a number from 0 to 1000; the default of 500 is used
-            /good: the description of a task cannot be read: invalid type: integer `5`, expected struct Task
-            /sctp: port 0 is of the protocol "sctp"; only tcp and udp are known
-            /zero: port 0 has no service port, so it cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
-            an app without an id: its description cannot be read, so it is left out: invalid type: string "not an app", expected struct App
-            t1: port 0: it is served at port 0, which cannot be (app /good)
-            t3: the description of a task cannot be read: invalid type: string "x", expected a sequence
-            t4: has 2 ports of its host, but its definition asks for 1; none of them is used, rather than guess (app /good)
         "#]],
     );
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Loose, labels, or_default};
 
 /// One entry of the answer to `GET /v2/pods/::status`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodStatus {
     /// Its absolute path.
@@ -24,7 +24,7 @@ pub struct PodStatus {
 }
 
 /// The definition of a pod.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Pod {
     /// Its containers.
     #[serde(default, deserialize_with = "or_default")]
@@ -35,7 +35,7 @@ pub struct Pod {
 }
 
 /// One container of a definition.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodContainer {
     /// Its name, unique in the pod.
@@ -50,7 +50,7 @@ pub struct PodContainer {
 }
 
 /// One port of a container.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodEndpoint {
     /// Its name, unique in the pod.
@@ -74,7 +74,7 @@ pub struct PodEndpoint {
 }
 
 /// One instance.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodInstance {
     /// Its id.
@@ -100,7 +100,7 @@ pub struct PodInstance {
 }
 
 /// The addresses of an instance on one network.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct NetworkStatus {
     /// The network; absent on the network of the host.
     #[serde(default, deserialize_with = "or_default")]
@@ -111,7 +111,7 @@ pub struct NetworkStatus {
 }
 
 /// One container of an instance.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStatus {
     /// Its name in the definition.
@@ -158,7 +158,7 @@ impl ContainerCondition {
 }
 
 /// One port of a container that runs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointStatus {
     /// Its name in the definition.

@@ -1,0 +1,94 @@
+//! `plan show` where an agent has published: nothing when in step, else exactly what the next agent writes.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE, binary};
+use proxymatic_tests::process::Finished;
+use serde_json::{Value, json};
+
+use crate::served::{APP, Served};
+
+#[test]
+fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 2)?;
+    let plan = plan(&lab)?;
+    assert_eq!(plan["operations"], json!([]), "{plan}");
+    assert_eq!((&plan["services"][0]["name"], backends(&plan)), (&json!(APP), 2), "{plan}");
+    let said = lab.proxymatic(&["plan", "--marathon", &lab.marathon_url()])?.well()?.stdout;
+    let against = format!("compared with what is pinned under {}", lab.host(1).pins().display());
+    assert!(said.contains(&against) && said.contains("nothing would change"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_plan_after_one_task_has_gone_is_what_the_next_agent_writes_and_writes_nothing_itself() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 3)?;
+    web.agent.kill9()?;
+    web.sim.state(&web.tasks[1], "TASK_KILLED")?;
+
+    let (before, plan) = (pinned(&lab)?, plan(&lab)?);
+    assert_eq!(pinned(&lab)?, before);
+    web.answers_come_from(&["a", "b", "c"])?;
+    assert_eq!(backends(&plan), 2, "{plan}");
+    let planned: Vec<_> = plan["operations"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert!(!planned.is_empty(), "{plan}");
+
+    web.agent = lab.agent(&["--verbose"])?;
+    lab.host(1).agent_ready(PATIENCE)?;
+    web.when_active(&[0, 2])?;
+    assert_eq!(written(&web.agent.stderr()?)[..planned.len()], planned, "{}", web.agent.stderr()?);
+    assert_eq!(self::plan(&lab)?["operations"], json!([]));
+    Ok(())
+}
+
+#[test]
+fn an_ordinary_user_gets_a_plan_against_empty_tables_and_is_told_so() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 2)?;
+    let json = as_nobody(&lab, &["-j", "plan", "show", "--marathon", &lab.marathon_url()])?.well()?.stdout;
+    let plan: Value = serde_json::from_str(&json)?;
+    let operations = plan["operations"].as_array().context("no operations")?;
+    assert!(operations.iter().any(|it| it == "put frontend 1234/tcp class 1 service 0"), "{plan}");
+    let said = as_nobody(&lab, &["plan", "--marathon", &lab.marathon_url()])?.well()?.stdout;
+    assert!(said.contains("compared with empty tables, not with"), "{said}");
+    assert!(said.contains("this user may not read it"), "{said}");
+    Ok(())
+}
+
+fn plan(lab: &Lab) -> Result<Value> {
+    let said = lab.proxymatic(&["-j", "plan", "show", "--marathon", &lab.marathon_url()])?.well()?.stdout;
+    Ok(serde_json::from_str(&said)?)
+}
+
+/// How many backends the only service would have.
+fn backends(plan: &Value) -> usize {
+    plan["services"][0]["backends"].as_array().map_or(0, Vec::len)
+}
+
+/// What is pinned, as far as the commands show it.
+fn pinned(lab: &Lab) -> Result<(String, Value)> {
+    let services = lab.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
+    Ok((services, lab.host(1).status()?["maps"].take()))
+}
+
+/// The writes that a verbose agent logged.
+fn written(log: &str) -> Vec<&str> {
+    log.lines().filter(|line| line.contains("DEBUG")).filter_map(|line| Some(line.split_once(": ")?.1)).collect()
+}
+
+/// Runs a verb as a user who owns nothing here, from a folder that he can reach.
+fn as_nobody(lab: &Lab, arguments: &[&str]) -> Result<Finished> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let program = folder.path().join("proxymatic");
+    fs::copy(binary("proxymatic")?, &program)?;
+    let (program, pins) = (program.display().to_string(), lab.host(1).pins().display().to_string());
+    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", &program, "--bpffs", &pins];
+    lab.host(1).run(Path::new("setpriv"), &[&nobody, arguments].concat(), PATIENCE)
+}
