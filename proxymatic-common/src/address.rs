@@ -13,6 +13,21 @@ pub struct Address([u32; 4]);
 const MAPPED: u32 = 0xffff_u32.to_be();
 
 impl Address {
+    /// 16 zero bytes, which is `::`.
+    pub const ZERO: Self = Self([0; 4]);
+
+    /// From the words that an IPv6 socket address holds (network order).
+    #[inline(always)]
+    pub const fn from_v6_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
+    /// As an IPv6 socket address holds it (network order); IPv4 as a v4-mapped address.
+    #[inline(always)]
+    pub const fn v6_words(self) -> [u32; 4] {
+        self.0
+    }
+
     /// An IPv4 address, from the word that a socket address holds (network order).
     #[inline(always)]
     pub const fn from_v4_word(word: u32) -> Self {
@@ -28,17 +43,47 @@ impl Address {
     /// Whether it is an IPv4 address.
     #[inline(always)]
     pub const fn is_v4(self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED
+        self.beyond_v4() == 0
     }
 
     /// Whether Linux takes a connection to it as one to the caller's own host: 127.0.0.0/8, ::1, and the unspecified
     /// addresses 0.0.0.0 and ::, the former two also in their v4-mapped form.
     #[inline(always)]
     pub const fn is_loopback(self) -> bool {
-        if self.is_v4() {
-            return self.0[3].to_ne_bytes()[0] == 127 || self.0[3] == 0;
+        let last = self.0[3];
+        let v4 = self.beyond_v4() | (first_octet(last) ^ 127) & none_if_zero(last);
+        let v6 = self.before_last() | last & !1_u32.to_be();
+        v4 == 0 || v6 == 0
+    }
+
+    /// Whether it is 0.0.0.0 or ::, which is no address but "any".
+    #[inline(always)]
+    pub const fn is_unspecified(self) -> bool {
+        self.0[3] == 0 && (self.beyond_v4() == 0 || self.before_last() == 0)
+    }
+
+    // Of several words one is made before anything is compared: to the verifier each comparison of a word is two paths,
+    // and what it learns of the words keeps paths apart that are the same.
+
+    /// Zero where it is IPv4.
+    #[inline(always)]
+    const fn beyond_v4(self) -> u32 {
+        self.0[0] | self.0[1] | self.0[2] ^ MAPPED
+    }
+
+    /// Zero where all words but the last are.
+    #[inline(always)]
+    const fn before_last(self) -> u32 {
+        self.0[0] | self.0[1] | self.0[2]
+    }
+
+    /// Where Linux connects to: loopback for 0.0.0.0 and ::, any other address itself.
+    #[inline(always)]
+    pub const fn meant(self) -> Self {
+        if self.0[3] != 0 || !self.is_unspecified() {
+            return self;
         }
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == 0 && (self.0[3] == 0 || self.0[3] == 1_u32.to_be())
+        if self.is_v4() { Self::from_v4_word(0x7f00_0001_u32.to_be()) } else { Self([0, 0, 0, 1_u32.to_be()]) }
     }
 
     /// Equality without early exits, which costs the verifier one path instead of four.
@@ -96,9 +141,22 @@ impl Port {
     }
 
     /// The number that people write.
+    #[inline(always)]
     pub const fn get(self) -> u16 {
         u16::from_be(self.0)
     }
+}
+
+/// The first octet of an IPv4 address.
+#[inline(always)]
+const fn first_octet(word: u32) -> u32 {
+    u32::from_be(word) >> 24
+}
+
+/// All bits, or none for zero.
+#[inline(always)]
+const fn none_if_zero(word: u32) -> u32 {
+    ((word as i32 | (word as i32).wrapping_neg()) >> 31) as u32
 }
 
 plain_bytes!(Address, Port);
@@ -128,6 +186,17 @@ mod tests {
         for other in ["128.0.0.1", "255.0.0.1", "126.0.0.1", "::2", "1::", "1::1", "::ffff:128.0.0.1", "0.0.0.1"] {
             assert!(!address(other).is_loopback(), "{other}");
         }
+    }
+
+    #[test]
+    fn any_address_means_loopback_of_its_family() {
+        for (dialled, meant) in
+            [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.0", "10.0.0.0"), ("fd00::", "fd00::")]
+        {
+            assert_eq!(address(dialled).meant(), address(meant), "{dialled}");
+        }
+        assert!(address("::").is_unspecified() && address("0.0.0.0").is_unspecified());
+        assert!(!address("10.0.0.0").is_unspecified() && !address("fd00::").is_unspecified());
     }
 
     #[test]

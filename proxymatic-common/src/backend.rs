@@ -1,6 +1,6 @@
 //! A replica, and what the kernel counts of it.
 
-use crate::{Address, Cell64, Port, assert_packed, plain_bytes};
+use crate::{Address, Cell64, Port, assert_packed, cell::open, plain_bytes};
 
 /// The families a socket can reach, or a backend has: a set of bits.
 #[repr(transparent)]
@@ -12,11 +12,20 @@ impl Families {
     pub const V4: Self = Self(1);
     /// IPv6.
     pub const V6: Self = Self(2);
+    /// Both.
+    pub const BOTH: Self = Self(3);
 
     /// The family of an address.
     #[inline(always)]
     pub const fn of(address: Address) -> Self {
         if address.is_v4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// What is in both.
+    #[inline(always)]
+    #[must_use]
+    pub const fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether the two have a family in common.
@@ -59,7 +68,7 @@ impl BackendState {
 /// A replica of a service, by id.
 ///
 /// Written whole before anything names it; from then on only `state`, `weight` and `maxconn` change, each a word of
-/// its own.
+/// its own, and `local` with the addresses of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -69,8 +78,8 @@ pub struct Backend {
     pub port: Port,
     /// The family of `address`.
     pub families: Families,
-    /// Always zero.
-    pub zero: u8,
+    /// 1 where `address` is one of this host, else 0: what is bound to loopback can reach only such.
+    pub local: u8,
     /// Where it is in its life.
     pub state: BackendState,
     /// Counts the owners this id has had. A slot or socket that holds another generation means another owner.
@@ -81,10 +90,13 @@ pub struct Backend {
     pub maxconn: u32,
     /// The id of its service.
     pub service: u32,
+    /// What one connection counts when loads are compared: [`Backend::price`] of the weight, since hooks multiply faster
+    /// than they divide.
+    pub price: u32,
     /// Always zero: room for what comes, within one cache line.
-    pub rest: [u32; 6],
+    pub rest: [u32; 5],
 }
-assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, [u32; 6]);
+assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, u32, [u32; 5]);
 const _: () = assert!(size_of::<Backend>() == 64, "one cache line");
 
 impl Backend {
@@ -94,14 +106,21 @@ impl Backend {
             address: Address::from_v4_word(0),
             port: Port::new(0),
             families: Families(0),
-            zero: 0,
+            local: 0,
             state: BackendState::FREE,
             generation,
             weight: 0,
             maxconn: 0,
             service: 0,
-            rest: [0; 6],
+            price: 0,
+            rest: [0; 5],
         }
+    }
+
+    /// What one connection counts at a weight. Rounded up, by less than the low bits that are cut off a sum of them: so
+    /// loads that are the same for their weights come out the same.
+    pub const fn price(weight: u32) -> u32 {
+        (1_u32 << 28).div_ceil(if weight == 0 { 1 } else { weight })
     }
 }
 
@@ -113,17 +132,37 @@ pub struct Load {
     pub opened: Cell64,
     /// Connections closed, ever; those open are the difference.
     pub closed: Cell64,
+    /// TCP connections that the backend answered, ever.
+    pub established: Cell64,
+    /// TCP connections that it refused or did not answer, ever. Those that the program gave up are not among them.
+    pub failed: Cell64,
+    /// Failures since it last answered, counted once for each ejection.
+    pub consecutive: Cell64,
+    /// Until when it is ejected: nanoseconds of the monotonic clock; 0 for not at all.
+    pub ejected_until: Cell64,
+    /// Round trip time in microseconds: follows a rise at once and a fall slowly; 0 for none measured yet.
+    pub rtt_us: Cell64,
+    /// When that was measured: nanoseconds of the monotonic clock.
+    pub rtt_at: Cell64,
     /// Room for what comes.
-    rest: [u64; 14],
+    rest: [u64; 8],
 }
 const _: () = assert!(size_of::<Load>() == 128, "two cache lines");
 
 impl Load {
-    /// Connections open now. The two counts are read one after the other, so a close between them must not wrap.
+    /// Connections open now.
     #[inline(always)]
     pub fn active(&self) -> u64 {
-        let active = self.opened.get().wrapping_sub(self.closed.get());
-        if (active as i64) < 0 { 0 } else { active }
+        open(&self.opened, &self.closed)
+    }
+
+    /// All cells, to be set to zero for a new owner.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn reset(&self) {
+        let Self { opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at, rest: _ } = self;
+        for cell in [opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at] {
+            cell.set(0);
+        }
     }
 }
 

@@ -32,6 +32,14 @@ impl Cell64 {
         // SAFETY: the pointer is to our own, aligned, live cell.
         unsafe { self.as_ptr().read_volatile() }
     }
+
+    /// Stores a number: for what only the last writer matters of, never for counts.
+    #[cfg(target_arch = "bpf")]
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        // SAFETY: the pointer is to our own, aligned, live cell.
+        unsafe { self.as_ptr().write_volatile(value) }
+    }
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -55,6 +63,14 @@ impl Cell64 {
     pub fn add(&self, value: u64) {
         self.atomic().fetch_add(value, core::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// How many are open of those opened and closed so far. The two counts are read one after the other, so a close between
+/// them must not wrap.
+#[inline(always)]
+pub(crate) fn open(opened: &Cell64, closed: &Cell64) -> u64 {
+    let open = opened.get().wrapping_sub(closed.get());
+    if (open as i64) < 0 { 0 } else { open }
 }
 
 impl Default for Cell64 {

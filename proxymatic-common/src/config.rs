@@ -16,6 +16,30 @@ impl Loopback {
     pub const ALL: Self = Self(2);
 }
 
+/// What the hooks are to look at: a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looks(pub u32);
+
+impl Looks {
+    /// A listener in the socket's namespace comes before the service of its port.
+    pub const LISTENERS: Self = Self(1);
+    /// Programs of the cgroups in `EXCLUDED` are left alone.
+    pub const EXCLUDED: Self = Self(1 << 1);
+
+    /// Whether all bits of another set are in this one.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 /// What the agent last said of itself.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +84,15 @@ pub struct Config {
     pub agent: AgentState,
     /// The agent's process id, in its own pid namespace.
     pub pid: u32,
+    /// The agent's process id in the initial pid namespace, whose sockets are left alone; 0 where it is not known.
+    pub agent_tgid: u32,
+    /// Sockets with this SO_MARK are left alone; 0 for none.
+    pub bypass_mark: u32,
+    /// What the hooks are to look at.
+    pub looks: Looks,
+    /// One of so many connections is told in `EVENTS`; 0 for none.
+    pub sample: u32,
 }
-assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32);
+assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, Looks, u32);
 
-plain_bytes!(Loopback, AgentState, Config);
+plain_bytes!(Loopback, Looks, AgentState, Config);

@@ -13,10 +13,13 @@ extern crate std;
 mod address;
 mod backend;
 mod cell;
+mod client;
 mod config;
+mod event;
 mod head;
 pub mod maps;
 mod name;
+mod ports;
 mod reason;
 mod service;
 mod socket;
@@ -24,15 +27,18 @@ mod socket;
 pub use address::{Address, Port};
 pub use backend::{Backend, BackendState, Families, Load};
 pub use cell::Cell64;
-pub use config::{AgentState, Config, Loopback};
+pub use client::{Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Client};
+pub use config::{AgentState, Config, Looks, Loopback};
+pub use event::{Event, EventKind};
 pub use head::{Head, Slot};
 pub use name::Name;
+pub use ports::PortBit;
 pub use reason::{Counters, REASONS, Reason};
-pub use service::{Class, Frontend, PROTOCOL_TCP, Policy, Service, SourceCode};
-pub use socket::{Socket, Translation};
+pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceLoad, SourceCode};
+pub use socket::{Marks, RING, Socket, Translation};
 
 /// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Fails the build when a type's size is not the sum of the sizes given: padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.

@@ -1,6 +1,9 @@
 //! Every map, declared once: the eBPF object and the agent both take name, types and size from here.
 
-use crate::{Address, Backend, Class, Config, Counters, Frontend, Head, Load, Name, Service, Slot, Socket};
+use crate::{
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Config, Counters, Frontend, Head,
+    Load, Name, Service, ServiceLoad, Slot, Socket,
+};
 
 /// The kinds of maps in use, by their kernel numbers (`enum bpf_map_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +13,14 @@ pub enum Kind {
     Hash = 1,
     /// BPF_MAP_TYPE_ARRAY.
     Array = 2,
+    /// BPF_MAP_TYPE_LRU_HASH.
+    LruHash = 9,
+    /// BPF_MAP_TYPE_LPM_TRIE.
+    LpmTrie = 11,
     /// BPF_MAP_TYPE_SK_STORAGE.
     SkStorage = 24,
+    /// BPF_MAP_TYPE_RINGBUF. `MAX` is bytes.
+    RingBuf = 27,
 }
 
 /// BPF_F_NO_PREALLOC: entries take memory when they are made.
@@ -84,6 +93,9 @@ pub struct Declared {
 maps! {
     /// What the agent tells the hooks: one entry.
     ConfigMap = "CONFIG", Array, 1, MMAPABLE, u32 => Config;
+    /// Which ports are service ports, one bit each: a word holds 64, those of UDP follow those of TCP. What every
+    /// connection on the host is asked first, so that most have to do with nothing else.
+    Ports = "PORTS", Array, 2_048, MMAPABLE, u32 => Cell64;
     /// Address to class: an address that comes is one write, whatever the number of services.
     Addresses = "ADDRESSES", Hash, 4_096, NO_PREALLOC, Address => Class;
     /// What is dialled to service id.
@@ -92,6 +104,8 @@ maps! {
     Heads = "HEADS", Array, 16_384, MMAPABLE, u32 => Head;
     /// Service id to settings.
     Services = "SERVICES", Array, 16_384, MMAPABLE, u32 => Service;
+    /// Service id to what the kernel counts of it.
+    ServiceLoads = "SERVICE_LOAD", Array, 16_384, MMAPABLE, u32 => ServiceLoad;
     /// The slots of all services.
     Slots = "SLOTS", Array, 1_048_576, MMAPABLE, u32 => Slot;
     /// Backend id to backend.
@@ -100,6 +114,16 @@ maps! {
     Loads = "LOAD", Array, 65_536, MMAPABLE, u32 => Load;
     /// Socket to its translation. Cannot be evicted, and dies with the socket.
     Sockets = "SOCKETS", SkStorage, 0, NO_PREALLOC, i32 => Socket;
+    /// Service and client to backend. May be evicted: then the client is sent anew.
+    Affinities = "AFFINITY", LruHash, 65_536, 0, AffinityKey => Affinity;
+    /// Service and prefix: clients that may connect.
+    Allows = "ALLOW", LpmTrie, 65_536, NO_PREALLOC, AllowKey => u32;
+    /// Service and cgroup: clients that may connect.
+    AllowedCgroups = "ALLOW_CGROUPS", Hash, 16_384, NO_PREALLOC, AllowedCgroup => u32;
+    /// Cgroups whose programs are left alone, with all below them.
+    Excluded = "EXCLUDED", Hash, 1_024, NO_PREALLOC, u64 => u32;
+    /// What happens, as it happens: records of [`crate::Event`].
+    Events = "EVENTS", RingBuf, 262_144, 0, () => ();
     /// CPU to counters by reason. The agent sets the number of possible CPUs.
     CountersMap = "COUNTERS", Array, 1_024, MMAPABLE, u32 => Counters;
     /// Service id to Marathon app id. Not read by hooks: for commands and for adoption.

@@ -29,23 +29,62 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Sent to an eligible backend.
-    Translated = "translated",
-    /// Sent to a draining backend, because the service has no active one.
-    Drained = "drained",
     /// Refused: the service has no backend that this socket can reach.
     NoBackend = "no_backend",
     /// Refused: every backend that would do is at its maxconn.
     Full = "full",
+    /// Refused: the service has as many connections from this host as it may have.
+    ServiceFull = "service_full",
+    /// Refused: the allow list of the service does not name this client.
+    NotAllowed = "not_allowed",
+    /// Refused: the socket is bound to a loopback address, and no backend is on this host.
+    BoundLoopback = "bound_loopback",
+    /// Sent to an eligible backend.
+    Translated = "translated",
+    /// Sent to a draining backend, because the service has no active one.
+    Drained = "drained",
+    /// Sent to an ejected backend, because the service has no other.
+    Panicked = "panicked",
+    /// Sent to the backend of an earlier connection of this client.
+    Affine = "affine",
+    /// A datagram was sent to the backend of the one before it.
+    Repeated = "repeated",
     /// Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name
     /// shows the backend.
     Untracked = "untracked",
-    /// A peer name was given as what the program had dialled.
+    /// A peer name or a sender was given as what the program had dialled.
     Reversed = "reversed",
+    /// Left alone: a program in this namespace listens on the port itself.
+    LocalListener = "local_listener",
+    /// Left alone: the socket is the agent's own, has the bypass mark, or is of an excluded cgroup.
+    Bypassed = "bypassed",
+    /// A program has bound a service port.
+    Bound = "bound",
+    /// A backend refused a connection or did not answer it.
+    Failed = "failed",
+    /// A program gave up a connection before the backend had answered, within a second.
+    Abandoned = "abandoned",
+    /// A backend was ejected.
+    Ejected = "ejected",
+    /// A backend that failed was not ejected: half of its service is already.
+    EjectionCapped = "ejection_capped",
     /// A slot named a backend whose id has a new owner; another slot was tried.
     StaleSlot = "stale_slot",
     /// A socket closed after its backend's id had been given to another: the close was not counted.
     StaleClose = "stale_close",
+    /// An event was not told: the ring buffer is full, or nobody reads it.
+    Untold = "untold",
+}
+
+/// How many of the reasons, from the first on, are refusals.
+const REFUSALS: u32 = 5;
+
+impl Reason {
+    /// Where a refusal is counted in [`crate::ServiceLoad::refused`]; `None` for what is no refusal.
+    #[inline(always)]
+    pub const fn refusal(self) -> Option<usize> {
+        if (self as u32) < REFUSALS { Some(self as usize) } else { None }
+    }
 }
 
 /// How many reasons have a counter.
@@ -74,5 +113,12 @@ mod tests {
             assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
         }
         assert_eq!(Reason::Translated.describe(), "Sent to an eligible backend.");
+    }
+
+    #[test]
+    fn refusals_are_those_that_say_so() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.refusal().is_some(), reason.describe().starts_with("Refused: "), "{}", reason.name());
+        }
     }
 }

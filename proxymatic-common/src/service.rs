@@ -1,6 +1,6 @@
 //! What a program dials, and how it is served.
 
-use crate::{Port, assert_packed, plain_bytes};
+use crate::{Cell64, Port, assert_packed, cell::open, plain_bytes};
 
 /// A set of addresses that mean the same thing.
 #[repr(transparent)]
@@ -14,6 +14,8 @@ impl Class {
 
 /// IPPROTO_TCP.
 pub const PROTOCOL_TCP: u8 = 6;
+/// IPPROTO_UDP.
+pub const PROTOCOL_UDP: u8 = 17;
 
 /// The key under which a service is found.
 #[repr(C)]
@@ -46,6 +48,35 @@ pub struct Policy(pub u32);
 impl Policy {
     /// The less loaded of two drawn by weight.
     pub const LEASTCONN: Self = Self(0);
+    /// One drawn by weight.
+    pub const RANDOM: Self = Self(1);
+    /// The next in turn, by weight.
+    pub const ROUNDROBIN: Self = Self(2);
+    /// By who dials: the same client the same backend, as long as that is eligible.
+    pub const SOURCE: Self = Self(3);
+    /// The one that answers sooner, of two drawn by weight.
+    pub const LATENCY: Self = Self(4);
+    /// Consistent hashing of client and source port.
+    pub const MAGLEV: Self = Self(5);
+
+    /// The word in labels and in what the commands show.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LEASTCONN => "leastconn",
+            Self::RANDOM => "random",
+            Self::ROUNDROBIN => "roundrobin",
+            Self::SOURCE => "source",
+            Self::LATENCY => "latency",
+            Self::MAGLEV => "maglev",
+            _ => "unknown",
+        }
+    }
+
+    /// Whether slots are found by a hash, so that they must be laid out as a maglev table.
+    #[inline(always)]
+    pub const fn hashes(self) -> bool {
+        self.0 == Self::SOURCE.0 || self.0 == Self::MAGLEV.0
+    }
 }
 
 /// Who told us of a service.
@@ -75,7 +106,35 @@ impl SourceCode {
     }
 }
 
-/// The settings of a service, by id: what is read seldom or only by the agent.
+/// What a service has beyond a port and backends: a set of bits, each a table to look at.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features(pub u32);
+
+impl Features {
+    /// Only those may connect whom `ALLOW` or `ALLOW_CGROUPS` names.
+    pub const ALLOW: Self = Self(1);
+    /// A replica on this host listens on the service port itself: a listener there is not a stranger.
+    pub const OWN_LISTENER: Self = Self(1 << 1);
+    /// TCP connections to a backend that is gone are reset, not only UDP sockets.
+    pub const RESET: Self = Self(1 << 2);
+    /// Clients on other machines are served.
+    pub const EXPOSE: Self = Self(1 << 3);
+
+    /// Whether all bits of another set are in this one.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The settings of a service, by id. One cache line that only the agent writes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -83,7 +142,94 @@ pub struct Service {
     pub policy: Policy,
     /// Who told us of it; [`SourceCode::NONE`] where the id is free.
     pub source: SourceCode,
+    /// Which other tables speak of it.
+    pub features: Features,
+    /// The most connections open from this host at once, to all its backends together; 0 for no bound.
+    pub maxconn: u32,
+    /// How long a client stays with its backend after its last connection, in seconds; 0 for not at all.
+    pub affinity: u32,
+    /// TCP_SYNCNT of its connections: how often an unanswered SYN is sent again; 0 leaves it to the system.
+    pub syn_retries: u32,
+    /// How long an unanswered SYN may take, in ms, of which `syn_retries` is the nearest the kernel offers; 0 for the
+    /// system's.
+    pub connect_ms: u32,
+    /// How long the client's side may be idle, in ms; 0 for ever.
+    pub idle_client_ms: u32,
+    /// How long the backend's side may be idle, in ms; 0 for ever.
+    pub idle_server_ms: u32,
+    /// Always zero: room for what comes, within one cache line.
+    pub rest: [u32; 7],
 }
-assert_packed!(Service = Policy, SourceCode);
+assert_packed!(Service = Policy, SourceCode, Features, u32, u32, u32, u32, u32, u32, [u32; 7]);
+const _: () = assert!(size_of::<Service>() == 64, "one cache line");
 
-plain_bytes!(Class, Frontend, Policy, SourceCode, Service);
+impl Service {
+    /// The settings of an id that nobody owns.
+    pub const FREE: Self = Self::new(Policy::LEASTCONN, SourceCode::NONE);
+
+    /// A service without bounds, timeouts or lists.
+    pub const fn new(policy: Policy, source: SourceCode) -> Self {
+        Self {
+            policy,
+            source,
+            features: Features(0),
+            maxconn: 0,
+            affinity: 0,
+            syn_retries: 0,
+            connect_ms: 0,
+            idle_client_ms: 0,
+            idle_server_ms: 0,
+            rest: [0; 7],
+        }
+    }
+}
+
+/// What the kernel counts of a service, by id. Two cache lines, so that neighbours do not share one.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct ServiceLoad {
+    /// Connections opened, ever.
+    pub opened: Cell64,
+    /// Connections closed, ever; those open are the difference.
+    pub closed: Cell64,
+    /// Whose turn it is: counts on for ever.
+    pub turn: Cell64,
+    /// When a refusal was last told in `EVENTS`: nanoseconds of the monotonic clock.
+    pub told: Cell64,
+    /// Refusals, by [`crate::Reason::refusal`].
+    pub refused: [Cell64; 8],
+    /// How often somebody has bound the service port or begun to listen on it, and once for what was there before the
+    /// service.
+    pub bound: Cell64,
+    /// What `bound` was when the agent last saw that nobody listens there: while it is the same, nobody does.
+    pub unheard: Cell64,
+    /// Room for what comes.
+    rest: [u64; 2],
+}
+const _: () = assert!(size_of::<ServiceLoad>() == 128, "two cache lines");
+
+impl ServiceLoad {
+    /// Connections open now.
+    #[inline(always)]
+    pub fn active(&self) -> u64 {
+        open(&self.opened, &self.closed)
+    }
+
+    /// Whether somebody may be listening on the service port.
+    #[inline(always)]
+    pub fn maybe_heard(&self) -> bool {
+        self.bound.get() != self.unheard.get()
+    }
+
+    /// All cells, to be set for a new owner: nothing is counted, and nobody knows yet who listens.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn reset(&self) {
+        let Self { opened, closed, turn, told, refused, bound, unheard, rest: _ } = self;
+        bound.set(1);
+        for cell in [opened, closed, turn, told, unheard].into_iter().chain(refused) {
+            cell.set(0);
+        }
+    }
+}
+
+plain_bytes!(Class, Frontend, Policy, SourceCode, Features, Service);

@@ -23,15 +23,53 @@ pub struct Translation {
 }
 assert_packed!(Translation = Address, Address, Port, Port, u32, u32, u32);
 
+impl Translation {
+    /// All zero: none.
+    pub const NONE: Self = Self {
+        dialled: Address::ZERO,
+        chosen: Address::ZERO,
+        dialled_port: Port::new(0),
+        chosen_port: Port::new(0),
+        backend: 0,
+        generation: 0,
+        counted: 0,
+    };
+}
+
+/// How many translations a socket remembers: the one of connect(2), and those of the last datagrams it sent unconnected.
+pub const RING: usize = 8;
+
+/// What has happened to a socket: a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks(pub u32);
+
+impl Marks {
+    /// The program has closed it.
+    pub const CLOSING: Self = Self(1);
+}
+
 /// The value of `SOCKETS`. The kernel makes it zeroed, which is a socket that translated nothing.
+///
+/// `ring[0]` is what connect(2) made; the others are of datagrams sent without a connection, `newest` the last of them
+/// that was used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// When it was translated: nanoseconds of the monotonic clock.
+    /// When it last was translated anew: nanoseconds of the monotonic clock.
     pub start: u64,
+    /// Which of the ring was used last.
+    pub newest: u32,
+    /// What has happened to it.
+    pub marks: Marks,
     /// Where to.
-    pub translation: Translation,
+    pub ring: [Translation; RING],
 }
-assert_packed!(Socket = u64, Translation);
+assert_packed!(Socket = u64, u32, Marks, [Translation; RING]);
 
-plain_bytes!(Translation, Socket);
+impl Socket {
+    /// A socket that translated nothing, as the kernel makes it.
+    pub const NEW: Self = Self { start: 0, newest: 0, marks: Marks(0), ring: [Translation::NONE; RING] };
+}
+
+plain_bytes!(Translation, Marks, Socket);

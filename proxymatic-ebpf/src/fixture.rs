@@ -1,24 +1,37 @@
-//! Tables in plain memory, for the tests of this crate.
+//! Tables and a caller in plain memory, for the tests of this crate.
 
 use core::cell::{Cell, RefCell};
-use std::{collections::BTreeMap, net::IpAddr, vec::Vec};
-
-use proxymatic_common::{
-    Address, Backend, BackendState, Cell64, Class, Config, Families, Frontend, Head, Load, Loopback, PROTOCOL_TCP,
-    Port, Reason, Slot,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    vec::Vec,
 };
 
-use crate::{Flow, Tables};
+use proxymatic_common::{
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Cell64, Class, Config, Event,
+    Families, Frontend, Head, Load, Loopback, PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceLoad, Slot,
+    SourceCode,
+};
 
-/// One service, id 0, on port 1234, as the agent would publish it.
+use crate::{Caller, Draw, Flow, Listener, Seen, Tables};
+
+/// One service, id 0, on port 1234 of TCP and UDP, as the agent would publish it.
 pub(crate) struct Fixture {
     pub(crate) config: Config,
-    pub(crate) netns: u64,
     pub(crate) addresses: BTreeMap<Address, Class>,
+    pub(crate) service: Service,
+    pub(crate) service_load: ServiceLoad,
     pub(crate) heads: Vec<Head>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) loads: Vec<Load>,
+    pub(crate) allowed: Vec<AllowKey>,
+    pub(crate) allowed_cgroups: BTreeSet<u64>,
+    pub(crate) excluded: BTreeSet<u64>,
+    /// Nanoseconds; moved by the tests.
+    pub(crate) now: Cell<u64>,
+    pub(crate) told: RefCell<Vec<Event>>,
+    affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
     random: Cell<u64>,
     counts: RefCell<BTreeMap<Reason, u64>>,
 }
@@ -32,21 +45,38 @@ impl Fixture {
             families: Families::V4,
             state: BackendState::ACTIVE,
             weight: *weight,
+            price: Backend::price(*weight),
             ..Backend::free(7)
         };
         let slot = |(i, weight): (usize, &u32)| std::vec![Slot::new(i as u32, 7); *weight as usize];
         let slots: Vec<Slot> = weights.iter().enumerate().flat_map(slot).collect();
         Self {
             config: Config { loopback: Loopback::HOST, host_netns: 1, ..Config::default() },
-            netns: 1,
             addresses: BTreeMap::new(),
+            service: Service::new(Policy::LEASTCONN, SourceCode::MARATHON),
+            service_load: {
+                let load = ServiceLoad::default();
+                load.reset();
+                load
+            },
             heads: std::vec![Head::new(1, slots.len() as u32, 0).unwrap()],
             slots,
             backends: weights.iter().enumerate().map(backend).collect(),
             loads: weights.iter().map(|_| Load::default()).collect(),
+            allowed: Vec::new(),
+            allowed_cgroups: BTreeSet::new(),
+            excluded: BTreeSet::new(),
+            now: Cell::new(1_000_000_000),
+            told: RefCell::default(),
+            affinities: RefCell::default(),
             random: Cell::new(88_172_645_463_325_252),
             counts: RefCell::default(),
         }
+    }
+
+    pub(crate) fn policy(mut self, policy: Policy) -> Self {
+        self.service.policy = policy;
+        self
     }
 
     pub(crate) fn address(mut self, text: &str, class: Class) -> Self {
@@ -58,20 +88,31 @@ impl Fixture {
     pub(crate) fn counted(&self) -> Vec<(Reason, u64)> {
         self.counts.borrow().iter().map(|(reason, n)| (*reason, *n)).collect()
     }
+
+    pub(crate) fn pass(&self, seconds: f64) {
+        self.now.set(self.now.get() + (seconds * 1e9) as u64);
+    }
 }
 
 impl Tables for Fixture {
     fn config(&self) -> Option<&Config> {
         Some(&self.config)
     }
-    fn netns(&self) -> u64 {
-        self.netns
+    fn ports(&self, word: u32) -> u64 {
+        let bits = [6, 17].map(|protocol| PortBit::of(Port::new(1234), protocol).unwrap());
+        bits.iter().filter(|bit| bit.word == word).map(|bit| bit.mask).sum()
     }
     fn class(&self, address: &Address) -> Option<Class> {
         self.addresses.get(address).copied()
     }
     fn frontend(&self, frontend: &Frontend) -> Option<u32> {
-        (*frontend == Frontend::new(Class::HOST, Port::new(1234), PROTOCOL_TCP)).then_some(0)
+        (*frontend == Frontend::new(Class::HOST, Port::new(1234), frontend.protocol)).then_some(0)
+    }
+    fn service(&self, id: u32) -> Option<&Service> {
+        (id == 0).then_some(&self.service)
+    }
+    fn service_load(&self, id: u32) -> Option<&ServiceLoad> {
+        (id == 0).then_some(&self.service_load)
     }
     fn head(&self, service: u32) -> Head {
         self.heads.get(service as usize).copied().unwrap_or_default()
@@ -85,6 +126,33 @@ impl Tables for Fixture {
     fn load(&self, id: u32) -> Option<&Load> {
         self.loads.get(id as usize)
     }
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        self.affinities.borrow().get(key).copied()
+    }
+    fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
+        self.affinities.borrow_mut().insert(*key, *affinity);
+    }
+    fn allows(&self, key: &AllowKey) -> bool {
+        // As the kernel's trie: the bits of an entry are those of the key.
+        let bit = |of: &AllowKey, at: u32| {
+            let mut bytes = of.network.service.to_ne_bytes().to_vec();
+            bytes.extend(of.network.address.v6_words().iter().flat_map(|word| word.to_ne_bytes()));
+            bytes[at as usize / 8] >> (7 - at % 8) & 1
+        };
+        self.allowed.iter().any(|entry| (0..entry.bits).all(|at| bit(entry, at) == bit(key, at)))
+    }
+    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool {
+        key.service == 0 && self.allowed_cgroups.contains(&key.cgroup)
+    }
+    fn excludes(&self, cgroup: u64) -> bool {
+        self.excluded.contains(&cgroup)
+    }
+    fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason> {
+        crate::select(self, service, draw, hash)
+    }
+    fn look(&self, index: u32, draw: Draw) -> Seen {
+        crate::look(self, index, draw)
+    }
     fn random(&self) -> u32 {
         // xorshift64: the tests must be the same on every run.
         let mut x = self.random.get();
@@ -95,13 +163,77 @@ impl Tables for Fixture {
         (x >> 32) as u32
     }
     fn now(&self) -> u64 {
-        1
+        self.now.get()
     }
     fn add(&self, cell: &Cell64) {
         cell.add(1);
     }
     fn count(&self, reason: Reason) {
         *self.counts.borrow_mut().entry(reason).or_default() += 1;
+    }
+    fn tell(&self, event: &Event) -> bool {
+        self.told.borrow_mut().push(*event);
+        true
+    }
+}
+
+/// A program in the host's namespace, with a socket that is bound to nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Someone {
+    pub(crate) netns: u64,
+    pub(crate) bound: Address,
+    pub(crate) bound_port: u32,
+    pub(crate) mark: u32,
+    pub(crate) tgid: u32,
+    /// From the one below the root to that of the process.
+    pub(crate) cgroups: [u64; 2],
+    pub(crate) listener: Listener,
+    /// What [`Caller::listed`] says: the tests of `listed` itself ask the tables.
+    pub(crate) listed: bool,
+}
+
+impl Default for Someone {
+    fn default() -> Self {
+        Self {
+            netns: 1,
+            bound: Address::ZERO,
+            bound_port: 0,
+            mark: 0,
+            tgid: 77,
+            cgroups: [40, 41],
+            listener: Listener::None,
+            listed: false,
+        }
+    }
+}
+
+impl Caller for Someone {
+    fn netns(&self) -> u64 {
+        self.netns
+    }
+    fn bound(&self) -> Address {
+        self.bound
+    }
+    fn bound_port(&self) -> u32 {
+        self.bound_port
+    }
+    fn mark(&self) -> u32 {
+        self.mark
+    }
+    fn tgid(&self) -> u32 {
+        self.tgid
+    }
+    fn cgroup(&self) -> u64 {
+        self.cgroups[1]
+    }
+    fn ancestor(&self, level: u32) -> u64 {
+        self.cgroups.get(level as usize - 1).copied().unwrap_or(0)
+    }
+    fn listed(&self, _: Option<u32>) -> bool {
+        self.listed
+    }
+    fn listener(&self, _: &Address, _: Port, _: u8) -> Listener {
+        self.listener
     }
 }
 
@@ -110,5 +242,5 @@ pub(crate) fn address(text: &str) -> Address {
 }
 
 pub(crate) fn flow(to: &str, port: u16) -> Flow {
-    Flow { address: address(to), port: Port::new(port), protocol: PROTOCOL_TCP, families: Families::V4 }
+    Flow::new(address(to), Port::new(port), PROTOCOL_TCP, Families::V4)
 }

@@ -1,31 +1,47 @@
 #![no_std]
 //! The decisions of the data plane: a flow and the tables in, a verdict out.
 //!
-//! Generic over [`Tables`], so that the eBPF programs and the tests on a developer's machine run the same code. Nothing
-//! here knows a hook, a map or aya; nothing in the hooks decides.
+//! Generic over [`Tables`] and [`Caller`], so that the eBPF programs and the tests on a developer's machine run the same
+//! code. Nothing here knows a hook, a map or aya; nothing in the hooks decides.
 
 #[cfg(test)]
 extern crate std;
 
+mod admit;
+mod look;
+mod outcome;
 mod route;
 mod select;
 mod socket;
+mod tell;
 
+pub use admit::listed;
+pub use look::{Seen, look};
+pub use outcome::{established, failed};
 pub use route::{Choice, Flow, Verdict, route};
-pub use socket::{release, reverse, track};
+pub use select::{Draw, select};
+pub use socket::{connected, release, repeat, reverse, sent};
+pub use tell::{bound, listens, refused, sampled};
 
-use proxymatic_common::{Address, Backend, Cell64, Class, Config, Frontend, Head, Load, Reason, Slot};
+use proxymatic_common::{
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Client, Config, Event, Frontend,
+    Head, Load, Port, Reason, Service, ServiceLoad, Slot,
+};
 
 /// What a decision reads and counts. The programs answer from BPF maps, the tests from plain memory.
 pub trait Tables {
     /// What the agent set; `None` only where there is no map at all.
     fn config(&self) -> Option<&Config>;
-    /// The cookie of the network namespace that the socket at hand is in.
-    fn netns(&self) -> u64;
+    /// A word of service ports, 64 bits of them.
+    fn ports(&self, word: u32) -> u64;
     /// The class of an address that is not a loopback one.
     fn class(&self, address: &Address) -> Option<Class>;
     /// The id of a service.
     fn frontend(&self, frontend: &Frontend) -> Option<u32>;
+    /// The settings of a service.
+    fn service(&self, id: u32) -> Option<&Service>;
+    /// What is counted of a service.
+    fn service_load(&self, id: u32) -> Option<&ServiceLoad>;
     /// A service's head; the zero head where the id has none.
     fn head(&self, service: u32) -> Head;
     /// A slot by index.
@@ -34,6 +50,20 @@ pub trait Tables {
     fn backend(&self, id: u32) -> Option<&Backend>;
     /// What is counted of a backend.
     fn load(&self, id: u32) -> Option<&Load>;
+    /// Where a client was sent last.
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
+    /// Notes where a client was sent. May fail: then the client is sent anew.
+    fn remember(&self, key: &AffinityKey, affinity: &Affinity);
+    /// Whether a network that contains the address is on the allow list.
+    fn allows(&self, key: &AllowKey) -> bool;
+    /// Whether a cgroup is on the allow list.
+    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool;
+    /// Whether programs of a cgroup are to be left alone.
+    fn excludes(&self, cgroup: u64) -> bool;
+    /// Draws a backend of a service for a flow: [`select`], which the programs want verified once and not at each call.
+    fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason>;
+    /// Looks at the backend of one slot: [`look`], which the programs want verified once too.
+    fn look(&self, index: u32, draw: Draw) -> Seen;
     /// 32 random bits.
     fn random(&self) -> u32;
     /// Nanoseconds of the monotonic clock.
@@ -42,6 +72,46 @@ pub trait Tables {
     fn add(&self, cell: &Cell64);
     /// Adds one to a reason's counter.
     fn count(&self, reason: Reason);
+    /// Tells the agent. False where it cannot be told.
+    fn tell(&self, event: &Event) -> bool;
+}
+
+/// Who dials. Asked only for what a decision needs, since each answer costs.
+pub trait Caller {
+    /// The cookie of the network namespace that the socket is in.
+    fn netns(&self) -> u64;
+    /// The address that the socket is bound to; an unspecified one where it is free.
+    fn bound(&self) -> Address;
+    /// The port that the socket is bound to; 0 where it is free.
+    fn bound_port(&self) -> u32;
+    /// SO_MARK of the socket.
+    fn mark(&self) -> u32;
+    /// The process, in the initial pid namespace.
+    fn tgid(&self) -> u32;
+    /// The cgroup of the process.
+    fn cgroup(&self) -> u64;
+    /// The cgroup above that of the process at a level below the root, which is level 0; 0 where there is none.
+    fn ancestor(&self, level: u32) -> u64;
+    /// Whether the process is of a cgroup on the allow list of a service, or of an excluded one where none is given:
+    /// [`listed`], which the programs want verified once.
+    fn listed(&self, service: Option<u32>) -> bool;
+    /// What listens in the socket's namespace on an address and port.
+    fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener;
+    /// Who dials, for affinity.
+    fn client(&self) -> Client {
+        Client { cgroup: self.cgroup(), netns: self.netns() }
+    }
+}
+
+/// What listens on a port in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// Nothing.
+    None,
+    /// A socket that is bound to a loopback address.
+    Loopback,
+    /// A socket that is bound to any other address, or to all.
+    Other,
 }
 
 #[cfg(test)]

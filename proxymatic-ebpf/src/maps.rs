@@ -4,15 +4,16 @@ use core::{ffi::c_void, intrinsics};
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, HashMap, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage, lpm_trie::Key},
     helpers::generated as helper,
     macros::btf_map,
 };
 use proxymatic_common::{
-    Address, Backend, Cell64, Class, Config, Frontend, Head, Load, Reason, Slot, Socket,
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Backend, Cell64, Class, Config, Event,
+    Frontend, Head, Load, Reason, Service, ServiceLoad, Slot, Socket,
     maps::{self as declared, MapDef},
 };
-use proxymatic_ebpf::Tables;
+use proxymatic_ebpf::{Draw, Seen, Tables};
 
 /// A map as it is declared; an array's key is always its index.
 macro_rules! map {
@@ -24,28 +25,39 @@ macro_rules! map {
             { declared::$def::FLAGS as usize },
         > = Array::new();
     };
-    (HashMap $name:ident: $def:ident) => {
+    ($kind:ident $name:ident: $def:ident) => {
         #[btf_map]
-        static $name: HashMap<
+        static $name: $kind<
             <declared::$def as MapDef>::Key,
             <declared::$def as MapDef>::Value,
             { declared::$def::MAX as usize },
             { declared::$def::FLAGS as usize },
-        > = HashMap::new();
+        > = $kind::new();
     };
 }
 
 map!(Array CONFIG: ConfigMap);
+map!(Array PORTS: Ports);
 map!(HashMap ADDRESSES: Addresses);
 map!(HashMap FRONTENDS: Frontends);
 map!(Array HEADS: Heads);
 map!(Array SERVICES: Services);
+map!(Array SERVICE_LOAD: ServiceLoads);
 map!(Array SLOTS: Slots);
 map!(Array BACKENDS: Backends);
 map!(Array LOAD: Loads);
 map!(Array COUNTERS: CountersMap);
 map!(HashMap SERVICE_NAMES: ServiceNames);
 map!(HashMap BACKEND_NAMES: BackendNames);
+map!(HashMap ALLOW_CGROUPS: AllowedCgroups);
+map!(HashMap EXCLUDED: Excluded);
+map!(LruHashMap AFFINITY: Affinities);
+#[btf_map]
+static ALLOW: LpmTrie<AllowedNetwork, u32, { declared::Allows::MAX as usize }, { declared::Allows::FLAGS as usize }> =
+    LpmTrie::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, { declared::Events::MAX as usize }, { declared::Events::FLAGS as usize }> =
+    RingBuf::new();
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
 
@@ -60,10 +72,29 @@ pub(crate) fn has_retval() -> bool {
     HAS_RETVAL.load() != 0
 }
 
-/// The state of a socket, if there is any; made, zeroed, where `create` says so.
+/// 1 where the kernel tells which socket a subflow of MPTCP belongs to. As above.
+#[unsafe(no_mangle)]
+static HAS_MPTCP: Global<u32> = Global::new(1);
+
+/// The socket that the program has: another one where this is a subflow of MPTCP, which connects for it and which no
+/// hook sees close.
 ///
 /// # Safety
 /// `sk` must be null or a socket pointer of the hook's context, as the verifier will check.
+#[inline(always)]
+pub(crate) unsafe fn programs_own(sk: *mut c_void) -> *mut c_void {
+    if sk.is_null() || HAS_MPTCP.load() == 0 {
+        return sk;
+    }
+    // SAFETY: the helper gives the socket or null.
+    let own: *mut c_void = unsafe { helper::bpf_skc_to_mptcp_sock(sk) }.cast();
+    if own.is_null() { sk } else { own }
+}
+
+/// The state of a socket, if there is any; made, zeroed, where `create` says so.
+///
+/// # Safety
+/// `sk` must be null, a socket pointer of the hook's context, or [`programs_own`] of that, as the verifier will check.
 #[inline(always)]
 pub(crate) unsafe fn socket<'a>(sk: *mut c_void, create: bool) -> Option<&'a mut Socket> {
     if sk.is_null() {
@@ -77,11 +108,48 @@ pub(crate) unsafe fn socket<'a>(sk: *mut c_void, create: bool) -> Option<&'a mut
     }
 }
 
-/// The maps as seen from one run of a hook.
-pub(crate) struct Maps {
-    /// The hook's context, which some helpers want.
-    pub(crate) context: *mut c_void,
+/// [`proxymatic_ebpf::select`] as a function of its own: the verifier goes through it once, on its own, and not at each
+/// call with all that is known there. Gives the id of a backend below the number of a reason; the highest bit says that
+/// it is refused.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn select_backend(service: u32, draw: u32, hash: u64) -> u64 {
+    match proxymatic_ebpf::select(&Maps, service, Draw::from_word(draw), hash) {
+        Ok((id, reason)) => u64::from(reason as u32) << 32 | u64::from(id),
+        Err(reason) => REFUSED | u64::from(reason as u32) << 32,
+    }
 }
+
+/// [`proxymatic_ebpf::look`] as a function of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_at(index: u32, draw: u32) -> u64 {
+    proxymatic_ebpf::look(&Maps, index, Draw::from_word(draw)).word()
+}
+
+/// The bit of a refusal in what [`select_backend`] gives.
+const REFUSED: u64 = 1 << 63;
+
+/// The reasons that [`select_backend`] gives, from their numbers: a number that is none of them cannot come.
+#[inline(always)]
+const fn reason(number: u32) -> Reason {
+    const TRANSLATED: u32 = Reason::Translated as u32;
+    const DRAINED: u32 = Reason::Drained as u32;
+    const PANICKED: u32 = Reason::Panicked as u32;
+    const FULL: u32 = Reason::Full as u32;
+    const BOUND_LOOPBACK: u32 = Reason::BoundLoopback as u32;
+    match number {
+        TRANSLATED => Reason::Translated,
+        DRAINED => Reason::Drained,
+        PANICKED => Reason::Panicked,
+        FULL => Reason::Full,
+        BOUND_LOOPBACK => Reason::BoundLoopback,
+        _ => Reason::NoBackend,
+    }
+}
+
+/// The maps.
+pub(crate) struct Maps;
 
 impl Tables for Maps {
     #[inline(always)]
@@ -89,9 +157,54 @@ impl Tables for Maps {
         CONFIG.get(0)
     }
     #[inline(always)]
-    fn netns(&self) -> u64 {
-        // SAFETY: the context is the one the kernel gave this program.
-        unsafe { helper::bpf_get_netns_cookie(self.context) }
+    fn ports(&self, word: u32) -> u64 {
+        PORTS.get(word).map_or(0, Cell64::get)
+    }
+    #[inline(always)]
+    fn service(&self, id: u32) -> Option<&Service> {
+        SERVICES.get(id)
+    }
+    #[inline(always)]
+    fn service_load(&self, id: u32) -> Option<&ServiceLoad> {
+        SERVICE_LOAD.get(id)
+    }
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
+        // SAFETY: two words, copied at once; what is torn by a reuse of the entry fails the check of generations.
+        unsafe { AFFINITY.get(key).copied() }
+    }
+    #[inline(always)]
+    fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
+        // Without memory the client is sent anew the next time.
+        let _ = AFFINITY.insert(key, affinity, 0);
+    }
+    #[inline(always)]
+    fn allows(&self, key: &AllowKey) -> bool {
+        ALLOW.get(&Key::new(key.bits, key.network)).is_some()
+    }
+    #[inline(always)]
+    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool {
+        // SAFETY: only whether it is there.
+        unsafe { ALLOW_CGROUPS.get(key).is_some() }
+    }
+    #[inline(always)]
+    fn excludes(&self, cgroup: u64) -> bool {
+        // SAFETY: only whether it is there.
+        unsafe { EXCLUDED.get(&cgroup).is_some() }
+    }
+    #[inline(always)]
+    fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason> {
+        let found = select_backend(service, draw.word(), hash);
+        let reason = reason((found >> 32) as u32 & 0xff);
+        if found & REFUSED == 0 { Ok((found as u32, reason)) } else { Err(reason) }
+    }
+    #[inline(always)]
+    fn look(&self, index: u32, draw: Draw) -> Seen {
+        Seen::from_word(look_at(index, draw.word()))
+    }
+    #[inline(always)]
+    fn tell(&self, event: &Event) -> bool {
+        EVENTS.output(*event, 0).is_ok()
     }
     #[inline(always)]
     fn class(&self, address: &Address) -> Option<Class> {

@@ -6,7 +6,11 @@
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::{helpers::generated::bpf_set_retval, macros::cgroup_sock_addr, programs::SockAddrContext};
+    use aya_ebpf::{
+        helpers::generated::{bpf_set_retval, bpf_skc_to_mptcp_sock},
+        macros::cgroup_sock_addr,
+        programs::SockAddrContext,
+    };
 
     /// Can a connect hook say which error it refuses with?
     #[cgroup_sock_addr(connect4)]
@@ -14,6 +18,16 @@ mod programs {
         // SAFETY: a helper call with a constant, no memory involved.
         unsafe { bpf_set_retval(-111) };
         0
+    }
+
+    /// Can it tell which MPTCP socket a subflow belongs to?
+    #[cgroup_sock_addr(connect4)]
+    fn mptcp(context: SockAddrContext) -> i32 {
+        // SAFETY: the context lives, and its socket is checked for null.
+        unsafe {
+            let socket = (*context.sock_addr).__bindgen_anon_1.sk;
+            i32::from(!socket.is_null() && !bpf_skc_to_mptcp_sock(socket.cast()).is_null())
+        }
     }
 }
 

@@ -1,25 +1,37 @@
 //! From a flow to a verdict.
 
-use proxymatic_common::{Address, Class, Families, Frontend, Loopback, Port, Reason};
+use proxymatic_common::{
+    Address, Affinity, AffinityKey, Class, Config, Families, Frontend, Loopback, Policy, Port, PortBit, Reason, Service,
+};
 
-use crate::{Tables, select};
+use crate::{Caller, Draw, Tables, admit, look};
 
-/// A connection that a program asks for.
+/// A connection or datagram that a program asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// The address dialled.
+    /// The address dialled. Never an unspecified one: those mean loopback, see [`Flow::new`].
     pub address: Address,
     /// The port dialled.
     pub port: Port,
     /// IPPROTO number.
     pub protocol: u8,
-    /// What the socket can reach.
+    /// What the socket could reach if it were bound to nothing.
     pub families: Families,
+}
+
+impl Flow {
+    /// A flow to an address as it was dialled: 0.0.0.0 and :: are where Linux sends them, to loopback.
+    #[inline(always)]
+    pub const fn new(address: Address, port: Port, protocol: u8, families: Families) -> Self {
+        Self { address: address.meant(), port, protocol, families }
+    }
 }
 
 /// A backend that was chosen, copied: the id may get a new owner while this is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
+    /// The id of the service.
+    pub service: u32,
     /// Its id.
     pub backend: u32,
     /// Its generation.
@@ -28,7 +40,9 @@ pub struct Choice {
     pub address: Address,
     /// The port it listens on.
     pub port: Port,
-    /// How it came to be chosen: translated or drained.
+    /// TCP_SYNCNT for the connection; 0 for the system's.
+    pub syn_retries: u32,
+    /// How it came to be chosen.
     pub reason: Reason,
 }
 
@@ -38,101 +52,155 @@ pub struct Choice {
 pub enum Verdict {
     /// Not ours: untouched and not counted.
     Pass,
+    /// Ours, but left alone for a reason that is counted.
+    Leave(Reason),
     /// Send it there.
     Translate(Choice),
-    /// Refuse it, as a host refuses a port where nobody listens.
-    Refuse(Reason),
+    /// Refuse it, for a reason that the service (by id) is to know of.
+    Refuse(u32, Reason),
 }
 
 /// Decides. A miss anywhere on the way to a service is a pass, without side effects.
 #[inline(always)]
-pub fn route<T: Tables>(tables: &T, flow: &Flow) -> Verdict {
-    let Some(service) = service(tables, flow) else { return Verdict::Pass };
-    match select::choose(tables, service, flow.families) {
+pub fn route<T: Tables, C: Caller>(tables: &T, caller: &C, flow: &Flow) -> Verdict {
+    let Some(config) = tables.config() else { return Verdict::Pass };
+    let Some((id, place)) = find(tables, caller, config, flow) else { return Verdict::Pass };
+    let Some(service) = tables.service(id) else { return Verdict::Pass };
+    if let Some(reason) = admit::leave(tables, caller, config, (id, service), flow, place) {
+        return Verdict::Leave(reason);
+    }
+    match choose(tables, caller, config, id, service, flow) {
         Ok(choice) => Verdict::Translate(choice),
-        Err(reason) => Verdict::Refuse(reason),
+        Err(reason) => Verdict::Refuse(id, reason),
     }
 }
 
+/// Where a flow was dialled, as seen from the socket's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The address is one of the socket's own namespace: somebody may listen there.
+    Here,
+    /// It is elsewhere.
+    Elsewhere,
+}
+
 #[inline(always)]
-fn service<T: Tables>(tables: &T, flow: &Flow) -> Option<u32> {
-    let class = classify(tables, &flow.address)?;
-    tables.frontend(&Frontend::new(class, flow.port, flow.protocol))
+fn find<T: Tables, C: Caller>(tables: &T, caller: &C, config: &Config, flow: &Flow) -> Option<(u32, Place)> {
+    // One bit answers for nearly every connection on a host that has nothing to do with us.
+    let bit = PortBit::of(flow.port, flow.protocol)?;
+    if tables.ports(bit.word) & bit.mask == 0 {
+        return None;
+    }
+    let (class, place) = classify(tables, caller, config, &flow.address)?;
+    let service = tables.frontend(&Frontend::new(class, flow.port, flow.protocol))?;
+    Some((service, place))
 }
 
 /// What an address means to this socket. Loopback is told by the bits, not by a table: it is 2^24 addresses, and what
 /// it means depends on the namespace.
 #[inline(always)]
-fn classify<T: Tables>(tables: &T, address: &Address) -> Option<Class> {
-    if !address.is_loopback() {
-        return tables.class(address);
+fn classify<T: Tables, C: Caller>(
+    tables: &T,
+    caller: &C,
+    config: &Config,
+    address: &Address,
+) -> Option<(Class, Place)> {
+    if address.is_loopback() {
+        let ours = match config.loopback {
+            Loopback::ALL => true,
+            Loopback::HOST => caller.netns() == config.host_netns,
+            _ => false,
+        };
+        return if ours { Some((Class::HOST, Place::Here)) } else { None };
     }
-    let config = tables.config()?;
-    let ours = match config.loopback {
-        Loopback::ALL => true,
-        Loopback::HOST => tables.netns() == config.host_netns,
-        _ => false,
+    let class = tables.class(address)?;
+    // Where the host's namespace is not known, a listener anywhere is taken for one on the host.
+    let here = class.0 == Class::HOST.0 && (config.host_netns == 0 || caller.netns() == config.host_netns);
+    Some((class, if here { Place::Here } else { Place::Elsewhere }))
+}
+
+/// Chooses a backend of a service, or says why there is none.
+#[inline(always)]
+fn choose<T: Tables, C: Caller>(
+    tables: &T,
+    caller: &C,
+    config: &Config,
+    id: u32,
+    service: &Service,
+    flow: &Flow,
+) -> Result<Choice, Reason> {
+    admit::admit(tables, caller, id, service, flow)?;
+    let bound = caller.bound();
+    let families = if bound.is_unspecified() { flow.families } else { flow.families.both(Families::of(bound)) };
+    let local = !bound.is_unspecified() && bound.is_loopback();
+    // A loopback address reaches nothing beyond its namespace, from a container not even the host.
+    if local && config.host_netns != 0 && caller.netns() != config.host_netns {
+        return Err(Reason::BoundLoopback);
+    }
+    let draw = Draw::new(service.policy, families, local);
+    let hash = match service.policy {
+        Policy::SOURCE => {
+            let client = caller.client();
+            mixed(client.cgroup, client.netns)
+        }
+        Policy::MAGLEV => mixed(u64::from(caller.tgid()), u64::from(caller.bound_port())),
+        _ => 0,
     };
-    if ours { Some(Class::HOST) } else { None }
+    let (backend, reason) = if service.affinity == 0 {
+        tables.select(id, draw, hash)?
+    } else {
+        affine(tables, caller, id, service, draw, hash)?
+    };
+    let chosen = tables.backend(backend).ok_or(Reason::NoBackend)?;
+    Ok(Choice {
+        service: id,
+        backend,
+        generation: chosen.generation,
+        address: chosen.address,
+        port: chosen.port,
+        syn_retries: service.syn_retries,
+        reason,
+    })
+}
+
+/// The backend of the client's last connection while it would do; else another, which is remembered.
+#[inline(always)]
+fn affine<T: Tables, C: Caller>(
+    tables: &T,
+    caller: &C,
+    id: u32,
+    service: &Service,
+    draw: Draw,
+    hash: u64,
+) -> Result<(u32, Reason), Reason> {
+    const SECOND: u64 = 1_000_000_000;
+    let key = AffinityKey { service: id, zero: 0, client: caller.client() };
+    let (now, lasts) = (tables.now(), u64::from(service.affinity) * SECOND);
+    if let Some(last) = tables.affinity(&key)
+        && now.wrapping_sub(last.at) < lasts
+        && look::fits(tables, id, last.backend, last.generation, draw)
+    {
+        // Not at each connection: a write to a hash costs more than all the rest.
+        if now.wrapping_sub(last.at) > lasts / 8 {
+            tables.remember(&key, &Affinity { at: now, ..last });
+        }
+        return Ok((last.backend, Reason::Affine));
+    }
+    let (backend, reason) = tables.select(id, draw, hash)?;
+    if let Some(chosen) = tables.backend(backend) {
+        tables.remember(&key, &Affinity { backend, generation: chosen.generation, at: now });
+    }
+    Ok((backend, reason))
+}
+
+/// Two words to one that is spread over all bits (the finalizer of splitmix64).
+#[inline(always)]
+pub(crate) const fn mixed(a: u64, b: u64) -> u64 {
+    let mut x = a ^ b.rotate_left(32).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 #[cfg(test)]
-mod tests {
-    use proxymatic_common::BackendState;
-
-    use super::*;
-    use crate::fixture::{Fixture, address, flow};
-
-    fn chosen(tables: &Fixture, to: &str, port: u16) -> Option<Address> {
-        match route(tables, &flow(to, port)) {
-            Verdict::Translate(choice) => Some(choice.address),
-            Verdict::Pass => None,
-            Verdict::Refuse(reason) => panic!("{to}:{port} refused: {}", reason.name()),
-        }
-    }
-
-    #[test]
-    fn a_service_port_on_an_address_of_this_host_leads_to_a_replica() {
-        let tables = Fixture::with_weights(&[1]).address("10.0.0.1", Class::HOST);
-        assert_eq!(chosen(&tables, "10.0.0.1", 1234), Some(address("10.9.0.0")));
-        assert_eq!(chosen(&tables, "10.0.0.2", 1234), None, "another host's address");
-        assert_eq!(chosen(&tables, "10.0.0.1", 1235), None, "another port");
-        let udp = Flow { protocol: 17, ..flow("10.0.0.1", 1234) };
-        assert_eq!(route(&tables, &udp), Verdict::Pass, "another protocol");
-        assert_eq!(tables.counted(), [], "a pass is not counted");
-    }
-
-    #[test]
-    fn an_address_of_another_class_is_another_service() {
-        let tables = Fixture::with_weights(&[1]).address("10.99.0.1", Class(2));
-        assert_eq!(chosen(&tables, "10.99.0.1", 1234), None);
-    }
-
-    #[test]
-    fn loopback_leads_to_services_from_the_host_from_everywhere_or_from_nowhere() {
-        for (mode, netns, expected) in [
-            (Loopback::HOST, 1, true),
-            (Loopback::HOST, 2, false),
-            (Loopback::ALL, 1, true),
-            (Loopback::ALL, 2, true),
-            (Loopback::NONE, 1, false),
-            (Loopback(77), 1, false),
-        ] {
-            let mut tables = Fixture::with_weights(&[1]);
-            tables.config.loopback = mode;
-            tables.netns = netns;
-            for own in ["127.0.0.1", "127.8.9.10", "0.0.0.0"] {
-                assert_eq!(chosen(&tables, own, 1234).is_some(), expected, "{mode:?} from {netns} to {own}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_service_without_backends_is_refused() {
-        let tables = Fixture::with_weights(&[]);
-        assert_eq!(route(&tables, &flow("127.0.0.1", 1234)), Verdict::Refuse(Reason::NoBackend));
-        let mut tables = Fixture::with_weights(&[1]);
-        tables.backends[0].state = BackendState::FREE;
-        assert_eq!(route(&tables, &flow("127.0.0.1", 1234)), Verdict::Refuse(Reason::NoBackend));
-    }
-}
+mod tests;

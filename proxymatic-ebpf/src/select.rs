@@ -1,278 +1,169 @@
-//! Which backend of a service a flow gets: the less loaded of two drawn by weight.
-//!
-//! "Power of two choices": two draws and one comparison come close to comparing all, at a cost that does not depend on
-//! how many backends there are (Mitzenmacher, 2001).
+//! Which backend of a service: the heart of the matter.
 
-use proxymatic_common::{BackendState, Families, Head, Reason};
+use proxymatic_common::{Families, Policy, Reason};
 
-use crate::{Choice, Tables};
+use crate::{
+    Tables,
+    look::{Rank, Seen},
+    route::mixed,
+};
 
-/// Draws before the search turns to scanning.
+/// How often backends are drawn before they are looked for.
 const DRAWS: u32 = 4;
-/// Slots scanned in a row. Bounded for the verifier; it finds a rare eligible backend only when ineligible ones are
-/// few, so the agent keeps backends that take no connections out of the slots.
+/// How many slots are looked at then. A bounded number, for the verifier and for the latency of connect(2): it finds the
+/// few that are left only where few are missing, so the agent takes those out of the slots that are missing for long.
 const SCAN: u32 = 16;
 
-/// How good a backend is for one more connection. A higher rank wins whatever the load.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u32)]
-enum Rank {
-    /// Not at all: another family, another owner, no traffic wanted.
-    Unfit,
-    /// It would do, but for its maxconn.
-    Full,
-    /// Better than refusing.
-    Draining,
-    /// What we look for.
-    Eligible,
-}
+/// How a backend is drawn, and which would do. One word, so that it can be handed to a function of its own in eBPF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw(u32);
 
-/// What was seen of one backend. Scalars only: the verifier follows each map pointer through every branch.
-#[derive(Clone, Copy)]
-struct Candidate {
-    id: u32,
-    weight: u32,
-    active: u64,
-    rank: Rank,
-}
-
-impl Candidate {
-    const UNFIT: Self = Self { id: 0, weight: 0, active: 0, rank: Rank::Unfit };
-
-    /// Whether this one has fewer connections for its weight: active / weight, cross-multiplied. The weight is already
-    /// in the number of slots, so an idle service must compare as equal whatever the weights: that rules out
-    /// (active + 1) / weight, which would count it twice.
+impl Draw {
+    /// `local` asks for backends on this host only.
     #[inline(always)]
-    fn less_loaded(&self, other: &Self) -> bool {
-        self.active * u64::from(other.weight) < other.active * u64::from(self.weight)
+    pub const fn new(policy: Policy, families: Families, local: bool) -> Self {
+        Self((policy.0 & 0xff) << 8 | (local as u32) << 2 | families.0 as u32)
+    }
+
+    /// From the word.
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// As a word.
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    const fn policy(self) -> u32 {
+        self.0 >> 8 & 0xff
+    }
+
+    #[inline(always)]
+    pub(crate) const fn families(self) -> Families {
+        Families((self.0 & 3) as u8)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn local(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn by_latency(self) -> bool {
+        self.policy() == Policy::LATENCY.0
+    }
+
+    /// Whether two are drawn and compared.
+    #[inline(always)]
+    const fn of_two(self) -> bool {
+        self.policy() == Policy::LEASTCONN.0 || self.by_latency()
     }
 }
 
-/// Chooses a backend of a service, or says why there is none.
+/// Draws a backend of a service, or says why there is none. `hash` is for the policies that go by one.
+///
+/// # Errors
+/// Why the flow must be refused.
 #[inline(always)]
-pub(crate) fn choose<T: Tables>(tables: &T, service: u32, families: Families) -> Result<Choice, Reason> {
-    let (id, reason) = find(tables, tables.head(service), families)?;
-    let backend = tables.backend(id).ok_or(Reason::NoBackend)?;
-    Ok(Choice { backend: id, generation: backend.generation, address: backend.address, port: backend.port, reason })
-}
-
-/// Takes the head by value: it is one word, read once, so that length and base belong together.
-#[inline(always)]
-fn find<T: Tables>(tables: &T, head: Head, families: Families) -> Result<(u32, Reason), Reason> {
+pub fn select<T: Tables>(tables: &T, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason> {
+    // One word, read once, so that length and base belong together.
+    let head = tables.head(service);
     let length = head.length();
     if length == 0 {
         return Err(Reason::NoBackend);
     }
-    for _ in 0..DRAWS {
-        let (first, second) = draw_two(tables, length);
-        let a = look(tables, head, first, families);
-        let b = look(tables, head, second, families);
-        // A tie goes to the first: each is drawn by weight, so the shares are the weights.
-        if a.rank == Rank::Eligible && !(b.rank == Rank::Eligible && b.less_loaded(&a)) {
-            return Ok((a.id, Reason::Translated));
+    let start = first(tables, service, draw, hash, length);
+    for attempt in 0..DRAWS {
+        let one = step(tables, draw, hash, start, attempt, length);
+        let a = tables.look(head.base() + one, draw);
+        if !draw.of_two() {
+            if a.is(Rank::Eligible) {
+                return Ok((a.id(), Reason::Translated));
+            }
+            continue;
         }
-        if b.rank == Rank::Eligible {
-            return Ok((b.id, Reason::Translated));
+        // Two different slots where there are two: the same one twice would pass its share by the comparison.
+        let other = one + 1 + below(tables.random(), length - 1);
+        let b = tables.look(head.base() + if other >= length { other - length } else { other }, draw);
+        // A tie goes to the first: each is drawn by weight, so the shares are the weights.
+        if a.is(Rank::Eligible) && !(b.is(Rank::Eligible) && b.cheaper(a)) {
+            return Ok((a.id(), Reason::Translated));
+        }
+        if b.is(Rank::Eligible) {
+            return Ok((b.id(), Reason::Translated));
         }
     }
-    scan(tables, head, families)
+    let mut best = Seen::from_word(0);
+    for n in 0..SCAN {
+        if n >= length {
+            break;
+        }
+        let index = start + n;
+        let seen = tables.look(head.base() + if index >= length { index - length } else { index }, draw);
+        if seen.is(Rank::Eligible) {
+            return Ok((seen.id(), Reason::Translated));
+        }
+        if seen.outranks(best) {
+            best = seen;
+        }
+    }
+    if best.is(Rank::Draining) {
+        Ok((best.id(), Reason::Drained))
+    } else if best.is(Rank::Ejected) {
+        Ok((best.id(), Reason::Panicked))
+    } else if best.is(Rank::Full) {
+        Err(Reason::Full)
+    } else if draw.local() {
+        Err(Reason::BoundLoopback)
+    } else {
+        Err(Reason::NoBackend)
+    }
 }
 
-/// Two different slots where there are two: the same one twice would pass its share by the comparison.
+/// Where to begin, which is also where the scan begins.
 #[inline(always)]
-fn draw_two<T: Tables>(tables: &T, length: u32) -> (u32, u32) {
-    let first = below(tables.random(), length);
-    let second = first + 1 + below(tables.random(), length - 1);
-    (first, if second >= length { second - length } else { second })
+fn first<T: Tables>(tables: &T, service: u32, draw: Draw, hash: u64, length: u32) -> u32 {
+    match Policy(draw.policy()) {
+        Policy::ROUNDROBIN => match tables.service_load(service) {
+            Some(load) => {
+                // Two processors may read the same turn; each then takes the next once more, which evens out.
+                let turn = load.turn.get();
+                tables.add(&load.turn);
+                (turn % u64::from(length)) as u32
+            }
+            None => 0,
+        },
+        Policy::SOURCE | Policy::MAGLEV => below(hash as u32, length),
+        _ => below(tables.random(), length),
+    }
+}
+
+/// The slot of an attempt: the next in turn, the next of the hash, or another one drawn.
+#[inline(always)]
+fn step<T: Tables>(tables: &T, draw: Draw, hash: u64, start: u32, attempt: u32, length: u32) -> u32 {
+    if attempt == 0 {
+        return start;
+    }
+    match Policy(draw.policy()) {
+        Policy::ROUNDROBIN => {
+            let next = start + attempt;
+            // Twice at most: attempts are fewer than twice the slots of any service that gets here with two.
+            if next >= length { (next - length) % length } else { next }
+        }
+        Policy::SOURCE | Policy::MAGLEV => below(mixed(hash, u64::from(attempt)) as u32, length),
+        _ => below(tables.random(), length),
+    }
 }
 
 /// A number below `bound` from 32 random bits: a multiplication instead of a division.
 #[inline(always)]
-fn below(random: u32, bound: u32) -> u32 {
+pub(crate) fn below(random: u32, bound: u32) -> u32 {
     ((u64::from(random) * u64::from(bound)) >> 32) as u32
 }
 
-/// Takes what there is, from a random slot on: eligible, else draining, else the reason to refuse.
-#[inline(always)]
-fn scan<T: Tables>(tables: &T, head: Head, families: Families) -> Result<(u32, Reason), Reason> {
-    let length = head.length();
-    let start = below(tables.random(), length);
-    let (mut best, mut rank) = (0, Rank::Unfit);
-    for step in 0..SCAN {
-        if step >= length {
-            break;
-        }
-        let index = start + step;
-        let seen = look(tables, head, if index >= length { index - length } else { index }, families);
-        if seen.rank == Rank::Eligible {
-            return Ok((seen.id, Reason::Translated));
-        }
-        if seen.rank > rank {
-            (best, rank) = (seen.id, seen.rank);
-        }
-    }
-    match rank {
-        Rank::Draining | Rank::Eligible => Ok((best, Reason::Drained)),
-        Rank::Full => Err(Reason::Full),
-        Rank::Unfit => Err(Reason::NoBackend),
-    }
-}
-
-/// Looks at the backend of one slot.
-#[inline(always)]
-fn look<T: Tables>(tables: &T, head: Head, step: u32, families: Families) -> Candidate {
-    let Some(slot) = tables.slot(head.base() + step) else { return Candidate::UNFIT };
-    let Some(backend) = tables.backend(slot.backend()) else { return Candidate::UNFIT };
-    if backend.generation != slot.generation() {
-        tables.count(Reason::StaleSlot);
-        return Candidate::UNFIT;
-    }
-    if !backend.families.meet(families) {
-        return Candidate::UNFIT;
-    }
-    let willing = match backend.state {
-        BackendState::ACTIVE => Rank::Eligible,
-        BackendState::DRAINING => Rank::Draining,
-        // In no head that is in use: whoever meets one of these read the head just before the switch that left it out.
-        // It serves for a while yet, and to refuse would fail a connect where there are backends.
-        BackendState::WARMING | BackendState::GONE => Rank::Draining,
-        _ => return Candidate::UNFIT,
-    };
-    let Some(load) = tables.load(slot.backend()) else { return Candidate::UNFIT };
-    let active = load.active();
-    let full = backend.maxconn != 0 && active >= u64::from(backend.maxconn);
-    Candidate { id: slot.backend(), weight: backend.weight, active, rank: if full { Rank::Full } else { willing } }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{collections::VecDeque, vec, vec::Vec};
-
-    use super::*;
-    use crate::fixture::Fixture;
-
-    const V4: Families = Families::V4;
-
-    /// The shares, in percent, of 50,000 connections of which `held` are open at any time.
-    fn shares(weights: &[u32], held: usize) -> Vec<f64> {
-        let tables = Fixture::with_weights(weights);
-        let (mut open, mut counts) = (VecDeque::new(), vec![0_u32; weights.len()]);
-        for _ in 0..50_000 {
-            let id = choose(&tables, 0, V4).unwrap().backend as usize;
-            tables.loads[id].opened.add(1);
-            counts[id] += 1;
-            open.push_back(id);
-            if open.len() > held {
-                tables.loads[open.pop_front().unwrap()].closed.add(1);
-            }
-        }
-        counts.iter().map(|n| f64::from(*n) / 500.0).collect()
-    }
-
-    #[test]
-    fn shares_follow_the_weights_whether_idle_or_busy() {
-        // With one or two held, being the busy one outweighs any weight: that is least connections at work.
-        for held in [0, 10, 100] {
-            for (share, expected) in shares(&[1, 3, 6], held).into_iter().zip([10.0, 30.0, 60.0]) {
-                assert!((share - expected).abs() < 2.0, "with {held} held: {share:.1} for {expected}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_two_backends_the_busy_one_gets_nothing() {
-        let tables = Fixture::with_weights(&[1, 1]);
-        tables.loads[0].opened.add(1);
-        for _ in 0..1000 {
-            assert_eq!(choose(&tables, 0, V4).unwrap().backend, 1);
-        }
-    }
-
-    #[test]
-    fn load_is_compared_in_proportion_to_weight() {
-        let mut tables = Fixture::with_weights(&[1, 1]);
-        tables.backends[0].weight = 300;
-        tables.backends[1].weight = 100;
-        tables.loads[0].opened.add(5);
-        tables.loads[1].opened.add(2);
-        for _ in 0..100 {
-            assert_eq!(choose(&tables, 0, V4).unwrap().backend, 0, "5 of 300 is less than 2 of 100");
-        }
-    }
-
-    #[test]
-    fn a_backend_at_its_maxconn_gets_none_and_when_all_are_the_reason_is_full() {
-        let mut tables = Fixture::with_weights(&[1, 1]);
-        for (backend, load) in tables.backends.iter_mut().zip(&tables.loads) {
-            backend.maxconn = 2;
-            load.opened.add(1);
-        }
-        tables.loads[0].opened.add(1);
-        for _ in 0..100 {
-            assert_eq!(choose(&tables, 0, V4).unwrap().backend, 1);
-        }
-        tables.loads[1].opened.add(1);
-        assert_eq!(choose(&tables, 0, V4), Err(Reason::Full));
-        tables.loads[0].closed.add(1);
-        assert_eq!(choose(&tables, 0, V4).unwrap().backend, 0);
-    }
-
-    #[test]
-    fn draining_ones_are_taken_only_when_nothing_else_is_left() {
-        let mut tables = Fixture::with_weights(&[1, 1]);
-        tables.backends[0].state = BackendState::DRAINING;
-        for _ in 0..100 {
-            assert_eq!(choose(&tables, 0, V4).map(|c| (c.backend, c.reason)), Ok((1, Reason::Translated)));
-        }
-        tables.backends[1].state = BackendState::FREE;
-        assert_eq!(choose(&tables, 0, V4).map(|c| (c.backend, c.reason)), Ok((0, Reason::Drained)));
-    }
-
-    #[test]
-    fn a_hook_that_read_the_head_before_a_switch_is_not_refused_after_it() {
-        for state in [BackendState::WARMING, BackendState::GONE] {
-            let mut tables = Fixture::with_weights(&[1, 1]);
-            tables.backends.iter_mut().for_each(|backend| backend.state = state);
-            assert_eq!(choose(&tables, 0, V4).map(|c| c.reason), Ok(Reason::Drained), "{state:?}");
-        }
-    }
-
-    #[test]
-    fn free_ones_and_unknown_states_get_nothing() {
-        for state in [BackendState::FREE, BackendState(99)] {
-            let mut tables = Fixture::with_weights(&[1]);
-            tables.backends[0].state = state;
-            assert_eq!(choose(&tables, 0, V4), Err(Reason::NoBackend), "{state:?}");
-        }
-    }
-
-    #[test]
-    fn a_backend_of_another_family_is_not_eligible() {
-        let tables = Fixture::with_weights(&[1, 1]);
-        assert_eq!(choose(&tables, 0, Families::V6), Err(Reason::NoBackend));
-    }
-
-    #[test]
-    fn a_slot_of_an_earlier_owner_is_not_followed_and_counted() {
-        let mut tables = Fixture::with_weights(&[1, 1]);
-        tables.backends[0].generation += 1;
-        for _ in 0..100 {
-            assert_eq!(choose(&tables, 0, V4).unwrap().backend, 1);
-        }
-        assert!(tables.counted().iter().any(|(reason, n)| *reason == Reason::StaleSlot && *n > 0));
-    }
-
-    #[test]
-    fn slots_and_ids_outside_the_maps_are_no_backends() {
-        let mut tables = Fixture::with_weights(&[1]);
-        tables.heads[0] = Head::new(0, 20, 5).unwrap();
-        assert_eq!(choose(&tables, 0, V4), Err(Reason::NoBackend));
-    }
-
-    #[test]
-    fn one_count_read_before_the_other_never_wraps() {
-        let tables = Fixture::with_weights(&[1]);
-        tables.loads[0].closed.add(1);
-        assert_eq!(tables.loads[0].active(), 0);
-    }
-}
+mod tests;

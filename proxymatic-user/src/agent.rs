@@ -2,9 +2,20 @@
 
 mod adopted;
 mod changes;
+mod drift;
+mod eject;
+mod hear;
+mod helpers;
+mod listeners;
 mod merge;
+mod sweeps;
+mod wishes;
 
+pub use helpers::Helpers;
 pub(crate) use merge::merge;
+pub use wishes::Wishes;
+
+use self::{eject::Ejected, sweeps::Sweeps};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +29,9 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     dataplane::{Dataplane, Error, Said},
     model::{Complaint, Snapshot},
-    plan::{Quarantine, Services, Tables, plan_changes},
+    plan::{Desired, Quarantine, Tables, plan_changes},
+    probe::Answered,
+    sockets,
     source::{Report, SourceId},
     surface::{AgentStatus, SourceStatus, Trouble},
 };
@@ -36,6 +49,12 @@ pub enum Event {
     Source(Report),
     /// The addresses of this host, all of them.
     Addresses(BTreeSet<IpAddr>),
+    /// What the hooks tell, in order.
+    Kernel(Vec<proxymatic_common::Event>),
+    /// An ejected backend has answered.
+    Answered(Answered),
+    /// The sockets of this host have been looked through.
+    Swept(Box<sockets::Report>),
     /// Time has passed.
     Tick,
     /// The agent is to leave. The data plane stays.
@@ -56,10 +75,13 @@ pub struct Agent<D> {
     plane: D,
     /// What the maps hold, kept by following each write that was carried out.
     tables: Tables,
-    /// The services that the maps are known to say. Empty where the last plan was not carried out whole.
-    settled: Services,
+    /// What the maps are known to say. Nothing where the last plan was not carried out whole.
+    settled: Desired,
     quarantine: Quarantine,
     addresses: BTreeSet<IpAddr>,
+    wishes: Wishes,
+    /// The ids of the cgroups that are named anywhere, by path, as last published.
+    cgroups: BTreeMap<String, u64>,
     sources: BTreeMap<SourceId, Heard>,
     complaints: Vec<Complaint>,
     /// When the first event came.
@@ -67,6 +89,13 @@ pub struct Agent<D> {
     /// Why the last write was refused, and when to plan again.
     refused: Option<(String, Instant)>,
     state: AgentState,
+    helpers: Helpers,
+    ejected: Ejected,
+    /// Backends that are kept out of the slots.
+    resting: BTreeSet<u32>,
+    /// By service, the cgroups of programs that have bound its port.
+    bound: BTreeSet<(u32, u64)>,
+    sweeps: Sweeps,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -81,15 +110,34 @@ impl<D: Dataplane> Agent<D> {
         Ok(Self {
             plane,
             tables,
-            settled: Services::new(),
+            settled: Desired::default(),
             quarantine: Quarantine::default(),
             addresses: BTreeSet::new(),
+            wishes: Wishes::default(),
+            cgroups: BTreeMap::new(),
             sources: sources.iter().map(heard).collect(),
             complaints: Vec::new(),
             began: None,
             refused: None,
             state: AgentState::INITIALIZING,
+            helpers: Helpers::default(),
+            ejected: Ejected::default(),
+            resting: BTreeSet::new(),
+            bound: BTreeSet::new(),
+            sweeps: Sweeps::default(),
         })
+    }
+
+    /// With those who do what takes time.
+    #[must_use]
+    pub fn with(self, helpers: Helpers) -> Self {
+        Self { helpers, ..self }
+    }
+
+    /// With what the operator wishes for all services.
+    #[must_use]
+    pub fn wishing(self, wishes: Wishes) -> Self {
+        Self { wishes, ..self }
     }
 
     /// Takes events until one says stop. After each, `status` says how things are.
@@ -116,6 +164,9 @@ impl<D: Dataplane> Agent<D> {
                     self.publish(now);
                 }
             }
+            Event::Kernel(events) => self.told(&events, now),
+            Event::Answered(who) => self.answered(who, now),
+            Event::Swept(report) => self.swept(&report, now),
             Event::Tick => self.tick(now),
             Event::Stop => {
                 self.announce(AgentState::TERMINATING, false);
@@ -138,6 +189,11 @@ impl<D: Dataplane> Agent<D> {
     /// The data plane.
     pub const fn plane(&self) -> &D {
         &self.plane
+    }
+
+    /// The data plane, to be brought into a state that only a kernel comes to.
+    pub const fn plane_mut(&mut self) -> &mut D {
+        &mut self.plane
     }
 
     fn heard(&mut self, report: Report, now: Instant) {
@@ -178,8 +234,14 @@ impl<D: Dataplane> Agent<D> {
         }
         let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
+        desired.resting.clone_from(&self.resting);
+        self.cgroups = self.named_cgroups();
+        let missing = self.wishes.put(&mut desired, self.cgroups.clone());
         let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
+        self.sweeps.leave(&planned.ops, &self.tables, now);
+        self.sweeps.listeners.added(&planned.ops, now);
         self.complaints = conflicts;
+        self.complaints.extend(missing);
         self.complaints.extend(planned.complaints);
         self.refused = None;
         for op in &planned.ops {
@@ -193,15 +255,16 @@ impl<D: Dataplane> Agent<D> {
             self.tables.apply(op);
         }
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
-        self.settled = desired.services;
+        self.settled = desired;
         self.announce(AgentState::OK, true);
+        self.sweep(now);
     }
 
     fn tick(&mut self, now: Instant) {
         let again = match &self.refused {
             Some((_, again)) => now >= *again,
             // Enough may be known now that a source has been silent for so long.
-            None => self.state == AgentState::INITIALIZING,
+            None => self.state == AgentState::INITIALIZING || self.named_cgroups() != self.cgroups,
         };
         if again {
             self.publish(now);
@@ -215,7 +278,16 @@ impl<D: Dataplane> Agent<D> {
                 Err(error) => return tracing::error!("{error}"),
             }
         }
+        self.look_round(now);
+        self.sweep(now);
         self.announce(self.state, false);
+    }
+
+    /// The ids of the cgroups that are named anywhere, as far as they are there now.
+    fn named_cgroups(&self) -> BTreeMap<String, u64> {
+        let snapshots = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
+        let settings = snapshots.flat_map(|snapshot| snapshot.services.values()).map(|service| &service.settings);
+        self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
     }
 
     fn announce(&mut self, state: AgentState, synced: bool) {
@@ -231,13 +303,14 @@ impl<D: Dataplane> Agent<D> {
             trouble: heard.trouble.clone(),
         };
         let read = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
-        let complaints: BTreeSet<_> = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).collect();
+        let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
+        let complaints: BTreeSet<_> = complaints.chain(self.sweeps.complaint()).collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             sources: self.sources.iter().map(source).collect(),
-            complaints: complaints.into_iter().cloned().collect(),
+            complaints: complaints.into_iter().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
         }
     }

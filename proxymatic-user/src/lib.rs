@@ -2,10 +2,13 @@
 //!
 //! [`agent`] carries values from one to the next and owns all state; [`surface`] shows it, [`cli`] is the way in.
 
+pub mod addresses;
 pub mod agent;
 pub mod cli;
 pub mod dataplane;
 pub mod model;
 pub mod plan;
+pub mod probe;
+pub mod sockets;
 pub mod source;
 pub mod surface;

@@ -10,9 +10,9 @@ use std::{
 
 use proxymatic_common::{AgentState, BackendState};
 use proxymatic_user::{
-    agent::{Agent, Event},
+    agent::{Agent, Event, Wishes},
     dataplane::{Faults, Memory, Said},
-    model::{Backend, Complaint, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight},
+    model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight},
     plan::{Capacity, Desired, Tables, plan},
     source::{Report, SourceId},
 };
@@ -33,7 +33,7 @@ fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
         state: State::Active,
     };
     let backends = tasks.iter().map(backend).collect();
-    let service = Service { name: "/web".into(), policy: Policy::Leastconn, backends };
+    let service = Service { name: "/web".into(), backends, ..Service::default() };
     let key = ServiceKey::host(1234, Protocol::Tcp);
     Snapshot { services: BTreeMap::from([(key, service.into())]), complaints: Vec::new() }
 }
@@ -162,10 +162,31 @@ fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
     let complaint = Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() };
     said.complaints.push(complaint.clone());
     let udp = ServiceKey::host(53, Protocol::Udp);
-    said.services.insert(udp, Service { name: "/dns".into(), policy: Policy::Leastconn, backends: Vec::new() }.into());
+    let settings = Settings { allow: Some(["cgroup:/gone".parse().unwrap()].into()), ..Settings::default() };
+    said.services.insert(udp, Service { name: "/dns".into(), settings, ..Service::default() }.into());
     agent.handle(says(said, now), now);
     let apps: Vec<_> = agent.status(now).complaints.into_iter().map(|complaint| complaint.app).collect();
     assert_eq!(apps, ["/dns", "/odd"]);
+}
+
+#[test]
+fn what_the_operator_wishes_holds_for_all_services_and_cgroups_may_come_later() {
+    let wishes = Wishes { max_connections: 7, excluded: ["/docker".to_owned()].into() };
+    let mut plane = Memory::new(Capacity::default(), NO_FAULTS);
+    plane.cgroups.insert("/docker".into(), 5);
+    let mut agent = Agent::adopt(plane, &[SourceId::Marathon]).unwrap().wishing(wishes);
+    let now = Instant::now();
+    let mut said = snapshot(&[("a", 1)]);
+    let allow = Some(["cgroup:/mesos".parse().unwrap()].into());
+    said.services.values_mut().for_each(|service| std::sync::Arc::make_mut(service).settings.allow.clone_from(&allow));
+    agent.handle(says(said, now), now);
+    assert_eq!(agent.tables().services()[&0].settings.maxconn, 7);
+    assert_eq!(*agent.tables().excluded(), [5].into());
+    assert_eq!(agent.status(now).complaints.len(), 1, "the cgroup is not there");
+    agent.plane_mut().cgroups = [("/mesos".to_owned(), 9)].into();
+    agent.handle(Event::Tick, now);
+    assert_eq!(agent.tables().services()[&0].allow_cgroups, [9].into());
+    assert!(agent.tables().excluded().is_empty(), "and the other one went");
 }
 
 #[test]

@@ -9,11 +9,11 @@ use std::{
 use proptest::prelude::*;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
-    model::{Backend, Policy, Protocol, Service, ServiceKey, State, Weight},
-    plan::{Capacity, Desired, Plan, QUARANTINE, Quarantine, Services, Tables, plan, plan_changes},
+    model::{Backend, Protocol, Service, ServiceKey, State, Weight},
+    plan::{Capacity, Desired, Plan, QUARANTINE, Quarantine, Tables, plan, plan_changes},
 };
 
-/// A backend, by a small number; the last few have IPv6 addresses, which this version complains of.
+/// A backend, by a small number; the last few have IPv6 addresses.
 fn backend(number: u8) -> Backend {
     let six = number >= 22;
     Backend {
@@ -32,7 +32,7 @@ fn service(numbers: BTreeSet<u8>) -> Service {
         .map(backend)
         .map(|backend| ((backend.task.clone(), backend.address, backend.port), backend))
         .collect();
-    Service { name: "/app".into(), policy: Policy::Leastconn, backends: backends.into_values().collect() }
+    Service { name: "/app".into(), backends: backends.into_values().collect(), ..Service::default() }
 }
 
 /// Virtual addresses are of the numbers that the host's own are of, so that some are both.
@@ -46,7 +46,15 @@ fn desired() -> impl Strategy<Value = Desired> {
     let services = prop::collection::btree_map(key, (source, service), 0..7);
     let addresses = prop::collection::btree_set((1_u8..5).prop_map(|n| IpAddr::from([192, 0, 2, n])), 0..3);
     let silent = prop::collection::btree_set(Just(SourceCode::REGISTRATOR), 0..2);
-    (services, addresses, silent).prop_map(|(services, addresses, silent)| Desired { addresses, services, silent })
+    let resting = prop::collection::btree_set(0_u32..12, 0..3);
+    (services, addresses, silent, resting, 0_u32..3).prop_map(|(services, addresses, silent, resting, most)| Desired {
+        addresses,
+        services,
+        silent,
+        resting,
+        max_connections: most,
+        ..Desired::default()
+    })
 }
 
 /// What happens next: some services are another's, the rest stays; and some of it is refused by the kernel.
@@ -54,17 +62,17 @@ fn desired() -> impl Strategy<Value = Desired> {
 struct Step {
     other: Desired,
     changes: u8,
-    keeps_addresses: bool,
+    keeps_around: bool,
     refused: Option<prop::sample::Index>,
     rests: u8,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     (desired(), any::<u8>(), any::<bool>(), prop::option::weighted(0.2, any::<prop::sample::Index>()), 0_u8..3)
-        .prop_map(|(other, changes, keeps_addresses, refused, rests)| Step {
+        .prop_map(|(other, changes, keeps_around, refused, rests)| Step {
             other,
             changes,
-            keeps_addresses,
+            keeps_around,
             refused,
             rests,
         })
@@ -76,8 +84,7 @@ impl Step {
         let stay = before.services.iter().filter(|(key, _)| !changes(key));
         let come = self.other.services.iter().filter(|(key, _)| changes(key));
         let services = stay.chain(come).map(|(key, service)| (*key, service.clone())).collect();
-        let Desired { addresses, silent, .. } = if self.keeps_addresses { before } else { &self.other };
-        Desired { services, addresses: addresses.clone(), silent: silent.clone() }
+        Desired { services, ..if self.keeps_around { before } else { &self.other }.clone() }
     }
 }
 
@@ -90,9 +97,9 @@ proptest! {
         capacity in (3_u32..12, 6_u32..60, 10_u32..200, 2_u32..8),
     ) {
         let (services, backends, slots, addresses) = capacity;
-        let mut tables = Tables::new(Capacity { services, backends, slots, addresses });
+        let mut tables = Tables::new(Capacity { services, backends, slots, addresses, ..Capacity::default() });
         let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
-        let (mut before, mut settled) = (Desired::default(), Services::new());
+        let (mut before, mut settled) = (Desired::default(), Desired::default());
         for step in steps {
             let mut after = step.after(&before);
             before.clone_from(&after);
@@ -102,7 +109,7 @@ proptest! {
             let refused = step.refused.filter(|_| !ops.is_empty()).map(|index| index.index(ops.len()));
             ops[..refused.unwrap_or(ops.len())].iter().for_each(|op| tables.apply(op));
             after.services.retain(|key, _| refused.is_none() && !unsettled.contains(key));
-            settled = after.services;
+            settled = after;
             for _ in 0..step.rests {
                 now += QUARANTINE;
                 quarantine.release(&tables, |_| 0, now).iter().for_each(|op| tables.apply(op));
@@ -121,10 +128,10 @@ fn what_is_settled_is_not_looked_into() {
     let mut tables = Tables::default();
     plan(&wants(&[1]), &tables).ops.iter().for_each(|op| tables.apply(op));
     let next = wants(&[1, 4]);
-    assert_eq!(plan_changes(&next, &tables, &wants(&[1]).services), plan(&next, &tables));
+    assert_eq!(plan_changes(&next, &tables, &wants(&[1])), plan(&next, &tables));
     // A lie, and it is believed: that is what makes it fast.
-    assert_eq!(plan_changes(&next, &tables, &next.services), Plan::default());
+    assert_eq!(plan_changes(&next, &tables, &next), Plan::default());
     // But not of a service that cannot be found.
     let empty = Tables::default();
-    assert_eq!(plan_changes(&next, &empty, &next.services), plan(&next, &empty));
+    assert_eq!(plan_changes(&next, &empty, &next), plan(&next, &empty));
 }

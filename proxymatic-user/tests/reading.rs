@@ -7,6 +7,8 @@
 mod failures;
 #[path = "reading/fields.rs"]
 mod fields;
+#[path = "reading/labels.rs"]
+mod labels;
 #[path = "reading/networks.rs"]
 mod networks;
 #[path = "reading/pods.rs"]

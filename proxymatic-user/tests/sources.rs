@@ -13,7 +13,7 @@ use proxymatic_common::{AgentState, SourceCode};
 use proxymatic_user::{
     agent::{Agent, Event, PATIENCE},
     dataplane::{Dataplane as _, Faults, Memory},
-    model::{Backend, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight},
+    model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, Desired, Tables, plan},
     source::{Report, SourceId},
 };
@@ -39,7 +39,7 @@ fn service(name: &str) -> Service {
         maxconn: 0,
         state: State::Active,
     };
-    Service { name: name.into(), policy: Policy::Leastconn, backends: vec![backend] }
+    Service { name: name.into(), backends: vec![backend], ..Service::default() }
 }
 
 /// An agent that finds these services in the maps, and whose they are.

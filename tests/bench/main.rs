@@ -3,9 +3,11 @@
 #![expect(clippy::print_stdout, reason = "what was measured is this program's output")]
 
 mod dial;
+mod hooks;
 mod planning;
 mod services;
 mod sources;
+mod spin;
 mod statistics;
 
 use anyhow::Result;
@@ -26,6 +28,8 @@ struct Cli {
 enum What {
     /// The mean run time of the connect program with one service and with many.
     Services(services::Services),
+    /// What the hooks cost each call: for each policy, for few and many services and backends.
+    Hooks(hooks::Hooks),
     /// What a plan costs, on large tables. Needs neither root nor a kernel.
     Plan(planning::Planning),
     /// How long Marathon's answers and events take to reach the maps, on a large cluster.
@@ -33,6 +37,9 @@ enum What {
     /// What `services` runs on a host: connects in a loop.
     #[command(hide = true)]
     Dial(dial::Dial),
+    /// What `hooks` runs in each cgroup: one system call over and over.
+    #[command(hide = true)]
+    Spin(spin::Spin),
 }
 
 fn main() -> Result<()> {
@@ -41,5 +48,7 @@ fn main() -> Result<()> {
         What::Plan(bench) => bench.run(),
         What::Sources(bench) => bench.run(),
         What::Dial(dial) => dial.run(),
+        What::Hooks(bench) => bench.run(),
+        What::Spin(spin) => spin.run(),
     }
 }

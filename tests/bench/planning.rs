@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
-    model::{Backend, Policy, Protocol, Service, ServiceKey, State, Weight},
+    model::{Backend, Protocol, Service, ServiceKey, Settings, State, Weight},
     plan::{Capacity, Desired, Tables, plan, plan_changes},
 };
 
@@ -43,7 +43,7 @@ impl Planning {
         ops.iter().for_each(|op| tables.apply(op));
         println!("{:>9.2}  follow its {} writes", started.elapsed().as_secs_f64() * 1000.0, ops.len());
         println!("{:>9.2}  plan, nothing to do", self.time(|| plan(&desired, &tables).ops.len()));
-        let settled = desired.services.clone();
+        let settled = desired.clone();
         if let Some((_, service)) = desired.services.values_mut().nth(usize::from(self.services / 2)) {
             Arc::make_mut(service).backends.pop();
         }
@@ -73,7 +73,7 @@ impl Planning {
         };
         let service = |n: u16| Service {
             name: format!("/bench/{n}"),
-            policy: Policy::Leastconn,
+            settings: Settings::default(),
             backends: (0..self.backends).map(|k| backend(n, k)).collect(),
         };
         let services: BTreeMap<_, _> = (0..self.services)

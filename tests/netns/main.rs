@@ -1,29 +1,65 @@
 //! What needs namespaces, cgroups and real connections. One module per thing it proves; all need root.
 
+/// The addresses of the host come and go.
+mod addresses;
+/// A client stays with its backend.
+mod affinity;
+/// Who may connect.
+mod allow;
+/// Services whose replicas answer with one word.
+mod answered;
+/// How connections are shared.
+mod balance;
+/// How many connections there may be at once.
+mod bounds;
 /// What the kernel itself says, asked with a tool that knows nothing of us.
 mod bpftool;
+/// Whose connections are left alone.
+mod bypassed;
+/// Connects that are not made by connect(2) alone.
+mod calls;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.
 mod connect;
 /// `detach` removes exactly what was put there.
 mod detach;
 /// Who gets connections, by state and health of the tasks.
 mod eligible;
+/// Replicas that die or fall silent under steady load.
+mod failing;
 /// The harness itself: hosts reach each other, and nothing stays behind whatever happens.
 mod harness;
 /// A host that lacks something.
 mod host;
+/// One UDP socket and several services.
+mod in_flight;
+/// Which backends are better than none.
+mod last_resort;
+/// The nearer replica.
+mod latency;
 /// `maxconn`.
 mod limits;
+/// Programs that listen on a service port themselves.
+mod listeners;
+/// A hash of the client.
+mod maglev;
 /// Marathon is not there.
 mod marathon;
+/// Every kind of socket to every kind of service.
+mod matrix;
 /// The agent started for another cgroup.
 mod moved;
 /// `plan show` against what is pinned.
 mod plan_show;
+/// Replicas that fail are probed until they answer.
+mod probes;
+/// Real programs, unmodified.
+mod programs;
 /// All backends replaced at once, a thousand times.
 mod replace;
 /// The agent dies and comes back.
 mod restart;
+/// All replicas replaced one by one.
+mod rolling;
 /// A second agent on the same pins.
 mod second;
 /// What most tests begin with.
@@ -32,5 +68,15 @@ mod served;
 mod shares;
 /// What programs do with sockets besides connecting and closing once.
 mod sockets;
+/// Counts that are wrong are corrected.
+mod sockets_drift;
+/// Sockets of a backend that is gone.
+mod sockets_gone;
+/// Connections that are idle for too long.
+mod sockets_idle;
 /// Marathon goes wrong in every way it is known to, under load.
 mod steady;
+/// The kernel is asked for listeners only where there may be one.
+mod unheard;
+/// Services written down in a file.
+mod written;

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use proxymatic_common::Loopback;
+use proxymatic_common::{Looks, Loopback};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 use proxymatic_user::agent::{Agent, Event};
 use proxymatic_user::dataplane::kernel::{Kernel, Settings};
-use proxymatic_user::model::{Backend, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight};
+use proxymatic_user::model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight};
 use proxymatic_user::plan::Capacity;
 use proxymatic_user::source::{Report, SourceId};
 use serde_json::json;
@@ -89,6 +89,9 @@ fn agent(host: &Host) -> Result<Agent<Kernel>> {
         cgroup: Some(host.cgroup().path().to_owned()),
         loopback: Loopback::HOST,
         capacity: Capacity::default(),
+        looks: Looks::default(),
+        bypass_mark: 0,
+        sample: 0,
     };
     let kernel = host.net().enter(|| Kernel::start(&settings))??;
     let mut agent = Agent::adopt(kernel, &[SourceId::Marathon])?;
@@ -108,8 +111,8 @@ fn replace(agent: &mut Agent<Kernel>, set: usize, backends: &[SocketAddr], now: 
     };
     let service = Service {
         name: APP.to_owned(),
-        policy: Policy::Leastconn,
         backends: backends.iter().enumerate().map(backend).collect(),
+        ..Service::default()
     };
     let services =
         BTreeMap::from([(ServiceKey { address: None, port: PORT, protocol: Protocol::Tcp }, service.into())]);

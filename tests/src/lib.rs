@@ -10,4 +10,5 @@ pub mod lab;
 pub mod net;
 pub mod process;
 pub mod sim;
+pub mod skip;
 pub mod summary;

@@ -31,8 +31,10 @@ pub struct Summary {
 /// One request that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failed {
-    /// Seconds since the epoch.
+    /// When it was begun, in seconds since the epoch.
     pub at: f64,
+    /// How long it took to fail.
+    pub took_us: u64,
     /// `connect`, `exchange` or `verify`.
     pub during: String,
     /// The errno's name, or what was wrong.
@@ -73,6 +75,12 @@ impl Summary {
         Duration::from_micros(self.slowest_us).as_secs_f64() * 1e3
     }
 
+    /// How many of the listed failures came in this step.
+    #[must_use]
+    pub fn failed_during(&self, step: &str) -> usize {
+        self.failures.iter().filter(|failure| failure.during == step).count()
+    }
+
     /// Adds what another client saw.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
@@ -102,6 +110,7 @@ mod tests {
     fn sums_add_up() {
         let failure = Failed {
             at: 1.5,
+            took_us: 250,
             during: "connect".into(),
             error: "ECONNREFUSED".into(),
             dialled: ([127, 0, 0, 1], 1234).into(),
@@ -113,6 +122,7 @@ mod tests {
         let both = one.clone().plus(&one);
         assert_eq!((both.ok, both.failed, both.slowest_us, both.failures.len()), (2, 2, 300, 2));
         assert_eq!((both.by_replica["a"], both.errors["ECONNREFUSED"]), (2, 2));
+        assert_eq!((both.failed_during("connect"), both.failed_during("exchange")), (2, 0));
         let read_back: Summary = serde_json::from_str(&serde_json::to_string(&both).unwrap()).unwrap();
         assert_eq!(read_back.peer, both.peer);
     }

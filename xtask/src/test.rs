@@ -44,6 +44,8 @@ enum Tier {
     Wire,
     /// End to end in network namespaces; needs root.
     Netns,
+    /// Containers on a Docker bridge; needs root.
+    Docker,
 }
 
 impl Test {
@@ -82,6 +84,7 @@ impl Tier {
             Self::Etcd => etcd(filter),
             Self::Wire => wire(filter),
             Self::Netns => netns(filter),
+            Self::Docker => docker(filter),
         }
     }
 
@@ -113,10 +116,23 @@ fn wire(filter: Option<&str>) -> Result<()> {
 fn netns(filter: Option<&str>) -> Result<()> {
     workspace::need_root("test netns")?;
     setup::tools()?;
+    setup::programs()?;
+    with_root("netns", filter)
+}
+
+fn docker(filter: Option<&str>) -> Result<()> {
+    workspace::need_root("test docker")?;
+    setup::tools()?;
+    setup::docker()?;
+    with_root("docker", filter)
+}
+
+/// One of the tiers that attach what is built now.
+fn with_root(tier: &str, filter: Option<&str>) -> Result<()> {
     build_ebpf::run()?;
     let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
     let mut test: Command = cargo();
-    test.args(["test", "-p", "proxymatic-tests", "--release", "--test", "netns"])
+    test.args(["test", "-p", "proxymatic-tests", "--release", "--test", tier])
         .args(filter)
         // One at a time: they share the machine's clock, CPUs and ports.
         .args(["--", "--test-threads=1"])
@@ -148,7 +164,7 @@ mod tests {
 
     #[test]
     fn all_tiers_run_when_none_is_named() {
-        assert_eq!(names(vec![]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns"]);
+        assert_eq!(names(vec![]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "docker"]);
     }
 
     #[test]

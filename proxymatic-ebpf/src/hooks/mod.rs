@@ -1,5 +1,10 @@
 //! From the kernel's context to a flow, from a verdict to what the kernel wants. No decisions.
 
-mod sock_addr;
+mod caller;
+mod context;
+mod socket;
+mod stream;
 
-pub(crate) use sock_addr::{connect, peername, release};
+pub(crate) use context::{V4, V6};
+pub(crate) use socket::{bind, connect, peername, receive, release, send};
+pub(crate) use stream::transition;

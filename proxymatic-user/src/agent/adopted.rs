@@ -6,7 +6,7 @@ use proxymatic_common::BackendState;
 
 use super::merge::held;
 use crate::{
-    model::{Backend, Policy, Service, Snapshot, State, Weight},
+    model::{Backend, Service, Snapshot, State, Weight},
     plan::{BackendEntry, Tables},
     source::SourceId,
 };
@@ -19,7 +19,7 @@ pub(super) fn adopted(tables: &Tables, source: SourceId) -> Snapshot {
         let mut backends: Vec<_> = backends.filter_map(backend).collect();
         backends.sort_by(|a, b| (&a.task, a.address, a.port).cmp(&(&b.task, b.address, b.port)));
         // There is one policy.
-        Some(Arc::new(Service { name: entry.name.clone(), policy: Policy::default(), backends }))
+        Some(Arc::new(Service { name: entry.name.clone(), backends, ..Service::default() }))
     };
     let services = held(tables).filter(|(_, _, code)| *code == source.code());
     let services = services.filter_map(|(key, id, _)| Some((key, service(id)?))).collect();

@@ -62,7 +62,7 @@ pub(crate) fn merge(
     let owned =
         |(key, (source, service)): (ServiceKey, (SourceId, &Arc<Service>))| (key, (source.code(), Arc::clone(service)));
     let services = services.into_iter().map(owned).collect();
-    (Desired { addresses: addresses.clone(), services, silent }, complaints)
+    (Desired { addresses: addresses.clone(), services, silent, ..Desired::default() }, complaints)
 }
 
 /// The services that the maps hold, by what leads to them: their ids, and whose they are.

@@ -1,17 +1,24 @@
 //! From what was typed to what is true: checked once, completely, and all that is wrong said in one go.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use proxymatic_common::{Head, Loopback};
+use proxymatic_common::{Head, Looks, Loopback};
 
 use super::{PinArgs, run::Args, sources};
-use crate::{dataplane::kernel::Settings, plan::Capacity, source};
+use crate::{
+    agent::Wishes,
+    dataplane::kernel::{Settings, cgroup_root},
+    model::Allowed,
+    plan::Capacity,
+    source,
+};
 
 /// What the agent runs with.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) sources: source::Config,
     pub(super) kernel: Settings,
+    pub(super) wishes: Wishes,
     pub(super) socket: PathBuf,
     pub(super) verbose: bool,
 }
@@ -23,6 +30,12 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let backends = bounded("--max-backends", args.max_backends, 1, 1 << 24, "backends", &mut wrong);
     let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
+    let wishes = args.wishes.check(&mut wrong);
+    let listeners = match args.local_listener {
+        LocalListenerArg::LocalWins => Looks::LISTENERS,
+        LocalListenerArg::ServiceWins => Looks::default(),
+    };
+    let excluded = if wishes.excluded.is_empty() { Looks::default() } else { Looks::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
             sources,
@@ -30,8 +43,12 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
                 bpffs: pins.bpffs.clone(),
                 cgroup: args.cgroup.clone(),
                 loopback: args.loopback.into(),
+                looks: listeners.with(excluded),
+                bypass_mark: args.bypass_mark,
+                sample: args.sample,
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
             },
+            wishes,
             socket: pins.socket.clone(),
             verbose: args.verbose,
         }),
@@ -44,6 +61,48 @@ pub(super) fn bounded(flag: &str, value: u32, least: u32, most: u32, unit: &str,
         wrong.push(format!("{flag} {value}: must be {least} to {most} {unit}"));
     }
     value.clamp(least, most)
+}
+
+/// What holds for all services: `run` writes it, and `plan show` must know it to tell what would change.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct WishArgs {
+    /// The most connections from this host to one service at once; 0 for no bound.
+    #[arg(long, value_name = "N", default_value_t = 8192, env = "MAX_CONNECTIONS")]
+    max_connections: u32,
+    /// A cgroup whose programs are left alone, with all below it: a path as in /proc/PID/cgroup. May be given repeatedly.
+    #[arg(long, value_name = "PATH", env = "EXCLUDE_CGROUP", value_delimiter = ',')]
+    exclude_cgroup: Vec<PathBuf>,
+}
+
+impl WishArgs {
+    /// Checks what was typed. A cgroup need not be there yet.
+    pub(super) fn check(&self, wrong: &mut Vec<String>) -> Wishes {
+        // A folder of the mounted tree is taken for the cgroup it is.
+        let root = cgroup_root().unwrap_or_default();
+        let mut wishes = Wishes { max_connections: self.max_connections, ..Wishes::default() };
+        for path in &self.exclude_cgroup {
+            let below = path.strip_prefix(&root).map_or_else(|_| path.clone(), |below| Path::new("/").join(below));
+            match format!("cgroup:{}", below.display()).parse() {
+                Ok(Allowed::Cgroup(path)) => {
+                    wishes.excluded.insert(path);
+                }
+                Ok(Allowed::Network(..)) | Err(_) => wrong.push(format!(
+                    "--exclude-cgroup {}: must be a path as in /proc/PID/cgroup, such as /system.slice/docker.service",
+                    path.display()
+                )),
+            }
+        }
+        wishes
+    }
+}
+
+/// `--local-listener`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum LocalListenerArg {
+    /// A program that listens on a service port gets the connections of its network namespace to it.
+    LocalWins,
+    /// Services get them all the same.
+    ServiceWins,
 }
 
 /// `--loopback`.
@@ -99,6 +158,21 @@ mod tests {
         let exposed = checked("--marathon http://marathon.example:8080 --expose-host").unwrap();
         assert!(exposed.sources.marathon.unwrap().expose_host);
         assert_eq!(config.kernel.loopback, Loopback::HOST);
+        assert_eq!((config.wishes.max_connections, config.wishes.excluded.len()), (8192, 0));
+        assert_eq!(config.kernel.looks, Looks::LISTENERS);
+        assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (0, 0));
+    }
+
+    #[test]
+    fn what_the_hooks_are_to_look_at_follows_the_flags() {
+        let line = "--file x.toml --local-listener service-wins --exclude-cgroup /a --exclude-cgroup /b/c/ \
+                    --bypass-mark 0x1d --sample 100 --max-connections 0";
+        let config = checked(line).unwrap();
+        assert_eq!(config.kernel.looks, Looks::EXCLUDED);
+        assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (29, 100));
+        assert_eq!(config.wishes, Wishes { max_connections: 0, excluded: ["/a".into(), "/b/c".into()].into() });
+        let wrong = checked("--file x.toml --exclude-cgroup ../a").unwrap_err();
+        assert!(wrong[0].starts_with("--exclude-cgroup ../a: must be a path as in /proc/PID/cgroup"), "{wrong:?}");
     }
 
     #[test]

@@ -10,14 +10,16 @@ use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::{
-    Health, PinArgs, run,
+    Health, PinArgs,
+    config::WishArgs,
     sources::{self, SourceArgs},
 };
 use crate::{
+    addresses,
     agent::merge,
     dataplane::{
         Error,
-        kernel::{Maps, Pins},
+        kernel::{Maps, Pins, cgroup_root, find_cgroup},
     },
     model::Snapshot,
     plan::{Tables, plan},
@@ -38,6 +40,8 @@ pub(super) enum Verb {
 pub(super) struct Args {
     #[command(flatten)]
     sources: SourceArgs,
+    #[command(flatten)]
+    wishes: WishArgs,
     /// How many seconds to wait for the answers of all sources.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
     wait: u16,
@@ -49,13 +53,20 @@ const TROUBLE: Duration = Duration::from_secs(3);
 pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
     let mut wrong = Vec::new();
     let config = sources::check(&args.sources, &mut wrong);
+    let wishes = args.wishes.check(&mut wrong);
+    let config = config.filter(|_| wrong.is_empty());
     let config = config.ok_or_else(|| anyhow::anyhow!(wrong.join("\n            ")))?;
     let (tables, against) = pinned(&pins.bpffs)?;
-    let addresses = run::addresses().context("cannot read the addresses of this host")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    let addresses = runtime.block_on(addresses::read())?;
     let snapshots = runtime.block_on(read_once(config, Duration::from_secs(args.wait.into())))?;
     let said = snapshots.iter().map(|(source, snapshot)| (*source, Some(snapshot))).collect();
-    let (desired, mut complaints) = merge(&said, &addresses, &tables);
+    let (mut desired, mut complaints) = merge(&said, &addresses, &tables);
+    let services = snapshots.values().flat_map(|snapshot| snapshot.services.values());
+    let root = cgroup_root().ok();
+    let cgroup = |path: &str| find_cgroup(root.as_deref()?, path);
+    let cgroups = wishes.cgroups(services.map(|service| &service.settings), cgroup);
+    complaints.extend(wishes.put(&mut desired, cgroups));
     let planned = plan(&desired, &tables);
     complaints.extend(planned.complaints);
     complaints.extend(snapshots.values().flat_map(|snapshot| snapshot.complaints.iter().cloned()));

@@ -1,8 +1,6 @@
 //! `proxymatic run`: puts the agent together, and says when to stop.
 
 use std::{
-    collections::BTreeSet,
-    net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -17,12 +15,15 @@ use tokio::{
 
 use super::{
     Health, PinArgs,
-    config::{self, Config, LoopbackArg},
+    config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
     sources::SourceArgs,
 };
 use crate::{
-    agent::{Agent, Event},
-    dataplane::kernel::Kernel,
+    addresses,
+    agent::{Agent, Event, Helpers},
+    dataplane::kernel::{Events, Kernel, Pins},
+    probe,
+    sockets::Sweeper,
     source::SourceId,
     surface,
 };
@@ -41,6 +42,17 @@ pub(super) struct Args {
     /// From which network namespaces localhost leads to services.
     #[arg(long, value_enum, default_value = "host", env = "LOOPBACK")]
     pub(super) loopback: LoopbackArg,
+    #[command(flatten)]
+    pub(super) wishes: WishArgs,
+    /// Whether a program that listens on a service port itself comes before the service.
+    #[arg(long, value_enum, default_value = "local-wins", env = "LOCAL_LISTENER")]
+    pub(super) local_listener: LocalListenerArg,
+    /// Sockets with this SO_MARK are left alone; decimal or 0x...; 0 for none.
+    #[arg(long, value_name = "MARK", default_value = "0", value_parser = mark, env = "BYPASS_MARK")]
+    pub(super) bypass_mark: u32,
+    /// Tell one of so many connections as an event; 0 for none. What fails or is refused is told anyway.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "SAMPLE")]
+    pub(super) sample: u32,
     /// How many services fit. Maps that are pinned already keep their size.
     #[arg(long, value_name = "N", default_value_t = Services::MAX)]
     pub(super) max_services: u32,
@@ -52,7 +64,12 @@ pub(super) struct Args {
     pub(super) max_slots: u32,
 }
 
-/// How often the agent looks round: heartbeat, quarantine, addresses.
+/// Marks are written in hexadecimal by the tools that set them.
+fn mark(text: &str) -> Result<u32, std::num::ParseIntError> {
+    text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u32::from_str_radix(digits, 16))
+}
+
+/// How often the agent looks round: heartbeat, quarantine, ejected backends.
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
@@ -86,9 +103,13 @@ fn start_log(verbose: bool) {
 
 async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
     let (events, inbox) = mpsc::channel(64);
-    let agent = Agent::adopt(kernel, &config.sources.ids())?;
+    let helpers = helpers(&config, &events)?;
+    let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes);
     if let Some(marathon) = &mut config.sources.marathon {
         marathon.adopted = agent.adopted(SourceId::Marathon);
+    }
+    if let Some(registrator) = &mut config.sources.registrator {
+        registrator.adopted = agent.adopted(SourceId::Registrator);
     }
     tracing::info!(
         "attached; adopted {} services, {} backends; reading {}",
@@ -102,7 +123,7 @@ async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}; name another path with --socket", config.socket.display()))?;
     let (reports, heard) = mpsc::channel(8);
     config.sources.start(&reports);
-    tokio::spawn(pass_on(heard, events.clone()));
+    tokio::spawn(pass_on(heard, events.clone(), Event::Source));
     tokio::spawn(tick(events.clone()));
     tokio::spawn(stop_on_signal(events)?);
     agent.run(inbox, status).await;
@@ -111,10 +132,48 @@ async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn pass_on(mut heard: mpsc::Receiver<crate::source::Report>, events: mpsc::Sender<Event>) {
-    while let Some(report) = heard.recv().await {
-        if events.send(Event::Source(report)).await.is_err() {
+/// Starts what listens to the kernel, and what the agent has done for it.
+fn helpers(config: &Config, events: &mpsc::Sender<Event>) -> anyhow::Result<Helpers> {
+    let pins = Pins::at(&config.kernel.bpffs);
+    tokio::spawn(listen(Events::open(&pins)?, events.clone()));
+    let (changed, addresses) = mpsc::channel(1);
+    tokio::spawn(addresses::follow(changed));
+    tokio::spawn(pass_on(addresses, events.clone(), Event::Addresses));
+    let (probes, orders) = mpsc::unbounded_channel();
+    let (answers, answered) = mpsc::channel(8);
+    tokio::spawn(probe::follow(orders, answers, config.kernel.bypass_mark));
+    tokio::spawn(pass_on(answered, events.clone(), Event::Answered));
+    let (sweeps, jobs) = mpsc::channel(1);
+    let events = events.clone();
+    // Fails only while this process ends.
+    let report = move |report| drop(events.blocking_send(Event::Swept(Box::new(report))));
+    Sweeper::open(&pins)?.start(jobs, report).context("cannot start a thread")?;
+    Ok(Helpers { probes: Some(probes), sweeps: Some(sweeps) })
+}
+
+async fn pass_on<T>(mut heard: mpsc::Receiver<T>, events: mpsc::Sender<Event>, event: impl Fn(T) -> Event) {
+    while let Some(one) = heard.recv().await {
+        if events.send(event(one)).await.is_err() {
             return;
+        }
+    }
+}
+
+async fn listen(mut told: Events, events: mpsc::Sender<Event>) {
+    let mut unread = 0;
+    loop {
+        match told.next().await {
+            Ok(batch) => {
+                if events.send(Event::Kernel(batch)).await.is_err() {
+                    return;
+                }
+            }
+            // Each tick looks for what would have been told.
+            Err(error) => return tracing::error!("cannot read the events of the hooks: {error}"),
+        }
+        if told.unread() != unread {
+            unread = told.unread();
+            tracing::warn!("{unread} events of the hooks could not be read: they are of another version");
         }
     }
 }
@@ -124,25 +183,10 @@ async fn tick(events: mpsc::Sender<Event>) {
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
-        let addresses = match addresses() {
-            Ok(addresses) => events.send(Event::Addresses(addresses)).await,
-            // The last ones stay.
-            Err(error) => {
-                tracing::warn!("cannot read the addresses of this host: {error}");
-                Ok(())
-            }
-        };
-        if addresses.is_err() || events.send(Event::Tick).await.is_err() {
+        if events.send(Event::Tick).await.is_err() {
             return;
         }
     }
-}
-
-/// The IPv4 addresses of this host, loopback left out: the hooks know those.
-pub(super) fn addresses() -> nix::Result<BTreeSet<IpAddr>> {
-    let all = nix::ifaddrs::getifaddrs()?;
-    let four = all.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
-    Ok(four.filter(|address| !address.is_loopback()).map(IpAddr::V4).collect())
 }
 
 /// Handlers are in place when this returns: a signal that comes earlier than the future runs is not lost.

@@ -1,6 +1,8 @@
 //! The data plane's twin in memory, for tests without a kernel: the same writes, and faults on request.
 
-use super::{Dataplane, Error, Said};
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Counts, Dataplane, Error, Hearing, Reach, Said};
 use crate::plan::{Capacity, MapOp, Tables};
 
 /// Fails about one write in so many.
@@ -21,12 +23,32 @@ pub struct Memory {
     pub said: Option<Said>,
     /// The writes that were carried out.
     pub applied: Vec<MapOp>,
+    /// The cgroups there are.
+    pub cgroups: BTreeMap<String, u64>,
+    /// What is counted of backends. Ejections here do not pass with time.
+    pub counts: BTreeMap<u32, Counts>,
+    /// What is counted of services.
+    pub service_counts: BTreeMap<u32, Counts>,
+    /// Where the hooks would ask for listeners.
+    pub reach: Option<Reach>,
+    /// What is known of who listens on the ports of services.
+    pub hearing: BTreeMap<u32, Hearing>,
 }
 
 impl Memory {
     /// Empty tables.
     pub fn new(capacity: Capacity, faults: Faults) -> Self {
-        Self { tables: Tables::new(capacity), faults, said: None, applied: Vec::new() }
+        Self {
+            tables: Tables::new(capacity),
+            faults,
+            said: None,
+            applied: Vec::new(),
+            cgroups: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            service_counts: BTreeMap::new(),
+            reach: None,
+            hearing: BTreeMap::new(),
+        }
     }
 
     fn fault(&mut self) -> bool {
@@ -50,15 +72,66 @@ impl Dataplane for Memory {
             return Err(Error::Kernel { action: op.to_string(), reason: "injected fault".into() });
         }
         self.tables.apply(op);
+        if let MapOp::ResetServiceLoad(id) = op {
+            self.hearing.insert(*id, Hearing { bound: 1, unheard: 0 });
+        }
         self.applied.push(op.clone());
         Ok(())
     }
 
-    fn active(&self, _: u32) -> u64 {
-        0
+    fn cgroup(&self, path: &str) -> Option<u64> {
+        self.cgroups.get(path).copied()
+    }
+
+    fn active(&self, backend: u32) -> u64 {
+        let counts = self.counts(backend);
+        counts.opened.saturating_sub(counts.closed)
+    }
+
+    fn counts(&self, backend: u32) -> Counts {
+        self.counts.get(&backend).copied().unwrap_or_default()
+    }
+
+    fn service_counts(&self, service: u32) -> Counts {
+        self.service_counts.get(&service).copied().unwrap_or_default()
+    }
+
+    fn eject(&mut self, backend: u32, time: Duration) {
+        self.counts.entry(backend).or_default().ejected = time;
+    }
+
+    fn readmit(&mut self, backend: u32) {
+        self.counts.entry(backend).or_default().ejected = Duration::ZERO;
+    }
+
+    fn correct(&mut self, backend: u32, by: i64) {
+        correct(self.counts.entry(backend).or_default(), by);
+    }
+
+    fn correct_service(&mut self, service: u32, by: i64) {
+        correct(self.service_counts.entry(service).or_default(), by);
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        self.reach
+    }
+
+    fn hearing(&self, service: u32) -> Option<Hearing> {
+        self.hearing.get(&service).copied()
+    }
+
+    fn set_unheard(&mut self, service: u32, bound: u64) {
+        if let Some(hearing) = self.hearing.get_mut(&service) {
+            hearing.unheard = bound;
+        }
     }
 
     fn announce(&mut self, said: Said) {
         self.said = Some(said);
     }
+}
+
+fn correct(counts: &mut Counts, by: i64) {
+    let count = if by > 0 { &mut counts.opened } else { &mut counts.closed };
+    *count += by.unsigned_abs();
 }

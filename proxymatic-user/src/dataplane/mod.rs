@@ -5,6 +5,8 @@ mod memory;
 
 pub use memory::{Faults, Memory};
 
+use std::time::Duration;
+
 use crate::plan::{MapOp, Tables};
 
 /// Tables that can be read once and then written.
@@ -21,11 +23,70 @@ pub trait Dataplane {
     /// The kernel said no; nothing was written.
     fn apply(&mut self, op: &MapOp) -> Result<(), Error>;
 
+    /// The id of a cgroup by its path from the root of the host's tree; `None` where there is none.
+    fn cgroup(&self, path: &str) -> Option<u64>;
+
     /// How many connections to a backend are open.
     fn active(&self, backend: u32) -> u64;
 
+    /// What the hooks count of a backend.
+    fn counts(&self, backend: u32) -> Counts;
+
+    /// What the hooks count of a service. It is never ejected.
+    fn service_counts(&self, service: u32) -> Counts;
+
+    /// Keeps new connections away from a backend, for so long from now.
+    fn eject(&mut self, backend: u32, time: Duration);
+
+    /// Lets connections to a backend again, as if it had never failed.
+    fn readmit(&mut self, backend: u32);
+
+    /// Counts so many more connections to a backend as open, or fewer where below zero.
+    fn correct(&mut self, backend: u32, by: i64);
+
+    /// The same of a service.
+    fn correct_service(&mut self, service: u32, by: i64);
+
+    /// Where the hooks ask for listeners; `None` for nowhere.
+    fn reach(&self) -> Option<Reach>;
+
+    /// What is known of who listens on the port of a service; `None` where there is no such id.
+    fn hearing(&self, service: u32) -> Option<Hearing>;
+
+    /// Has the hooks look for a listener on the port of a service only when [`Hearing::bound`] is not this number.
+    fn set_unheard(&mut self, service: u32, bound: u64);
+
     /// Tells the hooks, and those who look at the pins, of the agent.
     fn announce(&mut self, said: Said);
+}
+
+/// What the hooks count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections opened, ever.
+    pub opened: u64,
+    /// Connections closed, ever; those open are the difference.
+    pub closed: u64,
+    /// For how long from now it is ejected; zero for not at all.
+    pub ejected: Duration,
+}
+
+/// In which network namespaces the hooks ask for listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// In the agent's own.
+    Host,
+    /// In all.
+    All,
+}
+
+/// What is known of who listens on a service port. While both numbers are the same, nobody does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hearing {
+    /// How often somebody has bound the port or begun to listen.
+    pub bound: u64,
+    /// What that was when nobody listened.
+    pub unheard: u64,
 }
 
 /// What the agent says of itself, each time round its loop.

@@ -4,11 +4,13 @@
 //! Reading is total: a label that is wrong costs only itself, and is one sentence in the complaints.
 
 mod nearest;
-mod value;
+mod service;
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-use super::{MAX_WEIGHT, Weight};
+pub use service::ServiceLabels;
+
+use super::{MAX_WEIGHT, Weight, duration};
 
 /// What every label of ours on an app starts with; the index of the port and a key follow.
 pub const PREFIX: &str = "com.meltwater.proxymatic.port.";
@@ -33,7 +35,7 @@ const KEYS: [&str; 13] = [
 ];
 
 /// What the labels ask for one port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortLabels {
     /// The service port instead of the one Marathon assigned. That it is set also says that sharing it is meant.
     pub service_port: Option<u16>,
@@ -41,6 +43,8 @@ pub struct PortLabels {
     pub weight: Weight,
     /// The most connections to each task from this host, already divided by the size of the group; 0 for no bound.
     pub maxconn: u32,
+    /// What is asked of the service as a whole.
+    pub service: ServiceLabels,
 }
 
 /// The labels of one app, read.
@@ -99,7 +103,7 @@ impl Labels {
 
     /// What is asked for the port of this index in portMappings or portDefinitions.
     pub fn port(&self, index: usize) -> PortLabels {
-        self.ports.get(&index).copied().unwrap_or_default()
+        self.ports.get(&index).cloned().unwrap_or_default()
     }
 }
 
@@ -164,7 +168,20 @@ fn follow(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32)
             Ok(number) => port.maxconn = number.div_ceil(group_size.get()),
             Err(_) => return Err(format!("must be a number from 0 (no bound) to {}; no bound is used", u32::MAX)),
         },
-        other => return value::check(other, value),
+        "mode" => {
+            return match value {
+                "tcp" => Ok(()),
+                "http" => Err("connections are forwarded as plain TCP, without a look at the HTTP in them".into()),
+                _ => Err("must be tcp or http; tcp is used".into()),
+            };
+        }
+        "slowstart" => {
+            return Err(match duration(value).is_some_and(|time| !time.is_zero()) {
+                true => "is not supported by this version".into(),
+                false => "must be a duration above 0 such as 500ms, 30s or 5m; it is left out".into(),
+            });
+        }
+        other => return port.service.follow(other, value),
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::Backend;
+use super::{Backend, Settings};
 
 /// The protocol of a service port. One port may be two services, one for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,22 +21,6 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
-        })
-    }
-}
-
-/// How a backend is chosen for a new connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Policy {
-    /// The less loaded of two drawn by weight.
-    #[default]
-    Leastconn,
-}
-
-impl fmt::Display for Policy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Leastconn => "leastconn",
         })
     }
 }
@@ -69,12 +53,12 @@ impl fmt::Display for ServiceKey {
 }
 
 /// A service, as one source describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// The Marathon app id. Where several apps share the port, the first in order of id.
     pub name: String,
-    /// How a backend is chosen.
-    pub policy: Policy,
     /// The replicas, sorted by task, then address and port; no two the same.
     pub backends: Vec<Backend>,
+    /// How it is served.
+    pub settings: Settings,
 }

@@ -6,13 +6,16 @@ use std::{
 };
 
 use proxymatic_common::{
-    Address, Backend, BackendState, Families, Frontend, Head, Name, Port, Service, Slot, SourceCode,
+    Address, Backend, BackendState, Families, Features, Frontend, Head, Name, Policy, Port, Slot, SourceCode,
 };
 
 use super::{
-    BackendEntry, Desired, MapOp, Services, Tables,
+    BackendEntry, Desired, MapOp, Tables, allow,
     classes::Classes,
     draft::{Draft, TooSmall},
+    maglev::{self, Preference},
+    ports,
+    settings::settings,
     slots::slots,
 };
 use crate::model::{self, Complaint, ServiceKey, State, beside};
@@ -30,66 +33,102 @@ pub struct Plan {
 
 /// What to write so that the maps say what is wanted. Empty once they do.
 pub fn plan(desired: &Desired, tables: &Tables) -> Plan {
-    plan_changes(desired, tables, &Services::new())
+    plan_changes(desired, tables, &Desired::default())
 }
 
-/// The same plan, without looking into services that are the same in `settled`: most of the time a plan takes.
+/// The same plan, without looking into services that are the same in `settled`, while all around them is: most of the
+/// time a plan takes.
 ///
 /// `settled` has what was wanted of an earlier plan that was carried out whole, without its [`Plan::unsettled`], while
 /// nothing but plans and what quarantine releases has changed the tables since.
-pub fn plan_changes(desired: &Desired, tables: &Tables, settled: &Services) -> Plan {
+pub fn plan_changes(desired: &Desired, tables: &Tables, settled: &Desired) -> Plan {
     let mut draft = Draft::new(tables);
     let mut complaints = Vec::new();
     let classes = Classes::of(desired, tables);
+    let unchanged = desired.is_around(settled);
     let (mut found, mut unsettled) = (Vec::with_capacity(desired.services.len()), BTreeSet::new());
-    for (key, wanted, known) in beside(&desired.services, settled) {
+    for (key, wanted, known) in beside(&desired.services, &settled.services) {
         let Some((source, service)) = wanted else { continue };
-        let (mark, complained) = (draft.ops.len(), complaints.len());
-        let put = classes.frontend(*key).and_then(|frontend| {
-            found.push(frontend);
-            if known == wanted && tables.frontends().contains_key(&frontend) {
-                return Ok(());
+        let said = complaints.len();
+        let frontend = match classes.frontend(*key) {
+            Ok(frontend) => frontend,
+            Err(reason) => {
+                complaints.push(Complaint { app: service.name.clone(), reason });
+                unsettled.insert(*key);
+                continue;
             }
-            put_service(&mut draft, &mut complaints, frontend, *source, service)
-                .map_err(|small| format!("service port {key} {small}"))
-        });
-        if let Err(reason) = put {
+        };
+        found.push(frontend);
+        if unchanged && known == wanted && tables.frontends().contains_key(&frontend) {
+            continue;
+        }
+        let mark = draft.ops.len();
+        let wanted = Wanted { desired, key: *key, source: *source, service };
+        if let Err(small) = put_service(&mut draft, &mut complaints, frontend, wanted) {
             // Whole or not at all: what does not fit stays as it was.
             draft.ops.truncate(mark);
-            complaints.push(Complaint { app: service.name.clone(), reason });
+            complaints.truncate(said);
+            complaints.push(Complaint { app: service.name.clone(), reason: format!("service port {key} {small}") });
+            // But for one that would be open to more clients than it is to be.
+            if let Some(id) = tables.frontends().get(&frontend)
+                && !allow::holds(&draft, desired, *id, service)
+            {
+                drop_service(&mut draft, frontend, *id);
+            }
         }
-        if complaints.len() > complained {
+        if complaints.len() > said {
             unsettled.insert(*key);
         }
     }
     found.sort_unstable();
     for (frontend, id) in tables.frontends() {
-        if found.binary_search(frontend).is_err() && !desired.keeps(draft.tables, *id) {
+        if found.binary_search(frontend).is_ok() {
+            continue;
+        }
+        if desired.keeps(tables, *id) {
+            put_places(&mut draft, desired, *frontend, *id);
+        } else {
             drop_service(&mut draft, *frontend, *id);
         }
     }
     classes.put(&mut draft, &mut complaints);
+    ports::put(&mut draft);
+    put_excluded(&mut draft, &mut complaints, desired);
     let mut ops = draft.ops;
     ops.sort_by_key(MapOp::phase);
     Plan { ops, complaints, unsettled }
+}
+
+/// One service that is wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    desired: &'a Desired,
+    key: ServiceKey,
+    source: SourceCode,
+    service: &'a model::Service,
 }
 
 fn put_service(
     draft: &mut Draft<'_>,
     complaints: &mut Vec<Complaint>,
     frontend: Frontend,
-    source: SourceCode,
-    service: &model::Service,
+    wanted: Wanted<'_>,
 ) -> Result<(), TooSmall> {
+    let Wanted { desired, key, source, service } = wanted;
     let known = draft.tables.frontends().get(&frontend).copied();
     let id = match known {
         Some(id) => id,
-        None => draft.take_service()?,
+        None => {
+            let id = draft.take_service()?;
+            draft.ops.push(MapOp::ResetServiceLoad(id));
+            id
+        }
     };
-    let kept = put_backends(draft, complaints, id, service)?;
-    put_slots(draft, id, &kept)?;
+    let settings = settings(desired, key, source, service);
+    let kept = put_backends(draft, desired, id, service)?;
+    put_slots(draft, id, settings.policy, &kept)?;
+    allow::put(draft, complaints, desired, id, service)?;
     let entry = draft.tables.services().get(&id);
-    let settings = Service { policy: policy(service.policy), source };
     if entry.is_none_or(|entry| entry.settings != settings) {
         draft.ops.push(MapOp::PutService(id, settings));
     }
@@ -103,17 +142,21 @@ fn put_service(
     Ok(())
 }
 
-const fn policy(policy: model::Policy) -> proxymatic_common::Policy {
-    match policy {
-        model::Policy::Leastconn => proxymatic_common::Policy::LEASTCONN,
-    }
-}
-
 /// A backend that stays or comes: its slot, its weight as wanted, and whether it takes new connections.
 struct Kept {
     slot: Slot,
+    preference: Preference,
     weight: u32,
     state: BackendState,
+    /// Whether others are to be taken first.
+    rests: bool,
+}
+
+impl Kept {
+    /// How often it is drawn: draining ones have no weights any more.
+    const fn weight_in(&self, state: BackendState) -> u32 {
+        if state.0 == BackendState::DRAINING.0 { 1 } else { self.weight }
+    }
 }
 
 /// What makes a backend the same one: its task, and where that listens.
@@ -121,25 +164,20 @@ type Identity<'a> = (Cow<'a, str>, Address, Port);
 
 fn put_backends(
     draft: &mut Draft<'_>,
-    complaints: &mut Vec<Complaint>,
+    desired: &Desired,
     service: u32,
     wanted: &model::Service,
 ) -> Result<Vec<Kept>, TooSmall> {
     let mut known = known_backends(draft.tables, service);
     let mut kept = Vec::with_capacity(wanted.backends.len());
     for backend in &wanted.backends {
-        if backend.address.is_ipv6() {
-            let reason = format!("{} is not used: this version forwards to IPv4 addresses only", backend.address);
-            complaints.push(Complaint { app: backend.task.clone(), reason });
-            continue;
-        }
         let identity: Identity<'_> = (Name::cut(&backend.task), backend.address.into(), Port::new(backend.port));
         let (id, entry) = match known.remove(&identity) {
             Some((id, entry)) => (id, Some(entry)),
-            None => (draft.take_backend()?, None),
+            None => (draft.take_backend(&desired.resting)?, None),
         };
         let generation = entry.map_or(draft.tables.owners_of(id).wrapping_add(1), |entry| entry.backend.generation);
-        let new = words(backend, service, generation);
+        let new = words(desired, backend, service, generation);
         match entry {
             None => {
                 draft.ops.push(MapOp::ResetLoad(id));
@@ -150,7 +188,13 @@ fn put_backends(
             Some(entry) if rank(new.state) >= rank(entry.backend.state) => draft.ops.push(MapOp::PutBackend(id, new)),
             Some(_) => draft.ops.push(MapOp::LowerBackend(id, new)),
         }
-        kept.push(Kept { slot: Slot::new(id, generation), weight: u32::from(backend.weight.get()), state: new.state });
+        kept.push(Kept {
+            slot: Slot::new(id, generation),
+            preference: Preference::of(backend),
+            weight: new.weight,
+            state: new.state,
+            rests: desired.resting.contains(&id),
+        });
     }
     for (id, entry) in known.into_values() {
         draft.ops.push(MapOp::LowerBackend(id, Backend { state: BackendState::GONE, ..entry.backend }));
@@ -177,12 +221,13 @@ const fn rank(state: BackendState) -> u8 {
     }
 }
 
-fn words(backend: &model::Backend, service: u32, generation: u32) -> Backend {
+fn words(desired: &Desired, backend: &model::Backend, service: u32, generation: u32) -> Backend {
     let address = Address::from(backend.address);
     Backend {
         address,
         port: Port::new(backend.port),
         families: Families::of(address),
+        local: u8::from(desired.is_local(backend.address)),
         state: match backend.state {
             State::Warming => BackendState::WARMING,
             State::Active if backend.weight.get() == 0 => BackendState::DRAINING,
@@ -190,18 +235,28 @@ fn words(backend: &model::Backend, service: u32, generation: u32) -> Backend {
             State::Draining => BackendState::DRAINING,
         },
         weight: u32::from(backend.weight.get()),
+        price: Backend::price(u32::from(backend.weight.get())),
         maxconn: backend.maxconn,
         service,
         ..Backend::free(generation)
     }
 }
 
-/// The active ones by weight; where there are none, the draining ones, which are better than refusing.
-fn put_slots(draft: &mut Draft<'_>, service: u32, kept: &[Kept]) -> Result<(), TooSmall> {
-    let of = |state| kept.iter().filter(move |kept| kept.state == state);
-    let active: Vec<_> = of(BackendState::ACTIVE).map(|kept| (kept.slot, kept.weight)).collect();
-    let draining: Vec<_> = of(BackendState::DRAINING).map(|kept| (kept.slot, 1)).collect();
-    let wanted = slots(if active.is_empty() { &draining } else { &active });
+/// The active ones that do not rest, by weight; where there are none, the active ones that do; where there are none either,
+/// the draining ones, which are better than refusing.
+fn put_slots(draft: &mut Draft<'_>, service: u32, policy: Policy, kept: &[Kept]) -> Result<(), TooSmall> {
+    let of = |state, rests: &[bool]| -> Vec<&Kept> {
+        kept.iter().filter(|it| it.state == state && it.weight_in(state) > 0 && rests.contains(&it.rests)).collect()
+    };
+    let active = of(BackendState::ACTIVE, &[false]);
+    let active = if active.is_empty() { of(BackendState::ACTIVE, &[true]) } else { active };
+    let drawn = if active.is_empty() { of(BackendState::DRAINING, &[false, true]) } else { active };
+    let wanted = if policy.hashes() {
+        let entries: Vec<_> = drawn.iter().map(|it| (it.preference, it.slot, it.weight_in(it.state))).collect();
+        maglev::table(&entries, kept.len())
+    } else {
+        slots(&drawn.iter().map(|it| (it.slot, it.weight_in(it.state))).collect::<Vec<_>>())
+    };
     let now = draft.tables.services().get(&service).map_or(Head::default(), |entry| entry.head);
     if draft.tables.slots_of(now) == wanted.as_slice() {
         return Ok(());
@@ -210,12 +265,48 @@ fn put_slots(draft: &mut Draft<'_>, service: u32, kept: &[Kept]) -> Result<(), T
     let base = if wanted.is_empty() { 0 } else { draft.take_slots(wanted.len() as u32)? };
     let head = Head::new(generation, wanted.len() as u32, base);
     let has = draft.tables.capacity.slots;
-    let head = head.ok_or(TooSmall { map: "SLOTS", has, flag: "--max-slots" })?;
+    let head = head.ok_or(TooSmall { map: "SLOTS", has, remedy: "start the agent with a larger --max-slots" })?;
     if !wanted.is_empty() {
         draft.ops.push(MapOp::PutSlots(base, wanted));
     }
     draft.ops.push(MapOp::PutHead(service, head));
     Ok(())
+}
+
+/// Of a service that stays as it is: which of its backends are on this host, since addresses come and go.
+fn put_places(draft: &mut Draft<'_>, desired: &Desired, frontend: Frontend, id: u32) {
+    let Some(entry) = draft.tables.services().get(&id) else { return };
+    let mut settings = entry.settings;
+    settings.features = Features(settings.features.0 & !Features::OWN_LISTENER.0);
+    for id in &entry.backends {
+        let Some(BackendEntry { backend, .. }) = draft.tables.backends().get(id) else { continue };
+        if backend.state == BackendState::GONE {
+            continue;
+        }
+        let local = desired.is_local(backend.address.into());
+        if u8::from(local) != backend.local {
+            draft.ops.push(MapOp::PutBackend(*id, Backend { local: u8::from(local), ..*backend }));
+        }
+        if local && backend.port == frontend.port {
+            settings.features = settings.features.with(Features::OWN_LISTENER);
+        }
+    }
+    if settings != entry.settings {
+        draft.ops.push(MapOp::PutService(id, settings));
+    }
+}
+
+/// The cgroups whose programs are left alone.
+fn put_excluded(draft: &mut Draft<'_>, complaints: &mut Vec<Complaint>, desired: &Desired) {
+    let (known, has) = (draft.tables.excluded(), draft.tables.capacity.excluded as usize);
+    if desired.excluded.len() > has {
+        let wanted = desired.excluded.len();
+        let reason = format!("{wanted} cgroups do not fit: EXCLUDED holds {has}; they stay as they were");
+        complaints.push(Complaint { app: "excluded cgroups".into(), reason });
+        return;
+    }
+    draft.ops.extend(desired.excluded.difference(known).copied().map(MapOp::PutExcluded));
+    draft.ops.extend(known.difference(&desired.excluded).copied().map(MapOp::DelExcluded));
 }
 
 /// Out of sight first. Head and slots stay: a hook may just have found the service.

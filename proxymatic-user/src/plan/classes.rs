@@ -1,11 +1,8 @@
 //! Which class of addresses means what: class 1 every address of this host, each further class one virtual address.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use proxymatic_common::{Address, Class, Frontend, PROTOCOL_TCP, Port};
+use proxymatic_common::{Address, Class, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
 use super::{Desired, MapOp, Tables, draft::Draft};
 use crate::model::{Complaint, Protocol, ServiceKey};
@@ -49,22 +46,20 @@ impl Classes {
     /// Where a service is to be found.
     ///
     /// # Errors
-    /// This version cannot serve it; one sentence.
+    /// It cannot be served; one sentence.
     pub(super) fn frontend(&self, key: ServiceKey) -> Result<Frontend, String> {
-        if key.protocol != Protocol::Tcp {
-            return Err(format!("service port {key} is not forwarded: this version forwards TCP only"));
-        }
         let class = match key.address {
             None => Class::HOST,
-            Some(IpAddr::V6(_)) => {
-                return Err(format!("virtual address {key} is not served: this version forwards IPv4 only"));
-            }
             Some(address) => match self.wanted.get(&address.into()) {
                 Some(class) if *class != Class::HOST => *class,
                 _ => return Err(format!("virtual address {key} is not served: it is an address of this host")),
             },
         };
-        Ok(Frontend::new(class, Port::new(key.port), PROTOCOL_TCP))
+        let protocol = match key.protocol {
+            Protocol::Tcp => PROTOCOL_TCP,
+            Protocol::Udp => PROTOCOL_UDP,
+        };
+        Ok(Frontend::new(class, Port::new(key.port), protocol))
     }
 
     /// The writes that make the addresses mean this.

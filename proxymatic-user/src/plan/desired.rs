@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use proxymatic_common::SourceCode;
+use proxymatic_common::{Address, SourceCode};
 
 use super::Tables;
 use crate::model::{Service, ServiceKey};
@@ -25,9 +25,32 @@ pub struct Desired {
     /// Sources that have not said anything yet: their services that the maps hold stay as they are, unless `services`
     /// has them.
     pub silent: BTreeSet<SourceCode>,
+    /// The most connections open from this host at once to a service that does not say so itself; 0 for no bound.
+    pub max_connections: u32,
+    /// The ids of the cgroups that allow lists name, by path. One that is not here does not exist.
+    pub cgroups: BTreeMap<String, u64>,
+    /// The ids of cgroups whose programs are left alone.
+    pub excluded: BTreeSet<u64>,
+    /// Ids of backends that are ejected for long, or full: not to be drawn while there are better ones.
+    pub resting: BTreeSet<u32>,
 }
 
 impl Desired {
+    /// Whether an address is one of this host.
+    pub(super) fn is_local(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.addresses.contains(&address) || Address::from(address).is_loopback()
+    }
+
+    /// Whether all that services depend on, besides what they are themselves, is the same.
+    pub(super) fn is_around(&self, other: &Self) -> bool {
+        let Self { addresses, services: _, silent: _, max_connections, cgroups, excluded: _, resting } = self;
+        *max_connections == other.max_connections
+            && *addresses == other.addresses
+            && *cgroups == other.cgroups
+            && *resting == other.resting
+    }
+
     /// Whether the service of an id stays because nobody who could has spoken of it yet.
     pub(super) fn keeps(&self, tables: &Tables, service: u32) -> bool {
         tables.services().get(&service).is_some_and(|entry| self.silent.contains(&entry.settings.source))

@@ -1,6 +1,9 @@
 //! A plan in the making: its writes so far, and the ids and slots it has given out.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::{MapOp, Tables, ranges::Ranges};
 
@@ -12,25 +15,37 @@ pub(super) struct Draft<'a> {
     next_backend: u32,
     slots: Ranges,
     next_slot: u32,
+    allows: usize,
+    allowed_cgroups: usize,
 }
 
-/// A map that is too small, and the flag that makes it larger.
+/// A map that is too small, and what helps.
 pub(super) struct TooSmall {
     pub(super) map: &'static str,
     pub(super) has: u32,
-    pub(super) flag: &'static str,
+    pub(super) remedy: &'static str,
 }
 
 impl fmt::Display for TooSmall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { map, has, flag } = self;
-        write!(f, "does not fit: {map} holds {has} entries, all taken; start the agent with a larger {flag}")
+        let Self { map, has, remedy } = self;
+        write!(f, "does not fit: {map} holds {has} entries, all taken; {remedy}")
     }
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(tables: &'a Tables) -> Self {
-        Self { tables, ops: Vec::new(), next_service: 0, next_backend: 0, slots: Ranges::default(), next_slot: 0 }
+        let entries = || tables.services().values();
+        Self {
+            tables,
+            ops: Vec::new(),
+            next_service: 0,
+            next_backend: 0,
+            slots: Ranges::default(),
+            next_slot: 0,
+            allows: entries().map(|entry| entry.allow.len()).sum(),
+            allowed_cgroups: entries().map(|entry| entry.allow_cgroups.len()).sum(),
+        }
     }
 
     /// The lowest free service id: low ids keep what the hooks read close together.
@@ -38,18 +53,21 @@ impl<'a> Draft<'a> {
         let has = self.tables.capacity.services;
         let id = lowest_free(self.tables.services(), self.next_service);
         if id >= has {
-            return Err(TooSmall { map: "SERVICES", has, flag: "--max-services" });
+            return Err(TooSmall { map: "SERVICES", has, remedy: "start the agent with a larger --max-services" });
         }
         self.next_service = id + 1;
         Ok(id)
     }
 
-    /// The lowest free backend id.
-    pub(super) fn take_backend(&mut self) -> Result<u32, TooSmall> {
+    /// The lowest free backend id but for those that `rest`: they are of owners before.
+    pub(super) fn take_backend(&mut self, rest: &BTreeSet<u32>) -> Result<u32, TooSmall> {
         let has = self.tables.capacity.backends;
-        let id = lowest_free(self.tables.backends(), self.next_backend);
+        let mut id = lowest_free(self.tables.backends(), self.next_backend);
+        while rest.contains(&id) {
+            id = lowest_free(self.tables.backends(), id + 1);
+        }
         if id >= has {
-            return Err(TooSmall { map: "BACKENDS", has, flag: "--max-backends" });
+            return Err(TooSmall { map: "BACKENDS", has, remedy: "start the agent with a larger --max-backends" });
         }
         self.next_backend = id + 1;
         Ok(id)
@@ -62,11 +80,31 @@ impl<'a> Draft<'a> {
         // On from the last one given, so that a plan for many services walks the ranges once for each, not more.
         let base = self.tables.ranges().gap(length, self.next_slot, has, given);
         let base = base.or_else(|| self.tables.ranges().gap(length, 0, has, given));
-        let base = base.ok_or(TooSmall { map: "SLOTS", has, flag: "--max-slots" })?;
+        let base = base.ok_or(TooSmall { map: "SLOTS", has, remedy: "start the agent with a larger --max-slots" })?;
         self.slots.take(base, length);
         self.next_slot = base + length;
         Ok(base)
     }
+}
+
+/// The entries of allow lists that a plan adds.
+impl Draft<'_> {
+    /// Room for more networks. Those that go in the same plan still take theirs: they go last.
+    pub(super) fn take_allows(&mut self, more: usize) -> Result<(), TooSmall> {
+        self.allows += more;
+        fits("ALLOW", self.allows, self.tables.capacity.allows)
+    }
+
+    /// Room for more cgroups.
+    pub(super) fn take_allowed_cgroups(&mut self, more: usize) -> Result<(), TooSmall> {
+        self.allowed_cgroups += more;
+        fits("ALLOW_CGROUPS", self.allowed_cgroups, self.tables.capacity.allowed_cgroups)
+    }
+}
+
+fn fits(map: &'static str, wanted: usize, has: u32) -> Result<(), TooSmall> {
+    let remedy = "without its whole allow list it is not served; make allow lists shorter";
+    if wanted <= has as usize { Ok(()) } else { Err(TooSmall { map, has, remedy }) }
 }
 
 fn lowest_free<T>(taken: &BTreeMap<u32, T>, from: u32) -> u32 {

@@ -2,26 +2,38 @@
 
 use std::{fmt, net::IpAddr};
 
-use proxymatic_common::{Address, Backend, Class, Frontend, Head, PROTOCOL_TCP, Service, Slot};
+use proxymatic_common::{Address, AllowKey, AllowedCgroup, Backend, Class, Frontend, Head, Port, Service, Slot};
+
+use super::shown;
 
 /// One write to one map. The order of the variants is the order of execution within a plan: make what nobody sees yet,
 /// switch, then take away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
+    /// Make: programs of a cgroup are left alone.
+    PutExcluded(u64),
     /// Make: zero the counts of a backend id, for its new owner.
     ResetLoad(u32),
+    /// Make: zero the counts of a service id, for its new owner.
+    ResetServiceLoad(u32),
     /// Make: say whose a backend id is.
     PutBackendName(u32, String),
     /// Make: a new backend, or one that may now be given more than before.
     PutBackend(u32, Backend),
     /// Make: a fresh range of slots.
     PutSlots(u32, Vec<Slot>),
+    /// Make: clients of a network may connect. Before the settings that say that there is a list.
+    PutAllow(AllowKey),
+    /// Make: programs of a cgroup may connect.
+    PutAllowCgroup(AllowedCgroup),
     /// Make: the settings of a service.
     PutService(u32, Service),
     /// Make: say whose a service id is.
     PutServiceName(u32, String),
     /// Switch: one store that replaces all backends of a service.
     PutHead(u32, Head),
+    /// Switch: a port may be that of a service, so that it is worth a look. Before the first service of the port.
+    SetPort(Port, u8),
     /// Switch: a new service can be found.
     PutFrontend(Frontend, u32),
     /// Switch: an address means a class.
@@ -30,8 +42,16 @@ pub enum MapOp {
     DelAddress(Address),
     /// Switch: a service is not found any more.
     DelFrontend(Frontend),
+    /// Break, at once: no service has a port any more.
+    ClearPort(Port, u8),
     /// Break, at once: a backend that is given less than before, since nobody is sent to it any more.
     LowerBackend(u32, Backend),
+    /// Break: clients of a network are not named any more. At once where the service stays, else after quarantine.
+    DelAllow(AllowKey),
+    /// Break: programs of a cgroup are not named any more.
+    DelAllowCgroup(AllowedCgroup),
+    /// Break, at once: programs of a cgroup are not left alone any more.
+    DelExcluded(u64),
     /// Break, after quarantine: a range of slots that no head names.
     ClearSlots(u32, u32),
     /// Break, after quarantine: the head of a service that cannot be found, keeping count of its switches.
@@ -50,7 +70,12 @@ impl MapOp {
     /// The name of the map that is written.
     pub const fn map(&self) -> &'static str {
         match self {
+            Self::PutExcluded(..) | Self::DelExcluded(..) => "EXCLUDED",
             Self::ResetLoad(..) => "LOAD",
+            Self::ResetServiceLoad(..) => "SERVICE_LOAD",
+            Self::PutAllow(..) | Self::DelAllow(..) => "ALLOW",
+            Self::PutAllowCgroup(..) | Self::DelAllowCgroup(..) => "ALLOW_CGROUPS",
+            Self::SetPort(..) | Self::ClearPort(..) => "PORTS",
             Self::PutBackendName(..) | Self::DelBackendName(..) => "BACKEND_NAMES",
             Self::PutBackend(..) | Self::LowerBackend(..) | Self::FreeBackend(..) => "BACKENDS",
             Self::PutSlots(..) | Self::ClearSlots(..) => "SLOTS",
@@ -65,24 +90,33 @@ impl MapOp {
     /// Where in a plan it belongs: the position of its variant.
     pub(super) const fn phase(&self) -> u8 {
         match self {
-            Self::ResetLoad(..) => 0,
-            Self::PutBackendName(..) => 1,
-            Self::PutBackend(..) => 2,
-            Self::PutSlots(..) => 3,
-            Self::PutService(..) => 4,
-            Self::PutServiceName(..) => 5,
-            Self::PutHead(..) => 6,
-            Self::PutFrontend(..) => 7,
-            Self::PutAddress(..) => 8,
-            Self::DelAddress(..) => 9,
-            Self::DelFrontend(..) => 10,
-            Self::LowerBackend(..) => 11,
-            Self::ClearSlots(..) => 12,
-            Self::ClearHead(..) => 13,
-            Self::ClearService(..) => 14,
-            Self::DelServiceName(..) => 15,
-            Self::DelBackendName(..) => 16,
-            Self::FreeBackend(..) => 17,
+            Self::PutExcluded(..) => 0,
+            Self::ResetLoad(..) => 1,
+            Self::ResetServiceLoad(..) => 2,
+            Self::PutBackendName(..) => 3,
+            Self::PutBackend(..) => 4,
+            Self::PutSlots(..) => 5,
+            Self::PutAllow(..) => 6,
+            Self::PutAllowCgroup(..) => 7,
+            Self::PutService(..) => 8,
+            Self::PutServiceName(..) => 9,
+            Self::PutHead(..) => 10,
+            Self::SetPort(..) => 11,
+            Self::PutFrontend(..) => 12,
+            Self::PutAddress(..) => 13,
+            Self::DelAddress(..) => 14,
+            Self::DelFrontend(..) => 15,
+            Self::ClearPort(..) => 16,
+            Self::LowerBackend(..) => 17,
+            Self::DelAllow(..) => 18,
+            Self::DelAllowCgroup(..) => 19,
+            Self::DelExcluded(..) => 20,
+            Self::ClearSlots(..) => 21,
+            Self::ClearHead(..) => 22,
+            Self::ClearService(..) => 23,
+            Self::DelServiceName(..) => 24,
+            Self::DelBackendName(..) => 25,
+            Self::FreeBackend(..) => 26,
         }
     }
 }
@@ -90,20 +124,31 @@ impl MapOp {
 impl fmt::Display for MapOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::PutExcluded(cgroup) => write!(f, "exclude cgroup {cgroup}"),
+            Self::ResetServiceLoad(id) => write!(f, "reset load of service {id}"),
+            Self::PutAllow(key) => write!(f, "allow {} to service {}", shown::Network(key), key.network.service),
+            Self::PutAllowCgroup(key) => write!(f, "allow cgroup {} to service {}", key.cgroup, key.service),
+            Self::SetPort(port, protocol) => write!(f, "set port {}/{}", port.get(), shown::protocol(*protocol)),
+            Self::ClearPort(port, protocol) => write!(f, "clear port {}/{}", port.get(), shown::protocol(*protocol)),
+            Self::DelAllow(key) => {
+                write!(f, "no longer allow {} to service {}", shown::Network(key), key.network.service)
+            }
+            Self::DelAllowCgroup(key) => write!(f, "no longer allow cgroup {} to service {}", key.cgroup, key.service),
+            Self::DelExcluded(cgroup) => write!(f, "no longer exclude cgroup {cgroup}"),
             Self::ResetLoad(id) => write!(f, "reset load of backend {id}"),
             Self::PutBackendName(id, name) => write!(f, "name backend {id} {name}"),
-            Self::PutBackend(id, backend) => write!(f, "put backend {id} {}", Shown(backend)),
+            Self::PutBackend(id, backend) => write!(f, "put backend {id} {}", shown::Replica(backend)),
             Self::PutSlots(base, slots) => write!(f, "put slots {base}..{}", *base as usize + slots.len()),
-            Self::PutService(id, _) => write!(f, "put service {id}"),
+            Self::PutService(id, settings) => write!(f, "put service {id} {}", shown::Settings(settings)),
             Self::PutServiceName(id, name) => write!(f, "name service {id} {name}"),
             Self::PutHead(id, head) => {
                 write!(f, "switch service {id} to {} slots from {}", head.length(), head.base())
             }
-            Self::PutFrontend(frontend, id) => write!(f, "put frontend {} service {id}", Dialled(frontend)),
+            Self::PutFrontend(frontend, id) => write!(f, "put frontend {} service {id}", shown::Dialled(frontend)),
             Self::PutAddress(address, class) => write!(f, "put address {} class {}", IpAddr::from(*address), class.0),
             Self::DelAddress(address) => write!(f, "delete address {}", IpAddr::from(*address)),
-            Self::DelFrontend(frontend) => write!(f, "delete frontend {}", Dialled(frontend)),
-            Self::LowerBackend(id, backend) => write!(f, "lower backend {id} {}", Shown(backend)),
+            Self::DelFrontend(frontend) => write!(f, "delete frontend {}", shown::Dialled(frontend)),
+            Self::LowerBackend(id, backend) => write!(f, "lower backend {id} {}", shown::Replica(backend)),
             Self::ClearSlots(base, length) => write!(f, "clear slots {base}..{}", base + length),
             Self::ClearHead(id, _) => write!(f, "clear head of service {id}"),
             Self::ClearService(id) => write!(f, "clear service {id}"),
@@ -111,25 +156,5 @@ impl fmt::Display for MapOp {
             Self::DelBackendName(id) => write!(f, "delete name of backend {id}"),
             Self::FreeBackend(id, _) => write!(f, "free backend {id}"),
         }
-    }
-}
-
-struct Shown<'a>(&'a Backend);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Backend { address, port, state, weight, maxconn, .. } = self.0;
-        let socket = std::net::SocketAddr::new(IpAddr::from(*address), port.get());
-        write!(f, "{socket} {} weight {weight}", state.name())?;
-        if *maxconn != 0 { write!(f, " maxconn {maxconn}") } else { Ok(()) }
-    }
-}
-
-struct Dialled<'a>(&'a Frontend);
-
-impl fmt::Display for Dialled<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = if self.0.protocol == PROTOCOL_TCP { "tcp" } else { "udp" };
-        write!(f, "{}/{protocol} class {}", self.0.port.get(), self.0.class.0)
     }
 }

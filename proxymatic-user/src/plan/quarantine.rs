@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Backend, BackendState, Head};
+use proxymatic_common::{AllowedCgroup, Backend, BackendState, Head};
 
 use super::{Garbage, MapOp, Tables};
 
@@ -55,6 +55,13 @@ fn free(tables: &Tables, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &m
             if !entry.backends.is_empty() {
                 return;
             }
+            ops.extend(entry.allow.iter().copied().map(MapOp::DelAllow));
+            ops.extend(
+                entry
+                    .allow_cgroups
+                    .iter()
+                    .map(|cgroup| MapOp::DelAllowCgroup(AllowedCgroup { cgroup: *cgroup, service: id, zero: 0 })),
+            );
             if entry.head.length() > 0 {
                 let cleared = Head::new(entry.head.generation().wrapping_add(1), 0, 0).unwrap_or_default();
                 ops.push(MapOp::ClearHead(id, cleared));

@@ -64,6 +64,22 @@ mod tests {
     }
 
     proptest! {
+        /// For roundrobin, which takes the slots in turn: nobody gets many at once, nor waits long.
+        #[test]
+        fn in_turn_every_backend_is_always_near_its_share(weights in prop::collection::vec(1_u32..=20, 1..12)) {
+            let ids = ids(&weights);
+            let total: u32 = weights.iter().sum();
+            let mut had = vec![0_u32; weights.len()];
+            for (taken, id) in ids.iter().enumerate() {
+                had[*id as usize] += 1;
+                for (had, weight) in had.iter().zip(&weights) {
+                    let share = f64::from(*weight) / f64::from(total);
+                    let off = f64::from(*had) - share * (taken + 1) as f64;
+                    prop_assert!(off.abs() <= 0.5 + share * weights.len() as f64 / 2.0 + 1e-6, "{off} of {share}");
+                }
+            }
+        }
+
         #[test]
         fn shares_are_the_weights(weights in prop::collection::vec(0_u32..=1000, 1..40)) {
             let ids = ids(&weights);

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxymatic_common::{Address, Backend, BackendState, Class, Frontend, Head, Service, Slot, SourceCode};
+use proxymatic_common::{
+    Address, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Port, Service, Slot,
+};
 
 use super::{MapOp, ranges::Ranges};
 
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// `FRONTENDS`, `HEADS`, `SERVICES`.
+    /// `FRONTENDS`, `HEADS`, `SERVICES`, `SERVICE_LOAD`.
     pub services: u32,
     /// `BACKENDS`, `LOAD`.
     pub backends: u32,
@@ -17,12 +19,26 @@ pub struct Capacity {
     pub slots: u32,
     /// `ADDRESSES`.
     pub addresses: u32,
+    /// `ALLOW`.
+    pub allows: u32,
+    /// `ALLOW_CGROUPS`.
+    pub allowed_cgroups: u32,
+    /// `EXCLUDED`.
+    pub excluded: u32,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        use proxymatic_common::maps::{Addresses, Backends, MapDef, Services, Slots};
-        Self { services: Services::MAX, backends: Backends::MAX, slots: Slots::MAX, addresses: Addresses::MAX }
+        use proxymatic_common::maps::{Addresses, AllowedCgroups, Allows, Backends, Excluded, MapDef, Services, Slots};
+        Self {
+            services: Services::MAX,
+            backends: Backends::MAX,
+            slots: Slots::MAX,
+            addresses: Addresses::MAX,
+            allows: Allows::MAX,
+            allowed_cgroups: AllowedCgroups::MAX,
+            excluded: Excluded::MAX,
+        }
     }
 }
 
@@ -39,12 +55,23 @@ pub struct ServiceEntry {
     pub frontend: Option<Frontend>,
     /// The ids of its backends, whatever their state.
     pub backends: BTreeSet<u32>,
+    /// `ALLOW`: the networks that may connect.
+    pub allow: BTreeSet<AllowKey>,
+    /// `ALLOW_CGROUPS`: the ids of cgroups that may connect.
+    pub allow_cgroups: BTreeSet<u64>,
 }
 
 impl Default for ServiceEntry {
     fn default() -> Self {
-        let settings = Service { policy: proxymatic_common::Policy::LEASTCONN, source: SourceCode::NONE };
-        Self { settings, name: String::new(), head: Head::default(), frontend: None, backends: BTreeSet::new() }
+        Self {
+            settings: Service::FREE,
+            name: String::new(),
+            head: Head::default(),
+            frontend: None,
+            backends: BTreeSet::new(),
+            allow: BTreeSet::new(),
+            allow_cgroups: BTreeSet::new(),
+        }
     }
 }
 
@@ -75,6 +102,8 @@ pub struct Tables {
     pub capacity: Capacity,
     addresses: BTreeMap<Address, Class>,
     frontends: BTreeMap<Frontend, u32>,
+    ports: BTreeSet<(u8, Port)>,
+    excluded: BTreeSet<u64>,
     services: BTreeMap<u32, ServiceEntry>,
     backends: BTreeMap<u32, BackendEntry>,
     slots: BTreeMap<u32, Vec<Slot>>,
@@ -99,6 +128,16 @@ impl Tables {
     /// What is dialled to service id.
     pub const fn frontends(&self) -> &BTreeMap<Frontend, u32> {
         &self.frontends
+    }
+
+    /// The protocols and ports whose bit is set.
+    pub const fn ports(&self) -> &BTreeSet<(u8, Port)> {
+        &self.ports
+    }
+
+    /// The ids of cgroups whose programs are left alone.
+    pub const fn excluded(&self) -> &BTreeSet<u64> {
+        &self.excluded
     }
 
     /// Service id to what is under it; without free ids.
@@ -159,7 +198,35 @@ impl Tables {
     /// Follows one write. The only way that tables change, at adoption too.
     pub fn apply(&mut self, op: &MapOp) {
         match op {
-            MapOp::ResetLoad(_) => {}
+            MapOp::ResetLoad(_) | MapOp::ResetServiceLoad(_) => {}
+            MapOp::PutExcluded(cgroup) => {
+                self.excluded.insert(*cgroup);
+            }
+            MapOp::DelExcluded(cgroup) => {
+                self.excluded.remove(cgroup);
+            }
+            MapOp::SetPort(port, protocol) => {
+                self.ports.insert((*protocol, *port));
+            }
+            MapOp::ClearPort(port, protocol) => {
+                self.ports.remove(&(*protocol, *port));
+            }
+            MapOp::PutAllow(key) => {
+                self.service_entry(key.network.service).allow.insert(*key);
+            }
+            MapOp::DelAllow(key) => {
+                if let Some(entry) = self.services.get_mut(&key.network.service) {
+                    entry.allow.remove(key);
+                }
+            }
+            MapOp::PutAllowCgroup(AllowedCgroup { cgroup, service, .. }) => {
+                self.service_entry(*service).allow_cgroups.insert(*cgroup);
+            }
+            MapOp::DelAllowCgroup(AllowedCgroup { cgroup, service, .. }) => {
+                if let Some(entry) = self.services.get_mut(service) {
+                    entry.allow_cgroups.remove(cgroup);
+                }
+            }
             MapOp::PutBackendName(id, name) => self.backend_entry(*id).task.clone_from(name),
             MapOp::PutBackend(id, backend) | MapOp::LowerBackend(id, backend) => self.put_backend(*id, backend),
             MapOp::FreeBackend(id, backend) => self.free_backend(*id, backend.generation),
@@ -202,7 +269,7 @@ impl Tables {
             MapOp::ClearHead(id, head) => self.put_head(*id, *head),
             MapOp::DelServiceName(id) => self.free_service(*id),
             MapOp::ClearService(id) => {
-                self.service_entry(*id).settings.source = SourceCode::NONE;
+                self.service_entry(*id).settings = Service::FREE;
             }
         }
     }

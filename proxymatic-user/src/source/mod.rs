@@ -4,6 +4,7 @@
 //! stays good: what a source cannot see is not gone.
 
 mod access;
+mod doubt;
 pub mod file;
 pub mod marathon;
 pub mod registrator;

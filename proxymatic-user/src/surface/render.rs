@@ -230,7 +230,7 @@ mod tests {
             state: "active",
             active: 1,
             total,
-            failed: None,
+            failed: 0,
             task: "web.instance-1._app.1".into(),
         };
         ServiceRow {
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn services_as_json() {
         expect_test::expect![[
-            r#"[{"name":"/shop/web","protocol":"tcp","address":null,"port":1234,"source":"marathon","policy":"leastconn","backends":[{"address":"10.0.0.1","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":7,"failed":null,"task":"web.instance-1._app.1"},{"address":"10.0.0.2","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":1200,"failed":null,"task":"web.instance-1._app.1"}]}]"#
+            r#"[{"name":"/shop/web","protocol":"tcp","address":null,"port":1234,"source":"marathon","policy":"leastconn","backends":[{"address":"10.0.0.1","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":7,"failed":0,"task":"web.instance-1._app.1"},{"address":"10.0.0.2","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":1200,"failed":0,"task":"web.instance-1._app.1"}]}]"#
         ]]
         .assert_eq(&serde_json::to_string(&vec![service()]).unwrap());
     }

@@ -81,6 +81,13 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
             fill("BACKENDS", tables.backends().len(), capacity.backends),
             fill("SLOTS", tables.slots_taken() as usize, capacity.slots),
             fill("ADDRESSES", tables.addresses().len(), capacity.addresses),
+            fill("ALLOW", tables.services().values().map(|entry| entry.allow.len()).sum(), capacity.allows),
+            fill(
+                "ALLOW_CGROUPS",
+                tables.services().values().map(|entry| entry.allow_cgroups.len()).sum(),
+                capacity.allowed_cgroups,
+            ),
+            fill("EXCLUDED", tables.excluded().len(), capacity.excluded),
         ],
         verdicts: Reason::ALL.iter().map(|reason| (reason.name(), maps.count(*reason))).collect(),
         complaints: agent.as_ref().map(|agent| agent.complaints.clone()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use proxymatic_common::{BackendState, Class, PROTOCOL_TCP, Policy};
+use proxymatic_common::{BackendState, Class, PROTOCOL_TCP};
 use serde::Serialize;
 
 use crate::{
@@ -40,16 +40,25 @@ pub struct BackendRow {
     pub weight: u32,
     /// The most connections open from this host; 0 for no bound.
     pub maxconn: u32,
-    /// warming, active, draining or full.
+    /// warming, active, draining, ejected or full.
     pub state: &'static str,
     /// Connections open now, from this host.
     pub active: u64,
     /// Connections opened, ever, from this host.
     pub total: u64,
-    /// Connections that failed, ever; absent, since this version does not count them.
-    pub failed: Option<u64>,
+    /// TCP connections from this host that it refused or did not answer, ever.
+    pub failed: u64,
     /// The Mesos task, registrator's key, or the address itself.
     pub task: String,
+}
+
+/// What is counted of a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    active: u64,
+    total: u64,
+    failed: u64,
+    ejected: bool,
 }
 
 /// All services that can be found, by port.
@@ -57,12 +66,19 @@ pub struct BackendRow {
 /// # Errors
 /// The maps cannot be read.
 pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
-    let counts = |id| maps.load(id).map_or((0, 0), |load| (load.active(), load.opened.get()));
-    Ok(rows(&maps.tables()?, counts))
+    let counted = |id| {
+        maps.load(id).map_or_else(Counted::default, |load| Counted {
+            active: load.active(),
+            total: load.opened.get(),
+            failed: load.failed.get(),
+            ejected: maps.ejected(id),
+        })
+    };
+    Ok(rows(&maps.tables()?, counted))
 }
 
-/// All services that can be found in tables, by port. `counts` gives a backend's connections: open, and ever opened.
-pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> (u64, u64)) -> Vec<ServiceRow> {
+/// All services that can be found in tables, by port, with what is counted of each backend.
+pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> Counted) -> Vec<ServiceRow> {
     let virtual_addresses: BTreeMap<_, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
@@ -74,7 +90,7 @@ pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> (u64, u64)) -> Vec<S
             address: address(frontend.class),
             port: frontend.port.get(),
             source: entry.settings.source.name(),
-            policy: policy(entry.settings.policy),
+            policy: entry.settings.policy.name(),
             backends: backends(tables, entry, &counts),
         })
         .collect();
@@ -82,7 +98,7 @@ pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> (u64, u64)) -> Vec<S
     rows
 }
 
-fn backends(tables: &Tables, service: &ServiceEntry, counts: impl Fn(u32) -> (u64, u64)) -> Vec<BackendRow> {
+fn backends(tables: &Tables, service: &ServiceEntry, counts: impl Fn(u32) -> Counted) -> Vec<BackendRow> {
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     let known = entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE);
     let mut rows: Vec<_> = known.map(|(id, entry)| backend(entry, counts(id))).collect();
@@ -90,25 +106,46 @@ fn backends(tables: &Tables, service: &ServiceEntry, counts: impl Fn(u32) -> (u6
     rows
 }
 
-fn backend(entry: &BackendEntry, (active, total): (u64, u64)) -> BackendRow {
+fn backend(entry: &BackendEntry, counted: Counted) -> BackendRow {
     let backend = &entry.backend;
+    let Counted { active, total, failed, ejected } = counted;
     let full = backend.maxconn != 0 && active >= u64::from(backend.maxconn);
     BackendRow {
         address: backend.address.into(),
         port: backend.port.get(),
         weight: backend.weight,
         maxconn: backend.maxconn,
-        state: if full && backend.state == BackendState::ACTIVE { "full" } else { backend.state.name() },
+        state: match backend.state {
+            BackendState::ACTIVE if ejected => "ejected",
+            BackendState::ACTIVE if full => "full",
+            state => state.name(),
+        },
         active,
         total,
-        failed: None,
+        failed,
         task: entry.task.clone(),
     }
 }
 
-const fn policy(policy: Policy) -> &'static str {
-    match policy {
-        Policy::LEASTCONN => "leastconn",
-        _ => "unknown",
+#[cfg(test)]
+mod tests {
+    use proxymatic_common::Backend;
+
+    use super::*;
+
+    #[test]
+    fn the_state_is_what_keeps_connections_away() {
+        let full = Counted { active: 5, ..Counted::default() };
+        let ejected = Counted { ejected: true, ..full };
+        for (state, counted, shown) in [
+            (BackendState::WARMING, ejected, "warming"),
+            (BackendState::ACTIVE, Counted::default(), "active"),
+            (BackendState::ACTIVE, full, "full"),
+            (BackendState::ACTIVE, ejected, "ejected"),
+            (BackendState::DRAINING, ejected, "draining"),
+        ] {
+            let of = Backend { state, maxconn: 5, ..Backend::free(1) };
+            assert_eq!(backend(&BackendEntry { backend: of, task: String::new() }, counted).state, shown);
+        }
     }
 }

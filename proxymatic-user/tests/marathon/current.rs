@@ -130,6 +130,57 @@ async fn a_late_end_of_an_earlier_task_does_not_touch_the_next_one_of_its_instan
 }
 
 #[tokio::test]
+async fn events_that_marathon_up_to_1_7_drops_for_a_slow_reader_are_made_up_for_by_polling() {
+    let (sim, _) = cluster(&[8080]).await;
+    sim.speak(Dialect::D15);
+    let mut source = watching(&sim, &[8080], Timing { refresh: 50 * MS, ..quick() }).await;
+    sim.deliver(Delivery { outstanding: Some(0), ..Delivery::default() });
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+    assert_eq!((sim.streams(), count(&sim, "/v2/events")), (1, 1), "the stream has held");
+}
+
+#[tokio::test]
+async fn a_slow_reader_that_marathon_disconnects_reads_what_it_missed() {
+    let (sim, _) = cluster(&[8080]).await;
+    let mut source = watching(&sim, &[8080], quick()).await;
+    sim.deliver(Delivery { outstanding: Some(0), ..Delivery::default() });
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    sim.deliver(Delivery::default());
+    source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+    assert_eq!(count(&sim, "/v2/events"), 2);
+}
+
+#[tokio::test]
+async fn an_event_of_an_unknown_type_takes_nothing_whatever_it_says() {
+    let (sim, tasks) = cluster(&[8080, 8081]).await;
+    let mut source = watching(&sim, &[8080, 8081], quick()).await;
+    // Each says of the task that it was killed.
+    sim.deliver(Delivery { strange: true, ..Delivery::default() });
+    for task in &tasks {
+        sim.set_state(task, TaskState::TaskRunning).unwrap();
+    }
+    sim.launch("/web", &[Place::new("10.0.0.3", 8082)]).unwrap();
+    source.sees(1234, &[(8080, Active), (8081, Active), (8082, Active)]).await;
+    assert_eq!(count(&sim, "/v2/events"), 1, "the stream has held");
+}
+
+#[tokio::test]
+async fn a_listing_that_lags_behind_deployment_info_is_read_again() {
+    let (sim, _) = cluster(&[8080]).await;
+    let mut source = watching(&sim, &[8080], quick()).await;
+    source.live(&[8080]);
+    sim.hold_root(true);
+    let before = listings(&sim);
+    sim.create(ShortApp::new("/new", 4321).task("10.0.0.3", 9090)).unwrap();
+    // Its task is told of, and the listing that is read for it does not have the app.
+    let behind = source.snapshot().await;
+    assert!(backends(&behind, 4321).is_empty() && listings(&sim) > before, "{behind:?}");
+    sim.hold_root(false);
+    source.sees(4321, &[(9090, Active)]).await;
+}
+
+#[tokio::test]
 async fn a_reconnect_reads_what_happened_in_between() {
     let (sim, _) = cluster(&[8080]).await;
     let mut source = watching(&sim, &[8080], quick()).await;

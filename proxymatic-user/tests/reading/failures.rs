@@ -113,13 +113,12 @@ fn section_8_2_failure_modes() {
             json!(["not an app", {"id": "/bad", "networks": 7}, with(app("/a", 1000, json!([task("t", &[1]), {"id": "u", "ports": 7}])),
                 json!({"labels": {"com.meltwater.proxymatic.port.0.weight": "much",
                     "com.meltwater.proxymatic.port.0.balance": "best", "com.meltwater.proxymatic.port.0.allow": "10.0.0.0/8",
-                    "com.meltwater.proxymatic.port.0.timeout.client": "30s"}}))]),
+                    "com.meltwater.proxymatic.port.0.slowstart": "30s"}}))]),
             expect![[r#"
                 1000/tcp /a
                   t 10.0.0.9 1 Active
-                /a: label com.meltwater.proxymatic.port.0.allow=10.0.0.0/8: is not supported by this version
                 /a: label com.meltwater.proxymatic.port.0.balance=best: must be one of leastconn, random, roundrobin, source, latency and maglev; it is left out
-                /a: label com.meltwater.proxymatic.port.0.timeout.client=30s: is not supported by this version
+                /a: label com.meltwater.proxymatic.port.0.slowstart=30s: is not supported by this version
                 /a: label com.meltwater.proxymatic.port.0.weight=much: must be a number from 0 to 1000; the default of 500 is used
                 /bad: its description cannot be read, so it is left out: invalid type: integer `7`, expected a sequence
                 an app without an id: its description cannot be read, so it is left out: invalid type: string "not an app", expected struct App

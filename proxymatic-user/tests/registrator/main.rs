@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
 mod access;
+mod doubt;
 mod etcd;
 mod watch;
 

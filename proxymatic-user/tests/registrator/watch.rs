@@ -27,8 +27,18 @@ impl Source {
 
     /// One that gets in with what is in these files.
     pub(crate) fn with(url: &str, files: &AccessFiles) -> Self {
+        Self::start(Config::new(url, Duration::from_secs(3600)).unwrap().with_access(files).unwrap())
+    }
+
+    /// One that doubts for so long, and to which this was published before.
+    pub(crate) fn doubting(url: &str, confirm: Duration, adopted: Snapshot) -> Self {
+        let mut config = Config::new(url, Duration::from_secs(3600)).unwrap();
+        (config.confirm, config.adopted) = (confirm, adopted);
+        Self::start(config)
+    }
+
+    fn start(mut config: Config) -> Self {
         let (send, reports) = mpsc::channel(64);
-        let mut config = Config::new(url, Duration::from_secs(3600)).unwrap().with_access(files).unwrap();
         config.first_wait = 20 * MS;
         tokio::spawn(registrator::run(config, send));
         Self(reports)

@@ -4,7 +4,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::time::{ClockId, clock_gettime};
+use proxymatic_tests::eventually::until;
 use proxymatic_tests::http::{self, Url};
 use proxymatic_tests::summary::{Failed, Summary};
 
@@ -36,6 +37,9 @@ enum Cli {
         /// Threads, each with one connection at a time.
         #[arg(long, default_value_t = 2)]
         threads: usize,
+        /// Connections to begin each second, over all threads; as many as can be, where not given.
+        #[arg(long)]
+        rate: Option<f64>,
         /// Print a summary so far every so many milliseconds.
         #[arg(long, value_name = "MS", default_value_t = 200)]
         report_every: u64,
@@ -82,8 +86,8 @@ fn main() -> ExitCode {
             let summary = lock(&summary).clone();
             print(&summary).map(|()| summary)
         }
-        Cli::Load { end, threads, report_every, request } => {
-            load(&request, &end, threads, Duration::from_millis(report_every))
+        Cli::Load { end, threads, rate, report_every, request } => {
+            load(&request, &end, threads, rate, Duration::from_millis(report_every))
         }
     };
     match outcome {
@@ -95,14 +99,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(request: &Request, end: &End, threads: usize, report_every: Duration) -> io::Result<Summary> {
+fn load(
+    request: &Request,
+    end: &End,
+    threads: usize,
+    rate: Option<f64>,
+    report_every: Duration,
+) -> io::Result<Summary> {
     let parts: Vec<Mutex<Summary>> = (0..threads).map(|_| Mutex::default()).collect();
     let so_far = || parts.iter().fold(Summary::default(), |sum, part| sum.plus(&lock(part)));
     let stop = AtomicBool::new(false);
+    // A thread that hangs does not slow the others down: each takes the next turn there is.
+    let (begun, turns) = (Instant::now(), AtomicU32::new(0));
+    let turn = |rate| until(begun + Duration::from_secs_f64(f64::from(turns.fetch_add(1, Ordering::Relaxed)) / rate));
     thread::scope(|scope| {
         for part in &parts {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
+                    rate.into_iter().for_each(turn);
                     request.once(part);
                 }
             });
@@ -148,6 +162,7 @@ impl Request {
             Ok((replica, peer)) => lock(summary).answer(&replica, peer, took),
             Err((during, error)) => lock(summary).fail(Failed {
                 at: at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+                took_us: took,
                 during: during.to_owned(),
                 error: name(&error),
                 dialled: self.url.address,

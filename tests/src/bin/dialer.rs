@@ -11,20 +11,26 @@
 //! | `dup NAME OTHER` | dup(2): one socket, two descriptors |
 //! | `lend NAME CHILD` | a child process inherits the socket, and waits on it |
 //! | `close NAME` | closes that descriptor, or ends that child |
+//! | `bind NAME ADDR:PORT` | bind(2) |
+//! | `mark NAME NUMBER` | SO_MARK |
+//! | `who COUNT ADDR:PORT` | that many requests, a socket each: who answers each, or the errno |
+//! | `who COUNT ADDR:PORT from PORT` | the same from sockets bound to that port, the next one and so on |
 #![expect(clippy::print_stdout, reason = "its answers are its output")]
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{setsockopt, sockopt};
 use proxymatic_tests::http::{self, Url};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, connect_unspec, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, connect_unspec, socket_with};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -62,6 +68,16 @@ impl Dialer {
                 connect(self.socket(name)?, &to).map_err(io::Error::from).map(done)
             }
             ["finish", name] => finish(self.socket(name)?).map(done),
+            ["bind", name, at] => {
+                let at: SocketAddr = at.parse()?;
+                bind(self.open(name)?, &at).map_err(io::Error::from).map(done)
+            }
+            ["mark", name, number] => {
+                let number: u32 = number.parse()?;
+                setsockopt(self.open(name)?, sockopt::Mark, &number).map_err(io::Error::from).map(done)
+            }
+            ["who", count, to] => Ok(who(count.parse()?, to.parse()?, None)),
+            ["who", count, to, "from", first] => Ok(who(count.parse()?, to.parse()?, Some(first.parse()?))),
             ["unconnect", name] => connect_unspec(self.socket(name)?).map_err(io::Error::from).map(done),
             ["peer", name] => self.socket(name)?.peer_addr().map(|peer| peer.to_string()),
             ["ask", name] => ask(self.socket(name)?),
@@ -103,6 +119,22 @@ impl Dialer {
             _ => bail!("no socket is called {name}"),
         }
     }
+}
+
+/// Who answers each of so many requests, with blanks between.
+fn who(count: u16, to: SocketAddr, from: Option<u16>) -> String {
+    let once = |nth| {
+        let socket = TcpStream::from(socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?);
+        if let Some(first) = from {
+            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+            bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, first + nth)))?;
+        }
+        // A reset in place of a farewell: the port is free at once.
+        setsockopt(&socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+        connect(&socket, &to)?;
+        ask(&socket)
+    };
+    (0..count).map(|nth| once(nth).unwrap_or_else(|error| name(&error))).collect::<Vec<_>>().join(" ")
 }
 
 fn finish(socket: &TcpStream) -> io::Result<()> {

@@ -22,6 +22,9 @@ struct Args {
     /// What to answer.
     #[arg(long)]
     name: String,
+    /// How long every answer takes.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    slow: u64,
 }
 
 #[derive(Deserialize)]
@@ -32,16 +35,17 @@ struct Slow {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Args { listen, name } = Args::parse();
+    let Args { listen, name, slow: always } = Args::parse();
     let answer = format!("{name}\n");
-    let slowly = answer.clone();
-    let app = Router::new().route("/", get(move || async { answer })).route(
-        "/slow",
-        get(move |Query(slow): Query<Slow>| async move {
-            tokio::time::sleep(Duration::from_millis(slow.ms)).await;
-            slowly
-        }),
-    );
+    let slowly = move |Query(slow): Query<Slow>| async move {
+        let takes = Duration::from_millis(always + slow.ms);
+        // Not at all rather than until the timer's next tick.
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        answer
+    };
+    let app = Router::new().route("/", get(slowly.clone())).route("/slow", get(slowly));
 
     let mut terminate = signal(SignalKind::terminate())?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;

@@ -1,6 +1,7 @@
 //! A program on a host that does with sockets what a test tells it, step by step.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -22,9 +23,19 @@ impl Host {
         self.dialer_in(self.cgroup())
     }
 
+    /// Starts any program in a cgroup that answers each line it is told with one.
+    pub fn program_in(&self, cgroup: &Cgroup, program: &Path, arguments: &[&str]) -> Result<Dialer> {
+        Ok(Dialer { process: self.spawn_in(cgroup, program, arguments)?, answers: 0 })
+    }
+
     /// The same in another cgroup, as a container has.
     pub fn dialer_in(&self, cgroup: &Cgroup) -> Result<Dialer> {
         Ok(Dialer { process: self.spawn_in(cgroup, &binary("dialer")?, &[])?, answers: 0 })
+    }
+
+    /// Starts a program in a cgroup that does with UDP sockets what it is told: see `datagrams` for its orders.
+    pub fn datagrams_in(&self, cgroup: &Cgroup) -> Result<Dialer> {
+        Ok(Dialer { process: self.spawn_in(cgroup, &binary("datagrams")?, &[])?, answers: 0 })
     }
 }
 

@@ -119,8 +119,13 @@ impl Host {
 
     /// Starts a replica of the small HTTP application that answers with `name`.
     pub fn replica(&self, port: u16, name: &str) -> Result<Replica> {
-        let address = SocketAddr::from((self.address, port));
-        let mut process = self.spawn(&binary("replica")?, &["--listen", &address.to_string(), "--name", name])?;
+        self.replica_at((self.address, port).into(), name, &[])
+    }
+
+    /// The same at any address of the host, with `more` arguments.
+    pub fn replica_at(&self, address: SocketAddr, name: &str, more: &[&str]) -> Result<Replica> {
+        let needed = ["--listen", &address.to_string(), "--name", name];
+        let mut process = self.spawn(&binary("replica")?, &[&needed, more].concat())?;
         process.said("listening on", PATIENCE)?;
         Ok(Replica { address, process })
     }
@@ -132,9 +137,14 @@ impl Host {
 
     /// Starts the agent for the programs of another cgroup.
     pub fn agent_for(&self, cgroup: &Cgroup, marathon: &str, more: &[&str]) -> Result<Process> {
+        self.agent_of(cgroup, &[&["--marathon", marathon], more].concat())
+    }
+
+    /// Starts the agent for the programs of a cgroup, with the sources that are among the arguments.
+    pub fn agent_of(&self, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
         let (cgroup, pins, socket) = (cgroup.path().display(), self.pins(), self.socket());
         let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
-        let needed = ["run", "--marathon", marathon, "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
+        let needed = ["run", "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
         self.spawn(&binary("proxymatic")?, &[&needed, more].concat())
     }
 

@@ -40,8 +40,8 @@ pub struct Backend {
     pub active: u64,
     /// Connections it ever had.
     pub total: u64,
-    /// Connects to it that failed; not counted yet.
-    pub failed: Option<u64>,
+    /// Connects to it that failed.
+    pub failed: u64,
     /// The Mesos task behind it.
     pub task: Option<String>,
 }

@@ -76,7 +76,7 @@ async fn apps(State(shared): Shares, Query(query): Query<Pairs>) -> Response {
     let has = |key: &str, text: &str| query.iter().filter(|(k, _)| k == key).all(|(_, part)| text.contains(part));
     shared.look(|inner| {
         answer(view::apps(&inner.cluster, embed(&query), &|id, app| {
-            has("id", id) && has("cmd", app.current().json.get("cmd").and_then(Value::as_str).unwrap_or(""))
+            has("id", id) && has("cmd", app.shown().json.get("cmd").and_then(Value::as_str).unwrap_or(""))
         }))
     })
 }
@@ -92,18 +92,18 @@ async fn below_apps(State(shared): Shares, Path(path): Path<String>, Query(query
         let no_app = |id: &str| message(StatusCode::NOT_FOUND, format!("App '{id}' does not exist"));
         if let Some(id) = path.strip_suffix("/tasks") {
             return cluster
-                .app(id)
+                .shown(id)
                 .map_or_else(|| no_app(id), |app| answer(view::app_tasks(cluster.dialect(), id, app)));
         }
         if let Some(id) = path.strip_suffix("/versions") {
-            return cluster.app(id).map_or_else(|| no_app(id), |app| answer(view::versions(app)));
+            return cluster.shown(id).map_or_else(|| no_app(id), |app| answer(view::versions(app)));
         }
         if let Some((id, name)) = path.rsplit_once("/versions/") {
             let found = cluster.app(id).and_then(|app| view::version(cluster.dialect(), app, name));
             let missing = || message(StatusCode::NOT_FOUND, format!("App '{id}' does not exist in version {name}"));
             return found.map_or_else(missing, answer);
         }
-        cluster.app(&path).map_or_else(|| no_app(&path), |app| answer(view::app(cluster.dialect(), &path, app)))
+        cluster.shown(&path).map_or_else(|| no_app(&path), |app| answer(view::app(cluster.dialect(), &path, app)))
     })
 }
 

@@ -17,18 +17,51 @@ const VERSIONS_KEPT: usize = 50;
 #[derive(Debug)]
 pub struct App {
     versions: Vec<Arc<Version>>,
+    root: Root,
     tasks: BTreeMap<String, Task>,
     listed: [OnceCell<Box<RawValue>>; 4],
 }
 
+/// What the root has of an app: it is switched a little later than a deployment begins.
+#[derive(Debug)]
+enum Root {
+    /// The current version.
+    Current,
+    /// An older one.
+    Behind(Arc<Version>),
+    /// Nothing: the app is new.
+    Without,
+}
+
 impl App {
-    pub(super) fn new(version: Arc<Version>) -> Self {
-        Self { versions: vec![version], tasks: BTreeMap::new(), listed: Default::default() }
+    /// A new app. Where the root is held, it does not have it yet.
+    pub(super) fn new(version: Arc<Version>, held: bool) -> Self {
+        let root = if held { Root::Without } else { Root::Current };
+        Self { versions: vec![version], root, tasks: BTreeMap::new(), listed: Default::default() }
     }
 
     /// The version that new tasks are started from.
     pub fn current(&self) -> &Arc<Version> {
         &self.versions[self.versions.len() - 1]
+    }
+
+    /// The version that listings show.
+    pub fn shown(&self) -> &Arc<Version> {
+        match &self.root {
+            Root::Behind(version) => version,
+            Root::Current | Root::Without => self.current(),
+        }
+    }
+
+    /// Whether listings show it at all.
+    pub fn is_shown(&self) -> bool {
+        !matches!(self.root, Root::Without)
+    }
+
+    /// The root has the current version from now on.
+    pub(super) fn switch_root(&mut self) {
+        self.listed = Default::default();
+        self.root = Root::Current;
     }
 
     /// All versions that are kept, oldest first.
@@ -58,9 +91,13 @@ impl App {
         self.listed[way].get_or_init(write)
     }
 
-    /// Makes `version` the current one and forgets the oldest beyond what is kept.
-    pub(super) fn switch_to(&mut self, version: Arc<Version>) {
+    /// Makes `version` the current one and forgets the oldest beyond what is kept. Where the root is held, listings show
+    /// what they showed.
+    pub(super) fn switch_to(&mut self, version: Arc<Version>, held: bool) {
         self.listed = Default::default();
+        if matches!(self.root, Root::Current) && held {
+            self.root = Root::Behind(Arc::clone(self.current()));
+        }
         self.versions.push(version);
         let last = self.versions.len() - 1;
         let mut surplus = last.saturating_sub(VERSIONS_KEPT);

@@ -28,6 +28,9 @@ pub struct Cluster {
     apps: BTreeMap<String, App>,
     pub(super) pods: Pods,
     pub(super) agents: Agents,
+    /// Whether the root is not switched, and what is told once it is.
+    root_held: bool,
+    unswitched: Vec<Event>,
     pub(super) events: Vec<Event>,
 }
 
@@ -42,6 +45,8 @@ impl Cluster {
             apps: BTreeMap::new(),
             pods: Pods::default(),
             agents: Agents::default(),
+            root_held: false,
+            unswitched: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -69,6 +74,25 @@ impl Cluster {
     /// One app.
     pub fn app(&self, id: &str) -> Option<&App> {
         self.apps.get(id)
+    }
+
+    /// One app, if listings show it.
+    pub fn shown(&self, id: &str) -> Option<&App> {
+        self.apps.get(id).filter(|app| app.is_shown())
+    }
+
+    /// Whether listings go on to show changed apps as they were. Where not, the root is switched to all changes there were.
+    pub fn hold_root(&mut self, held: bool) {
+        self.root_held = held;
+        if held {
+            return;
+        }
+        self.apps.values_mut().for_each(App::switch_root);
+        let now = json!(self.now);
+        for mut event in self.unswitched.drain(..) {
+            event.data["timestamp"] = now.clone();
+            self.events.push(event);
+        }
     }
 
     /// The events since the last call, in the order in which Marathon publishes them.
@@ -258,12 +282,18 @@ impl Cluster {
 
     fn switch(&mut self, id: &str, version: &Arc<Version>) {
         match self.apps.get_mut(id) {
-            Some(app) => app.switch_to(Arc::clone(version)),
+            Some(app) => app.switch_to(Arc::clone(version), self.root_held),
             None => {
-                self.apps.insert(id.into(), App::new(Arc::clone(version)));
+                self.apps.insert(id.into(), App::new(Arc::clone(version), self.root_held));
             }
         }
-        self.events.push(Event::api_post(self.now, &Value::Object(version.json.clone())));
+        let post = Event::api_post(self.now, &Value::Object(version.json.clone()));
+        self.switched([post]);
+    }
+
+    /// These are told with the switch of the root: now, where it is not held.
+    fn switched(&mut self, events: impl IntoIterator<Item = Event>) {
+        if self.root_held { self.unswitched.extend(events) } else { self.events.extend(events) }
     }
 
     /// Puts the started tasks into the state, then tells the whole story.
@@ -277,7 +307,7 @@ impl Cluster {
     ) -> Vec<String> {
         let deployment = Deployment::new(id, action, version.stamp);
         self.events.push(deployment.info(self.now));
-        self.events.push(Event::group_change_success(self.now, id, version.stamp));
+        self.switched([Event::group_change_success(self.now, id, version.stamp)]);
         let ids = started.iter().map(|task| task.id.clone()).collect();
         for task in started {
             self.events.extend(story::launched(self.now, id, &task));
@@ -286,7 +316,7 @@ impl Cluster {
         for task in stopped {
             self.events.extend(story::killed(self.now, id, task));
         }
-        self.events.extend(deployment.success(self.now));
+        self.switched(deployment.success(self.now));
         ids
     }
 

@@ -17,7 +17,7 @@ use super::shared::Inner;
 use super::short::ShortApp;
 use super::task::{Place, TaskState};
 
-const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, streams/close, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
+const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, root, streams/close, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
 
 const SHORT: &str = r#"{"id", "servicePort", "protocol", "mode", "containerPort", "healthChecks", "labels", "tasks": […], "alive"}, or {"app": {…}, "tasks": […]}"#;
 
@@ -103,6 +103,11 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
             let leader = change_leader(inner, leader);
             Ok(json!({"leader": leader}))
         }
+        "root" => {
+            let SetRoot { held } = parse(command, r#"{"held": true or false}"#, body)?;
+            cluster.hold_root(held);
+            Ok(json!({}))
+        }
         "streams/close" => {
             let Nothing {} = parse(command, "{}", body)?;
             inner.hub.close();
@@ -114,7 +119,7 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
             Ok(json!({}))
         }
         "delivery" => {
-            let accepted = r#"{"lost", "held", "reversed", "twice", "pieces", "padding"}"#;
+            let accepted = r#"{"lost", "held", "reversed", "twice", "pieces", "padding", "strange", "outstanding"}"#;
             inner.hub.delivery = parse::<Delivery>(command, accepted, body)?;
             Ok(json!({}))
         }
@@ -160,7 +165,7 @@ pub(super) fn lose_leader(inner: &mut Inner, code: StatusCode, during: Option<Du
 /// Another leader, to which nobody listens yet.
 pub(super) fn change_leader(inner: &mut Inner, name: Option<String>) -> String {
     let events = inner.cluster.take_events();
-    inner.hub.publish(&events);
+    inner.hub.publish(&events, inner.cluster.dialect());
     inner.hub.close();
     inner.cluster.change_leader(name)
 }
@@ -197,6 +202,12 @@ pub(super) fn summary(inner: &Inner) -> Value {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetRoot {
+    held: bool,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

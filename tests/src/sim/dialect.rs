@@ -53,6 +53,11 @@ impl Dialect {
         self > Self::D15
     }
 
+    /// Whether a listener that does not read misses events, as it did up to 1.7; since then it is disconnected.
+    pub fn drops_events(self) -> bool {
+        self <= Self::D15
+    }
+
     /// What is said of a path that is none: 1.9 changed that.
     pub(super) fn unknown_path(self) -> StatusCode {
         if self == Self::D18 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NOT_FOUND }

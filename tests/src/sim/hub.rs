@@ -9,11 +9,9 @@ use axum::body::Bytes;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, STRANGE};
+use super::dialect::Dialect;
 use super::event::Event;
-
-/// A listener that has this many frames to read when the next change comes is disconnected (Marathon 1.8+).
-pub(super) const MAX_OUTSTANDING: usize = 1024;
 
 /// All listeners.
 #[derive(Debug, Default)]
@@ -99,25 +97,29 @@ impl Hub {
     }
 
     /// Sends the events of one change. The bound is checked before, so that one large change alone is nobody's fault:
-    /// at most [`MAX_OUTSTANDING`] frames and one change are ever kept for a listener.
-    pub(super) fn publish(&mut self, events: &[Event]) {
+    /// at most [`Delivery::outstanding`] frames and one change are ever kept for a listener. One that has not read them
+    /// is disconnected, or misses this change, as that Marathon did.
+    pub(super) fn publish(&mut self, events: &[Event], dialect: Dialect) {
         let events = self.delivery.pass(&mut self.held, events);
         if events.is_empty() {
             return;
         }
-        self.listeners.retain(|listener| {
-            let slow = listener.outstanding.load(Ordering::Relaxed) >= MAX_OUTSTANDING;
-            if slow && let Some(socket) = &listener.socket {
+        let most = self.delivery.outstanding();
+        let slow = |listener: &Listener| listener.outstanding.load(Ordering::Relaxed) >= most;
+        if !dialect.drops_events() {
+            for socket in self.listeners.iter().filter(|it| slow(it)).filter_map(|it| it.socket.as_ref()) {
                 // Already disconnected is as good.
                 let _ = socket.shutdown(Shutdown::Both);
             }
-            !slow
-        });
+            self.listeners.retain(|listener| !slow(listener));
+        }
+        let told: Vec<&Listener> = self.listeners.iter().filter(|listener| !slow(listener)).collect();
         self.written.store(0, Ordering::Relaxed);
         for event in &events {
             let mut frame = None;
-            for listener in &self.listeners {
-                if !listener.filter.is_empty() && !listener.filter.contains(event.kind) {
+            for listener in &told {
+                let asked = listener.filter.is_empty() || listener.filter.contains(event.kind);
+                if !asked && event.kind != STRANGE {
                     continue;
                 }
                 let frame = frame.get_or_insert_with(|| framed(event)).clone();

@@ -24,7 +24,8 @@
 //! | `app/delete` | `{"id"}` | [`Sim::delete_app`] |
 //! | `leader` | `{}` or `{"leader"}`; ends streams, forgets health; with `{"seconds", "code"}` nobody leads before | [`Sim::change_leader`], [`Sim::lose_leader`] |
 //! | `fault` | `{"kind", "code", "body", "percent", "paths", "times"}`, see [`FaultKind`] | [`Sim::fault`] |
-//! | `delivery` | `{"lost", "held", "reversed", "twice", "pieces", "padding"}`, see [`Delivery`] | [`Sim::deliver`] |
+//! | `delivery` | `{"lost", "held", "reversed", "twice", "pieces", "padding", "strange", "outstanding"}`, see [`Delivery`] | [`Sim::deliver`] |
+//! | `root` | `{"held"}`; listings show changed apps as they were, after `deployment_info`, until it is not held | [`Sim::hold_root`] |
 //! | `guard` | `{"guard": "open", {"basic": "user:password"} or {"account": {"uid", "seconds"}}}` | [`Sim::guard`] |
 //!
 //! | `dialect` | `{"dialect": "1.3", "1.4", "1.5" or "1.8"}`; tasks that run keep their ids | [`Sim::speak`] |

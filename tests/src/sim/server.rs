@@ -214,6 +214,12 @@ impl Sim {
         self.change(|inner| inner.cluster.delete_pod(id))
     }
 
+    /// From now on no listing shows a new app, or the new version of a changed one, nor do events tell of the switch; until
+    /// it is not held any more, which switches all of them. Tasks and deletions are shown at once.
+    pub fn hold_root(&self, held: bool) {
+        self.change(|inner| inner.cluster.hold_root(held));
+    }
+
     /// What becomes of events from now on.
     pub fn deliver(&self, delivery: Delivery) {
         self.change(|inner| inner.hub.delivery = delivery);

@@ -80,7 +80,8 @@ impl Shared {
         let answer = change(&mut inner);
         let events = inner.cluster.take_events();
         if inner.fault.kind != FaultKind::SilentEvents {
-            inner.hub.publish(&events);
+            let dialect = inner.cluster.dialect();
+            inner.hub.publish(&events, dialect);
         }
         answer
     }

@@ -70,7 +70,7 @@ pub fn group<'a>(
     embed: Embed,
     wanted: &dyn Fn(&str, &App) -> bool,
 ) -> impl Serialize + use<'a> {
-    let chosen = cluster.apps().filter(|(id, app)| wanted(id, app));
+    let chosen = cluster.apps().filter(|(id, app)| app.is_shown() && wanted(id, app));
     Named(name, chosen.map(|(id, app)| entry(cluster.dialect(), id, app, embed)).collect::<Vec<_>>())
 }
 
@@ -86,12 +86,13 @@ pub fn app_tasks(dialect: Dialect, id: &str, app: &App) -> impl Serialize + use<
 
 /// `{"tasks": […]}` of the whole cluster, with the service ports of the apps as they are now.
 pub fn tasks(cluster: &Cluster, status: Status) -> impl Serialize {
-    let all = cluster.apps().flat_map(|(id, app)| app.tasks().map(move |task| (id, app, task)));
+    let shown = cluster.apps().filter(|(_, app)| app.is_shown());
+    let all = shown.flat_map(|(id, app)| app.tasks().map(move |task| (id, app, task)));
     let shown = all.filter(|(_, _, task)| status.shows(task.state));
     Named(
         "tasks",
         shown
-            .map(|(id, app, task)| spoken(cluster.dialect(), &TaskView::new(id, task, &app.current().service_ports)))
+            .map(|(id, app, task)| spoken(cluster.dialect(), &TaskView::new(id, task, &app.shown().service_ports)))
             .collect::<Vec<_>>(),
     )
 }
@@ -195,7 +196,7 @@ impl<'a> AppView<'a> {
         let deploying = !readiness.is_empty();
         let deployment = deploying.then(|| json!({"id": deployment_id(id, app.current().stamp)}));
         Self {
-            json: &app.current().json,
+            json: &app.shown().json,
             tasks_staged: count(|task| task.state == TaskState::TaskStaging),
             tasks_running: count(|task| task.state == TaskState::TaskRunning),
             tasks_healthy: count(|task| task.healthy() == Some(true)),

@@ -48,6 +48,16 @@ pub(crate) fn etcd() -> Result<()> {
     packages::provide(Part::Etcd, None)
 }
 
+/// What the netns tier runs through service ports.
+pub(crate) fn programs() -> Result<()> {
+    packages::provide(Part::Programs, None)
+}
+
+/// What the tests with containers run.
+pub(crate) fn docker() -> Result<()> {
+    packages::provide(Part::Docker, None)
+}
+
 /// The compiler and the linker, installed where need be.
 pub(crate) fn toolchain() -> Result<Toolchain> {
     let compiler = find_or_install_compiler()?;

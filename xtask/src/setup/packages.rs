@@ -13,6 +13,8 @@ pub(super) enum Part {
     Linker,
     Tools,
     Etcd,
+    Docker,
+    Programs,
 }
 
 struct Package {
@@ -24,7 +26,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 8] = [
+const PACKAGES: [Package; 16] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -68,6 +70,41 @@ const PACKAGES: [Package; 8] = [
         gives: &["etcd"],
         why: "the registrator source is tested with it",
     },
+    Package {
+        part: Part::Docker,
+        name: "docker.io",
+        gives: &["dockerd", "/usr/bin/docker"],
+        why: "containers on a bridge, of a daemon that the tests start themselves",
+    },
+    // Real programs that the netns tier runs through service ports. Of two packages that have one, that which installs
+    // no unit to start it on the machine.
+    Package {
+        part: Part::Programs,
+        name: "redis-tools",
+        gives: &["redis-cli", "redis-benchmark", "redis-check-rdb"],
+        why: "a client with many connections; the server is in it under the name of redis-check-rdb",
+    },
+    Package {
+        part: Part::Programs,
+        name: "postgresql",
+        gives: &["psql", "pg_createcluster"],
+        why: "a client that tries each address of a name; the server is in /usr/lib/postgresql",
+    },
+    Package {
+        part: Part::Programs,
+        name: "bind9-dnsutils",
+        gives: &["dig"],
+        why: "a client that looks at who answers its datagrams",
+    },
+    Package { part: Part::Programs, name: "dnsmasq-base", gives: &["dnsmasq"], why: "a name server for it" },
+    Package {
+        part: Part::Programs,
+        name: "nginx",
+        gives: &["nginx"],
+        why: "a client that does not block, with a resolver of its own",
+    },
+    Package { part: Part::Programs, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
+    Package { part: Part::Programs, name: "iperf3", gives: &["iperf3"], why: "many bytes and datagrams" },
 ];
 
 /// Installs the packages of a part whose files are missing.

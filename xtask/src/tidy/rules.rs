@@ -3,7 +3,7 @@
 use super::Finding;
 
 /// Files (or folders, with a slash at the end) that may hold unsafe code, and why they must.
-const UNSAFE: [(&str, &str); 7] = [
+const UNSAFE: [(&str, &str); 8] = [
     ("proxymatic-common/src/cell.rs", "counters that the kernel writes too: volatile there, atomic here"),
     ("proxymatic-common/src/lib.rs", "declares the types that cross a map to be plain bytes"),
     ("proxymatic-ebpf/src/main.rs", "the licence is a symbol in a section that the loader reads"),
@@ -11,6 +11,7 @@ const UNSAFE: [(&str, &str); 7] = [
     ("proxymatic-ebpf/src/maps.rs", "map lookups return raw pointers"),
     ("proxymatic-ebpf/src/hooks/", "contexts are raw pointers, helpers are foreign functions"),
     ("proxymatic-user/src/dataplane/kernel/", "mapped memory and raw bpf(2) calls"),
+    ("tests/src/bin/attempts/uring.rs", "the kernel works on what an io_uring operation points to"),
 ];
 
 /// What the pure rooms may not name: the outside world, and the clock.

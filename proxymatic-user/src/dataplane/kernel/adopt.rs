@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use aya::maps::{HashMap, MapData, MapError};
-use proxymatic_common::{BackendState, Head, Name, Slot, SourceCode};
+use proxymatic_common::{
+    AllowKey, BackendState, Head, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Slot, SourceCode,
+};
 
 use super::Maps;
 use crate::{
@@ -22,6 +24,7 @@ impl Maps {
     pub fn tables(&self) -> Result<Tables, Error> {
         let mut tables = Tables::new(self.capacity());
         self.adopt_backends(&mut tables)?;
+        self.adopt_allow_lists(&mut tables)?;
         self.adopt_services(&mut tables)?;
         for (frontend, id) in all("FRONTENDS", &self.frontends)? {
             if id < self.services.entries() {
@@ -31,7 +34,39 @@ impl Maps {
         for (address, class) in all("ADDRESSES", &self.addresses)? {
             tables.apply(&MapOp::PutAddress(address, class));
         }
+        for (cgroup, _) in all("EXCLUDED", &self.excluded)? {
+            tables.apply(&MapOp::PutExcluded(cgroup));
+        }
+        self.adopt_ports(&mut tables);
         Ok(tables)
+    }
+
+    fn adopt_ports(&self, tables: &mut Tables) {
+        for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
+            for port in (0..=u16::MAX).map(Port::new) {
+                let Some(bit) = PortBit::of(port, protocol) else { continue };
+                if self.ports.cell(bit.word).is_some_and(|cell| cell.get() & bit.mask != 0) {
+                    tables.apply(&MapOp::SetPort(port, protocol));
+                }
+            }
+        }
+    }
+
+    /// Before the services: a list without one is under a free id, which is then freed once more, list included.
+    fn adopt_allow_lists(&self, tables: &mut Tables) -> Result<(), Error> {
+        let keys: Result<Vec<_>, MapError> = self.allow.keys().collect();
+        for key in keys.map_err(|error| Error::kernel("read ALLOW", &error))? {
+            let key = AllowKey { bits: key.prefix_len(), network: key.data() };
+            if key.network.service < self.services.entries() {
+                tables.apply(&MapOp::PutAllow(key));
+            }
+        }
+        for (key, _) in all("ALLOW_CGROUPS", &self.allow_cgroups)? {
+            if key.service < self.services.entries() {
+                tables.apply(&MapOp::PutAllowCgroup(key));
+            }
+        }
+        Ok(())
     }
 
     fn adopt_backends(&self, tables: &mut Tables) -> Result<(), Error> {

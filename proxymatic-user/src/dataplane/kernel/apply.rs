@@ -1,6 +1,7 @@
 //! One operation, one map write.
 
-use proxymatic_common::{Name, Policy, Service, Slot, SourceCode};
+use aya::maps::lpm_trie::Key;
+use proxymatic_common::{AllowKey, AllowedNetwork, Load, Name, Port, PortBit, Service, ServiceLoad, Slot};
 
 use super::Maps;
 use crate::{dataplane::Error, plan::MapOp};
@@ -10,17 +11,23 @@ impl Maps {
     pub(super) fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
         let failed = |error: aya::maps::MapError| Error::kernel(format!("{op} in {}", op.map()), &error);
         match op {
-            MapOp::ResetLoad(id) => within(op, self.load(*id).map(|load| (load.opened.set(0), load.closed.set(0)))),
+            MapOp::PutExcluded(cgroup) => self.excluded.insert(cgroup, 1, 0).map_err(failed),
+            MapOp::DelExcluded(cgroup) => absent_is_done(self.excluded.remove(cgroup)).map_err(failed),
+            MapOp::ResetLoad(id) => within(op, self.load(*id).map(Load::reset)),
+            MapOp::ResetServiceLoad(id) => within(op, self.service_load(*id).map(ServiceLoad::reset)),
+            MapOp::PutAllow(key) => self.allow.insert(&trie_key(key), 1, 0).map_err(failed),
+            MapOp::DelAllow(key) => absent_is_done(self.allow.remove(&trie_key(key))).map_err(failed),
+            MapOp::PutAllowCgroup(key) => self.allow_cgroups.insert(key, 1, 0).map_err(failed),
+            MapOp::DelAllowCgroup(key) => absent_is_done(self.allow_cgroups.remove(key)).map_err(failed),
+            MapOp::SetPort(port, protocol) => self.set_port(op, *port, *protocol, true),
+            MapOp::ClearPort(port, protocol) => self.set_port(op, *port, *protocol, false),
             MapOp::PutBackend(id, backend) | MapOp::LowerBackend(id, backend) | MapOp::FreeBackend(id, backend) => {
                 within(op, self.backends.write(*id, *backend).then_some(()))
             }
             MapOp::PutSlots(base, slots) => self.write_slots(op, *base, slots.iter().copied()),
             MapOp::ClearSlots(base, length) => self.write_slots(op, *base, (0..*length).map(|_| Slot::default())),
             MapOp::PutService(id, settings) => within(op, self.services.write(*id, *settings).then_some(())),
-            MapOp::ClearService(id) => {
-                let free = Service { policy: Policy::LEASTCONN, source: SourceCode::NONE };
-                within(op, self.services.write(*id, free).then_some(()))
-            }
+            MapOp::ClearService(id) => within(op, self.services.write(*id, Service::FREE).then_some(())),
             MapOp::PutHead(id, head) | MapOp::ClearHead(id, head) => {
                 within(op, self.heads.cell(*id).map(|cell| cell.set(head.word())))
             }
@@ -35,10 +42,20 @@ impl Maps {
         }
     }
 
+    /// The agent alone writes these words, so that a bit is changed by reading and writing back.
+    fn set_port(&self, op: &MapOp, port: Port, protocol: u8, on: bool) -> Result<(), Error> {
+        let bit = PortBit::of(port, protocol).and_then(|bit| Some((self.ports.cell(bit.word)?, bit.mask)));
+        within(op, bit.map(|(cell, mask)| cell.set(if on { cell.get() | mask } else { cell.get() & !mask })))
+    }
+
     fn write_slots(&self, op: &MapOp, base: u32, slots: impl Iterator<Item = Slot>) -> Result<(), Error> {
         let mut written = slots.zip(base..).map(|(slot, index)| self.slots.write(index, slot));
         within(op, written.all(|inside| inside).then_some(()))
     }
+}
+
+fn trie_key(key: &AllowKey) -> Key<AllowedNetwork> {
+    Key::new(key.bits, key.network)
 }
 
 /// Writing outside a map is a bug of the plan; it must not become one of the maps.

@@ -20,7 +20,20 @@ use super::{Pins, bpf};
 use crate::dataplane::Error;
 
 /// The hooks by name, in the order in which they are put in place: those that lead back before those that lead there.
-pub const HOOKS: [&str; 3] = ["sock_release", "getpeername4", "connect4"];
+pub const HOOKS: [&str; 12] = [
+    "sock_release",
+    "tcp_states",
+    "getpeername4",
+    "getpeername6",
+    "recvmsg4",
+    "recvmsg6",
+    "post_bind4",
+    "post_bind6",
+    "sendmsg4",
+    "sendmsg6",
+    "connect4",
+    "connect6",
+];
 
 /// Loads the programs and puts each behind its link; makes the links that are not there.
 ///
@@ -91,6 +104,7 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
+        Program::SockOps(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -99,6 +113,7 @@ fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramError> {
     let fd = match program {
         Program::CgroupSockAddr(program) => program.fd()?,
         Program::CgroupSock(program) => program.fd()?,
+        Program::SockOps(program) => program.fd()?,
         _ => return Err(ProgramError::UnexpectedProgramType),
     };
     Ok(fd.as_fd())
@@ -113,6 +128,10 @@ fn attach(program: &mut Program, cgroup: &fs::File) -> Result<FdLink, ProgramErr
             program.take_link(id)?.try_into().map_err(not_a_link)
         }
         Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, CgroupAttachMode::Single)?;
+            program.take_link(id)?.try_into().map_err(not_a_link)
+        }
+        Program::SockOps(program) => {
             let id = program.attach(cgroup, CgroupAttachMode::Single)?;
             program.take_link(id)?.try_into().map_err(not_a_link)
         }

@@ -141,6 +141,21 @@ pub(super) fn cgroup_id(folder: &File) -> Result<u64, Error> {
     Ok(data.ino())
 }
 
+/// The id of a cgroup by its path below the root of the tree, as in `/proc/<pid>/cgroup`; `None` where there is none.
+pub fn find_cgroup(root: &Path, path: &str) -> Option<u64> {
+    // A path out of the tree would lead to numbers of another kind.
+    let below: PathBuf = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+    cgroup_id(&open_cgroup(&root.join(below)).ok()?).ok()
+}
+
+/// This process's id in the initial pid namespace, which is the one hooks see; 0 where it is in another.
+pub(super) fn initial_pid() -> u32 {
+    /// PROC_PID_INIT_INO of include/linux/proc_ns.h.
+    const INITIAL: u64 = 0xefff_fffc;
+    let namespace = fs::metadata("/proc/self/ns/pid").map(|data| data.ino());
+    if namespace.is_ok_and(|inode| inode == INITIAL) { std::process::id() } else { 0 }
+}
+
 /// The cookie of the network namespace that this process is in.
 ///
 /// # Errors

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{HashMap, LpmTrie, Map, MapData};
 use proxymatic_common::{
-    Address, Backend, Cell64, Class, Config, Counters, Frontend, Head, Load, Name, Reason, Service, Slot,
+    Address, AllowedCgroup, AllowedNetwork, Backend, Cell64, Class, Config, Counters, Frontend, Head, Load, Name,
+    Reason, Service, ServiceLoad, Slot,
     maps::{self as declared, Declared, MapDef},
 };
 
-use super::{Pins, shared::Shared};
+use super::{Pins, host, shared::Shared};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The pinned maps. Reading them needs no agent.
@@ -16,12 +17,17 @@ use crate::{dataplane::Error, plan::Capacity};
 pub struct Maps {
     pub(super) addresses: HashMap<MapData, Address, Class>,
     pub(super) frontends: HashMap<MapData, Frontend, u32>,
+    pub(super) allow: LpmTrie<MapData, AllowedNetwork, u32>,
+    pub(super) allow_cgroups: HashMap<MapData, AllowedCgroup, u32>,
+    pub(super) excluded: HashMap<MapData, u64, u32>,
+    pub(super) ports: Shared<Cell64>,
     pub(super) service_names: HashMap<MapData, u32, Name>,
     pub(super) backend_names: HashMap<MapData, u32, Name>,
     pub(super) heads: Shared<Cell64>,
     pub(super) services: Shared<Service>,
     pub(super) slots: Shared<Slot>,
     pub(super) backends: Shared<Backend>,
+    service_loads: Shared<ServiceLoad>,
     loads: Shared<Load>,
     counters: Shared<Counters>,
     config: Shared<Config>,
@@ -38,12 +44,17 @@ impl Maps {
         Ok(Self {
             addresses: hash::<declared::Addresses, _, _>(pins)?,
             frontends: hash::<declared::Frontends, _, _>(pins)?,
+            allow: trie(pins)?,
+            allow_cgroups: hash::<declared::AllowedCgroups, _, _>(pins)?,
+            excluded: hash::<declared::Excluded, _, _>(pins)?,
+            ports: shared::<declared::Ports, Cell64>(pins)?,
             service_names: hash::<declared::ServiceNames, _, _>(pins)?,
             backend_names: hash::<declared::BackendNames, _, _>(pins)?,
             heads: shared::<declared::Heads, Cell64>(pins)?,
             services: shared::<declared::Services, _>(pins)?,
             slots: shared::<declared::Slots, _>(pins)?,
             backends: shared::<declared::Backends, _>(pins)?,
+            service_loads: shared::<declared::ServiceLoads, _>(pins)?,
             loads: shared::<declared::Loads, _>(pins)?,
             counters: shared::<declared::CountersMap, _>(pins)?,
             config: shared::<declared::ConfigMap, _>(pins)?,
@@ -52,6 +63,9 @@ impl Maps {
                 backends: entries::<declared::Backends>(pins)?.1,
                 slots: entries::<declared::Slots>(pins)?.1,
                 addresses: entries::<declared::Addresses>(pins)?.1,
+                allows: entries::<declared::Allows>(pins)?.1,
+                allowed_cgroups: entries::<declared::AllowedCgroups>(pins)?.1,
+                excluded: entries::<declared::Excluded>(pins)?.1,
             },
         })
     }
@@ -78,6 +92,16 @@ impl Maps {
     /// What is counted of a backend.
     pub fn load(&self, backend: u32) -> Option<&Load> {
         self.loads.load(backend)
+    }
+
+    /// Whether a backend is ejected at the moment: it failed, and its time is not over.
+    pub fn ejected(&self, backend: u32) -> bool {
+        self.load(backend).is_some_and(|load| load.ejected_until.get() > host::monotonic())
+    }
+
+    /// What is counted of a service.
+    pub fn service_load(&self, service: u32) -> Option<&ServiceLoad> {
+        self.service_loads.service_load(service)
     }
 
     /// How often a reason was given, on all CPUs.
@@ -123,6 +147,12 @@ fn other_layout(path: &Path, found: (u32, u32, u32), expected: (u32, u32, u32)) 
 fn hash<D: MapDef<Key = K, Value = V>, K: aya::Pod, V: aya::Pod>(pins: &Pins) -> Result<HashMap<MapData, K, V>, Error> {
     let (map, _) = entries::<D>(pins)?;
     HashMap::try_from(Map::HashMap(map)).map_err(|error| Error::kernel(format!("open {}", D::NAME), &error))
+}
+
+fn trie(pins: &Pins) -> Result<LpmTrie<MapData, AllowedNetwork, u32>, Error> {
+    let (map, _) = entries::<declared::Allows>(pins)?;
+    let name = declared::Allows::NAME;
+    LpmTrie::try_from(Map::LpmTrie(map)).map_err(|error| Error::kernel(format!("open {name}"), &error))
 }
 
 fn shared<D: MapDef, T>(pins: &Pins) -> Result<Shared<T>, Error> {

@@ -25,9 +25,10 @@ pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
             "run `cargo xtask build-ebpf`, then build it again",
         ));
     }
-    let has_retval = u32::from(has_retval()?);
+    let (has_retval, has_mptcp) = (probe("set_retval")?, probe("mptcp")?);
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_RETVAL", &has_retval, true);
+    loader.override_global("HAS_MPTCP", &has_mptcp, true);
     for map in declared::ALL {
         loader.map_pin_path(map.name, pins.map(map.name));
         if let Some(entries) = wanted(map.name, capacity) {
@@ -41,9 +42,13 @@ pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
 
 /// How many entries a map that is not pinned yet gets.
 fn wanted(name: &str, capacity: Capacity) -> Option<u32> {
-    use declared::{BackendNames, Backends, CountersMap, Frontends, Heads, Loads, ServiceNames, Services, Slots};
+    use declared::{
+        BackendNames, Backends, CountersMap, Frontends, Heads, Loads, ServiceLoads, ServiceNames, Services, Slots,
+    };
     match name {
-        Heads::NAME | Services::NAME | Frontends::NAME | ServiceNames::NAME => Some(capacity.services),
+        Heads::NAME | Services::NAME | ServiceLoads::NAME | Frontends::NAME | ServiceNames::NAME => {
+            Some(capacity.services)
+        }
         Backends::NAME | Loads::NAME | BackendNames::NAME => Some(capacity.backends),
         Slots::NAME => Some(capacity.slots),
         CountersMap::NAME => aya::util::nr_cpus().ok().map(|cpus| cpus as u32),
@@ -66,11 +71,10 @@ fn warn_of_sizes(pins: &Pins, capacity: Capacity) {
     }
 }
 
-/// Whether a connect hook can choose its error: asked by loading a program that does.
-fn has_retval() -> Result<bool, Error> {
+/// 1 where this kernel can do what a probe asks for, else 0: found out by loading it.
+fn probe(name: &str) -> Result<u32, Error> {
     let failed = |error: &dyn std::error::Error| Error::kernel("load the probes", error);
     let mut probes = Ebpf::load(PROBES).map_err(|error| failed(&error))?;
-    let probe = probes.program_mut("set_retval");
-    let probe: Option<&mut CgroupSockAddr> = probe.and_then(|program| program.try_into().ok());
-    Ok(probe.is_some_and(|program| program.load().is_ok()))
+    let probe: Option<&mut CgroupSockAddr> = probes.program_mut(name).and_then(|program| program.try_into().ok());
+    Ok(u32::from(probe.is_some_and(|program| program.load().is_ok())))
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
-use proxymatic_common::{Cell64, Counters, Load};
+use proxymatic_common::{Cell64, Counters, Load, ServiceLoad};
 use std::os::fd::AsFd as _;
 
 use crate::dataplane::Error;
@@ -64,6 +64,14 @@ impl Shared<Cell64> {
 impl Shared<Load> {
     /// The counts of a backend: cells, so that reading them while hooks add is sound.
     pub(super) fn load(&self, index: u32) -> Option<&Load> {
+        // SAFETY: a live, aligned entry; all that changes in it are cells.
+        self.at(index).map(|entry| unsafe { &*entry })
+    }
+}
+
+impl Shared<ServiceLoad> {
+    /// The counts of a service.
+    pub(super) fn service_load(&self, index: u32) -> Option<&ServiceLoad> {
         // SAFETY: a live, aligned entry; all that changes in it are cells.
         self.at(index).map(|entry| unsafe { &*entry })
     }

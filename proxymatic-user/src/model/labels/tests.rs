@@ -20,12 +20,21 @@ fn every_label_of_this_version_is_followed() {
             ("1.mode", "tcp"),
             ("1.balance", "leastconn"),
             ("1.expose", "false"),
+            ("1.timeout.client", "30s"),
+            ("1.timeout.server", "30s"),
+            ("1.timeout.connect", "1s"),
+            ("1.allow", "10.0.0.0/8"),
+            ("1.affinity", "5m"),
+            ("1.on-backend-removed", "reset"),
         ],
     );
     assert_eq!(labels.complaints, [""; 0]);
-    let zero = PortLabels { service_port: Some(1234), weight: Weight::new(250).unwrap(), maxconn: 0 };
-    assert_eq!(labels.port(0), zero);
-    assert_eq!(labels.port(1), PortLabels { service_port: None, weight: Weight::new(0).unwrap(), maxconn: 100 });
+    let weight = Weight::new(250).unwrap();
+    assert_eq!(labels.port(0), PortLabels { service_port: Some(1234), weight, ..PortLabels::default() });
+    let one = labels.port(1);
+    assert_eq!((one.service_port, one.weight.get(), one.maxconn), (None, 0, 100));
+    let settings = one.service.settings();
+    assert!(settings.reset && settings.allow.is_some() && settings.client.is_some());
     assert_eq!(labels.port(7), PortLabels::default());
 }
 
@@ -48,9 +57,11 @@ fn what_is_not_followed_is_said_and_the_default_stays() {
         ("0.maxconn", "many", "must be a number from 0 (no bound)"),
         ("0.mode", "http", "forwarded as plain TCP"),
         ("0.mode", "smtp", "must be tcp or http"),
-        ("0.balance", "random", "0.balance=random: is not supported by this version"),
-        ("0.timeout.client", "30", "is not supported by this version"),
-        ("0.expose", "true", "is not supported by this version"),
+        ("0.balance", "fastest", "0.balance=fastest: must be one of leastconn, random, roundrobin, source, latency"),
+        ("0.timeout.client", "0", "must be a duration above 0"),
+        ("0.expose", "yes", "must be true or false; it is left out"),
+        ("0.slowstart", "30s", "is not supported by this version"),
+        ("0.slowstart", "soon", "must be a duration above 0"),
         ("0.serviceport", "1", "the nearest known one is com.meltwater.proxymatic.port.0.servicePort"),
         ("1.timeout.clinet", "1", "port.1.timeout.client"),
         ("1.wieght", "1", "port.1.weight"),

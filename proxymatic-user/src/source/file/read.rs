@@ -3,6 +3,8 @@
 //! Somebody writes this file by hand: what is wrong in it is said with its line, and nothing of it is used until it is
 //! right.
 
+mod words;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -11,7 +13,8 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::model::{Backend, Complaint, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight};
+use self::words::{AllowedWord, PolicyWord, RemovedWord, TimeWord, TimeoutWords};
+use crate::model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight};
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub struct Listing(BTreeMap<ServiceKey, Listed>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
     name: String,
-    policy: Policy,
+    settings: Settings,
     /// No two of them on one port of one host.
     backends: BTreeMap<(Host, u16), (Weight, u32)>,
 }
@@ -53,7 +56,7 @@ impl Listing {
     /// What it says where hosts have these addresses; the error is why one has none. That costs the backends there.
     pub fn read(&self, hosts: &BTreeMap<String, Result<IpAddr, String>>) -> Snapshot {
         let (mut services, mut complaints) = (BTreeMap::new(), BTreeSet::new());
-        for (key, Listed { name, policy, backends }) in &self.0 {
+        for (key, Listed { name, settings, backends }) in &self.0 {
             let mut found = Vec::new();
             for ((host, port), (weight, maxconn)) in backends {
                 let (task, address) = match host {
@@ -78,7 +81,7 @@ impl Listing {
                     }
                 }
             }
-            let service = Service { name: name.clone(), policy: *policy, backends: found };
+            let service = Service { name: name.clone(), settings: settings.clone(), backends: found };
             services.insert(*key, service.into());
         }
         Snapshot { services, complaints: complaints.into_iter().collect() }
@@ -145,15 +148,26 @@ struct Entry {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ServiceWords {
     name: String,
     port: Option<NonZeroU16>,
     address: Option<SocketAddr>,
     #[serde(default)]
     protocol: ProtocolWord,
-    #[serde(default)]
+    /// The word of the labels for it is known too.
+    #[serde(default, alias = "balance")]
     policy: PolicyWord,
+    max_connections: Option<u32>,
+    #[serde(default)]
+    timeout: TimeoutWords,
+    #[serde(default)]
+    affinity: TimeWord,
+    allow: Option<Vec<AllowedWord>>,
+    #[serde(default)]
+    on_backend_removed: RemovedWord,
+    #[serde(default)]
+    expose: bool,
     backends: Vec<BackendWords>,
 }
 
@@ -188,18 +202,12 @@ enum ProtocolWord {
     Udp,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum PolicyWord {
-    #[default]
-    Leastconn,
-}
-
 impl TryFrom<ServiceWords> for Entry {
     type Error = String;
 
-    fn try_from(words: ServiceWords) -> Result<Self, String> {
-        let ServiceWords { name, port, address, protocol, policy, backends } = words;
+    fn try_from(mut words: ServiceWords) -> Result<Self, String> {
+        let settings = words.settings();
+        let ServiceWords { name, port, address, protocol, backends, .. } = words;
         if name.is_empty() {
             return Err("a service needs a name".into());
         }
@@ -220,9 +228,6 @@ impl TryFrom<ServiceWords> for Entry {
                 ));
             }
         };
-        let policy = match policy {
-            PolicyWord::Leastconn => Policy::Leastconn,
-        };
         let mut unique = BTreeMap::new();
         for BackendWords { address, port, weight: WeightWord(weight), maxconn } in backends {
             if unique.insert((address.clone(), port.get()), (weight, maxconn)).is_some() {
@@ -233,7 +238,23 @@ impl TryFrom<ServiceWords> for Entry {
                 return Err(format!("service {name:?} has backend {at} twice; give it once, with a weight"));
             }
         }
-        Ok(Self { key, service: Listed { name, policy, backends: unique } })
+        Ok(Self { key, service: Listed { name, settings, backends: unique } })
+    }
+}
+
+impl ServiceWords {
+    fn settings(&mut self) -> Settings {
+        Settings {
+            policy: self.policy.0,
+            maxconn: self.max_connections,
+            connect: self.timeout.connect(),
+            client: self.timeout.client(),
+            server: self.timeout.server(),
+            affinity: self.affinity.0,
+            allow: self.allow.take().map(|list| list.into_iter().map(|AllowedWord(allowed)| allowed).collect()),
+            reset: self.on_backend_removed == RemovedWord::Reset,
+            expose: self.expose,
+        }
     }
 }
 

@@ -131,7 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{Backend, Policy, Protocol, Service, ServiceKey, Weight};
+    use crate::model::{Backend, Protocol, Service, ServiceKey, Weight};
 
     /// The results of the only task after a listing in which it has `results`, `at` seconds after the start.
     fn see(carry: &mut Carry, start: Instant, at: u64, interval: f64, results: &[bool]) -> Vec<bool> {
@@ -171,7 +171,7 @@ mod tests {
         };
         for (state, alive) in [(State::Active, &[true][..]), (State::Warming, &[]), (State::Draining, &[])] {
             let backends = vec![backend("t", state)];
-            let service = Service { name: "/a".into(), policy: Policy::default(), backends };
+            let service = Service { name: "/a".into(), backends, ..Service::default() };
             let services = BTreeMap::from([(ServiceKey::host(1, Protocol::Tcp), service.into())]);
             let adopted = Snapshot { services, complaints: Vec::new() };
             let (mut carry, start) = (Carry::after(&adopted), Instant::now());

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{dirty::Scope, event::End};
-use crate::model::{Backend, Complaint, Service, ServiceKey, Snapshot, State};
+use crate::{
+    model::{Backend, Snapshot, State},
+    source::doubt::{Asked, Doubts},
+};
 
 /// The most ends that are remembered until an answer knows of them.
 const MAX_ENDS: usize = 10_000;
@@ -24,8 +27,7 @@ pub(super) struct Held {
     ends: BTreeMap<String, Ended>,
     /// Tasks that are expected to go: that they are missing is no wonder.
     leaving: BTreeSet<String>,
-    /// Services that have lost too much, and since when; with `None` it is everything, and nothing was said yet.
-    doubts: BTreeMap<Option<ServiceKey>, Instant>,
+    doubts: Doubts,
 }
 
 /// That a task has ended, until an answer that was asked for later.
@@ -75,32 +77,12 @@ impl Held {
     ) -> Result<(), String> {
         self.ends.retain(|_, end| end.seen > at || !scope.has(end.app.as_deref()));
         apply(&self.ends, &mut fresh);
-        let everything = scope == Scope::All;
-        // Only a whole answer that was asked for later ends a doubt by saying the same.
-        let believed = |since: &Instant| everything && at >= *since + confirm;
-        if self.said.is_none() {
-            let since = *self.doubts.entry(None).or_insert(now);
-            if fresh.services.is_empty() && !believed(&since) {
-                return Err("has no app with a service port; that is believed if it says so again".into());
-            }
+        let asked = Asked { at, now, confirm, whole: scope == Scope::All };
+        if self.said.is_none() && fresh.services.is_empty() && self.doubts.nothing(&asked) {
+            return Err("has no app with a service port; that is believed if it says so again".into());
         }
         let before = self.said.as_ref().map_or(&self.adopted, |(_, said)| said);
-        let mut doubts = BTreeMap::new();
-        for (key, service) in &before.services {
-            if fresh.services.get(key).is_some_and(|it| Arc::ptr_eq(it, service)) {
-                continue; // Most of the time that is nearly all of them.
-            }
-            let stays = |backend: &&Backend| !self.leaving.contains(&backend.task);
-            let listed = fresh.services.get(key).map_or(0, |it| it.backends.iter().filter(stays).count());
-            let expected = service.backends.iter().filter(stays).count();
-            let since = *self.doubts.get(&Some(*key)).or(self.doubts.get(&None)).unwrap_or(&now);
-            if listed * 2 < expected && !believed(&since) {
-                doubts.insert(Some(*key), since);
-                keep(&mut fresh, *key, service, &self.leaving);
-            }
-        }
-        fresh.complaints.extend(complaint(&doubts, &fresh));
-        self.doubts = doubts;
+        self.doubts.weigh(before, &mut fresh, &self.leaving, &asked);
         if !self.leaving.is_empty() {
             let listed = fresh.services.values().flat_map(|it| &it.backends).map(|it| &it.task);
             self.leaving = listed.filter(|task| self.leaving.contains(*task)).cloned().collect();
@@ -112,7 +94,7 @@ impl Held {
 
     /// When a second answer is to be asked for, if there is a doubt.
     pub(super) fn again(&self, confirm: Duration) -> Option<Instant> {
-        self.doubts.values().min().map(|since| *since + confirm)
+        self.doubts.again(confirm)
     }
 }
 
@@ -143,34 +125,6 @@ fn apply(ends: &BTreeMap<String, Ended>, snapshot: &mut Snapshot) -> bool {
         }
     }
     changed
-}
-
-/// Puts the backends of before beside those that are listed.
-fn keep(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>) {
-    let empty = || Arc::new(Service { backends: Vec::new(), ..before.clone() });
-    let service = Arc::make_mut(fresh.services.entry(key).or_insert_with(empty));
-    fn identity(it: &Backend) -> (&str, std::net::IpAddr, u16) {
-        (&it.task, it.address, it.port)
-    }
-    let missing = |it: &&Backend| service.backends.iter().all(|listed| identity(listed) != identity(it));
-    let kept: Vec<_> =
-        before.backends.iter().filter(missing).filter(|it| !leaving.contains(&it.task)).cloned().collect();
-    service.backends.extend(kept);
-    service.backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
-}
-
-/// One sentence for all doubts, so that a Marathon which lists nothing does not fill the log.
-fn complaint(doubts: &BTreeMap<Option<ServiceKey>, Instant>, fresh: &Snapshot) -> Option<Complaint> {
-    let first = doubts.keys().flatten().next()?;
-    let others = match doubts.len() - 1 {
-        0 => String::new(),
-        others => format!(" and {others} others"),
-    };
-    let app = fresh.services.get(first)?.name.clone();
-    let reason = format!(
-        "service {first}{others} lost more than half of the backends in one answer; they stay until a second answer says so"
-    );
-    Some(Complaint { app, reason })
 }
 
 #[cfg(test)]

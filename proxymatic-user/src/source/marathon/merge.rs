@@ -11,7 +11,9 @@ use std::{
 
 pub(super) use self::owner::{Asked, Owner, asked};
 use super::read::Rules;
-use crate::model::{Backend, Complaint, Condition, PREFIX, Policy, Service, ServiceKey, Vitals, Weight, cut_off};
+use crate::model::{
+    Backend, Complaint, Condition, PREFIX, Service, ServiceKey, ServiceLabels, Vitals, Weight, cut_off,
+};
 
 /// What makes a backend the same backend: its task, and where it listens.
 pub(super) type Identity<'a> = (Cow<'a, str>, IpAddr, u16);
@@ -42,13 +44,17 @@ pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), Draft<'a>>);
 #[derive(Debug, Default)]
 struct Draft<'a> {
     claims: BTreeSet<Claim<'a>>,
+    /// What each app asks of the service, by its present definition where that has the port.
+    labels: BTreeMap<&'a str, ServiceLabels>,
     replicas: BTreeMap<Identity<'a>, Replica>,
 }
 
 impl<'a> Merge<'a> {
-    /// Notes that an app asks for a service port.
-    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: Claim<'a>) {
-        self.0.entry((key, owner)).or_default().claims.insert(claim);
+    /// Notes that an app asks for a service port. Of several definitions of an app, the labels of the first are followed.
+    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: Claim<'a>, labels: &ServiceLabels) {
+        let draft = self.0.entry((key, owner)).or_default();
+        draft.claims.insert(claim);
+        draft.labels.entry(claim.app).or_insert_with(|| labels.clone());
     }
 
     /// Puts a task behind a service port.
@@ -82,13 +88,35 @@ impl<'a> Merge<'a> {
                 Owner::Port => draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
                 Owner::Name(name) => format!("{name}:{}", key.port),
             };
-            services.insert(*key, Service { name, policy: Policy::default(), backends: draft.backends() }.into());
+            let (labels, differ) = draft.labels(*key);
+            complaints.extend(differ);
+            services.insert(*key, Service { name, backends: draft.backends(), settings: labels.settings() }.into());
         }
         services
     }
 }
 
 impl Draft<'_> {
+    /// What the apps ask of the service together: of two that want different things, the first in order of id has it.
+    fn labels(&self, key: ServiceKey) -> (ServiceLabels, Vec<Complaint>) {
+        let mut labels = ServiceLabels::default();
+        let mut complaints = Vec::new();
+        for (nth, (app, wanted)) in self.labels.iter().enumerate() {
+            let differ = labels.take_over(wanted);
+            if differ.is_empty() {
+                continue;
+            }
+            let first = self.labels.keys().take(nth).copied().collect::<Vec<_>>().join(" and ");
+            let reason = format!(
+                "service port {key}: it asks for another {} than {first}, which comes first and is followed; give them \
+                 the same labels",
+                differ.join(" and ")
+            );
+            complaints.push(Complaint { app: (*app).to_owned(), reason });
+        }
+        (labels, complaints)
+    }
+
     fn backends(&self) -> Vec<Backend> {
         let cut_off = cut_off(self.replicas.values().map(|replica| replica.vitals.condition));
         let backend = |(identity, replica): (&Identity<'_>, &Replica)| {

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::source::retry::Limits;
 pub(super) use crate::source::retry::{Dice, Failures};
+use crate::source::{doubt::CONFIRM, retry::Limits};
 
 /// What the event stream says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Default for Timing {
             refresh: Duration::from_secs(60),
             quiet: Duration::from_millis(100),
             at_most: Duration::from_secs(1),
-            confirm: Duration::from_secs(1),
+            confirm: CONFIRM,
             attached: Duration::from_secs(2),
             silence: Duration::from_secs(25),
             retry_first: Duration::from_secs(1),

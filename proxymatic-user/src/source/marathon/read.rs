@@ -135,8 +135,9 @@ impl<'a> Reading<'a> {
     fn app(&mut self, app: &'a App) {
         let current = self.define(app, app);
         for index in 0..current.ports.as_ref().map_or(0, Vec::len) {
+            let labels = current.labels.port(index).service;
             for (key, owner, claim) in claims(app, &current, index) {
-                self.merge.claim(key, owner, claim);
+                self.merge.claim(key, owner, claim, &labels);
             }
         }
         let ready: BTreeMap<_, _> =
@@ -227,7 +228,7 @@ impl<'a> Reading<'a> {
             let labels = definition.labels.port(index);
             let replica = Replica { vitals, weight: labels.weight, maxconn: labels.maxconn };
             for (key, owner, claim) in asked {
-                self.merge.claim(key, owner, claim);
+                self.merge.claim(key, owner, claim, &labels.service);
                 self.merge.add(key, owner, (task.id.as_str().into(), address, port), replica);
             }
         }

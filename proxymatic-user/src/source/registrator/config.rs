@@ -4,10 +4,14 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use reqwest::{Certificate, Url};
 
-use crate::source::{
-    access::{Credentials, credentials, decoded, take, too_open},
-    retry::Limits,
-    tls,
+use crate::{
+    model::Snapshot,
+    source::{
+        access::{Credentials, credentials, decoded, take, too_open},
+        doubt::CONFIRM,
+        retry::Limits,
+        tls,
+    },
 };
 
 /// The port of etcd where none is given.
@@ -26,8 +30,12 @@ pub struct Config {
     pub refresh: Duration,
     /// Whether services are served that a container has on its own host on the very service port.
     pub expose_host: bool,
+    /// What is served already, as an earlier agent published it: the first answer is measured by it.
+    pub adopted: Snapshot,
     /// How long to wait after the first failure.
     pub first_wait: Duration,
+    /// How long what is missing from an answer is doubted before a second one is asked for.
+    pub confirm: Duration,
 }
 
 /// The files that say how to get in.
@@ -99,7 +107,8 @@ impl Config {
         let prefix = parts.iter().map(|part| format!("/{part}")).collect();
         let access = Access { credentials, ..Access::default() };
         let first_wait = Limits::default().first;
-        Ok(Self { endpoints, prefix, access, refresh, expose_host: false, first_wait })
+        let adopted = Snapshot::default();
+        Ok(Self { endpoints, prefix, access, refresh, expose_host: false, adopted, first_wait, confirm: CONFIRM })
     }
 
     /// The same, with what is in these files.

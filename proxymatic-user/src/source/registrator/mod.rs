@@ -1,6 +1,8 @@
 //! registrator as a source: it keeps the containers of each host in etcd, under a folder for each service.
 //!
-//! The folder is read whole, then watched: any change means that it is read again. [`mod@read`] and [`wire`] are pure.
+//! The folder is read whole, then watched: any change means that it is read again. What is merely missing stays until
+//! a second answer lacks it too: that of a member which has lost its data looks like any other. [`mod@read`] and
+//! [`wire`] are pure.
 
 mod client;
 mod config;
@@ -20,6 +22,7 @@ use self::client::{Client, Failure, Listing};
 pub use self::config::{AccessFiles, Config};
 use super::{
     Report, SourceId,
+    doubt::{Asked, Doubts},
     resolve::Resolver,
     retry::{Dice, Failures, Limits},
 };
@@ -66,6 +69,7 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
         }
     };
     let mut hosts = Resolver::default();
+    let (mut doubts, mut said) = (Doubts::default(), config.adopted.clone());
     loop {
         let at = Instant::now();
         let listing = match client.list().await {
@@ -80,12 +84,20 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
             }
         };
         reading.clear();
-        let snapshot = snapshot(config, &listing, &mut hosts).await;
+        let mut snapshot = snapshot(config, &listing, &mut hosts).await;
+        let asked = Asked { at, now: Instant::now(), confirm: config.confirm, whole: true };
+        snapshot.share(&said);
+        // Nothing says beforehand what is about to leave.
+        doubts.weigh(&said, &mut snapshot, &BTreeSet::new(), &asked);
+        said = snapshot.clone();
         if reports.send(Report::Snapshot { source: SourceId::Registrator, snapshot, at }).await.is_err() {
             return;
         }
+        let again = doubts.again(config.confirm);
+        let until_then =
+            |wait: Duration| again.map_or(wait, |moment| wait.min(moment.saturating_duration_since(Instant::now())));
         let rest = at.elapsed().clamp(QUIET, REST);
-        match tokio::time::timeout(dice.jitter(config.refresh), client.changed(&listing)).await {
+        match tokio::time::timeout(until_then(dice.jitter(config.refresh)), client.changed(&listing)).await {
             Ok(Ok(())) => {
                 watching.clear();
                 tokio::time::sleep(rest).await;
@@ -94,6 +106,7 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
             Err(_) => watching.clear(),
             Ok(Err(Failure(reason))) => {
                 let (attempt, again_in, tell) = watching.add(&reason, limits, &mut dice);
+                let again_in = until_then(again_in);
                 // That a watch ends now and then is usual, and where etcd is gone the next read says so.
                 let reason = format!("{reason}; until it can be watched, changes are seen only by polling");
                 if tell && attempt > 1 && reports.send(trouble(reason, attempt, again_in)).await.is_err() {

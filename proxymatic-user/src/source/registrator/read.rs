@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::wire::Entry;
-use crate::model::{Backend, Complaint, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight};
+use crate::model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight};
 
 /// The names in the values that need an address.
 pub fn names(entries: &[Entry]) -> impl Iterator<Item = &str> {
@@ -63,7 +63,7 @@ pub fn read(
             complaints.insert(Complaint { app: name, reason });
             continue;
         }
-        services.insert(key, Service { name, policy: Policy::default(), backends: draft.backends() }.into());
+        services.insert(key, Service { name, backends: draft.backends(), settings: Settings::default() }.into());
     }
     Snapshot { services, complaints: complaints.into_iter().collect() }
 }

@@ -113,9 +113,16 @@ async fn who_gets_in_and_what_becomes_of_events_are_commands_too() {
         assert_eq!(lets_in().await, status, "{guard}");
     }
     assert_eq!(command(&sim, "/sim/delivery", json!({"lost": true, "pieces": 3})).await.0, 200);
+    assert_eq!(command(&sim, "/sim/delivery", json!({"strange": true, "outstanding": 0})).await.0, 200);
     assert_eq!(command(&sim, "/sim/delivery", json!({"lots": true})).await.0, 400);
+    assert_eq!(command(&sim, "/sim/root", json!({"held": true})).await.0, 200);
+    command(&sim, "/sim/apps", json!({"id": "/a", "servicePort": 1})).await;
     assert_eq!(command(&sim, "/sim/leader", json!({"seconds": 3600, "code": 503})).await.0, 200);
     assert_eq!(lets_in().await, 503);
     assert_eq!(command(&sim, "/sim/leader", json!({"seconds": 0})).await.0, 200);
     assert_eq!(lets_in().await, 200);
+    assert_eq!(fetch(&sim, "/v2/apps").await.1, json!({"apps": []}));
+    assert_eq!(command(&sim, "/sim/root", json!({"held": false})).await.0, 200);
+    assert_eq!(fetch(&sim, "/v2/apps").await.1["apps"][0]["id"], "/a");
+    assert_eq!(command(&sim, "/sim/root", json!({})).await.0, 400);
 }

@@ -6,6 +6,7 @@ mod dialect;
 mod fault;
 mod http;
 mod life;
+mod root;
 mod stream;
 
 use std::time::Duration;

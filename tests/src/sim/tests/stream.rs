@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::{Options, Place, ShortApp, Sim, TaskState};
+use super::super::{Delivery, Dialect, Options, Place, ShortApp, Sim, TaskState};
 use super::{SOON, Stream, fetch, get, start};
 
 /// Attaches by hand, to see the bytes or to leave them unread.
@@ -174,6 +174,73 @@ async fn a_reader_that_does_not_read_is_disconnected() {
     let mut rest = Vec::new();
     // It may be reset or just end, as long as it is over.
     let _ = timeout(SOON, socket.read_to_end(&mut rest)).await.expect("the connection was left open");
+}
+
+#[tokio::test]
+async fn up_to_1_7_a_reader_that_does_not_read_misses_events_and_stays() {
+    const UPDATES: usize = 1000;
+    let sim = Sim::start_with(Options { dialect: Dialect::D15, ..Options::default() }).await.unwrap();
+    sim.create(ShortApp::new("/a", 1).label("long", &"x".repeat(64 * 1024))).unwrap();
+    let mut socket = attach_raw(&sim).await;
+    for _ in 0..UPDATES {
+        sim.update_app(json!({"id": "/a"})).unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sim.streams(), 1);
+    let (mut told, mut line, mut bytes) = (0, Vec::new(), vec![0; 1 << 20]);
+    while !line.starts_with(b"event: app_terminated_event") {
+        // Once it reads again it is told again. As long as it has much to read, this is missed as well.
+        sim.delete_app("/a").unwrap();
+        sim.create(ShortApp::new("/a", 1)).unwrap();
+        let n = timeout(SOON, socket.read(&mut bytes)).await.expect("silence").unwrap();
+        for part in bytes[..n].split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            told += usize::from(line == b"event: api_post_event\r\n");
+            if line.starts_with(b"event: app_terminated_event") {
+                break;
+            }
+            if part.ends_with(b"\n") {
+                line.clear();
+            }
+        }
+    }
+    assert!(told > 0 && told < UPDATES, "{told} of {UPDATES}");
+    assert_eq!(sim.streams(), 1);
+}
+
+#[tokio::test]
+async fn how_much_a_reader_may_leave_unread_is_for_the_delivery_to_say() {
+    for (dialect, streams) in [(Dialect::D15, 1), (Dialect::D18, 0)] {
+        let sim = Sim::start_with(Options { dialect, ..Options::default() }).await.unwrap();
+        let mut stream = Stream::attach(&sim).await;
+        sim.deliver(Delivery { outstanding: Some(0), ..Delivery::default() });
+        sim.create(ShortApp::new("/missed", 1)).unwrap();
+        assert_eq!(sim.streams(), streams, "{dialect:?}");
+        if streams == 1 {
+            sim.deliver(Delivery::default());
+            sim.create(ShortApp::new("/told", 2)).unwrap();
+            let (kind, data) = stream.next().await.unwrap();
+            assert_eq!((&kind[..], &data["appDefinition"]["id"]), ("api_post_event", &json!("/told")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn strange_events_come_before_each_other_one_whatever_was_asked_for() {
+    let sim = start().await;
+    let id = sim.create(ShortApp::new("/a", 1).task("10.0.0.1", 1)).unwrap().remove(0);
+    let mut stream = Stream::open(&sim, "/v2/events?event_type=status_update_event").await;
+    until_streams(&sim, 1).await;
+    sim.deliver(Delivery { strange: true, ..Delivery::default() });
+    sim.set_state(&id, TaskState::TaskKilled).unwrap();
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        let (kind, data) = stream.next().await.unwrap();
+        told.push((kind, data["taskId"] == json!(id)));
+    }
+    let [strange, update] = ["strange_event", "status_update_event"].map(String::from);
+    // A goal, a status and a condition.
+    assert_eq!(told, [(strange.clone(), false), (strange.clone(), true), (update, true), (strange, false)]);
 }
 
 #[tokio::test]

@@ -41,6 +41,52 @@ fn toml_and_json_say_the_same() {
     assert_eq!(backends, [("10.0.0.5:5432", 900, 0, State::Active), ("10.0.0.6:5433", 0, 20, State::Draining)]);
 }
 
+#[test]
+fn a_service_may_ask_for_all_that_labels_can() {
+    let toml = r#"
+        [[services]]
+        name = "db"
+        port = 5432
+        policy = "maglev"
+        max-connections = 20
+        timeout.connect = "250ms"
+        timeout.client = "30s"
+        timeout.server = "1m"
+        affinity = "5m"
+        allow = ["10.0.0.0/8", "cgroup:/mesos"]
+        on-backend-removed = "reset"
+        expose = true
+        backends = []"#;
+    let json = r#"{"services": [{"name": "db", "port": 5432, "balance": "maglev", "max-connections": 20,
+        "timeout": {"connect": "250ms", "client": "30s", "server": "60000"}, "affinity": "300s",
+        "allow": ["10.1.0.0/8", "cgroup:/mesos"], "on-backend-removed": "reset", "expose": true, "backends": []}]}"#;
+    let seconds = std::time::Duration::from_secs;
+    let settings = Settings {
+        policy: crate::model::Policy::Maglev,
+        maxconn: Some(20),
+        connect: std::time::Duration::from_millis(250),
+        client: Some(seconds(30)),
+        server: Some(seconds(60)),
+        affinity: seconds(300),
+        allow: Some(["10.0.0.0/8", "cgroup:/mesos"].map(|text| text.parse().unwrap()).into()),
+        reset: true,
+        expose: true,
+    };
+    for (text, format) in [(toml, Format::Toml), (json, Format::Json)] {
+        let snapshot = read(text.as_bytes(), format).unwrap();
+        assert_eq!(snapshot.services[&ServiceKey::host(5432, Protocol::Tcp)].settings, settings);
+    }
+    for (from, to, expected) in [
+        ("10.0.0.0/8", "10.0.0.0/33", "line 11: \"10.0.0.0/33\" must be an address, a network"),
+        ("\"250ms\"", "\"0\"", "line 7: a timeout must be above 0"),
+        ("\"5m\"", "\"soon\"", "line 10: \"soon\" must be a duration"),
+        ("\"reset\"", "\"drop\"", "line 12: unknown variant `drop`"),
+    ] {
+        let said = wrong(&toml.replacen(from, to, 1), Format::Toml);
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
+
 fn wrong(content: &str, format: Format) -> String {
     read(content.as_bytes(), format).unwrap_err()
 }
@@ -57,7 +103,7 @@ fn what_is_wrong_is_said_with_its_line() {
         ("port = 5432\n", "port = 70000\n", "line 4: invalid value"),
         ("port = 5432\n", "port = \n", "line 4: "),
         ("udp", "sctp", "line 13: unknown variant `sctp`"),
-        ("leastconn", "fastest", "line 14: unknown variant `fastest`"),
+        ("leastconn", "fastest", "line 14: policy \"fastest\": must be one of leastconn, random"),
         ("198.51.100.7:53", "198.51.100.7", "line 12: invalid socket address syntax"),
     ] {
         let said = wrong(&TOML.replacen(from, to, 1), Format::Toml);

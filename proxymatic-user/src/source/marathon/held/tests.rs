@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Policy, Protocol, Weight};
+use crate::model::{Protocol, Service, ServiceKey, Weight};
 
 const CONFIRM: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -27,7 +27,7 @@ fn snapshot(services: &[&str]) -> Snapshot {
 }
 
 fn service() -> Service {
-    Service { name: String::new(), policy: Policy::default(), backends: Vec::new() }
+    Service::default()
 }
 
 /// The backends of each service; draining ones in brackets.

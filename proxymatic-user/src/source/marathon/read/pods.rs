@@ -79,8 +79,10 @@ type Definition<'a> = BTreeMap<(&'a str, &'a str), Port<'a>>;
 impl<'a> Reading<'a> {
     pub(super) fn pod(&mut self, pod: &'a PodStatus) {
         let current = self.define_pod(&pod.id, &pod.spec);
-        for (key, owner, claim) in current.values().flat_map(|port| port.asked(&pod.id)) {
-            self.merge.claim(key, owner, claim);
+        for port in current.values() {
+            for (key, owner, claim) in port.asked(&pod.id) {
+                self.merge.claim(key, owner, claim, &port.labels.service);
+            }
         }
         let mut former: BTreeMap<&str, Option<Definition<'a>>> = BTreeMap::new();
         for instance in &pod.instances {
@@ -171,7 +173,7 @@ impl<'a> Reading<'a> {
             let replica = Replica { vitals, weight: port.labels.weight, maxconn: port.labels.maxconn };
             let task = task(instance, container);
             for (key, owner, claim) in asked {
-                self.merge.claim(key, owner, claim);
+                self.merge.claim(key, owner, claim, &port.labels.service);
                 self.merge.add(key, owner, (task.clone(), address, number), replica);
             }
         }

@@ -1,0 +1,137 @@
+//! How connections end up, and what that does to their backends: the ejection of those that fail.
+
+use proxymatic_common::{Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, Reason, Socket};
+
+use crate::{Tables, select::below, socket::close, tell};
+
+/// One second, in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+/// The longest that one failure ejects.
+const LONGEST: u64 = 30 * SECOND;
+/// How many slots of a service are looked at to see how many of its backends are ejected. Up to so many slots the cap
+/// is exact, beyond it is a sample.
+const SAMPLE: u32 = 64;
+
+/// A backend has answered a connection. `rtt_us` is its round trip time; 0 for not known.
+#[inline(always)]
+pub fn established<T: Tables>(tables: &T, socket: &Socket, rtt_us: u32) {
+    let made = &socket.ring[0];
+    if made.counted == 0 {
+        return;
+    }
+    let (Some(backend), Some(load)) = (tables.backend(made.backend), tables.load(made.backend)) else { return };
+    if backend.generation != made.generation {
+        return;
+    }
+    tables.add(&load.established);
+    if load.consecutive.get() != 0 {
+        load.consecutive.set(0);
+        load.ejected_until.set(0);
+    }
+    if rtt_us != 0 {
+        measure(tables, load, u64::from(rtt_us));
+    }
+}
+
+/// Peak exponentially weighted moving average: a rise counts at once, a fall the more the longer the last one is past.
+#[inline(always)]
+fn measure<T: Tables>(tables: &T, load: &Load, sample: u64) {
+    let (now, before) = (tables.now(), load.rtt_us.get());
+    let after = if sample >= before {
+        sample
+    } else {
+        // Ten seconds take half of the difference, and each sample an eighth.
+        let age = now.saturating_sub(load.rtt_at.get()) >> 10;
+        let half = (10 * SECOND) >> 10;
+        let fall = before - sample;
+        before - (fall * age / (age + half)).max(fall / 8)
+    };
+    load.rtt_us.set(after);
+    load.rtt_at.set(now);
+}
+
+/// A connection has ended before the backend answered: refused, or not answered in time. Where the program gave it up
+/// within a second that says nothing about the backend.
+#[inline(always)]
+pub fn failed<T: Tables>(tables: &T, socket: &mut Socket) {
+    // A socket that the program keeps although it is not connected is none that is open.
+    close(tables, &mut socket.ring[0]);
+    let made = &socket.ring[0];
+    let age = tables.now().saturating_sub(socket.start);
+    if socket.marks.0 & Marks::CLOSING.0 != 0 && age < SECOND {
+        return tables.count(Reason::Abandoned);
+    }
+    let (Some(backend), Some(load)) = (tables.backend(made.backend), tables.load(made.backend)) else { return };
+    if made.chosen_port.word() == 0 || backend.generation != made.generation {
+        return;
+    }
+    tables.count(Reason::Failed);
+    tables.add(&load.failed);
+    let ejected = eject(tables, backend.service, made.backend, load);
+    tell::tell(
+        tables,
+        Event {
+            kind: EventKind::FAILED,
+            reason: Reason::Failed as u32,
+            service: backend.service,
+            backend: made.backend,
+            generation: made.generation,
+            age_us: (age / 1_000) as u32,
+            ejected_ms: (ejected / 1_000_000) as u32,
+            dialled: made.dialled,
+            dialled_port: made.dialled_port,
+            protocol: PROTOCOL_TCP,
+            ..tell::NOTHING
+        },
+    );
+}
+
+/// Ejects a backend for 1 s, twice as long for each failure in a row, 30 s at most, less a jitter so that hosts do not
+/// return together. Gives the nanoseconds; 0 where it is not ejected.
+#[inline(always)]
+fn eject<T: Tables>(tables: &T, service: u32, id: u32, load: &Load) -> u64 {
+    let now = tables.now();
+    let until = load.ejected_until.get();
+    if until > now {
+        // Connections that were under way when it was ejected: one failure, seen several times.
+        return until - now;
+    }
+    if !may_eject(tables, tables.head(service), id, now) {
+        tables.count(Reason::EjectionCapped);
+        return 0;
+    }
+    let before = load.consecutive.get();
+    let doubled = if before >= 5 { LONGEST } else { SECOND << before };
+    let time = doubled - ((u64::from(tables.random()) * (doubled >> 3)) >> 32);
+    load.consecutive.set(before + 1);
+    load.ejected_until.set(now + time);
+    tables.count(Reason::Ejected);
+    time
+}
+
+/// Whether at most half of a service's backends would be ejected with this one. Backends are told by their slots, of
+/// which each has as many as its weight: so each slot counts for 1 / weight.
+#[inline(always)]
+fn may_eject<T: Tables>(tables: &T, head: Head, id: u32, now: u64) -> bool {
+    let length = head.length();
+    let start = if length > SAMPLE { below(tables.random(), length) } else { 0 };
+    let (mut all, mut out) = (0_u64, 0_u64);
+    for n in 0..SAMPLE {
+        if n >= length {
+            break;
+        }
+        let index = start + n;
+        let index = if index >= length { index - length } else { index };
+        let Some(slot) = tables.slot(head.base() + index) else { break };
+        let (Some(backend), Some(load)) = (tables.backend(slot.backend()), tables.load(slot.backend())) else { break };
+        let share = (1 << 20) / u64::from(backend.weight.max(1));
+        all += share;
+        if slot.backend() == id || load.ejected_until.get() > now {
+            out += share;
+        }
+    }
+    2 * out <= all
+}
+
+#[cfg(test)]
+mod tests;

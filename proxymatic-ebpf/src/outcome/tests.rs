@@ -1,0 +1,158 @@
+//! How connections end up, against tables in memory.
+
+use std::vec::Vec;
+
+use proxymatic_common::Socket;
+
+use super::*;
+use crate::{
+    Choice, Verdict, connected,
+    fixture::{Fixture, Someone, flow},
+    release, route,
+};
+
+fn connect(tables: &Fixture) -> (Socket, Choice) {
+    let (mut socket, flow) = (Socket::NEW, flow("127.0.0.1", 1234));
+    let Verdict::Translate(choice) = route(tables, &Someone::default(), &flow) else { panic!("not translated") };
+    connected(tables, &mut socket, &flow, &choice);
+    (socket, choice)
+}
+
+/// Connects until a backend is drawn, and lets that connection fail.
+fn fail(tables: &Fixture, backend: u32) {
+    for _ in 0..10_000 {
+        let (mut socket, choice) = connect(tables);
+        if choice.backend == backend {
+            failed(tables, &mut socket);
+        }
+        release(tables, &mut socket);
+        if choice.backend == backend {
+            return;
+        }
+    }
+    panic!("backend {backend} was never drawn");
+}
+
+fn counted(tables: &Fixture, reason: Reason) -> u64 {
+    tables.counted().iter().find(|(counted, _)| *counted == reason).map_or(0, |(_, n)| *n)
+}
+
+/// For how many seconds a backend is ejected from now on.
+fn ejected(tables: &Fixture, backend: usize) -> f64 {
+    tables.loads[backend].ejected_until.get().saturating_sub(tables.now()) as f64 / 1e9
+}
+
+#[test]
+fn each_failure_ejects_for_twice_as_long_up_to_thirty_seconds_less_a_jitter() {
+    let tables = Fixture::with_weights(&[1, 1]);
+    for wanted in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+        fail(&tables, 0);
+        let time = ejected(&tables, 0);
+        assert!(time <= wanted && time >= wanted * 0.87, "{time} for {wanted}");
+        tables.pass(31.0);
+    }
+    assert_eq!(counted(&tables, Reason::Ejected), 7);
+    let told: Vec<_> = tables.told.borrow().iter().map(|event| (event.kind, event.backend)).collect();
+    assert_eq!(told, [(EventKind::FAILED, 0); 7]);
+}
+
+#[test]
+fn an_answer_takes_the_ejection_back_and_the_next_failure_begins_anew() {
+    let tables = Fixture::with_weights(&[1, 1]);
+    fail(&tables, 0);
+    tables.pass(1.0);
+    fail(&tables, 0);
+    tables.pass(2.0);
+    let (socket, choice) = loop {
+        let (socket, choice) = connect(&tables);
+        if choice.backend == 0 {
+            break (socket, choice);
+        }
+    };
+    established(&tables, &socket, 150);
+    assert_eq!((ejected(&tables, 0), tables.loads[0].rtt_us.get()), (0.0, 150));
+    assert_eq!(tables.loads[choice.backend as usize].established.get(), 1);
+    fail(&tables, 0);
+    assert!(ejected(&tables, 0) <= 1.0);
+}
+
+#[test]
+fn connections_under_way_when_a_backend_is_ejected_are_failures_but_one_ejection() {
+    let tables = Fixture::with_weights(&[1, 1]);
+    let mut sockets: Vec<_> = (0..20).map(|_| connect(&tables)).filter(|(_, choice)| choice.backend == 0).collect();
+    for (socket, _) in &mut sockets {
+        failed(&tables, socket);
+    }
+    assert_eq!(tables.loads[0].failed.get(), sockets.len() as u64);
+    assert_eq!((counted(&tables, Reason::Ejected), tables.loads[0].consecutive.get()), (1, 1));
+}
+
+#[test]
+fn a_program_that_gives_up_within_a_second_says_nothing_about_the_backend() {
+    let tables = Fixture::with_weights(&[1, 1]);
+    for (waited, reason) in [(0.2, Reason::Abandoned), (1.2, Reason::Failed)] {
+        let (mut socket, _) = connect(&tables);
+        tables.pass(waited);
+        release(&tables, &mut socket);
+        failed(&tables, &mut socket);
+        assert_eq!(counted(&tables, reason), 1, "after {waited} s: {:?}", tables.counted());
+    }
+}
+
+#[test]
+fn at_most_half_of_a_services_backends_are_ejected_at_once_whatever_their_weights() {
+    for weights in [&[1, 1, 1, 1][..], &[1, 9], &[9, 1], &[1; 5], &[1, 1, 30, 30]] {
+        let tables = Fixture::with_weights(weights);
+        for (id, _) in weights.iter().enumerate() {
+            // Through the decision itself: an ejected one is not drawn any more.
+            eject(&tables, 0, id as u32, &tables.loads[id]);
+        }
+        let out = (0..weights.len()).filter(|id| ejected(&tables, *id) > 0.0).count();
+        assert_eq!(out, weights.len() / 2, "{weights:?}");
+        assert_eq!(counted(&tables, Reason::EjectionCapped), (weights.len() - out) as u64);
+    }
+}
+
+#[test]
+fn a_connection_that_failed_is_not_open_though_the_program_keeps_its_socket() {
+    let tables = Fixture::with_weights(&[1]);
+    let (mut socket, _) = connect(&tables);
+    failed(&tables, &mut socket);
+    assert_eq!((tables.loads[0].active(), tables.service_load.active()), (0, 0));
+    release(&tables, &mut socket);
+    assert_eq!(tables.loads[0].closed.get(), 1, "once");
+}
+
+#[test]
+fn the_only_backend_is_never_ejected() {
+    let tables = Fixture::with_weights(&[1]);
+    fail(&tables, 0);
+    assert_eq!((ejected(&tables, 0), counted(&tables, Reason::EjectionCapped)), (0.0, 1));
+}
+
+#[test]
+fn a_round_trip_time_rises_at_once_and_falls_slowly() {
+    let tables = Fixture::with_weights(&[1]);
+    let (socket, _) = connect(&tables);
+    let after = |rtt| {
+        established(&tables, &socket, rtt);
+        tables.loads[0].rtt_us.get()
+    };
+    assert_eq!([after(200), after(8_200), after(200)], [200, 8_200, 7_200]);
+    tables.pass(10.0);
+    let (socket, _) = connect(&tables);
+    established(&tables, &socket, 200);
+    let half = tables.loads[0].rtt_us.get();
+    assert!((3_690..=3_710).contains(&half), "{half}");
+}
+
+#[test]
+fn what_happens_to_an_id_with_a_new_owner_is_not_charged_to_it() {
+    let mut tables = Fixture::with_weights(&[1, 1]);
+    let (mut socket, choice) = connect(&tables);
+    tables.backends[choice.backend as usize].generation += 1;
+    failed(&tables, &mut socket);
+    established(&tables, &socket, 100);
+    let load = &tables.loads[choice.backend as usize];
+    assert_eq!((load.failed.get(), load.established.get(), load.rtt_us.get()), (0, 0, 0));
+}

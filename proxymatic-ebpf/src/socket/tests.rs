@@ -1,0 +1,157 @@
+//! What sockets remember, against tables in memory.
+
+use proxymatic_common::PROTOCOL_UDP;
+
+use super::*;
+use crate::{
+    Verdict,
+    fixture::{Fixture, Someone, address, flow},
+    route,
+};
+
+fn chosen(tables: &Fixture, flow: &Flow) -> Choice {
+    let Verdict::Translate(choice) = route(tables, &Someone::default(), flow) else { panic!("not translated") };
+    choice
+}
+
+fn connect(tables: &Fixture, socket: &mut Socket) -> Choice {
+    let flow = flow("127.0.0.1", 1234);
+    let choice = chosen(tables, &flow);
+    connected(tables, socket, &flow, &choice);
+    choice
+}
+
+/// A datagram to 127.0.0.N:1234.
+fn datagram(n: u8) -> Flow {
+    Flow { protocol: PROTOCOL_UDP, ..flow(&std::format!("127.0.0.{n}"), 1234) }
+}
+
+fn send(tables: &Fixture, socket: &mut Socket, flow: &Flow) -> (Address, Port) {
+    if let Some(to) = repeat(tables, socket, flow) {
+        return to;
+    }
+    let choice = chosen(tables, flow);
+    sent(tables, socket, flow, &choice);
+    (choice.address, choice.port)
+}
+
+#[test]
+fn a_connection_counts_from_connect_to_release_once_for_backend_and_service() {
+    let tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    connect(&tables, &mut socket);
+    assert_eq!((tables.loads[0].active(), tables.service_load.active()), (1, 1));
+    release(&tables, &mut socket);
+    release(&tables, &mut socket);
+    assert_eq!((tables.loads[0].opened.get(), tables.loads[0].closed.get()), (1, 1));
+    assert_eq!((tables.service_load.opened.get(), tables.service_load.closed.get()), (1, 1));
+}
+
+#[test]
+fn a_second_connect_on_one_socket_ends_the_first() {
+    let tables = Fixture::with_weights(&[1, 1]);
+    let mut socket = Socket::NEW;
+    connect(&tables, &mut socket);
+    connect(&tables, &mut socket);
+    assert_eq!(tables.loads.iter().map(|load| load.active()).sum::<u64>(), 1);
+    assert_eq!(tables.loads.iter().map(|load| load.opened.get()).sum::<u64>(), 2);
+}
+
+#[test]
+fn a_close_after_the_id_has_a_new_owner_is_not_charged_to_it() {
+    let mut tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    connect(&tables, &mut socket);
+    tables.backends[0].generation += 1;
+    release(&tables, &mut socket);
+    assert_eq!(tables.loads[0].closed.get(), 0);
+    assert_eq!(tables.counted(), [(Reason::StaleClose, 1)]);
+}
+
+#[test]
+fn the_peer_name_is_what_was_dialled_and_only_for_the_peer_we_chose() {
+    let tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    assert_eq!(reverse(&socket, &address("::"), Port::new(0)), None, "nothing translated yet");
+    let choice = connect(&tables, &mut socket);
+    assert_eq!(reverse(&socket, &choice.address, choice.port), Some((address("127.0.0.1"), Port::new(1234))));
+    assert_eq!(reverse(&socket, &address("10.9.0.77"), choice.port), None);
+    assert_eq!(reverse(&socket, &choice.address, Port::new(1)), None);
+    release(&tables, &mut socket);
+    assert!(reverse(&socket, &choice.address, choice.port).is_some(), "a socket that is closing keeps its peer");
+}
+
+#[test]
+fn repeated_datagrams_keep_their_backend_and_are_chosen_once() {
+    let tables = Fixture::with_weights(&[1; 20]);
+    let mut socket = Socket::NEW;
+    let first = send(&tables, &mut socket, &datagram(1));
+    for _ in 0..50 {
+        assert_eq!(send(&tables, &mut socket, &datagram(1)), first);
+    }
+    assert_eq!(tables.loads.iter().map(|load| load.opened.get()).sum::<u64>(), 1);
+}
+
+#[test]
+fn a_socket_whose_backend_takes_no_more_traffic_gets_another() {
+    let changes: [fn(&mut proxymatic_common::Backend); 2] = [|b| b.state = BackendState::GONE, |b| b.generation += 1];
+    for change in changes {
+        let mut tables = Fixture::with_weights(&[1, 1]);
+        let mut socket = Socket::NEW;
+        let (before, _) = send(&tables, &mut socket, &datagram(1));
+        let id = tables.backends.iter().position(|backend| backend.address == before).unwrap();
+        change(&mut tables.backends[id]);
+        let (after, port) = send(&tables, &mut socket, &datagram(1));
+        assert_ne!(after, before);
+        assert_eq!(send(&tables, &mut socket, &datagram(1)), (after, port), "and keeps that");
+    }
+}
+
+#[test]
+fn seven_services_in_flight_on_one_socket_each_answer_by_their_own_name() {
+    let mut tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    // One service stands for seven: its only backend moves on before each is dialled.
+    let mut at = std::vec::Vec::new();
+    for n in 1..=7 {
+        tables.backends[0].address = address(&std::format!("10.9.0.{n}"));
+        at.push(send(&tables, &mut socket, &datagram(n)));
+    }
+    for (n, (peer, port)) in (1..=7).zip(at) {
+        let dialled = (address(&std::format!("127.0.0.{n}")), Port::new(1234));
+        assert_eq!(reverse(&socket, &peer, port), Some(dialled));
+    }
+}
+
+#[test]
+fn what_is_forgotten_for_a_new_one_is_out_of_the_count() {
+    let tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    for n in 1..=200 {
+        send(&tables, &mut socket, &datagram(n));
+    }
+    assert_eq!(tables.loads[0].active(), RING as u64 - 1);
+    release(&tables, &mut socket);
+    assert_eq!((tables.loads[0].active(), tables.service_load.active()), (0, 0));
+}
+
+#[test]
+fn of_two_services_that_share_a_backend_the_one_dialled_last_is_shown() {
+    let tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    let (peer, port) = send(&tables, &mut socket, &datagram(1));
+    assert_eq!(send(&tables, &mut socket, &datagram(2)), (peer, port));
+    let shown = |socket: &Socket| reverse(socket, &peer, port).unwrap().0;
+    assert_eq!(shown(&socket), address("127.0.0.2"));
+    send(&tables, &mut socket, &datagram(1));
+    assert_eq!(shown(&socket), address("127.0.0.1"));
+}
+
+#[test]
+fn any_bytes_in_a_sockets_state_are_survived() {
+    let tables = Fixture::with_weights(&[1]);
+    let mut socket = Socket { newest: u32::MAX, ..Socket::NEW };
+    assert_eq!(repeat(&tables, &mut socket, &datagram(1)), None);
+    send(&tables, &mut socket, &datagram(1));
+    assert_eq!(socket.newest, 1);
+}

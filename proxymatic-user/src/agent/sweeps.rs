@@ -1,0 +1,260 @@
+//! When the agent has the sockets of this host looked through, for what, and what it makes of the answer.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use proxymatic_common::{BackendState, Class, Features, PROTOCOL_TCP};
+
+use super::{
+    Agent,
+    drift::{Drift, Moment},
+    listeners::{Asked, Listeners},
+};
+use crate::{
+    dataplane::{Counts, Dataplane},
+    model::Complaint,
+    plan::{MapOp, Tables},
+    sockets::{Gone, Idle, Job, Owner, Report, Why},
+};
+
+/// How often counts are compared with sockets.
+const CENSUS: Duration = Duration::from_secs(60);
+/// How long after a census that found something wrong.
+const AGAIN: Duration = Duration::from_secs(10);
+/// After how long the sockets of a backend that is gone are looked for once more: a connection may have been made by a
+/// hook that had read the slots just before.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// How often, at least and at most, idle connections are looked for.
+const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// Looking through sockets may take one part in so many of the time.
+const SHARE: u32 = 10;
+
+/// When to do what, and what was seen last.
+#[derive(Debug, Default)]
+pub(super) struct Sweeps {
+    busy: bool,
+    gone: BTreeMap<Owner, Leaving>,
+    census_at: Option<Instant>,
+    idle_at: Option<Instant>,
+    /// Before this, no more than has to be.
+    rests_until: Option<Instant>,
+    backends: Drift<Owner>,
+    services: Drift<u32>,
+    pub(super) listeners: Listeners,
+    blind: Option<String>,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    gone: Gone,
+    at: Instant,
+    looks: u8,
+}
+
+impl Sweeps {
+    /// Notes the backends whose sockets have to be told when these writes have been carried out.
+    pub(super) fn leave(&mut self, ops: &[MapOp], tables: &Tables, now: Instant) {
+        for op in ops {
+            if let MapOp::LowerBackend(id, backend) = op
+                && backend.state == BackendState::GONE
+            {
+                let service = tables.services().get(&backend.service);
+                let tcp = is_tcp(tables, backend.service);
+                let reset = service.is_some_and(|service| service.settings.features.has(Features::RESET));
+                if !tcp || reset {
+                    let owner = Owner { backend: *id, generation: backend.generation };
+                    let gone = Gone { address: backend.address, port: backend.port, tcp: reset };
+                    self.gone.insert(owner, Leaving { gone, at: now, looks: 0 });
+                }
+            }
+        }
+    }
+
+    /// What cannot be done, for the operator.
+    pub(super) fn complaint(&self) -> Option<Complaint> {
+        self.blind.as_ref().map(|reason| Complaint { app: "sockets".into(), reason: reason.clone() })
+    }
+
+    /// Whether there is time for what can wait.
+    fn is_free(&self, now: Instant) -> bool {
+        !self.busy && self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// What is to be done now; empty for nothing.
+    fn due(&mut self, tables: &Tables, now: Instant) -> Job {
+        let mut job = Job::default();
+        if self.busy {
+            return job;
+        }
+        let is_gone = |owner: &Owner| {
+            let entry = tables.backends().get(&owner.backend).map(|entry| &entry.backend);
+            entry.is_some_and(|it| it.generation == owner.generation && it.state == BackendState::GONE)
+        };
+        // What was not carried out is planned, and so noted, again.
+        self.gone.retain(|owner, leaving| is_gone(owner) && leaving.looks < 2);
+        for (owner, leaving) in self.gone.iter_mut().filter(|(_, leaving)| leaving.at <= now) {
+            leaving.looks += 1;
+            leaving.at = now + SECOND_LOOK;
+            job.gone.insert(*owner, leaving.gone);
+        }
+        if !self.is_free(now) {
+            return job;
+        }
+        if self.census_at.is_none_or(|at| at <= now) {
+            job.census = true;
+            self.census_at = Some(now + CENSUS);
+        }
+        if self.idle_at.is_none_or(|at| at <= now) {
+            job.idle = idle(tables);
+            let shortest = job.idle.values().filter_map(|idle| idle.bound()).min().unwrap_or(IDLE.1);
+            self.idle_at = Some(now + (shortest / 4).clamp(IDLE.0, IDLE.1));
+        }
+        job
+    }
+}
+
+/// Whether a service is known to be one of TCP. The kernel does not say of UDP sockets what they count as.
+fn is_tcp(tables: &Tables, service: u32) -> bool {
+    let frontend = tables.services().get(&service).and_then(|service| service.frontend);
+    frontend.is_some_and(|frontend| frontend.protocol == PROTOCOL_TCP)
+}
+
+/// The backends of services whose connections may not be idle for ever.
+fn idle(tables: &Tables) -> BTreeMap<Owner, Idle> {
+    let mut idle = BTreeMap::new();
+    for service in tables.services().values() {
+        let bounds = Idle {
+            client: Duration::from_millis(service.settings.idle_client_ms.into()),
+            server: Duration::from_millis(service.settings.idle_server_ms.into()),
+        };
+        if bounds.bound().is_some() {
+            let backends = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
+            let owner = |(backend, entry): (u32, &crate::plan::BackendEntry)| Owner {
+                backend,
+                generation: entry.backend.generation,
+            };
+            idle.extend(backends.map(|backend| (owner(backend), bounds)));
+        }
+    }
+    idle
+}
+
+impl<D: Dataplane> Agent<D> {
+    /// Has done what is due.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        if !self.helpers.sweeps() {
+            return;
+        }
+        let mut job = self.sweeps.due(&self.tables, now);
+        // Whatever is bound from here on counts one more.
+        if let Some(reach) = self.plane.reach()
+            && self.sweeps.is_free(now)
+            && self.sweeps.listeners.is_due(now)
+        {
+            let asked = self.tables.services().keys().filter_map(|id| Some((*id, self.asked(*id)?))).collect();
+            job.listeners = self.sweeps.listeners.begin(asked, now).then_some(reach);
+        }
+        if job.is_empty() {
+            return;
+        }
+        if job.census {
+            let (tables, plane) = (&self.tables, &self.plane);
+            let owners = tables.backends().iter().filter(|(_, entry)| is_tcp(tables, entry.backend.service));
+            let owners = owners.map(|(id, entry)| Owner { backend: *id, generation: entry.backend.generation });
+            self.sweeps.backends.begin(owners.map(|owner| (owner, moment(plane.counts(owner.backend)))));
+            let services = tables.services().keys().filter(|id| is_tcp(tables, **id));
+            self.sweeps.services.begin(services.map(|id| (*id, moment(plane.service_counts(*id)))));
+        }
+        self.sweeps.busy = self.helpers.sweep(job);
+    }
+
+    /// Takes what came of it.
+    pub(super) fn swept(&mut self, report: &Report, now: Instant) {
+        self.sweeps.busy = false;
+        self.sweeps.rests_until = Some(now + report.took * SHARE);
+        if self.sweeps.blind != report.blind {
+            if let Some(why) = &report.blind {
+                tracing::warn!("{why}");
+            }
+            self.sweeps.blind.clone_from(&report.blind);
+        }
+        for ((owner, why), ended) in &report.ended {
+            let (backend, ended) = (self.shown(owner.backend), ended);
+            match why {
+                Why::Gone => tracing::info!("{backend} is gone: {ended} sockets that were connected to it were reset"),
+                Why::Idle => tracing::info!("{backend}: {ended} connections were idle for too long, and were reset"),
+            }
+        }
+        match &report.census {
+            Some(census) => self.correct(census, now),
+            None if report.blind.is_some() => {
+                self.sweeps.backends.give_up();
+                self.sweeps.services.give_up();
+            }
+            None => {}
+        }
+        self.listened(report, now);
+        // What came up meanwhile.
+        self.sweep(now);
+    }
+
+    /// What is known of who listens on the port of a service; `None` where one of its own replicas may.
+    fn asked(&self, id: u32) -> Option<Asked> {
+        let service = self.tables.services().get(&id)?;
+        let frontend = service.frontend.filter(|frontend| frontend.class == Class::HOST)?;
+        let own = service.settings.features.has(Features::OWN_LISTENER);
+        let hearing = self.plane.hearing(id).filter(|_| !own)?;
+        Some(Asked { frontend, hearing })
+    }
+
+    fn listened(&mut self, report: &Report, now: Instant) {
+        let mut listeners = std::mem::take(&mut self.sweeps.listeners);
+        if report.heard.is_none() && report.blind.is_none() && listeners.is_under_way() {
+            // A process went away in the midst of it.
+            listeners.soon(now);
+        }
+        for (service, bound) in listeners.end(report.heard.as_ref(), |id| self.asked(id)) {
+            self.plane.set_unheard(service, bound);
+        }
+        self.sweeps.listeners = listeners;
+    }
+
+    fn correct(&mut self, census: &BTreeMap<Owner, u64>, now: Instant) {
+        let (tables, plane) = (&self.tables, &self.plane);
+        let is = |owner: &Owner| {
+            tables.backends().get(&owner.backend).filter(|entry| entry.backend.generation == owner.generation)
+        };
+        let of_backends =
+            self.sweeps.backends.end(census, |owner| Some(moment(is(&owner).map(|_| plane.counts(owner.backend))?)));
+        let mut by_service: BTreeMap<u32, u64> = BTreeMap::new();
+        for (owner, seen) in census {
+            if let Some(entry) = is(owner) {
+                *by_service.entry(entry.backend.service).or_default() += seen;
+            }
+        }
+        let of_services = self
+            .sweeps
+            .services
+            .end(&by_service, |id| tables.services().contains_key(&id).then(|| moment(plane.service_counts(id))));
+        for (owner, by) in of_backends {
+            tracing::info!(
+                "{}: the count of open connections was {} off, and is corrected",
+                self.shown(owner.backend),
+                by.abs()
+            );
+            self.plane.correct(owner.backend, by);
+        }
+        for (service, by) in of_services {
+            self.plane.correct_service(service, by);
+        }
+        if self.sweeps.backends.suspects() || self.sweeps.services.suspects() {
+            self.sweeps.census_at = Some(now + AGAIN);
+        }
+    }
+}
+
+const fn moment(counts: Counts) -> Moment {
+    Moment { opened: counts.opened, closed: counts.closed }
+}

@@ -1,0 +1,100 @@
+//! From what the operator asks of a service to its words in the map.
+
+use std::time::Duration;
+
+use proxymatic_common::{Features, Policy, Service, SourceCode};
+
+use super::Desired;
+use crate::model::{self, ServiceKey};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The settings of a service.
+pub(super) fn settings(desired: &Desired, key: ServiceKey, source: SourceCode, service: &model::Service) -> Service {
+    let model::Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } =
+        &service.settings;
+    // A replica on this host that listens on the service port itself.
+    let own = service.backends.iter().any(|it| it.port == key.port && desired.is_local(it.address));
+    let features = [
+        (allow.is_some(), Features::ALLOW),
+        (own, Features::OWN_LISTENER),
+        (*reset, Features::RESET),
+        (*expose, Features::EXPOSE),
+    ];
+    let features = features.into_iter().filter(|(wanted, _)| *wanted);
+    Service {
+        features: features.fold(Features::default(), |all, (_, one)| all.with(one)),
+        maxconn: maxconn.unwrap_or(desired.max_connections),
+        affinity: in_units(*affinity, SECOND),
+        syn_retries: syn_retries(*connect),
+        connect_ms: in_units(*connect, MS),
+        idle_client_ms: in_units(client.unwrap_or_default(), MS),
+        idle_server_ms: in_units(server.unwrap_or_default(), MS),
+        ..Service::new(code(*policy), source)
+    }
+}
+
+const fn code(policy: model::Policy) -> Policy {
+    match policy {
+        model::Policy::Leastconn => Policy::LEASTCONN,
+        model::Policy::Random => Policy::RANDOM,
+        model::Policy::Roundrobin => Policy::ROUNDROBIN,
+        model::Policy::Source => Policy::SOURCE,
+        model::Policy::Latency => Policy::LATENCY,
+        model::Policy::Maglev => Policy::MAGLEV,
+    }
+}
+
+/// Rounded up: 0 has a meaning of its own. At most what fits the word, which is 49 days in milliseconds.
+fn in_units(time: Duration, unit: Duration) -> u32 {
+    u32::try_from(time.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(u32::MAX)
+}
+
+/// The least TCP_SYNCNT that does not give up before that time, as far as the kernel goes; 0 for zero. The SYN is sent
+/// again after 1, 2, 4, ... seconds, so n retries end after 2^(n + 1) - 1 seconds.
+fn syn_retries(connect: Duration) -> u32 {
+    if connect.is_zero() {
+        return 0;
+    }
+    (1..6).find(|n| SECOND * ((2 << n) - 1) >= connect).unwrap_or(6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syn_retries_are_the_nearest_not_below() {
+        for (ms, retries) in [
+            (0, 0),
+            (1, 1),
+            (1000, 1),
+            (3000, 1),
+            (3001, 2),
+            (7000, 2),
+            (15_000, 3),
+            (31_000, 4),
+            (63_000, 5),
+            (63_001, 6),
+        ] {
+            assert_eq!(syn_retries(Duration::from_millis(ms)), retries, "{ms} ms");
+        }
+        assert_eq!(syn_retries(Duration::from_secs(86_400)), 6);
+    }
+
+    #[test]
+    fn times_are_rounded_up_and_never_become_for_ever() {
+        assert_eq!(in_units(Duration::from_micros(1), MS), 1);
+        assert_eq!(in_units(Duration::from_millis(1001), SECOND), 2);
+        assert_eq!(in_units(Duration::from_secs(100 * 86_400), MS), u32::MAX);
+        assert_eq!(in_units(Duration::ZERO, MS), 0);
+    }
+
+    #[test]
+    fn each_policy_has_its_code() {
+        for policy in model::Policy::ALL {
+            assert_eq!(code(policy).name(), policy.to_string());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What is to be done with sockets, and with which of them. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port};
+
+use super::Row;
+use crate::dataplane::Reach;
+
+/// A backend, and which of its owners in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// The id of the backend.
+    pub backend: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+/// A backend whose task has ended, and whose sockets are to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Where it listened.
+    pub address: Address,
+    /// The port it listened on.
+    pub port: Port,
+    /// Whether TCP connections are reset too, not only UDP sockets.
+    pub tcp: bool,
+}
+
+impl Gone {
+    const fn ends(&self, protocol: u8) -> bool {
+        protocol == PROTOCOL_UDP || self.tcp
+    }
+}
+
+/// How long the connections of a backend may be idle: zero is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// The client's side.
+    pub client: Duration,
+    /// The backend's side.
+    pub server: Duration,
+}
+
+impl Idle {
+    /// How long a socket may be idle, which is one of both sides; `None` for ever.
+    pub fn bound(self) -> Option<Duration> {
+        [self.client, self.server].into_iter().filter(|bound| !bound.is_zero()).min()
+    }
+}
+
+/// One walk through the sockets of all namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// Whether translations of TCP sockets that count as open are to be counted.
+    pub census: bool,
+    /// Where to find the ports that somebody listens on.
+    pub listeners: Option<Reach>,
+    /// End the connections to these.
+    pub gone: BTreeMap<Owner, Gone>,
+    /// End the connections to these that are idle for too long.
+    pub idle: BTreeMap<Owner, Idle>,
+}
+
+/// Why a socket was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// Its backend's task has ended.
+    Gone,
+    /// Nothing has been sent for too long.
+    Idle,
+}
+
+/// What came of a walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Translations that count as open; `None` where that was not asked for, or not all namespaces could be seen.
+    pub census: Option<BTreeMap<Owner, u64>>,
+    /// IPPROTO number and port of every listener; `None` where that was not asked for, or not all of these
+    /// namespaces could be seen.
+    pub heard: Option<BTreeSet<(u8, Port)>>,
+    /// How many sockets were ended, by backend.
+    pub ended: BTreeMap<(Owner, Why), u64>,
+    /// Why not everything could be seen or done; one sentence with the remedy.
+    pub blind: Option<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Job {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_none() && !self.goes_round()
+    }
+
+    /// Whether it has to do with more than the agent's own namespace.
+    pub(super) fn goes_round(&self) -> bool {
+        let all = self.listeners == Some(Reach::All);
+        self.census || all || !self.gone.is_empty() || !self.idle.is_empty()
+    }
+
+    /// Whether it has to do with sockets of a protocol (IPPROTO number).
+    pub(super) fn looks_at(&self, protocol: u8) -> bool {
+        (protocol == PROTOCOL_TCP && (self.census || !self.idle.is_empty()))
+            || self.gone.values().any(|gone| gone.ends(protocol))
+    }
+
+    /// Whether a socket is connected to where a backend was that is gone, for whatever reason.
+    pub(super) fn suspects(&self, row: &Row) -> bool {
+        let there = |gone: &Gone| (gone.address, gone.port) == (row.peer, row.peer_port) && gone.ends(row.protocol);
+        row.connected && self.gone.values().any(there)
+    }
+
+    /// Whether a socket is to be ended, and for whose sake.
+    ///
+    /// Never one without a connection: its program would lose its port. Never one whose peer is not the very backend.
+    pub(super) fn dooms(&self, row: &Row) -> Option<(Owner, Why)> {
+        let made = row.connection()?;
+        let owner = Owner { backend: made.backend, generation: made.generation };
+        if let Some(gone) = self.gone.get(&owner)
+            && (gone.address, gone.port) == (row.peer, row.peer_port)
+            && gone.ends(row.protocol)
+        {
+            return Some((owner, Why::Gone));
+        }
+        let bound = self.idle.get(&owner)?.bound()?;
+        (made.counted != 0 && row.idle? > bound).then_some((owner, Why::Idle))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proxymatic_common::{Socket, Translation};
+
+    use super::*;
+
+    const OWNER: Owner = Owner { backend: 7, generation: 3 };
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    /// A socket that was connected to 10.0.0.2:8001, which is backend 7, and still is.
+    fn row(protocol: u8) -> Row {
+        let mut socket = Socket::NEW;
+        socket.ring[0] = Translation {
+            chosen: address("10.0.0.2"),
+            chosen_port: Port::new(8001),
+            backend: OWNER.backend,
+            generation: OWNER.generation,
+            counted: 1,
+            ..Translation::NONE
+        };
+        Row::of(protocol, address("10.0.0.2"), Port::new(8001), socket)
+    }
+
+    fn gone(tcp: bool) -> Job {
+        let gone = Gone { address: address("10.0.0.2"), port: Port::new(8001), tcp };
+        Job { gone: [(OWNER, gone)].into(), ..Job::default() }
+    }
+
+    #[test]
+    fn udp_sockets_of_a_backend_that_is_gone_end_and_tcp_only_on_request() {
+        assert_eq!(gone(false).dooms(&row(PROTOCOL_UDP)), Some((OWNER, Why::Gone)));
+        assert_eq!(gone(false).dooms(&row(PROTOCOL_TCP)), None);
+        assert_eq!(gone(true).dooms(&row(PROTOCOL_TCP)), Some((OWNER, Why::Gone)));
+        assert!(!gone(false).looks_at(PROTOCOL_TCP));
+        assert!(gone(false).looks_at(PROTOCOL_UDP) && gone(true).looks_at(PROTOCOL_TCP));
+    }
+
+    #[test]
+    fn a_socket_without_a_connection_is_never_ended() {
+        let job = gone(true);
+        let unconnected = Row { connected: false, peer: Address::ZERO, peer_port: Port::new(0), ..row(PROTOCOL_UDP) };
+        assert_eq!(job.dooms(&unconnected), None);
+        assert_eq!(job.dooms(&Row { connected: false, ..row(PROTOCOL_TCP) }), None, "not established, or not any more");
+        // Not even where what it has once sent to is the backend.
+        let mut sent = unconnected.clone();
+        sent.socket.ring = [row(PROTOCOL_UDP).socket.ring[0]; proxymatic_common::RING];
+        assert_eq!(job.dooms(&sent), None);
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_elsewhere_now_is_never_ended() {
+        let job = gone(true);
+        for (peer, port) in [("10.0.0.3", 8001), ("10.0.0.2", 8002)] {
+            let elsewhere = Row { peer: address(peer), peer_port: Port::new(port), ..row(PROTOCOL_UDP) };
+            assert_eq!(job.dooms(&elsewhere), None, "{peer}:{port}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_another_owner_of_the_id_or_of_nobody_we_know_is_never_ended() {
+        let job = gone(true);
+        for (backend, generation) in [(7, 4), (8, 3), (0, 0)] {
+            let mut other = row(PROTOCOL_UDP);
+            (other.socket.ring[0].backend, other.socket.ring[0].generation) = (backend, generation);
+            assert_eq!(job.dooms(&other), None, "{backend} {generation}");
+        }
+        // The program itself chose the same address later: it never came by us.
+        let mut direct = row(PROTOCOL_UDP);
+        direct.socket.ring[0] = Translation::NONE;
+        assert_eq!(job.dooms(&direct), None);
+    }
+
+    #[test]
+    fn what_is_idle_for_longer_than_the_shorter_bound_ends() {
+        let job = |client, server| Job { idle: [(OWNER, Idle { client, server })].into(), ..Job::default() };
+        let idle = |seconds| Row { idle: Some(Duration::from_secs(seconds)), ..row(PROTOCOL_TCP) };
+        let job_of_a_minute = job(MINUTE, 2 * MINUTE);
+        assert_eq!(job_of_a_minute.dooms(&idle(60)), None);
+        assert_eq!(job_of_a_minute.dooms(&idle(61)), Some((OWNER, Why::Idle)));
+        assert_eq!(job(Duration::ZERO, MINUTE).dooms(&idle(61)), Some((OWNER, Why::Idle)));
+        assert_eq!(job(Duration::ZERO, Duration::ZERO).dooms(&idle(1_000_000)), None);
+        assert_eq!(job_of_a_minute.dooms(&row(PROTOCOL_TCP)), None, "the kernel does not say");
+        let mut closed = idle(61);
+        closed.socket.ring[0].counted = 0;
+        assert_eq!(job_of_a_minute.dooms(&closed), None, "the program has closed it already");
+        assert!(job_of_a_minute.looks_at(PROTOCOL_TCP) && !job_of_a_minute.looks_at(PROTOCOL_UDP));
+    }
+}

@@ -1,0 +1,14 @@
+//! The sockets of every network namespace on this host, seen and ended by sock_diag: a thread of its own that goes where
+//! no other may.
+
+mod diag;
+mod job;
+mod message;
+mod namespaces;
+mod remembered;
+mod row;
+mod sweep;
+
+pub use job::{Gone, Idle, Job, Owner, Report, Why};
+pub use row::Row;
+pub use sweep::Sweeper;

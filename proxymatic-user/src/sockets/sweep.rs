@@ -1,0 +1,163 @@
+//! The walk through all namespaces: one dump of each, all questions answered from it.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    thread,
+    time::Instant,
+};
+
+use aya::maps::{Map, MapData, SkStorage};
+use nix::libc;
+use proxymatic_common::{
+    PROTOCOL_TCP, PROTOCOL_UDP, Port, Socket,
+    maps::{MapDef as _, Sockets},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    Job, Owner, Report, Row,
+    diag::Diag,
+    namespaces::{self, Home},
+    remembered::remembered,
+};
+use crate::dataplane::{Error, Reach, kernel::Pins};
+
+const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+const PROTOCOLS: [u8; 2] = [PROTOCOL_TCP, PROTOCOL_UDP];
+
+/// Does jobs, one after the other.
+pub struct Sweeper {
+    /// To be named to sock_diag by its descriptor.
+    map: MapData,
+    /// The same, to be asked.
+    asked: SkStorage<MapData, Socket>,
+}
+
+impl Sweeper {
+    /// With the pinned map of what sockets remember.
+    ///
+    /// # Errors
+    /// It is not pinned.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", Sockets::NAME), error);
+        let open = || MapData::from_pin(pins.map(Sockets::NAME)).map_err(|error| failed(&error));
+        let asked = SkStorage::try_from(Map::SkStorage(open()?)).map_err(|error| failed(&error))?;
+        Ok(Self { map: open()?, asked })
+    }
+
+    /// Starts a thread that does jobs until there are no more; each gets one report.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(self, mut jobs: mpsc::Receiver<Job>, report: impl Fn(Report) + Send + 'static) -> io::Result<()> {
+        let work = move || {
+            while let Some(job) = jobs.blocking_recv() {
+                report(self.sweep(&job));
+            }
+        };
+        thread::Builder::new().name("sockets".into()).spawn(work).map(drop)
+    }
+
+    /// Does one job. Enters every namespace with the calling thread, which is back when this returns.
+    pub fn sweep(&self, job: &Job) -> Report {
+        let began = Instant::now();
+        let mut report = Report { blind: namespaces::blind(), ..Report::default() };
+        report.census = (job.census && report.blind.is_none()).then(Default::default);
+        let everywhere = job.listeners == Some(Reach::All);
+        report.heard = (everywhere && report.blind.is_none()).then(Default::default);
+        if job.goes_round() {
+            self.go_round(job, &mut report);
+        }
+        if job.listeners == Some(Reach::Host) {
+            let mut heard = BTreeSet::new();
+            match Diag::open().and_then(|mut diag| ports(&mut diag, &mut heard)) {
+                Ok(()) => report.heard = Some(heard),
+                Err(error) => missed(&mut report, &format!("the sockets of this namespace: {error}")),
+            }
+        }
+        report.took = began.elapsed();
+        report
+    }
+
+    fn go_round(&self, job: &Job, report: &mut Report) {
+        let all = Home::here().and_then(|home| Ok((home, namespaces::found()?)));
+        let (home, found) = match all {
+            Ok(all) => all,
+            Err(error) => return missed(report, &format!("the network namespaces: {error}")),
+        };
+        for namespace in found.values() {
+            match home.away(namespace, || self.within(job, report)) {
+                Ok(Some(())) => {}
+                // The process that led there has ended; others may still be there.
+                Ok(None) => report.heard = None,
+                Err(error) => missed(report, &format!("the sockets of {}: {error}", namespace.display())),
+            }
+        }
+    }
+
+    /// All sockets of the namespace that this thread is in.
+    fn within(&self, job: &Job, report: &mut Report) -> io::Result<()> {
+        let map = self.map.fd().as_fd().as_raw_fd();
+        let mut diag = Diag::open()?;
+        if let Some(heard) = &mut report.heard {
+            ports(&mut diag, heard)?;
+        }
+        let mut seen = BTreeSet::new();
+        let mut rows = Vec::new();
+        for protocol in PROTOCOLS.into_iter().filter(|protocol| job.looks_at(*protocol)) {
+            for family in FAMILIES {
+                diag.dump(family, protocol, map, |row| {
+                    // The kernel may show one twice, where others come and go beside it.
+                    if !seen.insert(row.cookie()) {
+                        return;
+                    }
+                    if let Some(census) = &mut report.census {
+                        for owner in counted(&row) {
+                            *census.entry(owner).or_default() += 1;
+                        }
+                    }
+                    if job.dooms(&row).is_some() || (protocol == PROTOCOL_UDP && job.suspects(&row)) {
+                        rows.push(row);
+                    }
+                })?;
+            }
+        }
+        let asked = rows.iter().filter(|row| row.protocol == PROTOCOL_UDP).map(|row| row.inode).collect();
+        let remembered = remembered(&self.asked, &asked);
+        for mut row in rows {
+            if let Some(socket) = remembered.get(&row.inode) {
+                row.socket = *socket;
+            }
+            if let Some((owner, why)) = job.dooms(&row)
+                && diag.destroy(&row)?
+            {
+                *report.ended.entry((owner, why)).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ports of the namespace that the conversation is about which somebody listens on.
+fn ports(diag: &mut Diag, heard: &mut BTreeSet<(u8, Port)>) -> io::Result<()> {
+    for protocol in PROTOCOLS {
+        for family in FAMILIES {
+            diag.ports(family, protocol, |port| heard.extend([(protocol, port)]))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is not whole is no census.
+fn missed(report: &mut Report, what: &str) {
+    report.census = None;
+    report.heard = None;
+    report.blind.get_or_insert_with(|| format!("cannot look at {what}; run the agent as root, with --privileged"));
+}
+
+fn counted(row: &Row) -> impl Iterator<Item = Owner> {
+    let open = row.socket.ring.iter().filter(|made| made.counted != 0);
+    open.map(|made| Owner { backend: made.backend, generation: made.generation })
+}

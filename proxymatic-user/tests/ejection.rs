@@ -1,0 +1,293 @@
+//! What the agent does about backends that fail and about those that go, on a data plane in memory.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use proxymatic_common::{Address, Event as Told, EventKind, PROTOCOL_TCP, Port};
+use proxymatic_user::{
+    agent::{Agent, Event, Helpers},
+    dataplane::{Counts, Faults, Memory},
+    model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
+    plan::Capacity,
+    probe::{Answered, Order},
+    sockets::{Job, Owner, Report},
+    source::{Report as Heard, SourceId},
+};
+use tokio::sync::mpsc;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An agent that serves one service, with the other ends of what it orders.
+struct Stage {
+    agent: Agent<Memory>,
+    probes: mpsc::UnboundedReceiver<Order>,
+    jobs: mpsc::Receiver<Job>,
+    now: Instant,
+}
+
+impl Stage {
+    fn start(protocol: Protocol, hosts: u8) -> Self {
+        let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+        let (to_probes, probes) = mpsc::unbounded_channel();
+        let (to_sweeps, jobs) = mpsc::channel(1);
+        let helpers = Helpers { probes: Some(to_probes), sweeps: Some(to_sweeps) };
+        let agent = Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers);
+        let mut stage = Self { agent, probes, jobs, now: Instant::now() };
+        stage.says(protocol, 1..=hosts);
+        stage
+    }
+
+    /// Marathon says that there are tasks on these hosts.
+    fn says(&mut self, protocol: Protocol, hosts: impl Iterator<Item = u8>) {
+        let backend = |host: u8| Backend {
+            task: format!("task-{host}"),
+            address: IpAddr::from([10, 0, 0, host]),
+            port: 31_000,
+            weight: Weight::default(),
+            maxconn: 2,
+            state: State::Active,
+        };
+        let service = Service { name: "/web".into(), backends: hosts.map(backend).collect(), ..Service::default() };
+        let services = BTreeMap::from([(ServiceKey::host(1234, protocol), service.into())]);
+        let snapshot = Snapshot { services, complaints: Vec::new() };
+        self.handle(Event::Source(Heard::Snapshot { source: SourceId::Marathon, snapshot, at: self.now }));
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.agent.handle(event, self.now);
+    }
+
+    fn ticks(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.now += SECOND;
+            self.handle(Event::Tick);
+        }
+    }
+
+    /// The id and generation of the backend on a host.
+    fn id(&self, host: u8) -> Owner {
+        let task = format!("task-{host}");
+        let found = self.agent.tables().backends().iter().find(|(_, entry)| entry.task == task);
+        let (id, entry) = found.unwrap();
+        Owner { backend: *id, generation: entry.backend.generation }
+    }
+
+    /// The kernel says that the backend on a host has failed, and that it has ejected it.
+    fn fails(&mut self, host: u8) {
+        let Owner { backend, generation } = self.id(host);
+        let event = Told {
+            at: 0,
+            cgroup: 0,
+            kind: EventKind::FAILED,
+            reason: 0,
+            service: self.agent.tables().backends()[&backend].backend.service,
+            backend,
+            generation,
+            pid: 0,
+            age_us: 0,
+            ejected_ms: 1000,
+            dialled: Address::ZERO,
+            dialled_port: Port::new(1234),
+            protocol: PROTOCOL_TCP,
+            zero: [0; 5],
+        };
+        self.handle(Event::Kernel(vec![event]));
+    }
+
+    fn answers(&mut self, host: u8) {
+        let Owner { backend, generation } = self.id(host);
+        self.handle(Event::Answered(Answered { backend, generation }));
+    }
+
+    fn ejected(&self, host: u8) -> bool {
+        self.agent.plane().counts.get(&self.id(host).backend).is_some_and(|counts| !counts.ejected.is_zero())
+    }
+
+    /// The hosts whose backends may be drawn.
+    fn drawn(&self) -> Vec<u8> {
+        let tables = self.agent.tables();
+        let slots = tables.services().values().flat_map(|service| tables.slots_of(service.head));
+        let host = |task: &str| task.trim_start_matches("task-").parse().unwrap();
+        let mut hosts: Vec<u8> = slots.map(|slot| host(&tables.backends()[&slot.backend()].task)).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+
+    /// What was ordered since this was last asked.
+    fn ordered(&mut self) -> Vec<Order> {
+        std::iter::from_fn(|| self.probes.try_recv().ok()).collect()
+    }
+
+    /// The job that was given, which now comes to nothing.
+    fn job(&mut self) -> Option<Job> {
+        self.jobs.try_recv().ok()
+    }
+
+    fn swept(&mut self, census: Option<BTreeMap<Owner, u64>>) {
+        self.handle(Event::Swept(Box::new(Report { census, ..Report::default() })));
+    }
+}
+
+#[test]
+fn a_backend_that_failed_is_probed_and_kept_out_until_it_answers() {
+    let mut stage = Stage::start(Protocol::Tcp, 4);
+    stage.fails(1);
+    let Owner { backend, generation } = stage.id(1);
+    let to = SocketAddr::from(([10, 0, 0, 1], 31_000));
+    assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
+    stage.fails(1);
+    stage.ticks(5);
+    assert!(stage.ejected(1) && !stage.ejected(2));
+    assert_eq!(stage.ordered(), [], "it is watched already");
+    stage.answers(1);
+    assert!(!stage.ejected(1));
+    stage.fails(1);
+    assert_eq!(stage.ordered().len(), 1, "it may fail again");
+}
+
+#[test]
+fn no_more_than_half_of_the_backends_are_kept_out() {
+    let mut stage = Stage::start(Protocol::Tcp, 5);
+    for host in 1..=5 {
+        stage.now += SECOND;
+        stage.fails(host);
+    }
+    stage.ticks(20);
+    let out: Vec<_> = (1..=5).filter(|host| stage.ejected(*host)).collect();
+    assert_eq!(out, [1, 2]);
+    assert_eq!(stage.ordered().len(), 5, "all are probed");
+    assert_eq!(stage.drawn(), [3, 4, 5]);
+}
+
+#[test]
+fn a_backend_that_is_out_for_long_leaves_the_slots_and_returns_at_its_first_answer() {
+    let mut stage = Stage::start(Protocol::Tcp, 4);
+    stage.fails(2);
+    stage.ticks(9);
+    assert_eq!(stage.drawn(), [1, 2, 3, 4]);
+    stage.ticks(2);
+    assert_eq!(stage.drawn(), [1, 3, 4]);
+    stage.answers(2);
+    assert_eq!(stage.drawn(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn an_ejection_that_nobody_told_of_is_found() {
+    let mut stage = Stage::start(Protocol::Tcp, 4);
+    let Owner { backend, generation } = stage.id(3);
+    stage.agent.plane_mut().counts.insert(backend, Counts { ejected: SECOND, ..Counts::default() });
+    stage.ticks(1);
+    let to = SocketAddr::from(([10, 0, 0, 3], 31_000));
+    assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
+}
+
+#[test]
+fn a_backend_that_goes_is_asked_no_more() {
+    let mut stage = Stage::start(Protocol::Tcp, 4);
+    stage.fails(4);
+    let backend = stage.id(4).backend;
+    stage.says(Protocol::Tcp, 1..=3);
+    stage.ticks(1);
+    assert_eq!(stage.ordered().last(), Some(&Order::Leave { backend }));
+}
+
+#[test]
+fn udp_backends_are_not_probed() {
+    let mut stage = Stage::start(Protocol::Udp, 4);
+    stage.fails(1);
+    stage.ticks(3);
+    assert_eq!(stage.ordered(), []);
+}
+
+#[test]
+fn full_backends_leave_the_slots_only_where_there_are_many() {
+    for (hosts, left) in [(16, 16), (17, 16)] {
+        let mut stage = Stage::start(Protocol::Tcp, hosts);
+        let backend = stage.id(1).backend;
+        stage.agent.plane_mut().counts.insert(backend, Counts { opened: 2, ..Counts::default() });
+        stage.ticks(1);
+        assert_eq!(stage.drawn().len(), left, "of {hosts}");
+        stage.agent.plane_mut().counts.insert(backend, Counts { opened: 2, closed: 1, ..Counts::default() });
+        stage.ticks(1);
+        assert_eq!(stage.drawn().len(), usize::from(hosts));
+    }
+}
+
+#[test]
+fn the_sockets_of_a_backend_that_is_gone_are_looked_for_twice() {
+    let mut stage = Stage::start(Protocol::Udp, 2);
+    stage.ticks(1);
+    assert!(stage.job().is_some_and(|job| job.census && job.gone.is_empty()));
+    stage.swept(None);
+    let gone = stage.id(2);
+    stage.says(Protocol::Udp, 1..=1);
+    for _ in 0..2 {
+        let job = stage.job().unwrap();
+        assert!(job.gone.contains_key(&gone) && job.gone.len() == 1 && !job.census, "{job:?}");
+        assert!(!job.gone[&gone].tcp);
+        stage.swept(None);
+        stage.ticks(1);
+    }
+    stage.ticks(3);
+    assert_eq!(stage.job(), None);
+}
+
+#[test]
+fn tcp_sockets_of_a_backend_that_is_gone_are_left_alone() {
+    let mut stage = Stage::start(Protocol::Tcp, 2);
+    stage.ticks(1);
+    assert!(stage.job().is_some());
+    stage.swept(None);
+    stage.says(Protocol::Tcp, 1..=1);
+    stage.ticks(3);
+    assert_eq!(stage.job(), None);
+}
+
+#[test]
+fn counts_that_are_wrong_in_two_censuses_are_corrected() {
+    let mut stage = Stage::start(Protocol::Tcp, 2);
+    let owner = stage.id(1);
+    let service = stage.agent.tables().backends()[&owner.backend].backend.service;
+    let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
+    stage.agent.plane_mut().counts.insert(owner.backend, counts);
+    stage.agent.plane_mut().service_counts.insert(service, counts);
+    // The one that began when there was nothing to count.
+    assert!(stage.job().is_some());
+    stage.swept(None);
+    let mut at = Vec::new();
+    for second in 1..=100 {
+        stage.ticks(1);
+        if stage.job().is_some_and(|job| job.census) {
+            at.push(second);
+            stage.swept(Some([(owner, 4)].into()));
+        }
+    }
+    assert_eq!(at, [60, 70], "each minute, and soon after one that found something wrong");
+    let right = Counts { closed: 3, ..counts };
+    assert_eq!(stage.agent.plane().counts[&owner.backend], right);
+    assert_eq!(stage.agent.plane().service_counts[&service], right);
+}
+
+#[test]
+fn a_census_that_could_not_see_everything_corrects_nothing_and_is_told() {
+    let mut stage = Stage::start(Protocol::Tcp, 2);
+    let owner = stage.id(1);
+    let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
+    stage.agent.plane_mut().counts.insert(owner.backend, counts);
+    for _ in 0..300 {
+        stage.ticks(1);
+        if stage.job().is_some() {
+            let blind = Some("run the container with --pid=host".into());
+            stage.handle(Event::Swept(Box::new(Report { blind, ..Report::default() })));
+        }
+    }
+    assert_eq!(stage.agent.plane().counts[&owner.backend], counts);
+    let complaints = stage.agent.status(stage.now).complaints;
+    assert!(complaints.iter().any(|complaint| complaint.reason.contains("--pid=host")), "{complaints:?}");
+}

@@ -1,0 +1,189 @@
+//! When the agent has listeners looked for, and what it makes of the answer, on a data plane in memory.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use proxymatic_common::{Address, Event as Told, EventKind, PROTOCOL_TCP, PROTOCOL_UDP, Port};
+use proxymatic_user::{
+    agent::{Agent, Event, Helpers},
+    dataplane::{Faults, Hearing, Memory, Reach},
+    model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
+    plan::Capacity,
+    sockets::{Job, Report},
+    source::{Report as Heard, SourceId},
+};
+use tokio::sync::mpsc;
+
+const WEB: u16 = 1234;
+
+/// An agent on 192.0.2.1, with the other end of what it orders.
+struct Stage {
+    agent: Agent<Memory>,
+    jobs: mpsc::Receiver<Job>,
+    now: Instant,
+}
+
+impl Stage {
+    fn start(reach: Option<Reach>, services: &[(u16, Protocol)]) -> Self {
+        let mut plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+        plane.reach = reach;
+        let (sweeps, jobs) = mpsc::channel(1);
+        let helpers = Helpers { probes: None, sweeps: Some(sweeps) };
+        let agent = Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers);
+        let mut stage = Self { agent, jobs, now: Instant::now() };
+        stage.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()));
+        stage.says(services, [10, 0, 0, 1], 31_000);
+        stage
+    }
+
+    /// There are these services, each with one backend there.
+    fn says(&mut self, services: &[(u16, Protocol)], address: [u8; 4], port: u16) {
+        let backend = Backend {
+            task: "task".into(),
+            address: IpAddr::from(address),
+            port,
+            weight: Weight::default(),
+            maxconn: 0,
+            state: State::Active,
+        };
+        let service = Service { name: "/web".into(), backends: vec![backend], ..Service::default() };
+        let services = services.iter().map(|(port, protocol)| (ServiceKey::host(*port, *protocol), service.clone()));
+        let services: BTreeMap<_, _> = services.map(|(key, service)| (key, service.into())).collect();
+        let snapshot = Snapshot { services, complaints: Vec::new() };
+        self.handle(Event::Source(Heard::Snapshot { source: SourceId::File, snapshot, at: self.now }));
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.agent.handle(event, self.now);
+    }
+
+    /// Lets seconds pass; all that is ordered comes to this. Gives the seconds at which listeners were looked for.
+    fn ticks(&mut self, seconds: u32, report: &Report) -> Vec<u32> {
+        let mut at = Vec::new();
+        for second in 1..=seconds {
+            self.now += Duration::from_secs(1);
+            self.handle(Event::Tick);
+            if self.looked(report) {
+                at.push(second);
+            }
+        }
+        at
+    }
+
+    /// Does what was ordered. Whether that was to look for listeners.
+    fn looked(&mut self, report: &Report) -> bool {
+        let mut looked = false;
+        while let Ok(job) = self.jobs.try_recv() {
+            looked |= job.listeners.is_some();
+            let heard = report.heard.clone().filter(|_| job.listeners.is_some());
+            self.handle(Event::Swept(Box::new(Report { heard, ..report.clone() })));
+        }
+        looked
+    }
+
+    /// The service with this port, and what is known of who listens there.
+    fn hearing(&mut self, port: u16, protocol: u8) -> &mut Hearing {
+        let mut found = self.agent.tables().frontends().iter();
+        let (_, id) = found.find(|(it, _)| (it.port.get(), it.protocol) == (port, protocol)).unwrap();
+        let id = *id;
+        self.agent.plane_mut().hearing.get_mut(&id).unwrap()
+    }
+
+    fn maybe_heard(&mut self, port: u16, protocol: u8) -> bool {
+        let Hearing { bound, unheard } = self.hearing(port, protocol);
+        bound != unheard
+    }
+
+    /// Somebody binds the port, of which the hooks tell.
+    fn binds(&mut self, port: u16) {
+        self.hearing(port, PROTOCOL_TCP).bound += 1;
+        let event = Told {
+            at: 0,
+            cgroup: 0,
+            kind: EventKind::BOUND,
+            reason: 0,
+            service: 0,
+            backend: 0,
+            generation: 0,
+            pid: 0,
+            age_us: 0,
+            ejected_ms: 0,
+            dialled: Address::ZERO,
+            dialled_port: Port::new(port),
+            protocol: PROTOCOL_TCP,
+            zero: [0; 5],
+        };
+        self.handle(Event::Kernel(vec![event]));
+    }
+}
+
+fn listening(on: &[(u8, u16)]) -> Report {
+    let heard: BTreeSet<_> = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
+    Report { heard: Some(heard), ..Report::default() }
+}
+
+#[test]
+fn what_nobody_listens_on_is_known_after_the_first_publish_and_soon_after_services_come() {
+    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
+    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+    assert!(stage.looked(&listening(&[(PROTOCOL_UDP, WEB)])), "at once");
+    assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+    stage.says(&[(WEB, Protocol::Tcp), (1235, Protocol::Tcp)], [10, 0, 0, 1], 31_000);
+    assert!(!stage.looked(&listening(&[])), "it has just looked");
+    assert_eq!(stage.ticks(22, &listening(&[])), [1, 11, 21]);
+    assert!(!stage.maybe_heard(1235, PROTOCOL_TCP));
+}
+
+#[test]
+fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
+    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+    assert!(stage.looked(&listening(&[])));
+    assert!(stage.ticks(4, &listening(&[])).is_empty());
+    stage.binds(WEB);
+    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+    assert_eq!(stage.ticks(3, &listening(&[(PROTOCOL_TCP, WEB)])), [1]);
+    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+    assert_eq!(stage.ticks(10, &listening(&[])), [8]);
+    assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP));
+}
+
+#[test]
+fn a_bind_between_the_order_and_the_answer_stays_heard() {
+    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+    stage.hearing(WEB, PROTOCOL_TCP).bound += 1;
+    assert!(stage.looked(&listening(&[])));
+    assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), Hearing { bound: 2, unheard: 1 });
+}
+
+#[test]
+fn what_was_not_seen_whole_says_nothing_and_is_looked_at_again() {
+    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+    assert!(stage.looked(&Report::default()));
+    assert_eq!(stage.ticks(3, &Report::default()), [1, 2, 3], "a process was in the way");
+    let blind = Report { blind: Some("run the container with --pid=host".into()), ..Report::default() };
+    assert_eq!(stage.ticks(21, &blind), [1, 11, 21]);
+    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+}
+
+#[test]
+fn a_service_whose_replica_has_the_port_here_is_left_alone() {
+    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+    stage.says(&[(WEB, Protocol::Tcp)], [192, 0, 2, 1], WEB);
+    // Of the order that was given before that.
+    stage.looked(&Report::default());
+    assert!(stage.ticks(30, &listening(&[])).is_empty());
+    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+}
+
+#[test]
+fn where_a_service_wins_nobody_is_looked_for() {
+    let mut stage = Stage::start(None, &[(WEB, Protocol::Tcp)]);
+    stage.binds(WEB);
+    assert!(!stage.looked(&listening(&[])));
+    assert!(stage.ticks(30, &listening(&[])).is_empty());
+}

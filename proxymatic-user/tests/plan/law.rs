@@ -1,0 +1,108 @@
+//! The law that every plan obeys, checked after each single write by routing flows through the very decisions that the
+//! hooks run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use proxymatic_common::{Class, Frontend};
+use proxymatic_ebpf::Verdict;
+use proxymatic_user::{
+    model::{self, Allowed, Service, ServiceKey, State},
+    plan::{Desired, MapOp, Tables, plan},
+};
+
+use super::{
+    kernel::{Kernel, address},
+    printed,
+};
+
+type Answers = BTreeSet<(IpAddr, u16)>;
+
+/// What a service may be answered by, and whether the program that dials may connect at all.
+#[derive(Default)]
+struct Due {
+    answers: Answers,
+    may: bool,
+}
+
+impl Due {
+    fn is_served(&self) -> bool {
+        self.may && !self.answers.is_empty()
+    }
+}
+
+/// The services of a desired state: the backends that take traffic, or the draining ones where there are none.
+fn due(desired: &Desired) -> BTreeMap<ServiceKey, Due> {
+    let answers = |service: &Service| {
+        let of = |wanted: &[State], zero: bool| -> Answers {
+            let fit = |b: &&model::Backend| wanted.contains(&b.state) && (zero || b.weight.get() > 0);
+            service.backends.iter().filter(fit).map(|b| (b.address, b.port)).collect()
+        };
+        let active = of(&[State::Active], false);
+        if active.is_empty() { of(&[State::Active, State::Draining], true) } else { active }
+    };
+    let of = |(key, (_, service)): (&ServiceKey, &(_, Arc<Service>))| {
+        (*key, Due { answers: answers(service), may: may(service, *key) })
+    };
+    desired.services.iter().map(of).collect()
+}
+
+/// Whether the program that dials may connect. It is in the cgroup `/mine`, and at the address that it dials.
+fn may(service: &Service, key: ServiceKey) -> bool {
+    let from = address(key);
+    let fits = |allowed: &Allowed| match allowed {
+        Allowed::Cgroup(path) => path == "/mine",
+        Allowed::Network(IpAddr::V4(of), prefix) => {
+            matches!(from, IpAddr::V4(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
+        }
+        Allowed::Network(IpAddr::V6(of), prefix) => {
+            matches!(from, IpAddr::V6(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
+        }
+    };
+    service.settings.allow.as_ref().is_none_or(|list| list.iter().any(fits))
+}
+
+/// Whoever had backends and is to have some has some after each write, and only old or new ones; whoever was not allowed
+/// to connect and is not to be gets nowhere.
+pub(crate) fn assert_serves(tables: &Tables, before: &Desired, after: &Desired, seed: u64, done: &[MapOp]) {
+    let kernel = Kernel::new(tables, seed);
+    let (old, new, none) = (due(before), due(after), Due::default());
+    for key in old.keys().chain(new.keys()) {
+        let (was, will) = (old.get(key).unwrap_or(&none), new.get(key).unwrap_or(&none));
+        for _ in 0..4 {
+            match kernel.dial(*key) {
+                Verdict::Translate(choice) => {
+                    let at = (IpAddr::from(choice.address), choice.port.get());
+                    let known = was.answers.contains(&at) || will.answers.contains(&at);
+                    assert!(known && (was.may || will.may), "{key} led to {at:?} after {}", printed(done));
+                }
+                verdict if was.is_served() && will.is_served() => panic!("{key}: {verdict:?} after {}", printed(done)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted.
+pub(crate) fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, seed: u64) {
+    let planned = plan(after, tables);
+    assert_eq!(planned.complaints, [], "everything fits");
+    for done in 1..=planned.ops.len() {
+        tables.apply(&planned.ops[done - 1]);
+        assert_serves(tables, before, after, seed + done as u64, &planned.ops[..done]);
+    }
+    assert_eq!(printed(&plan(after, tables).ops), "", "nothing is left to do");
+    let kernel = Kernel::new(tables, seed);
+    for (key, due) in due(after) {
+        assert_eq!(kernel.lead(key).is_some(), due.is_served(), "{key}: {:?}", kernel.dial(key));
+    }
+    let bits: BTreeSet<_> = tables.frontends().keys().map(|frontend| (frontend.protocol, frontend.port)).collect();
+    assert_eq!(tables.ports(), &bits, "the service ports have their bits, and no others");
+    assert_eq!(tables.excluded(), &after.excluded);
+    for Frontend { class, .. } in tables.frontends().keys() {
+        assert!(*class == Class::HOST || tables.addresses().values().any(|known| known == class));
+    }
+}

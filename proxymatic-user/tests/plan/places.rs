@@ -1,0 +1,197 @@
+//! Ports, protocols and families; what is on this host; what rests; who is excluded.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use proxymatic_common::{Features, Port, SourceCode};
+use proxymatic_user::{
+    model::{self, Policy, Protocol, Service, ServiceKey, State},
+    plan::{Capacity, Desired, Tables, plan},
+};
+
+use super::{
+    active,
+    any::{service, small},
+    kernel::Kernel,
+    law::carry_out,
+    one_service, publish,
+};
+
+const KEY: ServiceKey = ServiceKey::host(1234, Protocol::Tcp);
+
+fn with_policy(policy: Policy, backends: Vec<model::Backend>) -> Desired {
+    let mut desired = one_service(backends);
+    desired.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).settings.policy = policy);
+    desired
+}
+
+/// How often each backend has a slot of service 0.
+fn slots(tables: &Tables) -> BTreeMap<u32, usize> {
+    let mut slots = BTreeMap::new();
+    for slot in tables.slots_of(tables.services()[&0].head) {
+        *slots.entry(slot.backend()).or_default() += 1;
+    }
+    slots
+}
+
+#[test]
+fn a_port_has_its_bit_from_before_its_first_service_until_after_its_last() {
+    let mut tables = small();
+    let virtual_one = ServiceKey { address: Some(IpAddr::from([198, 51, 100, 7])), ..KEY };
+    let udp = ServiceKey { protocol: Protocol::Udp, ..KEY };
+    let of = |keys: &[ServiceKey]| {
+        let one = |key: &ServiceKey| (*key, (SourceCode::MARATHON, service(vec![active("a", 1)]).into()));
+        Desired { services: keys.iter().map(one).collect(), ..Desired::default() }
+    };
+    let ports = |written: &str| -> Vec<String> {
+        let about = |line: &&str| line.contains("port ") || line.contains("frontend");
+        written.lines().filter(about).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        ports(&publish(&mut tables, &of(&[KEY, virtual_one]))),
+        ["set port 1234/tcp", "put frontend 1234/tcp class 1 service 0", "put frontend 1234/tcp class 2 service 1"]
+    );
+    assert_eq!(
+        ports(&publish(&mut tables, &of(&[virtual_one, udp]))),
+        ["set port 1234/udp", "put frontend 1234/udp class 1 service 2", "delete frontend 1234/tcp class 1"]
+    );
+    assert_eq!(ports(&publish(&mut tables, &of(&[udp]))), ["delete frontend 1234/tcp class 2", "clear port 1234/tcp"]);
+    // A bit that somebody left, as an agent that died between the two does.
+    tables.apply(&proxymatic_user::plan::MapOp::SetPort(Port::new(9), 6));
+    assert_eq!(publish(&mut tables, &of(&[udp])), "clear port 9/tcp\n");
+}
+
+#[test]
+fn udp_and_ipv6_are_forwarded() {
+    let six: IpAddr = "2001:db8::1".parse().unwrap();
+    let at = |address: Option<&str>, protocol| ServiceKey {
+        address: address.map(|text| text.parse().unwrap()),
+        port: 53,
+        protocol,
+    };
+    let backend = || model::Backend { address: six, ..active("six", 1) };
+    for key in [at(None, Protocol::Udp), at(Some("2001:db8:1::7"), Protocol::Tcp), at(None, Protocol::Tcp)] {
+        let services = [(key, (SourceCode::MARATHON, service(vec![backend()]).into()))].into();
+        let mut tables = small();
+        carry_out(&mut tables, &Desired::default(), &Desired { services, ..Desired::default() }, 1);
+        assert_eq!(Kernel::new(&tables, 1).lead(key), Some((six, 31_000)), "{key}");
+    }
+}
+
+#[test]
+fn backends_on_this_host_are_known_as_such_while_addresses_come_and_go() {
+    let mut desired = one_service(vec![
+        active("here", 1),
+        active("there", 2),
+        model::Backend { address: IpAddr::from([127, 0, 0, 1]), port: 9, ..active("loop", 3) },
+    ]);
+    let mut tables = small();
+    let places = |tables: &Tables| -> Vec<u8> { tables.backends().values().map(|it| it.backend.local).collect() };
+    let own = |tables: &Tables| tables.services()[&0].settings.features.has(Features::OWN_LISTENER);
+    publish(&mut tables, &desired);
+    assert_eq!((places(&tables), own(&tables)), (vec![0, 1, 0], false));
+    desired.addresses = [IpAddr::from([10, 0, 0, 1])].into();
+    assert_eq!(
+        publish(&mut tables, &desired),
+        "put backend 0 10.0.0.1:31000 active weight 500 on this host\nput address 10.0.0.1 class 1\n"
+    );
+    // A replica here that listens on the service port is no stranger there.
+    desired.services.values_mut().for_each(|(_, service)| {
+        let backends = &mut Arc::make_mut(service).backends;
+        backends.iter_mut().filter(|it| it.task == "here").for_each(|it| it.port = 1234);
+    });
+    publish(&mut tables, &desired);
+    assert!(own(&tables));
+    // Those of a source that is silent too.
+    let silent = Desired { silent: [SourceCode::MARATHON].into(), ..Desired::default() };
+    publish(&mut tables, &silent);
+    assert_eq!((places(&tables), own(&tables)), (vec![1, 1, 0, 0], false), "the first is of a task that is gone");
+    assert_eq!(publish(&mut tables, &silent), "");
+}
+
+#[test]
+fn a_backend_that_rests_is_drawn_only_where_no_other_is_active() {
+    for policy in Policy::ALL {
+        let draining = model::Backend { state: State::Draining, ..active("d", 4) };
+        let backends = vec![active("a", 1), active("b", 2), draining];
+        let mut desired = with_policy(policy, backends);
+        let mut tables = small();
+        publish(&mut tables, &desired);
+        let drawn = |tables: &Tables| slots(tables).into_keys().collect::<Vec<_>>();
+        assert_eq!(drawn(&tables), [0, 1]);
+        for (resting, left) in
+            [(vec![0], vec![1]), (vec![0, 1], vec![0, 1]), (vec![2], vec![0, 1]), (vec![], vec![0, 1])]
+        {
+            desired.resting = resting.into_iter().collect();
+            publish(&mut tables, &desired);
+            assert_eq!(drawn(&tables), left, "{policy}");
+            assert!(tables.backends().iter().all(|(id, it)| (*id == 2) != (it.backend.state.name() == "active")));
+        }
+    }
+}
+
+#[test]
+fn an_id_that_rested_for_its_last_owner_does_not_for_the_next() {
+    let mut desired = one_service(vec![active("a", 1), active("b", 2)]);
+    desired.resting = [0].into();
+    let mut tables = small();
+    publish(&mut tables, &desired);
+    assert_eq!(slots(&tables).into_keys().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn policies_that_hash_get_a_table_and_the_others_slots_by_weight() {
+    let weighted =
+        |task, host, weight| model::Backend { weight: model::Weight::new(weight).unwrap(), ..active(task, host) };
+    for policy in Policy::ALL {
+        let mut tables = small();
+        publish(&mut tables, &with_policy(policy, vec![weighted("a", 1, 100), weighted("b", 2, 300)]));
+        let slots = slots(&tables);
+        let hashes = matches!(policy, Policy::Source | Policy::Maglev);
+        assert_eq!(slots.values().sum::<usize>(), if hashes { 1021 } else { 4 }, "{policy}");
+        assert!((slots[&1] as f64 / slots[&0] as f64 - 3.0).abs() < 0.1, "{policy}: {slots:?}");
+        assert_eq!(tables.services()[&0].settings.policy.name(), policy.to_string());
+    }
+}
+
+#[test]
+fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
+    let mut desired = one_service(vec![active("a", 1)]);
+    desired.max_connections = 8192;
+    let mut tables = small();
+    publish(&mut tables, &desired);
+    let settings = tables.services()[&0].settings;
+    assert_eq!((settings.maxconn, settings.syn_retries, settings.connect_ms), (8192, 1, 3000));
+    assert_eq!((settings.affinity, settings.idle_client_ms, settings.idle_server_ms), (0, 0, 0));
+    let ask = |service: &mut Service| {
+        let settings = &mut service.settings;
+        settings.maxconn = Some(0);
+        settings.connect = Duration::from_millis(250);
+        settings.client = Some(Duration::from_secs(30));
+        settings.affinity = Duration::from_secs(60);
+        (settings.reset, settings.expose) = (true, true);
+    };
+    desired.services.values_mut().for_each(|(_, service)| ask(Arc::make_mut(service)));
+    assert_eq!(
+        publish(&mut tables, &desired),
+        "put service 0 leastconn affinity 60s connect 250ms client 30000ms, reset, expose\n"
+    );
+}
+
+#[test]
+fn a_new_owner_of_a_service_id_begins_with_counts_of_zero() {
+    let mut tables = small();
+    let written = publish(&mut tables, &one_service(vec![active("a", 1)]));
+    let at = |part: &str| written.lines().position(|line| line.starts_with(part)).unwrap();
+    assert!(at("reset load of service 0") < at("put frontend"));
+    assert!(!publish(&mut tables, &one_service(vec![active("b", 1)])).contains("reset load of service"));
+}
+
+#[test]
+fn excluded_cgroups_come_and_go_and_too_many_are_complained_of() {
+    let mut tables = Tables::new(Capacity { excluded: 2, ..small().capacity });
+    let of = |ids: &[u64]| Desired { excluded: ids.iter().copied().collect(), ..Desired::default() };
+    assert_eq!(publish(&mut tables, &of(&[7, 8])), "exclude cgroup 7\nexclude cgroup 8\n");
+    assert_eq!(publish(&mut tables, &of(&[8])), "no longer exclude cgroup 7\n");
+    let planned = plan(&of(&[7, 8, 9]), &tables);
+    assert_eq!((planned.ops.len(), planned.complaints.len()), (0, 1));
+}

@@ -1,0 +1,53 @@
+//! What labels ask of a service, and whose are followed where apps share it.
+
+use std::time::Duration;
+
+use proxymatic_user::model::{Policy, Protocol, ServiceKey};
+use serde_json::{Value, json};
+
+use super::{app, rules, snapshot, task, with};
+
+const KEY: ServiceKey = ServiceKey::host(1000, Protocol::Tcp);
+
+/// An app that shares port 1000 on purpose, with more labels.
+fn canary(id: &str, labels: &[(&str, &str)]) -> Value {
+    let prefix = "com.meltwater.proxymatic.port.0.";
+    let shared = [("servicePort", "1000")];
+    let labels = shared.iter().chain(labels).map(|(key, value)| (format!("{prefix}{key}"), json!(value)));
+    let labels = Value::Object(labels.collect());
+    with(app(id, 10_007, json!([task(id, &[2])])), json!({ "labels": labels }))
+}
+
+#[test]
+fn labels_of_a_port_are_settings_of_its_service() {
+    let asked = [("balance", "maglev"), ("timeout.connect", "250ms"), ("allow", "10.0.0.0/8"), ("affinity", "5m")];
+    let read = snapshot(json!([canary("/web", &asked)]), json!([]), rules());
+    assert_eq!(read.complaints, []);
+    let settings = &read.services[&KEY].settings;
+    assert_eq!((settings.policy, settings.connect), (Policy::Maglev, Duration::from_millis(250)));
+    assert_eq!(settings.affinity, Duration::from_secs(300));
+    assert_eq!(settings.allow.iter().flatten().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8"]);
+}
+
+#[test]
+fn of_two_apps_that_share_a_port_the_first_is_followed_and_the_difference_said() {
+    let web = canary("/web", &[("balance", "random"), ("allow", "10.0.0.0/8")]);
+    let beta = canary("/web-beta", &[("balance", "maglev"), ("affinity", "1m"), ("allow", "10.0.0.0/8")]);
+    for apps in [json!([web, beta]), json!([beta, web])] {
+        let read = snapshot(apps, json!([]), rules());
+        let settings = &read.services[&KEY].settings;
+        assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::from_secs(60)));
+        let said: Vec<_> = read.complaints.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
+        assert_eq!(
+            said,
+            [
+                "/web-beta: service port 1000/tcp: it asks for another balance than /web, which comes first and is followed; \
+              give them the same labels"
+            ]
+        );
+    }
+    // A list that only one has holds for both: nobody gets past it.
+    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), rules());
+    assert!(read.services[&KEY].settings.allow.is_some());
+    assert_eq!(read.complaints, []);
+}

@@ -1,0 +1,80 @@
+//! The addresses of the host come and go while the agent runs.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE};
+use proxymatic_tests::net::{host_address, host_address6};
+use proxymatic_user::dataplane::kernel::{Maps, Pins};
+
+use crate::served::{PORT, Served};
+
+/// The interface of a host of the lab.
+const PORT_DEVICE: &str = "lab0";
+
+#[test]
+fn an_address_that_comes_leads_to_services_at_once_and_one_that_goes_does_not() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    let net = lab.host(1).net();
+    let mut client = lab.host(1).dialer()?;
+    let mut longest = Duration::ZERO;
+    for nth in 100..120 {
+        let address = Ipv4Addr::new(10, 77, 0, nth);
+        let order = format!("connect c{nth} {}", SocketAddr::from((address, PORT)));
+        net.ip(&["address", "add", &format!("{address}/32"), "dev", PORT_DEVICE])?;
+        let came = Instant::now();
+        while client.tell(&order)? != "ok" {
+            assert!(came.elapsed() < PATIENCE, "{address} leads nowhere");
+        }
+        longest = longest.max(came.elapsed());
+        net.ip(&["address", "delete", &format!("{address}/32"), "dev", PORT_DEVICE])?;
+        addresses_are(&lab, &[])?;
+    }
+    println!("an address that came led to a service after {longest:?} at most");
+    assert!(longest < Duration::from_millis(250), "{longest:?}");
+    Ok(())
+}
+
+#[test]
+fn both_families_are_known_but_loopback_and_link_local_are_not_listed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    let net = lab.host(1).net();
+    for address in ["fd77::100/64", "fe80::100/64", "127.0.0.9/8", "192.0.2.7/32"] {
+        net.ip(&["address", "add", address, "dev", PORT_DEVICE, "nodad"][..if address.contains(':') { 6 } else { 5 }])?;
+    }
+    addresses_are(&lab, &["fd77::100", "192.0.2.7"])?;
+    Ok(())
+}
+
+#[test]
+fn a_burst_of_addresses_is_known_to_the_last() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    let net = lab.host(1).net();
+    let many: Vec<_> = (1..=250).map(|nth| format!("192.0.2.{nth}")).collect();
+    for address in &many {
+        net.ip(&["address", "add", &format!("{address}/32"), "dev", PORT_DEVICE])?;
+    }
+    addresses_are(&lab, &many.iter().map(String::as_str).collect::<Vec<_>>())?;
+    net.ip(&["address", "flush", "dev", PORT_DEVICE, "to", "192.0.2.0/24"])?;
+    addresses_are(&lab, &[])?;
+    Ok(())
+}
+
+/// Waits until the maps have these addresses and those that a host of the lab has anyway, and no others.
+fn addresses_are(lab: &Lab, more: &[&str]) -> Result<()> {
+    let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
+    let mut wanted: BTreeSet<IpAddr> = more.iter().map(|address| Ok(address.parse()?)).collect::<Result<_>>()?;
+    wanted.extend([host_address(1).into(), IpAddr::from(host_address6(1))]);
+    eventually_ok("the addresses are known", PATIENCE, || {
+        let known: BTreeSet<IpAddr> = maps.tables()?.addresses().keys().map(|address| (*address).into()).collect();
+        ensure!(known == wanted, "{known:?}, not {wanted:?}");
+        Ok(())
+    })
+}

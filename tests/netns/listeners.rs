@@ -1,0 +1,135 @@
+//! Programs on the host that listen on a service port themselves.
+
+use anyhow::{Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary};
+use serde_json::{Value, json};
+
+use crate::served::PORT;
+use crate::written::{Written, backend};
+
+/// What programs dial, over either protocol, connected or not.
+const DIALLED: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
+const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
+
+#[test]
+fn a_program_that_listens_on_a_service_port_keeps_its_own_connections_while_it_listens() -> TestResult {
+    // Where it listens, and which of the addresses dialled are its own by that.
+    for (listens, own) in [("0.0.0.0:1234", [true, true]), ("127.0.0.1:1234", [true, false])] {
+        let lab = Lab::start(2)?;
+        let (_replica, _agent, mut client) = served(&lab, &[])?;
+        assert_eq!(answers(&mut client)?, [["replica"; 3]; 2]);
+        let before = lab.host(1).verdict("local_listener")?;
+        let stranger = serve(&lab, 1, listens, "stranger")?;
+        let expected = own.map(|own| [if own { "stranger" } else { "replica" }; 3]);
+        assert_eq!(answers(&mut client)?, expected, "{listens}");
+        // One connect, one connect, two datagrams, for each address that is its own.
+        let kept = own.iter().filter(|own| **own).count() as u64 * 4;
+        assert_eq!(lab.host(1).verdict("local_listener")? - before, kept, "{listens}");
+        stranger.kill9()?;
+        assert_eq!(answers(&mut client)?, [["replica"; 3]; 2], "{listens}");
+    }
+    Ok(())
+}
+
+#[test]
+fn with_service_wins_a_listener_on_a_service_port_gets_nothing() -> TestResult {
+    let lab = Lab::start(2)?;
+    let (_replica, _agent, mut client) = served(&lab, &["--local-listener", "service-wins"])?;
+    let _stranger = serve(&lab, 1, "0.0.0.0:1234", "stranger")?;
+    assert_eq!(answers(&mut client)?, [["replica"; 3]; 2]);
+    assert_eq!(lab.host(1).verdict("local_listener")?, 0);
+    Ok(())
+}
+
+#[test]
+fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
+    let lab = Lab::start(3)?;
+    let (_replica, _agent, mut client) = served(&lab, &[])?;
+    let _inside = serve(&lab, 3, "0.0.0.0:1234", "inside")?;
+    assert_eq!(answers(&mut client)?, [["replica"; 3]; 2]);
+    // From there, the host's address leads to the service and its own to itself.
+    let mut container = lab.host(3).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    assert_eq!(answers(&mut container)?, [["inside"; 3], ["replica"; 3]]);
+    Ok(())
+}
+
+#[test]
+fn a_replica_on_the_service_port_of_this_host_is_no_stranger() -> TestResult {
+    for listens in ["10.77.0.1:1234", "0.0.0.0:1234"] {
+        let lab = Lab::start(2)?;
+        let _here = serve(&lab, 1, listens, "here")?;
+        let _there = serve(&lab, 2, "10.77.0.2:1234", "there")?;
+        let _agent = Written::start(&lab, &both(&["10.77.0.1:1234", "10.77.0.2:1234"])?, &[])?;
+        let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+        for way in WAYS {
+            eventually_ok("both answer", PATIENCE, || {
+                let of = (0..16).map(|_| who(&mut client, way, DIALLED[0])).collect::<Result<Vec<_>>>()?;
+                ensure!(of.contains(&"here".into()) && of.contains(&"there".into()), "{way}, {listens}: {of:?}");
+                Ok(())
+            })?;
+        }
+        assert_eq!(lab.host(1).verdict("local_listener")?, 0, "{listens}");
+    }
+    Ok(())
+}
+
+#[test]
+fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult {
+    let lab = Lab::start(2)?;
+    let (_replica, _agent, _client) = served(&lab, &[])?;
+    let bound = || lab.host(1).verdict("bound");
+    assert_eq!(bound()?, 0);
+    let _stranger = serve(&lab, 1, "127.0.0.1:1234", "stranger")?;
+    // Over TCP and over UDP.
+    assert_eq!(bound()?, 2);
+    let _nobody = serve(&lab, 1, "127.0.0.1:1235", "nobody")?;
+    let _elsewhere = serve(&lab, 2, "127.0.0.1:1234", "elsewhere")?;
+    assert_eq!(bound()?, 2);
+    Ok(())
+}
+
+/// A replica on host 2 that answers `replica`, the agent, and a client on host 1.
+fn served<'lab>(lab: &'lab Lab, more: &[&str]) -> Result<(Dialer, Written<'lab>, Dialer)> {
+    let replica = serve(lab, 2, "10.77.0.2:8001", "replica")?;
+    let agent = Written::start(lab, &both(&["10.77.0.2:8001"])?, more)?;
+    let client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    Ok((replica, agent, client))
+}
+
+/// One service for each protocol.
+fn both(backends: &[&str]) -> Result<Vec<Value>> {
+    let places = backends.iter().map(|it| Ok(backend(it.parse()?))).collect::<Result<Vec<_>>>()?;
+    let service = |protocol| json!({ "name": protocol, "port": PORT, "protocol": protocol, "backends": places });
+    Ok(["tcp", "udp"].map(service).into())
+}
+
+/// A program on a host that answers with a word there, over TCP and UDP.
+fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<Dialer> {
+    let host = lab.host(host);
+    // In the cgroup that is served, so that binding is seen.
+    let mut server = host.program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    let said = server.tell(&format!("serve {at} {word}"))?;
+    ensure!(said == "ok", "{at}: {said}");
+    Ok(server)
+}
+
+/// Who answers at each address, in each way; holds that the one dialled seems to answer.
+fn answers(client: &mut Dialer) -> Result<Vec<[String; 3]>> {
+    let ways = |to: &str| -> Result<[String; 3]> {
+        let mut of = WAYS.map(str::to_owned);
+        for way in &mut of {
+            *way = who(client, way, to)?;
+        }
+        Ok(of)
+    };
+    DIALLED.into_iter().map(ways).collect()
+}
+
+fn who(client: &mut Dialer, way: &str, to: &str) -> Result<String> {
+    let said = client.tell(&format!("try {way} {to}"))?;
+    let (word, seen) = said.split_once(' ').unwrap_or((&said, ""));
+    ensure!(seen.split(' ').all(|address| address == "-" || address == to), "{way} {to}: {said}");
+    Ok(word.to_owned())
+}

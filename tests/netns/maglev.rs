@@ -1,0 +1,56 @@
+//! The policy maglev: a hash of the client picks the backend, and few are moved when one backend goes.
+
+use anyhow::{Result, ensure};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Dialer, Lab};
+use serde_json::json;
+
+use crate::served::SERVICE;
+use crate::written::{Written, backends, name, replicas, service};
+
+const BACKENDS: u8 = 20;
+/// Process and source port are what a connection is known by: so many are different clients, the same at each time.
+const CLIENTS: usize = 5000;
+
+#[test]
+fn under_two_percent_move_beyond_those_of_the_backend_that_goes_when_one_of_twenty_goes() -> TestResult {
+    let lab = Lab::start(2)?;
+    let replicas = replicas(&lab, BACKENDS)?;
+    let all = backends(&replicas);
+    let maglev = [("policy", json!("maglev"))];
+    let agent = Written::start(&lab, &[service(&all, &maglev)], &[])?;
+    let mut client = lab.host(1).dialer()?;
+    let before = who(&mut client)?;
+    assert_eq!(who(&mut client)?, before, "the same clients at the same backends");
+
+    for gone in [0, usize::from(BACKENDS) - 1] {
+        let mut fewer = all.clone();
+        fewer.remove(gone);
+        agent.rewrite(&[service(&fewer, &maglev)])?;
+        let after = who(&mut client)?;
+        let gone = name(u8::try_from(gone)?);
+        let (of_it, stay): (Vec<_>, Vec<_>) = before.iter().zip(&after).partition(|(before, _)| **before == gone);
+        let moved = stay.iter().filter(|(before, after)| before != after).count();
+        let percent = 100.0 * moved as f64 / stay.len() as f64;
+        println!(
+            "{gone} had {} of {CLIENTS}; of the other {}, {moved} moved ({percent:.2} %)",
+            of_it.len(),
+            stay.len()
+        );
+        assert!(!of_it.is_empty() && !after.contains(&gone));
+        assert!(percent < 2.0, "{moved}");
+
+        agent.rewrite(&[service(&all, &maglev)])?;
+    }
+    assert_eq!(who(&mut client)?, before, "all are back where they were");
+    Ok(())
+}
+
+/// Who answers each client.
+fn who(client: &mut Dialer) -> Result<Vec<String>> {
+    let names: Vec<_> =
+        client.tell(&format!("who {CLIENTS} {SERVICE} from 40000"))?.split(' ').map(str::to_owned).collect();
+    let wrong = names.iter().find(|name| name.len() != 1);
+    ensure!(names.len() == CLIENTS && wrong.is_none(), "{wrong:?} in {} answers", names.len());
+    Ok(names)
+}

@@ -1,0 +1,77 @@
+//! Real programs through a service port, unmodified. All servers are on host 2, all clients on host 1.
+
+mod nameserver;
+mod postgres;
+mod redis;
+mod throughput;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE};
+
+use crate::answered::publish;
+use crate::served::{Served, curl};
+
+/// How long one run of a client may take.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Where servers listen, as they want it written.
+const SERVER: &str = "10.77.0.2";
+
+#[test]
+fn curl_is_answered_at_each_address_of_the_host_and_of_both_families() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.77.0.1", "[fd77::1]"] {
+        let plain = host.trim_matches(['[', ']']);
+        let said = curl(&lab, &format!("http://{host}:1234/")).with_context(|| host.to_owned())?;
+        // curl shows a v4-mapped address as it was dialled.
+        assert_eq!(said, format!("a\n{plain}:1234"));
+    }
+    // Many transfers over one connection, and many at once.
+    let many = ["--silent", "--show-error", "--parallel", "--max-time", "10", "http://localhost:1234/?[1-200]"];
+    let said = lab.host(1).run(Path::new("curl"), &many, LONGEST)?.well()?.stdout;
+    assert_eq!(said, "a\n".repeat(200));
+    Ok(())
+}
+
+/// Runs a client on host 1 to a good end and returns what it said.
+fn run(lab: &Lab, name: &str, arguments: &[&str]) -> Result<String> {
+    let left = lab.host(1).run(&program(name)?, arguments, LONGEST)?;
+    Ok(left.well().with_context(|| format!("{name} {arguments:?}"))?.stdout)
+}
+
+/// Waits until a client is answered as wanted by the server itself.
+fn answers(what: &str, mut ask: impl FnMut() -> Result<String>, wanted: &str) -> Result<()> {
+    eventually_ok(&format!("{what} answers"), PATIENCE, || {
+        let said = ask()?;
+        ensure!(said.contains(wanted), "{said:?}");
+        Ok(())
+    })
+}
+
+/// Where a program of the distribution is.
+fn program(name: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut rooms: Vec<_> = env::split_paths(&path).collect();
+    rooms.push("/usr/sbin".into());
+    // Debian keeps each version of the server apart.
+    rooms.extend(fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|it| it.path().join("bin")));
+    let found = rooms.into_iter().map(|room| room.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("no program {name}; `cargo xtask test netns` installs it, or says how"))
+}
+
+/// Connections open now, and ever, over all services.
+fn open_and_ever(lab: &Lab) -> Result<(u64, u64)> {
+    let backends: Vec<_> = lab.host(1).services()?.into_iter().flat_map(|service| service.backends).collect();
+    Ok((backends.iter().map(|it| it.active).sum(), backends.iter().map(|it| it.total).sum()))
+}
+
+/// A path as an argument.
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a strange path")
+}

@@ -1,0 +1,82 @@
+//! By io_uring: the kernel then connects and sends outside the system call, on request in a thread of its own.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::{mem, ptr};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::{IoUring, opcode, types::Fd};
+use nix::libc;
+use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
+use rustix::net::SocketType;
+
+use crate::{Answer, Attempt, Outcome, QUESTION, at, stream::answer, text};
+
+/// IORING_OP_CONNECT and IORING_OP_SEND; with `in_thread`, the former in a thread of the kernel from the start.
+pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
+    let mut ring = at("ring", IoUring::new(4))?;
+    let stream = TcpStream::from(attempt.socket(SocketType::STREAM, None)?);
+    let to = SockaddrStorage::from(attempt.to);
+    let connect = opcode::Connect::new(Fd(stream.as_raw_fd()), to.as_ptr(), to.len()).build();
+    let connect = if in_thread { connect.flags(Flags::ASYNC) } else { connect };
+    // SAFETY: the address lives until the operation is over.
+    at("connect", unsafe { finish(&mut ring, &connect) })?;
+    let send = opcode::Send::new(Fd(stream.as_raw_fd()), QUESTION.as_ptr(), QUESTION.len() as u32).build();
+    // SAFETY: the question is static.
+    at("write", unsafe { finish(&mut ring, &send) })?;
+    answer(attempt, stream)
+}
+
+/// IORING_OP_SENDMSG and IORING_OP_RECVMSG on a socket that is not connected.
+pub(crate) fn datagram(attempt: &Attempt) -> Outcome {
+    let mut ring = at("ring", IoUring::new(4))?;
+    let socket = attempt.socket(SocketType::DGRAM, None)?;
+    let to = SockaddrStorage::from(attempt.to);
+    let mut question = QUESTION.to_vec();
+    let mut part = libc::iovec { iov_base: question.as_mut_ptr().cast(), iov_len: question.len() };
+    let mut message = message(&mut part);
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    let send = opcode::SendMsg::new(Fd(socket.as_raw_fd()), &raw const message).build();
+    // SAFETY: message, address and buffer live until the operation is over.
+    at("send", unsafe { finish(&mut ring, &send) })?;
+    let (word, from) = at("receive", receive(&mut ring, &socket))?;
+    Ok(Answer { word, peer: None, from: [from, None] })
+}
+
+fn receive(ring: &mut IoUring, socket: &OwnedFd) -> io::Result<(String, Option<SocketAddr>)> {
+    let mut buffer = [0_u8; 64];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: integers, of which zero is a value.
+    let mut sender: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut message = message(&mut part);
+    message.msg_name = (&raw mut sender).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_storage>() as u32;
+    let receive = opcode::RecvMsg::new(Fd(socket.as_raw_fd()), &raw mut message).build();
+    // SAFETY: message, sender and buffer live until the operation is over.
+    let length = unsafe { finish(ring, &receive) }?;
+    // SAFETY: the kernel has filled in as much of it as it says.
+    let sender = unsafe { SockaddrStorage::from_raw((&raw const sender).cast(), Some(message.msg_namelen)) };
+    let v4 = sender.as_ref().and_then(|it| it.as_sockaddr_in()).map(|it| SocketAddr::from((it.ip(), it.port())));
+    let v6 = sender.as_ref().and_then(|it| it.as_sockaddr_in6()).map(|it| SocketAddr::from((it.ip(), it.port())));
+    Ok((text(&buffer[..length]), v4.or(v6)))
+}
+
+fn message(part: &mut libc::iovec) -> libc::msghdr {
+    // SAFETY: integers and pointers, of which zero is a value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = ptr::from_mut(part);
+    message.msg_iovlen = 1;
+    message
+}
+
+/// # Safety
+/// What the operation points to must live, which until this returns the caller's variables do.
+unsafe fn finish(ring: &mut IoUring, operation: &Entry) -> io::Result<usize> {
+    // SAFETY: as the caller promises.
+    unsafe { ring.submission().push(operation) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(1)?;
+    let result = ring.completion().next().map(|done| done.result()).ok_or_else(|| io::Error::other("no completion"))?;
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
