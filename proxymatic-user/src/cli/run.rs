@@ -77,7 +77,14 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     die_whole();
     start_log(config.verbose);
     let kernel = Kernel::start(&config.kernel)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // Large answers are read one step after the other; each thread keeps the heap that the largest one took.
+    runtime.enable_all().max_blocking_threads(2);
+    // And they stand back for the loop, where an event may be waiting: on Linux niceness is each thread's own.
+    runtime.on_thread_start(|| {
+        let _ = rustix::process::nice(5);
+    });
+    let runtime = runtime.build().context("cannot start tokio")?;
     runtime.block_on(serve(config, kernel))?;
     Ok(Health::Well)
 }
