@@ -17,18 +17,20 @@ pub fn connected<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice
 pub fn sent<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice: &Choice) {
     socket.start = tables.now();
     let newest = socket.newest as usize;
-    let next = seen(if newest >= RING - 1 { 1 } else { newest + 1 });
-    if next < RING {
-        socket.newest = next as u32;
-        note(tables, &mut socket.ring[next], flow, choice);
+    let next = if newest >= RING - 1 { 1 } else { newest + 1 };
+    socket.newest = next as u32;
+    if let Some(made) = entry(&mut socket.ring, next) {
+        note(tables, made, flow, choice);
     }
 }
 
-/// An index that LLVM knows nothing about, so that it keeps the comparison with the bound right before the access, where
-/// the verifier wants to see it, instead of proving it away or turning it into arithmetic on offsets.
+/// One of the ring, by an index that LLVM knows nothing about, so that it keeps the comparison with the bound instead of
+/// proving it away; as a pointer that is made at once, since verifiers before 5.16 forget the bounds of a number that is
+/// put on the stack, but not those of a pointer.
 #[inline(always)]
-fn seen(index: usize) -> usize {
-    core::hint::black_box(index)
+fn entry(ring: &mut [Translation; RING], index: usize) -> Option<&mut Translation> {
+    let index = core::hint::black_box(index);
+    if index < RING { Some(core::hint::black_box(&mut ring[index])) } else { None }
 }
 
 #[inline(always)]
@@ -53,9 +55,11 @@ fn note<T: Tables>(tables: &T, made: &mut Translation, flow: &Flow, choice: &Cho
 /// backend, and pays for the choice once.
 #[inline(always)]
 pub fn repeat<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow) -> Option<(Address, Port)> {
-    let newest = seen(socket.newest as usize);
-    if newest > 0 && newest < RING && is(&socket.ring[newest], flow) {
-        return lasts(tables, &socket.ring[newest]);
+    if socket.newest > 0
+        && let Some(made) = entry(&mut socket.ring, socket.newest as usize)
+        && is(made, flow)
+    {
+        return lasts(tables, made);
     }
     for at in 1..RING {
         let made = &socket.ring[at];

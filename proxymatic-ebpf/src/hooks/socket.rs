@@ -86,7 +86,8 @@ fn dial<F: Family, const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow)
 #[inline(always)]
 fn note<const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow, choice: &Choice) {
     let mut socket = socket_of(context).cast();
-    if flow.protocol == PROTOCOL_TCP {
+    // Said at compile time too: old kernels have no setsockopt for the hooks of sendmsg.
+    if CONNECTS && flow.protocol == PROTOCOL_TCP {
         if choice.syn_retries != 0 {
             bound_connect(context, choice.syn_retries);
         }
