@@ -24,9 +24,9 @@ pub fn sent<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice: &Ch
     }
 }
 
-/// One of the ring, by an index that LLVM knows nothing about, so that it keeps the comparison with the bound instead of
-/// proving it away; as a pointer that is made at once, since verifiers before 5.16 forget the bounds of a number that is
-/// put on the stack, but not those of a pointer.
+/// One of the ring, by an index that LLVM knows nothing about, so that it keeps the one comparison with the bound. A test
+/// for zero belongs before this, on the number itself: LLVM makes one comparison of two, on a copy, and then verifiers up
+/// to 6.19 do not see the bound of what is used. A pointer at once, so that the index need not be kept.
 #[inline(always)]
 fn entry(ring: &mut [Translation; RING], index: usize) -> Option<&mut Translation> {
     let index = core::hint::black_box(index);
