@@ -47,6 +47,21 @@ pub struct Marks(pub u32);
 impl Marks {
     /// The program has closed it.
     pub const CLOSING: Self = Self(1);
+    /// It has sent datagrams without a connection: not only the first of its ring is in use.
+    pub const SENT: Self = Self(1 << 1);
+
+    /// Whether all bits of another set are in this one.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// The value of `SOCKETS`. The kernel makes it zeroed, which is a socket that translated nothing.

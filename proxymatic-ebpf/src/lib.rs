@@ -18,7 +18,7 @@ mod tell;
 pub use admit::listed;
 pub use look::{Seen, look};
 pub use outcome::{established, failed};
-pub use route::{Choice, Flow, Verdict, route};
+pub use route::{Choice, Flow, Verdict, may_be_service, route};
 pub use select::{Draw, select};
 pub use socket::{connected, release, repeat, reverse, sent};
 pub use tell::{bound, listens, refused, sampled};
@@ -68,6 +68,11 @@ pub trait Tables {
     fn random(&self) -> u32;
     /// Nanoseconds of the monotonic clock.
     fn now(&self) -> u64;
+    /// The same, up to a tick of the kernel late (at most 10 ms), for what is not compared with anything shorter: to read
+    /// the clock exactly costs as much as three lookups.
+    fn about_now(&self) -> u64 {
+        self.now()
+    }
     /// Adds one.
     fn add(&self, cell: &Cell64);
     /// Adds one to a reason's counter.

@@ -76,6 +76,10 @@ pub(crate) fn has_retval() -> bool {
 #[unsafe(no_mangle)]
 static HAS_MPTCP: Global<u32> = Global::new(1);
 
+/// 1 where the kernel gives the time of its last tick. As above.
+#[unsafe(no_mangle)]
+static HAS_COARSE: Global<u32> = Global::new(1);
+
 /// The socket that the program has: another one where this is a subflow of MPTCP, which connects for it and which no
 /// hook sees close.
 ///
@@ -243,6 +247,14 @@ impl Tables for Maps {
     fn now(&self) -> u64 {
         // SAFETY: no arguments.
         unsafe { helper::bpf_ktime_get_ns() }
+    }
+    #[inline(always)]
+    fn about_now(&self) -> u64 {
+        if HAS_COARSE.load() == 0 {
+            return self.now();
+        }
+        // SAFETY: no arguments.
+        unsafe { helper::bpf_ktime_get_coarse_ns() }
     }
     #[inline(always)]
     fn add(&self, cell: &Cell64) {

@@ -58,7 +58,7 @@ pub fn failed<T: Tables>(tables: &T, socket: &mut Socket) {
     close(tables, &mut socket.ring[0]);
     let made = &socket.ring[0];
     let age = tables.now().saturating_sub(socket.start);
-    if socket.marks.0 & Marks::CLOSING.0 != 0 && age < SECOND {
+    if socket.marks.has(Marks::CLOSING) && age < SECOND {
         return tables.count(Reason::Abandoned);
     }
     let (Some(backend), Some(load)) = (tables.backend(made.backend), tables.load(made.backend)) else { return };

@@ -7,7 +7,7 @@
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        helpers::generated::{bpf_set_retval, bpf_skc_to_mptcp_sock},
+        helpers::generated::{bpf_ktime_get_coarse_ns, bpf_set_retval, bpf_skc_to_mptcp_sock},
         macros::cgroup_sock_addr,
         programs::SockAddrContext,
     };
@@ -18,6 +18,13 @@ mod programs {
         // SAFETY: a helper call with a constant, no memory involved.
         unsafe { bpf_set_retval(-111) };
         0
+    }
+
+    /// Does the kernel give the time of its last tick?
+    #[cgroup_sock_addr(connect4)]
+    fn coarse(_: SockAddrContext) -> i32 {
+        // SAFETY: no arguments.
+        i32::from(unsafe { bpf_ktime_get_coarse_ns() } != 0)
     }
 
     /// Can it tell which MPTCP socket a subflow belongs to?

@@ -84,11 +84,16 @@ pub(crate) enum Place {
     Elsewhere,
 }
 
+/// Whether a service has the port of a flow. One bit answers for nearly every connection on a host that has nothing to do
+/// with us.
+#[inline(always)]
+pub fn may_be_service<T: Tables>(tables: &T, flow: &Flow) -> bool {
+    PortBit::of(flow.port, flow.protocol).is_some_and(|bit| tables.ports(bit.word) & bit.mask != 0)
+}
+
 #[inline(always)]
 fn find<T: Tables, C: Caller>(tables: &T, caller: &C, config: &Config, flow: &Flow) -> Option<(u32, Place)> {
-    // One bit answers for nearly every connection on a host that has nothing to do with us.
-    let bit = PortBit::of(flow.port, flow.protocol)?;
-    if tables.ports(bit.word) & bit.mask == 0 {
+    if !may_be_service(tables, flow) {
         return None;
     }
     let (class, place) = classify(tables, caller, config, &flow.address)?;

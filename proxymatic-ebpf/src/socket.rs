@@ -7,7 +7,7 @@ use crate::{Choice, Flow, Tables};
 /// Notes what connect(2) was turned into. A second connect on one socket ends the first.
 #[inline(always)]
 pub fn connected<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice: &Choice) {
-    socket.start = tables.now();
+    socket.start = tables.about_now();
     socket.newest = 0;
     note(tables, &mut socket.ring[0], flow, choice);
 }
@@ -15,7 +15,8 @@ pub fn connected<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice
 /// Notes where a datagram was sent that was not the repetition of another. The oldest such one is forgotten.
 #[inline(always)]
 pub fn sent<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice: &Choice) {
-    socket.start = tables.now();
+    socket.start = tables.about_now();
+    socket.marks = socket.marks.with(Marks::SENT);
     let newest = socket.newest as usize;
     let next = if newest >= RING - 1 { 1 } else { newest + 1 };
     socket.newest = next as u32;
@@ -91,9 +92,14 @@ fn lasts<T: Tables>(tables: &T, made: &Translation) -> Option<(Address, Port)> {
 /// The program closes the socket: all that it translated is out of the counts, once.
 #[inline(always)]
 pub fn release<T: Tables>(tables: &T, socket: &mut Socket) {
-    socket.marks = Marks(socket.marks.0 | Marks::CLOSING.0);
-    for made in &mut socket.ring {
-        close(tables, made);
+    socket.marks = socket.marks.with(Marks::CLOSING);
+    let [connected, sent @ ..] = &mut socket.ring;
+    close(tables, connected);
+    // Most sockets only ever connect: the rest of the ring is seven cache lines that need not be looked at.
+    if socket.marks.has(Marks::SENT) {
+        for made in sent {
+            close(tables, made);
+        }
     }
 }
 

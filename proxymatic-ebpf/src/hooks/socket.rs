@@ -45,7 +45,8 @@ pub(crate) fn connect<F: Family>(context: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub(crate) fn send<F: Family>(context: &SockAddrContext, families: Families) -> i32 {
     let Some(flow) = flow::<F>(context, families) else { return GO_ON };
-    if flow.protocol != PROTOCOL_UDP {
+    // Before the socket is asked for its storage: nearly every datagram of a host has to do with no service.
+    if flow.protocol != PROTOCOL_UDP || !proxymatic_ebpf::may_be_service(&Maps, &flow) {
         return GO_ON;
     }
     // SAFETY: the socket pointer of this hook's own context.

@@ -25,10 +25,11 @@ pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
             "run `cargo xtask build-ebpf`, then build it again",
         ));
     }
-    let (has_retval, has_mptcp) = (probe("set_retval")?, probe("mptcp")?);
+    let (has_retval, has_mptcp, has_coarse) = (probe("set_retval")?, probe("mptcp")?, probe("coarse")?);
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_RETVAL", &has_retval, true);
     loader.override_global("HAS_MPTCP", &has_mptcp, true);
+    loader.override_global("HAS_COARSE", &has_coarse, true);
     for map in declared::ALL {
         loader.map_pin_path(map.name, pins.map(map.name));
         if let Some(entries) = wanted(map.name, capacity) {
