@@ -74,6 +74,8 @@ mod sockets_drift;
 mod sockets_gone;
 /// Connections that are idle for too long.
 mod sockets_idle;
+/// Random changes under load.
+mod soak;
 /// Marathon goes wrong in every way it is known to, under load.
 mod steady;
 /// The kernel is asked for listeners only where there may be one.
