@@ -66,6 +66,8 @@ mod second;
 mod served;
 /// Who gets how many: weights and least connections.
 mod shares;
+/// Random changes under load.
+mod soak;
 /// What programs do with sockets besides connecting and closing once.
 mod sockets;
 /// Counts that are wrong are corrected.
@@ -74,8 +76,6 @@ mod sockets_drift;
 mod sockets_gone;
 /// Connections that are idle for too long.
 mod sockets_idle;
-/// Random changes under load.
-mod soak;
 /// Marathon goes wrong in every way it is known to, under load.
 mod steady;
 /// The kernel is asked for listeners only where there may be one.

@@ -130,12 +130,12 @@ impl<'lab> Cluster<'lab> {
         Ok(())
     }
 
-    /// What the agent has in memory, in kB.
+    /// What the agent has in memory of its own, in kB: the maps that it looks into are the kernel's.
     pub(super) fn memory(&self) -> Result<u64> {
         let pid = self.agent.as_ref().context("no agent")?.pid()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().with_context(|| format!("VmRSS is {line:?}"))
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        line.trim().trim_end_matches(" kB").parse().with_context(|| format!("RssAnon is {line:?}"))
     }
 
     /// How many entries of each map are in use.

@@ -89,7 +89,9 @@ pub(super) fn udp(port: u16, seen: &Summary, ended: &[Ended]) -> Judged {
         let not_told = kills.any(|kill| failure.at <= kill.out && end(failure) >= kill.begun);
         judged.take(failure, not_told.then_some("not told"));
     }
-    let gone: BTreeSet<&str> = ended.iter().map(|it| it.name.as_str()).collect();
+    let mut gone: BTreeSet<&str> = ended.iter().map(|it| it.name.as_str()).collect();
+    // A socket that was told before it had an answer knows no name.
+    gone.extend((!ended.is_empty()).then_some(""));
     for name in seen.told.keys().filter(|name| !gone.contains(name.as_str())) {
         judged.faults.push(format!("a socket was told that {name} is gone, which lives"));
     }
@@ -180,6 +182,8 @@ mod tests {
         saw.told.insert("a".into(), 2);
         assert_eq!(udp(1, &saw, &ended(None)).faults.len(), 0);
         assert_eq!(udp(1, &saw, &[]).faults.len(), 1);
+        saw.told.insert("b".into(), 1);
+        assert_eq!(udp(1, &saw, &ended(None)).faults.len(), 1);
     }
 
     #[test]
