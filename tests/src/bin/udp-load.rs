@@ -81,7 +81,7 @@ fn one_socket(cli: &Cli, connected: bool, part: &Mutex<Summary>, stop: &AtomicBo
     for _ in 0..cli.each {
         let (begun, at) = (Instant::now(), SystemTime::now());
         let mut outcome = ask(cli, connected, &mut asker);
-        if connected && matches!(&outcome, Err(error) if error.raw_os_error() == Some(Errno::ECONNABORTED as i32)) {
+        if connected && outcome.as_ref().err().is_some_and(is_told) {
             // Told that its replica is gone, it does what programs do: connects again and asks again.
             let who = asker.take().and_then(|asker| asker.last).unwrap_or_default();
             *lock(part).told.entry(who).or_default() += 1;
@@ -111,6 +111,13 @@ fn one_socket(cli: &Cli, connected: bool, part: &Mutex<Summary>, stop: &AtomicBo
         }
         until(begun + Duration::from_secs_f64(1.0 / cli.rate));
     }
+}
+
+/// Whether the socket was ended from outside, as SOCK_DESTROY does it. A program that waits for an answer meets
+/// ECONNABORTED; one that sends first finds the socket without a peer (udp_abort and udp_sendmsg of net/ipv4/udp.c).
+fn is_told(error: &io::Error) -> bool {
+    let told = [Errno::ECONNABORTED, Errno::EDESTADDRREQ];
+    error.raw_os_error().is_some_and(|number| told.contains(&Errno::from_raw(number)))
 }
 
 fn ask(cli: &Cli, connected: bool, asker: &mut Option<Asker>) -> io::Result<String> {

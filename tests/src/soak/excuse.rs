@@ -8,8 +8,9 @@
 //! - UDP, `not told`: datagrams whose wait overlaps the time from the kill until the agent has taken the replica out: no hook
 //!   sees whether a datagram is answered.
 //!
-//! Everything else that fails is a fault. A UDP socket that is told that its replica is gone (ECONNABORTED) is none: its
-//! program connects again and is answered. But it must have been one that is gone.
+//! Everything else that fails is a fault. A UDP socket that is told that its replica is gone (ECONNABORTED, or
+//! EDESTADDRREQ where it sends first) is none: its program connects again and is answered. But it must have been one that
+//! is gone.
 
 use std::collections::BTreeSet;
 
