@@ -66,6 +66,8 @@ mod second;
 mod served;
 /// Who gets how many: weights and least connections.
 mod shares;
+/// Random changes under load.
+mod soak;
 /// What programs do with sockets besides connecting and closing once.
 mod sockets;
 /// Counts that are wrong are corrected.

@@ -11,4 +11,5 @@ pub mod net;
 pub mod process;
 pub mod sim;
 pub mod skip;
+pub mod soak;
 pub mod summary;

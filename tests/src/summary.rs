@@ -20,6 +20,9 @@ pub struct Summary {
     pub errors: BTreeMap<String, u64>,
     /// How often each replica answered, by the name in its answer.
     pub by_replica: BTreeMap<String, u64>,
+    /// How often a UDP socket was told that the replica that it talked to, by name, is gone.
+    #[serde(default)]
+    pub told: BTreeMap<String, u64>,
     /// How often getpeername(2) gave which address.
     pub peer: BTreeMap<SocketAddr, u64>,
     /// The slowest answered request, connecting included.
@@ -88,6 +91,7 @@ impl Summary {
         self.failed += other.failed;
         add(&mut self.errors, &other.errors);
         add(&mut self.by_replica, &other.by_replica);
+        add(&mut self.told, &other.told);
         add(&mut self.peer, &other.peer);
         self.slowest_us = self.slowest_us.max(other.slowest_us);
         let room = LISTED.saturating_sub(self.failures.len());

@@ -13,6 +13,7 @@ mod demo;
 mod fuzz;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod workspace;
@@ -37,11 +38,13 @@ enum Task {
     Run(run::Run),
     /// Build everything and become the demo (needs root).
     Demo(demo::Demo),
+    /// Build everything and become the soak: random changes of a cluster under load (needs root).
+    Soak(soak::Soak),
     /// Run the test tiers, all or those named, fast ones first.
     Test(test::Test),
     /// Measure: `bench services`, for one (needs root).
     Bench(bench::Bench),
-    /// Fuzz what reads the outside world: `fuzz reading`, `fuzz sse`, `fuzz labels` (needs a nightly compiler).
+    /// Fuzz what reads the outside world, and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
     Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
     Tidy,
@@ -65,6 +68,7 @@ fn run(task: Task) -> Result<()> {
         Task::BuildEbpf => build_ebpf::run(),
         Task::Run(it) => it.run(),
         Task::Demo(it) => it.run(),
+        Task::Soak(it) => it.run(),
         Task::Test(it) => it.run(),
         Task::Bench(it) => it.run(),
         Task::Fuzz(it) => it.run(),

@@ -1,8 +1,10 @@
 //! Where plans are carried out: one operation, one map write. No decisions, and the only room that can fail at it.
 
+mod adopt;
 pub mod kernel;
 mod memory;
 
+pub use adopt::{Contents, adopt};
 pub use memory::{Faults, Memory};
 
 use std::time::Duration;

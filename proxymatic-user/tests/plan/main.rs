@@ -15,12 +15,12 @@ use proptest::prelude::*;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{self, Protocol, ServiceKey, State, Weight},
-    plan::{Desired, MapOp, QUARANTINE, Quarantine, Tables, plan},
+    plan::{Desired, QUARANTINE, Quarantine, Tables, plan},
 };
 
 use self::{
     any::{desired, service, small},
-    law::{assert_serves, carry_out},
+    law::{assert_serves, carry_out, printed},
 };
 
 proptest! {
@@ -91,10 +91,6 @@ fn one_service(backends: Vec<model::Backend>) -> Desired {
     let key = ServiceKey::host(1234, Protocol::Tcp);
     let services = BTreeMap::from([(key, (SourceCode::MARATHON, service(backends).into()))]);
     Desired { services, ..Desired::default() }
-}
-
-fn printed(ops: &[MapOp]) -> String {
-    ops.iter().map(|op| format!("{op}\n")).collect()
 }
 
 fn publish(tables: &mut Tables, desired: &Desired) -> String {

@@ -142,10 +142,15 @@ impl Host {
 
     /// Starts the agent for the programs of a cgroup, with the sources that are among the arguments.
     pub fn agent_of(&self, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
+        self.agent_program(&binary("proxymatic")?, cgroup, more)
+    }
+
+    /// The same of another program: another version of the agent, or a copy.
+    pub fn agent_program(&self, program: &Path, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
         let (cgroup, pins, socket) = (cgroup.path().display(), self.pins(), self.socket());
         let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
         let needed = ["run", "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
-        self.spawn(&binary("proxymatic")?, &[&needed, more].concat())
+        self.spawn(program, &[&needed, more].concat())
     }
 
     /// Waits until the agent here says that it has every source and has applied it.
@@ -197,6 +202,13 @@ impl Host {
     pub fn load(&self, url: &str, more: &[&str]) -> Result<Load> {
         let needed = ["load", "--url", url, "--until-stdin-closes", "--report-every", "50"];
         let load = Load { process: self.spawn(&binary("client")?, &[&needed, more].concat())? };
+        load.reaches(1)?;
+        Ok(load)
+    }
+
+    /// Asks a UDP service without pause until [`Load::finish`]: see `udp-load` for `more`.
+    pub fn udp_load(&self, to: SocketAddr, more: &[&str]) -> Result<Load> {
+        let load = Load { process: self.spawn(&binary("udp-load")?, &[&["--to", &to.to_string()], more].concat())? };
         load.reaches(1)?;
         Ok(load)
     }

@@ -1,137 +1,80 @@
-//! From pinned maps to tables: whoever wrote them, and wherever it was stopped.
-
-use std::collections::BTreeMap;
+//! The pinned maps as rows that can be adopted.
 
 use aya::maps::{HashMap, MapData, MapError};
-use proxymatic_common::{
-    AllowKey, BackendState, Head, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Slot, SourceCode,
-};
+use proxymatic_common::{Address, AllowKey, AllowedCgroup, Backend, Class, Frontend, Head, Name, Service, Slot};
 
 use super::Maps;
 use crate::{
-    dataplane::Error,
-    plan::{MapOp, Tables},
+    dataplane::{Contents, Error, adopt},
+    plan::{Capacity, Tables},
 };
 
 impl Maps {
     /// What the maps hold.
     ///
-    /// Built by the same writes that plans are made of, so that adopted tables and followed ones cannot differ. Total:
-    /// what makes no sense (a head beyond the slots, a name without an owner) is left out and so becomes free.
-    ///
     /// # Errors
     /// A map cannot be read.
     pub fn tables(&self) -> Result<Tables, Error> {
-        let mut tables = Tables::new(self.capacity());
-        self.adopt_backends(&mut tables)?;
-        self.adopt_allow_lists(&mut tables)?;
-        self.adopt_services(&mut tables)?;
-        for (frontend, id) in all("FRONTENDS", &self.frontends)? {
-            if id < self.services.entries() {
-                tables.apply(&MapOp::PutFrontend(frontend, id));
-            }
-        }
-        for (address, class) in all("ADDRESSES", &self.addresses)? {
-            tables.apply(&MapOp::PutAddress(address, class));
-        }
-        for (cgroup, _) in all("EXCLUDED", &self.excluded)? {
-            tables.apply(&MapOp::PutExcluded(cgroup));
-        }
-        self.adopt_ports(&mut tables);
-        Ok(tables)
+        adopt(self)
+    }
+}
+
+impl Contents for Maps {
+    fn capacity(&self) -> Capacity {
+        self.capacity()
     }
 
-    fn adopt_ports(&self, tables: &mut Tables) {
-        for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
-            for port in (0..=u16::MAX).map(Port::new) {
-                let Some(bit) = PortBit::of(port, protocol) else { continue };
-                if self.ports.cell(bit.word).is_some_and(|cell| cell.get() & bit.mask != 0) {
-                    tables.apply(&MapOp::SetPort(port, protocol));
-                }
-            }
-        }
+    fn port_bits(&self, word: u32) -> Option<u64> {
+        self.ports.cell(word).map(|cell| cell.get())
     }
 
-    /// Before the services: a list without one is under a free id, which is then freed once more, list included.
-    fn adopt_allow_lists(&self, tables: &mut Tables) -> Result<(), Error> {
-        let keys: Result<Vec<_>, MapError> = self.allow.keys().collect();
-        for key in keys.map_err(|error| Error::kernel("read ALLOW", &error))? {
-            let key = AllowKey { bits: key.prefix_len(), network: key.data() };
-            if key.network.service < self.services.entries() {
-                tables.apply(&MapOp::PutAllow(key));
-            }
-        }
-        for (key, _) in all("ALLOW_CGROUPS", &self.allow_cgroups)? {
-            if key.service < self.services.entries() {
-                tables.apply(&MapOp::PutAllowCgroup(key));
-            }
-        }
-        Ok(())
+    fn backend(&self, id: u32) -> Option<Backend> {
+        self.backends.read(id)
     }
 
-    fn adopt_backends(&self, tables: &mut Tables) -> Result<(), Error> {
-        let names = names("BACKEND_NAMES", &self.backend_names)?;
-        for id in 0..self.backends.entries() {
-            let Some(backend) = self.backends.read(id) else { continue };
-            if backend.state == BackendState::FREE {
-                if backend.generation != 0 {
-                    tables.apply(&MapOp::FreeBackend(id, backend));
-                }
-            } else if backend.service < self.services.entries() {
-                tables.apply(&MapOp::PutBackend(id, backend));
-                if let Some(name) = names.get(&id) {
-                    tables.apply(&MapOp::PutBackendName(id, name.clone()));
-                }
-            }
-        }
-        Ok(())
+    fn service(&self, id: u32) -> Option<Service> {
+        self.services.read(id)
     }
 
-    fn adopt_services(&self, tables: &mut Tables) -> Result<(), Error> {
-        let names = names("SERVICE_NAMES", &self.service_names)?;
-        for id in 0..self.services.entries() {
-            let Some(settings) = self.services.read(id) else { continue };
-            let head = self.heads.cell(id).map_or(Head::default(), |cell| Head::from_word(cell.get()));
-            if settings.source == SourceCode::NONE && head.length() == 0 && !tables.services().contains_key(&id) {
-                // Free. Its head only counts switches.
-                if head.word() != 0 {
-                    tables.apply(&MapOp::PutHead(id, head));
-                    tables.apply(&MapOp::DelServiceName(id));
-                }
-                continue;
-            }
-            tables.apply(&MapOp::PutService(id, settings));
-            if let Some(name) = names.get(&id) {
-                tables.apply(&MapOp::PutServiceName(id, name.clone()));
-            }
-            match self.slots_of(head) {
-                Some(slots) => {
-                    tables.apply(&MapOp::PutSlots(head.base(), slots));
-                    tables.apply(&MapOp::PutHead(id, head));
-                }
-                None => {
-                    let empty = Head::new(head.generation(), 0, 0).unwrap_or_default();
-                    tables.apply(&MapOp::PutHead(id, empty));
-                }
-            }
-        }
-        Ok(())
+    fn head(&self, service: u32) -> Option<Head> {
+        self.head(service)
     }
 
-    fn slots_of(&self, head: Head) -> Option<Vec<Slot>> {
-        let end = head.base().checked_add(head.length())?;
-        if head.length() == 0 || end > self.slots.entries() {
-            return None;
-        }
-        (head.base()..end).map(|index| self.slots.read(index)).collect()
+    fn slot(&self, index: u32) -> Option<Slot> {
+        self.slots.read(index)
+    }
+
+    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
+        all("FRONTENDS", &self.frontends)
+    }
+
+    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
+        all("ADDRESSES", &self.addresses)
+    }
+
+    fn excluded(&self) -> Result<Vec<u64>, Error> {
+        Ok(all("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
+    }
+
+    fn allow(&self) -> Result<Vec<AllowKey>, Error> {
+        let keys = self.allow.keys().map(|key| key.map(|key| AllowKey { bits: key.prefix_len(), network: key.data() }));
+        keys.collect::<Result<_, MapError>>().map_err(|error| Error::kernel("read ALLOW", &error))
+    }
+
+    fn allow_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error> {
+        Ok(all("ALLOW_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error> {
+        all("SERVICE_NAMES", &self.service_names)
+    }
+
+    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error> {
+        all("BACKEND_NAMES", &self.backend_names)
     }
 }
 
 fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
     let entries: Result<_, MapError> = map.iter().collect();
     entries.map_err(|error| Error::kernel(format!("read {name}"), &error))
-}
-
-fn names(name: &str, map: &HashMap<MapData, u32, Name>) -> Result<BTreeMap<u32, String>, Error> {
-    Ok(all(name, map)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
 }

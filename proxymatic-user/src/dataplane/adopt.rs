@@ -1,0 +1,156 @@
+//! From rows of maps to tables: whoever wrote them, and wherever it was stopped. What reads the rows is another matter.
+
+use std::collections::BTreeMap;
+
+use proxymatic_common::{
+    Address, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Name, PROTOCOL_TCP, PROTOCOL_UDP,
+    Port, PortBit, Service, Slot, SourceCode,
+};
+
+use super::Error;
+use crate::plan::{Capacity, MapOp, Tables};
+
+/// What maps hold, row by row. Arrays are asked for an index, and have nothing beyond their entries; the others give
+/// all they have.
+pub trait Contents {
+    /// How many entries the maps have.
+    fn capacity(&self) -> Capacity;
+    /// A word of `PORTS`.
+    fn port_bits(&self, word: u32) -> Option<u64>;
+    /// `BACKENDS`.
+    fn backend(&self, id: u32) -> Option<Backend>;
+    /// `SERVICES`.
+    fn service(&self, id: u32) -> Option<Service>;
+    /// `HEADS`.
+    fn head(&self, service: u32) -> Option<Head>;
+    /// `SLOTS`.
+    fn slot(&self, index: u32) -> Option<Slot>;
+    /// `FRONTENDS`.
+    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error>;
+    /// `ADDRESSES`.
+    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error>;
+    /// The keys of `EXCLUDED`.
+    fn excluded(&self) -> Result<Vec<u64>, Error>;
+    /// The keys of `ALLOW`.
+    fn allow(&self) -> Result<Vec<AllowKey>, Error>;
+    /// The keys of `ALLOW_CGROUPS`.
+    fn allow_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error>;
+    /// `SERVICE_NAMES`.
+    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error>;
+    /// `BACKEND_NAMES`.
+    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error>;
+}
+
+/// What maps hold, as tables.
+///
+/// Built by the same writes that plans are made of, so that adopted tables and followed ones cannot differ. Total:
+/// what makes no sense (a head beyond the slots, a name without an owner) is left out and so becomes free.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn adopt(contents: &impl Contents) -> Result<Tables, Error> {
+    let mut tables = Tables::new(contents.capacity());
+    adopt_backends(contents, &mut tables)?;
+    adopt_allow_lists(contents, &mut tables)?;
+    adopt_services(contents, &mut tables)?;
+    for (frontend, id) in contents.frontends()? {
+        if id < tables.capacity.services {
+            tables.apply(&MapOp::PutFrontend(frontend, id));
+        }
+    }
+    for (address, class) in contents.addresses()? {
+        tables.apply(&MapOp::PutAddress(address, class));
+    }
+    for cgroup in contents.excluded()? {
+        tables.apply(&MapOp::PutExcluded(cgroup));
+    }
+    adopt_ports(contents, &mut tables);
+    Ok(tables)
+}
+
+fn adopt_ports(contents: &impl Contents, tables: &mut Tables) {
+    for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
+        for port in (0..=u16::MAX).map(Port::new) {
+            let Some(bit) = PortBit::of(port, protocol) else { continue };
+            if contents.port_bits(bit.word).is_some_and(|word| word & bit.mask != 0) {
+                tables.apply(&MapOp::SetPort(port, protocol));
+            }
+        }
+    }
+}
+
+/// Before the services: a list without one is under a free id, which is then freed once more, list included.
+fn adopt_allow_lists(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
+    for key in contents.allow()? {
+        if key.network.service < tables.capacity.services {
+            tables.apply(&MapOp::PutAllow(key));
+        }
+    }
+    for key in contents.allow_cgroups()? {
+        if key.service < tables.capacity.services {
+            tables.apply(&MapOp::PutAllowCgroup(key));
+        }
+    }
+    Ok(())
+}
+
+fn adopt_backends(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
+    let names = by_id(contents.backend_names()?);
+    for id in 0..tables.capacity.backends {
+        let Some(backend) = contents.backend(id) else { continue };
+        if backend.state == BackendState::FREE {
+            if backend.generation != 0 {
+                tables.apply(&MapOp::FreeBackend(id, backend));
+            }
+        } else if backend.service < tables.capacity.services {
+            tables.apply(&MapOp::PutBackend(id, backend));
+            if let Some(name) = names.get(&id) {
+                tables.apply(&MapOp::PutBackendName(id, name.clone()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
+    let names = by_id(contents.service_names()?);
+    for id in 0..tables.capacity.services {
+        let Some(settings) = contents.service(id) else { continue };
+        let head = contents.head(id).unwrap_or_default();
+        if settings.source == SourceCode::NONE && head.length() == 0 && !tables.services().contains_key(&id) {
+            // Free. Its head only counts switches.
+            if head.word() != 0 {
+                tables.apply(&MapOp::PutHead(id, head));
+                tables.apply(&MapOp::DelServiceName(id));
+            }
+            continue;
+        }
+        tables.apply(&MapOp::PutService(id, settings));
+        if let Some(name) = names.get(&id) {
+            tables.apply(&MapOp::PutServiceName(id, name.clone()));
+        }
+        match slots_of(contents, tables.capacity, head) {
+            Some(slots) => {
+                tables.apply(&MapOp::PutSlots(head.base(), slots));
+                tables.apply(&MapOp::PutHead(id, head));
+            }
+            None => {
+                let empty = Head::new(head.generation(), 0, 0).unwrap_or_default();
+                tables.apply(&MapOp::PutHead(id, empty));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn slots_of(contents: &impl Contents, capacity: Capacity, head: Head) -> Option<Vec<Slot>> {
+    let end = head.base().checked_add(head.length())?;
+    if head.length() == 0 || end > capacity.slots {
+        return None;
+    }
+    (head.base()..end).map(|index| contents.slot(index)).collect()
+}
+
+fn by_id(names: Vec<(u32, Name)>) -> BTreeMap<u32, String> {
+    names.into_iter().map(|(id, name)| (id, name.to_text())).collect()
+}

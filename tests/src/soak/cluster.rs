@@ -1,0 +1,214 @@
+//! What the soak changes: three hosts, a simulated Marathon, an agent with clients on the first, and three services.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use super::crew::{Crew, Member};
+use super::excuse::{self, Ended};
+use super::report::Report;
+use crate::eventually::{eventually_ok, until};
+use crate::lab::{Lab, Load, Sim, binary};
+use crate::process::Process;
+
+/// How many replicas a service has in the beginning, and in the end.
+pub(super) const CREW: usize = 3;
+/// The agent tries a Marathon that fails again after 20 s at most; a busy machine adds to that.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a replica goes on after it has been taken out, before its process is asked to stop.
+pub(super) const LAME: Duration = Duration::from_millis(500);
+/// Replicas listen from here up, below the ports that clients get. Each has a port of its own for a while.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(super) struct Cluster<'lab> {
+    pub(super) lab: &'lab Lab,
+    pub(super) sim: Sim<'lab>,
+    pub(super) crews: Vec<Crew>,
+    agent: Option<Process>,
+    /// The program itself and a copy of it, one of which is the next.
+    programs: [PathBuf; 2],
+    ended: Vec<Ended>,
+    started: u16,
+}
+
+/// The clients of one round.
+#[derive(Debug)]
+pub(super) struct Clients(Vec<(u16, bool, Load)>);
+
+impl<'lab> Cluster<'lab> {
+    /// Starts it, and returns when all replicas are served.
+    pub(super) fn start(lab: &'lab Lab) -> Result<Self> {
+        let program = binary("proxymatic")?;
+        let copy = lab.run_dir().join("proxymatic-next");
+        fs::copy(&program, &copy).with_context(|| format!("copy {}", program.display()))?;
+        let crew = |app, port, udp| Crew { app, port, udp, members: Vec::new() };
+        let crews = vec![crew("/soak/web", 1234, false), crew("/soak/api", 1235, false), crew("/soak/dns", 1236, true)];
+        let mut cluster =
+            Self { lab, sim: lab.sim()?, crews, agent: None, programs: [program, copy], ended: Vec::new(), started: 0 };
+        for of in 0..cluster.crews.len() {
+            let members = cluster.recruit(of, CREW)?;
+            let crew = &mut cluster.crews[of];
+            let places: Vec<_> = members.iter().map(Member::place).collect();
+            let protocol = if crew.udp { "udp" } else { "tcp" };
+            let app = json!({ "id": crew.app, "servicePort": crew.port, "protocol": protocol, "mode": "host", "tasks": places });
+            let answer = cluster.sim.control("apps", &app)?;
+            crew.join(members, &answer["tasks"])?;
+        }
+        cluster.start_agent()?;
+        cluster.settle()?;
+        Ok(cluster)
+    }
+
+    /// Starts processes of new replicas, on host 2 and 3 in turn.
+    pub(super) fn recruit(&mut self, of: usize, count: usize) -> Result<Vec<Member>> {
+        let (lab, crew) = (self.lab, &self.crews[of]);
+        let word = crew.app.rsplit('/').next().unwrap_or_default();
+        let mut members = Vec::new();
+        for _ in 0..count {
+            let nth = self.started;
+            self.started += 1;
+            let port = PORTS.start + nth % (PORTS.end - PORTS.start);
+            members.push(Member::start(lab, crew.udp, 2 + (nth % 2) as u8, port, format!("{word}{nth}"))?);
+        }
+        Ok(members)
+    }
+
+    /// Notes that a member has ended.
+    pub(super) fn note(&mut self, ended: Ended) {
+        self.ended.push(ended);
+    }
+
+    /// Who has ended since this was last asked.
+    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Waits until exactly the members of one service get connections.
+    pub(super) fn settle_one(&self, of: usize) -> Result<()> {
+        let crew = &self.crews[of];
+        eventually_ok(&format!("exactly the replicas of {} are served", crew.app), PATIENCE, || {
+            let service = self.lab.host(1).service(crew.app)?;
+            let all = crew.members.iter().all(|member| service.is_active(member.address));
+            ensure!(all && service.backends.len() == crew.members.len(), "{service:?}, not {:?}", crew.members);
+            Ok(())
+        })
+    }
+
+    /// Waits until that is so of all.
+    pub(super) fn settle(&self) -> Result<()> {
+        (0..self.crews.len()).try_for_each(|of| self.settle_one(of))
+    }
+
+    /// Waits until the status has nothing to complain about.
+    pub(super) fn well(&self) -> Result<()> {
+        eventually_ok("all is well", PATIENCE, || self.lab.host(1).well().map(drop))
+    }
+
+    /// Starts the agent, and returns when it serves what Marathon says.
+    pub(super) fn start_agent(&mut self) -> Result<()> {
+        let (host, marathon) = (self.lab.host(1), self.lab.marathon_url());
+        self.agent = Some(host.agent_program(&self.programs[0], host.cgroup(), &["--marathon", &marathon])?);
+        host.agent_ready(PATIENCE)
+    }
+
+    /// Ends the agent without a chance to say goodbye.
+    pub(super) fn kill_agent(&mut self) -> Result<()> {
+        self.agent.take().context("no agent")?.kill9().map(drop)
+    }
+
+    /// Asks the agent to stop; the next one is another program.
+    pub(super) fn stop_agent(&mut self) -> Result<()> {
+        let left = self.agent.take().context("no agent")?.terminate(PATIENCE)?;
+        ensure!(left.success(), "the agent that was asked to stop failed: {left}");
+        self.programs.reverse();
+        Ok(())
+    }
+
+    /// What the agent has in memory of its own, in kB: the maps that it looks into are the kernel's.
+    pub(super) fn memory(&self) -> Result<u64> {
+        let pid = self.agent.as_ref().context("no agent")?.pid()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+        line.trim().trim_end_matches(" kB").parse().with_context(|| format!("RssAnon is {line:?}"))
+    }
+
+    /// How many entries of each map are in use.
+    pub(super) fn fill(&self) -> Result<BTreeMap<String, u64>> {
+        let status = self.lab.host(1).status()?;
+        let maps = status["maps"].as_array().context("no maps in the status")?;
+        let fill = |map: &serde_json::Value| Some((map["map"].as_str()?.to_owned(), map["used"].as_u64()?));
+        maps.iter().map(|map| fill(map).with_context(|| format!("{map}"))).collect()
+    }
+
+    /// How often each verdict was given, without those that never were.
+    pub(super) fn verdicts(&self) -> Result<BTreeMap<String, u64>> {
+        let all: BTreeMap<String, u64> = serde_json::from_value(self.lab.host(1).verdicts()?)?;
+        Ok(all.into_iter().filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// Lets clients loose on all services.
+    pub(super) fn clients(&self) -> Result<Clients> {
+        let load = |crew: &Crew| {
+            let host = self.lab.host(1);
+            let load = if crew.udp {
+                host.udp_load(([127, 0, 0, 1], crew.port).into(), &["--connected", "4", "--unconnected", "4"])
+            } else {
+                // Each request takes a while, so that there are always some open.
+                let url = format!("http://localhost:{}/slow?ms=5", crew.port);
+                host.load(&url, &["--threads", "8", "--rate", "100", "--linger0"])
+            };
+            Ok((crew.port, crew.udp, load?))
+        };
+        self.crews.iter().map(load).collect::<Result<_>>().map(Clients)
+    }
+
+    /// As many replicas as in the beginning.
+    pub(super) fn back_to_the_beginning(&mut self, report: &mut Report) -> Result<()> {
+        for of in 0..self.crews.len() {
+            while self.crews[of].members.len() > CREW {
+                super::acts::shrink(self, of, 0, report)?;
+            }
+            let missing = CREW - self.crews[of].members.len();
+            super::acts::grow(self, of, missing)?;
+        }
+        self.settle()
+    }
+
+    /// Waits until nothing is in use that was not in the beginning: all that rested is free, and no connection is counted.
+    pub(super) fn is_as_it_was(&self, fill: &BTreeMap<String, u64>) -> Result<()> {
+        eventually_ok("the maps are as full as in the beginning", PATIENCE, || {
+            let (now, open) = (self.fill()?, self.lab.host(1).open_connections()?);
+            ensure!(now == *fill, "{now:?}, not {fill:?}");
+            ensure!(open == 0, "{open} connections are counted as open, and nobody is there");
+            Ok(())
+        })
+    }
+}
+
+impl Clients {
+    /// Waits until each has done so many more requests.
+    pub(super) fn reach(&self, more: u64) -> Result<()> {
+        self.0.iter().try_for_each(|(.., load)| load.reaches(more).map(drop))
+    }
+
+    /// Ends them, and judges what they saw.
+    pub(super) fn finish(self, ended: &[Ended], report: &mut Report) -> Result<()> {
+        for (port, udp, load) in self.0 {
+            let seen = load.finish()?;
+            let judged = if udp { excuse::udp(port, &seen, ended) } else { excuse::tcp(port, &seen, ended) };
+            report.saw(udp, &seen, judged);
+        }
+        Ok(())
+    }
+}
+
+/// Lets some time pass, as between a replica's last connection and its end.
+pub(super) fn pass(time: Duration) {
+    until(Instant::now() + time);
+}
