@@ -15,6 +15,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod variants;
 mod workspace;
 
 /// Development tasks of proxymatic.

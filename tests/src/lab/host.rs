@@ -44,7 +44,7 @@ pub struct Replica {
 /// Constant load from a client that runs until it is told to finish.
 #[derive(Debug)]
 pub struct Load {
-    process: Process,
+    pub(super) process: Process,
 }
 
 impl Host {
@@ -142,10 +142,7 @@ impl Host {
 
     /// Starts the agent for the programs of a cgroup, with the sources that are among the arguments.
     pub fn agent_of(&self, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
-        let (cgroup, pins, socket) = (cgroup.path().display(), self.pins(), self.socket());
-        let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
-        let needed = ["run", "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
-        self.spawn(&binary("proxymatic")?, &[&needed, more].concat())
+        self.agent_built("proxymatic", cgroup, more)
     }
 
     /// Waits until the agent here says that it has every source and has applied it.
