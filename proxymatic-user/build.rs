@@ -6,7 +6,10 @@ use std::{env, fs, path::Path};
 fn main() {
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
-    let built = Path::new(&root).join("../target/bpf");
+    // Of the builds that only tests run, each has objects of its own: see Cargo.toml.
+    let folders = [("CARGO_FEATURE_NEXT_ABI", "next-abi"), ("CARGO_FEATURE_OTHER_BUILD", "other-build")];
+    let folder = folders.into_iter().find(|(feature, _)| env::var_os(feature).is_some()).map_or("", |(_, name)| name);
+    let built = Path::new(&root).join("../target/bpf").join(folder);
     for name in ["proxymatic-hooks.o", "proxymatic-probes.o"] {
         let from = built.join(name);
         println!("cargo::rerun-if-changed={}", from.display());

@@ -37,7 +37,7 @@ impl Translation {
 }
 
 /// How many translations a socket remembers: the one of connect(2), and those of the last datagrams it sent unconnected.
-pub const RING: usize = 8;
+pub const RING: usize = if cfg!(feature = "next-abi") { 4 } else { 8 };
 
 /// What has happened to a socket: a set of bits.
 #[repr(transparent)]

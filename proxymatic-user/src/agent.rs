@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::AgentState;
+use proxymatic_common::{AgentState, Class};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -78,7 +78,9 @@ pub struct Agent<D> {
     /// What the maps are known to say. Nothing where the last plan was not carried out whole.
     settled: Desired,
     quarantine: Quarantine,
+    /// Until they are told, those that the maps hold.
     addresses: BTreeSet<IpAddr>,
+    addresses_told: bool,
     wishes: Wishes,
     /// The ids of the cgroups that are named anywhere, by path, as last published.
     cgroups: BTreeMap<String, u64>,
@@ -106,13 +108,16 @@ impl<D: Dataplane> Agent<D> {
     /// The maps cannot be read.
     pub fn adopt(plane: D, sources: &[SourceId]) -> Result<Self, Error> {
         let tables = plane.tables()?;
+        let hosts = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
+        let addresses = hosts.map(|(address, _)| IpAddr::from(*address)).collect();
         let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None });
         Ok(Self {
             plane,
             tables,
             settled: Desired::default(),
             quarantine: Quarantine::default(),
-            addresses: BTreeSet::new(),
+            addresses,
+            addresses_told: false,
             wishes: Wishes::default(),
             cgroups: BTreeMap::new(),
             sources: sources.iter().map(heard).collect(),
@@ -158,9 +163,13 @@ impl<D: Dataplane> Agent<D> {
         match event {
             Event::Source(report) => self.heard(report, now),
             Event::Addresses(addresses) => {
+                let first = !std::mem::replace(&mut self.addresses_told, true);
                 if self.addresses != addresses {
                     tracing::info!("addresses of this host: {}", changes::list(&addresses));
                     self.addresses = addresses;
+                    self.publish(now);
+                } else if first {
+                    // Another version may have waited for this.
                     self.publish(now);
                 }
             }
@@ -181,9 +190,10 @@ impl<D: Dataplane> Agent<D> {
         &self.tables
     }
 
-    /// What the maps hold of a source, as if it had said so.
+    /// What the maps hold of a source, as if it had said so. Nothing where no connection goes by them yet: then they are
+    /// as old as the last time that this version served.
     pub fn adopted(&self, source: SourceId) -> Snapshot {
-        adopted::adopted(&self.tables, source)
+        if self.plane.serves() { adopted::adopted(&self.tables, source) } else { Snapshot::default() }
     }
 
     /// The data plane.
@@ -253,6 +263,15 @@ impl<D: Dataplane> Agent<D> {
                 return;
             }
             self.tables.apply(op);
+        }
+        // What a silent source once said may be known only to the version that is to be replaced.
+        if self.addresses_told
+            && self.sources.values().all(|heard| heard.snapshot.is_some())
+            && let Err(error) = self.plane.serve()
+        {
+            tracing::error!("{error}; trying again in {} s", RETRY.as_secs());
+            self.refused = Some((error.to_string(), now + RETRY));
+            return;
         }
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
         self.settled = desired;

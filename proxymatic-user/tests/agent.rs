@@ -10,7 +10,7 @@ use std::{
 
 use proxymatic_common::{AgentState, BackendState};
 use proxymatic_user::{
-    agent::{Agent, Event, Wishes},
+    agent::{Agent, Event, PATIENCE, Wishes},
     dataplane::{Faults, Memory, Said},
     model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight},
     plan::{Capacity, Desired, Tables, plan},
@@ -76,6 +76,45 @@ fn nothing_is_written_before_the_first_complete_answer() {
     assert_eq!(agent.tables().addresses().len(), 1, "what was heard of the host before is not lost");
     assert_eq!(agent.plane().said, Some(Said { agent: AgentState::OK, synced: true }));
     assert_eq!(agent.status(now).sources[0].trouble, None);
+}
+
+#[test]
+fn connections_go_by_these_tables_only_when_every_source_has_answered_and_the_addresses_are_known() {
+    let now = Instant::now();
+    let mut agent =
+        Agent::adopt(Memory::new(Capacity::default(), NO_FAULTS), &[SourceId::File, SourceId::Marathon]).unwrap();
+    let answers = |source| Event::Source(Report::Snapshot { source, snapshot: snapshot(&[("a", 1)]), at: now });
+    agent.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
+    agent.handle(answers(SourceId::File), now);
+    let later = now + PATIENCE;
+    agent.handle(Event::Tick, later);
+    assert_eq!(active(agent.tables()), ["a"], "what has been told is in the tables");
+    assert_eq!(agent.plane().served, 0, "what Marathon would say may be served by another version");
+    agent.handle(answers(SourceId::Marathon), later);
+    assert_eq!(agent.plane().served, 1);
+
+    let mut agent = self::agent(NO_FAULTS);
+    agent.handle(answers(SourceId::Marathon), now);
+    assert_eq!(agent.plane().served, 0, "the host's own addresses would lead nowhere");
+    // Even where there are none.
+    agent.handle(Event::Addresses([].into()), now);
+    assert_eq!(agent.plane().served, 1);
+}
+
+#[test]
+fn the_hosts_addresses_lead_to_services_while_an_agent_that_was_restarted_does_not_know_them_yet() {
+    let now = Instant::now();
+    let mut first = agent(NO_FAULTS);
+    first.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
+    first.handle(says(snapshot(&[("a", 1)]), now), now);
+    let mut second = Agent::adopt(adopted(first.tables()), &[SourceId::Marathon]).unwrap();
+    second.handle(says(snapshot(&[("a", 1)]), now), now);
+    assert_eq!(second.tables().addresses().len(), 1);
+    second.handle(Event::Addresses([IpAddr::from([192, 0, 2, 2])].into()), now);
+    assert_eq!(
+        second.tables().addresses().keys().map(|it| IpAddr::from(*it)).collect::<Vec<_>>(),
+        [IpAddr::from([192, 0, 2, 2])]
+    );
 }
 
 #[test]

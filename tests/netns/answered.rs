@@ -31,7 +31,7 @@ pub(crate) enum At {
 
 /// Marathon and an agent on host 1, and the replicas wherever they are.
 pub(crate) struct Answered<'lab> {
-    _agent: Process,
+    pub(crate) agent: Process,
     _sim: Sim<'lab>,
     _servers: Vec<Dialer>,
 }
@@ -67,7 +67,7 @@ impl<'lab> Answered<'lab> {
             ensure!(server.tell(&format!("serve {} {word}", at.address()))? == "ok", "{at:?} is taken");
         }
         let (agent, sim) = publish(lab, services, more)?;
-        Ok(Self { _agent: agent, _sim: sim, _servers: servers.into_values().collect() })
+        Ok(Self { agent, _sim: sim, _servers: servers.into_values().collect() })
     }
 }
 

@@ -27,6 +27,30 @@ pub(crate) fn exists(kind: &str, id: u64) -> Result<bool> {
     Ok(output.status.success())
 }
 
+/// The kernel's fingerprint of a program's instructions.
+pub(crate) fn tag(program: u64) -> Result<String> {
+    let mut command = Command::new("bpftool");
+    command.args(["--json", "prog", "show", "id", &program.to_string()]);
+    let said: Value = serde_json::from_str(&run(command)?)?;
+    Ok(said["tag"].as_str().context("no tag")?.to_owned())
+}
+
+/// Detaches a link by force, as another program may.
+pub(crate) fn detach(link: u64) -> Result<()> {
+    let mut command = Command::new("bpftool");
+    command.args(["link", "detach", "id", &link.to_string()]);
+    run(command).map(drop)
+}
+
+/// Makes an array map of so many entries and pins it.
+pub(crate) fn pin_map(path: &Path, name: &str, value: u32, entries: u32) -> Result<()> {
+    let (value, entries) = (value.to_string(), entries.to_string());
+    let mut command = Command::new("bpftool");
+    command.args(["map", "create"]).arg(path);
+    command.args(["type", "array", "key", "4", "value", &value, "entries", &entries, "name", name]);
+    run(command).map(drop)
+}
+
 /// What is attached to the interfaces of a namespace, and to the namespace itself.
 pub(crate) fn on_interfaces(net: &NetNs) -> Result<Vec<Value>> {
     let mut command = net.command()?;

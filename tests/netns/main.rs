@@ -20,6 +20,8 @@ mod bypassed;
 mod calls;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.
 mod connect;
+/// The agent in a container, with a cgroup namespace of its own.
+mod contained;
 /// `detach` removes exactly what was put there.
 mod detach;
 /// Who gets connections, by state and health of the tasks.
@@ -32,6 +34,8 @@ mod harness;
 mod host;
 /// One UDP socket and several services.
 mod in_flight;
+/// Starts that are killed, and what they leave.
+mod killed_start;
 /// Which backends are better than none.
 mod last_resort;
 /// The nearer replica.
@@ -80,5 +84,7 @@ mod sockets_idle;
 mod steady;
 /// The kernel is asked for listeners only where there may be one.
 mod unheard;
+/// Another build of the agent, of the same or of another version of the layouts, takes over.
+mod upgrade;
 /// Services written down in a file.
 mod written;

@@ -1,6 +1,8 @@
 //! The agent started for another cgroup, on the same pins: hooks go over, and nothing stays behind.
 
+use anyhow::ensure;
 use proxymatic_tests::cgroup::Cgroup;
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 
@@ -44,5 +46,36 @@ fn an_agent_whose_cgroup_was_made_anew_serves_the_new_one() -> TestResult {
         assert_eq!(host.dialer_in(&cgroup)?.tell(&format!("connect c {SERVICE}"))?, "ok");
         agent.kill9()?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_cgroup_that_was_removed_under_the_agent_is_said_and_the_next_agent_attaches_to_the_one_made_anew() -> TestResult {
+    let lab = Lab::start(2)?;
+    let (host, sim) = (lab.host(1), lab.sim()?);
+    let _replica = lab.replica(2, 8001, "a")?;
+    sim.app(APP, SERVICE.port(), &[(2, 8001)])?;
+    let cgroup = host.cgroup().child("service")?;
+    let mut agent = host.agent_for(&cgroup, &lab.marathon_url(), &[])?;
+    host.agent_ready(PATIENCE)?;
+    lab.proxymatic(&["hook", "show"])?.well()?;
+
+    drop(cgroup);
+    // The kernel takes leave of a cgroup a moment after its folder has gone.
+    let wrong = eventually_ok("the hooks no longer run", PATIENCE, || {
+        let shown = lab.proxymatic(&["hook", "show"])?;
+        ensure!(shown.status.code() == Some(1), "{shown:?}");
+        Ok(lab.proxymatic(&["status"])?.stdout)
+    })?;
+    assert!(wrong.contains("connect4 is pinned but does not run: its cgroup was removed"), "{wrong}");
+    let cgroup = host.cgroup().child("service")?;
+    assert_eq!(host.dialer_in(&cgroup)?.tell(&format!("connect c {SERVICE}"))?, "ECONNREFUSED");
+
+    agent.kill9()?;
+    let _agent = host.agent_for(&cgroup, &lab.marathon_url(), &[])?;
+    host.agent_ready(PATIENCE)?;
+    assert_eq!(host.dialer_in(&cgroup)?.tell(&format!("connect c {SERVICE}"))?, "ok");
+    assert_eq!(bpftool::attached(cgroup.path())?.len(), 12);
+    lab.proxymatic(&["hook", "show"])?.well()?;
     Ok(())
 }

@@ -20,11 +20,16 @@ use crate::{
 const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
 pub(crate) fn run() -> Result<()> {
+    build("", &[])
+}
+
+/// The same with more arguments for cargo, to `target/bpf/FOLDER/`.
+pub(crate) fn build(folder: &str, more: &[&str]) -> Result<()> {
     let target = workspace::root().join("target");
-    let messages = command::read(&mut compile(&setup::toolchain()?, &target))?;
+    let messages = command::read(compile(&setup::toolchain()?, &target).args(more))?;
     for binary in executables(&messages) {
-        let object =
-            publish(&binary, &target.join("bpf")).with_context(|| format!("cannot publish {}", binary.display()))?;
+        let object = publish(&binary, &target.join("bpf").join(folder))
+            .with_context(|| format!("cannot publish {}", binary.display()))?;
         println!("{object}");
     }
     Ok(())

@@ -16,6 +16,7 @@ mod setup;
 mod soak;
 mod test;
 mod tidy;
+mod variants;
 mod workspace;
 
 /// Development tasks of proxymatic.

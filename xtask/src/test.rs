@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     build_ebpf,
     command::{self, Failed},
-    setup, tidy,
+    setup, tidy, variants,
     workspace::{self, cargo},
 };
 
@@ -117,6 +117,7 @@ fn netns(filter: Option<&str>) -> Result<()> {
     workspace::need_root("test netns")?;
     setup::tools()?;
     setup::programs()?;
+    variants::build()?;
     with_root("netns", filter)
 }
 

@@ -13,7 +13,8 @@ use crate::{
 /// What can be done with hooks.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Hooks: program, link, pin, runs, and the mean time of a run. Exit code 1 where one is missing.
+    /// Hooks: program, link, whether the kernel runs it, pin, runs, and the mean time of a run. Exit code 1 where one is
+    /// missing, or does not run.
     #[command(alias = "list")]
     Show {
         /// Measure for so long, and show only that time. Without it, runs and times are those of whenever the
@@ -36,7 +37,8 @@ pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<
         Some(seconds) => measure(&pins, || wait(Duration::from_secs(seconds.into())))?,
         None => hook_rows(&pins)?,
     };
-    let health = if rows.len() == HOOKS.len() { Health::Well } else { Health::Unwell };
+    let runs = rows.len() == HOOKS.len() && rows.iter().all(|row| row.effective != Some(false));
+    let health = if runs { Health::Well } else { Health::Unwell };
     surface::print(&rows, format).context("cannot print")?;
     Ok(health)
 }

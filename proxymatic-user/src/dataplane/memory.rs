@@ -23,6 +23,8 @@ pub struct Memory {
     pub said: Option<Said>,
     /// The writes that were carried out.
     pub applied: Vec<MapOp>,
+    /// How often connections were to go by these tables from then on.
+    pub served: u32,
     /// The cgroups there are.
     pub cgroups: BTreeMap<String, u64>,
     /// What is counted of backends. Ejections here do not pass with time.
@@ -43,6 +45,7 @@ impl Memory {
             faults,
             said: None,
             applied: Vec::new(),
+            served: 0,
             cgroups: BTreeMap::new(),
             counts: BTreeMap::new(),
             service_counts: BTreeMap::new(),
@@ -128,6 +131,14 @@ impl Dataplane for Memory {
 
     fn announce(&mut self, said: Said) {
         self.said = Some(said);
+    }
+
+    fn serve(&mut self) -> Result<(), Error> {
+        if self.fault() {
+            return Err(Error::Kernel { action: "attach".into(), reason: "injected fault".into() });
+        }
+        self.served += 1;
+        Ok(())
     }
 }
 

@@ -60,6 +60,19 @@ pub trait Dataplane {
 
     /// Tells the hooks, and those who look at the pins, of the agent.
     fn announce(&mut self, said: Said);
+
+    /// Whether connections go by these tables. Not yet, where another version of the layouts is to be replaced.
+    fn serves(&self) -> bool {
+        true
+    }
+
+    /// The tables say all that every source says: from now on connections go by them.
+    ///
+    /// # Errors
+    /// The kernel said no; whoever served goes on.
+    fn serve(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// What the hooks count.

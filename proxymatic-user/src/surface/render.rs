@@ -152,13 +152,15 @@ impl Rows for Vec<HookRow> {
         if self.is_empty() {
             return "no hooks".into();
         }
-        let header = ["HOOK", "PROGRAM", "LINK", "RUNS", "MEAN_NS", "PIN"];
+        let header = ["HOOK", "PROGRAM", "LINK", "EFFECTIVE", "RUNS", "MEAN_NS", "PIN"];
         let rows = self.iter().map(|row| {
             let mean = row.mean_ns.map_or("-".into(), |mean| format!("{mean:.0}"));
+            let effective = row.effective.map_or("-", |effective| if effective { "yes" } else { "NO" });
             vec![
                 row.hook.into(),
                 row.program.to_string(),
                 row.link.to_string(),
+                effective.into(),
                 row.runs.to_string(),
                 mean,
                 row.pin.clone(),

@@ -9,7 +9,7 @@ use super::{AgentStatus, services};
 use crate::{
     dataplane::{
         Error,
-        kernel::{HOOKS, Maps, Pins, hook_rows},
+        kernel::{HOOKS, HookRow, Maps, Pins, hook_rows},
     },
     model::Complaint,
 };
@@ -53,15 +53,14 @@ pub struct Fill {
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
     let tables = maps.tables()?;
     let rows = services(maps)?;
-    let hooks: Vec<_> = hook_rows(pins)?.iter().map(|row| row.hook).collect();
+    let attached = hook_rows(pins)?;
+    let hooks: Vec<_> = attached.iter().map(|row| row.hook).collect();
     let mut backends = BTreeMap::new();
     for backend in rows.iter().flat_map(|row| &row.backends) {
         *backends.entry(backend.state).or_default() += 1;
     }
     let mut wrong = Vec::new();
-    for hook in HOOKS.iter().filter(|hook| !hooks.contains(hook)) {
-        wrong.push(format!("{hook} is not attached: start the agent"));
-    }
+    of_hooks(pins, &attached, &mut wrong);
     of_agent(agent.as_ref(), &mut wrong);
     for row in rows.iter().filter(|row| row.backends.iter().all(|backend| backend.state == "warming")) {
         wrong.push(format!(
@@ -93,6 +92,24 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
         complaints: agent.as_ref().map(|agent| agent.complaints.clone()).unwrap_or_default(),
         agent,
     })
+}
+
+fn of_hooks(pins: &Pins, attached: &[HookRow], wrong: &mut Vec<String>) {
+    if let Some(version) = pins.served_by() {
+        return wrong.push(format!(
+            "version {version} still serves: version {} takes over when every source has answered the agent",
+            pins.version()
+        ));
+    }
+    for hook in HOOKS.iter().filter(|hook| attached.iter().all(|row| row.hook != **hook)) {
+        wrong.push(format!("{hook} is not attached: start the agent"));
+    }
+    for row in attached.iter().filter(|row| row.effective == Some(false)) {
+        wrong.push(format!(
+            "{} is pinned but does not run: its cgroup was removed, or somebody detached it; start the agent again",
+            row.hook
+        ));
+    }
 }
 
 fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {

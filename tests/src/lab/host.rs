@@ -44,7 +44,7 @@ pub struct Replica {
 /// Constant load from a client that runs until it is told to finish.
 #[derive(Debug)]
 pub struct Load {
-    process: Process,
+    pub(super) process: Process,
 }
 
 impl Host {

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod builds;
 mod dialer;
 mod host;
 mod rows;

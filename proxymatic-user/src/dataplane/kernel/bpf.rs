@@ -1,4 +1,5 @@
-//! The commands of bpf(2) that aya 0.14 has no words for: another program for a cgroup link, in one step.
+//! The commands of bpf(2) that aya 0.14 has no words for: another program for a cgroup link in one step, where a link is
+//! attached, and what runs on a cgroup.
 
 use std::{
     ffi::CString,
@@ -13,7 +14,12 @@ use std::{
 use nix::libc;
 
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+
+const BPF_LINK_TYPE_CGROUP: u32 = 3;
+const BPF_F_QUERY_EFFECTIVE: u32 = 1;
 
 #[repr(C)]
 struct ObjGet {
@@ -30,14 +36,60 @@ struct LinkUpdate {
     old_program: u32,
 }
 
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The begin of `struct bpf_link_info`, for a link of a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct CgroupLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    cgroup: u64,
+    attach_type: u32,
+    pad2: u32,
+}
+
+/// Whole as kernels have it by now: they write to fields at its end without asking how much of it was given.
+#[repr(C)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+    rest: [u64; 4],
+}
+
+/// Where a link is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// The kernel's id of the link.
+    pub(super) link: u32,
+    /// The kernel's id of the program that it runs.
+    pub(super) program: u32,
+    /// The id of the cgroup; 0 where that has been removed, or the link was detached by force.
+    pub(super) cgroup: u64,
+    /// The kernel's number of the hook (`enum bpf_attach_type`).
+    pub(super) attach_type: u32,
+}
+
 /// Opens a pin.
 ///
 /// # Errors
 /// There is none, or it is not to be opened.
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let command = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    let fd = bpf(BPF_OBJ_GET, &command)?;
+    let mut command = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut command)?;
     // SAFETY: the kernel just gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -47,13 +99,61 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// ENOLINK where the cgroup of the link is gone.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let command =
+    let mut command =
         LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
-    bpf(BPF_LINK_UPDATE, &command).map(|_| ())
+    bpf(BPF_LINK_UPDATE, &mut command).map(drop)
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+/// Where a link is attached.
+///
+/// # Errors
+/// It is no link of a cgroup.
+pub(super) fn attached(link: BorrowedFd<'_>) -> io::Result<Attached> {
+    let mut info = CgroupLinkInfo::default();
+    let mut command = InfoByFd {
+        fd: link.as_raw_fd() as u32,
+        length: size_of::<CgroupLinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut command)?;
+    if info.kind != BPF_LINK_TYPE_CGROUP {
+        return Err(io::Error::other("it is no link of a cgroup"));
+    }
+    Ok(Attached { link: info.id, program: info.program, cgroup: info.cgroup, attach_type: info.attach_type })
+}
+
+/// The ids of the programs that run for sockets of a cgroup at a hook, in order: its own, then those of its parents.
+///
+/// # Errors
+/// This process may not ask.
+pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    // 64 is the most that the kernel takes for one cgroup; parents may have more.
+    let mut programs = vec![0_u32; 64];
+    loop {
+        let mut command = Query {
+            target: cgroup.as_raw_fd() as u32,
+            attach_type,
+            flags: BPF_F_QUERY_EFFECTIVE,
+            attach_flags: 0,
+            programs: programs.as_mut_ptr() as u64,
+            count: programs.len() as u32,
+            pad: 0,
+            rest: [0; 4],
+        };
+        match bpf(BPF_PROG_QUERY, &mut command) {
+            Ok(_) => {
+                programs.truncate(command.count as usize);
+                return Ok(programs);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => programs.resize(2 * programs.len(), 0),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command; what
+    // it points to is live and as long as it says.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -21,7 +21,7 @@ use crate::dataplane::Error;
 
 /// From linux/magic.h.
 const BPF_FS: FsType = FsType(0xcafe_4a11);
-const CGROUP2: FsType = FsType(0x6367_7270);
+pub(super) const CGROUP2: FsType = FsType(0x6367_7270);
 
 /// From linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
@@ -92,36 +92,6 @@ fn check_bpffs(bpffs: &Path) -> Result<(), Error> {
             ))
         }
     }
-}
-
-/// Where the root of the host's cgroup2 tree is mounted.
-///
-/// # Errors
-/// It is nowhere to be seen.
-pub fn cgroup_root() -> Result<PathBuf, Error> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    find_cgroup2(&mounts).ok_or_else(|| {
-        Error::host(
-            "no cgroup2 file system is mounted here",
-            "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), give the container the host's, or name a folder of one with --cgroup",
-        )
-    })
-}
-
-/// The mount point of a cgroup2 whose root is that of the tree. A root of `/..` or deeper is a part of the host's tree
-/// seen from a container, and attaching there would miss everything outside.
-fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (filesystem.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(unescape(point)))
-    })
-}
-
-/// The kernel writes blanks and backslashes in paths as octal (proc_pid_mountinfo(5)).
-fn unescape(path: &str) -> String {
-    path.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 /// Opens a folder of a cgroup2 tree.
@@ -201,17 +171,5 @@ mod tests {
         let error = check_capabilities(&status(with(&[CAP_BPF]))).unwrap_err().to_string();
         assert!(error.starts_with("this process lacks CAP_NET_ADMIN and CAP_PERFMON; run it as root"), "{error}");
         assert!(check_capabilities("").is_err());
-    }
-
-    #[test]
-    fn the_root_of_the_cgroup2_tree_is_found_on_unified_and_hybrid_hosts_and_not_a_part_of_it() {
-        let unified = "29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        let hybrid = "30 23 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
-                      31 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let container = "29 23 0:26 /../../docker/abc /sys/fs/cgroup ro - cgroup2 cgroup ro\n";
-        assert_eq!(find_cgroup2(unified), Some("/sys/fs/cgroup".into()));
-        assert_eq!(find_cgroup2(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(find_cgroup2(container), None);
-        assert_eq!(find_cgroup2("1 2 0:1 / /a\\040b rw - cgroup2 x rw"), Some("/a b".into()));
     }
 }

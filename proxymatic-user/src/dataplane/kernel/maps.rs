@@ -9,7 +9,7 @@ use proxymatic_common::{
     maps::{self as declared, Declared, MapDef},
 };
 
-use super::{Pins, host, shared::Shared};
+use super::{HOOKS, Pins, host, shared::Shared};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The pinned maps. Reading them needs no agent.
@@ -111,14 +111,38 @@ impl Maps {
     }
 }
 
+/// Holds that what is pinned is what this version pins, before anything is loaded that uses it. Where hooks are in place
+/// all of it must be there: a map made anew in the place of one that is lost would hold no services.
+///
+/// # Errors
+/// A map is another one, or lost.
+pub(super) fn check(pins: &Pins) -> Result<(), Error> {
+    let attached = HOOKS.iter().any(|hook| pins.link(hook).exists());
+    for map in declared::ALL {
+        let path = pins.map(map.name);
+        if path.exists() {
+            open(pins, map)?;
+        } else if attached {
+            return Err(Error::host(
+                format!("{} is lost, although hooks are in place that use it", path.display()),
+                "remove what is pinned with `proxymatic detach` and start again",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Opens a pin and compares it with its declaration. Gives the number of entries too.
 fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
-    let path = pins.map(D::NAME);
+    open(pins, &declaration(D::NAME))
+}
+
+fn open(pins: &Pins, wanted: &Declared) -> Result<(MapData, u32), Error> {
+    let path = pins.map(wanted.name);
     let map = MapData::from_pin(&path).map_err(|error| {
         if path.exists() { Error::kernel(format!("open {}", path.display()), &error) } else { pins.missing() }
     })?;
     let info = map.info().map_err(|error| Error::kernel(format!("ask about {}", path.display()), &error))?;
-    let wanted = declaration(D::NAME);
     let kind = info.map_type().map_or(0, |kind| kind as u32);
     let found = (kind, info.key_size(), info.value_size());
     let expected = (wanted.kind as u32, wanted.key, wanted.value);

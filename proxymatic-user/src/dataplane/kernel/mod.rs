@@ -2,7 +2,10 @@
 
 mod adopt;
 mod apply;
+mod attach;
 mod bpf;
+mod cgroup;
+mod effective;
 mod events;
 mod hooks;
 mod host;
@@ -11,16 +14,23 @@ mod object;
 mod pins;
 mod shared;
 mod value;
+mod versions;
 
+pub use cgroup::cgroup_root;
 pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
-pub use host::{cgroup_root, find_cgroup, netns_cookie};
+pub use host::{find_cgroup, netns_cookie};
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
 pub use value::from_bytes;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use aya::Ebpf;
 use proxymatic_common::{ABI_VERSION, Cell64, Config, Looks, Loopback};
 
 use super::{Counts, Dataplane, Error, Hearing, Reach, Said};
@@ -45,18 +55,28 @@ pub struct Settings {
     pub capacity: Capacity,
 }
 
+/// How often is looked whether a version that was replaced is over.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// The data plane in the kernel, with the lock that says it is ours.
 #[derive(Debug)]
 pub struct Kernel {
     maps: Maps,
     config: Config,
+    pins: Pins,
+    cgroup: File,
+    /// The programs, while another version serves: they wait for tables that are complete.
+    waiting: Option<Ebpf>,
+    /// When versions that were replaced are looked at next; never where there are none.
+    look: Option<Instant>,
     _lock: Lock,
 }
 
 impl Kernel {
     /// Checks the host, takes the lock, loads the programs, adopts or makes the maps and puts the hooks in place.
     ///
-    /// Whatever was pinned goes on serving until the moment it is replaced, and stays where something fails.
+    /// Whatever was pinned goes on serving until the moment it is replaced, and stays where something fails. Where that
+    /// is another version of the layouts, it goes on serving until [`Dataplane::serve`] is called.
     ///
     /// # Errors
     /// Something is missing on this host, another agent is at it, or the kernel refuses; nothing new is left attached.
@@ -66,15 +86,24 @@ impl Kernel {
             Some(path) => path.clone(),
             None => cgroup_root()?,
         };
+        if cgroup::is_own(&cgroup) {
+            tracing::warn!(
+                "{} is not the host's root but this container's own cgroup: only programs in there are served; \
+                 without --cgroup the host's is looked for",
+                cgroup.display()
+            );
+        }
         let cgroup = host::open_cgroup(&cgroup)?;
         let host_netns = match settings.loopback {
             Loopback::HOST => netns_cookie()?,
             // Good to know, but nothing that was asked for depends on it.
             _ => netns_cookie().unwrap_or(0),
         };
-        let pins = Pins::make(&settings.bpffs)?;
-        let lock = pins.lock()?;
+        let (pins, lock) = Pins::make(&settings.bpffs)?;
+        pins.heal()?;
+        maps::check(&pins)?;
         let mut object = object::load(&pins, settings.capacity)?;
+        attach::load(&mut object)?;
         let maps = Maps::open(&pins)?;
         let before = maps.config();
         let config = Config {
@@ -93,9 +122,29 @@ impl Kernel {
         };
         // Before the hooks: they read it from their first run on.
         maps.set_config(config);
-        let moved = before.cgroup != 0 && before.cgroup != config.cgroup;
-        hooks::put(&mut object, &pins, &cgroup, moved)?;
-        Ok(Self { maps, config, _lock: lock })
+        let mut kernel =
+            Self { maps, config, pins, cgroup, waiting: Some(object), look: Some(Instant::now()), _lock: lock };
+        match kernel.pins.served_by() {
+            Some(version) => tracing::info!(
+                "version {version} serves, and goes on until version {ABI_VERSION} knows all that every source says"
+            ),
+            None => kernel.serve()?,
+        }
+        Ok(kernel)
+    }
+
+    /// What is left of versions that nobody needs any more.
+    fn collect(&mut self) -> Result<(), Error> {
+        let mut left = false;
+        for other in self.pins.others() {
+            if other.is_over() {
+                let removed = other.clear()?.len();
+                tracing::info!("no connection of version {} is open: its {removed} pins were removed", other.version());
+            }
+            left |= other.root.exists();
+        }
+        self.look = left.then(|| Instant::now() + LOOK);
+        Ok(())
     }
 }
 
@@ -169,7 +218,33 @@ impl Dataplane for Kernel {
         }
     }
 
+    fn serves(&self) -> bool {
+        self.waiting.is_none()
+    }
+
+    fn serve(&mut self) -> Result<(), Error> {
+        let Some(object) = &mut self.waiting else { return Ok(()) };
+        let others = self.pins.others();
+        let replaced: Vec<_> = others.iter().filter(|other| other.serves()).collect();
+        attach::put(object, &self.pins, &self.cgroup, &others)?;
+        for other in replaced {
+            other.retire()?;
+            // Not at once: a hook of its that has just begun may not have counted yet.
+            self.look = Some(Instant::now() + LOOK);
+            tracing::info!("version {ABI_VERSION} serves in place of version {}", other.version());
+        }
+        self.waiting = None;
+        Ok(())
+    }
+
     fn announce(&mut self, said: Said) {
+        if self.waiting.is_none()
+            && self.look.is_some_and(|at| at <= Instant::now())
+            && let Err(error) = self.collect()
+        {
+            self.look = Some(Instant::now() + LOOK);
+            tracing::warn!("{error}; trying again");
+        }
         let now = host::monotonic();
         self.config.heartbeat = now;
         self.config.agent = said.agent;

@@ -17,8 +17,12 @@ use crate::dataplane::Error;
 #[derive(Clone, Debug)]
 pub struct Pins {
     bpffs: PathBuf,
-    root: PathBuf,
+    pub(super) root: PathBuf,
+    version: u32,
 }
+
+/// The folders of a version.
+pub(super) const FOLDERS: [&str; 3] = ["links", "programs", "maps"];
 
 /// Says that the pins are ours, for as long as it lives.
 #[derive(Debug)]
@@ -27,24 +31,35 @@ pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 impl Pins {
     /// The pins under a folder, whether there are any or not.
     pub fn at(bpffs: &Path) -> Self {
-        Self { bpffs: bpffs.to_owned(), root: bpffs.join(format!("v{ABI_VERSION}")) }
+        Self::of(bpffs, ABI_VERSION)
     }
 
-    /// Makes the folders where they are missing, for root only.
+    /// The same of another version.
+    pub(super) fn of(bpffs: &Path, version: u32) -> Self {
+        Self { bpffs: bpffs.to_owned(), root: bpffs.join(format!("v{version}")), version }
+    }
+
+    /// Takes the lock, and makes the folders where they are missing, for root only.
     ///
     /// # Errors
-    /// They cannot be made.
-    pub(super) fn make(bpffs: &Path) -> Result<Self, Error> {
+    /// Another agent has the lock, or they cannot be made.
+    pub(super) fn make(bpffs: &Path) -> Result<(Self, Lock), Error> {
         let pins = Self::at(bpffs);
-        for folder in ["links", "programs", "maps"] {
-            let path = pins.root.join(folder);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|error| Error::kernel(format!("make {}", path.display()), &error))?;
+        make(bpffs)?;
+        let lock = pins.lock()?;
+        for folder in FOLDERS {
+            make(&pins.root.join(folder))?;
         }
-        Ok(pins)
+        Ok((pins, lock))
+    }
+
+    /// The version of the layouts of what is pinned here.
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub(super) fn bpffs(&self) -> &Path {
+        &self.bpffs
     }
 
     /// The pin of a map.
@@ -63,7 +78,14 @@ impl Pins {
     }
 
     pub(super) fn missing(&self) -> Error {
-        Error::NoPins { path: self.root.display().to_string() }
+        let path = self.root.display().to_string();
+        match self.others().iter().find(|other| other.serves()) {
+            Some(other) => Error::host(
+                format!("nothing is pinned under {path}: version {} serves here", other.version),
+                "use the `proxymatic` of that version, or start the agent of this one (proxymatic run)",
+            ),
+            None => Error::NoPins { path },
+        }
     }
 
     /// Takes the lock. It is on the folder itself, not on a file elsewhere: who can see the pins sees the lock, from
@@ -88,43 +110,95 @@ impl Pins {
     /// Removes a hook's pins, which detaches it. What is not there is well removed.
     pub(super) fn unpin(&self, hook: &str) {
         for path in [self.link(hook), self.program(hook)] {
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
+            if let Err(error) = remove(&path) {
                 tracing::error!("cannot remove {}: {error}; the hook stays attached", path.display());
             }
         }
     }
 
-    /// Removes exactly what we pin, hooks first and of those connect first, and gives the paths. Nothing else is
-    /// touched; folders stay where somebody else has put something into them.
+    /// What this version pins, hooks first and of those connect first.
+    fn ours(&self) -> impl Iterator<Item = PathBuf> {
+        let hooks = HOOKS.iter().rev();
+        let links = hooks.clone().map(|hook| self.link(hook));
+        let programs = hooks.map(|hook| self.program(hook));
+        links.chain(programs).chain(maps::ALL.iter().map(|map| self.map(map.name)))
+    }
+
+    /// Removes what a start that was killed left of itself: maps, of whatever size it had been asked for, which no hook
+    /// uses. Where there is a link there are services in them.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub(super) fn heal(&self) -> Result<(), Error> {
+        if HOOKS.iter().any(|hook| self.link(hook).exists()) {
+            return Ok(());
+        }
+        let left = unpin_all(self.ours())?.len();
+        if left > 0 {
+            tracing::info!("{left} pins of a start that was not completed, which nothing uses, were removed");
+        }
+        Ok(())
+    }
+
+    /// Removes exactly what we pin, hooks first and of those connect first, and gives the paths; other versions' too,
+    /// as far as it bears the names that it is pinned under. Nothing else is touched; folders stay where somebody else
+    /// has put something into them.
     ///
     /// # Errors
     /// An agent is at it, or a pin cannot be removed.
     pub fn detach(&self) -> Result<Vec<PathBuf>, Error> {
-        if !self.root.exists() {
+        let others = self.others();
+        if !self.root.exists() && others.is_empty() {
             return Err(self.missing());
         }
         let _lock = self.lock()?;
-        let hooks = HOOKS.iter().rev();
-        let links = hooks.clone().map(|hook| self.link(hook));
-        let programs = hooks.map(|hook| self.program(hook));
-        let maps = maps::ALL.iter().map(|map| self.map(map.name));
-        let mut removed = Vec::new();
-        for path in links.chain(programs).chain(maps) {
-            match fs::remove_file(&path) {
-                Ok(()) => removed.push(path),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::kernel(format!("remove {}", path.display()), &error)),
-            }
-        }
-        for folder in ["links", "programs", "maps", ""] {
-            // Fails where it is not empty: then it is not only ours.
-            let _ = fs::remove_dir(self.root.join(folder));
+        let mut removed = unpin_all(self.ours())?;
+        self.remove_folders();
+        for other in others {
+            removed.extend(other.clear()?);
         }
         let _ = fs::remove_dir(&self.bpffs);
         Ok(removed)
     }
+
+    pub(super) fn remove_folders(&self) {
+        for folder in FOLDERS.into_iter().chain([""]) {
+            // Fails where it is not empty: then it is not only ours.
+            let _ = fs::remove_dir(self.root.join(folder));
+        }
+    }
+}
+
+/// Whether a hook leads back: to what was dialled, or out of the counts. Sockets need those for as long as they live.
+pub(super) fn leads_back(hook: &str) -> bool {
+    ["sock_release", "tcp_states", "getpeername", "getsockname", "recvmsg"].iter().any(|name| hook.starts_with(name))
+}
+
+/// Removes pins, and gives those that were there.
+pub(super) fn unpin_all(pins: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    let mut removed = Vec::new();
+    for path in pins {
+        match remove(&path) {
+            Ok(true) => removed.push(path),
+            Ok(false) => {}
+            Err(error) => return Err(Error::kernel(format!("remove {}", path.display()), &error)),
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a pin. False where there was none.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn make(folder: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Error::kernel(format!("make {}", folder.display()), &error))
 }
 
 /// Who has a lock, by what /proc/locks says of an inode. The kernel gives no process id across pid namespaces.
@@ -143,6 +217,13 @@ fn holder(locks: &str, inode: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hooks_that_lead_back_come_before_those_that_lead_there() {
+        let back: Vec<_> = HOOKS.iter().map(|hook| leads_back(hook)).collect();
+        assert!(back.is_sorted_by(|a, b| a >= b), "{back:?}");
+        assert_eq!(back.iter().filter(|it| **it).count(), 6);
+    }
 
     #[test]
     fn the_holder_of_a_lock_is_found_by_inode() {

@@ -1,0 +1,226 @@
+//! Another build of the agent takes over, of the same or of another version of the layouts: nothing fails meanwhile, not
+//! a new connection and not an open one.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_common::ABI_VERSION;
+use proxymatic_tests::eventually::{eventually_ok, until};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, Load, PATIENCE};
+use proxymatic_tests::process::Process;
+use serde_json::Value;
+
+use crate::answered::{Answered, At, Words};
+use crate::bpftool;
+
+const WEB: Words = Words {
+    app: "/web",
+    port: 1234,
+    replicas: &[(At::V4(2, 8001), "a"), (At::V4(2, 8002), "b"), (At::V4(2, 8003), "c")],
+};
+const DIALLED: &str = "127.0.0.1:1234";
+const CLIENTS: u8 = 8;
+
+const THIS: &str = "proxymatic";
+/// The same layouts, other programs.
+const OTHER: &str = "proxymatic-other-build";
+/// Other layouts.
+const NEXT: &str = "proxymatic-next-abi";
+
+#[test]
+fn upgrade_and_downgrade_to_another_build_under_eight_clients_fail_nothing() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Answered::start(&lab, &[WEB], &[])?;
+    let load = lab.host(1).keeper(DIALLED.parse()?, CLIENTS)?;
+    let mut agent = web.agent;
+    let before = programs(&lab, THIS)?;
+    for build in [OTHER, THIS, OTHER, THIS] {
+        agent = replaced(&lab, agent, build, &load)?;
+        let tags = programs(&lab, THIS)?;
+        assert_eq!(tags == before, build == THIS, "{build} has these programs: {tags:?}");
+        assert_eq!(versions(&lab)?, [ABI_VERSION]);
+    }
+    nothing_failed(load, "4 times to another build")
+}
+
+#[test]
+fn upgrade_and_downgrade_to_another_version_of_the_layouts_under_eight_clients_fail_nothing() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Answered::start(&lab, &[WEB], &[])?;
+    let load = lab.host(1).keeper(DIALLED.parse()?, CLIENTS)?;
+    let mut agent = web.agent;
+    for build in [NEXT, THIS, NEXT, THIS] {
+        agent = replaced(&lab, agent, build, &load)?;
+        // Each connect is seen by one version; peer names by both, while sockets of either live.
+        let hooks = bpftool::attached(lab.host(1).cgroup().path())?;
+        let times = |hook| hooks.iter().filter(|name| *name == hook).count();
+        assert_eq!(["connect4", "connect6", "sendmsg4", "sendmsg6", "post_bind4"].map(times), [1; 5], "{hooks:?}");
+        assert_eq!(["getpeername4", "recvmsg4", "sock_release", "tcp_states"].map(times), [2; 4], "{hooks:?}");
+        assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
+    }
+    nothing_failed(load, "4 times to another version")?;
+    eventually_ok("nothing is left of the version that was replaced", PATIENCE, || {
+        let (versions, hooks) = (versions(&lab)?, bpftool::attached(lab.host(1).cgroup().path())?);
+        ensure!(versions == [ABI_VERSION] && hooks.len() == 12, "{versions:?} {hooks:?}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Each is killed a little later in its start: before it has the lock, while it loads, while it waits for Marathon, while
+/// it takes over, after that.
+#[test]
+fn agents_of_two_versions_that_are_killed_while_they_take_over_from_each_other_fail_nothing() -> TestResult {
+    let lab = Lab::start(2)?;
+    let host = lab.host(1);
+    let mut web = Answered::start(&lab, &[WEB], &[])?;
+    let load = host.keeper(DIALLED.parse()?, CLIENTS)?;
+    web.agent.kill9()?;
+    let marathon = lab.marathon_url();
+    for nth in 0..16 {
+        let build = [NEXT, THIS][nth % 2];
+        let mut agent = host.agent_built(build, host.cgroup(), &["--marathon", &marathon])?;
+        until(Instant::now() + Duration::from_millis(60 * nth as u64));
+        agent.kill9()?;
+        load.reaches(50)?;
+    }
+    for build in [NEXT, THIS] {
+        let mut agent = host.agent_built(build, host.cgroup(), &["--marathon", &marathon])?;
+        host.built_serves(build, PATIENCE)?;
+        load.reaches(200)?;
+        agent.kill9()?;
+    }
+    nothing_failed(load, "18 starts")
+}
+
+#[test]
+fn a_version_that_was_replaced_leads_its_sockets_back_until_the_last_is_closed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Answered::start(&lab, &[WEB], &[])?;
+    let (mut stream, mut datagrams) = (lab.host(1).dialer()?, lab.host(1).datagrams_in(lab.host(1).cgroup())?);
+    assert_eq!(stream.tell(&format!("connect c {DIALLED}"))?, "ok");
+    for order in ["open d".into(), format!("connect d {DIALLED}")] {
+        assert_eq!(datagrams.tell(&order)?, "ok");
+    }
+    let _next = started(&lab, web.agent, NEXT)?;
+    assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
+    assert_eq!(stream.tell("peer c")?, DIALLED);
+    assert_eq!(datagrams.tell("peer d")?, DIALLED);
+    assert!(["a", "b", "c"].contains(&datagrams.tell("ask d")?.as_str()));
+    assert_eq!(stream.tell("close c")?, "ok");
+    // One of its sockets is still open, whatever time passes: two looks.
+    until(Instant::now() + Duration::from_secs(11));
+    assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
+    assert_eq!(datagrams.tell("peer d")?, DIALLED);
+    assert_eq!(datagrams.tell("close d")?, "ok");
+    eventually_ok("nothing is left of the version that was replaced", PATIENCE, || {
+        let (versions, hooks) = (versions(&lab)?, bpftool::attached(lab.host(1).cgroup().path())?);
+        ensure!(versions == [ABI_VERSION + 1] && hooks.len() == 12, "{versions:?} {hooks:?}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
+    let lab = Lab::start(2)?;
+    let host = lab.host(1);
+    let mut web = Answered::start(&lab, &[WEB], &[])?;
+    web.agent.kill9()?;
+    let mut next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &format!("http://{}:1", host.address())])?;
+    let status = eventually_ok("the next version says who serves", PATIENCE, || {
+        let status = host.proxymatic_built(NEXT, &["status"])?;
+        ensure!(status.stdout.contains("version 2 still serves: version 3 takes over when"), "{status:?}");
+        Ok(status)
+    })?;
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    let mut client = host.dialer()?;
+    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(client.tell("peer c")?, DIALLED);
+    let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
+    assert_eq!(rows.len(), 12);
+    // Nothing of it is attached, and the next one has no trouble with what it left.
+    assert_eq!(bpftool::attached(host.cgroup().path())?.len(), 12);
+    next.kill9()?;
+    let _next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &lab.marathon_url()])?;
+    host.built_serves(NEXT, PATIENCE)?;
+    assert_eq!(client.tell("peer c")?, DIALLED);
+    Ok(())
+}
+
+#[test]
+fn detach_removes_every_version_and_nothing_that_is_not_ours() -> TestResult {
+    let lab = Lab::start(2)?;
+    let host = lab.host(1);
+    let web = Answered::start(&lab, &[WEB], &[])?;
+    let mut client = host.dialer()?;
+    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    let mut next = started(&lab, web.agent, NEXT)?;
+    let stranger = folder(&lab, ABI_VERSION).join("maps/stranger");
+    bpftool::pin_map(&stranger, "elsewhere", 8, 1)?;
+    assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
+    next.kill9()?;
+    let removed = host.proxymatic_built(NEXT, &["detach"])?.well()?.stdout;
+    for version in ["v2", "v3"] {
+        assert!(removed.contains(&format!("{version}/links/getpeername4")), "{removed}");
+    }
+    assert_eq!(bpftool::attached(host.cgroup().path())?, Vec::<String>::new());
+    assert_eq!(versions(&lab)?, [ABI_VERSION]);
+    let left: Vec<_> = fs::read_dir(folder(&lab, ABI_VERSION))?.collect::<io::Result<_>>()?;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(stranger.exists());
+    Ok(())
+}
+
+/// Puts another build in the place of an agent, between so many requests.
+fn replaced(lab: &Lab, agent: Process, build: &str, load: &Load) -> Result<Process> {
+    load.reaches(200)?;
+    let agent = started(lab, agent, build)?;
+    load.reaches(200)?;
+    Ok(agent)
+}
+
+/// Ends an agent, one build's with a chance to say goodbye and the other's without, and starts another.
+fn started(lab: &Lab, mut agent: Process, build: &str) -> Result<Process> {
+    let host = lab.host(1);
+    let _ended = if build == THIS { agent.kill9()? } else { agent.terminate(PATIENCE)? };
+    let agent = host.agent_built(build, host.cgroup(), &["--marathon", &lab.marathon_url()])?;
+    host.built_serves(build, PATIENCE).with_context(|| agent.log())?;
+    Ok(agent)
+}
+
+fn nothing_failed(load: Load, what: &str) -> TestResult {
+    let seen = load.finish()?;
+    assert_eq!(seen.failed, 0, "{:?} {:?}", seen.errors, seen.failures.first());
+    // Five ways to ask.
+    let ways: BTreeSet<_> = seen.by_replica.keys().filter_map(|key| key.split_once(':')).map(|(way, _)| way).collect();
+    assert_eq!(ways.len(), 5, "{ways:?}");
+    println!("{} requests by {CLIENTS} clients, {what}: none failed", seen.ok);
+    Ok(())
+}
+
+fn folder(lab: &Lab, version: u32) -> PathBuf {
+    lab.host(1).pins().join(format!("v{version}"))
+}
+
+/// The versions that anything is pinned of.
+fn versions(lab: &Lab) -> Result<Vec<u32>> {
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(lab.host(1).pins())? {
+        let name = entry?.file_name().into_string().ok().context("a strange name")?;
+        versions.push(name.strip_prefix('v').context("no version")?.parse()?);
+    }
+    versions.sort_unstable();
+    Ok(versions)
+}
+
+/// The fingerprints of the programs that serve, by hook.
+fn programs(lab: &Lab, build: &str) -> Result<Vec<String>> {
+    let said = lab.host(1).proxymatic_built(build, &["-j", "hook", "show"])?.well()?.stdout;
+    let rows: Vec<Value> = serde_json::from_str(&said)?;
+    rows.iter().map(|row| bpftool::tag(row["program"].as_u64().context("no program")?)).collect()
+}

@@ -1,0 +1,47 @@
+//! Other builds of the agent on a host, and clients that keep their sockets while one takes the place of another.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Host, Load, PATIENCE, binary};
+use crate::cgroup::Cgroup;
+use crate::eventually::eventually_ok;
+use crate::process::{Finished, Process};
+
+impl Host {
+    /// Starts a build of the agent, by the name of its binary, for the programs of a cgroup.
+    pub fn agent_built(&self, build: &str, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
+        self.agent_program(&binary(build)?, cgroup, more)
+    }
+
+    /// Runs a verb of a build's command line against the agent and the pins of this host.
+    pub fn proxymatic_built(&self, build: &str, arguments: &[&str]) -> Result<Finished> {
+        let (pins, socket) = (self.pins().display().to_string(), self.socket().display().to_string());
+        let here = ["--bpffs", &pins, "--socket", &socket];
+        self.run(&binary(build)?, &[&here, arguments].concat(), PATIENCE)
+    }
+
+    /// Waits until a build's status says that it serves all that its sources say.
+    pub fn built_serves(&self, build: &str, timeout: Duration) -> Result<()> {
+        eventually_ok(&format!("{build} serves"), timeout, || {
+            let said = self.proxymatic_built(build, &["-j", "status"])?.stdout;
+            let status: Value = serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
+            let hooks = status["hooks"].as_array().map_or(0, Vec::len);
+            ensure!(status["agent"]["state"] == "OK" && hooks == 12, "{said}");
+            let wrong = status["wrong"].as_array().cloned().unwrap_or_default();
+            ensure!(!wrong.iter().any(|it| it.as_str().is_some_and(|it| it.contains("still serves"))), "{said}");
+            Ok(())
+        })
+    }
+
+    /// Starts clients that keep sockets of each kind and open new ones, until [`Load::finish`]: see `keeper`.
+    pub fn keeper(&self, service: SocketAddr, clients: u8) -> Result<Load> {
+        let arguments = ["--service", &service.to_string(), "--clients", &clients.to_string()];
+        let load = Load { process: self.spawn(&binary("keeper")?, &arguments)? };
+        load.reaches(1)?;
+        Ok(load)
+    }
+}
