@@ -7,7 +7,7 @@ fn main() {
     let out = env::var_os("OUT_DIR").expect("cargo sets OUT_DIR");
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let built = Path::new(&root).join("../target/bpf");
-    for name in ["proxymatic-hooks.o", "proxymatic-probes.o"] {
+    for name in ["proxymatic-hooks.o", "proxymatic-probes.o", "proxymatic-stores.o"] {
         let from = built.join(name);
         println!("cargo::rerun-if-changed={}", from.display());
         let bytes = fs::read(&from).unwrap_or_default();

@@ -26,6 +26,8 @@ mod detach;
 mod eligible;
 /// Replicas that die or fall silent under steady load.
 mod failing;
+/// What this kernel has.
+mod feature;
 /// The harness itself: hosts reach each other, and nothing stays behind whatever happens.
 mod harness;
 /// A host that lacks something.
@@ -50,6 +52,8 @@ mod matrix;
 mod moved;
 /// `plan show` against what is pinned.
 mod plan_show;
+/// What the agent may still do.
+mod privileges;
 /// Replicas that fail are probed until they answer.
 mod probes;
 /// Real programs, unmodified.
@@ -62,6 +66,8 @@ mod restart;
 mod rolling;
 /// A second agent on the same pins.
 mod second;
+/// The agent finds out by itself whether services are reached.
+mod self_test;
 /// What most tests begin with.
 mod served;
 /// Who gets how many: weights and least connections.
@@ -78,5 +84,7 @@ mod sockets_idle;
 mod steady;
 /// The kernel is asked for listeners only where there may be one.
 mod unheard;
+/// What on a host is in the way.
+mod warned;
 /// Services written down in a file.
 mod written;

@@ -100,16 +100,17 @@ fn program<'a>(object: &'a mut Ebpf, hook: &str) -> Result<&'a mut Program, Erro
     })
 }
 
-fn load(program: &mut Program) -> Result<(), ProgramError> {
+pub(super) fn load(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::SockOps(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 
-fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramError> {
+pub(super) fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramError> {
     let fd = match program {
         Program::CgroupSockAddr(program) => program.fd()?,
         Program::CgroupSock(program) => program.fd()?,

@@ -7,8 +7,10 @@ mod events;
 mod hooks;
 mod host;
 mod maps;
+mod neighbours;
 mod object;
 mod pins;
+mod probes;
 mod shared;
 mod value;
 
@@ -16,7 +18,9 @@ pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
 pub use host::{cgroup_root, find_cgroup, netns_cookie};
 pub use maps::Maps;
+pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};
+pub use probes::{Answer, Probes};
 pub use value::from_bytes;
 
 use std::{path::PathBuf, time::Duration};
