@@ -10,7 +10,7 @@ fn main() {
     let folders = [("CARGO_FEATURE_NEXT_ABI", "next-abi"), ("CARGO_FEATURE_OTHER_BUILD", "other-build")];
     let folder = folders.into_iter().find(|(feature, _)| env::var_os(feature).is_some()).map_or("", |(_, name)| name);
     let built = Path::new(&root).join("../target/bpf").join(folder);
-    for name in ["proxymatic-hooks.o", "proxymatic-probes.o"] {
+    for name in ["proxymatic-hooks.o", "proxymatic-probes.o", "proxymatic-stores.o"] {
         let from = built.join(name);
         println!("cargo::rerun-if-changed={}", from.display());
         let bytes = fs::read(&from).unwrap_or_default();

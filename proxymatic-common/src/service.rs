@@ -93,6 +93,8 @@ impl SourceCode {
     pub const REGISTRATOR: Self = Self(2);
     /// A file on this host.
     pub const FILE: Self = Self(3);
+    /// The agent itself, to test that services are reached.
+    pub const SELF: Self = Self(4);
 
     /// The word in what the commands show.
     pub const fn name(self) -> &'static str {
@@ -101,6 +103,7 @@ impl SourceCode {
             Self::MARATHON => "marathon",
             Self::REGISTRATOR => "registrator",
             Self::FILE => "file",
+            Self::SELF => "self",
             _ => "unknown",
         }
     }

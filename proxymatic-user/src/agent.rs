@@ -8,14 +8,16 @@ mod hear;
 mod helpers;
 mod listeners;
 mod merge;
+mod self_tests;
 mod sweeps;
 mod wishes;
 
 pub use helpers::Helpers;
 pub(crate) use merge::merge;
+pub use self_tests::SelfTest;
 pub use wishes::Wishes;
 
-use self::{eject::Ejected, sweeps::Sweeps};
+use self::{eject::Ejected, self_tests::Tested, sweeps::Sweeps};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,6 +57,10 @@ pub enum Event {
     Answered(Answered),
     /// The sockets of this host have been looked through.
     Swept(Box<sockets::Report>),
+    /// What came of a self-test.
+    Tested(Result<(), String>),
+    /// What on this host is in the way of services, all of it.
+    Warned(Vec<Complaint>),
     /// Time has passed.
     Tick,
     /// The agent is to leave. The data plane stays.
@@ -98,6 +104,8 @@ pub struct Agent<D> {
     /// By service, the cgroups of programs that have bound its port.
     bound: BTreeSet<(u32, u64)>,
     sweeps: Sweeps,
+    tested: Tested,
+    warnings: Vec<Complaint>,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -130,6 +138,8 @@ impl<D: Dataplane> Agent<D> {
             resting: BTreeSet::new(),
             bound: BTreeSet::new(),
             sweeps: Sweeps::default(),
+            tested: Tested::default(),
+            warnings: Vec::new(),
         })
     }
 
@@ -176,6 +186,8 @@ impl<D: Dataplane> Agent<D> {
             Event::Kernel(events) => self.told(&events, now),
             Event::Answered(who) => self.answered(who, now),
             Event::Swept(report) => self.swept(&report, now),
+            Event::Tested(answer) => self.tested.end(answer, now),
+            Event::Warned(warnings) => self.warned(warnings),
             Event::Tick => self.tick(now),
             Event::Stop => {
                 self.announce(AgentState::TERMINATING, false);
@@ -245,6 +257,7 @@ impl<D: Dataplane> Agent<D> {
         let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
         desired.resting.clone_from(&self.resting);
+        self.tested.put(&mut desired);
         self.cgroups = self.named_cgroups();
         let missing = self.wishes.put(&mut desired, self.cgroups.clone());
         let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
@@ -276,7 +289,9 @@ impl<D: Dataplane> Agent<D> {
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
         self.settled = desired;
         self.announce(AgentState::OK, true);
+        self.helpers.tell_ports(&self.tables);
         self.sweep(now);
+        self.test(now);
     }
 
     fn tick(&mut self, now: Instant) {
@@ -299,6 +314,7 @@ impl<D: Dataplane> Agent<D> {
         }
         self.look_round(now);
         self.sweep(now);
+        self.test(now);
         self.announce(self.state, false);
     }
 
@@ -307,6 +323,13 @@ impl<D: Dataplane> Agent<D> {
         let snapshots = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
         let settings = snapshots.flat_map(|snapshot| snapshot.services.values()).map(|service| &service.settings);
         self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
+    }
+
+    fn warned(&mut self, warnings: Vec<Complaint>) {
+        for new in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
+            tracing::warn!("{}: {}", new.app, new.reason);
+        }
+        self.warnings = warnings;
     }
 
     fn announce(&mut self, state: AgentState, synced: bool) {
@@ -323,7 +346,8 @@ impl<D: Dataplane> Agent<D> {
         };
         let read = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
-        let complaints: BTreeSet<_> = complaints.chain(self.sweeps.complaint()).collect();
+        let complaints = complaints.chain(self.sweeps.complaint()).chain(self.warnings.iter().cloned());
+        let complaints: BTreeSet<_> = complaints.collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),
@@ -331,6 +355,7 @@ impl<D: Dataplane> Agent<D> {
             sources: self.sources.iter().map(source).collect(),
             complaints: complaints.into_iter().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
+            self_test: self.tested.status(now),
         }
     }
 }

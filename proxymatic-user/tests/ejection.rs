@@ -35,7 +35,7 @@ impl Stage {
         let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
         let (to_probes, probes) = mpsc::unbounded_channel();
         let (to_sweeps, jobs) = mpsc::channel(1);
-        let helpers = Helpers { probes: Some(to_probes), sweeps: Some(to_sweeps) };
+        let helpers = Helpers { probes: Some(to_probes), sweeps: Some(to_sweeps), ..Helpers::default() };
         let agent = Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers);
         let mut stage = Self { agent, probes, jobs, now: Instant::now() };
         stage.says(protocol, 1..=hosts);

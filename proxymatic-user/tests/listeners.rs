@@ -33,7 +33,7 @@ impl Stage {
         let mut plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
         plane.reach = reach;
         let (sweeps, jobs) = mpsc::channel(1);
-        let helpers = Helpers { probes: None, sweeps: Some(sweeps) };
+        let helpers = Helpers { sweeps: Some(sweeps), ..Helpers::default() };
         let agent = Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers);
         let mut stage = Self { agent, jobs, now: Instant::now() };
         stage.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()));

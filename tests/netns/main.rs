@@ -28,6 +28,8 @@ mod detach;
 mod eligible;
 /// Replicas that die or fall silent under steady load.
 mod failing;
+/// What this kernel has.
+mod feature;
 /// The harness itself: hosts reach each other, and nothing stays behind whatever happens.
 mod harness;
 /// A host that lacks something.
@@ -54,6 +56,8 @@ mod matrix;
 mod moved;
 /// `plan show` against what is pinned.
 mod plan_show;
+/// What the agent may still do.
+mod privileges;
 /// Replicas that fail are probed until they answer.
 mod probes;
 /// Real programs, unmodified.
@@ -66,6 +70,8 @@ mod restart;
 mod rolling;
 /// A second agent on the same pins.
 mod second;
+/// The agent finds out by itself whether services are reached.
+mod self_test;
 /// What most tests begin with.
 mod served;
 /// Who gets how many: weights and least connections.
@@ -86,5 +92,7 @@ mod steady;
 mod unheard;
 /// Another build of the agent, of the same or of another version of the layouts, takes over.
 mod upgrade;
+/// What on a host is in the way.
+mod warned;
 /// Services written down in a file.
 mod written;

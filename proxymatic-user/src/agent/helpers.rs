@@ -1,8 +1,11 @@
 //! Who does for the agent what takes time.
 
+use std::{cell::RefCell, sync::mpsc as threads};
+
+use proxymatic_common::Class;
 use tokio::sync::mpsc;
 
-use crate::{probe, sockets::Job};
+use crate::{plan::Tables, probe, sockets::Job, warnings::PortSet};
 
 /// The ends of the channels to them. Without one, what it would do is not done.
 #[derive(Debug, Default)]
@@ -11,6 +14,10 @@ pub struct Helpers {
     pub probes: Option<mpsc::UnboundedSender<probe::Order>>,
     /// To who looks through sockets: one job at a time.
     pub sweeps: Option<mpsc::Sender<Job>>,
+    /// To who makes the self-test: one at a time.
+    pub tests: Option<mpsc::Sender<()>>,
+    /// To who looks at this host: the service ports on its addresses, and which were told last.
+    pub ports: Option<(threads::Sender<PortSet>, RefCell<PortSet>)>,
 }
 
 impl Helpers {
@@ -29,5 +36,22 @@ impl Helpers {
     /// False where it could not be given.
     pub(super) fn sweep(&self, job: Job) -> bool {
         self.sweeps.as_ref().is_some_and(|sweeps| sweeps.try_send(job).is_ok())
+    }
+
+    /// False where it could not be ordered.
+    pub(super) fn test(&self) -> bool {
+        self.tests.as_ref().is_some_and(|tests| tests.try_send(()).is_ok())
+    }
+
+    /// Tells the service ports on addresses of this host, where they have changed.
+    pub(super) fn tell_ports(&self, tables: &Tables) {
+        let Some((ports, told)) = &self.ports else { return };
+        let host = tables.frontends().keys().filter(|frontend| frontend.class == Class::HOST);
+        let now: PortSet = host.map(|frontend| frontend.port.get()).collect();
+        if *told.borrow() != now {
+            // Nobody listens any more: this process is about to end.
+            let _ = ports.send(now.clone());
+            told.replace(now);
+        }
     }
 }

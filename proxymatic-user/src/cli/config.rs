@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proxymatic_common::{Head, Looks, Loopback};
 
-use super::{PinArgs, run::Args, sources};
+use super::{PinArgs, guard::GuardArgs, run::Args, sources};
 use crate::{
     agent::Wishes,
     dataplane::kernel::{Settings, cgroup_root},
@@ -20,6 +20,9 @@ pub(super) struct Config {
     pub(super) kernel: Settings,
     pub(super) wishes: Wishes,
     pub(super) socket: PathBuf,
+    /// Where it is kept which ports are reserved.
+    pub(super) reserved: PathBuf,
+    pub(super) guard: GuardArgs,
     pub(super) verbose: bool,
 }
 
@@ -50,6 +53,8 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
             },
             wishes,
             socket: pins.socket.clone(),
+            reserved: pins.reserved(),
+            guard: args.guard.clone(),
             verbose: args.verbose,
         }),
         _ => Err(wrong),

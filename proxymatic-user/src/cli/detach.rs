@@ -6,10 +6,12 @@ use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::Pins,
     surface::{self, Detached, Format},
+    warnings,
 };
 
 pub(super) fn run(pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
     let removed = Pins::at(&pins.bpffs).detach()?;
+    warnings::give_back(&pins.reserved()).map_err(anyhow::Error::msg)?;
     let removed = removed.iter().map(|path| path.display().to_string()).collect();
     surface::print(&Detached { removed }, format).context("cannot print")?;
     Ok(Health::Well)

@@ -3,6 +3,8 @@
 mod backend;
 mod config;
 mod detach;
+mod feature;
+mod guard;
 mod hook;
 mod plan;
 mod run;
@@ -45,6 +47,13 @@ struct PinArgs {
     socket: PathBuf,
 }
 
+impl PinArgs {
+    /// Where it is kept which ports the agent has reserved.
+    fn reserved(&self) -> PathBuf {
+        self.socket.with_extension("reserved-ports")
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Object {
     /// Run the agent.
@@ -77,6 +86,15 @@ enum Object {
         #[command(subcommand)]
         verb: Option<plan::Verb>,
     },
+    /// What this kernel has, and what is used instead. Needs root.
+    #[command(args_conflicts_with_subcommands = true)]
+    Feature {
+        #[command(subcommand)]
+        verb: Option<feature::Verb>,
+    },
+    /// What the agent runs to test itself: not for people.
+    #[command(hide = true)]
+    SelfTest,
     /// Remove everything that is pinned: the kernel forwards nothing any more.
     Detach,
 }
@@ -86,6 +104,8 @@ enum Object {
 enum Health {
     Well,
     Unwell,
+    /// It could not be told.
+    Unknown,
 }
 
 /// Runs a command line. 0 well, 1 found something unwell, 2 could not tell or was used wrongly.
@@ -103,6 +123,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match execute(cli, format) {
         Ok(Health::Well) => ExitCode::SUCCESS,
         Ok(Health::Unwell) => ExitCode::from(1),
+        Ok(Health::Unknown) => ExitCode::from(2),
         Err(error) => {
             surface::print_error(&format!("{error:#}"), format);
             ExitCode::from(2)
@@ -121,6 +142,8 @@ fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
             let plan::Verb::Show(args) = verb.unwrap_or(plan::Verb::Show(bare));
             plan::run(&args, &cli.pins, format)
         }
+        Object::Feature { verb } => feature::run(verb.unwrap_or_default(), format),
+        Object::SelfTest => guard::self_test(),
         Object::Detach => detach::run(&cli.pins, format),
     }
 }

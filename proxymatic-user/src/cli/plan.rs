@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use proxymatic_common::SourceCode;
 use tokio::sync::mpsc;
 
 use super::{
@@ -62,6 +63,8 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     let snapshots = runtime.block_on(read_once(config, Duration::from_secs(args.wait.into())))?;
     let said = snapshots.iter().map(|(source, snapshot)| (*source, Some(snapshot))).collect();
     let (mut desired, mut complaints) = merge(&said, &addresses, &tables);
+    // Whether there is a self-test is the agent's own affair.
+    desired.silent.insert(SourceCode::SELF);
     let services = snapshots.values().flat_map(|snapshot| snapshot.services.values());
     let root = cgroup_root().ok();
     let cgroup = |path: &str| find_cgroup(root.as_deref()?, path);

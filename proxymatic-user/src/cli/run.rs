@@ -16,12 +16,14 @@ use tokio::{
 use super::{
     Health, PinArgs,
     config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
+    guard::{Guard, GuardArgs},
     sources::SourceArgs,
 };
 use crate::{
     addresses,
     agent::{Agent, Event, Helpers},
     dataplane::kernel::{Events, Kernel, Pins},
+    privileges::{self, Thread, Uses},
     probe,
     sockets::Sweeper,
     source::SourceId,
@@ -53,6 +55,8 @@ pub(super) struct Args {
     /// Tell one of so many connections as an event; 0 for none. What fails or is refused is told anyway.
     #[arg(long, value_name = "N", default_value_t = 0, env = "SAMPLE")]
     pub(super) sample: u32,
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
     /// How many services fit. Maps that are pinned already keep their size.
     #[arg(long, value_name = "N", default_value_t = Services::MAX)]
     pub(super) max_services: u32,
@@ -77,15 +81,18 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     die_whole();
     start_log(config.verbose);
     let kernel = Kernel::start(&config.kernel)?;
+    let guard = Guard::raise(&config)?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // Large answers are read one step after the other; each thread keeps the heap that the largest one took.
     runtime.enable_all().max_blocking_threads(2);
     // And they stand back for the loop, where an event may be waiting: on Linux niceness is each thread's own.
-    runtime.on_thread_start(|| {
+    let uses = guard.uses;
+    runtime.thread_name(Thread::Readers.name()).on_thread_start(move || {
         let _ = rustix::process::nice(5);
+        privileges::keep(Thread::Readers, uses).expect("capabilities can be given up");
     });
     let runtime = runtime.build().context("cannot start tokio")?;
-    runtime.block_on(serve(config, kernel))?;
+    runtime.block_on(serve(config, kernel, guard))?;
     Ok(Health::Well)
 }
 
@@ -108,10 +115,11 @@ fn start_log(verbose: bool) {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
 }
 
-async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
+async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Result<()> {
     let (events, inbox) = mpsc::channel(64);
-    let helpers = helpers(&config, &events)?;
-    let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes);
+    let mut helpers = helpers(&config, guard.uses, &events)?;
+    let (uses, test) = guard.start(&config, &mut helpers, &events)?;
+    let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes).testing(test);
     if let Some(marathon) = &mut config.sources.marathon {
         marathon.adopted = agent.adopted(SourceId::Marathon);
     }
@@ -133,6 +141,8 @@ async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
     tokio::spawn(pass_on(heard, events.clone(), Event::Source));
     tokio::spawn(tick(events.clone()));
     tokio::spawn(stop_on_signal(events)?);
+    // All other threads are there, and all that listens does.
+    privileges::keep(Thread::Loop, uses).context("cannot give up capabilities")?;
     agent.run(inbox, status).await;
     // The pins stay; the socket would only lead nowhere.
     let _ = std::fs::remove_file(&config.socket);
@@ -140,7 +150,7 @@ async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
 }
 
 /// Starts what listens to the kernel, and what the agent has done for it.
-fn helpers(config: &Config, events: &mpsc::Sender<Event>) -> anyhow::Result<Helpers> {
+fn helpers(config: &Config, uses: Uses, events: &mpsc::Sender<Event>) -> anyhow::Result<Helpers> {
     let pins = Pins::at(&config.kernel.bpffs);
     tokio::spawn(listen(Events::open(&pins)?, events.clone()));
     let (changed, addresses) = mpsc::channel(1);
@@ -154,11 +164,11 @@ fn helpers(config: &Config, events: &mpsc::Sender<Event>) -> anyhow::Result<Help
     let events = events.clone();
     // Fails only while this process ends.
     let report = move |report| drop(events.blocking_send(Event::Swept(Box::new(report))));
-    Sweeper::open(&pins)?.start(jobs, report).context("cannot start a thread")?;
-    Ok(Helpers { probes: Some(probes), sweeps: Some(sweeps) })
+    Sweeper::open(&pins)?.start(uses, jobs, report).context("cannot start a thread")?;
+    Ok(Helpers { probes: Some(probes), sweeps: Some(sweeps), ..Helpers::default() })
 }
 
-async fn pass_on<T>(mut heard: mpsc::Receiver<T>, events: mpsc::Sender<Event>, event: impl Fn(T) -> Event) {
+pub(super) async fn pass_on<T>(mut heard: mpsc::Receiver<T>, events: mpsc::Sender<Event>, event: impl Fn(T) -> Event) {
     while let Some(one) = heard.recv().await {
         if events.send(event(one)).await.is_err() {
             return;

@@ -91,7 +91,12 @@ impl Diag {
 
     /// Ends a socket: its program sees ECONNABORTED. False where it is not there any more.
     pub(super) fn destroy(&mut self, row: &Row) -> io::Result<bool> {
-        self.send(Message::Destroy(row.named()), NLM_F_REQUEST | NLM_F_ACK)?;
+        self.destroy_named(row.named())
+    }
+
+    /// The same by its addresses and its cookie.
+    pub(super) fn destroy_named(&mut self, request: InetRequest) -> io::Result<bool> {
+        self.send(Message::Destroy(request), NLM_F_REQUEST | NLM_F_ACK)?;
         let mut outcome = Ok(());
         while !self.receive(|message| match message.payload {
             NetlinkPayload::Error(answer) => {

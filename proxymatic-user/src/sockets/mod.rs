@@ -2,6 +2,7 @@
 //! no other may.
 
 mod diag;
+mod ends;
 mod job;
 mod message;
 mod namespaces;
@@ -9,6 +10,7 @@ mod remembered;
 mod row;
 mod sweep;
 
+pub use ends::{copies, ends};
 pub use job::{Gone, Idle, Job, Owner, Report, Why};
 pub use row::Row;
 pub use sweep::Sweeper;

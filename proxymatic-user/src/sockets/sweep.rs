@@ -22,7 +22,10 @@ use super::{
     namespaces::{self, Home},
     remembered::remembered,
 };
-use crate::dataplane::{Error, Reach, kernel::Pins};
+use crate::{
+    dataplane::{Error, Reach, kernel::Pins},
+    privileges::{self, Thread, Uses},
+};
 
 const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 const PROTOCOLS: [u8; 2] = [PROTOCOL_TCP, PROTOCOL_UDP];
@@ -51,13 +54,19 @@ impl Sweeper {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(self, mut jobs: mpsc::Receiver<Job>, report: impl Fn(Report) + Send + 'static) -> io::Result<()> {
+    pub fn start(
+        self,
+        uses: Uses,
+        mut jobs: mpsc::Receiver<Job>,
+        report: impl Fn(Report) + Send + 'static,
+    ) -> io::Result<()> {
         let work = move || {
+            privileges::keep(Thread::Sockets, uses).expect("capabilities can be given up");
             while let Some(job) = jobs.blocking_recv() {
                 report(self.sweep(&job));
             }
         };
-        thread::Builder::new().name("sockets".into()).spawn(work).map(drop)
+        thread::Builder::new().name(Thread::Sockets.name().into()).spawn(work).map(drop)
     }
 
     /// Does one job. Enters every namespace with the calling thread, which is back when this returns.

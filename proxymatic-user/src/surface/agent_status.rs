@@ -29,6 +29,21 @@ pub struct AgentStatus {
     pub complaints: Vec<Complaint>,
     /// Why the kernel refused the last write; absent where it did not.
     pub refused: Option<String>,
+    /// What came of the self-test.
+    pub self_test: SelfTestStatus,
+}
+
+/// What came of the self-test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SelfTestStatus {
+    /// How often it is made, in seconds; 0 where it is not.
+    pub every_s: u64,
+    /// Seconds since the last one that succeeded; absent before the first.
+    pub succeeded_s: Option<f64>,
+    /// Why the last one failed; absent where it did not.
+    pub error: Option<String>,
+    /// Why it cannot be made at all; absent where it can.
+    pub impossible: Option<String>,
 }
 
 /// How fresh a source is.

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::{ServiceRow, Status};
-use crate::dataplane::kernel::HookRow;
+use super::{SelfTestStatus, ServiceRow, Status};
+use crate::{dataplane::kernel::HookRow, features::FeatureRow};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +147,22 @@ fn shorten(text: &str, most: usize) -> String {
     text.chars().skip(length - (most - 2)).fold("..".to_owned(), |short, c| short + c.encode_utf8(&mut [0; 4]))
 }
 
+impl Rows for Vec<FeatureRow> {
+    fn table(&self) -> String {
+        let rows = self.iter().map(|row| {
+            let has = match row.has {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "unknown",
+            };
+            let needed = if row.needed { "yes" } else { "no" };
+            let said = [row.instead, row.reason.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            vec![row.feature.into(), has.into(), needed.into(), if said.is_empty() { "-".into() } else { said }]
+        });
+        table(&["FEATURE", "HAS", "NEEDED", "INSTEAD"], &[], rows)
+    }
+}
+
 impl Rows for Vec<HookRow> {
     fn table(&self) -> String {
         if self.is_empty() {
@@ -202,6 +218,9 @@ impl Rows for Status {
                 source.answered_s.map_or("has not answered yet".into(), |age| format!("answered {age:.0} s ago"));
             line("source", format!("{}: {fresh}", source.source));
         }
+        if let Some(agent) = &self.agent {
+            line("self-test", self_test(&agent.self_test));
+        }
         line("hooks", self.hooks.join(", "));
         let states = self.backends.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
         let states = if states.is_empty() { "none".into() } else { states };
@@ -215,6 +234,15 @@ impl Rows for Status {
             line("complaint", format!("{}: {}", complaint.app, complaint.reason));
         }
         text
+    }
+}
+
+fn self_test(test: &SelfTestStatus) -> String {
+    match (&test.impossible, test.every_s, test.succeeded_s) {
+        (Some(reason), ..) => format!("not possible: {reason}"),
+        (None, 0, _) => "switched off (--self-test 0)".into(),
+        (None, _, Some(age)) => format!("succeeded {age:.0} s ago"),
+        (None, ..) => "none has succeeded yet".into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proxymatic_common::Reason;
 use serde::Serialize;
 
-use super::{AgentStatus, services};
+use super::{AgentStatus, SelfTestStatus, services};
 use crate::{
     dataplane::{
         Error,
@@ -131,7 +131,44 @@ fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
     if let Some(refused) = &agent.refused {
         wrong.push(format!("the kernel refused a write: {refused}"));
     }
+    of_self_test(&agent.self_test, wrong);
     if agent.state == "INITIALIZING" {
         wrong.push("the agent waits for the first complete answer of its sources".into());
+    }
+}
+
+/// How many self-tests in a row may be missing.
+const MISSING: f64 = 3.0;
+
+fn of_self_test(test: &SelfTestStatus, wrong: &mut Vec<String>) {
+    let look = "compare `proxymatic hook show` with `bpftool cgroup tree`, and start the agent again";
+    match (&test.error, test.succeeded_s) {
+        (Some(error), _) => wrong.push(format!("the self-test fails: {error}; {look}")),
+        (None, Some(age)) if test.every_s > 0 && age > MISSING * test.every_s as f64 + MISSING => {
+            wrong.push(format!("the last self-test that succeeded was {age:.0} s ago; {look}"));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(test: &SelfTestStatus) -> Vec<String> {
+        let mut wrong = Vec::new();
+        of_self_test(test, &mut wrong);
+        wrong
+    }
+
+    #[test]
+    fn a_self_test_that_fails_or_is_old_is_wrong_and_one_that_is_not_made_is_not() {
+        let well = SelfTestStatus { every_s: 10, succeeded_s: Some(12.0), ..SelfTestStatus::default() };
+        assert_eq!(wrong(&well), Vec::<String>::new());
+        assert_eq!(wrong(&SelfTestStatus::default()), Vec::<String>::new());
+        let old = wrong(&SelfTestStatus { succeeded_s: Some(61.0), ..well.clone() });
+        assert!(old[0].starts_with("the last self-test that succeeded was 61 s ago"), "{old:?}");
+        let failed = wrong(&SelfTestStatus { error: Some("lost".into()), ..well });
+        assert!(failed[0].starts_with("the self-test fails: lost; "), "{failed:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use proxymatic_common::{BackendState, Class, PROTOCOL_TCP};
+use proxymatic_common::{BackendState, Class, PROTOCOL_TCP, SourceCode};
 use serde::Serialize;
 
 use crate::{
@@ -83,6 +83,8 @@ pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> Counted) -> Vec<Serv
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
     let entries = tables.frontends().iter().filter_map(|(frontend, id)| Some((frontend, tables.services().get(id)?)));
+    // Nobody's but the agent's: what it tests itself with.
+    let entries = entries.filter(|(_, entry)| entry.settings.source != SourceCode::SELF);
     let mut rows: Vec<_> = entries
         .map(|(frontend, entry)| ServiceRow {
             name: entry.name.clone(),

@@ -39,13 +39,8 @@ enum Link {
 /// The kernel's reason.
 pub(super) fn load(object: &mut Ebpf) -> Result<(), Error> {
     for hook in HOOKS {
-        let loaded = match program(object, hook)? {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        };
-        loaded.map_err(|error| Error::kernel(format!("load the program of {hook}"), &error))?;
+        load_one(program(object, hook)?)
+            .map_err(|error| Error::kernel(format!("load the program of {hook}"), &error))?;
     }
     Ok(())
 }
@@ -188,7 +183,18 @@ fn program<'a>(object: &'a mut Ebpf, hook: &str) -> Result<&'a mut Program, Erro
     })
 }
 
-fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramError> {
+/// Loads a program of one of the kinds that hooks and probes are.
+pub(super) fn load_one(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    }
+}
+
+pub(super) fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramError> {
     let fd = match program {
         Program::CgroupSockAddr(program) => program.fd()?,
         Program::CgroupSock(program) => program.fd()?,

@@ -16,6 +16,7 @@ use nix::libc;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
@@ -25,6 +26,14 @@ const BPF_F_QUERY_EFFECTIVE: u32 = 1;
 struct ObjGet {
     path: u64,
     fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    kind: u32,
     flags: u32,
 }
 
@@ -90,6 +99,17 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut command = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut command)?;
+    // SAFETY: the kernel just gave us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a program to a cgroup, at a hook by its number (`enum bpf_attach_type`), until what is given is dropped.
+///
+/// # Errors
+/// The kernel has no such links, or does not attach that program there.
+pub(super) fn create_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind: u32) -> io::Result<OwnedFd> {
+    let (program, target) = (program.as_raw_fd() as u32, cgroup.as_raw_fd() as u32);
+    let fd = bpf(BPF_LINK_CREATE, &mut LinkCreate { program, target, kind, flags: 0 })?;
     // SAFETY: the kernel just gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -43,8 +43,16 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     check_kernel(release.trim())?;
-    check_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())?;
+    check_rights()?;
     check_bpffs(bpffs)
+}
+
+/// Checks capabilities.
+///
+/// # Errors
+/// Those that are missing.
+pub(super) fn check_rights() -> Result<(), Error> {
+    check_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 /// 5.10 is the floor: sk_storage and links on all hooks, getpeername, ring buffers.

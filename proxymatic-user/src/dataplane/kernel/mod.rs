@@ -10,8 +10,10 @@ mod events;
 mod hooks;
 mod host;
 mod maps;
+mod neighbours;
 mod object;
 mod pins;
+mod probes;
 mod shared;
 mod value;
 mod versions;
@@ -21,7 +23,9 @@ pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
 pub use host::{find_cgroup, netns_cookie};
 pub use maps::Maps;
+pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};
+pub use probes::{Answer, Probes};
 pub use value::from_bytes;
 
 use std::{

@@ -13,6 +13,24 @@ static HOOKS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pro
 /// The probes.
 static PROBES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-probes.o"));
 
+/// The probes that have maps.
+pub(super) static STORES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-stores.o"));
+
+/// Opens the probes that have no maps. None is loaded yet.
+///
+/// # Errors
+/// There are none in this build.
+pub(super) fn probes() -> Result<Ebpf, Error> {
+    if PROBES.is_empty() || STORES.is_empty() {
+        return Err(no_object());
+    }
+    Ebpf::load(PROBES).map_err(|error| Error::kernel("load the probes", &error))
+}
+
+fn no_object() -> Error {
+    Error::host("this binary was built without the eBPF object", "run `cargo xtask build-ebpf`, then build it again")
+}
+
 /// Loads the object: opens the maps that are pinned, makes and pins the others. Programs are loaded later, each when
 /// it is put in place.
 ///
@@ -20,10 +38,7 @@ static PROBES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pr
 /// There is no object in this build, or the kernel refuses a map.
 pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
     if HOOKS.is_empty() || PROBES.is_empty() {
-        return Err(Error::host(
-            "this binary was built without the eBPF object",
-            "run `cargo xtask build-ebpf`, then build it again",
-        ));
+        return Err(no_object());
     }
     let (has_retval, has_mptcp, has_coarse) = (probe("set_retval")?, probe("mptcp")?, probe("coarse")?);
     let mut loader = EbpfLoader::new();

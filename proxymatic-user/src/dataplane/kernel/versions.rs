@@ -41,6 +41,11 @@ impl Pins {
         versions.into_iter().map(|version| Self::of(self.bpffs(), version)).collect()
     }
 
+    /// Whether anything of another version is pinned.
+    pub fn beside_another(&self) -> bool {
+        !self.others().is_empty()
+    }
+
     /// Whether connections are sent to backends by what is pinned here: one of its hooks that lead there is attached.
     pub fn serves(&self) -> bool {
         let attached = |path: PathBuf| bpf::open(&path).and_then(|link| bpf::attached(link.as_fd()));

@@ -1,0 +1,77 @@
+//! Tiny programs that find out what a kernel has, as `probes`, but with maps: apart, since a map that cannot be made keeps
+//! the whole object from being loaded.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use core::{ffi::c_void, ptr};
+
+    use aya_ebpf::{
+        EbpfContext as _,
+        bindings::BPF_SK_STORAGE_GET_F_CREATE,
+        btf_maps::{RingBuf, SkStorage},
+        helpers::generated::bpf_sk_storage_get,
+        macros::{btf_map, cgroup_sock, cgroup_sock_addr, sock_ops},
+        programs::{SockAddrContext, SockContext, SockOpsContext},
+    };
+
+    #[btf_map]
+    static TOLD: RingBuf<u64, 4096, 0> = RingBuf::new();
+    #[btf_map]
+    static KEPT: SkStorage<u64> = SkStorage::new();
+
+    /// Can a hook tell what happens?
+    #[cgroup_sock_addr(connect4)]
+    fn tells(_: SockAddrContext) -> i32 {
+        let _ = TOLD.output(1_u64, 0);
+        1
+    }
+
+    /// Can a connect hook keep something with a socket?
+    #[cgroup_sock_addr(connect4)]
+    fn keeps(context: SockAddrContext) -> i32 {
+        // SAFETY: a field of the live context.
+        keep(unsafe { (*context.sock_addr).__bindgen_anon_1.sk }.cast(), BPF_SK_STORAGE_GET_F_CREATE)
+    }
+
+    /// Can it be found when the socket is closed?
+    #[cgroup_sock(sock_release)]
+    fn finds(context: SockContext) -> i32 {
+        keep(context.as_ptr(), 0)
+    }
+
+    /// Can it be found by what TCP does?
+    #[sock_ops]
+    fn finds_tcp(context: SockOpsContext) -> u32 {
+        // SAFETY: a field of the live context.
+        keep(unsafe { (*context.ops).__bindgen_anon_2.sk }.cast(), 0) as u32
+    }
+
+    #[inline(always)]
+    fn keep(socket: *mut c_void, flags: u32) -> i32 {
+        if !socket.is_null() {
+            // SAFETY: the socket of this hook's own context, which is not null.
+            unsafe { bpf_sk_storage_get((&raw const KEPT).cast_mut().cast(), socket, ptr::null_mut(), flags.into()) };
+        }
+        1
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Never linked: the verifier would refuse a program that can get here.
+    loop {}
+}
+
+/// The kernel gives its helpers only to programs under a licence that goes with the GPL.
+#[cfg(target_arch = "bpf")]
+// SAFETY: the section is read by the loader, the name by nobody else.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    // Off the BPF target this binary is nothing: `cargo xtask build-ebpf` builds the object.
+}

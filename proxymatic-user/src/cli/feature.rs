@@ -1,0 +1,49 @@
+//! `proxymatic feature`: what this kernel has, and what is used instead.
+
+use anyhow::Context as _;
+
+use super::Health;
+use crate::{
+    features::{FeatureRow, features},
+    surface::{self, Format},
+};
+
+/// What can be done with features.
+#[derive(Clone, Copy, Debug, Default, clap::Subcommand)]
+pub(super) enum Verb {
+    /// Try each feature of the kernel, and leave nothing behind. Needs root. Exit code 1 where one is missing without which
+    /// nothing can be attached, 2 where that could not be told.
+    #[default]
+    #[command(alias = "show", alias = "list")]
+    Probe,
+}
+
+pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Health> {
+    let Verb::Probe = verb;
+    let rows = features()?;
+    surface::print(&rows, format).context("cannot print")?;
+    Ok(health(&rows))
+}
+
+fn health(rows: &[FeatureRow]) -> Health {
+    if rows.iter().any(|row| row.needed && row.has == Some(false)) {
+        Health::Unwell
+    } else if rows.iter().any(|row| row.has.is_none()) {
+        Health::Unknown
+    } else {
+        Health::Well
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_needed_and_missing_is_unwell() {
+        let row = |needed, has| FeatureRow { feature: "x", has, needed, instead: None, reason: None };
+        assert_eq!(health(&[row(true, Some(true)), row(false, Some(false))]), Health::Well);
+        assert_eq!(health(&[row(true, Some(false)), row(false, None)]), Health::Unwell);
+        assert_eq!(health(&[row(true, Some(true)), row(true, None)]), Health::Unknown);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the agent may still do once it serves.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE};
+use proxymatic_user::privileges::{Thread, Uses, rights};
+use serde_json::json;
+
+use crate::self_test::helper;
+use crate::served::Served;
+use crate::written::Written;
+
+/// Of linux/capability.h: needed only until all that listens does.
+const NET_BIND_SERVICE: u64 = 1 << 10;
+
+#[test]
+fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1"])?;
+    hold(web.agent.pid()?.as_raw(), Uses::default())?;
+    let helper = eventually_ok("the self-test has its process", PATIENCE, || helper(lab.host(1))?.context("none"))?;
+    for (_, status) in threads(helper)? {
+        assert_eq!(["CapEff", "CapPrm", "CapInh", "CapAmb"].map(|set| bits(&status, set).ok()), [Some(0); 4]);
+        assert_eq!((word(&status, "NoNewPrivs")?, word(&status, "Seccomp")?), ("1", "2"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bypass_mark_and_a_file_of_services_cost_one_capability_each() -> TestResult {
+    let lab = Lab::start(2)?;
+    let agent = Written::start(&lab, &[], &["--bypass-mark", "7"])?;
+    hold(agent.agent.pid()?.as_raw(), Uses { bypass_mark: true, file: true, ..Uses::default() })
+}
+
+#[test]
+fn pins_are_for_root_only() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    let mut seen = 0;
+    for_all(&lab.host(1).pins(), &mut |path, mode| {
+        seen += 1;
+        let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+        ensure!(mode & 0o777 == wanted, "{} has mode {mode:o}", path.display());
+        Ok(())
+    })?;
+    assert!(seen > 40, "{seen} pins and folders");
+    Ok(())
+}
+
+/// Holds that all threads of an agent have just what the table says, and that each kind is there.
+fn hold(agent: i32, uses: Uses) -> TestResult {
+    // Where this test may not do everything, neither may what it starts.
+    let ours = bits(&fs::read_to_string("/proc/self/status")?, "CapPrm")?;
+    let wanted = |thread| rights(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;
+    let all = Thread::ALL.into_iter().fold(0, |all, thread| all | wanted(thread)) | NET_BIND_SERVICE & ours;
+    let mut kinds = BTreeMap::new();
+    for (name, status) in threads(agent)? {
+        let thread = Thread::ALL.into_iter().find(|thread| thread.name() == name);
+        let thread = thread.with_context(|| format!("a thread that the table does not know: {name}"))?;
+        let sets = ["CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"];
+        let has: Vec<_> = sets.iter().map(|set| bits(&status, set)).collect::<Result<_>>()?;
+        assert_eq!(has, [wanted(thread), wanted(thread), all, 0, 0], "{name}: {sets:?}");
+        assert_eq!((word(&status, "NoNewPrivs")?, word(&status, "Seccomp")?), ("1", "2"), "{name}");
+        println!("{name}: CapPrm and CapEff {:016x}, CapBnd {:016x}", has[0], has[2]);
+        *kinds.entry(name).or_insert(0) += 1;
+    }
+    let expected = Thread::ALL.map(|thread| thread.name().to_owned());
+    assert!(expected.iter().all(|kind| kinds.contains_key(kind)), "{kinds:?}");
+    Ok(())
+}
+
+/// The threads of a process: name and status.
+fn threads(process: i32) -> Result<Vec<(String, String)>> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task"))?;
+    let read = |path: &Path, file: &str| fs::read_to_string(path.join(file));
+    // Idle readers come and go.
+    let thread = |path: &Path| Some((read(path, "comm").ok()?.trim_end().to_owned(), read(path, "status").ok()?));
+    Ok(tasks.filter_map(|task| thread(&task.ok()?.path())).collect())
+}
+
+fn bits(status: &str, set: &str) -> Result<u64> {
+    Ok(u64::from_str_radix(word(status, set)?, 16)?)
+}
+
+fn word<'a>(status: &'a str, name: &str) -> Result<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    Ok(line.with_context(|| format!("no {name} in {status}"))?.trim())
+}
+
+fn for_all(path: &Path, each: &mut impl FnMut(&Path, u32) -> Result<()>) -> Result<()> {
+    each(path, fs::metadata(path)?.permissions().mode())?;
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            for_all(&entry?.path(), each)?;
+        }
+    }
+    Ok(())
+}
