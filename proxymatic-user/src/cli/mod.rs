@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 mod detach;
+pub mod dry;
 mod feature;
 mod guard;
 mod hook;

@@ -40,9 +40,9 @@ pub(super) enum Verb {
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    sources: SourceArgs,
+    pub(super) sources: SourceArgs,
     #[command(flatten)]
-    wishes: WishArgs,
+    pub(super) wishes: WishArgs,
     /// How many seconds to wait for the answers of all sources.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
     wait: u16,

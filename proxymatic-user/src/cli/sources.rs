@@ -43,6 +43,18 @@ pub(super) struct SourceArgs {
     pub(super) expose_host: bool,
 }
 
+impl SourceArgs {
+    /// Forgets the files that a check would open.
+    pub(super) fn leave_files(&mut self) {
+        let Self { registrator_credentials_file, registrator_ca_cert, marathon_credentials_file, .. } = self;
+        let Self { dcos_service_account, marathon_ca_cert, .. } = self;
+        let marathon = [marathon_credentials_file, dcos_service_account, marathon_ca_cert];
+        for file in marathon.into_iter().chain([registrator_credentials_file, registrator_ca_cert]) {
+            *file = None;
+        }
+    }
+}
+
 /// Checks what was typed, and adds a sentence to `wrong` for each thing that is no good; `None` where one was.
 pub(super) fn check(args: &SourceArgs, wrong: &mut Vec<String>) -> Option<source::Config> {
     let before = wrong.len();

@@ -114,6 +114,8 @@ fn adopt_backends(contents: &impl Contents, tables: &mut Tables) -> Result<(), E
 
 fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
     let names = by_id(contents.service_names()?);
+    // Where slots that some head names begin and end. No two heads name the same.
+    let mut taken = BTreeMap::new();
     for id in 0..tables.capacity.services {
         let Some(settings) = contents.service(id) else { continue };
         let head = contents.head(id).unwrap_or_default();
@@ -129,8 +131,12 @@ fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), E
         if let Some(name) = names.get(&id) {
             tables.apply(&MapOp::PutServiceName(id, name.clone()));
         }
-        match slots_of(contents, tables.capacity, head) {
+        let end = u64::from(head.base()) + u64::from(head.length());
+        let before = taken.range(..end).next_back();
+        let free = before.is_none_or(|(_, end)| *end <= u64::from(head.base()));
+        match slots_of(contents, tables.capacity, head).filter(|_| free) {
             Some(slots) => {
+                taken.insert(u64::from(head.base()), end);
                 tables.apply(&MapOp::PutSlots(head.base(), slots));
                 tables.apply(&MapOp::PutHead(id, head));
             }

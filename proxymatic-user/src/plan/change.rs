@@ -115,7 +115,7 @@ fn put_service(
     wanted: Wanted<'_>,
 ) -> Result<(), TooSmall> {
     let Wanted { desired, key, source, service } = wanted;
-    let known = draft.tables.frontends().get(&frontend).copied();
+    let known = draft.tables.service_at(&frontend);
     let id = match known {
         Some(id) => id,
         None => {
@@ -168,7 +168,7 @@ fn put_backends(
     service: u32,
     wanted: &model::Service,
 ) -> Result<Vec<Kept>, TooSmall> {
-    let mut known = known_backends(draft.tables, service);
+    let (mut known, twice) = known_backends(draft.tables, service);
     let mut kept = Vec::with_capacity(wanted.backends.len());
     for backend in &wanted.backends {
         let identity: Identity<'_> = (Name::cut(&backend.task), backend.address.into(), Port::new(backend.port));
@@ -196,19 +196,24 @@ fn put_backends(
             rests: desired.resting.contains(&id),
         });
     }
-    for (id, entry) in known.into_values() {
+    for (id, entry) in known.into_values().chain(twice) {
         draft.ops.push(MapOp::LowerBackend(id, Backend { state: BackendState::GONE, ..entry.backend }));
     }
     Ok(kept)
 }
 
-fn known_backends(tables: &Tables, service: u32) -> BTreeMap<Identity<'_>, (u32, &BackendEntry)> {
-    let Some(service) = tables.services().get(&service) else { return BTreeMap::new() };
-    let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
-    entries
-        .filter(|(_, entry)| entry.backend.state != BackendState::GONE)
-        .map(|(id, entry)| ((Cow::from(entry.task.as_str()), entry.backend.address, entry.backend.port), (id, entry)))
-        .collect()
+type Known<'a> = (u32, &'a BackendEntry);
+
+/// The backends of a service by what they are, and those that are there once more, as in damaged maps.
+fn known_backends(tables: &Tables, service: u32) -> (BTreeMap<Identity<'_>, Known<'_>>, Vec<Known<'_>>) {
+    let (mut known, mut twice) = (BTreeMap::new(), Vec::new());
+    let ids = tables.services().get(&service).map(|service| &service.backends);
+    let entries = ids.into_iter().flatten().filter_map(|id| Some((*id, tables.backends().get(id)?)));
+    for (id, entry) in entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE) {
+        let identity = (Cow::from(entry.task.as_str()), entry.backend.address, entry.backend.port);
+        twice.extend(known.insert(identity, (id, entry)));
+    }
+    (known, twice)
 }
 
 /// How willing a state is: a backend is raised before the switch that names it, and lowered after the one that
@@ -312,7 +317,9 @@ fn put_excluded(draft: &mut Draft<'_>, complaints: &mut Vec<Complaint>, desired:
 /// Out of sight first. Head and slots stay: a hook may just have found the service.
 fn drop_service(draft: &mut Draft<'_>, frontend: Frontend, id: u32) {
     draft.ops.push(MapOp::DelFrontend(frontend));
-    let Some(service) = draft.tables.services().get(&id) else { return };
+    let Some(service) = draft.tables.services().get(&id).filter(|entry| entry.frontend == Some(frontend)) else {
+        return;
+    };
     for id in &service.backends {
         if let Some(entry) = draft.tables.backends().get(id)
             && entry.backend.state != BackendState::GONE

@@ -10,10 +10,11 @@ use crate::model::{Complaint, Protocol, ServiceKey};
 /// The classes that a plan uses.
 pub(super) struct Classes {
     wanted: BTreeMap<Address, Class>,
+    has: u32,
 }
 
 impl Classes {
-    /// Virtual addresses keep the class they have; new ones get the lowest that nothing uses.
+    /// Virtual addresses keep the class they have; new ones get the lowest that nothing uses, as long as they fit.
     pub(super) fn of(desired: &Desired, tables: &Tables) -> Self {
         let mut wanted: BTreeMap<_, _> =
             desired.addresses.iter().map(|address| (Address::from(*address), Class::HOST)).collect();
@@ -21,16 +22,10 @@ impl Classes {
         let known = tables.addresses().values().chain(tables.frontends().keys().map(|frontend| &frontend.class));
         let mut used: BTreeSet<_> = known.copied().collect();
         used.insert(Class::HOST);
-        for address in desired.services.keys().filter_map(|key| key.address) {
-            let address = Address::from(address);
-            wanted.entry(address).or_insert_with(|| match tables.addresses().get(&address) {
-                Some(class) if *class != Class::HOST => *class,
-                _ => {
-                    let free = (2..).map(Class).find(|class| !used.contains(class)).unwrap_or(Class(u32::MAX));
-                    used.insert(free);
-                    free
-                }
-            });
+        let asked: BTreeSet<_> = desired.services.keys().filter_map(|key| key.address).map(Address::from).collect();
+        let has_class = |address: &Address| tables.addresses().get(address).filter(|class| **class != Class::HOST);
+        for (address, class) in asked.iter().filter_map(|address| Some((*address, *has_class(address)?))) {
+            wanted.entry(address).or_insert(class);
         }
         // What stays as it is stays where it is.
         let kept = tables.frontends().iter().filter(|(_, id)| desired.keeps(tables, **id));
@@ -40,7 +35,16 @@ impl Classes {
                 wanted.entry(*address).or_insert(*class);
             }
         }
-        Self { wanted }
+        // One that does not fit gets no class: a service without an address would be given another class each time.
+        let has = tables.capacity.addresses;
+        for address in asked {
+            if wanted.len() < has as usize && !wanted.contains_key(&address) {
+                let free = (2..).map(Class).find(|class| !used.contains(class)).unwrap_or(Class(u32::MAX));
+                used.insert(free);
+                wanted.insert(address, free);
+            }
+        }
+        Self { wanted, has }
     }
 
     /// Where a service is to be found.
@@ -52,7 +56,13 @@ impl Classes {
             None => Class::HOST,
             Some(address) => match self.wanted.get(&address.into()) {
                 Some(class) if *class != Class::HOST => *class,
-                _ => return Err(format!("virtual address {key} is not served: it is an address of this host")),
+                Some(_) => return Err(format!("virtual address {key} is not served: it is an address of this host")),
+                None => {
+                    let has = self.has;
+                    return Err(format!(
+                        "virtual address {key} does not fit: ADDRESSES holds {has} entries, all taken; use fewer addresses"
+                    ));
+                }
             },
         };
         let protocol = match key.protocol {

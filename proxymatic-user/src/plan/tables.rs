@@ -130,6 +130,13 @@ impl Tables {
         &self.frontends
     }
 
+    /// The service that is found at a frontend. In damaged maps two may lead to one service: it is the one's that it knows.
+    pub fn service_at(&self, frontend: &Frontend) -> Option<u32> {
+        let id = self.frontends.get(frontend)?;
+        let owned = self.services.get(id).is_some_and(|entry| entry.frontend == Some(*frontend));
+        owned.then_some(*id)
+    }
+
     /// The protocols and ports whose bit is set.
     pub const fn ports(&self) -> &BTreeSet<(u8, Port)> {
         &self.ports
@@ -250,14 +257,15 @@ impl Tables {
             MapOp::PutServiceName(id, name) => self.service_entry(*id).name.clone_from(name),
             MapOp::PutHead(id, head) => self.put_head(*id, *head),
             MapOp::PutFrontend(frontend, id) => {
-                self.frontends.insert(*frontend, *id);
+                if let Some(before) = self.frontends.insert(*frontend, *id) {
+                    self.lose_frontend(before, frontend);
+                }
                 self.service_entry(*id).frontend = Some(*frontend);
                 self.garbage.remove(&Garbage::Service(*id));
             }
             MapOp::DelFrontend(frontend) => {
                 if let Some(id) = self.frontends.remove(frontend) {
-                    self.service_entry(id).frontend = None;
-                    self.garbage.insert(Garbage::Service(id));
+                    self.lose_frontend(id, frontend);
                 }
             }
             MapOp::PutAddress(address, class) => {
@@ -281,6 +289,15 @@ impl Tables {
             let head = Head::new(switches.remove(&id).unwrap_or(0), 0, 0).unwrap_or_default();
             ServiceEntry { head, ..ServiceEntry::default() }
         })
+    }
+
+    /// A frontend leads to a service no more; another one may.
+    fn lose_frontend(&mut self, id: u32, frontend: &Frontend) {
+        let entry = self.service_entry(id);
+        if entry.frontend == Some(*frontend) {
+            entry.frontend = None;
+            self.garbage.insert(Garbage::Service(id));
+        }
     }
 
     fn backend_entry(&mut self, id: u32) -> &mut BackendEntry {

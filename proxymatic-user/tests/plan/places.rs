@@ -195,3 +195,49 @@ fn excluded_cgroups_come_and_go_and_too_many_are_complained_of() {
     let planned = plan(&of(&[7, 8, 9]), &tables);
     assert_eq!((planned.ops.len(), planned.complaints.len()), (0, 1));
 }
+
+/// Found by fuzzing: services whose addresses did not fit were given other classes by every plan, for ever.
+#[test]
+fn virtual_addresses_that_do_not_fit_are_complained_of_and_left_and_the_others_stay_served() {
+    let mut tables = Tables::new(Capacity { addresses: 3, ..small().capacity });
+    let at = |n: u8| ServiceKey { address: Some(IpAddr::from([198, 51, 100, n])), ..KEY };
+    let of = |hosts: &[u8], numbers: &[u8]| {
+        let one = |n: &u8| (at(*n), (SourceCode::MARATHON, service(vec![active("a", *n)]).into()));
+        let addresses = hosts.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect();
+        Desired { services: numbers.iter().map(one).collect(), addresses, ..Desired::default() }
+    };
+    publish(&mut tables, &of(&[1], &[5]));
+    // The one that has a class keeps it, though others come before it.
+    let more = of(&[1], &[2, 3, 4, 5]);
+    publish(&mut tables, &more);
+    let planned = plan(&more, &tables);
+    assert_eq!(planned.ops, [], "nothing is left to do");
+    let said: Vec<_> = planned.complaints.iter().map(|complaint| complaint.reason.as_str()).collect();
+    assert!(
+        said.len() == 2 && said.iter().all(|it| it.contains("does not fit: ADDRESSES holds 3 entries")),
+        "{said:?}"
+    );
+    let kernel = Kernel::new(&tables, 1);
+    assert_eq!([2, 3, 4, 5].map(|n| kernel.lead(at(n)).is_some()), [true, false, false, true]);
+}
+
+/// What only damage of maps can bring about comes to rest too.
+#[test]
+fn two_frontends_that_lead_to_one_service_and_one_backend_twice_are_told_apart() {
+    use proxymatic_common::Frontend;
+    use proxymatic_user::plan::MapOp;
+    let mut tables = small();
+    let wanted = one_service(vec![active("a", 1)]);
+    publish(&mut tables, &wanted);
+    let (frontend, id) = tables.frontends().iter().map(|(frontend, id)| (*frontend, *id)).next().expect("one");
+    tables.apply(&MapOp::PutFrontend(Frontend { port: Port::new(99), ..frontend }, id));
+    let again = tables.backends()[&0].clone();
+    tables.apply(&MapOp::PutBackend(7, again.backend));
+    tables.apply(&MapOp::PutBackendName(7, again.task));
+    publish(&mut tables, &wanted);
+    assert_eq!(publish(&mut tables, &wanted), "");
+    assert!(Kernel::new(&tables, 1).lead(KEY).is_some());
+    assert_eq!(tables.frontends().keys().collect::<Vec<_>>(), [&frontend]);
+    let active = tables.backends().values().filter(|it| it.backend.state.name() == "active");
+    assert_eq!(active.count(), 1);
+}

@@ -1,0 +1,17 @@
+//! Any bytes in the maps: adopted without a panic, and whatever is wanted then is what the tables come to say.
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+use proxymatic_fuzz::{
+    history::{Wanted, ends},
+    rows::Rows,
+};
+use proxymatic_user::{dataplane::adopt, plan::Quarantine};
+
+fuzz_target!(|input: (Rows, Wanted)| {
+    let (rows, wanted) = input;
+    let mut tables = adopt(&rows).expect("these rows can be read");
+    ends(&mut tables, &wanted.desired(), Quarantine::default(), Instant::now());
+});

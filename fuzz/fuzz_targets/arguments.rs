@@ -1,0 +1,69 @@
+//! Any command line: read and checked without a panic, and what is wrong with it is said in whole lines, with exit code 2.
+#![no_main]
+
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
+
+use libfuzzer_sys::fuzz_target;
+use proxymatic_user::cli::dry::{Judged, judge};
+
+/// Half of what is said is words that mean something.
+const WORDS: [&str; 40] = [
+    "run",
+    "plan",
+    "show",
+    "list",
+    "service",
+    "backend",
+    "hook",
+    "status",
+    "detach",
+    "help",
+    "-j",
+    "-p",
+    "--help",
+    "--version",
+    "--marathon",
+    "http://h:8080",
+    "--registrator",
+    "etcd://h:4001/services",
+    "--file",
+    "x.toml",
+    "--refresh-interval",
+    "--group-size",
+    "--expose-host",
+    "--max-connections",
+    "--exclude-cgroup",
+    "/a/b",
+    "--max-slots",
+    "--max-services",
+    "--max-backends",
+    "--bypass-mark",
+    "0x1d",
+    "--sample",
+    "--loopback",
+    "all",
+    "--local-listener",
+    "service-wins",
+    "--cgroup",
+    "--bpffs",
+    "--socket",
+    "--marathon-credentials-file",
+];
+
+fuzz_target!(|input: Vec<Result<u8, Vec<u8>>>| {
+    let word = |word: Result<u8, Vec<u8>>| match word {
+        Ok(nth) => WORDS[usize::from(nth) % WORDS.len()].into(),
+        Err(bytes) => OsString::from_vec(bytes),
+    };
+    let arguments: Vec<_> = std::iter::once("proxymatic".into()).chain(input.into_iter().take(24).map(word)).collect();
+    match judge(&arguments) {
+        Judged::Fine | Judged::Told => {}
+        Judged::Usage { code, said } => assert!(code == 2 && !said.trim().is_empty(), "{code} {said:?}"),
+        Judged::Wrong(sentences) => {
+            assert!(!sentences.is_empty());
+            for said in sentences {
+                assert!(said.lines().count() == 1 && !said.trim().is_empty(), "{said:?}");
+            }
+        }
+    }
+});

@@ -1,0 +1,157 @@
+//! Rows of maps that nobody wrote: what an agent would find if the pins were damaged, or another's.
+
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
+use proxymatic_common::{
+    Address, AllowKey, AllowedCgroup, AllowedNetwork, Backend, BackendState, Class, Frontend, Head, Name, Port,
+    Service, Slot, SourceCode,
+};
+use proxymatic_user::{
+    dataplane::{Contents, Error, kernel::from_bytes},
+    plan::Capacity,
+};
+
+/// The maps, as small as they can be: ids meet.
+const CAPACITY: Capacity =
+    Capacity { services: 6, backends: 16, slots: 4000, addresses: 8, allows: 16, allowed_cgroups: 8, excluded: 4 };
+
+/// What the maps hold. Whole rows are any bytes; numbers that ids and states are found by are small as a rule.
+#[derive(Arbitrary, Debug)]
+pub struct Rows {
+    ports: [u64; 4],
+    backends: Vec<(u8, [u8; 64], Option<(u8, u8)>)>,
+    services: Vec<(u8, [u8; 64], u8)>,
+    heads: Vec<(u8, u16, u8, u8, Option<u64>)>,
+    slots: Vec<(u16, u64)>,
+    frontends: Vec<(u8, u8, u8, u8, u8, bool)>,
+    addresses: Vec<([u8; 16], u8)>,
+    excluded: Vec<u64>,
+    allow: Vec<(u8, u8, [u8; 16])>,
+    allow_cgroups: Vec<(u8, u64, u32)>,
+    names: Vec<(bool, u8, u8, [u8; 16])>,
+}
+
+/// More would only take longer.
+const MOST: usize = 24;
+
+/// Ids are within their map as a rule, and beyond it now and then.
+fn id(number: u8, entries: u32) -> u32 {
+    if number < 250 { u32::from(number) % entries } else { u32::MAX - u32::from(number) }
+}
+
+impl Rows {
+    fn names(&self, of_backends: bool) -> Result<Vec<(u32, Name)>, Error> {
+        let name = |(_, of, length, text): &(bool, u8, u8, [u8; 16])| {
+            let mut bytes = [0; 256];
+            bytes[0] = *length;
+            bytes[1..17].copy_from_slice(text);
+            Some((u32::from(*of) % 20, from_bytes::<Name>(&bytes)?))
+        };
+        Ok(self.names.iter().filter(|(of, ..)| *of == of_backends).take(MOST).filter_map(name).collect())
+    }
+}
+
+/// As a hash does: one row for each key.
+fn unique<K: Ord, V>(rows: impl Iterator<Item = (K, V)>) -> Vec<(K, V)> {
+    rows.collect::<std::collections::BTreeMap<K, V>>().into_iter().collect()
+}
+
+impl Contents for Rows {
+    fn capacity(&self) -> Capacity {
+        CAPACITY
+    }
+
+    fn port_bits(&self, word: u32) -> Option<u64> {
+        // TCP and UDP from port 960 on.
+        Some(match word {
+            15 => self.ports[0],
+            16 => self.ports[1],
+            1039 => self.ports[2],
+            1040 => self.ports[3],
+            _ => 0,
+        })
+    }
+
+    fn backend(&self, at: u32) -> Option<Backend> {
+        let row = self.backends.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.backends) == at);
+        let Some((_, bytes, words)) = row else { return Some(Backend::free(0)) };
+        let backend = from_bytes::<Backend>(bytes)?;
+        Some(match words {
+            Some((state, service)) => Backend {
+                state: BackendState(u32::from(state % 6)),
+                service: id(*service, CAPACITY.services),
+                ..backend
+            },
+            None => backend,
+        })
+    }
+
+    fn service(&self, at: u32) -> Option<Service> {
+        let row = self.services.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == at);
+        let Some((_, bytes, source)) = row else { return Some(Service::FREE) };
+        let service = from_bytes::<Service>(bytes)?;
+        Some(if *source < 250 { Service { source: SourceCode(u32::from(source % 5)), ..service } } else { service })
+    }
+
+    fn head(&self, service: u32) -> Option<Head> {
+        let row = self.heads.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == service);
+        let Some((_, generation, length, base, word)) = row else { return Some(Head::default()) };
+        match word {
+            Some(word) => Some(Head::from_word(*word)),
+            None => Head::new(*generation, (*length).into(), u32::from(*base) * 16),
+        }
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        let row = self.slots.iter().find(|(of, _)| u32::from(*of) == index);
+        Some(row.map_or(Slot::default(), |(_, word)| Slot::from_word(*word)))
+    }
+
+    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
+        let row = |(class, port, protocol, zero, of, odd): &(u8, u8, u8, u8, u8, bool)| {
+            let known = if protocol % 2 == 0 { 6 } else { 17 };
+            let protocol = if *odd { *protocol } else { known };
+            let frontend = Frontend {
+                class: Class((*class % 5).into()),
+                port: Port::new(1000 + u16::from(*port % 4)),
+                protocol,
+                zero: if *odd { *zero } else { 0 },
+            };
+            (frontend, id(*of, CAPACITY.services))
+        };
+        Ok(unique(self.frontends.iter().take(MOST).map(row)))
+    }
+
+    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
+        let row = |(bytes, class): &([u8; 16], u8)| Some((from_bytes::<Address>(bytes)?, Class((*class % 6).into())));
+        Ok(unique(self.addresses.iter().take(8).filter_map(row)))
+    }
+
+    fn excluded(&self) -> Result<Vec<u64>, Error> {
+        Ok(self.excluded.iter().take(4).copied().collect())
+    }
+
+    fn allow(&self) -> Result<Vec<AllowKey>, Error> {
+        let row = |(of, bits, bytes): &(u8, u8, [u8; 16])| {
+            let network = AllowedNetwork { service: id(*of, CAPACITY.services), address: from_bytes(bytes)? };
+            Some(AllowKey { bits: (*bits).into(), network })
+        };
+        Ok(self.allow.iter().take(16).filter_map(row).collect())
+    }
+
+    fn allow_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error> {
+        let row = |(of, cgroup, zero): &(u8, u64, u32)| AllowedCgroup {
+            cgroup: *cgroup,
+            service: id(*of, CAPACITY.services),
+            zero: *zero,
+        };
+        Ok(self.allow_cgroups.iter().take(8).map(row).collect())
+    }
+
+    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error> {
+        self.names(false)
+    }
+
+    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error> {
+        self.names(true)
+    }
+}
