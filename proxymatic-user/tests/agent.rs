@@ -11,7 +11,7 @@ use std::{
 use proxymatic_common::{AgentState, BackendState};
 use proxymatic_user::{
     agent::{Agent, Event, PATIENCE, Wishes},
-    dataplane::{Faults, Memory, Said},
+    dataplane::{Dataplane as _, Faults, Memory, Said},
     model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight},
     plan::{Capacity, Desired, Tables, plan},
     source::{Report, SourceId},
@@ -107,7 +107,11 @@ fn the_hosts_addresses_lead_to_services_while_an_agent_that_was_restarted_does_n
     let mut first = agent(NO_FAULTS);
     first.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
     first.handle(says(snapshot(&[("a", 1)]), now), now);
-    let mut second = Agent::adopt(adopted(first.tables()), &[SourceId::Marathon]).unwrap();
+    let mut maps = Memory::new(Capacity::default(), NO_FAULTS);
+    for op in &first.plane().applied {
+        maps.apply(op).unwrap();
+    }
+    let mut second = Agent::adopt(maps, &[SourceId::Marathon]).unwrap();
     second.handle(says(snapshot(&[("a", 1)]), now), now);
     assert_eq!(second.tables().addresses().len(), 1);
     second.handle(Event::Addresses([IpAddr::from([192, 0, 2, 2])].into()), now);
@@ -157,7 +161,6 @@ fn what_an_agent_adopts_is_what_the_one_before_it_was_told() {
 
 /// A data plane that already holds what these tables do.
 fn adopted(tables: &Tables) -> Memory {
-    use proxymatic_user::dataplane::Dataplane as _;
     let mut memory = Memory::new(tables.capacity, NO_FAULTS);
     let snapshot = snapshot(&[("a", 1), ("b", 2)]);
     let owned = |(key, service)| (key, (proxymatic_common::SourceCode::MARATHON, service));

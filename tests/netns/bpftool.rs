@@ -42,6 +42,13 @@ pub(crate) fn detach(link: u64) -> Result<()> {
     run(command).map(drop)
 }
 
+/// Attaches a pinned program to a hook of a cgroup the old way, which keeps everybody below from attaching any there.
+pub(crate) fn attach_alone(cgroup: &Path, hook: &str, program: &Path) -> Result<()> {
+    let mut command = Command::new("bpftool");
+    command.args(["cgroup", "attach"]).arg(cgroup).args([hook, "pinned"]).arg(program);
+    run(command).map(drop)
+}
+
 /// Makes an array map of so many entries and pins it.
 pub(crate) fn pin_map(path: &Path, name: &str, value: u32, entries: u32) -> Result<()> {
     let (value, entries) = (value.to_string(), entries.to_string());

@@ -129,6 +129,30 @@ fn a_hook_that_somebody_detached_is_shown_as_not_running_and_put_back_by_the_nex
     Ok(())
 }
 
+#[test]
+fn a_start_that_cannot_attach_one_hook_attaches_none_and_takes_none_away() -> TestResult {
+    let lab = Lab::start(2)?;
+    let (one, two) = (lab.host(1), lab.host(2));
+    let mut web = Served::start(&lab, 2)?;
+    web.agent.kill9()?;
+    // The last hook but one: ten are in place by then.
+    let taken = two.cgroup().child("taken")?;
+    let below = taken.child("below")?;
+    bpftool::attach_alone(taken.path(), "connect4", &pins(&lab).join("programs/connect4"))?;
+    let said = "cannot attach connect4";
+    let remedy = "to itself; find it with `bpftool cgroup tree`";
+    for host in [two, one] {
+        let Finished { status, stderr, .. } = host.agent_for(&below, &lab.marathon_url(), &[])?.finish(PATIENCE)?;
+        assert!(status.code() == Some(2) && stderr.contains(said) && stderr.contains(remedy), "{stderr}");
+        assert_eq!(bpftool::attached(below.path())?, Vec::<String>::new());
+    }
+    // Neither a first start nor one that was to move.
+    assert!(!two.pins().join(format!("v{ABI_VERSION}/links/sock_release")).exists());
+    well(&lab)?;
+    web.answers_come_from(&["a", "b"])?;
+    Ok(())
+}
+
 fn pins(lab: &Lab) -> PathBuf {
     lab.host(1).pins().join(format!("v{ABI_VERSION}"))
 }
