@@ -16,8 +16,8 @@ pub struct Helpers {
     pub sweeps: Option<mpsc::Sender<Job>>,
     /// To who makes the self-test: one at a time.
     pub tests: Option<mpsc::Sender<()>>,
-    /// To who looks at this host: the service ports on its addresses, and which were told last.
-    pub ports: Option<(threads::Sender<PortSet>, RefCell<PortSet>)>,
+    /// To who looks at this host: the service ports on its addresses, and which were told last, if any were.
+    pub ports: Option<(threads::Sender<PortSet>, RefCell<Option<PortSet>>)>,
 }
 
 impl Helpers {
@@ -48,10 +48,11 @@ impl Helpers {
         let Some((ports, told)) = &self.ports else { return };
         let host = tables.frontends().keys().filter(|frontend| frontend.class == Class::HOST);
         let now: PortSet = host.map(|frontend| frontend.port.get()).collect();
-        if *told.borrow() != now {
+        // No services at all is worth telling too: what an agent before this one has reserved is then given back.
+        if told.borrow().as_ref() != Some(&now) {
             // Nobody listens any more: this process is about to end.
             let _ = ports.send(now.clone());
-            told.replace(now);
+            told.replace(Some(now));
         }
     }
 }
