@@ -11,4 +11,5 @@ pub mod plan;
 pub mod probe;
 pub mod sockets;
 pub mod source;
+pub mod state;
 pub mod surface;

@@ -54,6 +54,8 @@ mod plan_show;
 mod probes;
 /// Real programs, unmodified.
 mod programs;
+/// A boot without Marathon: the state file.
+mod rebooted;
 /// All backends replaced at once, a thousand times.
 mod replace;
 /// The agent dies and comes back.

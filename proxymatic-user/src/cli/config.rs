@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use proxymatic_common::{Head, Looks, Loopback};
 
-use super::{PinArgs, run::Args, sources};
+use super::{PinArgs, run::Args, sources, state};
 use crate::{
     agent::Wishes,
     dataplane::kernel::{Settings, cgroup_root},
     model::Allowed,
     plan::Capacity,
     source,
+    state::StateFile,
 };
 
 /// What the agent runs with.
@@ -20,6 +21,8 @@ pub(super) struct Config {
     pub(super) kernel: Settings,
     pub(super) wishes: Wishes,
     pub(super) socket: PathBuf,
+    /// `None` where nothing is kept.
+    pub(super) state: Option<StateFile>,
     pub(super) verbose: bool,
 }
 
@@ -31,6 +34,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
+    let state = state::check(&args.state_file, &mut wrong);
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => Looks::LISTENERS,
         LocalListenerArg::ServiceWins => Looks::default(),
@@ -38,6 +42,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let excluded = if wishes.excluded.is_empty() { Looks::default() } else { Looks::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
+            state: state.map(|path| StateFile::new(path, sources.identities())),
             sources,
             kernel: Settings {
                 bpffs: pins.bpffs.clone(),
@@ -173,6 +178,22 @@ mod tests {
         assert_eq!(config.wishes, Wishes { max_connections: 0, excluded: ["/a".into(), "/b/c".into()].into() });
         let wrong = checked("--file x.toml --exclude-cgroup ../a").unwrap_err();
         assert!(wrong[0].starts_with("--exclude-cgroup ../a: must be a path as in /proc/PID/cgroup"), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_last_answers_are_kept_in_a_file_or_nowhere() {
+        let path = |line: &str| {
+            let state = checked(&format!("--file x.toml {line}")).unwrap().state;
+            state.map(|file| file.path().display().to_string())
+        };
+        assert_eq!(path("").as_deref(), Some("/var/lib/proxymatic/state.json"));
+        assert_eq!(path("--state-file here.json").as_deref(), Some("here.json"));
+        assert_eq!(path("--state-file="), None);
+        let wrong = checked("--file x.toml --state-file /").unwrap_err();
+        assert!(
+            wrong.len() == 1 && wrong[0].starts_with("--state-file (or STATE_FILE) /: must name a file"),
+            "{wrong:?}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod plan;
 mod run;
 mod service;
 mod sources;
+mod state;
 mod status;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};

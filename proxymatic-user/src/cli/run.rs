@@ -1,6 +1,7 @@
 //! `proxymatic run`: puts the agent together, and says when to stop.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use super::{
     Health, PinArgs,
     config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
     sources::SourceArgs,
+    state,
 };
 use crate::{
     addresses,
@@ -53,6 +55,9 @@ pub(super) struct Args {
     /// Tell one of so many connections as an event; 0 for none. What fails or is refused is told anyway.
     #[arg(long, value_name = "N", default_value_t = 0, env = "SAMPLE")]
     pub(super) sample: u32,
+    /// Where to keep what the sources said last, for a boot while they are away; empty for nowhere.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/proxymatic/state.json", env = "STATE_FILE")]
+    pub(super) state_file: OsString,
     /// How many services fit. Maps that are pinned already keep their size.
     #[arg(long, value_name = "N", default_value_t = Services::MAX)]
     pub(super) max_services: u32,
@@ -112,6 +117,7 @@ async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
     let (events, inbox) = mpsc::channel(64);
     let helpers = helpers(&config, &events)?;
     let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes);
+    let (agent, last_write) = state::keep(config.state, agent, &events)?;
     if let Some(marathon) = &mut config.sources.marathon {
         marathon.adopted = agent.adopted(SourceId::Marathon);
     }
@@ -134,6 +140,7 @@ async fn serve(mut config: Config, kernel: Kernel) -> anyhow::Result<()> {
     tokio::spawn(tick(events.clone()));
     tokio::spawn(stop_on_signal(events)?);
     agent.run(inbox, status).await;
+    last_write.done().await;
     // The pins stay; the socket would only lead nowhere.
     let _ = std::fs::remove_file(&config.socket);
     Ok(())

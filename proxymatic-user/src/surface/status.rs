@@ -104,7 +104,14 @@ fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
         if let Some(trouble) = &source.trouble {
             wrong.push(format!("{}: {}", source.source, trouble.reason));
         }
-        if source.answered_s.is_none() && agent.state == "OK" {
+        if let Some(restored) = &source.restored {
+            wrong.push(format!(
+                "{} has not answered since this host booted: its services are those of {}, {}",
+                source.source,
+                restored.path,
+                restored.age()
+            ));
+        } else if source.answered_s.is_none() && agent.state == "OK" {
             wrong.push(format!(
                 "{} has not answered since the agent started: its services stay as they were",
                 source.source

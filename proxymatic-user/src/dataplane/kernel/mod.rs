@@ -104,6 +104,10 @@ impl Dataplane for Kernel {
         self.maps.tables()
     }
 
+    fn is_complete(&self) -> bool {
+        self.config.synced != 0
+    }
+
     fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
         self.maps.apply(op)
     }
