@@ -46,6 +46,8 @@ mod maglev;
 mod marathon;
 /// Every kind of socket to every kind of service.
 mod matrix;
+/// The agent killed before each of its writes.
+mod mortal;
 /// The agent started for another cgroup.
 mod moved;
 /// `plan show` against what is pinned.

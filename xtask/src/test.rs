@@ -131,6 +131,9 @@ fn docker(filter: Option<&str>) -> Result<()> {
 fn with_root(tier: &str, filter: Option<&str>) -> Result<()> {
     build_ebpf::run()?;
     let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+    if tier == "netns" {
+        workspace::build_mortal()?;
+    }
     let mut test: Command = cargo();
     test.args(["test", "-p", "proxymatic-tests", "--release", "--test", tier])
         .args(filter)

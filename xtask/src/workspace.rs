@@ -41,6 +41,15 @@ pub(crate) fn build_release(packages: &[&str]) -> Result<PathBuf> {
     Ok(target_dir().join("release"))
 }
 
+/// Builds, beside the release binaries, the agent that tests can tell to die before a write. The packages are those of the
+/// root tiers, so that what they depend on has the same features and is built once.
+pub(crate) fn build_mortal() -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--bin", "proxymatic-mortal", "--features", "proxymatic-user/fault-injection"]);
+    build.args(["--package", "proxymatic-user", "--package", "proxymatic-tests"]);
+    command::run(&mut build)
+}
+
 /// Whether this process has root's rights.
 pub(crate) fn is_root() -> bool {
     // The owner of /proc/self is the effective user: no libc needed for one number.

@@ -96,7 +96,7 @@ impl Maps {
                 // Free. Its head only counts switches.
                 if head.word() != 0 {
                     tables.apply(&MapOp::PutHead(id, head));
-                    tables.apply(&MapOp::DelServiceName(id));
+                    tables.apply(&MapOp::ClearService(id));
                 }
                 continue;
             }

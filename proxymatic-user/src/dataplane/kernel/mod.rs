@@ -7,6 +7,8 @@ mod events;
 mod hooks;
 mod host;
 mod maps;
+#[cfg(feature = "fault-injection")]
+mod mortal;
 mod object;
 mod pins;
 mod shared;
@@ -109,6 +111,8 @@ impl Dataplane for Kernel {
     }
 
     fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
+        #[cfg(feature = "fault-injection")]
+        mortal::before_write();
         self.maps.apply(op)
     }
 
