@@ -18,6 +18,8 @@ mod bpftool;
 mod bypassed;
 /// Connects that are not made by connect(2) alone.
 mod calls;
+/// Pins that cannot be made, locks that were left, maps that are too small.
+mod cannot_pin;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.
 mod connect;
 /// `detach` removes exactly what was put there.

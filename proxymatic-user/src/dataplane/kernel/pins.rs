@@ -38,11 +38,10 @@ impl Pins {
         let pins = Self::at(bpffs);
         for folder in ["links", "programs", "maps"] {
             let path = pins.root.join(folder);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|error| Error::kernel(format!("make {}", path.display()), &error))?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
+                let what = format!("cannot make {}: {error}", path.display());
+                Error::host(what, "mount the BPF file system writable, or name another folder with --bpffs")
+            })?;
         }
         Ok(pins)
     }
