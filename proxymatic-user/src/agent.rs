@@ -341,7 +341,7 @@ impl<D: Dataplane> Agent<D> {
         let read = self.sources.values().filter_map(Heard::known);
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
         let complaints: BTreeSet<_> =
-            complaints.chain(self.sweeps.complaint()).chain(self.keeping.complaint()).collect();
+            complaints.chain(self.sweeps.complaint()).chain(self.keeping.complaint(now)).collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),

@@ -334,7 +334,9 @@ fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
         agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
         ticks(&mut agent, &mut now, 30);
         assert!(written.try_recv().is_err(), "one at a time: the disk is slow");
+        assert!(agent.status(now).complaints[0].reason.contains("is not done; look at its disk"));
         agent.handle(Event::Kept(Ok(())), now);
+        assert_eq!(agent.status(now).complaints, []);
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [1]);
         for round in 0..20_u8 {
             agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[10 + round])]), now), now);

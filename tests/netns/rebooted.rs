@@ -44,7 +44,7 @@ fn after_a_boot_without_marathon_services_answer_within_seconds_and_its_first_an
     assert!(restored["age_s"].as_f64().is_some_and(|age| age < 60.0), "{status}");
     let said = lab.proxymatic(&["status"])?.stdout;
     let words =
-        format!("marathon has not answered since this host booted: its services are those of {}, of ", file.display());
+        format!("marathon has not answered since the agent started: its services are those of {}, of ", file.display());
     assert!(said.contains(&words), "{said}");
     assert!(said.contains(&format!("marathon: restored from {}, of ", file.display())), "{said}");
 

@@ -18,6 +18,9 @@ const REFRESH: Duration = Duration::from_secs(300);
 /// How long after a write that failed. A full disk has better things to do.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// A write that takes so long is complained of.
+const HANGS: Duration = Duration::from_secs(30);
+
 /// Who writes, and when.
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
@@ -37,8 +40,14 @@ impl Keeping {
     }
 
     /// What is wrong with the file, for the operator.
-    pub(super) fn complaint(&self) -> Option<Complaint> {
-        self.trouble.as_ref().map(|reason| Complaint { app: "state file".into(), reason: reason.clone() })
+    pub(super) fn complaint(&self, now: Instant) -> Option<Complaint> {
+        let hangs = self.busy && self.last.is_some_and(|last| now.saturating_duration_since(last) >= HANGS);
+        let hangs = hangs.then(|| {
+            let most = HANGS.as_secs();
+            format!("--state-file has been written to for more than {most} s and is not done; look at its disk")
+        });
+        let reason = hangs.or_else(|| self.trouble.clone())?;
+        Some(Complaint { app: "state file".into(), reason })
     }
 
     fn is_due(&self, now: Instant) -> bool {

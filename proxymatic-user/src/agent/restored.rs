@@ -84,8 +84,8 @@ impl<D: Dataplane> Agent<D> {
             any = true;
             let Restored { snapshot, path, age } = &kept.restored;
             tracing::warn!(
-                "{source} does not answer, and nothing was published on this host since it booted: its {} services are \
-                 those of {path}, {}",
+                "{source} does not answer, and no complete answer was applied to the maps yet: its {} services are those \
+                 of {path}, {}",
                 snapshot.services.len(),
                 RestoredFrom { path: path.clone(), age_s: age.map(|age| age.as_secs_f64()) }.age()
             );

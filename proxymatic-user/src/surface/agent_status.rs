@@ -45,7 +45,7 @@ pub struct SourceStatus {
     pub restored: Option<RestoredFrom>,
 }
 
-/// The file that the services of a source come from which has not answered since this host booted.
+/// The file that the services of a source come from which has not answered since the agent started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestoredFrom {
     /// Where it is.

@@ -106,7 +106,7 @@ fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
         }
         if let Some(restored) = &source.restored {
             wrong.push(format!(
-                "{} has not answered since this host booted: its services are those of {}, {}",
+                "{} has not answered since the agent started: its services are those of {}, {}",
                 source.source,
                 restored.path,
                 restored.age()
@@ -123,5 +123,36 @@ fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
     }
     if agent.state == "INITIALIZING" {
         wrong.push("the agent waits for the first complete answer of its sources".into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::surface::{RestoredFrom, SourceStatus};
+
+    #[test]
+    fn a_source_that_is_silent_is_said_with_where_its_services_come_from() {
+        let restored = RestoredFrom { path: "/var/lib/proxymatic/state.json".into(), age_s: Some(180.0) };
+        let source = |restored| SourceStatus { source: "marathon".into(), answered_s: None, trouble: None, restored };
+        let wrong = |state: &str, restored| {
+            let agent = AgentStatus {
+                state: state.into(),
+                pid: 1,
+                version: String::new(),
+                sources: vec![source(restored)],
+                complaints: Vec::new(),
+                refused: None,
+            };
+            let mut wrong = Vec::new();
+            of_agent(Some(&agent), &mut wrong);
+            wrong
+        };
+        let start = "marathon has not answered since the agent started: its services ";
+        assert_eq!(wrong("OK", None), [format!("{start}stay as they were")]);
+        for state in ["OK", "INITIALIZING"] {
+            let from = "are those of /var/lib/proxymatic/state.json, of 3 min ago";
+            assert_eq!(wrong(state, Some(restored.clone()))[0], format!("{start}{from}"));
+        }
     }
 }
