@@ -6,18 +6,21 @@ mod drift;
 mod eject;
 mod hear;
 mod helpers;
+mod keep;
 mod listeners;
 mod merge;
+mod restored;
 mod self_tests;
 mod sweeps;
 mod wishes;
 
 pub use helpers::Helpers;
 pub(crate) use merge::merge;
+pub use restored::{Restored, SILENCE};
 pub use self_tests::SelfTest;
 pub use wishes::Wishes;
 
-use self::{eject::Ejected, self_tests::Tested, sweeps::Sweeps};
+use self::{eject::Ejected, keep::Keeping, restored::Kept, self_tests::Tested, sweeps::Sweeps};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +34,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     dataplane::{Dataplane, Error, Said},
     model::{Complaint, Snapshot},
-    plan::{Desired, Quarantine, Tables, plan_changes},
+    plan::{Desired, MapOp, Quarantine, Tables, plan_changes},
     probe::Answered,
     sockets,
     source::{Report, SourceId},
@@ -40,6 +43,10 @@ use crate::{
 
 /// How long the agent waits after the kernel refused a write before it plans again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a write is tried before a plan is given up. The kernel takes what it needs for an entry without waiting, and
+/// backs off from a bucket that another CPU is at: ENOMEM and EBUSY are often over at once.
+const TRIES: usize = 3;
 
 /// How long the agent waits for the first answer of every source before it publishes without those that are silent.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -61,6 +68,8 @@ pub enum Event {
     Tested(Result<(), String>),
     /// What on this host is in the way of services, all of it.
     Warned(Vec<Complaint>),
+    /// What the sources say has been written down; `Err` is one sentence.
+    Kept(Result<(), String>),
     /// Time has passed.
     Tick,
     /// The agent is to leave. The data plane stays.
@@ -73,6 +82,7 @@ struct Heard {
     snapshot: Option<Snapshot>,
     at: Option<Instant>,
     trouble: Option<Trouble>,
+    restored: Option<Kept>,
 }
 
 /// The agent's state. Owns the data plane: the only caller of plan and of dataplane.
@@ -106,6 +116,7 @@ pub struct Agent<D> {
     sweeps: Sweeps,
     tested: Tested,
     warnings: Vec<Complaint>,
+    keeping: Keeping,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -118,7 +129,7 @@ impl<D: Dataplane> Agent<D> {
         let tables = plane.tables()?;
         let hosts = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
         let addresses = hosts.map(|(address, _)| IpAddr::from(*address)).collect();
-        let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None });
+        let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None, restored: None });
         Ok(Self {
             plane,
             tables,
@@ -140,6 +151,7 @@ impl<D: Dataplane> Agent<D> {
             sweeps: Sweeps::default(),
             tested: Tested::default(),
             warnings: Vec::new(),
+            keeping: Keeping::default(),
         })
     }
 
@@ -188,8 +200,10 @@ impl<D: Dataplane> Agent<D> {
             Event::Swept(report) => self.swept(&report, now),
             Event::Tested(answer) => self.tested.end(answer, now),
             Event::Warned(warnings) => self.warned(warnings),
+            Event::Kept(outcome) => self.kept(outcome, now),
             Event::Tick => self.tick(now),
             Event::Stop => {
+                self.keep_now(now);
                 self.announce(AgentState::TERMINATING, false);
                 return false;
             }
@@ -200,12 +214,6 @@ impl<D: Dataplane> Agent<D> {
     /// What the maps hold.
     pub const fn tables(&self) -> &Tables {
         &self.tables
-    }
-
-    /// What the maps hold of a source, as if it had said so. Nothing where no connection goes by them yet: then they are
-    /// as old as the last time that this version served.
-    pub fn adopted(&self, source: SourceId) -> Snapshot {
-        if self.plane.serves() { adopted::adopted(&self.tables, source) } else { Snapshot::default() }
     }
 
     /// The data plane.
@@ -225,8 +233,12 @@ impl<D: Dataplane> Agent<D> {
                 if heard.trouble.take().is_some() {
                     tracing::info!("{source}: answers again");
                 }
-                changes::log(source, heard.snapshot.as_ref(), &snapshot);
+                changes::log(source, heard.known(), &snapshot);
+                if heard.snapshot.as_ref() != Some(&snapshot) {
+                    self.keeping.changed();
+                }
                 heard.snapshot = Some(snapshot);
+                heard.restored = None;
                 heard.at = Some(at);
                 self.publish(now);
             }
@@ -237,6 +249,9 @@ impl<D: Dataplane> Agent<D> {
                 );
                 if let Some(heard) = self.sources.get_mut(&source) {
                     heard.trouble = Some(Trouble { url, reason, attempts: attempt });
+                }
+                if self.fall_back(now) {
+                    self.publish(now);
                 }
             }
         }
@@ -251,11 +266,15 @@ impl<D: Dataplane> Agent<D> {
 
     /// Plans and carries out, once enough is known.
     fn publish(&mut self, now: Instant) {
-        if !self.knows_enough(now) {
+        let enough = self.knows_enough(now);
+        if !enough && !self.restores() {
             return;
         }
-        let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
+        let said = self.sources.iter().map(|(source, heard)| (*source, heard.known())).collect();
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
+        // What was said before a reboot removes nothing that somebody has said since.
+        let restored = self.sources.iter().filter(|(_, heard)| heard.is_restored());
+        desired.silent.extend(restored.map(|(source, _)| source.code()));
         desired.resting.clone_from(&self.resting);
         self.tested.put(&mut desired);
         self.cgroups = self.named_cgroups();
@@ -269,13 +288,12 @@ impl<D: Dataplane> Agent<D> {
         self.refused = None;
         for op in &planned.ops {
             tracing::debug!("{op}");
-            if let Err(error) = self.plane.apply(op) {
+            if let Err(error) = self.write(op) {
                 // Every prefix of a plan serves every service: stopping here is safe.
                 tracing::error!("{error}; planning again in {} s", RETRY.as_secs());
                 self.refused = Some((error.to_string(), now + RETRY));
                 return;
             }
-            self.tables.apply(op);
         }
         // What a silent source once said may be known only to the version that is to be replaced.
         if self.addresses_told
@@ -288,13 +306,29 @@ impl<D: Dataplane> Agent<D> {
         }
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
         self.settled = desired;
-        self.announce(AgentState::OK, true);
+        if enough {
+            self.announce(AgentState::OK, true);
+        }
         self.helpers.tell_ports(&self.tables);
         self.sweep(now);
         self.test(now);
     }
 
+    /// Carries out one write, and follows it.
+    fn write(&mut self, op: &MapOp) -> Result<(), Error> {
+        let mut outcome = self.plane.apply(op);
+        for _ in 1..TRIES {
+            if outcome.is_ok() {
+                break;
+            }
+            outcome = self.plane.apply(op);
+        }
+        outcome.inspect(|()| self.tables.apply(op))
+    }
+
     fn tick(&mut self, now: Instant) {
+        self.fall_back(now);
+        self.keep(now);
         let again = match &self.refused {
             Some((_, again)) => now >= *again,
             // Enough may be known now that a source has been silent for so long.
@@ -306,10 +340,10 @@ impl<D: Dataplane> Agent<D> {
         let plane = &self.plane;
         for op in self.quarantine.release(&self.tables, |backend| plane.active(backend), now) {
             tracing::debug!("{op}");
-            match self.plane.apply(&op) {
-                Ok(()) => self.tables.apply(&op),
-                // The next tick tries again.
-                Err(error) => return tracing::error!("{error}"),
+            if let Err(error) = self.write(&op) {
+                // The next tick tries again. What else there is to do does not wait for that.
+                tracing::error!("{error}");
+                break;
             }
         }
         self.look_round(now);
@@ -320,7 +354,7 @@ impl<D: Dataplane> Agent<D> {
 
     /// The ids of the cgroups that are named anywhere, as far as they are there now.
     fn named_cgroups(&self) -> BTreeMap<String, u64> {
-        let snapshots = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
+        let snapshots = self.sources.values().filter_map(Heard::known);
         let settings = snapshots.flat_map(|snapshot| snapshot.services.values()).map(|service| &service.settings);
         self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
     }
@@ -343,11 +377,12 @@ impl<D: Dataplane> Agent<D> {
             source: source.to_string(),
             answered_s: heard.at.map(|at| now.saturating_duration_since(at).as_secs_f64()),
             trouble: heard.trouble.clone(),
+            restored: heard.restored_from(self.began, now),
         };
-        let read = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
+        let read = self.sources.values().filter_map(Heard::known);
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
-        let complaints = complaints.chain(self.sweeps.complaint()).chain(self.warnings.iter().cloned());
-        let complaints: BTreeSet<_> = complaints.collect();
+        let complaints = complaints.chain(self.sweeps.complaint()).chain(self.keeping.complaint(now));
+        let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().cloned()).collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),

@@ -14,5 +14,6 @@ pub mod probe;
 pub mod self_test;
 pub mod sockets;
 pub mod source;
+pub mod state;
 pub mod surface;
 pub mod warnings;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
+mod scenario;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -20,23 +22,25 @@ use proxymatic_user::{
 };
 use tokio::sync::mpsc;
 
+use self::scenario::{Driven, with_faults_and_without};
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// An agent that serves one service, with the other ends of what it orders.
 struct Stage {
-    agent: Agent<Memory>,
+    agent: Driven,
     probes: mpsc::UnboundedReceiver<Order>,
     jobs: mpsc::Receiver<Job>,
     now: Instant,
 }
 
 impl Stage {
-    fn start(protocol: Protocol, hosts: u8) -> Self {
-        let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+    fn start(faults: Faults, protocol: Protocol, hosts: u8) -> Self {
+        let plane = Memory::new(Capacity::default(), faults);
         let (to_probes, probes) = mpsc::unbounded_channel();
         let (to_sweeps, jobs) = mpsc::channel(1);
         let helpers = Helpers { probes: Some(to_probes), sweeps: Some(to_sweeps), ..Helpers::default() };
-        let agent = Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers);
+        let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers));
         let mut stage = Self { agent, probes, jobs, now: Instant::now() };
         stage.says(protocol, 1..=hosts);
         stage
@@ -72,7 +76,11 @@ impl Stage {
     /// The id and generation of the backend on a host.
     fn id(&self, host: u8) -> Owner {
         let task = format!("task-{host}");
-        let found = self.agent.tables().backends().iter().find(|(_, entry)| entry.task == task);
+        let tables = self.agent.tables();
+        // Where a plan was given up there is one more of that task, which nothing leads to.
+        let found = |id: u32| tables.services().get(&id).is_some_and(|service| service.frontend.is_some());
+        let mut backends = tables.backends().iter();
+        let found = backends.find(|(_, entry)| entry.task == task && found(entry.backend.service));
         let (id, entry) = found.unwrap();
         Owner { backend: *id, generation: entry.backend.generation }
     }
@@ -136,158 +144,180 @@ impl Stage {
 
 #[test]
 fn a_backend_that_failed_is_probed_and_kept_out_until_it_answers() {
-    let mut stage = Stage::start(Protocol::Tcp, 4);
-    stage.fails(1);
-    let Owner { backend, generation } = stage.id(1);
-    let to = SocketAddr::from(([10, 0, 0, 1], 31_000));
-    assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
-    stage.fails(1);
-    stage.ticks(5);
-    assert!(stage.ejected(1) && !stage.ejected(2));
-    assert_eq!(stage.ordered(), [], "it is watched already");
-    stage.answers(1);
-    assert!(!stage.ejected(1));
-    stage.fails(1);
-    assert_eq!(stage.ordered().len(), 1, "it may fail again");
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 4);
+        stage.fails(1);
+        let Owner { backend, generation } = stage.id(1);
+        let to = SocketAddr::from(([10, 0, 0, 1], 31_000));
+        assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
+        stage.fails(1);
+        stage.ticks(5);
+        assert!(stage.ejected(1) && !stage.ejected(2));
+        assert_eq!(stage.ordered(), [], "it is watched already");
+        stage.answers(1);
+        assert!(!stage.ejected(1));
+        stage.fails(1);
+        assert_eq!(stage.ordered().len(), 1, "it may fail again");
+    });
 }
 
 #[test]
 fn no_more_than_half_of_the_backends_are_kept_out() {
-    let mut stage = Stage::start(Protocol::Tcp, 5);
-    for host in 1..=5 {
-        stage.now += SECOND;
-        stage.fails(host);
-    }
-    stage.ticks(20);
-    let out: Vec<_> = (1..=5).filter(|host| stage.ejected(*host)).collect();
-    assert_eq!(out, [1, 2]);
-    assert_eq!(stage.ordered().len(), 5, "all are probed");
-    assert_eq!(stage.drawn(), [3, 4, 5]);
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 5);
+        for host in 1..=5 {
+            stage.now += SECOND;
+            stage.fails(host);
+        }
+        stage.ticks(20);
+        let out: Vec<_> = (1..=5).filter(|host| stage.ejected(*host)).collect();
+        assert_eq!(out, [1, 2]);
+        assert_eq!(stage.ordered().len(), 5, "all are probed");
+        assert_eq!(stage.drawn(), [3, 4, 5]);
+    });
 }
 
 #[test]
 fn a_backend_that_is_out_for_long_leaves_the_slots_and_returns_at_its_first_answer() {
-    let mut stage = Stage::start(Protocol::Tcp, 4);
-    stage.fails(2);
-    stage.ticks(9);
-    assert_eq!(stage.drawn(), [1, 2, 3, 4]);
-    stage.ticks(2);
-    assert_eq!(stage.drawn(), [1, 3, 4]);
-    stage.answers(2);
-    assert_eq!(stage.drawn(), [1, 2, 3, 4]);
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 4);
+        stage.fails(2);
+        stage.ticks(9);
+        assert_eq!(stage.drawn(), [1, 2, 3, 4]);
+        stage.ticks(2);
+        assert_eq!(stage.drawn(), [1, 3, 4]);
+        stage.answers(2);
+        assert_eq!(stage.drawn(), [1, 2, 3, 4]);
+    });
 }
 
 #[test]
 fn an_ejection_that_nobody_told_of_is_found() {
-    let mut stage = Stage::start(Protocol::Tcp, 4);
-    let Owner { backend, generation } = stage.id(3);
-    stage.agent.plane_mut().counts.insert(backend, Counts { ejected: SECOND, ..Counts::default() });
-    stage.ticks(1);
-    let to = SocketAddr::from(([10, 0, 0, 3], 31_000));
-    assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 4);
+        let Owner { backend, generation } = stage.id(3);
+        stage.agent.plane_mut().counts.insert(backend, Counts { ejected: SECOND, ..Counts::default() });
+        stage.ticks(1);
+        let to = SocketAddr::from(([10, 0, 0, 3], 31_000));
+        assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
+    });
 }
 
 #[test]
 fn a_backend_that_goes_is_asked_no_more() {
-    let mut stage = Stage::start(Protocol::Tcp, 4);
-    stage.fails(4);
-    let backend = stage.id(4).backend;
-    stage.says(Protocol::Tcp, 1..=3);
-    stage.ticks(1);
-    assert_eq!(stage.ordered().last(), Some(&Order::Leave { backend }));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 4);
+        stage.fails(4);
+        let backend = stage.id(4).backend;
+        stage.says(Protocol::Tcp, 1..=3);
+        stage.ticks(1);
+        assert_eq!(stage.ordered().last(), Some(&Order::Leave { backend }));
+    });
 }
 
 #[test]
 fn udp_backends_are_not_probed() {
-    let mut stage = Stage::start(Protocol::Udp, 4);
-    stage.fails(1);
-    stage.ticks(3);
-    assert_eq!(stage.ordered(), []);
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Udp, 4);
+        stage.fails(1);
+        stage.ticks(3);
+        assert_eq!(stage.ordered(), []);
+    });
 }
 
 #[test]
 fn full_backends_leave_the_slots_only_where_there_are_many() {
-    for (hosts, left) in [(16, 16), (17, 16)] {
-        let mut stage = Stage::start(Protocol::Tcp, hosts);
-        let backend = stage.id(1).backend;
-        stage.agent.plane_mut().counts.insert(backend, Counts { opened: 2, ..Counts::default() });
-        stage.ticks(1);
-        assert_eq!(stage.drawn().len(), left, "of {hosts}");
-        stage.agent.plane_mut().counts.insert(backend, Counts { opened: 2, closed: 1, ..Counts::default() });
-        stage.ticks(1);
-        assert_eq!(stage.drawn().len(), usize::from(hosts));
-    }
+    with_faults_and_without(|faults| {
+        for (hosts, left) in [(16, 16), (17, 16)] {
+            let mut stage = Stage::start(faults, Protocol::Tcp, hosts);
+            let backend = stage.id(1).backend;
+            stage.agent.plane_mut().counts.insert(backend, Counts { opened: 2, ..Counts::default() });
+            stage.ticks(1);
+            assert_eq!(stage.drawn().len(), left, "of {hosts}");
+            stage.agent.plane_mut().counts.insert(backend, Counts { opened: 2, closed: 1, ..Counts::default() });
+            stage.ticks(1);
+            assert_eq!(stage.drawn().len(), usize::from(hosts));
+        }
+    });
 }
 
 #[test]
 fn the_sockets_of_a_backend_that_is_gone_are_looked_for_twice() {
-    let mut stage = Stage::start(Protocol::Udp, 2);
-    stage.ticks(1);
-    assert!(stage.job().is_some_and(|job| job.census && job.gone.is_empty()));
-    stage.swept(None);
-    let gone = stage.id(2);
-    stage.says(Protocol::Udp, 1..=1);
-    for _ in 0..2 {
-        let job = stage.job().unwrap();
-        assert!(job.gone.contains_key(&gone) && job.gone.len() == 1 && !job.census, "{job:?}");
-        assert!(!job.gone[&gone].tcp);
-        stage.swept(None);
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Udp, 2);
         stage.ticks(1);
-    }
-    stage.ticks(3);
-    assert_eq!(stage.job(), None);
+        assert!(stage.job().is_some_and(|job| job.census && job.gone.is_empty()));
+        stage.swept(None);
+        let gone = stage.id(2);
+        stage.says(Protocol::Udp, 1..=1);
+        for _ in 0..2 {
+            let job = stage.job().unwrap();
+            assert!(job.gone.contains_key(&gone) && job.gone.len() == 1 && !job.census, "{job:?}");
+            assert!(!job.gone[&gone].tcp);
+            stage.swept(None);
+            stage.ticks(1);
+        }
+        stage.ticks(3);
+        assert_eq!(stage.job(), None);
+    });
 }
 
 #[test]
 fn tcp_sockets_of_a_backend_that_is_gone_are_left_alone() {
-    let mut stage = Stage::start(Protocol::Tcp, 2);
-    stage.ticks(1);
-    assert!(stage.job().is_some());
-    stage.swept(None);
-    stage.says(Protocol::Tcp, 1..=1);
-    stage.ticks(3);
-    assert_eq!(stage.job(), None);
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 2);
+        stage.ticks(1);
+        assert!(stage.job().is_some());
+        stage.swept(None);
+        stage.says(Protocol::Tcp, 1..=1);
+        stage.ticks(3);
+        assert_eq!(stage.job(), None);
+    });
 }
 
 #[test]
 fn counts_that_are_wrong_in_two_censuses_are_corrected() {
-    let mut stage = Stage::start(Protocol::Tcp, 2);
-    let owner = stage.id(1);
-    let service = stage.agent.tables().backends()[&owner.backend].backend.service;
-    let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
-    stage.agent.plane_mut().counts.insert(owner.backend, counts);
-    stage.agent.plane_mut().service_counts.insert(service, counts);
-    // The one that began when there was nothing to count.
-    assert!(stage.job().is_some());
-    stage.swept(None);
-    let mut at = Vec::new();
-    for second in 1..=100 {
-        stage.ticks(1);
-        if stage.job().is_some_and(|job| job.census) {
-            at.push(second);
-            stage.swept(Some([(owner, 4)].into()));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 2);
+        let owner = stage.id(1);
+        let service = stage.agent.tables().backends()[&owner.backend].backend.service;
+        let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
+        stage.agent.plane_mut().counts.insert(owner.backend, counts);
+        stage.agent.plane_mut().service_counts.insert(service, counts);
+        // The one that began when there was nothing to count.
+        assert!(stage.job().is_some());
+        stage.swept(None);
+        let mut at = Vec::new();
+        for second in 1..=100 {
+            stage.ticks(1);
+            if stage.job().is_some_and(|job| job.census) {
+                at.push(second);
+                stage.swept(Some([(owner, 4)].into()));
+            }
         }
-    }
-    assert_eq!(at, [60, 70], "each minute, and soon after one that found something wrong");
-    let right = Counts { closed: 3, ..counts };
-    assert_eq!(stage.agent.plane().counts[&owner.backend], right);
-    assert_eq!(stage.agent.plane().service_counts[&service], right);
+        assert_eq!(at, [60, 70], "each minute, and soon after one that found something wrong");
+        let right = Counts { closed: 3, ..counts };
+        assert_eq!(stage.agent.plane().counts[&owner.backend], right);
+        assert_eq!(stage.agent.plane().service_counts[&service], right);
+    });
 }
 
 #[test]
 fn a_census_that_could_not_see_everything_corrects_nothing_and_is_told() {
-    let mut stage = Stage::start(Protocol::Tcp, 2);
-    let owner = stage.id(1);
-    let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
-    stage.agent.plane_mut().counts.insert(owner.backend, counts);
-    for _ in 0..300 {
-        stage.ticks(1);
-        if stage.job().is_some() {
-            let blind = Some("run the container with --pid=host".into());
-            stage.handle(Event::Swept(Box::new(Report { blind, ..Report::default() })));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Tcp, 2);
+        let owner = stage.id(1);
+        let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
+        stage.agent.plane_mut().counts.insert(owner.backend, counts);
+        for _ in 0..300 {
+            stage.ticks(1);
+            if stage.job().is_some() {
+                let blind = Some("run the container with --pid=host".into());
+                stage.handle(Event::Swept(Box::new(Report { blind, ..Report::default() })));
+            }
         }
-    }
-    assert_eq!(stage.agent.plane().counts[&owner.backend], counts);
-    let complaints = stage.agent.status(stage.now).complaints;
-    assert!(complaints.iter().any(|complaint| complaint.reason.contains("--pid=host")), "{complaints:?}");
+        assert_eq!(stage.agent.plane().counts[&owner.backend], counts);
+        let complaints = stage.agent.status(stage.now).complaints;
+        assert!(complaints.iter().any(|complaint| complaint.reason.contains("--pid=host")), "{complaints:?}");
+    });
 }

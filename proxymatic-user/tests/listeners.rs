@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
+mod scenario;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -19,22 +21,24 @@ use proxymatic_user::{
 };
 use tokio::sync::mpsc;
 
+use self::scenario::{Driven, with_faults_and_without};
+
 const WEB: u16 = 1234;
 
 /// An agent on 192.0.2.1, with the other end of what it orders.
 struct Stage {
-    agent: Agent<Memory>,
+    agent: Driven,
     jobs: mpsc::Receiver<Job>,
     now: Instant,
 }
 
 impl Stage {
-    fn start(reach: Option<Reach>, services: &[(u16, Protocol)]) -> Self {
-        let mut plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+    fn start(faults: Faults, reach: Option<Reach>, services: &[(u16, Protocol)]) -> Self {
+        let mut plane = Memory::new(Capacity::default(), faults);
         plane.reach = reach;
         let (sweeps, jobs) = mpsc::channel(1);
         let helpers = Helpers { sweeps: Some(sweeps), ..Helpers::default() };
-        let agent = Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers);
+        let agent = Driven::new(Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers));
         let mut stage = Self { agent, jobs, now: Instant::now() };
         stage.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()));
         stage.says(services, [10, 0, 0, 1], 31_000);
@@ -129,61 +133,73 @@ fn listening(on: &[(u8, u16)]) -> Report {
 
 #[test]
 fn what_nobody_listens_on_is_known_after_the_first_publish_and_soon_after_services_come() {
-    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
-    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
-    assert!(stage.looked(&listening(&[(PROTOCOL_UDP, WEB)])), "at once");
-    assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
-    stage.says(&[(WEB, Protocol::Tcp), (1235, Protocol::Tcp)], [10, 0, 0, 1], 31_000);
-    assert!(!stage.looked(&listening(&[])), "it has just looked");
-    assert_eq!(stage.ticks(22, &listening(&[])), [1, 11, 21]);
-    assert!(!stage.maybe_heard(1235, PROTOCOL_TCP));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
+        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+        assert!(stage.looked(&listening(&[(PROTOCOL_UDP, WEB)])), "at once");
+        assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+        stage.says(&[(WEB, Protocol::Tcp), (1235, Protocol::Tcp)], [10, 0, 0, 1], 31_000);
+        assert!(!stage.looked(&listening(&[])), "it has just looked");
+        assert_eq!(stage.ticks(22, &listening(&[])), [1, 11, 21]);
+        assert!(!stage.maybe_heard(1235, PROTOCOL_TCP));
+    });
 }
 
 #[test]
 fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
-    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
-    assert!(stage.looked(&listening(&[])));
-    assert!(stage.ticks(4, &listening(&[])).is_empty());
-    stage.binds(WEB);
-    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
-    assert_eq!(stage.ticks(3, &listening(&[(PROTOCOL_TCP, WEB)])), [1]);
-    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
-    assert_eq!(stage.ticks(10, &listening(&[])), [8]);
-    assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        assert!(stage.looked(&listening(&[])));
+        assert!(stage.ticks(4, &listening(&[])).is_empty());
+        stage.binds(WEB);
+        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert_eq!(stage.ticks(3, &listening(&[(PROTOCOL_TCP, WEB)])), [1]);
+        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert_eq!(stage.ticks(10, &listening(&[])), [8]);
+        assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP));
+    });
 }
 
 #[test]
 fn a_bind_between_the_order_and_the_answer_stays_heard() {
-    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
-    stage.hearing(WEB, PROTOCOL_TCP).bound += 1;
-    assert!(stage.looked(&listening(&[])));
-    assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), Hearing { bound: 2, unheard: 1 });
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        stage.hearing(WEB, PROTOCOL_TCP).bound += 1;
+        assert!(stage.looked(&listening(&[])));
+        assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), Hearing { bound: 2, unheard: 1 });
+    });
 }
 
 #[test]
 fn what_was_not_seen_whole_says_nothing_and_is_looked_at_again() {
-    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
-    assert!(stage.looked(&Report::default()));
-    assert_eq!(stage.ticks(3, &Report::default()), [1, 2, 3], "a process was in the way");
-    let blind = Report { blind: Some("run the container with --pid=host".into()), ..Report::default() };
-    assert_eq!(stage.ticks(21, &blind), [1, 11, 21]);
-    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        assert!(stage.looked(&Report::default()));
+        assert_eq!(stage.ticks(3, &Report::default()), [1, 2, 3], "a process was in the way");
+        let blind = Report { blind: Some("run the container with --pid=host".into()), ..Report::default() };
+        assert_eq!(stage.ticks(21, &blind), [1, 11, 21]);
+        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+    });
 }
 
 #[test]
 fn a_service_whose_replica_has_the_port_here_is_left_alone() {
-    let mut stage = Stage::start(Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
-    stage.says(&[(WEB, Protocol::Tcp)], [192, 0, 2, 1], WEB);
-    // Of the order that was given before that.
-    stage.looked(&Report::default());
-    assert!(stage.ticks(30, &listening(&[])).is_empty());
-    assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        stage.says(&[(WEB, Protocol::Tcp)], [192, 0, 2, 1], WEB);
+        // Of the order that was given before that.
+        stage.looked(&Report::default());
+        assert!(stage.ticks(30, &listening(&[])).is_empty());
+        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+    });
 }
 
 #[test]
 fn where_a_service_wins_nobody_is_looked_for() {
-    let mut stage = Stage::start(None, &[(WEB, Protocol::Tcp)]);
-    stage.binds(WEB);
-    assert!(!stage.looked(&listening(&[])));
-    assert!(stage.ticks(30, &listening(&[])).is_empty());
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, None, &[(WEB, Protocol::Tcp)]);
+        stage.binds(WEB);
+        assert!(!stage.looked(&listening(&[])));
+        assert!(stage.ticks(30, &listening(&[])).is_empty());
+    });
 }

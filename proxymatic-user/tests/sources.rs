@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
+mod scenario;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -17,6 +19,8 @@ use proxymatic_user::{
     plan::{Capacity, Desired, Tables, plan},
     source::{Report, SourceId},
 };
+
+use self::scenario::{Driven, NO_FAULTS, with_faults_and_without};
 
 const ALL: &[SourceId] = &SourceId::ALL;
 
@@ -43,13 +47,14 @@ fn service(name: &str) -> Service {
 }
 
 /// An agent that finds these services in the maps, and whose they are.
-fn adopting(sources: &[SourceId], held: &[(u16, &str, SourceCode)]) -> Agent<Memory> {
-    let mut memory = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+fn adopting(faults: Faults, sources: &[SourceId], held: &[(u16, &str, SourceCode)]) -> Driven {
+    let mut memory = Memory::new(Capacity::default(), NO_FAULTS);
     let services = held.iter().map(|(port, name, code)| (key(*port), (*code, service(name).into()))).collect();
     for op in plan(&Desired { services, ..Desired::default() }, &memory.tables().unwrap()).ops {
         memory.apply(&op).unwrap();
     }
-    Agent::adopt(memory, sources).unwrap()
+    memory.faults = faults;
+    Driven::new(Agent::adopt(memory, sources).unwrap())
 }
 
 fn shown(tables: &Tables) -> Vec<String> {
@@ -62,30 +67,32 @@ fn shown(tables: &Tables) -> Vec<String> {
 
 #[test]
 fn the_source_that_comes_first_has_a_service_whole_and_the_others_are_conflicts() {
-    let now = Instant::now();
-    // Whatever the order in which they answer.
-    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-        let mut agent = adopting(ALL, &[]);
-        let events = [
-            says(SourceId::File, &[(1, "file-1")], now),
-            says(SourceId::Marathon, &[(1, "/m1"), (2, "/m2")], now),
-            says(SourceId::Registrator, &[(1, "r1"), (2, "r2"), (3, "r3")], now),
-        ];
-        for i in order {
-            agent.handle(events.get(i).map(clone).unwrap(), now);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        // Whatever the order in which they answer.
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let mut agent = adopting(faults, ALL, &[]);
+            let events = [
+                says(SourceId::File, &[(1, "file-1")], now),
+                says(SourceId::Marathon, &[(1, "/m1"), (2, "/m2")], now),
+                says(SourceId::Registrator, &[(1, "r1"), (2, "r2"), (3, "r3")], now),
+            ];
+            for i in order {
+                agent.handle(events.get(i).map(clone).unwrap(), now);
+            }
+            assert_eq!(shown(agent.tables()), ["1 file-1 file", "2 /m2 marathon", "3 r3 registrator"]);
+            let said: Vec<_> =
+                agent.status(now).complaints.into_iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
+            assert_eq!(
+                said,
+                [
+                    "/m1: service port 1/tcp of marathon is not used: file, which comes first, has it for file-1",
+                    "r1: service port 1/tcp of registrator is not used: file, which comes first, has it for file-1",
+                    "r2: service port 2/tcp of registrator is not used: marathon, which comes first, has it for /m2",
+                ]
+            );
         }
-        assert_eq!(shown(agent.tables()), ["1 file-1 file", "2 /m2 marathon", "3 r3 registrator"]);
-        let said: Vec<_> =
-            agent.status(now).complaints.into_iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
-        assert_eq!(
-            said,
-            [
-                "/m1: service port 1/tcp of marathon is not used: file, which comes first, has it for file-1",
-                "r1: service port 1/tcp of registrator is not used: file, which comes first, has it for file-1",
-                "r2: service port 2/tcp of registrator is not used: marathon, which comes first, has it for /m2",
-            ]
-        );
-    }
+    });
 }
 
 fn clone(event: &Event) -> Event {
@@ -97,111 +104,125 @@ fn clone(event: &Event) -> Event {
 
 #[test]
 fn a_service_goes_to_the_next_source_when_the_first_drops_it() {
-    let now = Instant::now();
-    let mut agent = adopting(&[SourceId::Marathon, SourceId::Registrator], &[]);
-    agent.handle(says(SourceId::Registrator, &[(1, "r1")], now), now);
-    agent.handle(says(SourceId::Marathon, &[(1, "/m1")], now), now);
-    assert_eq!(shown(agent.tables()), ["1 /m1 marathon"]);
-    agent.handle(says(SourceId::Marathon, &[], now), now);
-    assert_eq!(shown(agent.tables()), ["1 r1 registrator"]);
-    assert_eq!(agent.status(now).complaints, []);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let mut agent = adopting(faults, &[SourceId::Marathon, SourceId::Registrator], &[]);
+        agent.handle(says(SourceId::Registrator, &[(1, "r1")], now), now);
+        agent.handle(says(SourceId::Marathon, &[(1, "/m1")], now), now);
+        assert_eq!(shown(agent.tables()), ["1 /m1 marathon"]);
+        agent.handle(says(SourceId::Marathon, &[], now), now);
+        assert_eq!(shown(agent.tables()), ["1 r1 registrator"]);
+        assert_eq!(agent.status(now).complaints, []);
+    });
 }
 
 #[test]
 fn every_source_is_waited_for_but_not_for_ever() {
-    let now = Instant::now();
-    let mut agent = adopting(&[SourceId::Marathon, SourceId::Registrator], &[]);
-    agent.handle(Event::Tick, now);
-    agent.handle(says(SourceId::Registrator, &[(1, "r1")], now), now);
-    let almost = now + PATIENCE - Duration::from_secs(1);
-    agent.handle(Event::Tick, almost);
-    assert!(shown(agent.tables()).is_empty());
-    assert_eq!(agent.plane().said.unwrap().agent, AgentState::INITIALIZING);
-    agent.handle(Event::Tick, now + PATIENCE);
-    assert_eq!(shown(agent.tables()), ["1 r1 registrator"]);
-    assert_eq!(agent.plane().said.unwrap().agent, AgentState::OK);
-    let status = agent.status(now + PATIENCE);
-    let answered: Vec<_> = status.sources.iter().map(|it| (it.source.as_str(), it.answered_s)).collect();
-    assert_eq!(answered, [("registrator", Some(30.0)), ("marathon", None)]);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let mut agent = adopting(faults, &[SourceId::Marathon, SourceId::Registrator], &[]);
+        agent.handle(Event::Tick, now);
+        agent.handle(says(SourceId::Registrator, &[(1, "r1")], now), now);
+        let almost = now + PATIENCE - Duration::from_secs(1);
+        agent.handle(Event::Tick, almost);
+        assert!(shown(agent.tables()).is_empty());
+        assert_eq!(agent.plane().said.unwrap().agent, AgentState::INITIALIZING);
+        agent.handle(Event::Tick, now + PATIENCE);
+        assert_eq!(shown(agent.tables()), ["1 r1 registrator"]);
+        assert_eq!(agent.plane().said.unwrap().agent, AgentState::OK);
+        let status = agent.status(now + PATIENCE);
+        let answered: Vec<_> = status.sources.iter().map(|it| (it.source.as_str(), it.answered_s)).collect();
+        assert_eq!(answered, [("registrator", Some(30.0)), ("marathon", None)]);
+    });
 }
 
 #[test]
 fn while_no_source_at_all_answers_nothing_is_written_however_long_that_is() {
-    let now = Instant::now();
-    let mut agent = adopting(ALL, &[(1, "/m1", SourceCode::MARATHON)]);
-    let written = agent.plane().applied.len();
-    for hour in 0..48 {
-        agent.handle(Event::Tick, now + Duration::from_secs(3600 * hour));
-    }
-    assert_eq!(agent.plane().applied.len(), written);
-    assert_eq!(agent.plane().said.unwrap().agent, AgentState::INITIALIZING);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let mut agent = adopting(faults, ALL, &[(1, "/m1", SourceCode::MARATHON)]);
+        let written = agent.plane().applied.len();
+        for hour in 0..48 {
+            agent.handle(Event::Tick, now + Duration::from_secs(3600 * hour));
+        }
+        assert_eq!(agent.plane().applied.len(), written);
+        assert_eq!(agent.plane().said.unwrap().agent, AgentState::INITIALIZING);
+    });
 }
 
 #[test]
 fn what_was_adopted_of_a_silent_source_stays_until_it_speaks() {
-    let now = Instant::now();
-    let held =
-        [(1, "/m1", SourceCode::MARATHON), (2, "r2", SourceCode::REGISTRATOR), (3, "r3", SourceCode::REGISTRATOR)];
-    let mut agent = adopting(&[SourceId::Marathon, SourceId::Registrator], &held);
-    agent.handle(says(SourceId::Registrator, &[(3, "r3")], now), now);
-    assert_eq!(shown(agent.tables()).len(), 3, "nothing goes before it is known well enough");
-    let later = now + PATIENCE;
-    agent.handle(Event::Tick, later);
-    assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "3 r3 registrator"]);
-    agent.handle(says(SourceId::Marathon, &[], later), later);
-    assert_eq!(shown(agent.tables()), ["3 r3 registrator"]);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let held =
+            [(1, "/m1", SourceCode::MARATHON), (2, "r2", SourceCode::REGISTRATOR), (3, "r3", SourceCode::REGISTRATOR)];
+        let mut agent = adopting(faults, &[SourceId::Marathon, SourceId::Registrator], &held);
+        agent.handle(says(SourceId::Registrator, &[(3, "r3")], now), now);
+        assert_eq!(shown(agent.tables()).len(), 3, "nothing goes before it is known well enough");
+        let later = now + PATIENCE;
+        agent.handle(Event::Tick, later);
+        assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "3 r3 registrator"]);
+        agent.handle(says(SourceId::Marathon, &[], later), later);
+        assert_eq!(shown(agent.tables()), ["3 r3 registrator"]);
+    });
 }
 
 #[test]
 fn a_silent_source_keeps_its_ports_from_those_that_come_after_it_only() {
-    let now = Instant::now();
-    let later = now + PATIENCE;
-    let held = [(1, "/m1", SourceCode::MARATHON), (2, "/m2", SourceCode::MARATHON)];
-    let mut agent = adopting(ALL, &held);
-    agent.handle(says(SourceId::Registrator, &[(1, "r1")], now), now);
-    agent.handle(says(SourceId::File, &[(2, "file-2")], now), now);
-    agent.handle(Event::Tick, later);
-    assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "2 file-2 file"]);
-    let complaints = agent.status(later).complaints;
-    assert_eq!(complaints.len(), 1);
-    assert!(
-        complaints[0].reason.contains("marathon, which comes first, had it and has not answered"),
-        "{complaints:?}"
-    );
-    agent.handle(says(SourceId::Marathon, &[(5, "/m5")], later), later);
-    assert_eq!(shown(agent.tables()), ["1 r1 registrator", "2 file-2 file", "5 /m5 marathon"]);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let later = now + PATIENCE;
+        let held = [(1, "/m1", SourceCode::MARATHON), (2, "/m2", SourceCode::MARATHON)];
+        let mut agent = adopting(faults, ALL, &held);
+        agent.handle(says(SourceId::Registrator, &[(1, "r1")], now), now);
+        agent.handle(says(SourceId::File, &[(2, "file-2")], now), now);
+        agent.handle(Event::Tick, later);
+        assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "2 file-2 file"]);
+        let complaints = agent.status(later).complaints;
+        assert_eq!(complaints.len(), 1);
+        assert!(
+            complaints[0].reason.contains("marathon, which comes first, had it and has not answered"),
+            "{complaints:?}"
+        );
+        agent.handle(says(SourceId::Marathon, &[(5, "/m5")], later), later);
+        assert_eq!(shown(agent.tables()), ["1 r1 registrator", "2 file-2 file", "5 /m5 marathon"]);
+    });
 }
 
 #[test]
 fn services_of_a_source_that_is_not_asked_any_more_go_once_all_others_have_answered() {
-    let now = Instant::now();
-    let held = [(1, "r1", SourceCode::REGISTRATOR), (2, "/m2", SourceCode::MARATHON)];
-    let mut agent = adopting(&[SourceId::Marathon, SourceId::File], &held);
-    agent.handle(says(SourceId::File, &[(3, "file-3")], now), now);
-    agent.handle(Event::Tick, now + PATIENCE);
-    assert_eq!(shown(agent.tables()), ["1 r1 registrator", "2 /m2 marathon", "3 file-3 file"]);
-    agent.handle(says(SourceId::Marathon, &[(1, "/m1"), (2, "/m2")], now), now);
-    assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "2 /m2 marathon", "3 file-3 file"]);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let held = [(1, "r1", SourceCode::REGISTRATOR), (2, "/m2", SourceCode::MARATHON)];
+        let mut agent = adopting(faults, &[SourceId::Marathon, SourceId::File], &held);
+        agent.handle(says(SourceId::File, &[(3, "file-3")], now), now);
+        agent.handle(Event::Tick, now + PATIENCE);
+        assert_eq!(shown(agent.tables()), ["1 r1 registrator", "2 /m2 marathon", "3 file-3 file"]);
+        agent.handle(says(SourceId::Marathon, &[(1, "/m1"), (2, "/m2")], now), now);
+        assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "2 /m2 marathon", "3 file-3 file"]);
+    });
 }
 
 #[test]
 fn trouble_of_one_source_does_not_hold_up_the_others() {
-    let now = Instant::now();
-    let mut agent = adopting(&[SourceId::Marathon, SourceId::File], &[]);
-    agent.handle(says(SourceId::File, &[(1, "file-1")], now), now);
-    agent.handle(says(SourceId::Marathon, &[(2, "/m2")], now), now);
-    let trouble = Report::Trouble {
-        source: SourceId::Marathon,
-        url: "http://marathon.example:8080".into(),
-        reason: "http://marathon.example:8080/v2/apps refused the connection".into(),
-        attempt: 1,
-        again_in: Duration::from_secs(1),
-    };
-    agent.handle(Event::Source(trouble), now);
-    agent.handle(says(SourceId::File, &[(1, "file-1"), (3, "file-3")], now), now);
-    assert_eq!(shown(agent.tables()), ["1 file-1 file", "2 /m2 marathon", "3 file-3 file"]);
-    let status = agent.status(now);
-    let troubled: Vec<_> =
-        status.sources.iter().filter(|it| it.trouble.is_some()).map(|it| it.source.as_str()).collect();
-    assert_eq!(troubled, ["marathon"]);
+    with_faults_and_without(|faults| {
+        let now = Instant::now();
+        let mut agent = adopting(faults, &[SourceId::Marathon, SourceId::File], &[]);
+        agent.handle(says(SourceId::File, &[(1, "file-1")], now), now);
+        agent.handle(says(SourceId::Marathon, &[(2, "/m2")], now), now);
+        let trouble = Report::Trouble {
+            source: SourceId::Marathon,
+            url: "http://marathon.example:8080".into(),
+            reason: "http://marathon.example:8080/v2/apps refused the connection".into(),
+            attempt: 1,
+            again_in: Duration::from_secs(1),
+        };
+        agent.handle(Event::Source(trouble), now);
+        agent.handle(says(SourceId::File, &[(1, "file-1"), (3, "file-3")], now), now);
+        assert_eq!(shown(agent.tables()), ["1 file-1 file", "2 /m2 marathon", "3 file-3 file"]);
+        let status = agent.status(now);
+        let troubled: Vec<_> =
+            status.sources.iter().filter(|it| it.trouble.is_some()).map(|it| it.source.as_str()).collect();
+        assert_eq!(troubled, ["marathon"]);
+    });
 }

@@ -58,6 +58,13 @@ pub(crate) fn pin_map(path: &Path, name: &str, value: u32, entries: u32) -> Resu
     run(command).map(drop)
 }
 
+/// How many entries a pinned map has.
+pub(crate) fn entries(pin: &Path) -> Result<usize> {
+    let mut command = Command::new("bpftool");
+    command.args(["--json", "map", "dump", "pinned"]).arg(pin);
+    Ok(serde_json::from_str::<Vec<Value>>(&run(command)?)?.len())
+}
+
 /// What is attached to the interfaces of a namespace, and to the namespace itself.
 pub(crate) fn on_interfaces(net: &NetNs) -> Result<Vec<Value>> {
     let mut command = net.command()?;

@@ -18,6 +18,8 @@ mod bpftool;
 mod bypassed;
 /// Connects that are not made by connect(2) alone.
 mod calls;
+/// Pins that cannot be made, locks that were left, maps that are too small.
+mod cannot_pin;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.
 mod connect;
 /// The agent in a container, with a cgroup namespace of its own.
@@ -52,6 +54,8 @@ mod maglev;
 mod marathon;
 /// Every kind of socket to every kind of service.
 mod matrix;
+/// The agent killed before each of its writes.
+mod mortal;
 /// The agent started for another cgroup.
 mod moved;
 /// `plan show` against what is pinned.
@@ -62,6 +66,8 @@ mod privileges;
 mod probes;
 /// Real programs, unmodified.
 mod programs;
+/// A boot without Marathon: the state file.
+mod rebooted;
 /// All backends replaced at once, a thousand times.
 mod replace;
 /// The agent dies and comes back.

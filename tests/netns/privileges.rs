@@ -22,7 +22,8 @@ const NET_BIND_SERVICE: u64 = 1 << 10;
 #[test]
 fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1"])?;
+    let state = lab.run_dir().join("state.json").display().to_string();
+    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1", "--state-file", &state])?;
     hold(web.agent.pid()?.as_raw(), Uses::default())?;
     let helper = eventually_ok("the self-test has its process", PATIENCE, || helper(lab.host(1))?.context("none"))?;
     for (_, status) in threads(helper)? {
@@ -35,7 +36,8 @@ fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
 #[test]
 fn a_bypass_mark_and_a_file_of_services_cost_one_capability_each() -> TestResult {
     let lab = Lab::start(2)?;
-    let agent = Written::start(&lab, &[], &["--bypass-mark", "7"])?;
+    let state = lab.run_dir().join("state.json").display().to_string();
+    let agent = Written::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
     hold(agent.agent.pid()?.as_raw(), Uses { bypass_mark: true, file: true, ..Uses::default() })
 }
 

@@ -38,6 +38,11 @@ impl<'lab> Written<'lab> {
         Ok(written)
     }
 
+    /// Writes other services, of which some may not be served.
+    pub(crate) fn write_only(&self, services: &[Value]) -> Result<()> {
+        write(&self.file, services)
+    }
+
     /// Writes other services, and returns when they are served.
     pub(crate) fn rewrite(&self, services: &[Value]) -> Result<()> {
         write(&self.file, services)?;

@@ -6,27 +6,36 @@ use anyhow::{Context as _, Result};
 
 use crate::{build_ebpf, workspace};
 
-/// One of them: a feature of `proxymatic-user`, and how its objects are built.
+/// One of them: features of `proxymatic-user`, and how its objects are built.
 struct Variant {
     name: &'static str,
+    features: &'static str,
     object: &'static [&'static str],
 }
 
 const ALL: [Variant; 2] = [
     // Other layouts, under the next version.
-    Variant { name: "next-abi", object: &["--features", "proxymatic-common/next-abi"] },
-    // The same layouts, other instructions.
-    Variant { name: "other-build", object: &["--config", "profile.release.package.proxymatic-ebpf.opt-level=2"] },
+    Variant {
+        name: "next-abi",
+        features: "proxymatic-user/next-abi",
+        object: &["--features", "proxymatic-common/next-abi"],
+    },
+    // The same layouts, other instructions. `proxymatic-mortal` comes with it, which saves a build of its own.
+    Variant {
+        name: "other-build",
+        features: "proxymatic-user/other-build,proxymatic-user/fault-injection",
+        object: &["--config", "profile.release.package.proxymatic-ebpf.opt-level=2"],
+    },
 ];
 
 /// Builds all, as `proxymatic-NAME` beside the release binaries. The plain one is to be built after them: all three are
 /// the same binary to cargo.
 pub(crate) fn build() -> Result<()> {
-    for Variant { name, object } in ALL {
+    for Variant { name, features, object } in ALL {
         build_ebpf::build(name, object)?;
         // The packages that are built anyway: others would be other features of what they depend on.
         let packages = ["proxymatic-user", "proxymatic-tests"];
-        let room = workspace::build_release_with(&packages, &["--features", &format!("proxymatic-user/{name}")])?;
+        let room = workspace::build_release_with(&packages, &["--features", features])?;
         let (from, to) = (room.join("proxymatic"), room.join(format!("proxymatic-{name}")));
         // A program that runs cannot be written to.
         let _ = fs::remove_file(&to);

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use proxymatic_common::{Head, Looks, Loopback};
 
-use super::{PinArgs, guard::GuardArgs, run::Args, sources};
+use super::{PinArgs, guard::GuardArgs, run::Args, sources, state};
 use crate::{
     agent::Wishes,
     dataplane::kernel::{Settings, cgroup_root},
     model::Allowed,
     plan::Capacity,
     source,
+    state::StateFile,
 };
 
 /// What the agent runs with.
@@ -23,6 +24,8 @@ pub(super) struct Config {
     /// Where it is kept which ports are reserved.
     pub(super) reserved: PathBuf,
     pub(super) guard: GuardArgs,
+    /// `None` where nothing is kept.
+    pub(super) state: Option<StateFile>,
     pub(super) verbose: bool,
 }
 
@@ -34,6 +37,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
+    let state = state::check(&args.state_file, &mut wrong);
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => Looks::LISTENERS,
         LocalListenerArg::ServiceWins => Looks::default(),
@@ -41,6 +45,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let excluded = if wishes.excluded.is_empty() { Looks::default() } else { Looks::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
+            state: state.map(|path| StateFile::new(path, sources.identities())),
             sources,
             kernel: Settings {
                 bpffs: pins.bpffs.clone(),
@@ -178,6 +183,22 @@ mod tests {
         assert_eq!(config.wishes, Wishes { max_connections: 0, excluded: ["/a".into(), "/b/c".into()].into() });
         let wrong = checked("--file x.toml --exclude-cgroup ../a").unwrap_err();
         assert!(wrong[0].starts_with("--exclude-cgroup ../a: must be a path as in /proc/PID/cgroup"), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_last_answers_are_kept_in_a_file_or_nowhere() {
+        let path = |line: &str| {
+            let state = checked(&format!("--file x.toml {line}")).unwrap().state;
+            state.map(|file| file.path().display().to_string())
+        };
+        assert_eq!(path("").as_deref(), Some("/var/lib/proxymatic/state.json"));
+        assert_eq!(path("--state-file here.json").as_deref(), Some("here.json"));
+        assert_eq!(path("--state-file="), None);
+        let wrong = checked("--file x.toml --state-file /").unwrap_err();
+        assert!(
+            wrong.len() == 1 && wrong[0].starts_with("--state-file (or STATE_FILE) /: must name a file"),
+            "{wrong:?}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod plan;
 mod run;
 mod service;
 mod sources;
+mod state;
 mod status;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};

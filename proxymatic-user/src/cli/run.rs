@@ -1,6 +1,7 @@
 //! `proxymatic run`: puts the agent together, and says when to stop.
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use super::{
     config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
     guard::{Guard, GuardArgs},
     sources::SourceArgs,
+    state,
 };
 use crate::{
     addresses,
@@ -57,6 +59,9 @@ pub(super) struct Args {
     pub(super) sample: u32,
     #[command(flatten)]
     pub(super) guard: GuardArgs,
+    /// Where to keep what the sources said last, for a boot while they are away; empty for nowhere.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/proxymatic/state.json", env = "STATE_FILE")]
+    pub(super) state_file: OsString,
     /// How many services fit. Maps that are pinned already keep their size.
     #[arg(long, value_name = "N", default_value_t = Services::MAX)]
     pub(super) max_services: u32,
@@ -120,6 +125,7 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Resu
     let mut helpers = helpers(&config, guard.uses, &events)?;
     let (uses, test) = guard.start(&config, &mut helpers, &events)?;
     let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes).testing(test);
+    let (agent, last_write) = state::keep(config.state, agent, &events)?;
     if let Some(marathon) = &mut config.sources.marathon {
         marathon.adopted = agent.adopted(SourceId::Marathon);
     }
@@ -144,6 +150,7 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Resu
     // All other threads are there, and all that listens does.
     privileges::keep(Thread::Loop, uses).context("cannot give up capabilities")?;
     agent.run(inbox, status).await;
+    last_write.done().await;
     // The pins stay; the socket would only lead nowhere.
     let _ = std::fs::remove_file(&config.socket);
     Ok(())

@@ -123,7 +123,7 @@ fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), E
             // Free. Its head only counts switches.
             if head.word() != 0 {
                 tables.apply(&MapOp::PutHead(id, head));
-                tables.apply(&MapOp::DelServiceName(id));
+                tables.apply(&MapOp::ClearService(id));
             }
             continue;
         }

@@ -18,7 +18,12 @@ pub struct Faults {
 #[derive(Debug)]
 pub struct Memory {
     tables: Tables,
-    faults: Faults,
+    /// How often a write is refused from here on.
+    pub faults: Faults,
+    /// Whether the agent has ever said that a complete answer was applied.
+    pub complete: bool,
+    /// How many writes were refused.
+    pub refused: u64,
     /// The last thing the agent said.
     pub said: Option<Said>,
     /// The writes that were carried out.
@@ -43,6 +48,8 @@ impl Memory {
         Self {
             tables: Tables::new(capacity),
             faults,
+            complete: false,
+            refused: 0,
             said: None,
             applied: Vec::new(),
             served: 0,
@@ -70,8 +77,13 @@ impl Dataplane for Memory {
         Ok(self.tables.clone())
     }
 
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
         if self.fault() {
+            self.refused += 1;
             return Err(Error::Kernel { action: op.to_string(), reason: "injected fault".into() });
         }
         self.tables.apply(op);
@@ -130,6 +142,7 @@ impl Dataplane for Memory {
     }
 
     fn announce(&mut self, said: Said) {
+        self.complete |= said.synced;
         self.said = Some(said);
     }
 

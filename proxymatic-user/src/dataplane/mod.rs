@@ -19,6 +19,10 @@ pub trait Dataplane {
     /// The maps cannot be read.
     fn tables(&self) -> Result<Tables, Error>;
 
+    /// Whether a complete answer of the sources has ever been applied. Maps that were made by this start hold nothing, and
+    /// those of an agent that died in its first plan hold part of something.
+    fn is_complete(&self) -> bool;
+
     /// Carries out one write.
     ///
     /// # Errors

@@ -56,10 +56,11 @@ pub enum MapOp {
     ClearSlots(u32, u32),
     /// Break, after quarantine: the head of a service that cannot be found, keeping count of its switches.
     ClearHead(u32, Head),
+    /// Break, after quarantine: whose a service id was. Before the settings, which say that there is one: an agent that is
+    /// killed between the two would leave a name that nobody looks for.
+    DelServiceName(u32),
     /// Break, after quarantine: the settings of a service that cannot be found.
     ClearService(u32),
-    /// Break, after quarantine: whose a service id was.
-    DelServiceName(u32),
     /// Break, after quarantine: whose a backend id was.
     DelBackendName(u32),
     /// Break, after quarantine: a backend id that no socket uses, keeping count of its owners.
@@ -113,8 +114,8 @@ impl MapOp {
             Self::DelExcluded(..) => 20,
             Self::ClearSlots(..) => 21,
             Self::ClearHead(..) => 22,
-            Self::ClearService(..) => 23,
-            Self::DelServiceName(..) => 24,
+            Self::DelServiceName(..) => 23,
+            Self::ClearService(..) => 24,
             Self::DelBackendName(..) => 25,
             Self::FreeBackend(..) => 26,
         }

@@ -66,8 +66,8 @@ fn free(tables: &Tables, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &m
                 let cleared = Head::new(entry.head.generation().wrapping_add(1), 0, 0).unwrap_or_default();
                 ops.push(MapOp::ClearHead(id, cleared));
             }
-            ops.push(MapOp::ClearService(id));
             ops.push(MapOp::DelServiceName(id));
+            ops.push(MapOp::ClearService(id));
         }
     }
 }

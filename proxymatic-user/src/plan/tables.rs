@@ -275,10 +275,12 @@ impl Tables {
                 self.addresses.remove(address);
             }
             MapOp::ClearHead(id, head) => self.put_head(*id, *head),
-            MapOp::DelServiceName(id) => self.free_service(*id),
-            MapOp::ClearService(id) => {
-                self.service_entry(*id).settings = Service::FREE;
+            MapOp::DelServiceName(id) => {
+                if let Some(entry) = self.services.get_mut(id) {
+                    entry.name.clear();
+                }
             }
+            MapOp::ClearService(id) => self.free_service(*id),
         }
     }
 

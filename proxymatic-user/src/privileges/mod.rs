@@ -20,11 +20,13 @@ pub enum Thread {
     Sockets,
     /// Looks for what on this host is in the way of services.
     Host,
+    /// Writes the state file, which is root's in a folder of root's.
+    State,
 }
 
 impl Thread {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Loop, Self::Readers, Self::Sockets, Self::Host];
+    pub const ALL: [Self; 5] = [Self::Loop, Self::Readers, Self::Sockets, Self::Host, Self::State];
 
     /// What the kernel calls a thread of this kind (`/proc/<pid>/task/<tid>/comm`).
     pub const fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Thread {
             Self::Readers => "readers",
             Self::Sockets => "sockets",
             Self::Host => "host",
+            Self::State => "state",
         }
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod doubt;
 pub mod file;
+mod identity;
 pub mod marathon;
 pub mod registrator;
 mod resolve;

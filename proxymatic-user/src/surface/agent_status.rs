@@ -55,6 +55,36 @@ pub struct SourceStatus {
     pub answered_s: Option<f64>,
     /// What is wrong with it now.
     pub trouble: Option<Trouble>,
+    /// Where its services come from while it has not answered; absent where from itself, or from the maps.
+    #[serde(default)]
+    pub restored: Option<RestoredFrom>,
+}
+
+/// The file that the services of a source come from which has not answered since the agent started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestoredFrom {
+    /// Where it is.
+    pub path: String,
+    /// Seconds since the source said so; absent where the clock of this host is behind that.
+    pub age_s: Option<f64>,
+}
+
+impl RestoredFrom {
+    /// How old it is, in words.
+    pub fn age(&self) -> String {
+        match self.age_s {
+            Some(age) => format!("of {} ago", span(age)),
+            None => "of a time that is yet to come by the clock of this host".into(),
+        }
+    }
+}
+
+/// A time in the unit that a person would use.
+fn span(seconds: f64) -> String {
+    let units = [(172_800.0, 86_400.0, "days"), (7_200.0, 3_600.0, "hours"), (120.0, 60.0, "min")];
+    let unit = units.into_iter().find(|(least, ..)| seconds >= *least);
+    let (size, name) = unit.map_or((1.0, "s"), |(_, size, name)| (size, name));
+    format!("{:.0} {name}", (seconds / size).floor())
 }
 
 /// What is wrong with a source.
@@ -119,4 +149,24 @@ pub async fn ask(path: &Path) -> Option<AgentStatus> {
         serde_json::from_slice(&bytes).ok()
     };
     timeout(PATIENCE, answer).await.ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_the_unit_that_a_person_would_use() {
+        let age = |age_s| RestoredFrom { path: String::new(), age_s }.age();
+        for (seconds, said) in [
+            (0.4, "of 0 s ago"),
+            (119.9, "of 119 s ago"),
+            (180.0, "of 3 min ago"),
+            (7_200.0, "of 2 hours ago"),
+            (200_000.0, "of 2 days ago"),
+        ] {
+            assert_eq!(age(Some(seconds)), said);
+        }
+        assert_eq!(age(None), "of a time that is yet to come by the clock of this host");
+    }
 }

@@ -6,7 +6,7 @@ mod render;
 mod status;
 mod view;
 
-pub use agent_status::{AgentStatus, SelfTestStatus, SourceStatus, Trouble, ask, serve};
+pub use agent_status::{AgentStatus, RestoredFrom, SelfTestStatus, SourceStatus, Trouble, ask, serve};
 pub use plan::Planned;
 pub use render::{BackendOf, Backends, Detached, Format, Rows, print, print_error};
 pub use status::{Status, status};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::{SelfTestStatus, ServiceRow, Status};
+use super::{RestoredFrom, SelfTestStatus, ServiceRow, Status};
 use crate::{dataplane::kernel::HookRow, features::FeatureRow};
 
 /// How rows are printed.
@@ -214,8 +214,9 @@ impl Rows for Status {
             None => line("agent", "none".into()),
         }
         for source in self.agent.iter().flat_map(|agent| &agent.sources) {
-            let fresh =
-                source.answered_s.map_or("has not answered yet".into(), |age| format!("answered {age:.0} s ago"));
+            let silent = |from: &RestoredFrom| format!("restored from {}, {}", from.path, from.age());
+            let silent = source.restored.as_ref().map_or_else(|| "has not answered yet".into(), silent);
+            let fresh = source.answered_s.map_or(silent, |age| format!("answered {age:.0} s ago"));
             line("source", format!("{}: {fresh}", source.source));
         }
         if let Some(agent) = &self.agent {

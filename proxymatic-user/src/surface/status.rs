@@ -121,7 +121,14 @@ fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
         if let Some(trouble) = &source.trouble {
             wrong.push(format!("{}: {}", source.source, trouble.reason));
         }
-        if source.answered_s.is_none() && agent.state == "OK" {
+        if let Some(restored) = &source.restored {
+            wrong.push(format!(
+                "{} has not answered since the agent started: its services are those of {}, {}",
+                source.source,
+                restored.path,
+                restored.age()
+            ));
+        } else if source.answered_s.is_none() && agent.state == "OK" {
             wrong.push(format!(
                 "{} has not answered since the agent started: its services stay as they were",
                 source.source
@@ -154,6 +161,7 @@ fn of_self_test(test: &SelfTestStatus, wrong: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::surface::{RestoredFrom, SourceStatus};
 
     fn wrong(test: &SelfTestStatus) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -170,5 +178,31 @@ mod tests {
         assert!(old[0].starts_with("the last self-test that succeeded was 61 s ago"), "{old:?}");
         let failed = wrong(&SelfTestStatus { error: Some("lost".into()), ..well });
         assert!(failed[0].starts_with("the self-test fails: lost; "), "{failed:?}");
+    }
+
+    #[test]
+    fn a_source_that_is_silent_is_said_with_where_its_services_come_from() {
+        let restored = RestoredFrom { path: "/var/lib/proxymatic/state.json".into(), age_s: Some(180.0) };
+        let source = |restored| SourceStatus { source: "marathon".into(), answered_s: None, trouble: None, restored };
+        let wrong = |state: &str, restored| {
+            let agent = AgentStatus {
+                state: state.into(),
+                pid: 1,
+                version: String::new(),
+                sources: vec![source(restored)],
+                complaints: Vec::new(),
+                refused: None,
+                self_test: SelfTestStatus::default(),
+            };
+            let mut wrong = Vec::new();
+            of_agent(Some(&agent), &mut wrong);
+            wrong
+        };
+        let start = "marathon has not answered since the agent started: its services ";
+        assert_eq!(wrong("OK", None), [format!("{start}stay as they were")]);
+        for state in ["OK", "INITIALIZING"] {
+            let from = "are those of /var/lib/proxymatic/state.json, of 3 min ago";
+            assert_eq!(wrong(state, Some(restored.clone()))[0], format!("{start}{from}"));
+        }
     }
 }

@@ -5,16 +5,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Instant,
 };
 
 use proxymatic_common::{Class, Frontend};
 use proxymatic_ebpf::Verdict;
 use proxymatic_user::{
     model::{self, Allowed, Service, ServiceKey, State},
-    plan::{Desired, MapOp, Tables, plan},
+    plan::{Desired, MapOp, QUARANTINE, Quarantine, Tables, plan},
 };
 
 use super::kernel::{Kernel, address};
+
+/// How many writes of a plan may be refused.
+const FAULTS: u32 = 5;
 
 type Answers = BTreeSet<(IpAddr, u16)>;
 
@@ -95,12 +99,38 @@ pub(crate) fn printed(ops: &[MapOp]) -> String {
 }
 
 /// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted.
+
+/// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted. About one
+/// write in ten is refused, as any may be, but not so often that it would never end; what is left is then planned again, from what was written.
 pub(crate) fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, seed: u64) {
-    let planned = plan(after, tables);
-    assert_eq!(planned.complaints, [], "everything fits");
-    for done in 1..=planned.ops.len() {
-        tables.apply(&planned.ops[done - 1]);
-        assert_serves(tables, before, after, seed + done as u64, &planned.ops[..done]);
+    let (mut dice, mut faults) = (seed | 1, FAULTS);
+    let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
+    let mut done = Vec::new();
+    let first = plan(after, tables);
+    assert_eq!(first.complaints, [], "everything fits");
+    let mut planned = first.ops.into_iter();
+    while let Some(op) = planned.next() {
+        // xorshift64.
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        if faults > 0 && dice.is_multiple_of(10) {
+            faults -= 1;
+            // What was made in vain is given back before that.
+            for _ in 0..7 {
+                now += QUARANTINE;
+                for op in quarantine.release(tables, |_| 0, now) {
+                    tables.apply(&op);
+                    done.push(op);
+                    assert_serves(tables, before, after, seed + done.len() as u64, &done);
+                }
+            }
+            planned = plan(after, tables).ops.into_iter();
+            continue;
+        }
+        tables.apply(&op);
+        done.push(op);
+        assert_serves(tables, before, after, seed + done.len() as u64, &done);
     }
     assert_eq!(printed(&plan(after, tables).ops), "", "nothing is left to do");
     assert_says(tables, after, seed);

@@ -103,6 +103,8 @@ impl Host {
         // The shell moves itself into the cgroup and then becomes the program, which so never ran outside.
         command.args(["sh", "-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]);
         command.arg(cgroup.path()).arg(program).args(arguments);
+        // Unless a test says otherwise nothing is kept: hosts of one run have the addresses of those of another.
+        command.env("STATE_FILE", "");
         let what = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         Process::spawn(&format!("host{}-{what}", self.number), command, &self.logs)
     }

@@ -22,8 +22,13 @@ const IMPURE: [&str; 9] =
 const PURE: [&str; 2] = ["model", "plan"];
 
 /// Whom a room of the agent may name: data flows one way, source, model, plan, dataplane.
-const ROOMS: [(&str, &[&str]); 4] =
-    [("model", &[]), ("source", &["model"]), ("plan", &["model"]), ("dataplane", &["plan"])];
+const ROOMS: [(&str, &[&str]); 5] = [
+    ("model", &[]),
+    ("source", &["model"]),
+    ("state", &["model", "source"]),
+    ("plan", &["model"]),
+    ("dataplane", &["plan"]),
+];
 
 const NOTE_ABOVE: usize = 400;
 const ERROR_ABOVE: usize = 800;

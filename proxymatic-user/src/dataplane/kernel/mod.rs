@@ -10,6 +10,8 @@ mod events;
 mod hooks;
 mod host;
 mod maps;
+#[cfg(feature = "fault-injection")]
+mod mortal;
 mod neighbours;
 mod object;
 mod pins;
@@ -157,7 +159,13 @@ impl Dataplane for Kernel {
         self.maps.tables()
     }
 
+    fn is_complete(&self) -> bool {
+        self.config.synced != 0
+    }
+
     fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
+        #[cfg(feature = "fault-injection")]
+        mortal::before_write();
         self.maps.apply(op)
     }
 

@@ -197,8 +197,10 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
 }
 
 fn make(folder: &Path) -> Result<(), Error> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| Error::kernel(format!("make {}", folder.display()), &error))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        let what = format!("cannot make {}: {error}", folder.display());
+        Error::host(what, "mount the BPF file system writable, or name another folder with --bpffs")
+    })
 }
 
 /// Who has a lock, by what /proc/locks says of an inode. The kernel gives no process id across pid namespaces.

@@ -1,0 +1,198 @@
+//! What is written is what is read, and nothing else is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    model::{
+        Backend, Complaint, Policy, Protocol, Service, ServiceKey, Settings, Snapshot, State as Condition, Weight,
+    },
+    source::SourceId,
+    state::Saved,
+};
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    let state = prop::sample::select(vec![Condition::Warming, Condition::Active, Condition::Draining]);
+    (".{0,12}", address(), 1_u16.., 0_u16..=1000, any::<u32>(), state).prop_map(
+        |(task, address, port, weight, maxconn, state)| Backend {
+            task,
+            address,
+            port,
+            weight: Weight::new(weight).unwrap(),
+            maxconn,
+            state,
+        },
+    )
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let entries = ["10.0.0.0/8", "0.0.0.0/0", "2001:db8::/32", "::1", "cgroup:/mesos", "cgroup:/a\"b\n", "192.0.2.7"];
+    let list = prop::sample::subsequence(entries.to_vec(), 0..5);
+    let list = list.prop_map(|list| list.iter().map(|entry| entry.parse().unwrap()).collect());
+    let policy = prop::sample::select(Policy::ALL.to_vec());
+    let time = || any::<Duration>();
+    let times = (time(), prop::option::of(time()), prop::option::of(time()), time());
+    (policy, prop::option::of(any::<u32>()), times, prop::option::of(list), any::<[bool; 2]>()).prop_map(
+        |(policy, maxconn, (connect, client, server, affinity), allow, [reset, expose])| Settings {
+            policy,
+            maxconn,
+            connect,
+            client,
+            server,
+            affinity,
+            allow,
+            reset,
+            expose,
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let unique = |backends: Vec<Backend>| {
+        let keyed = backends.into_iter().map(|it| ((it.task.clone(), it.address, it.port), it));
+        keyed.collect::<BTreeMap<_, _>>().into_values().collect()
+    };
+    (".{0,20}", prop::collection::vec(backend(), 0..5), settings())
+        .prop_map(move |(name, backends, settings)| Service { name, backends: unique(backends), settings })
+}
+
+fn key() -> impl Strategy<Value = ServiceKey> {
+    (prop::option::of(address()), 1_u16.., any::<bool>()).prop_map(|(address, port, tcp)| ServiceKey {
+        address,
+        port,
+        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+    })
+}
+
+/// Whatever sources may have said.
+fn state() -> impl Strategy<Value = State> {
+    let services = prop::collection::btree_map(key(), service().prop_map(Into::into), 0..4);
+    let complaint = (".{0,9}", ".{0,30}").prop_map(|(app, reason)| Complaint { app, reason });
+    let snapshot = (services, prop::collection::vec(complaint, 0..3))
+        .prop_map(|(services, complaints)| Snapshot { services, complaints });
+    let saved = (prop::collection::btree_set(".{0,20}", 0..3), any::<u64>(), snapshot)
+        .prop_map(|(of, answered, snapshot)| Saved { of, answered, snapshot });
+    let sources = prop::collection::btree_map(prop::sample::select(SourceId::ALL.to_vec()), saved, 0..4);
+    sources.prop_map(|sources| State { sources })
+}
+
+/// One of everything.
+fn example() -> State {
+    let allow: Option<BTreeSet<_>> = Some(["10.0.0.0/8", "cgroup:/mesos"].map(|it| it.parse().unwrap()).into());
+    let settings = Settings { allow, client: Some(Duration::from_millis(1500)), ..Settings::default() };
+    let backend = Backend {
+        task: "web.1".into(),
+        address: [10, 0, 0, 1].into(),
+        port: 31_000,
+        weight: Weight::default(),
+        maxconn: 5,
+        state: Condition::Active,
+    };
+    let service = Service { name: "/web".into(), backends: vec![backend], settings };
+    let virtual_address = ServiceKey { address: Some([192, 0, 2, 1].into()), port: 53, protocol: Protocol::Udp };
+    let services = [(ServiceKey::host(1234, Protocol::Tcp), service.clone().into()), (virtual_address, service.into())];
+    let complaints = vec![Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() }];
+    let of = ["http://marathon.example:8080".to_owned()].into();
+    let saved = Saved { of, answered: 1_795_000_000, snapshot: Snapshot { services: services.into(), complaints } };
+    State { sources: [(SourceId::Marathon, saved)].into() }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_what_is_read(state in state()) {
+        let file = encode(&state).unwrap();
+        prop_assert_eq!(decode(&file), Ok(state));
+    }
+
+    #[test]
+    fn reading_is_total(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        prop_assert!(decode(&bytes).is_err());
+    }
+
+    /// Bytes that are not as they were written, however many.
+    #[test]
+    fn a_stretch_of_other_bytes_is_refused(
+        state in state(), at in any::<prop::sample::Index>(), other in prop::collection::vec(any::<u8>(), 1..40),
+    ) {
+        let mut file = encode(&state).unwrap();
+        let start = at.index(file.len());
+        let end = (start + other.len()).min(file.len());
+        file.splice(start..end, other);
+        prop_assert!(decode(&file).map_or(true, |read| read == state));
+    }
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let file = encode(&example()).unwrap();
+    for length in 0..file.len() {
+        assert!(decode(&file[..length]).is_err(), "the first {length} bytes of {}", file.len());
+    }
+    assert!(decode(&[&file[..], b"x"].concat()).is_err());
+}
+
+#[test]
+fn a_file_with_any_one_bit_or_byte_changed_is_refused_or_says_the_same() {
+    let (state, file) = (example(), encode(&example()).unwrap());
+    let mut refused = 0;
+    for at in 0..file.len() {
+        let bits = (0..8).map(|bit| file[at] ^ (1 << bit));
+        for byte in bits.chain([!file[at], 0, b' ', b'0', b'"', b'\n']).filter(|byte| *byte != file[at]) {
+            let mut damaged = file.clone();
+            damaged[at] = byte;
+            match decode(&damaged) {
+                Ok(read) => assert_eq!(read, state, "byte {at} is {byte:#x}"),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > file.len(), "{refused} of about {}", file.len() * 13);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let file = encode(&example()).unwrap();
+    let text = String::from_utf8(file).unwrap();
+    let (header, body) = text.split_once('\n').unwrap();
+    let whole = |body: &str| {
+        let body = format!("{body}\n");
+        let (bytes, crc32) = (body.len(), crc32fast::hash(body.as_bytes()));
+        format!("{{\"proxymatic\":\"state\",\"version\":1,\"bytes\":{bytes},\"crc32\":\"{crc32:08x}\"}}\n{body}")
+    };
+    assert!(decode(whole(body.trim_end()).as_bytes()).is_ok(), "what follows is wrong for its own reasons");
+    for (file, said) in [
+        (String::new(), "it does not begin as a state file does"),
+        ("{}\n{}\n".into(), "it does not begin as"),
+        ("hello\n".repeat(100), "it does not begin as"),
+        (text.replace("\"state\"", "\"other\""), "it does not begin as"),
+        (
+            text.replace("\"version\":1", "\"version\":2,\"more\":[]"),
+            "it is of version 2, and this agent reads version 1",
+        ),
+        (format!("{header}\n"), "it has 0 bytes behind its first line, which says "),
+        (text.replace("31000", "31001"), "its checksum is wrong"),
+        (whole("{}"), "it cannot be understood: missing field `sources`"),
+        (whole(&body.trim_end().replace("\"marathon\"", "\"consul\"")), "there is no source \"consul\""),
+        (
+            whole(&body.trim_end().replace("\"weight\":500", "\"weight\":1001")),
+            "service 1234/tcp: web.1 has weight 1001",
+        ),
+        (whole(&body.trim_end().replace("\"port\":31000", "\"port\":0")), "it cannot be understood: "),
+        (whole(&body.trim_end().replace("leastconn", "fastest")), "policy \"fastest\" must be one of"),
+        (whole(&body.trim_end().replace("10.0.0.0/8", "10.0.0.0/33")), "an entry of its allow list must be"),
+        (whole(&body.trim_end().replace("\"reset\":false", "\"reset\":false,\"new\":1")), "unknown field `new`"),
+    ] {
+        let damage = decode(file.as_bytes()).unwrap_err().to_string();
+        assert!(damage.contains(said), "{said}: {damage}");
+    }
+}

@@ -1,0 +1,67 @@
+//! The thread that writes the file: a disk that is slow holds up nobody else.
+
+use std::{
+    collections::BTreeMap,
+    io, thread,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Saved, State, StateFile};
+use crate::{
+    model::Snapshot,
+    privileges::{self, Thread, Uses},
+    source::SourceId,
+};
+
+/// What a source has said since the agent started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How long ago it was asked.
+    pub age: Duration,
+    /// All that it said.
+    pub snapshot: Snapshot,
+}
+
+/// What the sources have said since the agent started. Of others the file keeps what it has.
+pub type Answers = BTreeMap<SourceId, Answer>;
+
+impl StateFile {
+    /// Writes the answers of each job on top of what was loaded, until nobody gives jobs any more; then what is returned
+    /// is closed. Each job is reported: `Err` is one sentence.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        self,
+        mut state: State,
+        mut jobs: mpsc::Receiver<Answers>,
+        report: impl Fn(Result<(), String>) + Send + 'static,
+    ) -> io::Result<oneshot::Receiver<()>> {
+        let (ends, ended) = oneshot::channel();
+        let work = move || {
+            // Nobody waits for it. Where even that is refused it is only less polite.
+            let _ = rustix::process::nice(5);
+            if let Err(error) = privileges::keep(Thread::State, Uses::default()) {
+                tracing::warn!("the thread that writes the state file cannot give up its capabilities: {error}");
+            }
+            while let Some(answers) = jobs.blocking_recv() {
+                self.take(&mut state, answers, SystemTime::now());
+                report(self.write(&state));
+            }
+            drop(ends);
+        };
+        thread::Builder::new().name("state".into()).spawn(work)?;
+        Ok(ended)
+    }
+
+    fn take(&self, state: &mut State, answers: Answers, now: SystemTime) {
+        for (source, Answer { age, snapshot }) in answers {
+            let of = self.identity(source);
+            let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let answered = since_1970.saturating_sub(age).as_secs();
+            state.sources.insert(source, Saved { of, answered, snapshot });
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! How the answers are written down: types of their own, so that the model may change and files of this version stay
+//! readable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU16,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Saved, State};
+use crate::{
+    model::{self, Complaint, ServiceKey, Snapshot, Weight},
+    source::SourceId,
+};
+
+/// All of it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    sources: BTreeMap<String, Source>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    of: BTreeSet<String>,
+    answered: u64,
+    services: Vec<Service>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    complaints: Vec<Complaint>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Service {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    port: NonZeroU16,
+    protocol: Protocol,
+    name: String,
+    settings: Settings,
+    backends: Vec<Backend>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    policy: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    maxconn: Option<u32>,
+    connect: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    server: Option<Duration>,
+    affinity: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allow: Option<BTreeSet<String>>,
+    reset: bool,
+    expose: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Backend {
+    task: String,
+    address: IpAddr,
+    port: NonZeroU16,
+    weight: u16,
+    maxconn: u32,
+    state: Condition,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Condition {
+    Warming,
+    Active,
+    Draining,
+}
+
+impl From<&State> for Body {
+    fn from(state: &State) -> Self {
+        let source = |(id, saved): (&SourceId, &Saved)| {
+            let Saved { of, answered, snapshot: Snapshot { services, complaints } } = saved;
+            let services = services.iter().filter_map(|(key, service)| Service::new(*key, service)).collect();
+            (id.to_string(), Source { of: of.clone(), answered: *answered, services, complaints: complaints.clone() })
+        };
+        Self { sources: state.sources.iter().map(source).collect() }
+    }
+}
+
+impl Body {
+    /// What it says; `Err` names what the model does not have.
+    pub(super) fn read(self) -> Result<State, String> {
+        let source = |(name, source): (String, Source)| {
+            let id = SourceId::ALL.into_iter().find(|id| id.to_string() == name);
+            let id = id.ok_or_else(|| format!("there is no source {name:?}"))?;
+            let services = source.services.into_iter().map(Service::read).collect::<Result<_, _>>()?;
+            let snapshot = Snapshot { services, complaints: source.complaints };
+            Ok((id, Saved { of: source.of, answered: source.answered, snapshot }))
+        };
+        Ok(State { sources: self.sources.into_iter().map(source).collect::<Result<_, String>>()? })
+    }
+}
+
+impl Service {
+    /// `None` for port 0, which no source gives.
+    fn new(key: ServiceKey, service: &model::Service) -> Option<Self> {
+        let model::Service { name, backends, settings } = service;
+        Some(Self {
+            address: key.address,
+            port: NonZeroU16::new(key.port)?,
+            protocol: match key.protocol {
+                model::Protocol::Tcp => Protocol::Tcp,
+                model::Protocol::Udp => Protocol::Udp,
+            },
+            name: name.clone(),
+            settings: settings.into(),
+            backends: backends.iter().filter_map(Backend::new).collect(),
+        })
+    }
+
+    fn read(self) -> Result<(ServiceKey, Arc<model::Service>), String> {
+        let protocol = match self.protocol {
+            Protocol::Tcp => model::Protocol::Tcp,
+            Protocol::Udp => model::Protocol::Udp,
+        };
+        let key = ServiceKey { address: self.address, port: self.port.get(), protocol };
+        let wrong = |reason: String| format!("service {key}: {reason}");
+        let settings = self.settings.read().map_err(wrong)?;
+        let mut backends: Vec<_> =
+            self.backends.into_iter().map(Backend::read).collect::<Result<_, _>>().map_err(wrong)?;
+        // As the model has them, whoever wrote it.
+        backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
+        backends.dedup_by(|a, b| identity(a) == identity(b));
+        Ok((key, Arc::new(model::Service { name: self.name, backends, settings })))
+    }
+}
+
+fn identity(backend: &model::Backend) -> (&str, IpAddr, u16) {
+    (&backend.task, backend.address, backend.port)
+}
+
+impl From<&model::Settings> for Settings {
+    fn from(settings: &model::Settings) -> Self {
+        let model::Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } = settings;
+        Self {
+            policy: policy.to_string(),
+            maxconn: *maxconn,
+            connect: *connect,
+            client: *client,
+            server: *server,
+            affinity: *affinity,
+            allow: allow.as_ref().map(|list| list.iter().map(ToString::to_string).collect()),
+            reset: *reset,
+            expose: *expose,
+        }
+    }
+}
+
+impl Settings {
+    fn read(self) -> Result<model::Settings, String> {
+        let allow = self.allow.map(|list| list.iter().map(|entry| entry.parse()).collect::<Result<_, _>>());
+        Ok(model::Settings {
+            policy: self.policy.parse().map_err(|must| format!("policy {:?} {must}", self.policy))?,
+            maxconn: self.maxconn,
+            connect: self.connect,
+            client: self.client,
+            server: self.server,
+            affinity: self.affinity,
+            // Left out of the list it would be a list all the same; but then this file is not what was written.
+            allow: allow.transpose().map_err(|must| format!("an entry of its allow list {must}"))?,
+            reset: self.reset,
+            expose: self.expose,
+        })
+    }
+}
+
+impl Backend {
+    fn new(backend: &model::Backend) -> Option<Self> {
+        let model::Backend { task, address, port, weight, maxconn, state } = backend;
+        Some(Self {
+            task: task.clone(),
+            address: *address,
+            port: NonZeroU16::new(*port)?,
+            weight: weight.get(),
+            maxconn: *maxconn,
+            state: match state {
+                model::State::Warming => Condition::Warming,
+                model::State::Active => Condition::Active,
+                model::State::Draining => Condition::Draining,
+            },
+        })
+    }
+
+    fn read(self) -> Result<model::Backend, String> {
+        let Self { task, address, port, weight, maxconn, state } = self;
+        let weight = Weight::new(weight).ok_or_else(|| format!("{task} has weight {weight}"))?;
+        let state = match state {
+            Condition::Warming => model::State::Warming,
+            Condition::Active => model::State::Active,
+            Condition::Draining => model::State::Draining,
+        };
+        Ok(model::Backend { task, address, port: port.get(), weight, maxconn, state })
+    }
+}
