@@ -32,6 +32,8 @@ mod harness;
 mod host;
 /// One UDP socket and several services.
 mod in_flight;
+/// What the kernel has, and what it takes to verify the programs.
+mod kernel;
 /// Which backends are better than none.
 mod last_resort;
 /// The nearer replica.

@@ -15,6 +15,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 mod workspace;
 
 /// Development tasks of proxymatic.

@@ -22,6 +22,7 @@
 
 mod dialer;
 mod host;
+pub mod kernel;
 mod rows;
 mod sim;
 mod status;
