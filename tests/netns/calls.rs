@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, binary};
+use proxymatic_tests::lab::{Dialer, Lab, binary, kernel};
 use proxymatic_tests::skip::skipped;
 
 use crate::answered::{Answered, At, Words, publish};
@@ -32,7 +32,7 @@ fn io_uring_connects_through_the_service_in_its_own_thread_too() -> TestResult {
         assert_eq!(client.tell(&format!("try uring-udp {dialled}"))?, format!("a - {dialled} -"));
     }
     // No replica of IPv6: the kernel could not turn the datagram into one of IPv4.
-    assert_eq!(client.tell(&format!("try uring-udp {}", DIALLED[1]))?, "send ECONNREFUSED");
+    assert_eq!(client.tell(&format!("try uring-udp {}", DIALLED[1]))?, kernel::refused_datagram());
     assert_eq!(counts(&lab, "tcp")?, (0, 13));
     assert_eq!(counts(&lab, "udp")?, (0, 2));
     Ok(())
@@ -57,8 +57,7 @@ fn tcp_fast_open_sends_its_data_in_the_first_packet_to_the_replica() -> TestResu
 #[test]
 fn an_mptcp_socket_reaches_the_service_and_is_counted_until_it_is_closed() -> TestResult {
     let lab = Lab::start(2)?;
-    if lab.host(1).net().sysctl("net/mptcp/enabled", "1").is_err() {
-        skipped("mptcp", "this kernel has none")?;
+    if kernel::skips_mptcp(lab.host(1), "mptcp")? {
         return Ok(());
     }
     let _web = Answered::start(&lab, &[SERVICE], &[])?;
@@ -71,8 +70,7 @@ fn an_mptcp_socket_reaches_the_service_and_is_counted_until_it_is_closed() -> Te
 #[test]
 fn an_mptcp_connect_that_is_refused_counts_against_the_replica() -> TestResult {
     let lab = Lab::start(2)?;
-    if lab.host(1).net().sysctl("net/mptcp/enabled", "1").is_err() {
-        skipped("mptcp that is refused", "this kernel has none")?;
+    if kernel::skips_mptcp(lab.host(1), "mptcp that is refused")? {
         return Ok(());
     }
     // Nobody listens where the replica should be.

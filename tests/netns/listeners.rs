@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary};
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary, kernel};
 use serde_json::{Value, json};
 
 use crate::served::PORT;
@@ -45,6 +45,9 @@ fn with_service_wins_a_listener_on_a_service_port_gets_nothing() -> TestResult {
 
 #[test]
 fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
+    if kernel::skips_loopback_host("listeners in containers")? {
+        return Ok(());
+    }
     let lab = Lab::start(3)?;
     let (_replica, _agent, mut client) = served(&lab, &[])?;
     let _inside = serve(&lab, 3, "0.0.0.0:1234", "inside")?;
@@ -86,7 +89,8 @@ fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult 
     assert_eq!(bound()?, 2);
     let _nobody = serve(&lab, 1, "127.0.0.1:1235", "nobody")?;
     let _elsewhere = serve(&lab, 2, "127.0.0.1:1234", "elsewhere")?;
-    assert_eq!(bound()?, 2);
+    // Where namespaces cannot be told apart, all are the host's.
+    assert_eq!(bound()?, if kernel::tells_netns() { 2 } else { 4 });
     Ok(())
 }
 

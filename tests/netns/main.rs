@@ -38,6 +38,8 @@ mod harness;
 mod host;
 /// One UDP socket and several services.
 mod in_flight;
+/// What the kernel has, and what it takes to verify the programs.
+mod kernel;
 /// Starts that are killed, and what they leave.
 mod killed_start;
 /// Which backends are better than none.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, binary};
+use proxymatic_tests::lab::{Dialer, Lab, binary, kernel};
 
 use self::row::{Caller, Expected, Loopback, Row, SERVICES};
 use crate::answered::Answered;
@@ -16,11 +16,15 @@ const TOLD: usize = 20;
 
 #[test]
 fn every_kind_of_socket_reaches_every_kind_of_service_and_sees_what_it_dialled() -> TestResult {
-    let rows = row::all(Loopback::Host);
+    // Where the host's loopback cannot be told from that of a container, both are served.
+    let loopback = if kernel::tells_netns() { Loopback::Host } else { Loopback::All };
+    let rows = row::all(loopback);
     // 9 addresses x 4 services x 3 kinds x 4 ways to bind x blocking or not, from the host and from a container.
     assert_eq!(rows.len(), 1728);
-    assert_eq!(tally(&rows), [("bound", 234), ("closed", 576), ("no family", 304), ("served", 614)].into());
-    attempt(&rows, Loopback::Host)?;
+    if loopback == Loopback::Host {
+        assert_eq!(tally(&rows), [("bound", 234), ("closed", 576), ("no family", 304), ("served", 614)].into());
+    }
+    attempt(&rows, loopback)?;
     Ok(())
 }
 

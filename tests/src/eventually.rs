@@ -1,26 +1,38 @@
 //! Waiting for facts. The one place in the project where a thread sleeps.
 
-use std::thread;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use anyhow::{Result, anyhow};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
+/// How many times longer everything may take: on machines that are slow all over, such as a translated one.
+const PATIENCE: &str = "PROXYMATIC_TEST_PATIENCE";
+
 /// Asks `probe` until it answers `Some`, or fails naming `what` after `timeout`.
 pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
+    let timeout = stretched(timeout);
     poll(timeout, || probe().ok_or(())).map_err(|()| anyhow!("{what}: not within {timeout:?}"))
 }
 
 /// Like [`eventually`] for a probe that can say why not: the last reason is part of the error.
 pub fn eventually_ok<T>(what: &str, timeout: Duration, probe: impl FnMut() -> Result<T>) -> Result<T> {
+    let timeout = stretched(timeout);
     poll(timeout, probe).map_err(|last| anyhow!("{what}: not within {timeout:?}; last: {last:#}"))
 }
 
 /// Waits for a deadline that is itself the fact, such as the end of a grace period.
 pub fn until(deadline: Instant) {
     pause(deadline.saturating_duration_since(Instant::now()));
+}
+
+fn stretched(timeout: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let said = || env::var(PATIENCE).ok().and_then(|it| it.parse().ok()).unwrap_or(1);
+    timeout * *FACTOR.get_or_init(said)
 }
 
 fn poll<T, E>(timeout: Duration, mut probe: impl FnMut() -> Result<T, E>) -> Result<T, E> {

@@ -17,6 +17,7 @@ mod soak;
 mod test;
 mod tidy;
 mod variants;
+mod vm;
 mod workspace;
 
 /// Development tasks of proxymatic.

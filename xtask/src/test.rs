@@ -11,18 +11,28 @@ use clap::{Args, ValueEnum};
 use crate::{
     build_ebpf,
     command::{self, Failed},
-    setup, tidy, variants,
+    setup, tidy, variants, vm,
     workspace::{self, cargo},
 };
 
 /// Arguments of the task.
 #[derive(Args, Default)]
 pub(crate) struct Test {
-    /// Tiers to run, in the order below whatever order they are named in; all of them when none is named.
-    tiers: Vec<Tier>,
+    /// Tiers to run, in the order below whatever order they are named in; all of them when none is named. A kernel
+    /// (6.1, newest) stands for the tier vm on that kernel; vm alone is on four, and among all tiers on the oldest and
+    /// the newest.
+    #[arg(value_name = "TIER|KERNEL", value_parser = Word::parse)]
+    tiers: Vec<Word>,
     /// Run only the tests whose name contains this.
     #[arg(long)]
     filter: Option<String>,
+}
+
+/// What is named on the command line.
+#[derive(Clone, PartialEq)]
+enum Word {
+    Tier(Tier),
+    Kernel(String),
 }
 
 /// The order here is the order of running: the sooner a tier answers, the earlier it comes.
@@ -46,6 +56,19 @@ enum Tier {
     Netns,
     /// Containers on a Docker bridge; needs root.
     Docker,
+    /// Debian's kernels in virtual machines.
+    Vm,
+}
+
+impl Word {
+    fn parse(word: &str) -> Result<Self> {
+        if vm::is_named(word)? {
+            return Ok(Self::Kernel(word.to_owned()));
+        }
+        let tier = Tier::from_str(word, false);
+        let names: Vec<_> = Tier::value_variants().iter().map(|tier| tier.name()).collect();
+        tier.map(Self::Tier).map_err(|_| anyhow!("tiers are {}; a kernel is named as 6.1 is", names.join(", ")))
+    }
 }
 
 impl Test {
@@ -53,7 +76,7 @@ impl Test {
         let mut times = Vec::new();
         for tier in self.chosen() {
             let start = Instant::now();
-            let outcome = tier.run(self.filter.as_deref());
+            let outcome = tier.run(self.filter.as_deref(), &self.kernels());
             times.push((tier, start.elapsed(), outcome.is_ok()));
             if let Err(error) = outcome {
                 print_table(&times);
@@ -66,13 +89,32 @@ impl Test {
     }
 
     fn chosen(&self) -> Vec<Tier> {
+        let named = |tier: Tier| {
+            self.tiers.iter().any(|word| match word {
+                Word::Tier(it) => *it == tier,
+                Word::Kernel(_) => tier == Tier::Vm,
+            })
+        };
         let all = Tier::value_variants().iter().copied();
-        all.filter(|tier| self.tiers.is_empty() || self.tiers.contains(tier)).collect()
+        all.filter(|tier| self.tiers.is_empty() || named(*tier)).collect()
+    }
+
+    fn kernels(&self) -> vm::Which {
+        let series = |word: &Word| match word {
+            Word::Tier(_) => None,
+            Word::Kernel(series) => Some(series.clone()),
+        };
+        let named: Vec<_> = self.tiers.iter().filter_map(series).collect();
+        match (self.tiers.is_empty(), named.is_empty()) {
+            (true, _) => vm::Which::Ends,
+            (false, true) => vm::Which::All,
+            (false, false) => vm::Which::Named(named),
+        }
     }
 }
 
 impl Tier {
-    fn run(self, filter: Option<&str>) -> Result<()> {
+    fn run(self, filter: Option<&str>, kernels: &vm::Which) -> Result<()> {
         match self {
             Self::Fmt => command::run(cargo().args(["fmt", "--all", "--check"])),
             Self::Tidy => tidy::run(),
@@ -85,6 +127,7 @@ impl Tier {
             Self::Wire => wire(filter),
             Self::Netns => netns(filter),
             Self::Docker => docker(filter),
+            Self::Vm => vm::run(kernels, filter),
         }
     }
 
@@ -158,19 +201,31 @@ fn farewell(tier: Tier) -> String {
 mod tests {
     use super::*;
 
-    fn names(tiers: Vec<Tier>) -> Vec<String> {
-        let test = Test { tiers, filter: None };
-        test.chosen().into_iter().map(Tier::name).collect()
+    fn test(words: &[&str]) -> Test {
+        Test { tiers: words.iter().map(|word| Word::parse(word).unwrap()).collect(), filter: None }
+    }
+
+    fn names(words: &[&str]) -> Vec<String> {
+        test(words).chosen().into_iter().map(Tier::name).collect()
     }
 
     #[test]
     fn all_tiers_run_when_none_is_named() {
-        assert_eq!(names(vec![]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "docker"]);
+        assert_eq!(names(&[]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "docker", "vm"]);
     }
 
     #[test]
     fn named_tiers_run_once_and_fast_ones_first() {
-        assert_eq!(names(vec![Tier::Netns, Tier::Fmt, Tier::Netns]), ["fmt", "netns"]);
+        assert_eq!(names(&["netns", "fmt", "netns"]), ["fmt", "netns"]);
+    }
+
+    #[test]
+    fn a_kernel_stands_for_the_tier_vm_and_among_all_tiers_only_the_oldest_and_the_newest_run() {
+        assert_eq!(names(&["6.1", "fmt"]), ["fmt", "vm"]);
+        assert!(matches!(test(&["6.1", "newest"]).kernels(), vm::Which::Named(it) if it == ["6.1", "newest"]));
+        assert!(matches!(test(&["vm"]).kernels(), vm::Which::All));
+        assert!(matches!(test(&[]).kernels(), vm::Which::Ends));
+        assert!(Word::parse("vmm").err().unwrap().to_string().contains("docker, vm; a kernel"));
     }
 
     #[test]

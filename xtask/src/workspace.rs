@@ -1,13 +1,15 @@
 //! Where things are in this checkout, and what every task asks of it: cargo, release binaries, root.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::command;
 
@@ -46,6 +48,30 @@ pub(crate) fn build_release_with(packages: &[&str], more: &[&str]) -> Result<Pat
     Ok(target_dir().join("release"))
 }
 
+/// Builds a test program in release and says where it is.
+pub(crate) fn build_test(package: &str, name: &str) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["test", "--release", "--no-run", "--package", package, "--test", name]);
+    build.arg("--message-format=json-render-diagnostics");
+    let messages = command::read(&mut build)?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let program =
+        messages.filter(|it| it["target"]["name"] == name).find_map(|it| it["executable"].as_str().map(PathBuf::from));
+    program.with_context(|| format!("cargo does not say where it has put the test {name}"))
+}
+
+/// Where the user keeps what `cargo clean` should not remove.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = cache_base(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
+    let base = base.context("neither XDG_CACHE_HOME nor HOME is set: set one to a folder where tools can be kept")?;
+    Ok(base.join("proxymatic"))
+}
+
+fn cache_base(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
+    let set = |value: Option<OsString>| value.filter(|it| !it.is_empty()).map(PathBuf::from);
+    set(xdg).or_else(|| Some(set(home)?.join(".cache")))
+}
+
 /// Whether this process has root's rights.
 pub(crate) fn is_root() -> bool {
     // The owner of /proc/self is the effective user: no libc needed for one number.
@@ -60,4 +86,17 @@ pub(crate) fn need_root(task: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_the_user_keeps_caches() {
+        let base = |xdg: &str, home: &str| cache_base(Some(xdg.into()), Some(home.into()));
+        assert_eq!(base("/x", "/h"), Some("/x".into()));
+        assert_eq!(base("", "/h"), Some("/h/.cache".into()));
+        assert_eq!(cache_base(None, None), None);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use proxymatic_tests::lab::kernel;
 use proxymatic_tests::net::{host_address, host_address6};
 
 use crate::answered::{At, Words};
@@ -186,11 +187,13 @@ impl Row {
         }
     }
 
-    /// Refused by us in the call that names the address; by a closed port, UDP hears of it with the next one.
+    /// Refused by us in the call that names the address, where the kernel can; by a closed port, UDP hears of it with
+    /// the next one.
     fn refusal(&self, expected: Expected) -> &'static str {
         match (self.kind, expected) {
             (Kind::UdpConnected | Kind::UdpUnconnected, Expected::Closed) => "receive ECONNREFUSED",
-            (Kind::UdpUnconnected, _) => "send ECONNREFUSED",
+            (Kind::UdpConnected, _) => kernel::refused_connect(),
+            (Kind::UdpUnconnected, _) => kernel::refused_datagram(),
             _ => "connect ECONNREFUSED",
         }
     }

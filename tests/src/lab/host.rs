@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::rows::Service;
-use super::{PATIENCE, binary};
+use super::{PATIENCE, binary, kernel};
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::eventually::eventually_ok;
@@ -154,7 +154,7 @@ impl Host {
         let (cgroup, pins, socket) = (cgroup.path().display(), self.pins(), self.socket());
         let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
         let needed = ["run", "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket];
-        self.spawn(program, &[&needed, more].concat())
+        self.spawn(program, &[&needed, kernel::loopback(more), more].concat())
     }
 
     /// Waits until the agent here says that it has every source and has applied it.

@@ -23,6 +23,7 @@
 mod builds;
 mod dialer;
 mod host;
+pub mod kernel;
 mod rows;
 mod sim;
 mod status;

@@ -3,7 +3,6 @@
 //! One on PATH is never used: with another LLVM it fails on the compiler's bitcode, or miscompiles it.
 
 use std::{
-    env,
     fs::{self, File},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -25,7 +24,7 @@ pub(super) const LLVM: RangeInclusive<u32> = 20..=22;
 
 /// The linker for this compiler; built if it is not there or does not start.
 pub(super) fn provide(compiler: &Compiler) -> Result<PathBuf> {
-    let home = cache()?.join(format!("bpf-linker-{VERSION}-{}", feature(compiler)));
+    let home = workspace::cache()?.join(format!("bpf-linker-{VERSION}-{}", feature(compiler)));
     let linker = home.join("bin/bpf-linker");
     if !starts(&linker) {
         build(compiler, &home, &linker)
@@ -86,18 +85,6 @@ fn starts(linker: &Path) -> bool {
     command::ask(Command::new(linker).arg("--version")).is_some()
 }
 
-fn cache() -> Result<PathBuf> {
-    let base = cache_base(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
-    let base =
-        base.context("neither XDG_CACHE_HOME nor HOME is set: set one to a folder where bpf-linker can be kept")?;
-    Ok(base.join("proxymatic"))
-}
-
-fn cache_base(xdg: Option<std::ffi::OsString>, home: Option<std::ffi::OsString>) -> Option<PathBuf> {
-    let set = |value: Option<std::ffi::OsString>| value.filter(|it| !it.is_empty()).map(PathBuf::from);
-    set(xdg).or_else(|| Some(set(home)?.join(".cache")))
-}
-
 fn remove(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -130,13 +117,5 @@ mod tests {
         assert!(command::show(&install).contains("--features llvm-22 "));
         let prefix = install.get_envs().find(|(name, _)| *name == "LLVM_PREFIX");
         assert_eq!(prefix.and_then(|it| it.1), Some("/usr/lib/llvm-22".as_ref()));
-    }
-
-    #[test]
-    fn the_cache_is_where_the_user_keeps_caches() {
-        let base = |xdg: &str, home: &str| cache_base(Some(xdg.into()), Some(home.into()));
-        assert_eq!(base("/x", "/h"), Some("/x".into()));
-        assert_eq!(base("", "/h"), Some("/h/.cache".into()));
-        assert_eq!(cache_base(None, None), None);
     }
 }

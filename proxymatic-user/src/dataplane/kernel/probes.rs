@@ -96,8 +96,7 @@ impl Probes {
     /// Whether the memory of programs and maps is that of their cgroup, and not bounded by RLIMIT_MEMLOCK.
     pub fn memory_is_the_cgroups(&self) -> Answer {
         let before = getrlimit(Resource::Memlock);
-        setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..before })
-            .map_err(|error| error.to_string())?;
+        setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..before }).map_err(|error| error.to_string())?;
         let loaded = object::probes().map_err(|error| error.to_string()).and_then(|mut probes| {
             let program = probes.program_mut("connects").ok_or("this build has no such probe")?;
             attach::load_one(program).map_err(|error| chain(&error))

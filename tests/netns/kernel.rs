@@ -1,0 +1,36 @@
+//! What this kernel has, and what it takes to verify the programs: written down as facts for docs/kernels.md.
+
+use anyhow::Context as _;
+use aya::programs::ProgramInfo;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, kernel};
+use proxymatic_tests::skip::{fact, skipped};
+use proxymatic_user::dataplane::kernel::{HOOKS, Pins};
+
+use crate::served::Served;
+
+/// A tenth of what kernels take, so that none of them refuses what another compiler makes of the same source.
+const BUDGET: u32 = 100_000;
+
+#[test]
+fn no_program_takes_the_verifier_more_than_a_tenth_of_its_budget() -> TestResult {
+    fact("network namespaces are told apart (SO_NETNS_COOKIE)", if kernel::tells_netns() { "yes" } else { "no" });
+    let lab = Lab::start(2)?;
+    let _web = Served::start(&lab, 1)?;
+    let pins = Pins::at(&lab.host(1).pins());
+    let mut took = Vec::new();
+    for hook in HOOKS {
+        let info = ProgramInfo::from_pin(pins.program(hook)).with_context(|| hook)?;
+        if let Some(count) = info.verified_instruction_count() {
+            fact(&format!("verified {hook}"), &count.to_string());
+            took.push((hook, count));
+        }
+    }
+    if took.is_empty() {
+        skipped("instructions verified", "this kernel does not tell (5.16)")?;
+        return Ok(());
+    }
+    assert_eq!(took.len(), HOOKS.len(), "{took:?}");
+    assert!(took.iter().all(|(_, count)| *count <= BUDGET), "{took:?}");
+    Ok(())
+}

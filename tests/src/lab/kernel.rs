@@ -1,0 +1,83 @@
+//! What the kernel under a lab has, asked of it once.
+
+use std::fs;
+use std::sync::OnceLock;
+
+// By name, since the first calls the second.
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
+use nix::{getsockopt_impl, sockopt_impl};
+
+use super::Host;
+use crate::skip::skipped;
+
+sockopt_impl!(
+    /// The cookie of the network namespace that a socket is in.
+    NetnsCookie, GetOnly, libc::SOL_SOCKET, SO_NETNS_COOKIE, u64
+);
+/// From asm-generic/socket.h.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// Whether programs are told in which network namespace they are (SO_NETNS_COOKIE, from 5.14). Without it an agent
+/// cannot tell the host's loopback from that of a container.
+#[must_use]
+pub fn tells_netns() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| {
+        let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+        any.is_ok_and(|any| getsockopt(&any, NetnsCookie).is_ok())
+    })
+}
+
+/// What an agent is told of loopback where a test has nothing to say of it: nothing, and it serves the loopback of the
+/// host; or, where the kernel cannot tell which that is, that of all namespaces.
+pub(super) fn loopback(arguments: &[&str]) -> &'static [&'static str] {
+    if tells_netns() || arguments.contains(&"--loopback") { &[] } else { &["--loopback", "all"] }
+}
+
+/// For a test of `--loopback host`: says that it is skipped, where the kernel cannot tell namespaces apart.
+///
+/// # Errors
+/// Standard error cannot be written to.
+pub fn skips_loopback_host(what: &str) -> std::io::Result<bool> {
+    if !tells_netns() {
+        skipped(what, "this kernel does not tell which network namespace a program is in (SO_NETNS_COOKIE, 5.14)")?;
+    }
+    Ok(!tells_netns())
+}
+
+/// What an unconnected program hears whose datagram is refused: of the call itself; or of the next one, as from a closed
+/// port, where hooks cannot say with which error they refuse (bpf_set_retval, 5.18).
+#[must_use]
+pub fn refused_datagram() -> &'static str {
+    if at_least((5, 18)) { "send ECONNREFUSED" } else { "receive ECONNREFUSED" }
+}
+
+/// The same of one that connects its socket first.
+#[must_use]
+pub fn refused_connect() -> &'static str {
+    if at_least((5, 18)) { "connect ECONNREFUSED" } else { "receive ECONNREFUSED" }
+}
+
+/// For a test of MPTCP: says that it is skipped, where there is none or hooks do not see whose subflow it is.
+///
+/// # Errors
+/// Standard error cannot be written to.
+pub fn skips_mptcp(host: &Host, what: &str) -> std::io::Result<bool> {
+    let why = if host.net().sysctl("net/mptcp/enabled", "1").is_err() {
+        "this kernel has none"
+    } else if !at_least((5, 19)) {
+        "this kernel does not tell hooks which MPTCP socket a subflow is of (5.19)"
+    } else {
+        return Ok(false);
+    };
+    skipped(what, why)?;
+    Ok(true)
+}
+
+/// By version, where the agent asks the kernel itself: of two that ask alike, neither would find the other wrong.
+fn at_least(version: (u32, u32)) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= version
+}

@@ -1,0 +1,213 @@
+//! `cargo xtask test vm [KERNEL...]`: the tests that ask something of the kernel, on Debian's kernels, under QEMU.
+//!
+//! A machine sees all files of this one, read-only and with a layer above that it can write to, so that programs and
+//! libraries are the same; only the kernel is another.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::{
+    build_ebpf,
+    command::{self, Failed},
+    workspace,
+};
+
+mod apt;
+mod boot;
+mod chosen;
+mod initramfs;
+mod kernels;
+mod outcome;
+mod report;
+mod tools;
+
+use apt::Apt;
+use boot::Accelerator;
+pub(crate) use kernels::is_named;
+use kernels::{ENDS, KERNELS, Kernel};
+use outcome::Outcome;
+use tools::Tools;
+
+/// How long one test may take, and one machine.
+const TEST: Duration = Duration::from_secs(120);
+const MACHINE: Duration = Duration::from_secs(15 * 60);
+/// How many times longer tests wait for facts than on a machine of its own.
+const PATIENCE: u32 = 6;
+const DOCUMENT: &str = "docs/kernels.md";
+
+/// Which kernels are asked for.
+pub(crate) enum Which {
+    /// All that docs/kernels.md tells of; it is written anew.
+    All,
+    /// The oldest and the newest.
+    Ends,
+    /// These series.
+    Named(Vec<String>),
+}
+
+/// What came of one kernel.
+struct Run {
+    kernel: Kernel,
+    accelerator: Accelerator,
+    outcome: Outcome,
+    took: Duration,
+}
+
+/// What runs in every machine.
+struct Plan {
+    binary: PathBuf,
+    programs: PathBuf,
+    tests: Vec<String>,
+}
+
+/// Runs the tests on each kernel; all of them, also after one that failed.
+///
+/// # Errors
+/// [`Failed`] where a test failed, or was skipped on the newest kernel, which has everything; others where there is no
+/// kernel or no QEMU to be had.
+pub(crate) fn run(which: &Which, filter: Option<&str>) -> Result<()> {
+    let cache = workspace::cache()?.join("vm");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    let apt = Apt::open(&cache.join("apt"))?;
+    let tools = Tools::provide(&cache)?;
+    let kernels = which.kernels(|series| Kernel::provide(series, &apt, &tools, &cache))?;
+    let plan = Plan::make(filter)?;
+    if plan.tests.is_empty() {
+        // As with any other tier; what was to be named may be in that one.
+        println!("no test that runs in virtual machines has {:?} in its name", filter.unwrap_or_default());
+        return Ok(());
+    }
+    let mut accelerator = None;
+    let mut runs = Vec::new();
+    for kernel in kernels {
+        runs.push(run_one(kernel, &mut accelerator, &tools, &plan)?);
+    }
+    if matches!(which, Which::All) && filter.is_none() {
+        fs::write(workspace::root().join(DOCUMENT), report::document(&runs))?;
+        println!("wrote {DOCUMENT}");
+    }
+    let wrong: Vec<_> = runs.iter().flat_map(Run::wrong).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(anyhow!(Failed(wrong.join("\n")))) }
+}
+
+impl Which {
+    fn kernels(&self, provide: impl Fn(&str) -> Result<Kernel>) -> Result<Vec<Kernel>> {
+        let series: Vec<&str> = match self {
+            Self::All => KERNELS.to_vec(),
+            Self::Ends => ENDS.to_vec(),
+            Self::Named(series) => series.iter().map(String::as_str).collect(),
+        };
+        let mut kernels = Vec::new();
+        for series in series {
+            let kernel = provide(series)?;
+            if !kernels.contains(&kernel) {
+                kernels.push(kernel);
+            }
+        }
+        Ok(kernels)
+    }
+}
+
+impl Plan {
+    fn make(filter: Option<&str>) -> Result<Self> {
+        build_ebpf::run()?;
+        let programs = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+        let binary = workspace::build_test("proxymatic-tests", "netns")?;
+        let list = command::read(Command::new(&binary).args(["--list", "--format", "terse"]))?;
+        let all: Vec<_> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+        let chosen = chosen::of(&all)
+            .map_err(|stale| anyhow!("no test is of {}: mend the table in xtask/src/vm/chosen.rs", stale.join(", ")))?;
+        let matches = |it: &&str| filter.is_none_or(|filter| it.contains(filter));
+        let tests: Vec<_> = chosen.into_iter().filter(matches).map(str::to_owned).collect();
+        Ok(Self { binary, programs, tests })
+    }
+
+    /// Puts down what the machine is to do, for xtask/src/vm/guest.sh.
+    fn write(&self, out: &Path, kernel: &Kernel) -> Result<()> {
+        let value = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
+        let lines = [
+            format!("modules={}", value(&kernel.modules())),
+            format!("binary={}", value(&self.binary)),
+            format!("limit={}", TEST.as_secs()),
+            "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root".into(),
+            format!("export PROXYMATIC_BIN_DIR={}", value(&self.programs)),
+            format!("export PROXYMATIC_TEST_PATIENCE={PATIENCE}"),
+        ];
+        fs::write(out.join("plan"), lines.join("\n") + "\n")?;
+        fs::write(out.join("tests"), self.tests.join("\n") + "\n")?;
+        Ok(())
+    }
+}
+
+fn run_one(kernel: Kernel, accelerator: &mut Option<Accelerator>, tools: &Tools, plan: &Plan) -> Result<Run> {
+    let folder = workspace::target_dir().join("vm").join(&kernel.release);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let out = folder.join("out");
+    fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    initramfs::write(&folder.join("initramfs"), &kernel, tools)?;
+    plan.write(&out, &kernel)?;
+    let accelerator = *accelerator.get_or_insert_with(|| Accelerator::find(&kernel, tools, &folder));
+    println!("{}: {} tests, by {}", kernel.release, plan.tests.len(), accelerator.name());
+    let begun = Instant::now();
+    let ended = accelerator.run(&kernel, tools, &folder, MACHINE);
+    let took = begun.elapsed();
+    let tests: Vec<_> = plan.tests.iter().map(String::as_str).collect();
+    let console = || fs::read_to_string(folder.join("console")).unwrap_or_default();
+    let outcome = outcome::read(&out, &tests).with_context(|| {
+        format!(
+            "{} did not come up: {}\n{}",
+            kernel.release,
+            ended.as_ref().err().map_or("".into(), |it| it.to_string()),
+            console()
+        )
+    })?;
+    let run = Run { kernel, accelerator, outcome, took };
+    run.tell(&out);
+    if let Err(error) = ended {
+        eprintln!("{}: {error}", run.kernel.release);
+    }
+    Ok(run)
+}
+
+impl Run {
+    /// Says how each test came out, and shows the output of those that failed.
+    fn tell(&self, out: &Path) {
+        for (test, why) in self.outcome.failed() {
+            let log = fs::read(out.join("log").join(&test.name)).unwrap_or_default();
+            println!("---- {} on {}: {why}\n{}", test.name, self.outcome.release, String::from_utf8_lossy(&log));
+        }
+        for (test, what) in self.outcome.skipped() {
+            println!("{}: SKIPPED {}: {}", self.outcome.release, test.name, what.join("; "));
+        }
+        let (failed, skipped) = (self.outcome.failed().count(), self.outcome.skipped().count());
+        println!(
+            "{}: booted in {:.1} s, {} tests in {:.0} s: {} passed, {skipped} skipped, {failed} failed",
+            self.outcome.release,
+            self.outcome.boot,
+            self.outcome.tests.len(),
+            self.took.as_secs_f64(),
+            self.outcome.tests.len() - failed - skipped,
+        );
+    }
+
+    /// What must not be, each in a line.
+    fn wrong(&self) -> Vec<String> {
+        let release = &self.outcome.release;
+        let mut wrong: Vec<_> =
+            self.outcome.failed().map(|(test, why)| format!("{release}: {}: {why}", test.name)).collect();
+        if self.kernel.newest {
+            // Whatever a kernel may lack, this one has it: a skip is a test that does not ask rightly.
+            let skipped = self.outcome.skipped();
+            wrong.extend(skipped.map(|(test, _)| format!("{release}: {}: skipped on the newest kernel", test.name)));
+        }
+        wrong
+    }
+}
