@@ -2,6 +2,7 @@
 
 mod adopted;
 mod changes;
+mod drain;
 mod drift;
 mod eject;
 mod hear;
@@ -9,13 +10,14 @@ mod helpers;
 mod listeners;
 mod merge;
 mod sweeps;
+mod tell;
 mod wishes;
 
 pub use helpers::Helpers;
 pub(crate) use merge::merge;
 pub use wishes::Wishes;
 
-use self::{eject::Ejected, sweeps::Sweeps};
+use self::{eject::Ejected, sweeps::Sweeps, tell::Watchers};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -93,9 +95,12 @@ pub struct Agent<D> {
     ejected: Ejected,
     /// Backends that are kept out of the slots.
     resting: BTreeSet<u32>,
+    /// Backends that the operator drains, as last published.
+    drained: BTreeSet<u32>,
     /// By service, the cgroups of programs that have bound its port.
     bound: BTreeSet<(u32, u64)>,
     sweeps: Sweeps,
+    watchers: Watchers,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -123,8 +128,10 @@ impl<D: Dataplane> Agent<D> {
             helpers: Helpers::default(),
             ejected: Ejected::default(),
             resting: BTreeSet::new(),
+            drained: BTreeSet::new(),
             bound: BTreeSet::new(),
             sweeps: Sweeps::default(),
+            watchers: Watchers::default(),
         })
     }
 
@@ -235,6 +242,7 @@ impl<D: Dataplane> Agent<D> {
         let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
         desired.resting.clone_from(&self.resting);
+        desired.drained = self.take_drained();
         self.cgroups = self.named_cgroups();
         let missing = self.wishes.put(&mut desired, self.cgroups.clone());
         let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
@@ -244,6 +252,7 @@ impl<D: Dataplane> Agent<D> {
         self.complaints.extend(missing);
         self.complaints.extend(planned.complaints);
         self.refused = None;
+        let turning = self.turning(&planned.ops);
         for op in &planned.ops {
             tracing::debug!("{op}");
             if let Err(error) = self.plane.apply(op) {
@@ -256,6 +265,7 @@ impl<D: Dataplane> Agent<D> {
         }
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
         self.settled = desired;
+        self.tell_applied(planned.ops.len(), &turning);
         self.announce(AgentState::OK, true);
         self.sweep(now);
     }
@@ -264,7 +274,11 @@ impl<D: Dataplane> Agent<D> {
         let again = match &self.refused {
             Some((_, again)) => now >= *again,
             // Enough may be known now that a source has been silent for so long.
-            None => self.state == AgentState::INITIALIZING || self.named_cgroups() != self.cgroups,
+            None => {
+                self.state == AgentState::INITIALIZING
+                    || self.named_cgroups() != self.cgroups
+                    || self.wished_drained() != self.drained
+            }
         };
         if again {
             self.publish(now);
@@ -312,6 +326,7 @@ impl<D: Dataplane> Agent<D> {
             sources: self.sources.iter().map(source).collect(),
             complaints: complaints.into_iter().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
+            ejected: self.out(now),
         }
     }
 }

@@ -18,14 +18,22 @@ mod bpftool;
 mod bypassed;
 /// Connects that are not made by connect(2) alone.
 mod calls;
+/// What commands print.
+mod commands;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.
 mod connect;
 /// `detach` removes exactly what was put there.
 mod detach;
+/// What the operator drains.
+mod drained;
 /// Who gets connections, by state and health of the tasks.
 mod eligible;
+/// What happens, as it happens.
+mod events;
 /// Replicas that die or fall silent under steady load.
 mod failing;
+/// Output that is compared word by word.
+mod golden;
 /// The harness itself: hosts reach each other, and nothing stays behind whatever happens.
 mod harness;
 /// A host that lacks something.

@@ -27,7 +27,7 @@ pub(super) fn adopted(tables: &Tables, source: SourceId) -> Snapshot {
 }
 
 fn backend(BackendEntry { backend, task }: &BackendEntry) -> Option<Backend> {
-    let state = match backend.state {
+    let state = match backend.told {
         BackendState::WARMING => State::Warming,
         BackendState::ACTIVE => State::Active,
         BackendState::DRAINING => State::Draining,

@@ -2,6 +2,7 @@
 //! no other may.
 
 mod diag;
+mod flows;
 mod job;
 mod message;
 mod namespaces;
@@ -9,6 +10,7 @@ mod remembered;
 mod row;
 mod sweep;
 
+pub use flows::{Flow, Process, Seen, flows};
 pub use job::{Gone, Idle, Job, Owner, Report, Why};
-pub use row::Row;
+pub use row::{Row, Traffic};
 pub use sweep::Sweeper;

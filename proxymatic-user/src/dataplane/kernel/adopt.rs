@@ -127,7 +127,7 @@ impl Maps {
     }
 }
 
-fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
+pub(super) fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
     let entries: Result<_, MapError> = map.iter().collect();
     entries.map_err(|error| Error::kernel(format!("read {name}"), &error))
 }

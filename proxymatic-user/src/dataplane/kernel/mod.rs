@@ -3,23 +3,27 @@
 mod adopt;
 mod apply;
 mod bpf;
+mod drain;
 mod events;
 mod hooks;
 mod host;
 mod maps;
 mod object;
 mod pins;
+mod read;
 mod shared;
 mod value;
 
+pub use drain::{Drain, drain};
 pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
-pub use host::{cgroup_root, find_cgroup, netns_cookie};
+pub use host::{cgroup_root, find_cgroup, monotonic, netns_cookie};
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
+pub use read::{MapRow, affinities, map_rows};
 pub use value::from_bytes;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use proxymatic_common::{ABI_VERSION, Cell64, Config, Looks, Loopback};
 
@@ -82,7 +86,7 @@ impl Kernel {
             loopback: settings.loopback,
             host_netns,
             cgroup: host::cgroup_id(&cgroup)?,
-            heartbeat: host::monotonic(),
+            heartbeat: monotonic(),
             pid: std::process::id(),
             agent: proxymatic_common::AgentState::INITIALIZING,
             agent_tgid: host::initial_pid(),
@@ -118,7 +122,7 @@ impl Dataplane for Kernel {
 
     fn counts(&self, backend: u32) -> Counts {
         let Some(load) = self.maps.load(backend) else { return Counts::default() };
-        let ejected = load.ejected_until.get().saturating_sub(host::monotonic());
+        let ejected = load.ejected_until.get().saturating_sub(monotonic());
         Counts { opened: load.opened.get(), closed: load.closed.get(), ejected: Duration::from_nanos(ejected) }
     }
 
@@ -129,7 +133,7 @@ impl Dataplane for Kernel {
 
     fn eject(&mut self, backend: u32, time: Duration) {
         if let Some(load) = self.maps.load(backend) {
-            load.ejected_until.set(host::monotonic() + time.as_nanos() as u64);
+            load.ejected_until.set(monotonic() + time.as_nanos() as u64);
         }
     }
 
@@ -169,8 +173,19 @@ impl Dataplane for Kernel {
         }
     }
 
+    fn drained(&self) -> BTreeMap<u32, u32> {
+        // What cannot be read now is read with the next tick; until then what was published stays.
+        self.maps.drained().unwrap_or_default()
+    }
+
+    fn forget_drained(&mut self, backend: u32) {
+        if let Err(error) = self.maps.set_drained(backend, None) {
+            tracing::warn!("{error}");
+        }
+    }
+
     fn announce(&mut self, said: Said) {
-        let now = host::monotonic();
+        let now = monotonic();
         self.config.heartbeat = now;
         self.config.agent = said.agent;
         if said.synced {
