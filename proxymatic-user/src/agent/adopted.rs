@@ -27,6 +27,9 @@ pub(super) fn adopted(tables: &Tables, source: SourceId) -> Snapshot {
 }
 
 fn backend(BackendEntry { backend, task }: &BackendEntry) -> Option<Backend> {
+    if backend.state == BackendState::GONE {
+        return None;
+    }
     let state = match backend.told {
         BackendState::WARMING => State::Warming,
         BackendState::ACTIVE => State::Active,

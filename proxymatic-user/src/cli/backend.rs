@@ -1,6 +1,11 @@
 //! `proxymatic backend`: replicas, one a line, and which of them are to take no new connections.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use proxymatic_common::BackendState;
@@ -38,6 +43,10 @@ pub(super) enum Verb {
     },
 }
 
+/// How long to wait for an agent that lets a backend in again, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(2);
+const OFTEN: Duration = Duration::from_millis(50);
+
 impl Default for Verb {
     fn default() -> Self {
         Self::Show { service: None }
@@ -68,6 +77,11 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
     let mut maps = Maps::open(&pins)?;
     let meant = meant(&maps.tables()?, at)?;
     drain(&pins, &mut maps, &meant, to)?;
+    let until = Instant::now() + PATIENCE;
+    // An agent gives them connections again with its next look round; not those that are ejected for long.
+    while to == Drain::End && !meant.keys().all(|id| maps.is_drawn(*id)) && Instant::now() < until {
+        thread::sleep(OFTEN);
+    }
     let here = |row: &BackendRow| SocketAddr::new(row.address, row.port) == at;
     let mut services = surface::services(&maps)?;
     services.retain(|service| service.backends.iter().any(here));

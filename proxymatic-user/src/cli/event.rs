@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use proxymatic_common::AgentState;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 
 use super::{Health, PinArgs};
 use crate::{
@@ -115,10 +115,11 @@ async fn read(args: &PinArgs, pins: &Pins, shown: &mut Shown) -> anyhow::Result<
     let maps = Maps::open(pins)?;
     let mut events = Events::open(pins)?;
     let mut names: Option<(Instant, Tables)> = None;
+    let mut clock = interval(LOOK);
     loop {
         let batch = tokio::select! {
             batch = events.next() => batch.context("cannot wait for events")?,
-            () = sleep(LOOK) => {
+            _ = clock.tick() => {
                 if watch_agent(&args.socket).await.is_some() {
                     return Ok(true);
                 }

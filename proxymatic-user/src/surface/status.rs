@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use proxymatic_common::{BackendState, Reason};
 use serde::Serialize;
 
-use super::{AgentStatus, ServiceRow, services};
+use super::{AgentStatus, ServiceRow, view::services_of};
 use crate::{
     dataplane::{
         Error,
@@ -74,7 +74,7 @@ pub struct Fill {
 /// Nothing is pinned, or it cannot be read.
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
     let tables = maps.tables()?;
-    let rows = services(maps)?;
+    let rows = services_of(maps, &tables);
     let hooks: Vec<_> = hook_rows(pins)?.iter().map(|row| row.hook).collect();
     let mut backends = BTreeMap::new();
     for backend in rows.iter().flat_map(|row| &row.backends) {

@@ -1,13 +1,13 @@
 //! From pinned maps to tables: whoever wrote them, and wherever it was stopped.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::AsFd as _};
 
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
 use proxymatic_common::{
     AllowKey, BackendState, Head, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Slot, SourceCode,
 };
 
-use super::Maps;
+use super::{Maps, bpf};
 use crate::{
     dataplane::Error,
     plan::{MapOp, Tables},
@@ -128,6 +128,9 @@ impl Maps {
 }
 
 pub(super) fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
+    if let Ok(found) = bpf::entries(map.map().fd().as_fd()) {
+        return Ok(found);
+    }
     let entries: Result<_, MapError> = map.iter().collect();
     entries.map_err(|error| Error::kernel(format!("read {name}"), &error))
 }

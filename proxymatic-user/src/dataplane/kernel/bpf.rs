@@ -1,4 +1,5 @@
-//! The commands of bpf(2) that aya 0.14 has no words for: another program for a cgroup link, in one step.
+//! The commands of bpf(2) that aya 0.14 has no words for: another program for a cgroup link, in one step, and many entries
+//! of a map at once.
 
 use std::{
     ffi::CString,
@@ -13,6 +14,7 @@ use std::{
 use nix::libc;
 
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
 #[repr(C)]
@@ -30,14 +32,26 @@ struct LinkUpdate {
     old_program: u32,
 }
 
+#[repr(C)]
+struct LookupBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
 /// Opens a pin.
 ///
 /// # Errors
 /// There is none, or it is not to be opened.
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let command = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    let fd = bpf(BPF_OBJ_GET, &command)?;
+    let mut command = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut command)?;
     // SAFETY: the kernel just gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -47,13 +61,59 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// ENOLINK where the cgroup of the link is gone.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let command =
+    let mut command =
         LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
-    bpf(BPF_LINK_UPDATE, &command).map(|_| ())
+    bpf(BPF_LINK_UPDATE, &mut command).map(|_| ())
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+/// All entries of a hash, some thousands with each system call: one by one they cost two calls each.
+///
+/// # Errors
+/// The kernel cannot (it is older than 5.6), or says no.
+pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    /// More than a bucket of a hash of ours ever holds.
+    const STEP: usize = 4096;
+    let mut found = Vec::new();
+    let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, STEP);
+    loop {
+        let (mut keys, mut values) = (Vec::<K>::with_capacity(step), Vec::<V>::with_capacity(step));
+        let mut command = LookupBatch {
+            in_batch: if first { 0 } else { (&raw const from) as u64 },
+            out_batch: (&raw mut to) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: step as u32,
+            map: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        };
+        let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut command) {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                step *= 2;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = (command.count as usize).min(step);
+        // SAFETY: the kernel has written so many keys and values, which are within what was allotted, and of which any
+        // bytes are a value (Pod).
+        unsafe {
+            keys.set_len(count);
+            values.set_len(count);
+        }
+        found.extend(keys.into_iter().zip(values));
+        if last {
+            return Ok(found);
+        }
+        (from, first) = (to, false);
+    }
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command; what
+    // they point to is as long as they say.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -22,7 +22,7 @@ pub enum Drain {
 /// Drains backends, or ends that. `backends` are ids, each with the owner that is meant.
 ///
 /// The wish is written first, so that it holds for every plan from then on. An agent publishes it within a second; until
-/// then the state alone keeps new connections away. Where there is no agent, this carries out what it would.
+/// then the state alone keeps new connections away from what is drained. Where there is no agent, this carries out what it would.
 ///
 /// # Errors
 /// A map cannot be read or written.
@@ -32,13 +32,12 @@ pub fn drain(pins: &Pins, maps: &mut Maps, backends: &BTreeMap<u32, u32>, to: Dr
     }
     // As long as this is held no agent can start.
     let Ok(_lock) = pins.lock() else {
+        let (active, draining) = (BackendState::ACTIVE, BackendState::DRAINING);
         for id in backends.keys() {
             match to {
-                Drain::Begin => maps.backends.swap_state(*id, BackendState::ACTIVE, BackendState::DRAINING),
-                Drain::End => {
-                    let told = maps.backends.read(*id).map_or(BackendState::FREE, |backend| backend.told);
-                    told == BackendState::ACTIVE && maps.backends.swap_state(*id, BackendState::DRAINING, told)
-                }
+                Drain::Begin => maps.backends.swap_state(*id, active, draining),
+                // The agent may never have seen the wish: then nobody else would.
+                Drain::End => maps.is_held(*id) && maps.backends.swap_state(*id, draining, active),
             };
         }
         return Ok(());
@@ -63,6 +62,20 @@ pub fn drain(pins: &Pins, maps: &mut Maps, backends: &BTreeMap<u32, u32>, to: Dr
 }
 
 impl Maps {
+    /// Whether a backend drains though its source does not say so.
+    fn is_held(&self, id: u32) -> bool {
+        let backend = self.backends.read(id);
+        backend.is_some_and(|it| it.state == BackendState::DRAINING && it.told == BackendState::ACTIVE)
+    }
+
+    /// Whether a backend is drawn for new connections: by the agent's hand, within a second of its being active.
+    pub fn is_drawn(&self, id: u32) -> bool {
+        let Some(backend) = self.backends.read(id) else { return false };
+        let Some(head) = self.head(backend.service) else { return false };
+        let mut slots = (head.base()..head.base().saturating_add(head.length())).filter_map(|at| self.slots.read(at));
+        slots.any(|slot| (slot.backend(), slot.generation()) == (id, backend.generation))
+    }
+
     /// The backends that the operator drains: id, and which of its owners in turn is meant.
     ///
     /// # Errors

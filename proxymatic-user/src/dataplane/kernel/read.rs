@@ -2,7 +2,8 @@
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Class, Frontend, Head, Service, Slot,
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Service,
+    Slot,
     maps::{self as declared, MapDef as _},
 };
 use serde::Serialize;
@@ -90,7 +91,7 @@ impl Maps {
     /// `BACKENDS`.
     pub fn backends(&self) -> impl Iterator<Item = (u32, Backend)> {
         let read = (0..self.backends.entries()).filter_map(|id| Some((id, self.backends.read(id)?)));
-        read.filter(|(_, backend)| *backend != Backend::free(0))
+        read.filter(|(_, backend)| backend.state != BackendState::FREE || backend.generation != 0)
     }
 
     /// `SERVICES`.

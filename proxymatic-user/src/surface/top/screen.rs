@@ -21,13 +21,21 @@ const TREND: usize = 12;
 /// Draws all of it.
 pub fn draw(frame: &mut Frame<'_>, board: &Board) {
     let rows = board.sorted();
-    let [head, table, histories, keys] =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(3), Constraint::Length(BELOW), Constraint::Length(1)])
-            .areas(frame.area());
+    let heights = [
+        Constraint::Length(1),
+        Constraint::Min(3),
+        Constraint::Length(1),
+        Constraint::Length(BELOW),
+        Constraint::Length(1),
+    ];
+    let [head, table, name, histories, keys] = Layout::vertical(heights).areas(frame.area());
     frame.render_widget(summary(board, &rows), head);
     draw_table(frame, table, board, &rows);
     if let Some((key, line)) = rows.get(board.selected) {
-        draw_histories(frame, histories, key, line);
+        let (service, port) = key;
+        let text = shorten(&format!("{service} {port}"), usize::from(name.width).max(8));
+        frame.render_widget(Paragraph::new(text).style(Style::new().add_modifier(Modifier::BOLD)), name);
+        draw_histories(frame, histories, line);
     }
     frame.render_widget(Paragraph::new(help(board)), keys);
 }
@@ -92,12 +100,12 @@ fn trend(history: &VecDeque<u64>) -> String {
     format!("{blocks:>TREND$}")
 }
 
-fn draw_histories(frame: &mut Frame<'_>, area: Rect, (service, port): &Key, line: &Line) {
+fn draw_histories(frame: &mut Frame<'_>, area: Rect, line: &Line) {
     let areas: [Rect; 4] = Layout::horizontal([Constraint::Ratio(1, 4); 4]).areas(area);
     let titles = [
-        format!("{service} {port}: new a second"),
+        format!("new/s {}", count(line.rate.round() as u64)),
         format!("active {}", count(line.last.active)),
-        format!("failed a second, {} ever", count(line.last.failed)),
+        format!("failed/s {}", count(line.failing.ceil() as u64)),
         format!("RTT {}", if line.last.rtt_us == 0 { "-".into() } else { rtt(line.last.rtt_us) }),
     ];
     let histories = [&line.rates, &line.actives, &line.failures, &line.rtts];
@@ -170,14 +178,15 @@ mod tests {
             /idle                               80/tcp          0/0       0       0       0       -      ▁▁▁▁▁▁▁
 
 
-
-            ..1234/tcp: new a second─active 12────────────────failed a second, 3 ever──RTT 740us────────────────
+            /shop/web 1234/tcp
+            new/s 1.3k───────────────active 12────────────────failed/s 0───────────────RTT 740us────────────────
                  ▃█                  ███████                                           ███████
                ▁▆██                  ███████                                           ███████
               ▄████                  ███████                                           ███████
             ▂▇█████                  ███████                                           ███████
             order: r rate↓  a active  f failed  t RTT  n name  move: arrows  quit: q
-        "#]].assert_eq(&drawn(&board(), 100));
+        "#]]
+        .assert_eq(&drawn(&board(), 100));
     }
 
     #[test]
