@@ -93,10 +93,13 @@ pub struct Backend {
     /// What one connection counts when loads are compared: [`Backend::price`] of the weight, since hooks multiply faster
     /// than they divide.
     pub price: u32,
+    /// What its source says of it. `state` is the same, but where the operator drains it: see `DRAINED`. Hooks do not read
+    /// it.
+    pub told: BackendState,
     /// Always zero: room for what comes, within one cache line.
-    pub rest: [u32; 5],
+    pub rest: [u32; 4],
 }
-assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, u32, [u32; 5]);
+assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, u32, BackendState, [u32; 4]);
 const _: () = assert!(size_of::<Backend>() == 64, "one cache line");
 
 impl Backend {
@@ -113,7 +116,8 @@ impl Backend {
             maxconn: 0,
             service: 0,
             price: 0,
-            rest: [0; 5],
+            told: BackendState::FREE,
+            rest: [0; 4],
         }
     }
 

@@ -38,7 +38,7 @@ pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy,
 pub use socket::{Marks, RING, Socket, Translation};
 
 /// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 3 } else { 2 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 4 } else { 3 };
 
 /// Fails the build when a type's size is not the sum of the sizes given: padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.

@@ -128,6 +128,9 @@ maps! {
     CountersMap = "COUNTERS", Array, 1_024, MMAPABLE, u32 => Counters;
     /// Service id to Marathon app id. Not read by hooks: for commands and for adoption.
     ServiceNames = "SERVICE_NAMES", Hash, 16_384, NO_PREALLOC, u32 => Name;
+    /// Backend id to the generation of it that the operator drains. Written by commands, not by hooks: a wish that outlives
+    /// agents, and ends with its backend.
+    Drained = "DRAINED", Hash, 65_536, NO_PREALLOC, u32 => u32;
     /// Backend id to Mesos task id. Not read by hooks: for commands and for adoption.
     BackendNames = "BACKEND_NAMES", Hash, 65_536, NO_PREALLOC, u32 => Name;
 }

@@ -48,6 +48,7 @@ map!(Array BACKENDS: Backends);
 map!(Array LOAD: Loads);
 map!(Array COUNTERS: CountersMap);
 map!(HashMap SERVICE_NAMES: ServiceNames);
+map!(HashMap DRAINED: Drained);
 map!(HashMap BACKEND_NAMES: BackendNames);
 map!(HashMap ALLOW_CGROUPS: AllowedCgroups);
 map!(HashMap EXCLUDED: Excluded);

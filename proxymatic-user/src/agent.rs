@@ -2,6 +2,7 @@
 
 mod adopted;
 mod changes;
+mod drain;
 mod drift;
 mod eject;
 mod hear;
@@ -12,6 +13,7 @@ mod merge;
 mod restored;
 mod self_tests;
 mod sweeps;
+mod tell;
 mod wishes;
 
 pub use helpers::Helpers;
@@ -20,7 +22,7 @@ pub use restored::{Restored, SILENCE};
 pub use self_tests::SelfTest;
 pub use wishes::Wishes;
 
-use self::{eject::Ejected, keep::Keeping, restored::Kept, self_tests::Tested, sweeps::Sweeps};
+use self::{eject::Ejected, keep::Keeping, restored::Kept, self_tests::Tested, sweeps::Sweeps, tell::Watchers};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -111,12 +113,15 @@ pub struct Agent<D> {
     ejected: Ejected,
     /// Backends that are kept out of the slots.
     resting: BTreeSet<u32>,
+    /// Backends that the operator drains, as last published.
+    drained: BTreeSet<u32>,
     /// By service, the cgroups of programs that have bound its port.
     bound: BTreeSet<(u32, u64)>,
     sweeps: Sweeps,
     tested: Tested,
     warnings: Vec<Complaint>,
     keeping: Keeping,
+    watchers: Watchers,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -147,11 +152,13 @@ impl<D: Dataplane> Agent<D> {
             helpers: Helpers::default(),
             ejected: Ejected::default(),
             resting: BTreeSet::new(),
+            drained: BTreeSet::new(),
             bound: BTreeSet::new(),
             sweeps: Sweeps::default(),
             tested: Tested::default(),
             warnings: Vec::new(),
             keeping: Keeping::default(),
+            watchers: Watchers::default(),
         })
     }
 
@@ -276,6 +283,7 @@ impl<D: Dataplane> Agent<D> {
         let restored = self.sources.iter().filter(|(_, heard)| heard.is_restored());
         desired.silent.extend(restored.map(|(source, _)| source.code()));
         desired.resting.clone_from(&self.resting);
+        desired.drained = self.take_drained();
         self.tested.put(&mut desired);
         self.cgroups = self.named_cgroups();
         let missing = self.wishes.put(&mut desired, self.cgroups.clone());
@@ -286,6 +294,7 @@ impl<D: Dataplane> Agent<D> {
         self.complaints.extend(missing);
         self.complaints.extend(planned.complaints);
         self.refused = None;
+        let turning = self.turning(&planned.ops);
         for op in &planned.ops {
             tracing::debug!("{op}");
             if let Err(error) = self.write(op) {
@@ -306,6 +315,7 @@ impl<D: Dataplane> Agent<D> {
         }
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
         self.settled = desired;
+        self.tell_applied(planned.ops.len(), &turning);
         if enough {
             self.announce(AgentState::OK, true);
         }
@@ -332,7 +342,11 @@ impl<D: Dataplane> Agent<D> {
         let again = match &self.refused {
             Some((_, again)) => now >= *again,
             // Enough may be known now that a source has been silent for so long.
-            None => self.state == AgentState::INITIALIZING || self.named_cgroups() != self.cgroups,
+            None => {
+                self.state == AgentState::INITIALIZING
+                    || self.named_cgroups() != self.cgroups
+                    || self.wished_drained() != self.drained
+            }
         };
         if again {
             self.publish(now);
@@ -391,6 +405,7 @@ impl<D: Dataplane> Agent<D> {
             complaints: complaints.into_iter().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
             self_test: self.tested.status(now),
+            ejected: self.out(now),
         }
     }
 }

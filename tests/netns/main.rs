@@ -20,18 +20,26 @@ mod bypassed;
 mod calls;
 /// Pins that cannot be made, locks that were left, maps that are too small.
 mod cannot_pin;
+/// What commands print.
+mod commands;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.
 mod connect;
 /// The agent in a container, with a cgroup namespace of its own.
 mod contained;
 /// `detach` removes exactly what was put there.
 mod detach;
+/// What the operator drains.
+mod drained;
 /// Who gets connections, by state and health of the tasks.
 mod eligible;
+/// What happens, as it happens.
+mod events;
 /// Replicas that die or fall silent under steady load.
 mod failing;
 /// What this kernel has.
 mod feature;
+/// Output that is compared word by word.
+mod golden;
 /// The harness itself: hosts reach each other, and nothing stays behind whatever happens.
 mod harness;
 /// A host that lacks something.

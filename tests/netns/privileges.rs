@@ -70,7 +70,6 @@ fn hold(agent: i32, uses: Uses) -> TestResult {
         let has: Vec<_> = sets.iter().map(|set| bits(&status, set)).collect::<Result<_>>()?;
         assert_eq!(has, [wanted(thread), wanted(thread), all, 0, 0], "{name}: {sets:?}");
         assert_eq!((word(&status, "NoNewPrivs")?, word(&status, "Seccomp")?), ("1", "2"), "{name}");
-        println!("{name}: CapPrm and CapEff {:016x}, CapBnd {:016x}", has[0], has[2]);
         *kinds.entry(name).or_insert(0) += 1;
     }
     let expected = Thread::ALL.map(|thread| thread.name().to_owned());

@@ -10,6 +10,7 @@ mod bench;
 mod build_ebpf;
 mod command;
 mod demo;
+mod docs;
 mod fuzz;
 mod run;
 mod setup;
@@ -46,6 +47,8 @@ enum Task {
     Test(test::Test),
     /// Measure: `bench services`, for one (needs root).
     Bench(bench::Bench),
+    /// Make man pages and completions of shells in target/docs.
+    Docs,
     /// Fuzz what reads the outside world, and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
     Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
@@ -73,6 +76,7 @@ fn run(task: Task) -> Result<()> {
         Task::Soak(it) => it.run(),
         Task::Test(it) => it.run(),
         Task::Bench(it) => it.run(),
+        Task::Docs => docs::run(),
         Task::Fuzz(it) => it.run(),
         Task::Tidy => tidy::run(),
         Task::Ci => test::Test::default().run(),

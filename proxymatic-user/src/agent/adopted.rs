@@ -27,7 +27,10 @@ pub(super) fn adopted(tables: &Tables, source: SourceId) -> Snapshot {
 }
 
 fn backend(BackendEntry { backend, task }: &BackendEntry) -> Option<Backend> {
-    let state = match backend.state {
+    if backend.state == BackendState::GONE {
+        return None;
+    }
+    let state = match backend.told {
         BackendState::WARMING => State::Warming,
         BackendState::ACTIVE => State::Active,
         BackendState::DRAINING => State::Draining,

@@ -59,6 +59,11 @@ impl Ejected {
         out.map(|(id, _)| **id).collect()
     }
 
+    /// All that are watched, each with for how long.
+    pub(super) fn watched(&self, now: Instant) -> impl Iterator<Item = (u32, Duration)> {
+        self.watched.iter().map(move |(id, watched)| (*id, now.saturating_duration_since(watched.since)))
+    }
+
     /// Of those that are out, the ones that have been for long.
     pub(super) fn resting(&self, out: &[u32], now: Instant) -> BTreeSet<u32> {
         let long = |id: &&u32| {

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proxymatic_common::{BackendState, Event, EventKind, PROTOCOL_TCP};
@@ -13,6 +13,7 @@ use super::{Agent, eject::AHEAD};
 use crate::{
     dataplane::Dataplane,
     probe::{Answered, Order},
+    surface::OutStatus,
 };
 
 /// Services with more backends than this are searched in vain for an eligible one when many are full.
@@ -20,6 +21,7 @@ const MANY: usize = 16;
 
 impl<D: Dataplane> Agent<D> {
     pub(super) fn told(&mut self, events: &[Event], now: Instant) {
+        self.tell_events(events);
         for event in events {
             match event.kind {
                 EventKind::FAILED if event.ejected_ms > 0 => {
@@ -53,6 +55,7 @@ impl<D: Dataplane> Agent<D> {
         let Some(out) = self.ejected.answered(who.backend, who.generation, now) else { return };
         self.plane.readmit(who.backend);
         tracing::info!("{} answers again after {:.1} s: readmitted", self.shown(who.backend), out.as_secs_f64());
+        self.tell_readmitted(who.backend, out);
         if self.resting.remove(&who.backend) {
             self.publish(now);
         }
@@ -121,6 +124,17 @@ impl<D: Dataplane> Agent<D> {
             maxconn != 0 && self.plane.active(**id) >= u64::from(maxconn)
         };
         many.flat_map(|service| service.backends.iter().filter(full)).copied().collect()
+    }
+
+    /// The backends that do not answer, for `status`.
+    pub(super) fn out(&self, now: Instant) -> Vec<OutStatus> {
+        let row = |(id, out): (u32, Duration)| {
+            let entry = self.tables.backends().get(&id)?;
+            let service = self.tables.services().get(&entry.backend.service)?.name.clone();
+            let backend = SocketAddr::new(IpAddr::from(entry.backend.address), entry.backend.port.get());
+            Some(OutStatus { service, backend, out_s: out.as_secs_f64() })
+        };
+        self.ejected.watched(now).filter_map(row).collect()
     }
 
     /// A backend and its service, for the log.

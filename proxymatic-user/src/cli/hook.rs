@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{Health, PinArgs};
 use crate::{
-    dataplane::kernel::{HOOKS, Pins, hook_rows, measure},
+    dataplane::kernel::{HOOKS, Maps, Pins, hook_rows, measure},
     surface::{self, Format},
 };
 
@@ -33,6 +33,8 @@ impl Default for Verb {
 pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
     let Verb::Show { seconds } = verb;
     let pins = Pins::at(&pins.bpffs);
+    // Where nothing is pinned, or nothing may be seen, there are no hooks to be missed.
+    Maps::open(&pins)?;
     let rows = match seconds {
         Some(seconds) => measure(&pins, || wait(Duration::from_secs(seconds.into())))?,
         None => hook_rows(&pins)?,

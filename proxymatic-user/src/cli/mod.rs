@@ -3,20 +3,26 @@
 mod backend;
 mod config;
 mod detach;
+mod documents;
 pub mod dry;
+mod event;
 mod feature;
+mod flow;
 mod guard;
 mod hook;
+mod map;
 mod plan;
 mod run;
 mod service;
 mod sources;
 mod state;
 mod status;
+mod top;
+mod usage;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::surface::{self, Format};
 
@@ -80,6 +86,28 @@ enum Object {
         #[command(subcommand)]
         verb: Option<hook::Verb>,
     },
+    /// Live translated sockets.
+    #[command(args_conflicts_with_subcommands = true)]
+    Flow {
+        #[command(flatten)]
+        bare: flow::Args,
+        #[command(subcommand)]
+        verb: Option<flow::Verb>,
+    },
+    /// What happens, as it happens.
+    #[command(args_conflicts_with_subcommands = true)]
+    Event {
+        #[command(flatten)]
+        bare: event::Args,
+        #[command(subcommand)]
+        verb: Option<event::Verb>,
+    },
+    /// The pinned maps, and what is in them.
+    #[command(args_conflicts_with_subcommands = true)]
+    Map {
+        #[command(subcommand)]
+        verb: Option<map::Verb>,
+    },
     /// What the agent would change, changing nothing.
     #[command(args_conflicts_with_subcommands = true)]
     Plan {
@@ -97,8 +125,21 @@ enum Object {
     /// What the agent runs to test itself: not for people.
     #[command(hide = true)]
     SelfTest,
+    /// A live screen of services: rate, active, failed, round trip time.
+    Top,
     /// Remove everything that is pinned: the kernel forwards nothing any more.
     Detach,
+    /// Print the completions of a shell.
+    Completions {
+        /// Whose: bash, zsh, fish, elvish or powershell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Manual {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 /// Whether what was asked for is well.
@@ -115,7 +156,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, format_of(&arguments)),
+        Err(error) => return complain(&error, &arguments),
     };
     let format = match (cli.json, cli.pretty) {
         (_, true) => Format::Pretty,
@@ -140,13 +181,25 @@ fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
         Object::Service { verb } => service::run(verb.unwrap_or_default(), &cli.pins, format),
         Object::Backend { verb } => backend::run(verb.unwrap_or_default(), &cli.pins, format),
         Object::Hook { verb } => hook::run(verb.unwrap_or_default(), &cli.pins, format),
+        Object::Flow { bare, verb } => {
+            let flow::Verb::Show(args) = verb.unwrap_or(flow::Verb::Show(bare));
+            flow::run(&args, &cli.pins, format)
+        }
+        Object::Event { bare, verb } => {
+            let event::Verb::Watch(args) = verb.unwrap_or(event::Verb::Watch(bare));
+            event::run(&args, &cli.pins, format)
+        }
+        Object::Map { verb } => map::run(&verb.unwrap_or_default(), &cli.pins, format),
         Object::Plan { bare, verb } => {
             let plan::Verb::Show(args) = verb.unwrap_or(plan::Verb::Show(bare));
             plan::run(&args, &cli.pins, format)
         }
         Object::Feature { verb } => feature::run(verb.unwrap_or_default(), format),
         Object::SelfTest => guard::self_test(),
+        Object::Top => top::run(&cli.pins),
         Object::Detach => detach::run(&cli.pins, format),
+        Object::Completions { shell } => documents::completions(shell),
+        Object::Manual { folder } => documents::manual(&folder),
     }
 }
 
@@ -156,21 +209,20 @@ fn format_of(arguments: &[OsString]) -> Format {
     if arguments.iter().any(|argument| json.iter().any(|flag| argument == flag)) { Format::Json } else { Format::Table }
 }
 
-fn usage(error: &clap::Error, format: Format) -> ExitCode {
-    if format == Format::Json && error.use_stderr() {
-        let text = error.to_string();
-        surface::print_error(text.lines().next().unwrap_or_default().trim_start_matches("error: "), format);
-    } else {
-        // Nothing is left to do where even this cannot be printed.
+fn complain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    if !error.use_stderr() {
+        // Help that was asked for. Nothing is left to do where even this cannot be printed.
         let _ = error.print();
+        return ExitCode::SUCCESS;
     }
-    if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    let mut root = Cli::command();
+    root.build();
+    surface::print_error(&usage::one_line(error, &root, arguments), format_of(arguments));
+    ExitCode::from(2)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use proxymatic_common::maps::{Backends, MapDef as _, Services, Slots};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{broadcast, mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
 
@@ -78,6 +78,9 @@ fn mark(text: &str) -> Result<u32, std::num::ParseIntError> {
     text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u32::from_str_radix(digits, 16))
 }
 
+/// How many events a watcher may be behind before it loses some.
+const HAPPENINGS: usize = 1024;
+
 /// How often the agent looks round: heartbeat, quarantine, ejected backends.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -138,8 +141,10 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Resu
         agent.tables().backends().len(),
         config.sources
     );
+    let (watchers, _) = broadcast::channel(HAPPENINGS);
+    let agent = agent.telling(watchers.clone());
     let (status, latest) = watch::channel(agent.status(Instant::now()));
-    surface::serve(&config.socket, latest)
+    surface::serve(&config.socket, latest, watchers)
         .await
         .with_context(|| format!("cannot listen on {}; name another path with --socket", config.socket.display()))?;
     let (reports, heard) = mpsc::channel(8);

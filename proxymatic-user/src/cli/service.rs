@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins},
+    model::nearest,
     surface::{self, Format, ServiceRow},
 };
 
@@ -38,53 +39,85 @@ pub(super) fn find(pins: &PinArgs, which: Option<&str>) -> anyhow::Result<Vec<Se
     let maps = Maps::open(&Pins::at(&pins.bpffs))?;
     let rows = surface::services(&maps)?;
     let Some(which) = which else { return Ok(rows) };
-    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
-    let found: Vec<_> = rows.into_iter().filter(|row| is_meant(row, which)).collect();
-    if found.is_empty() {
-        let near = names.iter().max_by_key(|name| common_letters(name, which));
-        let near = near.map_or("there are none".into(), |name| format!("the nearest name is {name}"));
-        anyhow::bail!("no service {which}: {near}; `proxymatic service show` lists them all");
+    named(rows, which)
+}
+
+/// Those of these services that are meant by an app id, by a port, or by the last part of an app id. Several apps may be
+/// meant by a last part, as several services may have one name: then all of them.
+pub(super) fn named(rows: Vec<ServiceRow>, which: &str) -> anyhow::Result<Vec<ServiceRow>> {
+    let whole = rows.iter().any(|row| row.name == which);
+    let is_meant = |row: &ServiceRow| {
+        row.name == which || (!whole && (last_part(&row.name) == which || row.port.to_string() == which))
+    };
+    let (found, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_meant);
+    if !found.is_empty() {
+        return Ok(found);
     }
-    Ok(found)
+    let ports: Vec<_> = others.iter().map(|row| row.port.to_string()).collect();
+    let names = others.iter().map(|row| if which.contains('/') { row.name.as_str() } else { last_part(&row.name) });
+    let (kind, known): (_, Vec<&str>) = if which.bytes().all(|byte| byte.is_ascii_digit()) {
+        ("port", ports.iter().map(String::as_str).collect())
+    } else {
+        ("name", names.collect())
+    };
+    let near = match nearest(which, &known) {
+        "" => "there are none".into(),
+        near => format!("the nearest {kind} is {near}"),
+    };
+    anyhow::bail!("no service {which}: {near}; `proxymatic service show` lists them all")
 }
 
-fn is_meant(row: &ServiceRow, which: &str) -> bool {
-    row.name == which || row.name.rsplit('/').next() == Some(which) || row.port.to_string() == which
-}
-
-/// How many letters two names share in order from either end: enough to find a slip of the finger.
-fn common_letters(a: &str, b: &str) -> usize {
-    let (a, b) = (a.trim_start_matches('/'), b.trim_start_matches('/'));
-    let front = a.chars().zip(b.chars()).take_while(|(x, y)| x == y).count();
-    let back = a.chars().rev().zip(b.chars().rev()).take_while(|(x, y)| x == y).count();
-    front + back
+fn last_part(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn services_are_found_by_app_id_last_part_or_port() {
-        let row = ServiceRow {
-            name: "/shop/web".into(),
+    fn row(name: &str, port: u16) -> ServiceRow {
+        ServiceRow {
+            name: name.into(),
             protocol: "tcp",
             address: None,
-            port: 1234,
+            port,
             source: "marathon",
             policy: "leastconn",
             backends: vec![],
-        };
-        for which in ["/shop/web", "web", "1234"] {
-            assert!(is_meant(&row, which), "{which}");
-        }
-        for which in ["shop", "eb", "123", "/web"] {
-            assert!(!is_meant(&row, which), "{which}");
         }
     }
 
+    fn rows() -> Vec<ServiceRow> {
+        vec![row("/shop/web", 1234), row("/blog/web", 1235), row("web", 1236), row("/shop/db", 5432)]
+    }
+
     #[test]
-    fn the_nearest_name_shares_most_letters() {
-        assert!(common_letters("/shop/web", "shop/wen") > common_letters("/db", "shop/wen"));
+    fn services_are_found_by_app_id_last_part_or_port() {
+        let ports = |which: &str| named(rows(), which).map(|rows| rows.iter().map(|row| row.port).collect::<Vec<_>>());
+        for (which, found) in [
+            ("/shop/web", vec![1234]),
+            ("db", vec![5432]),
+            ("1235", vec![1235]),
+            // An app of just this name is meant before those whose names end so.
+            ("web", vec![1236]),
+        ] {
+            assert_eq!(ports(which).unwrap(), found, "{which}");
+        }
+        for which in ["shop", "eb", "123", "/web"] {
+            assert!(ports(which).is_err(), "{which}");
+        }
+        let mut ambiguous = rows();
+        ambiguous.remove(2);
+        assert_eq!(named(ambiguous, "web").unwrap().len(), 2, "all that may be meant are shown");
+    }
+
+    #[test]
+    fn the_nearest_name_or_port_is_named() {
+        let said = |rows, which| named(rows, which).unwrap_err().to_string();
+        let all = "`proxymatic service show` lists them all";
+        assert_eq!(said(rows(), "/shop/wen"), format!("no service /shop/wen: the nearest name is /shop/web; {all}"));
+        assert_eq!(said(rows(), "dbb"), format!("no service dbb: the nearest name is db; {all}"));
+        assert_eq!(said(rows(), "5433"), format!("no service 5433: the nearest port is 5432; {all}"));
+        assert_eq!(said(vec![], "web"), format!("no service web: there are none; {all}"));
     }
 }

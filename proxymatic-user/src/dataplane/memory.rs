@@ -40,6 +40,8 @@ pub struct Memory {
     pub reach: Option<Reach>,
     /// What is known of who listens on the ports of services.
     pub hearing: BTreeMap<u32, Hearing>,
+    /// The backends that the operator drains: id and generation.
+    pub drained: BTreeMap<u32, u32>,
 }
 
 impl Memory {
@@ -58,6 +60,7 @@ impl Memory {
             service_counts: BTreeMap::new(),
             reach: None,
             hearing: BTreeMap::new(),
+            drained: BTreeMap::new(),
         }
     }
 
@@ -139,6 +142,14 @@ impl Dataplane for Memory {
         if let Some(hearing) = self.hearing.get_mut(&service) {
             hearing.unheard = bound;
         }
+    }
+
+    fn drained(&self) -> BTreeMap<u32, u32> {
+        self.drained.clone()
+    }
+
+    fn forget_drained(&mut self, backend: u32) {
+        self.drained.remove(&backend);
     }
 
     fn announce(&mut self, said: Said) {

@@ -7,7 +7,7 @@ mod memory;
 pub use adopt::{Contents, adopt};
 pub use memory::{Faults, Memory};
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::plan::{MapOp, Tables};
 
@@ -61,6 +61,12 @@ pub trait Dataplane {
 
     /// Has the hooks look for a listener on the port of a service only when [`Hearing::bound`] is not this number.
     fn set_unheard(&mut self, service: u32, bound: u64);
+
+    /// The backends that the operator drains: id, and which of its owners in turn is meant.
+    fn drained(&self) -> BTreeMap<u32, u32>;
+
+    /// Forgets that a backend is to be drained: it is not there any more.
+    fn forget_drained(&mut self, backend: u32);
 
     /// Tells the hooks, and those who look at the pins, of the agent.
     fn announce(&mut self, said: Said);

@@ -3,14 +3,13 @@
 //!
 //! Reading is total: a label that is wrong costs only itself, and is one sentence in the complaints.
 
-mod nearest;
 mod service;
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 pub use service::ServiceLabels;
 
-use super::{MAX_WEIGHT, Weight, duration};
+use super::{MAX_WEIGHT, Weight, duration, nearest};
 
 /// What every label of ours on an app starts with; the index of the port and a key follow.
 pub const PREFIX: &str = "com.meltwater.proxymatic.port.";
@@ -121,7 +120,7 @@ impl PortLabels {
             let Some(key) = label.strip_prefix(PORT_PREFIX) else { continue };
             let followed = match KEYS.contains(&key) {
                 true => follow(&mut port, key, value.trim(), group_size),
-                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", nearest::of(key, &KEYS))),
+                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", nearest(key, &KEYS))),
             };
             complaints.extend(followed.err().map(|reason| format!("label {label}={value}: {reason}")));
         }
@@ -136,7 +135,7 @@ fn place<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a str
         return Err(format!("label {label}: {index:?} is not the index of a port; write {PREFIX}0.<key>"));
     };
     if !KEYS.contains(&key) {
-        let nearest = nearest::of(key, &KEYS);
+        let nearest = nearest(key, &KEYS);
         return Err(format!("label {label} is unknown; the nearest known one is {PREFIX}{index}.{nearest}"));
     }
     match ports.checked_sub(1) {

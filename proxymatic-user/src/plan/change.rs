@@ -6,7 +6,7 @@ use std::{
 };
 
 use proxymatic_common::{
-    Address, Backend, BackendState, Families, Features, Frontend, Head, Name, Policy, Port, Slot, SourceCode,
+    Address, Backend, BackendState, Families, Frontend, Head, Name, Policy, Port, Slot, SourceCode,
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     ports,
     settings::settings,
     slots::slots,
+    stay::{as_wished, stay},
 };
 use crate::model::{self, Complaint, ServiceKey, State, beside};
 
@@ -86,7 +87,7 @@ pub fn plan_changes(desired: &Desired, tables: &Tables, settled: &Desired) -> Pl
             continue;
         }
         if desired.keeps(tables, *id) {
-            put_places(&mut draft, desired, *frontend, *id);
+            stay(&mut draft, &mut complaints, desired, *frontend, *id);
         } else {
             drop_service(&mut draft, *frontend, *id);
         }
@@ -143,13 +144,13 @@ fn put_service(
 }
 
 /// A backend that stays or comes: its slot, its weight as wanted, and whether it takes new connections.
-struct Kept {
-    slot: Slot,
-    preference: Preference,
-    weight: u32,
-    state: BackendState,
+pub(super) struct Kept {
+    pub(super) slot: Slot,
+    pub(super) preference: Preference,
+    pub(super) weight: u32,
+    pub(super) state: BackendState,
     /// Whether others are to be taken first.
-    rests: bool,
+    pub(super) rests: bool,
 }
 
 impl Kept {
@@ -174,19 +175,18 @@ fn put_backends(
         let identity: Identity<'_> = (Name::cut(&backend.task), backend.address.into(), Port::new(backend.port));
         let (id, entry) = match known.remove(&identity) {
             Some((id, entry)) => (id, Some(entry)),
-            None => (draft.take_backend(&desired.resting)?, None),
+            None => (draft.take_backend(desired)?, None),
         };
         let generation = entry.map_or(draft.tables.owners_of(id).wrapping_add(1), |entry| entry.backend.generation);
         let new = words(desired, backend, service, generation);
+        let new = as_wished(new, desired.drained.contains(&id));
         match entry {
             None => {
                 draft.ops.push(MapOp::ResetLoad(id));
                 draft.ops.push(MapOp::PutBackendName(id, identity.0.into_owned()));
                 draft.ops.push(MapOp::PutBackend(id, new));
             }
-            Some(entry) if entry.backend == new => {}
-            Some(entry) if rank(new.state) >= rank(entry.backend.state) => draft.ops.push(MapOp::PutBackend(id, new)),
-            Some(_) => draft.ops.push(MapOp::LowerBackend(id, new)),
+            Some(entry) => draft.ops.extend(change(id, &entry.backend, new)),
         }
         kept.push(Kept {
             slot: Slot::new(id, generation),
@@ -216,8 +216,16 @@ fn known_backends(tables: &Tables, service: u32) -> (BTreeMap<Identity<'_>, Know
     (known, twice)
 }
 
-/// How willing a state is: a backend is raised before the switch that names it, and lowered after the one that
-/// does not.
+/// The write that makes a backend another, where it is. It is raised before the switch that names it, and lowered after
+/// the one that does not.
+pub(super) fn change(id: u32, old: &Backend, new: Backend) -> Option<MapOp> {
+    if *old == new {
+        return None;
+    }
+    Some(if rank(new.state) >= rank(old.state) { MapOp::PutBackend(id, new) } else { MapOp::LowerBackend(id, new) })
+}
+
+/// How willing a state is.
 const fn rank(state: BackendState) -> u8 {
     match state {
         BackendState::ACTIVE => 2,
@@ -228,17 +236,19 @@ const fn rank(state: BackendState) -> u8 {
 
 fn words(desired: &Desired, backend: &model::Backend, service: u32, generation: u32) -> Backend {
     let address = Address::from(backend.address);
+    let told = match backend.state {
+        State::Warming => BackendState::WARMING,
+        State::Active if backend.weight.get() == 0 => BackendState::DRAINING,
+        State::Active => BackendState::ACTIVE,
+        State::Draining => BackendState::DRAINING,
+    };
     Backend {
         address,
         port: Port::new(backend.port),
         families: Families::of(address),
         local: u8::from(desired.is_local(backend.address)),
-        state: match backend.state {
-            State::Warming => BackendState::WARMING,
-            State::Active if backend.weight.get() == 0 => BackendState::DRAINING,
-            State::Active => BackendState::ACTIVE,
-            State::Draining => BackendState::DRAINING,
-        },
+        state: told,
+        told,
         weight: u32::from(backend.weight.get()),
         price: Backend::price(u32::from(backend.weight.get())),
         maxconn: backend.maxconn,
@@ -249,7 +259,7 @@ fn words(desired: &Desired, backend: &model::Backend, service: u32, generation: 
 
 /// The active ones that do not rest, by weight; where there are none, the active ones that do; where there are none either,
 /// the draining ones, which are better than refusing.
-fn put_slots(draft: &mut Draft<'_>, service: u32, policy: Policy, kept: &[Kept]) -> Result<(), TooSmall> {
+pub(super) fn put_slots(draft: &mut Draft<'_>, service: u32, policy: Policy, kept: &[Kept]) -> Result<(), TooSmall> {
     let of = |state, rests: &[bool]| -> Vec<&Kept> {
         kept.iter().filter(|it| it.state == state && it.weight_in(state) > 0 && rests.contains(&it.rests)).collect()
     };
@@ -276,29 +286,6 @@ fn put_slots(draft: &mut Draft<'_>, service: u32, policy: Policy, kept: &[Kept])
     }
     draft.ops.push(MapOp::PutHead(service, head));
     Ok(())
-}
-
-/// Of a service that stays as it is: which of its backends are on this host, since addresses come and go.
-fn put_places(draft: &mut Draft<'_>, desired: &Desired, frontend: Frontend, id: u32) {
-    let Some(entry) = draft.tables.services().get(&id) else { return };
-    let mut settings = entry.settings;
-    settings.features = Features(settings.features.0 & !Features::OWN_LISTENER.0);
-    for id in &entry.backends {
-        let Some(BackendEntry { backend, .. }) = draft.tables.backends().get(id) else { continue };
-        if backend.state == BackendState::GONE {
-            continue;
-        }
-        let local = desired.is_local(backend.address.into());
-        if u8::from(local) != backend.local {
-            draft.ops.push(MapOp::PutBackend(*id, Backend { local: u8::from(local), ..*backend }));
-        }
-        if local && backend.port == frontend.port {
-            settings.features = settings.features.with(Features::OWN_LISTENER);
-        }
-    }
-    if settings != entry.settings {
-        draft.ops.push(MapOp::PutService(id, settings));
-    }
 }
 
 /// The cgroups whose programs are left alone.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use proxymatic_common::{Address, SourceCode};
+use proxymatic_common::{Address, Class, SourceCode};
 
 use super::Tables;
 use crate::model::{Service, ServiceKey};
@@ -33,9 +33,23 @@ pub struct Desired {
     pub excluded: BTreeSet<u64>,
     /// Ids of backends that are ejected for long, or full: not to be drawn while there are better ones.
     pub resting: BTreeSet<u32>,
+    /// Ids of backends that the operator drains, whatever their source says.
+    pub drained: BTreeSet<u32>,
 }
 
 impl Desired {
+    /// What the maps say, but for who is drained: for commands that work without an agent.
+    pub fn as_it_is(tables: &Tables, drained: BTreeSet<u32>) -> Self {
+        let host = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
+        Self {
+            addresses: host.map(|(address, _)| IpAddr::from(*address)).collect(),
+            silent: tables.services().values().map(|entry| entry.settings.source).collect(),
+            excluded: tables.excluded().clone(),
+            drained,
+            ..Self::default()
+        }
+    }
+
     /// Whether an address is one of this host.
     pub(super) fn is_local(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -44,11 +58,12 @@ impl Desired {
 
     /// Whether all that services depend on, besides what they are themselves, is the same.
     pub(super) fn is_around(&self, other: &Self) -> bool {
-        let Self { addresses, services: _, silent: _, max_connections, cgroups, excluded: _, resting } = self;
+        let Self { addresses, services: _, silent: _, max_connections, cgroups, excluded: _, resting, drained } = self;
         *max_connections == other.max_connections
             && *addresses == other.addresses
             && *cgroups == other.cgroups
             && *resting == other.resting
+            && *drained == other.drained
     }
 
     /// Whether the service of an id stays because nobody who could has spoken of it yet.

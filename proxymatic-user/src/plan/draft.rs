@@ -1,11 +1,8 @@
 //! A plan in the making: its writes so far, and the ids and slots it has given out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
-use super::{MapOp, Tables, ranges::Ranges};
+use super::{Desired, MapOp, Tables, ranges::Ranges};
 
 /// A plan in the making. Reads the tables, never changes them.
 pub(super) struct Draft<'a> {
@@ -59,11 +56,11 @@ impl<'a> Draft<'a> {
         Ok(id)
     }
 
-    /// The lowest free backend id but for those that `rest`: they are of owners before.
-    pub(super) fn take_backend(&mut self, rest: &BTreeSet<u32>) -> Result<u32, TooSmall> {
+    /// The lowest free backend id but for those that rest or are drained: that is said of owners before.
+    pub(super) fn take_backend(&mut self, desired: &Desired) -> Result<u32, TooSmall> {
         let has = self.tables.capacity.backends;
         let mut id = lowest_free(self.tables.backends(), self.next_backend);
-        while rest.contains(&id) {
+        while desired.resting.contains(&id) || desired.drained.contains(&id) {
             id = lowest_free(self.tables.backends(), id + 1);
         }
         if id >= has {

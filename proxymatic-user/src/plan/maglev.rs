@@ -29,12 +29,16 @@ impl Preference {
     /// By FNV-1a (Fowler, Noll, Vo) of task, address and port: whoever builds the agent, with whatever compiler, gets
     /// the same.
     pub(super) fn of(backend: &model::Backend) -> Self {
-        let octets = match backend.address {
+        Self::at(&backend.task, backend.address, backend.port)
+    }
+
+    /// The same of a backend that the maps hold.
+    pub(super) fn at(task: &str, address: IpAddr, port: u16) -> Self {
+        let octets = match address {
             IpAddr::V4(four) => four.to_ipv6_mapped().octets(),
             IpAddr::V6(six) => six.octets(),
         };
-        let port = backend.port.to_be_bytes();
-        let bytes = backend.task.bytes().chain(octets).chain(port);
+        let bytes = task.bytes().chain(octets).chain(port.to_be_bytes());
         let hash =
             bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         // FNV leaves similar names near each other, on what would be one sequence.

@@ -14,6 +14,7 @@ mod ranges;
 mod settings;
 mod shown;
 mod slots;
+mod stay;
 mod tables;
 
 pub use change::{Plan, plan, plan_changes};

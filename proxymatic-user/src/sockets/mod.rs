@@ -3,6 +3,7 @@
 
 mod diag;
 mod ends;
+mod flows;
 mod job;
 mod message;
 mod namespaces;
@@ -11,6 +12,7 @@ mod row;
 mod sweep;
 
 pub use ends::{copies, ends};
+pub use flows::{Flow, Process, Seen, flows};
 pub use job::{Gone, Idle, Job, Owner, Report, Why};
-pub use row::Row;
+pub use row::{Row, Traffic};
 pub use sweep::Sweeper;

@@ -36,7 +36,7 @@ pub(super) fn remembered(map: &SkStorage<MapData, Socket>, inodes: &BTreeSet<u32
 }
 
 /// The sockets that a process has open: inode and descriptor.
-fn open(pid: i32) -> impl Iterator<Item = (u32, i32)> {
+pub(super) fn open(pid: i32) -> impl Iterator<Item = (u32, i32)> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.filter_map(|entry| {
         let target = fs::read_link(entry.path()).ok()?;

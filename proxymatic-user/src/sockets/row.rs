@@ -16,9 +16,23 @@ const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
 /// From linux/tcp.h: where in `struct tcp_info` these are, in bytes.
 const TCPI_LAST_DATA_SENT: usize = 44;
 const TCPI_LAST_DATA_RECV: usize = 52;
+const TCPI_RTT: usize = 68;
+const TCPI_BYTES_ACKED: usize = 120;
+const TCPI_BYTES_RECEIVED: usize = 128;
 
 /// TCP_ESTABLISHED, which sock_diag says of a connected UDP socket too.
 const ESTABLISHED: u8 = 1;
+
+/// What a TCP connection has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Smoothed round trip time, in microseconds.
+    pub rtt_us: u32,
+    /// Bytes that the other side has acknowledged.
+    pub sent: u64,
+    /// Bytes that came.
+    pub received: u64,
+}
 
 /// One socket that may have translated something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +45,12 @@ pub struct Row {
     pub peer: Address,
     /// The port of its peer.
     pub peer_port: Port,
+    /// Its own address.
+    pub local: Address,
+    /// Its own port.
+    pub local_port: Port,
+    /// What it has carried; `None` where the kernel does not say, as of UDP.
+    pub traffic: Option<Traffic>,
     /// How long neither side has sent data; `None` where the kernel does not say, as of UDP.
     pub idle: Option<Duration>,
     /// What the hooks remember of it, as far as sock_diag says: nothing of UDP.
@@ -55,6 +75,9 @@ impl Row {
             connected: answer.header.state == ESTABLISHED && id.destination_port != 0,
             peer: id.destination_address.into(),
             peer_port: Port::new(id.destination_port),
+            local: id.source_address.into(),
+            local_port: Port::new(id.source_port),
+            traffic: answer.nlas.iter().find_map(traffic),
             idle: answer.nlas.iter().find_map(idle),
             inode: answer.header.inode,
             socket,
@@ -90,6 +113,9 @@ impl Row {
             connected: true,
             peer,
             peer_port,
+            local: Address::ZERO,
+            local_port: Port::new(0),
+            traffic: None,
             idle: None,
             socket,
             inode: 0,
@@ -116,6 +142,16 @@ fn storage(attribute: &Nla) -> Option<Socket> {
     let ours = storages.find(|attribute| attribute.kind() & NLA_TYPE_MASK == SK_DIAG_BPF_STORAGE)?;
     let mut fields = NlasIterator::new(ours.value()).map_while(Result::ok);
     from_bytes(fields.find(|attribute| attribute.kind() == SK_DIAG_BPF_STORAGE_MAP_VALUE)?.value())
+}
+
+fn traffic(attribute: &Nla) -> Option<Traffic> {
+    let Nla::TcpInfo(info) = attribute else { return None };
+    let long = |at: usize| Some(u64::from_ne_bytes(info.get(at..at + 8)?.try_into().ok()?));
+    Some(Traffic {
+        rtt_us: u32::from_ne_bytes(info.get(TCPI_RTT..TCPI_RTT + 4)?.try_into().ok()?),
+        sent: long(TCPI_BYTES_ACKED)?,
+        received: long(TCPI_BYTES_RECEIVED)?,
+    })
 }
 
 fn idle(attribute: &Nla) -> Option<Duration> {
@@ -167,6 +203,8 @@ mod tests {
         assert!(row.connected);
         assert_eq!((row.peer, row.peer_port), (at("10.77.0.2"), Port::new(8001)));
         assert_eq!(row.idle, Some(Duration::from_millis(1_860)));
+        assert_eq!((row.local, row.local_port), (at("10.77.0.1"), Port::new(0x8378)));
+        assert_eq!(row.traffic, Some(Traffic { rtt_us: 74, sent: 1, received: 0 }));
         let made = row.connection().unwrap();
         assert_eq!((made.dialled, made.dialled_port), (at("127.0.0.1"), Port::new(1234)));
         assert_eq!((made.chosen, made.chosen_port), (row.peer, row.peer_port));

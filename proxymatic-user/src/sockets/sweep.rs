@@ -27,7 +27,7 @@ use crate::{
     privileges::{self, Thread, Uses},
 };
 
-const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
+pub(super) const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 const PROTOCOLS: [u8; 2] = [PROTOCOL_TCP, PROTOCOL_UDP];
 
 /// Does jobs, one after the other.

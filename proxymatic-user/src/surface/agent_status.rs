@@ -1,17 +1,22 @@
 //! What only the running agent knows, handed out on a local socket.
 //!
-//! The protocol is the shortest there is: whoever connects gets one JSON document and the end of the stream.
+//! Whoever connects says in one line what he wants: `status` for one JSON document, or `events` for one on each line as
+//! things happen. Who says nothing gets the status.
 
-use std::{io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{UnixListener, UnixStream},
-    sync::watch,
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, broadcast, watch},
     time::timeout,
 };
 
+use super::Happening;
 use crate::model::Complaint;
 
 /// What only the running agent knows.
@@ -29,6 +34,9 @@ pub struct AgentStatus {
     pub complaints: Vec<Complaint>,
     /// Why the kernel refused the last write; absent where it did not.
     pub refused: Option<String>,
+    /// The backends that are kept out until they answer.
+    #[serde(default)]
+    pub ejected: Vec<OutStatus>,
     /// What came of the self-test.
     pub self_test: SelfTestStatus,
 }
@@ -44,6 +52,17 @@ pub struct SelfTestStatus {
     pub error: Option<String>,
     /// Why it cannot be made at all; absent where it can.
     pub impossible: Option<String>,
+}
+
+/// A backend that does not answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutStatus {
+    /// The name of its service.
+    pub service: String,
+    /// Where it listens.
+    pub backend: SocketAddr,
+    /// For how long it has been out, in seconds.
+    pub out_s: f64,
 }
 
 /// How fresh a source is.
@@ -100,12 +119,22 @@ pub struct Trouble {
 
 /// A command must not hang on an agent that is stuck, nor the agent on a command.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the agent waits to be told what is wanted.
+const WORDLESS: Duration = Duration::from_millis(500);
+/// How many may be connected at once: each costs a descriptor. Further ones wait.
+const GUESTS: usize = 64;
+/// What a watcher sends.
+const EVENTS: &str = "events\n";
 
 /// Answers on a socket that only root can open, for as long as this process runs.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub async fn serve(path: &Path, status: watch::Receiver<AgentStatus>) -> io::Result<()> {
+pub async fn serve(
+    path: &Path,
+    status: watch::Receiver<AgentStatus>,
+    happenings: broadcast::Sender<Happening>,
+) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -117,12 +146,17 @@ pub async fn serve(path: &Path, status: watch::Receiver<AgentStatus>) -> io::Res
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     tokio::spawn(async move {
-        loop {
+        let room = Arc::new(Semaphore::new(GUESTS));
+        // Never closed.
+        while let Ok(seat) = Arc::clone(&room).acquire_owned().await {
             match listener.accept().await {
-                // One at a time: an answer takes microseconds, and one that is not read is given up.
                 Ok((stream, _)) => {
-                    let now = status.borrow().clone();
-                    let _ = timeout(PATIENCE, answer(stream, &now)).await;
+                    let (status, happenings) = (status.clone(), happenings.clone());
+                    tokio::spawn(async move {
+                        // Who leaves early is no concern of ours.
+                        let _ = answer(stream, &status, &happenings).await;
+                        drop(seat);
+                    });
                 }
                 // Out of descriptors, most likely: it passes.
                 Err(error) => {
@@ -135,15 +169,80 @@ pub async fn serve(path: &Path, status: watch::Receiver<AgentStatus>) -> io::Res
     Ok(())
 }
 
-async fn answer(mut stream: UnixStream, status: &AgentStatus) -> io::Result<()> {
-    stream.write_all(&serde_json::to_vec(status)?).await?;
-    stream.shutdown().await
+async fn answer(
+    stream: UnixStream,
+    status: &watch::Receiver<AgentStatus>,
+    happenings: &broadcast::Sender<Happening>,
+) -> io::Result<()> {
+    let (asked, mut out) = stream.into_split();
+    let mut wanted = String::new();
+    let mut asked = BufReader::new(asked.take(EVENTS.len() as u64));
+    let _ = timeout(WORDLESS, asked.read_line(&mut wanted)).await;
+    if wanted == EVENTS {
+        return follow(asked.into_inner().into_inner(), out, happenings.subscribe()).await;
+    }
+    let now = serde_json::to_vec(&*status.borrow())?;
+    timeout(PATIENCE, async {
+        out.write_all(&now).await?;
+        out.shutdown().await
+    })
+    .await?
+}
+
+/// Tells a watcher what happens until he leaves. One that is too slow loses the oldest, and is told how many.
+async fn follow(
+    mut watcher: OwnedReadHalf,
+    mut out: OwnedWriteHalf,
+    mut happenings: broadcast::Receiver<Happening>,
+) -> io::Result<()> {
+    let mut nothing = [0; 1];
+    loop {
+        let happening = tokio::select! {
+            happening = happenings.recv() => happening,
+            // He sends no more: what is read is his end.
+            _ = watcher.read(&mut nothing) => return Ok(()),
+        };
+        let happening = match happening {
+            Ok(happening) => happening,
+            Err(broadcast::error::RecvError::Lagged(lost)) => Happening { lost: Some(lost), ..Happening::now("lost") },
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        };
+        let mut line = serde_json::to_vec(&happening)?;
+        line.push(b'\n');
+        out.write_all(&line).await?;
+    }
+}
+
+/// What happens, as the running agent tells it.
+#[derive(Debug)]
+pub struct Watch(BufReader<UnixStream>);
+
+/// Asks the running agent to tell what happens. `None` where there is none.
+pub async fn watch_agent(path: &Path) -> Option<Watch> {
+    let mut stream = UnixStream::connect(path).await.ok()?;
+    stream.write_all(EVENTS.as_bytes()).await.ok()?;
+    Some(Watch(BufReader::new(stream)))
+}
+
+impl Watch {
+    /// The next thing that happens; `None` where the agent has left.
+    ///
+    /// # Errors
+    /// What came is no event of this version.
+    pub async fn next(&mut self) -> io::Result<Option<Happening>> {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&line)?))
+    }
 }
 
 /// Asks the running agent. `None` where there is none, or it does not answer.
 pub async fn ask(path: &Path) -> Option<AgentStatus> {
     let answer = async {
         let mut stream = UnixStream::connect(path).await.ok()?;
+        stream.write_all(b"status\n").await.ok()?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.ok()?;
         serde_json::from_slice(&bytes).ok()

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::{RestoredFrom, SelfTestStatus, ServiceRow, Status};
+use super::{
+    Happening, RestoredFrom, SelfTestStatus, ServiceRow, Status, colour,
+    table::{WIDTH, shorten, table, time},
+};
 use crate::{dataplane::kernel::HookRow, features::FeatureRow};
 
 /// How rows are printed.
@@ -31,11 +33,32 @@ pub trait Rows: Serialize {
 /// Standard output cannot be written.
 pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
     let text = match format {
-        Format::Table => rows.table(),
+        Format::Table => colour::paint(rows.table()),
         Format::Json => serde_json::to_string(rows)?,
         Format::Pretty => serde_json::to_string_pretty(rows)?,
     };
     write(&mut io::stdout().lock(), &text)
+}
+
+/// Prints one thing that happened on a line of its own. False where nobody reads any more.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print_line(happening: &Happening, format: Format) -> io::Result<bool> {
+    let text = match format {
+        Format::Table => colour::paint(happening.line()),
+        Format::Json | Format::Pretty => serde_json::to_string(happening)?,
+    };
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Tells people of something beside what was asked for: a line on standard error.
+pub fn note(text: &str) {
+    let _ = write(&mut io::stderr().lock(), &format!("proxymatic: {text}"));
 }
 
 /// Prints an error: a line for people on standard error, JSON on standard output.
@@ -51,24 +74,6 @@ fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
-}
-
-/// A table without lines, whose columns named in `numbers` are aligned right.
-fn table(header: &[&str], numbers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_header(header);
-    for (i, name) in header.iter().enumerate() {
-        if let Some(column) = table.column_mut(i) {
-            column.set_padding((0, 2));
-            if numbers.contains(name) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-    }
-    for row in rows {
-        table.add_row(row);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 impl Rows for Vec<ServiceRow> {
@@ -138,13 +143,20 @@ impl Rows for Backends {
     }
 }
 
-/// Keeps the end, where task ids differ.
-fn shorten(text: &str, most: usize) -> String {
-    let length = text.chars().count();
-    if length <= most {
-        return text.to_owned();
+/// What `backend drain` and `backend undrain` print.
+#[derive(Clone, Debug, Serialize)]
+pub struct Moved {
+    /// The backends that were meant, as they are now.
+    pub backends: Vec<BackendOf>,
+    /// What that leads to and is seldom wanted.
+    pub warnings: Vec<String>,
+}
+
+impl Rows for Moved {
+    fn table(&self) -> String {
+        let warnings = self.warnings.iter().map(|warning| entry("WRONG", warning));
+        warnings.chain([Backends(self.backends.clone()).table()]).collect()
     }
-    text.chars().skip(length - (most - 2)).fold("..".to_owned(), |short, c| short + c.encode_utf8(&mut [0; 4]))
 }
 
 impl Rows for Vec<FeatureRow> {
@@ -199,18 +211,38 @@ impl Rows for Detached {
     }
 }
 
+/// A name and what is said of it, on as many lines as that takes.
+fn entry(name: &str, value: &str) -> String {
+    const NAME: usize = 11;
+    let (mut text, mut at) = (format!("{name:<NAME$}"), NAME);
+    for (i, word) in value.split(' ').enumerate() {
+        let length = word.chars().count();
+        if i > 0 && at + 1 + length > WIDTH {
+            text += &format!("\n{:NAME$}", "");
+            at = NAME;
+        } else if i > 0 {
+            text.push(' ');
+            at += 1;
+        }
+        text += word;
+        at += length;
+    }
+    text + "\n"
+}
+
 impl Rows for Status {
     fn table(&self) -> String {
         let mut text = String::new();
-        let mut line = |name: &str, value: String| text += &format!("{name:<11}{value}\n");
+        let mut line = |name: &str, value: String| text += &entry(name, &value);
         if self.wrong.is_empty() {
             line("well", "nothing is wrong".into());
         }
         for wrong in &self.wrong {
             line("WRONG", wrong.clone());
         }
+        line("hooks", self.hooks.join(", "));
         match &self.agent {
-            Some(agent) => line("agent", format!("{}, version {}, process {}", agent.state, agent.version, agent.pid)),
+            Some(agent) => line("agent", format!("{}, process {}", agent.state, agent.pid)),
             None => line("agent", "none".into()),
         }
         for source in self.agent.iter().flat_map(|agent| &agent.sources) {
@@ -222,18 +254,27 @@ impl Rows for Status {
         if let Some(agent) = &self.agent {
             line("self-test", self_test(&agent.self_test));
         }
-        line("hooks", self.hooks.join(", "));
         let states = self.backends.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
         let states = if states.is_empty() { "none".into() } else { states };
         line("services", format!("{}; backends: {states}", self.services));
+        for complaint in &self.complaints {
+            line("complaint", format!("{}: {}", complaint.app, complaint.reason));
+        }
+        for out in &self.ejected {
+            let times = if out.times == 1 { "once".into() } else { format!("{} times in a row", out.times) };
+            let since = out.out_s.map_or(String::new(), |out| format!(", out for {}", time(out)));
+            line("ejected", format!("{}: {} {times}{since}", out.service, out.backend));
+        }
+        for backend in &self.drained {
+            line("drained", format!("{backend} by the operator, until `proxymatic backend undrain {backend}`"));
+        }
         let fill = self.maps.iter().map(|fill| format!("{} {} of {}", fill.map, fill.used, fill.entries));
         line("maps", fill.collect::<Vec<_>>().join(", "));
         let seen = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}"));
         let seen = seen.collect::<Vec<_>>().join(", ");
         line("verdicts", if seen.is_empty() { "none".into() } else { seen });
-        for complaint in &self.complaints {
-            line("complaint", format!("{}: {}", complaint.app, complaint.reason));
-        }
+        let agent = self.agent.as_ref().map_or(String::new(), |agent| format!("agent {}, ", agent.version));
+        line("versions", format!("{agent}data plane {}, this command {}", self.abi, self.version));
         text
     }
 }
@@ -293,11 +334,5 @@ mod tests {
             r#"[{"name":"/shop/web","protocol":"tcp","address":null,"port":1234,"source":"marathon","policy":"leastconn","backends":[{"address":"10.0.0.1","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":7,"failed":0,"task":"web.instance-1._app.1"},{"address":"10.0.0.2","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":1200,"failed":0,"task":"web.instance-1._app.1"}]}]"#
         ]]
         .assert_eq(&serde_json::to_string(&vec![service()]).unwrap());
-    }
-
-    #[test]
-    fn long_task_ids_keep_their_end() {
-        assert_eq!(shorten("abc", 5), "abc");
-        assert_eq!(shorten("abcdefgh", 5), "..fgh");
     }
 }

@@ -1,17 +1,18 @@
 //! One screen: what is wrong comes first, in words, with the remedy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use proxymatic_common::Reason;
+use proxymatic_common::{BackendState, Reason};
 use serde::Serialize;
 
-use super::{AgentStatus, SelfTestStatus, services};
+use super::{AgentStatus, SelfTestStatus, ServiceRow, view::services_of};
 use crate::{
     dataplane::{
         Error,
         kernel::{HOOKS, HookRow, Maps, Pins, hook_rows},
     },
     model::Complaint,
+    plan::{BackendEntry, Tables},
 };
 
 /// What `status` prints.
@@ -33,6 +34,27 @@ pub struct Status {
     pub verdicts: BTreeMap<&'static str, u64>,
     /// What was asked for and is not done, and why.
     pub complaints: Vec<Complaint>,
+    /// The backends that are ejected.
+    pub ejected: Vec<Ejection>,
+    /// The backends that the operator drains.
+    pub drained: Vec<SocketAddr>,
+    /// The version of this command; that of the agent is with the agent.
+    pub version: &'static str,
+    /// The version of what is pinned.
+    pub abi: u32,
+}
+
+/// A backend that is ejected.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ejection {
+    /// The name of its service.
+    pub service: String,
+    /// Where it listens.
+    pub backend: SocketAddr,
+    /// How often it was ejected in a row.
+    pub times: u64,
+    /// For how long it has been out, in seconds; `None` where no agent says so.
+    pub out_s: Option<f64>,
 }
 
 /// How full a map is.
@@ -52,7 +74,7 @@ pub struct Fill {
 /// Nothing is pinned, or it cannot be read.
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
     let tables = maps.tables()?;
-    let rows = services(maps)?;
+    let rows = services_of(maps, &tables);
     let attached = hook_rows(pins)?;
     let hooks: Vec<_> = attached.iter().map(|row| row.hook).collect();
     let mut backends = BTreeMap::new();
@@ -62,35 +84,42 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
     let mut wrong = Vec::new();
     of_hooks(pins, &attached, &mut wrong);
     of_agent(agent.as_ref(), &mut wrong);
-    for row in rows.iter().filter(|row| row.backends.iter().all(|backend| backend.state == "warming")) {
-        wrong.push(format!(
-            "{} {}/{} has no backend that takes traffic: look at what {} says of it",
-            row.name, row.port, row.protocol, row.source
-        ));
-    }
+    rows.iter().for_each(|row| wrong.extend(of_service(row)));
     let capacity = maps.capacity();
     let fill = |map, used, entries| Fill { map, used, entries };
+    let fills = vec![
+        fill("SERVICES", tables.services().len(), capacity.services),
+        fill("BACKENDS", tables.backends().len(), capacity.backends),
+        fill("SLOTS", tables.slots_taken() as usize, capacity.slots),
+        fill("ADDRESSES", tables.addresses().len(), capacity.addresses),
+        fill("ALLOW", tables.services().values().map(|entry| entry.allow.len()).sum(), capacity.allows),
+        fill(
+            "ALLOW_CGROUPS",
+            tables.services().values().map(|entry| entry.allow_cgroups.len()).sum(),
+            capacity.allowed_cgroups,
+        ),
+        fill("EXCLUDED", tables.excluded().len(), capacity.excluded),
+    ];
+    wrong.extend(fills.iter().filter_map(Fill::trouble));
+    let ejected = ejections(maps, &tables, agent.as_ref());
+    let drained = maps.drained()?.into_iter().filter_map(|(id, generation)| {
+        let entry = tables.backends().get(&id)?;
+        (entry.backend.generation == generation && entry.backend.state != BackendState::GONE).then(|| socket(entry))
+    });
+    let drained = drained.collect();
     Ok(Status {
         wrong,
         hooks,
         services: rows.len(),
         backends,
-        maps: vec![
-            fill("SERVICES", tables.services().len(), capacity.services),
-            fill("BACKENDS", tables.backends().len(), capacity.backends),
-            fill("SLOTS", tables.slots_taken() as usize, capacity.slots),
-            fill("ADDRESSES", tables.addresses().len(), capacity.addresses),
-            fill("ALLOW", tables.services().values().map(|entry| entry.allow.len()).sum(), capacity.allows),
-            fill(
-                "ALLOW_CGROUPS",
-                tables.services().values().map(|entry| entry.allow_cgroups.len()).sum(),
-                capacity.allowed_cgroups,
-            ),
-            fill("EXCLUDED", tables.excluded().len(), capacity.excluded),
-        ],
+        maps: fills,
         verdicts: Reason::ALL.iter().map(|reason| (reason.name(), maps.count(*reason))).collect(),
         complaints: agent.as_ref().map(|agent| agent.complaints.clone()).unwrap_or_default(),
         agent,
+        ejected,
+        drained,
+        version: env!("CARGO_PKG_VERSION"),
+        abi: maps.config().abi,
     })
 }
 
@@ -109,6 +138,56 @@ fn of_hooks(pins: &Pins, attached: &[HookRow], wrong: &mut Vec<String>) {
             "{} is pinned but does not run: its cgroup was removed, or somebody detached it; start the agent again",
             row.hook
         ));
+    }
+}
+
+fn socket(entry: &BackendEntry) -> SocketAddr {
+    SocketAddr::new(entry.backend.address.into(), entry.backend.port.get())
+}
+
+fn ejections(maps: &Maps, tables: &Tables, agent: Option<&AgentStatus>) -> Vec<Ejection> {
+    let out = |backend, service: &str| {
+        let known = agent?.ejected.iter().find(|it| it.backend == backend && it.service == service);
+        known.map(|it| it.out_s)
+    };
+    let ejected = tables.backends().iter().filter(|(id, _)| maps.ejected(**id));
+    let row = |(id, entry): (&u32, &BackendEntry)| {
+        let service = tables.services().get(&entry.backend.service).map_or("", |service| service.name.as_str());
+        Ejection {
+            service: service.to_owned(),
+            backend: socket(entry),
+            times: maps.load(*id).map_or(0, |load| load.consecutive.get()),
+            out_s: out(socket(entry), service),
+        }
+    };
+    ejected.map(row).collect()
+}
+
+/// What is wrong with a service; `None` where nothing is.
+fn of_service(row: &ServiceRow) -> Option<String> {
+    let all = |state| row.backends.iter().all(|backend| backend.state == state);
+    let name = format!("{} {}/{}", row.name, row.port, row.protocol);
+    if all("warming") {
+        return Some(format!("{name} has no backend that takes traffic: look at what {} says of it", row.source));
+    }
+    all("ejected").then(|| {
+        format!("{name}: every backend is ejected, and gets connections all the same; see whether its tasks answer")
+    })
+}
+
+impl Fill {
+    /// What is to be done before it is full; `None` where there is room.
+    fn trouble(&self) -> Option<String> {
+        let percent = self.used * 100 / (self.entries as usize).max(1);
+        let remedy = match self.map {
+            "SERVICES" => "start the agent with a larger --max-services after `proxymatic detach`",
+            "BACKENDS" => "start the agent with a larger --max-backends after `proxymatic detach`",
+            "SLOTS" => "start the agent with a larger --max-slots after `proxymatic detach`",
+            "ADDRESSES" => "use fewer virtual addresses",
+            "EXCLUDED" => "exclude cgroups further up, with all below them",
+            _ => "make allow lists shorter",
+        };
+        (percent >= 90).then(|| format!("{} is {percent} % full: {remedy}", self.map))
     }
 }
 
@@ -161,7 +240,48 @@ fn of_self_test(test: &SelfTestStatus, wrong: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{RestoredFrom, SourceStatus};
+    use crate::surface::{BackendRow, RestoredFrom, SelfTestStatus, SourceStatus};
+
+    fn row(states: &[&'static str]) -> ServiceRow {
+        let backend = |state: &&'static str| BackendRow {
+            address: [10, 0, 0, 1].into(),
+            port: 80,
+            weight: 500,
+            maxconn: 0,
+            state,
+            active: 0,
+            total: 0,
+            failed: 0,
+            task: String::new(),
+        };
+        ServiceRow {
+            name: "/web".into(),
+            protocol: "tcp",
+            address: None,
+            port: 1234,
+            source: "marathon",
+            policy: "leastconn",
+            backends: states.iter().map(backend).collect(),
+        }
+    }
+
+    #[test]
+    fn a_service_is_wrong_where_nobody_takes_its_connections_well() {
+        let nobody = "/web 1234/tcp has no backend that takes traffic: look at what marathon says of it";
+        assert_eq!(of_service(&row(&[])).as_deref(), Some(nobody));
+        assert_eq!(of_service(&row(&["warming", "warming"])).as_deref(), Some(nobody));
+        assert!(of_service(&row(&["ejected"])).unwrap().contains("every backend is ejected"));
+        for well in [["active", "ejected"], ["draining", "warming"], ["full", "full"]] {
+            assert_eq!(of_service(&row(&well)), None, "{well:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_is_told_of_before_it_is_full() {
+        let fill = |used| Fill { map: "SLOTS", used, entries: 1000 }.trouble();
+        assert_eq!(fill(899), None);
+        assert!(fill(900).unwrap().starts_with("SLOTS is 90 % full: start the agent with a larger --max-slots"));
+    }
 
     fn wrong(test: &SelfTestStatus) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -192,6 +312,7 @@ mod tests {
                 sources: vec![source(restored)],
                 complaints: Vec::new(),
                 refused: None,
+                ejected: Vec::new(),
                 self_test: SelfTestStatus::default(),
             };
             let mut wrong = Vec::new();

@@ -66,6 +66,11 @@ pub(super) struct Counted {
 /// # Errors
 /// The maps cannot be read.
 pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
+    Ok(services_of(maps, &maps.tables()?))
+}
+
+/// The same of tables that were read from these maps.
+pub(super) fn services_of(maps: &Maps, tables: &Tables) -> Vec<ServiceRow> {
     let counted = |id| {
         maps.load(id).map_or_else(Counted::default, |load| Counted {
             active: load.active(),
@@ -74,7 +79,7 @@ pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
             ejected: maps.ejected(id),
         })
     };
-    Ok(rows(&maps.tables()?, counted))
+    rows(tables, counted)
 }
 
 /// All services that can be found in tables, by port, with what is counted of each backend.

@@ -76,7 +76,9 @@ pub(crate) fn desired() -> impl Strategy<Value = Desired> {
     let addresses = prop::collection::btree_set(1_u8..4, 0..3);
     let excluded = prop::collection::btree_set(100_u64..104, 0..3);
     let resting = prop::collection::btree_set(0_u32..12, 0..6);
-    (services, addresses, excluded, resting).prop_map(|(services, addresses, excluded, resting)| Desired {
+    let drained = prop::collection::btree_set(0_u32..12, 0..4);
+    let all = (services, addresses, excluded, resting, drained);
+    all.prop_map(|(services, addresses, excluded, resting, drained)| Desired {
         addresses: addresses.into_iter().map(|n| IpAddr::from([192, 0, 2, n])).collect(),
         services: services.into_iter().map(|(key, service)| (key, (SourceCode::MARATHON, service.into()))).collect(),
         silent: BTreeSet::new(),
@@ -84,6 +86,7 @@ pub(crate) fn desired() -> impl Strategy<Value = Desired> {
         cgroups: [("/mine".into(), CGROUP), ("/other".into(), CGROUP + 1)].into(),
         excluded,
         resting,
+        drained,
     })
 }
 

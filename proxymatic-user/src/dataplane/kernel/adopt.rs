@@ -1,9 +1,11 @@
 //! The pinned maps as rows that can be adopted.
 
-use aya::maps::{HashMap, MapData, MapError};
+use std::os::fd::AsFd as _;
+
+use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
 use proxymatic_common::{Address, AllowKey, AllowedCgroup, Backend, Class, Frontend, Head, Name, Service, Slot};
 
-use super::Maps;
+use super::{Maps, bpf};
 use crate::{
     dataplane::{Contents, Error, adopt},
     plan::{Capacity, Tables},
@@ -74,7 +76,10 @@ impl Contents for Maps {
     }
 }
 
-fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
+pub(super) fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
+    if let Ok(found) = bpf::entries(map.map().fd().as_fd()) {
+        return Ok(found);
+    }
     let entries: Result<_, MapError> = map.iter().collect();
     entries.map_err(|error| Error::kernel(format!("read {name}"), &error))
 }

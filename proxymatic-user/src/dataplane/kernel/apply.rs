@@ -64,7 +64,7 @@ fn within<T>(op: &MapOp, done: Option<T>) -> Result<(), Error> {
         .ok_or_else(|| Error::Kernel { action: op.to_string(), reason: format!("outside the entries of {}", op.map()) })
 }
 
-fn absent_is_done(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
+pub(super) fn absent_is_done(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
     match result {
         Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
             Ok(())

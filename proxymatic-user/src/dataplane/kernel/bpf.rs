@@ -1,5 +1,5 @@
 //! The commands of bpf(2) that aya 0.14 has no words for: another program for a cgroup link in one step, where a link is
-//! attached, and what runs on a cgroup.
+//! attached, what runs on a cgroup, and many entries of a map at once.
 
 use std::{
     ffi::CString,
@@ -16,6 +16,7 @@ use nix::libc;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
@@ -89,6 +90,18 @@ pub(super) struct Attached {
     pub(super) cgroup: u64,
     /// The kernel's number of the hook (`enum bpf_attach_type`).
     pub(super) attach_type: u32,
+}
+
+#[repr(C)]
+struct LookupBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    elem_flags: u64,
+    flags: u64,
 }
 
 /// Opens a pin.
@@ -168,6 +181,51 @@ pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => programs.resize(2 * programs.len(), 0),
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// All entries of a hash, some thousands with each system call: one by one they cost two calls each.
+///
+/// # Errors
+/// The kernel cannot (it is older than 5.6), or says no.
+pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    /// More than a bucket of a hash of ours ever holds.
+    const STEP: usize = 4096;
+    let mut found = Vec::new();
+    let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, STEP);
+    loop {
+        let (mut keys, mut values) = (Vec::<K>::with_capacity(step), Vec::<V>::with_capacity(step));
+        let mut command = LookupBatch {
+            in_batch: if first { 0 } else { (&raw const from) as u64 },
+            out_batch: (&raw mut to) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: step as u32,
+            map: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        };
+        let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut command) {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                step *= 2;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = (command.count as usize).min(step);
+        // SAFETY: the kernel has written so many keys and values, which are within what was allotted, and of which any
+        // bytes are a value (Pod).
+        unsafe {
+            keys.set_len(count);
+            values.set_len(count);
+        }
+        found.extend(keys.into_iter().zip(values));
+        if last {
+            return Ok(found);
+        }
+        (from, first) = (to, false);
     }
 }
 

@@ -150,7 +150,7 @@ pub fn netns_cookie() -> Result<u64, Error> {
 }
 
 /// Nanoseconds of the monotonic clock, the one that hooks read.
-pub(super) fn monotonic() -> u64 {
+pub fn monotonic() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

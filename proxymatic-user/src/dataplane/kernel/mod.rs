@@ -5,6 +5,7 @@ mod apply;
 mod attach;
 mod bpf;
 mod cgroup;
+mod drain;
 mod effective;
 mod events;
 mod hooks;
@@ -16,21 +17,25 @@ mod neighbours;
 mod object;
 mod pins;
 mod probes;
+mod read;
 mod shared;
 mod value;
 mod versions;
 
 pub use cgroup::cgroup_root;
+pub use drain::{Drain, drain};
 pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
-pub use host::{find_cgroup, netns_cookie};
+pub use host::{find_cgroup, monotonic, netns_cookie};
 pub use maps::Maps;
 pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};
 pub use probes::{Answer, Probes};
+pub use read::{MapRow, affinities, map_rows};
 pub use value::from_bytes;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     path::PathBuf,
     time::{Duration, Instant},
@@ -117,7 +122,7 @@ impl Kernel {
             loopback: settings.loopback,
             host_netns,
             cgroup: host::cgroup_id(&cgroup)?,
-            heartbeat: host::monotonic(),
+            heartbeat: monotonic(),
             pid: std::process::id(),
             agent: proxymatic_common::AgentState::INITIALIZING,
             agent_tgid: host::initial_pid(),
@@ -179,7 +184,7 @@ impl Dataplane for Kernel {
 
     fn counts(&self, backend: u32) -> Counts {
         let Some(load) = self.maps.load(backend) else { return Counts::default() };
-        let ejected = load.ejected_until.get().saturating_sub(host::monotonic());
+        let ejected = load.ejected_until.get().saturating_sub(monotonic());
         Counts { opened: load.opened.get(), closed: load.closed.get(), ejected: Duration::from_nanos(ejected) }
     }
 
@@ -190,7 +195,7 @@ impl Dataplane for Kernel {
 
     fn eject(&mut self, backend: u32, time: Duration) {
         if let Some(load) = self.maps.load(backend) {
-            load.ejected_until.set(host::monotonic() + time.as_nanos() as u64);
+            load.ejected_until.set(monotonic() + time.as_nanos() as u64);
         }
     }
 
@@ -230,6 +235,17 @@ impl Dataplane for Kernel {
         }
     }
 
+    fn drained(&self) -> BTreeMap<u32, u32> {
+        // What cannot be read now is read with the next tick; until then what was published stays.
+        self.maps.drained().unwrap_or_default()
+    }
+
+    fn forget_drained(&mut self, backend: u32) {
+        if let Err(error) = self.maps.set_drained(backend, None) {
+            tracing::warn!("{error}");
+        }
+    }
+
     fn serves(&self) -> bool {
         self.waiting.is_none()
     }
@@ -257,7 +273,7 @@ impl Dataplane for Kernel {
             self.look = Some(Instant::now() + LOOK);
             tracing::warn!("{error}; trying again");
         }
-        let now = host::monotonic();
+        let now = monotonic();
         self.config.heartbeat = now;
         self.config.agent = said.agent;
         if said.synced {

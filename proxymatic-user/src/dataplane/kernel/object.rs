@@ -59,13 +59,14 @@ pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
 /// How many entries a map that is not pinned yet gets.
 fn wanted(name: &str, capacity: Capacity) -> Option<u32> {
     use declared::{
-        BackendNames, Backends, CountersMap, Frontends, Heads, Loads, ServiceLoads, ServiceNames, Services, Slots,
+        BackendNames, Backends, CountersMap, Drained, Frontends, Heads, Loads, ServiceLoads, ServiceNames, Services,
+        Slots,
     };
     match name {
         Heads::NAME | Services::NAME | ServiceLoads::NAME | Frontends::NAME | ServiceNames::NAME => {
             Some(capacity.services)
         }
-        Backends::NAME | Loads::NAME | BackendNames::NAME => Some(capacity.backends),
+        Backends::NAME | Loads::NAME | BackendNames::NAME | Drained::NAME => Some(capacity.backends),
         Slots::NAME => Some(capacity.slots),
         CountersMap::NAME => aya::util::nr_cpus().ok().map(|cpus| cpus as u32),
         _ => None,

@@ -77,8 +77,14 @@ impl Pins {
         self.root.join("programs").join(hook)
     }
 
-    pub(super) fn missing(&self) -> Error {
+    /// Why nothing can be read here.
+    pub(crate) fn missing(&self) -> Error {
         let path = self.root.display().to_string();
+        if let Err(error) = fs::metadata(&self.root)
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Error::host(format!("{path} is not for this user to read"), "run it as root (sudo proxymatic ...)");
+        }
         match self.others().iter().find(|other| other.serves()) {
             Some(other) => Error::host(
                 format!("nothing is pinned under {path}: version {} serves here", other.version),
@@ -102,6 +108,29 @@ impl Pins {
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
                 let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
                 Err(Error::Locked { path, holder: holder(&locks, inode) })
+            }
+            Err((_, error)) => Err(Error::kernel(format!("lock {path}"), &error)),
+        }
+    }
+
+    /// Takes the place of the one who reads the events without an agent: two would take them from each other. An agent
+    /// does not ask: it comes first, and who reads here leaves when one is there.
+    ///
+    /// # Errors
+    /// Somebody has it.
+    pub fn lock_events(&self) -> Result<Lock, Error> {
+        let folder = self.root.join("maps");
+        let path = folder.display().to_string();
+        let folder = File::open(&folder).map_err(|_| self.missing())?;
+        let inode = folder.metadata().map(|data| data.ino()).unwrap_or_default();
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Lock(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+                Err(Error::host(
+                    format!("{} reads the events of {path} already", holder(&locks, inode)),
+                    "only one can while no agent runs: start the agent (proxymatic run), or end that one",
+                ))
             }
             Err((_, error)) => Err(Error::kernel(format!("lock {path}"), &error)),
         }

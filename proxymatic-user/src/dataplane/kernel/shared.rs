@@ -1,10 +1,13 @@
 //! An array map as memory: reads and writes without system calls, and stores that the hooks never see in halves.
 
-use std::marker::PhantomData;
+use std::{
+    marker::PhantomData,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
-use proxymatic_common::{Cell64, Counters, Load, ServiceLoad};
+use proxymatic_common::{Backend, BackendState, Cell64, Counters, Load, ServiceLoad};
 use std::os::fd::AsFd as _;
 
 use crate::dataplane::Error;
@@ -50,6 +53,16 @@ impl<T: aya::Pod> Shared<T> {
         // SAFETY: a live, aligned entry; volatile since hooks read it.
         unsafe { entry.write_volatile(value) };
         true
+    }
+}
+
+impl Shared<Backend> {
+    /// Changes the state of a backend, where it is as expected. In one step: the agent may be at it too.
+    pub(super) fn swap_state(&self, index: u32, from: BackendState, to: BackendState) -> bool {
+        let Some(entry) = self.at(index) else { return false };
+        // SAFETY: a live, aligned word of an entry of the mapping, which outlives the reference.
+        let state = unsafe { AtomicU32::from_ptr((&raw mut (*entry).state).cast()) };
+        state.compare_exchange(from.0, to.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which known word was meant by one that is not known.
 
 /// The known key that takes the fewest edits to reach, upper and lower case being the same.
-pub(super) fn of<'a>(key: &str, known: &[&'a str]) -> &'a str {
+pub(crate) fn nearest<'a>(key: &str, known: &[&'a str]) -> &'a str {
     let key = key.to_ascii_lowercase();
     known.iter().min_by_key(|known| edits(&key, &known.to_ascii_lowercase())).copied().unwrap_or_default()
 }

@@ -1,0 +1,145 @@
+//! A command line that cannot be read: one line that names what is wrong and the nearest that is right.
+
+use std::ffi::OsString;
+
+use clap::{
+    Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use crate::model::nearest;
+
+/// What is wrong with a command line, in one line.
+pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> String {
+    let (path, here) = reached(root, arguments);
+    let said = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    match error.kind() {
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            format!("{path} what? one of {}; `{path} help` says more", verbs(here).join(", "))
+        }
+        ErrorKind::InvalidSubcommand => {
+            let what = if here.get_name() == root.get_name() { "object" } else { "verb" };
+            unknown(what, &said(ContextKind::InvalidSubcommand), &path, &verbs(here))
+        }
+        ErrorKind::UnknownArgument => {
+            let wrong = said(ContextKind::InvalidArg);
+            if wrong.starts_with('-') {
+                let flags: Vec<_> =
+                    here.get_arguments().chain(root.get_arguments()).filter_map(|it| it.get_long()).collect();
+                let flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}")).collect();
+                unknown("flag", &wrong, &path, &flags)
+            } else if here.has_subcommands() {
+                unknown("verb", &wrong, &path, &verbs(here))
+            } else {
+                format!("{path} takes no {wrong}; `{path} --help` says what it takes")
+            }
+        }
+        _ => joined(&error.to_string()),
+    }
+}
+
+fn unknown(what: &str, wrong: &str, path: &str, known: &[String]) -> String {
+    let names: Vec<&str> = known.iter().map(String::as_str).collect();
+    format!("{path} has no {what} {wrong}: the nearest is {}; `{path} --help` lists them all", nearest(wrong, &names))
+}
+
+/// The command that the words of a line lead to, and these words.
+fn reached<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
+    let (mut path, mut here) = (root.get_name().to_owned(), root);
+    for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
+        if let Some(below) = here.find_subcommand(argument) {
+            path = format!("{path} {argument}");
+            here = below;
+        }
+    }
+    (path, here)
+}
+
+fn verbs(command: &Command) -> Vec<String> {
+    let shown = command.get_subcommands().filter(|below| !below.is_hide_set());
+    shown.map(|below| below.get_name().to_owned()).collect()
+}
+
+/// What clap says on several lines, without what follows.
+fn joined(text: &str) -> String {
+    let lines =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines = lines.filter(|line| !line.is_empty()).map(|line| line.trim_start_matches("error: "));
+    let mut whole = String::new();
+    for line in lines {
+        let tip = line.strip_prefix("tip: ");
+        let between = if whole.is_empty() {
+            ""
+        } else if tip.is_some() {
+            "; "
+        } else {
+            " "
+        };
+        whole += between;
+        whole += tip.unwrap_or(line);
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{super::Cli, *};
+
+    fn said(line: &str) -> String {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let error = Cli::try_parse_from(&arguments).unwrap_err();
+        let mut root = Cli::command();
+        root.build();
+        one_line(&error, &root, &arguments)
+    }
+
+    #[test]
+    fn what_is_unknown_is_named_with_the_nearest_that_is_known() {
+        for (line, expected) in [
+            (
+                "proxymatic servic",
+                "proxymatic has no object servic: the nearest is service; `proxymatic --help` lists them all",
+            ),
+            (
+                "proxymatic --bpffs /x flwo",
+                "proxymatic has no object flwo: the nearest is flow; `proxymatic --help` lists them all",
+            ),
+            (
+                "proxymatic service shwo",
+                "proxymatic service has no verb shwo: the nearest is show; `proxymatic service --help` lists them all",
+            ),
+            (
+                "proxymatic -j backend darin 10.0.0.1:80",
+                "proxymatic backend has no verb darin: the nearest is drain; `proxymatic backend --help` lists them all",
+            ),
+            (
+                "proxymatic flow show --servce web",
+                "proxymatic flow show has no flag --servce: the nearest is --service; `proxymatic flow show --help` lists \
+                 them all",
+            ),
+            ("proxymatic status now", "proxymatic status takes no now; `proxymatic status --help` says what it takes"),
+        ] {
+            assert_eq!(said(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_complaint_is_one_line() {
+        for (line, part) in [
+            ("proxymatic", "one of run, status"),
+            ("proxymatic backend drain", "<ADDR:PORT>"),
+            ("proxymatic backend drain web", "invalid value 'web' for '<ADDR:PORT>'"),
+            ("proxymatic hook show --seconds 0", "invalid value '0' for '--seconds <N>'"),
+            ("proxymatic map dump", "<NAME>"),
+            ("proxymatic run --loopback x", "invalid value 'x' for '--loopback"),
+        ] {
+            let said = said(line);
+            assert!(said.contains(part) && !said.contains('\n') && !said.starts_with("error"), "{line}: {said}");
+        }
+    }
+}

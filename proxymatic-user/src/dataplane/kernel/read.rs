@@ -1,0 +1,203 @@
+//! What single maps hold, entry by entry, for those who look into them.
+
+use aya::maps::{HashMap, Map, MapData, MapError};
+use proxymatic_common::{
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Service,
+    Slot,
+    maps::{self as declared, MapDef as _},
+};
+use serde::Serialize;
+
+use super::{Maps, Pins, adopt::all};
+use crate::dataplane::Error;
+
+/// One pinned map, as `map show` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MapRow {
+    /// Its name.
+    pub map: &'static str,
+    /// The kernel's id of it.
+    pub id: u32,
+    /// Its kind, in the kernel's word for it.
+    pub kind: &'static str,
+    /// Bytes of a key.
+    pub key: u32,
+    /// Bytes of a value.
+    pub value: u32,
+    /// How many entries fit; bytes of a ring buffer; 0 where the kernel sizes it.
+    pub entries: u32,
+    /// How many are in use; `None` where that cannot be told from the map.
+    pub used: Option<usize>,
+    /// Its pin.
+    pub pin: String,
+}
+
+/// The pinned maps, in the order in which they are declared.
+///
+/// # Errors
+/// One cannot be read.
+pub fn map_rows(pins: &Pins, maps: &Maps) -> Result<Vec<MapRow>, Error> {
+    let row = |map: &declared::Declared| {
+        let path = pins.map(map.name);
+        let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", path.display()), error);
+        let info = MapData::from_pin(&path).and_then(|map| map.info()).map_err(|error| failed(&error))?;
+        Ok(MapRow {
+            map: map.name,
+            id: info.id(),
+            kind: kind(map.kind),
+            key: map.key,
+            value: map.value,
+            entries: info.max_entries(),
+            used: maps.used(pins, map.name)?,
+            pin: path.display().to_string(),
+        })
+    };
+    declared::ALL.iter().map(row).collect()
+}
+
+const fn kind(kind: declared::Kind) -> &'static str {
+    match kind {
+        declared::Kind::Hash => "hash",
+        declared::Kind::Array => "array",
+        declared::Kind::LruHash => "lru_hash",
+        declared::Kind::LpmTrie => "lpm_trie",
+        declared::Kind::SkStorage => "sk_storage",
+        declared::Kind::RingBuf => "ringbuf",
+    }
+}
+
+/// Which clients stay with which backends.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn affinities(pins: &Pins) -> Result<Vec<(AffinityKey, Affinity)>, Error> {
+    let failed = |error: &dyn std::error::Error| Error::kernel("read AFFINITY", error);
+    let map = MapData::from_pin(pins.map(declared::Affinities::NAME)).map_err(|error| failed(&error))?;
+    let map: HashMap<_, AffinityKey, Affinity> =
+        HashMap::try_from(Map::LruHashMap(map)).map_err(|error| failed(&error))?;
+    let mut found = Vec::new();
+    for key in map.keys() {
+        let key = key.map_err(|error| failed(&error))?;
+        // Else it was evicted meanwhile.
+        if let Ok(value) = map.get(&key, 0) {
+            found.push((key, value));
+        }
+    }
+    Ok(found)
+}
+
+/// Entries as they are in the maps, whether anything leads to them or not; of arrays those that are in use.
+impl Maps {
+    /// `BACKENDS`.
+    pub fn backends(&self) -> impl Iterator<Item = (u32, Backend)> {
+        let read = (0..self.backends.entries()).filter_map(|id| Some((id, self.backends.read(id)?)));
+        read.filter(|(_, backend)| backend.state != BackendState::FREE || backend.generation != 0)
+    }
+
+    /// `SERVICES`.
+    pub fn services(&self) -> impl Iterator<Item = (u32, Service)> {
+        let read = (0..self.services.entries()).filter_map(|id| Some((id, self.services.read(id)?)));
+        read.filter(|(_, service)| *service != Service::FREE)
+    }
+
+    /// `HEADS`.
+    pub fn heads(&self) -> impl Iterator<Item = (u32, Head)> {
+        (0..self.heads.entries()).filter_map(|id| Some((id, self.head(id)?))).filter(|(_, head)| head.word() != 0)
+    }
+
+    /// `SLOTS`.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, Slot)> {
+        let read = (0..self.slots.entries()).filter_map(|index| Some((index, self.slots.read(index)?)));
+        read.filter(|(_, slot)| slot.word() != 0)
+    }
+
+    /// `FRONTENDS`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
+        all("FRONTENDS", &self.frontends)
+    }
+
+    /// `ADDRESSES`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
+        all("ADDRESSES", &self.addresses)
+    }
+
+    /// `SERVICE_NAMES`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn service_names(&self) -> Result<Vec<(u32, String)>, Error> {
+        Ok(all("SERVICE_NAMES", &self.service_names)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
+    }
+
+    /// `BACKEND_NAMES`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn backend_names(&self) -> Result<Vec<(u32, String)>, Error> {
+        Ok(all("BACKEND_NAMES", &self.backend_names)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
+    }
+
+    /// `ALLOW`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn allowed(&self) -> Result<Vec<AllowKey>, Error> {
+        let keys: Result<Vec<_>, MapError> = self.allow.keys().collect();
+        let keys = keys.map_err(|error| Error::kernel("read ALLOW", &error))?;
+        Ok(keys.iter().map(|key| AllowKey { bits: key.prefix_len(), network: key.data() }).collect())
+    }
+
+    /// `ALLOW_CGROUPS`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn allowed_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error> {
+        Ok(all("ALLOW_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// `EXCLUDED`.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn excluded(&self) -> Result<Vec<u64>, Error> {
+        Ok(all("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
+    }
+
+    /// The words of `PORTS` that have a bit set.
+    pub fn port_words(&self) -> impl Iterator<Item = (u32, u64)> {
+        let read = (0..self.ports.entries()).filter_map(|word| Some((word, self.ports.cell(word)?.get())));
+        read.filter(|(_, bits)| *bits != 0)
+    }
+
+    fn used(&self, pins: &Pins, map: &str) -> Result<Option<usize>, Error> {
+        use declared::{
+            Addresses, Affinities, AllowedCgroups, Allows, BackendNames, Backends, ConfigMap, Drained, Excluded,
+            Frontends, Heads, Ports, ServiceNames, Services, Slots,
+        };
+        Ok(Some(match map {
+            Addresses::NAME => self.addresses()?.len(),
+            Affinities::NAME => affinities(pins)?.len(),
+            AllowedCgroups::NAME => self.allowed_cgroups()?.len(),
+            Allows::NAME => self.allowed()?.len(),
+            BackendNames::NAME => self.backend_names()?.len(),
+            Backends::NAME => self.backends().filter(|(_, backend)| backend.state.0 != 0).count(),
+            ConfigMap::NAME => usize::from(self.config().abi != 0),
+            Drained::NAME => self.drained()?.len(),
+            Excluded::NAME => self.excluded()?.len(),
+            Frontends::NAME => self.frontends()?.len(),
+            Heads::NAME => self.heads().filter(|(_, head)| head.length() > 0).count(),
+            Ports::NAME => self.port_words().count(),
+            ServiceNames::NAME => self.service_names()?.len(),
+            Services::NAME => self.services().count(),
+            Slots::NAME => self.slots().count(),
+            // Counts are kept of what others say is there; sockets and a ring cannot be counted from here.
+            _ => return Ok(None),
+        }))
+    }
+}

@@ -1,0 +1,47 @@
+//! Colour, for terminals only.
+
+use std::io::{self, IsTerminal as _};
+
+/// Whether standard output takes colour: it is a terminal, and nobody has said no (<https://no-color.org>).
+pub(super) fn wanted() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    io::stdout().is_terminal() && !refused && !dumb
+}
+
+/// Paints a table, where that is wanted. Only words are painted, so that columns stay aligned.
+pub(super) fn paint(text: String) -> String {
+    if wanted() { text.split_inclusive('\n').map(line).collect() } else { text }
+}
+
+fn line(line: &str) -> String {
+    // A head is all in capitals.
+    if !line.starts_with("WRONG") && line.contains(char::is_alphabetic) && !line.contains(|c: char| c.is_lowercase()) {
+        return format!("\x1b[1m{}\x1b[0m{}", line.trim_end(), &line[line.trim_end().len()..]);
+    }
+    line.split_inclusive(' ').map(word).collect()
+}
+
+fn word(piece: &str) -> String {
+    let word = piece.trim_end();
+    let code = match word {
+        "WRONG" | "ejected" | "failed" => "31",
+        "draining" | "warming" | "full" | "refused" => "33",
+        "active" | "well" => "32",
+        _ => return piece.to_owned(),
+    };
+    format!("\x1b[{code}m{word}\x1b[0m{}", &piece[word.len()..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_painted_and_what_is_between_them_stays() {
+        assert_eq!(line("NAME  STATE\n"), "\x1b[1mNAME  STATE\x1b[0m\n");
+        assert_eq!(line("/web  ejected    1\n"), "/web  \x1b[31mejected\x1b[0m    1\n");
+        assert_eq!(line("WRONG      no\n"), "\x1b[31mWRONG\x1b[0m      no\n");
+        assert_eq!(line("/active\n"), "/active\n");
+    }
+}

@@ -1,0 +1,164 @@
+//! Flows as rows: what each socket dialled, where it was taken, and who has it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proxymatic_common::{Address, PROTOCOL_TCP, Port};
+use serde::Serialize;
+
+use super::{
+    Rows,
+    table::{count, rtt, table, time},
+};
+use crate::{
+    plan::Tables,
+    sockets::{Flow, Traffic},
+};
+
+/// A live translated socket, as `flow show` prints it. The JSON is a contract: see docs/cli.md.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FlowRow {
+    /// The name of the service; `None` where the backend's id has another owner by now.
+    pub service: Option<String>,
+    /// `tcp` or `udp`.
+    pub protocol: &'static str,
+    /// The process that has it; `None` where that cannot be seen.
+    pub pid: Option<u32>,
+    /// Its name.
+    pub command: Option<String>,
+    /// Its cgroup.
+    pub cgroup: Option<String>,
+    /// The socket's own address and port.
+    pub local: SocketAddr,
+    /// What the program dialled.
+    pub dialled: SocketAddr,
+    /// Where it was taken.
+    pub chosen: SocketAddr,
+    /// The task that listens there.
+    pub task: Option<String>,
+    /// Seconds since it was taken there.
+    pub age_s: f64,
+    /// Smoothed round trip time in microseconds; `None` of UDP.
+    pub rtt_us: Option<u32>,
+    /// Bytes that the other side has acknowledged; `None` of UDP.
+    pub sent: Option<u64>,
+    /// Bytes that came; `None` of UDP.
+    pub received: Option<u64>,
+}
+
+/// Flows as rows, by service and age. `now` is nanoseconds of the monotonic clock.
+pub fn flow_rows(flows: &[Flow], tables: &Tables, now: u64) -> Vec<FlowRow> {
+    let mut rows: Vec<_> = flows.iter().map(|flow| row(flow, tables, now)).collect();
+    rows.sort_by(|a, b| {
+        (&a.service, a.chosen)
+            .cmp(&(&b.service, b.chosen))
+            .then(b.age_s.total_cmp(&a.age_s))
+            .then(a.local.cmp(&b.local))
+    });
+    rows
+}
+
+fn row(flow: &Flow, tables: &Tables, now: u64) -> FlowRow {
+    let made = &flow.made;
+    let entry = tables.backends().get(&made.backend).filter(|entry| entry.backend.generation == made.generation);
+    let service = entry.and_then(|entry| tables.services().get(&entry.backend.service));
+    let of_process = |part: fn(&crate::sockets::Process) -> String| flow.process.as_ref().map(part);
+    let of_traffic = |part: fn(&Traffic) -> u64| flow.traffic.as_ref().map(part);
+    FlowRow {
+        service: service.map(|service| service.name.clone()),
+        protocol: if flow.protocol == PROTOCOL_TCP { "tcp" } else { "udp" },
+        pid: flow.process.as_ref().map(|process| process.pid),
+        command: of_process(|process| process.command.clone()),
+        cgroup: of_process(|process| process.cgroup.clone()),
+        local: socket(flow.local, flow.local_port),
+        dialled: socket(made.dialled, made.dialled_port),
+        chosen: socket(made.chosen, made.chosen_port),
+        task: entry.map(|entry| entry.task.clone()),
+        age_s: (now.saturating_sub(flow.start) / 1_000_000) as f64 / 1000.0,
+        rtt_us: flow.traffic.map(|traffic| traffic.rtt_us),
+        sent: of_traffic(|traffic| traffic.sent),
+        received: of_traffic(|traffic| traffic.received),
+    }
+}
+
+fn socket(address: Address, port: Port) -> SocketAddr {
+    SocketAddr::new(IpAddr::from(address), port.get())
+}
+
+impl Rows for Vec<FlowRow> {
+    fn table(&self) -> String {
+        if self.is_empty() {
+            return "no flows".into();
+        }
+        let header = ["SERVICE", "PID", "COMMAND", "DIALLED", "CHOSEN", "AGE", "RTT", "SENT", "RECEIVED"];
+        let rows = self.iter().map(|row| {
+            let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+            vec![
+                or_none(row.service.clone()),
+                or_none(row.pid.map(|pid| pid.to_string())),
+                or_none(row.command.clone()),
+                format!("{}/{}", row.dialled, row.protocol),
+                row.chosen.to_string(),
+                time(row.age_s),
+                or_none(row.rtt_us.map(|us| rtt(us.into()))),
+                or_none(row.sent.map(count)),
+                or_none(row.received.map(count)),
+            ]
+        });
+        table(&header, &["PID", "AGE", "RTT", "SENT", "RECEIVED"], rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxymatic_common::{Backend, BackendState, PROTOCOL_UDP, Translation};
+
+    use super::*;
+    use crate::{
+        plan::{Capacity, MapOp},
+        sockets::Process,
+    };
+
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn flows_as_a_table_and_as_json() {
+        let mut tables = Tables::new(Capacity::default());
+        tables.apply(&MapOp::PutServiceName(0, "/shop/web".into()));
+        tables.apply(&MapOp::PutBackendName(7, "web.1".into()));
+        tables.apply(&MapOp::PutBackend(7, Backend { state: BackendState::ACTIVE, ..Backend::free(3) }));
+        let made = Translation {
+            dialled: address("127.0.0.1"),
+            chosen: address("10.0.0.2"),
+            dialled_port: Port::new(1234),
+            chosen_port: Port::new(31_000),
+            backend: 7,
+            generation: 3,
+            counted: 1,
+        };
+        let process = Process { pid: 4711, command: "curl".into(), cgroup: "/mesos/x".into() };
+        let tcp = Flow {
+            protocol: PROTOCOL_TCP,
+            local: address("10.0.0.1"),
+            local_port: Port::new(40_000),
+            made,
+            start: 1_000_000_000,
+            traffic: Some(Traffic { rtt_us: 740, sent: 100, received: 12_345 }),
+            process: Some(process),
+        };
+        let of_another = Translation { generation: 2, dialled: address("fd00::1"), ..made };
+        let udp = Flow { protocol: PROTOCOL_UDP, made: of_another, traffic: None, process: None, ..tcp.clone() };
+        let rows = flow_rows(&[tcp, udp], &tables, 3_500_000_000);
+        expect_test::expect![[r#"
+            SERVICE     PID  COMMAND  DIALLED             CHOSEN           AGE    RTT  SENT  RECEIVED
+            -             -  -        [fd00::1]:1234/udp  10.0.0.2:31000  2.5s      -     -         -
+            /shop/web  4711  curl     127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s  740us   100     12.3k
+        "#]]
+        .assert_eq(&rows.table());
+        expect_test::expect![[
+            r#"{"service":"/shop/web","protocol":"tcp","pid":4711,"command":"curl","cgroup":"/mesos/x","local":"10.0.0.1:40000","dialled":"127.0.0.1:1234","chosen":"10.0.0.2:31000","task":"web.1","age_s":2.5,"rtt_us":740,"sent":100,"received":12345}"#
+        ]]
+        .assert_eq(&serde_json::to_string(&rows[1]).unwrap());
+    }
+}

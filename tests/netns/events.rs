@@ -1,0 +1,134 @@
+//! `event watch`: with an agent for any number of watchers, without one for a single one.
+
+use anyhow::{Context as _, Result};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE, binary};
+use proxymatic_tests::process::Process;
+use serde_json::Value;
+
+use crate::served::{SERVICE, Served};
+
+struct Watcher(Process);
+
+impl Watcher {
+    fn start(lab: &Lab) -> Result<Self> {
+        let host = lab.host(1);
+        let (pins, socket) = (host.pins().display().to_string(), host.socket().display().to_string());
+        let arguments = ["-j", "--bpffs", &pins, "--socket", &socket, "event", "watch"];
+        Ok(Self(host.spawn(&binary("proxymatic")?, &arguments)?))
+    }
+
+    fn seen(&self) -> Result<Vec<Value>> {
+        let said = self.0.stdout()?;
+        let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// Waits until it has seen this happen, and gives that; `again` is done before each look.
+    fn sees(&self, event: &str, again: impl Fn() -> Result<()>) -> Result<Value> {
+        eventually_ok(&format!("a watcher sees {event}"), PATIENCE, || {
+            again()?;
+            let seen = self.seen()?;
+            let found = seen.iter().find(|it| it["event"] == event).cloned();
+            found.with_context(|| format!("{seen:?}\n{}", self.0.log()))
+        })
+    }
+}
+
+fn nothing() -> Result<()> {
+    Ok(())
+}
+
+#[test]
+fn all_who_watch_an_agent_see_drains_failures_ejections_and_re_admissions() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut served = Served::start(&lab, 2)?;
+    let watchers = [Watcher::start(&lab)?, Watcher::start(&lab)?];
+    let first = served.replicas[0].address.to_string();
+    for watcher in &watchers {
+        // Until it is heard: the watcher may still be starting.
+        let toggled = || {
+            lab.proxymatic(&["backend", "undrain", &first])?.well()?;
+            served.when_active(&[0, 1])?;
+            lab.proxymatic(&["backend", "drain", &first])?.well()?;
+            served.when_states(&["draining", "active"]).map(drop)
+        };
+        let drained = watcher.sees("draining", toggled)?;
+        assert_eq!(drained["reason"], "operator", "{drained}");
+        assert_eq!((&drained["service"], &drained["backend"]), (&"/web".into(), &first.clone().into()), "{drained}");
+        watcher.sees("applied", nothing)?;
+    }
+    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
+    served.when_active(&[0, 1])?;
+    served.replicas[0].process.kill9()?;
+    for watcher in &watchers {
+        let failed = watcher.sees("failed", || served.ask(1).map(drop))?;
+        assert_eq!((&failed["service"], &failed["backend"]), (&"/web".into(), &first.clone().into()), "{failed}");
+        let ejected = watcher.sees("ejected", nothing)?;
+        assert!(ejected["for_s"].as_f64().is_some_and(|seconds| (0.5..2.0).contains(&seconds)), "{ejected}");
+    }
+    let _back = lab.replica(2, 8001, "a")?;
+    for watcher in &watchers {
+        assert_eq!(watcher.sees("readmitted", nothing)?["backend"], first.clone());
+    }
+    Ok(())
+}
+
+#[test]
+fn without_an_agent_one_reads_and_a_second_is_told_who() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut served = Served::start(&lab, 1)?;
+    served.agent.kill9()?;
+    let mut watcher = Watcher::start(&lab)?;
+    served.replicas[0].process.kill9()?;
+    let failed = watcher.sees("failed", || served.ask(1).map(drop))?;
+    assert_eq!(failed["service"], "/web");
+    let second = lab.proxymatic(&["event", "watch"])?;
+    let pid = watcher.0.pid()?;
+    let names = second.stderr.contains(&format!("process {pid} reads the events of"));
+    assert!(second.status.code() == Some(2) && names, "{second:?}");
+    // An agent has the ring for itself, and tells the watcher.
+    served.start_agent()?;
+    let first = served.replicas[0].address.to_string();
+    let toggled = || {
+        lab.proxymatic(&["backend", "drain", &first])?;
+        served.when_states(&["draining"])?;
+        lab.proxymatic(&["backend", "undrain", &first])?.well().map(drop)
+    };
+    assert_eq!(watcher.sees("active", toggled)?["backend"], first);
+    watcher.0.terminate(PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn a_watcher_that_does_not_read_holds_nobody_up() -> TestResult {
+    let lab = Lab::start(2)?;
+    let served = Served::start(&lab, 2)?;
+    let mut stuck = Watcher::start(&lab)?;
+    let first = served.replicas[0].address.to_string();
+    lab.proxymatic(&["backend", "drain", &first])?.well()?;
+    stuck.0.signal(nix::sys::signal::Signal::SIGSTOP)?;
+    let watcher = Watcher::start(&lab)?;
+    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
+    served.when_active(&[0, 1])?;
+    lab.proxymatic(&["backend", "drain", &first])?.well()?;
+    watcher.sees("draining", nothing)?;
+    assert_eq!(lab.host(1).status()?["agent"]["state"], "OK");
+    stuck.0.signal(nix::sys::signal::Signal::SIGCONT)?;
+    Ok(())
+}
+
+#[test]
+fn so_many_events_and_no_more_are_shown_on_request() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut served = Served::start(&lab, 1)?;
+    served.agent.kill9()?;
+    served.replicas[0].process.kill9()?;
+    // Told before anybody watched: the ring keeps it.
+    let mut dialer = lab.host(1).dialer()?;
+    assert_eq!(dialer.hold("x", 1, SERVICE)?, ["ECONNREFUSED"]);
+    let left = lab.proxymatic(&["event", "watch", "--count", "1"])?.well()?;
+    assert!(left.stdout.contains("failed      /web") && left.stdout.lines().count() == 1, "{left:?}");
+    Ok(())
+}
