@@ -33,7 +33,7 @@ use crate::{
     probe::Answered,
     sockets,
     source::{Report, SourceId},
-    surface::{AgentStatus, SourceStatus, Trouble},
+    surface::{AgentStatus, Latencies, SourceStatus, Trouble},
 };
 
 /// How long the agent waits after the kernel refused a write before it plans again.
@@ -57,6 +57,8 @@ pub enum Event {
     Swept(Box<sockets::Report>),
     /// Time has passed.
     Tick,
+    /// The agent is to leave soon: it says so, and goes on until then.
+    Leave,
     /// The agent is to leave. The data plane stays.
     Stop,
 }
@@ -67,6 +69,8 @@ struct Heard {
     snapshot: Option<Snapshot>,
     at: Option<Instant>,
     trouble: Option<Trouble>,
+    /// How many attempts have failed.
+    failures: u64,
 }
 
 /// The agent's state. Owns the data plane: the only caller of plan and of dataplane.
@@ -89,6 +93,8 @@ pub struct Agent<D> {
     /// Why the last write was refused, and when to plan again.
     refused: Option<(String, Instant)>,
     state: AgentState,
+    /// How long it took from a report of a source to the last write of it.
+    published: Latencies,
     helpers: Helpers,
     ejected: Ejected,
     /// Backends that are kept out of the slots.
@@ -106,7 +112,7 @@ impl<D: Dataplane> Agent<D> {
     /// The maps cannot be read.
     pub fn adopt(plane: D, sources: &[SourceId]) -> Result<Self, Error> {
         let tables = plane.tables()?;
-        let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None });
+        let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None, failures: 0 });
         Ok(Self {
             plane,
             tables,
@@ -120,6 +126,7 @@ impl<D: Dataplane> Agent<D> {
             began: None,
             refused: None,
             state: AgentState::INITIALIZING,
+            published: Latencies::default(),
             helpers: Helpers::default(),
             ejected: Ejected::default(),
             resting: BTreeSet::new(),
@@ -168,6 +175,7 @@ impl<D: Dataplane> Agent<D> {
             Event::Answered(who) => self.answered(who, now),
             Event::Swept(report) => self.swept(&report, now),
             Event::Tick => self.tick(now),
+            Event::Leave => self.announce(AgentState::TERMINATING, false),
             Event::Stop => {
                 self.announce(AgentState::TERMINATING, false);
                 return false;
@@ -206,14 +214,16 @@ impl<D: Dataplane> Agent<D> {
                 changes::log(source, heard.snapshot.as_ref(), &snapshot);
                 heard.snapshot = Some(snapshot);
                 heard.at = Some(at);
-                self.publish(now);
+                if self.publish(now) {
+                    self.published.note(now.elapsed());
+                }
             }
             Report::Trouble { source, url, reason, attempt, again_in } => {
-                tracing::warn!(
-                    "{source}: {reason}; the last state stays, trying again in {:.0} s",
-                    again_in.as_secs_f64()
-                );
+                changes::trouble(source, &reason, attempt, again_in);
                 if let Some(heard) = self.sources.get_mut(&source) {
+                    // Not every attempt is told of.
+                    let known = heard.trouble.as_ref().map_or(0, |trouble| trouble.attempts);
+                    heard.failures += u64::from(if attempt > known { attempt - known } else { attempt });
                     heard.trouble = Some(Trouble { url, reason, attempts: attempt });
                 }
             }
@@ -227,10 +237,10 @@ impl<D: Dataplane> Agent<D> {
         answered == self.sources.len() || (waited && answered > 0)
     }
 
-    /// Plans and carries out, once enough is known.
-    fn publish(&mut self, now: Instant) {
+    /// Plans and carries out, once enough is known. Whether anything was written, and all of it.
+    fn publish(&mut self, now: Instant) -> bool {
         if !self.knows_enough(now) {
-            return;
+            return false;
         }
         let said = self.sources.iter().map(|(source, heard)| (*source, heard.snapshot.as_ref())).collect();
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
@@ -250,7 +260,7 @@ impl<D: Dataplane> Agent<D> {
                 // Every prefix of a plan serves every service: stopping here is safe.
                 tracing::error!("{error}; planning again in {} s", RETRY.as_secs());
                 self.refused = Some((error.to_string(), now + RETRY));
-                return;
+                return false;
             }
             self.tables.apply(op);
         }
@@ -258,6 +268,7 @@ impl<D: Dataplane> Agent<D> {
         self.settled = desired;
         self.announce(AgentState::OK, true);
         self.sweep(now);
+        !planned.ops.is_empty()
     }
 
     fn tick(&mut self, now: Instant) {
@@ -291,8 +302,11 @@ impl<D: Dataplane> Agent<D> {
     }
 
     fn announce(&mut self, state: AgentState, synced: bool) {
-        self.state = state;
-        self.plane.announce(Said { agent: state, synced });
+        // Who is leaving stays so, whatever is published meanwhile.
+        if self.state != AgentState::TERMINATING {
+            self.state = state;
+        }
+        self.plane.announce(Said { agent: self.state, synced });
     }
 
     /// What only the agent knows.
@@ -301,6 +315,7 @@ impl<D: Dataplane> Agent<D> {
             source: source.to_string(),
             answered_s: heard.at.map(|at| now.saturating_duration_since(at).as_secs_f64()),
             trouble: heard.trouble.clone(),
+            failures: heard.failures,
         };
         let read = self.sources.values().filter_map(|heard| heard.snapshot.as_ref());
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
@@ -312,6 +327,8 @@ impl<D: Dataplane> Agent<D> {
             sources: self.sources.iter().map(source).collect(),
             complaints: complaints.into_iter().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
+            at: Some(now),
+            published: self.published,
         }
     }
 }

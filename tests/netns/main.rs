@@ -24,6 +24,8 @@ mod connect;
 mod detach;
 /// Who gets connections, by state and health of the tasks.
 mod eligible;
+/// The status endpoint.
+mod endpoint;
 /// Replicas that die or fall silent under steady load.
 mod failing;
 /// The harness itself: hosts reach each other, and nothing stays behind whatever happens.

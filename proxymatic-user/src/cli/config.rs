@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 
 use proxymatic_common::{Head, Looks, Loopback};
 
-use super::{PinArgs, run::Args, sources};
+use super::{
+    PinArgs,
+    endpoint::{Endpoint, LogFormat},
+    run::Args,
+    sources,
+};
 use crate::{
     agent::Wishes,
     dataplane::kernel::{Settings, cgroup_root},
@@ -21,6 +26,8 @@ pub(super) struct Config {
     pub(super) wishes: Wishes,
     pub(super) socket: PathBuf,
     pub(super) verbose: bool,
+    pub(super) endpoint: Endpoint,
+    pub(super) log_format: LogFormat,
 }
 
 /// Checks what was typed. Gives every complaint, each a sentence.
@@ -31,6 +38,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
+    let endpoint = args.endpoint.check(&mut wrong);
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => Looks::LISTENERS,
         LocalListenerArg::ServiceWins => Looks::default(),
@@ -51,6 +59,8 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
             wishes,
             socket: pins.socket.clone(),
             verbose: args.verbose,
+            endpoint,
+            log_format: args.endpoint.log_format,
         }),
         _ => Err(wrong),
     }

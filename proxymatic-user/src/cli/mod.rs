@@ -3,6 +3,7 @@
 mod backend;
 mod config;
 mod detach;
+mod endpoint;
 mod hook;
 mod plan;
 mod run;

@@ -74,6 +74,7 @@ mod tests {
             source: "marathon",
             policy: "leastconn",
             backends: vec![],
+            counts: surface::ServiceCounts::default(),
         };
         for which in ["/shop/web", "web", "1234"] {
             assert!(is_meant(&row, which), "{which}");

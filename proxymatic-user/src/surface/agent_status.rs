@@ -2,7 +2,12 @@
 //!
 //! The protocol is the shortest there is: whoever connects gets one JSON document and the end of the stream.
 
-use std::{io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -12,6 +17,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::Latencies;
 use crate::model::Complaint;
 
 /// What only the running agent knows.
@@ -29,6 +35,12 @@ pub struct AgentStatus {
     pub complaints: Vec<Complaint>,
     /// Why the kernel refused the last write; absent where it did not.
     pub refused: Option<String>,
+    /// When this was so; not in the JSON.
+    #[serde(skip)]
+    pub at: Option<Instant>,
+    /// How long it took to publish; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub published: Latencies,
 }
 
 /// How fresh a source is.
@@ -40,6 +52,9 @@ pub struct SourceStatus {
     pub answered_s: Option<f64>,
     /// What is wrong with it now.
     pub trouble: Option<Trouble>,
+    /// How many attempts have failed since the agent started; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub failures: u64,
 }
 
 /// What is wrong with a source.

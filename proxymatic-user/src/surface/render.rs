@@ -30,12 +30,19 @@ pub trait Rows: Serialize {
 /// # Errors
 /// Standard output cannot be written.
 pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
-    let text = match format {
+    write(&mut io::stdout().lock(), &text(rows, format)?)
+}
+
+/// Rows as text, without the newline at the end that [`print`] gives it.
+///
+/// # Errors
+/// Only for rows that JSON cannot say; there are none.
+pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
+    Ok(match format {
         Format::Table => rows.table(),
         Format::Json => serde_json::to_string(rows)?,
         Format::Pretty => serde_json::to_string_pretty(rows)?,
-    };
-    write(&mut io::stdout().lock(), &text)
+    })
 }
 
 /// Prints an error: a line for people on standard error, JSON on standard output.
@@ -219,7 +226,7 @@ impl Rows for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::BackendRow;
+    use crate::surface::{BackendRow, ServiceCounts};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -232,6 +239,8 @@ mod tests {
             total,
             failed: 0,
             task: "web.instance-1._app.1".into(),
+            established: 9,
+            rtt_us: 250,
         };
         ServiceRow {
             name: "/shop/web".into(),
@@ -241,6 +250,7 @@ mod tests {
             source: "marathon",
             policy: "leastconn",
             backends: vec![backend(1, 7), backend(2, 1200)],
+            counts: ServiceCounts::default(),
         }
     }
 

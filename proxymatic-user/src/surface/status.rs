@@ -1,15 +1,18 @@
 //! One screen: what is wrong comes first, in words, with the remedy.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use proxymatic_common::Reason;
 use serde::Serialize;
 
-use super::{AgentStatus, services};
+use super::{AgentStatus, ServiceRow, view};
 use crate::{
     dataplane::{
         Error,
-        kernel::{HOOKS, Maps, Pins, hook_rows},
+        kernel::{HOOKS, HookRow, Maps, Pins, age, hook_rows},
     },
     model::Complaint,
 };
@@ -51,9 +54,36 @@ pub struct Fill {
 /// # Errors
 /// Nothing is pinned, or it cannot be read.
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
+    Ok(see(pins, maps, agent)?.status)
+}
+
+/// All there is to be shown, at one moment.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The services that can be found, by port.
+    pub services: Vec<ServiceRow>,
+    /// The hooks that are in place.
+    pub hooks: Vec<HookRow>,
+    /// What `status` prints.
+    pub status: Status,
+    /// How long ago the agent went round its loop.
+    pub heartbeat: Duration,
+    /// How long ago a complete answer of the sources was applied; `None` for never.
+    pub synced: Option<Duration>,
+    /// How long it took to look.
+    pub took: Duration,
+}
+
+/// Looks at the pins once, for everything.
+///
+/// # Errors
+/// Nothing is pinned, or it cannot be read.
+pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen, Error> {
+    let began = Instant::now();
     let tables = maps.tables()?;
-    let rows = services(maps)?;
-    let hooks: Vec<_> = hook_rows(pins)?.iter().map(|row| row.hook).collect();
+    let rows = view::rows(&tables, Some(maps));
+    let hook_rows = hook_rows(pins)?;
+    let hooks: Vec<_> = hook_rows.iter().map(|row| row.hook).collect();
     let mut backends = BTreeMap::new();
     for backend in rows.iter().flat_map(|row| &row.backends) {
         *backends.entry(backend.state).or_default() += 1;
@@ -71,7 +101,7 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
     }
     let capacity = maps.capacity();
     let fill = |map, used, entries| Fill { map, used, entries };
-    Ok(Status {
+    let status = Status {
         wrong,
         hooks,
         services: rows.len(),
@@ -92,6 +122,15 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
         verdicts: Reason::ALL.iter().map(|reason| (reason.name(), maps.count(*reason))).collect(),
         complaints: agent.as_ref().map(|agent| agent.complaints.clone()).unwrap_or_default(),
         agent,
+    };
+    let config = maps.config();
+    Ok(Seen {
+        services: rows,
+        hooks: hook_rows,
+        status,
+        heartbeat: age(config.heartbeat),
+        synced: (config.synced != 0).then(|| age(config.synced)),
+        took: began.elapsed(),
     })
 }
 

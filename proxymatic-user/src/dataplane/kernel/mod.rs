@@ -14,7 +14,7 @@ mod value;
 
 pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
-pub use host::{cgroup_root, find_cgroup, netns_cookie};
+pub use host::{age, cgroup_root, find_cgroup, netns_cookie};
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
 pub use value::from_bytes;
