@@ -10,6 +10,7 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::http::{Reply, Url, exchange};
 use proxymatic_tests::lab::{Lab, PATIENCE};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::served::{APP, Served, URL};
@@ -82,6 +83,9 @@ fn the_status_follows_the_life_of_the_agent() -> TestResult {
 fn a_thousand_connections_and_garbage_disturb_neither_connects_nor_the_agent() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Served::start(&lab, 2)?;
+    // All of them are this process's, which usually may have 1,024 files.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
     let load = lab.load(URL, &["--threads", "4", "--linger0"])?;
     let crowd = lab.host(1).net().enter(|| -> Result<Vec<TcpStream>> {
         let connect = |nth: usize| -> Result<TcpStream> {

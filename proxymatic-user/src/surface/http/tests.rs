@@ -166,23 +166,23 @@ fn however_many_ask_at_once_the_maps_are_read_once() {
 }
 
 #[test]
-fn a_thousand_connections_leave_the_endpoint_working_and_are_closed() {
+fn hundreds_of_connections_leave_the_endpoint_working_and_are_closed() {
     let endpoint = Endpoint::start("OK");
-    let mut crowd: Vec<_> = (0..1000).map(|_| endpoint.connect()).collect();
+    let mut crowd: Vec<_> = (0..600).map(|_| endpoint.connect()).collect();
     let is_turned_away = |stream: &mut TcpStream| {
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut first = [0; 12];
         matches!(stream.read(&mut first), Ok(12) if &first == b"HTTP/1.1 503")
     };
     let turned_away = crowd.iter_mut().map(is_turned_away).filter(|it| *it).count();
-    assert!((900..=1000 - bounds::OF_ONE).contains(&turned_away), "{turned_away}");
+    assert!((500..=600 - bounds::OF_ONE).contains(&turned_away), "{turned_away}");
     drop(crowd);
     let begun = Instant::now();
     while !endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK") {
         assert!(begun.elapsed() < Duration::from_secs(5));
     }
     let metrics = endpoint.ask("GET", "/metrics");
-    assert!(metrics.contains("proxymatic_http_rejected_connections_total 9"), "{metrics}");
+    assert!(metrics.contains("proxymatic_http_rejected_connections_total 5"), "{metrics}");
 }
 
 #[test]
