@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The steps, in seconds: what takes no longer than one is counted there.
-pub const STEPS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(super) const STEPS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// How often something took how long.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
