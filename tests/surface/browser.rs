@@ -107,11 +107,11 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
         when(&page, "b is ejected", STATES, &json!(["active", "ejected", "active", "no backend"])).await?;
         when(&page, "without loading the page again", "return window.untouched", &json!(true)).await?;
         when(&page, "and without asking anybody else", others, &json!(0)).await?;
+        page.goto(&format!("{PAGE}?q=/shop")).await?;
+        when(&page, "only what was asked for", names, &json!(["/shop/web", "/shop/idle"])).await?;
         if std::env::var_os("UPDATE_SCREENSHOTS").is_some() {
             fs::write(checkout()?.join("docs/page.png"), page.screenshot().await?)?;
         }
-        page.goto(&format!("{PAGE}?q=web")).await?;
-        when(&page, "only what was asked for", names, &json!(["/shop/web"])).await?;
         agent.kill9()?;
         when(&page, "that nobody answers any more", "return document.getElementById('silent').hidden", &json!(false))
             .await?;
