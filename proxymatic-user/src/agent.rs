@@ -40,7 +40,7 @@ use crate::{
     probe::Answered,
     sockets,
     source::{Report, SourceId},
-    surface::{AgentStatus, SourceStatus, Trouble},
+    surface::{AgentStatus, Latencies, SourceStatus, Trouble},
 };
 
 /// How long the agent waits after the kernel refused a write before it plans again.
@@ -74,6 +74,8 @@ pub enum Event {
     Kept(Result<(), String>),
     /// Time has passed.
     Tick,
+    /// The agent is to leave soon: it says so, and goes on until then.
+    Leave,
     /// The agent is to leave. The data plane stays.
     Stop,
 }
@@ -85,6 +87,8 @@ struct Heard {
     at: Option<Instant>,
     trouble: Option<Trouble>,
     restored: Option<Kept>,
+    /// How many attempts have failed.
+    failures: u64,
 }
 
 /// The agent's state. Owns the data plane: the only caller of plan and of dataplane.
@@ -109,6 +113,8 @@ pub struct Agent<D> {
     /// Why the last write was refused, and when to plan again.
     refused: Option<(String, Instant)>,
     state: AgentState,
+    /// How long it took from a report of a source to the last write of it.
+    published: Latencies,
     helpers: Helpers,
     ejected: Ejected,
     /// Backends that are kept out of the slots.
@@ -134,7 +140,9 @@ impl<D: Dataplane> Agent<D> {
         let tables = plane.tables()?;
         let hosts = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
         let addresses = hosts.map(|(address, _)| IpAddr::from(*address)).collect();
-        let heard = |source: &SourceId| (*source, Heard { snapshot: None, at: None, trouble: None, restored: None });
+        let heard = |source: &SourceId| {
+            (*source, Heard { snapshot: None, at: None, trouble: None, restored: None, failures: 0 })
+        };
         Ok(Self {
             plane,
             tables,
@@ -149,6 +157,7 @@ impl<D: Dataplane> Agent<D> {
             began: None,
             refused: None,
             state: AgentState::INITIALIZING,
+            published: Latencies::default(),
             helpers: Helpers::default(),
             ejected: Ejected::default(),
             resting: BTreeSet::new(),
@@ -209,6 +218,7 @@ impl<D: Dataplane> Agent<D> {
             Event::Warned(warnings) => self.warned(warnings),
             Event::Kept(outcome) => self.kept(outcome, now),
             Event::Tick => self.tick(now),
+            Event::Leave => self.announce(AgentState::TERMINATING, false),
             Event::Stop => {
                 self.keep_now(now);
                 self.announce(AgentState::TERMINATING, false);
@@ -247,14 +257,16 @@ impl<D: Dataplane> Agent<D> {
                 heard.snapshot = Some(snapshot);
                 heard.restored = None;
                 heard.at = Some(at);
-                self.publish(now);
+                if self.publish(now) {
+                    self.published.note(now.elapsed());
+                }
             }
             Report::Trouble { source, url, reason, attempt, again_in } => {
-                tracing::warn!(
-                    "{source}: {reason}; the last state stays, trying again in {:.0} s",
-                    again_in.as_secs_f64()
-                );
+                changes::trouble(source, &reason, attempt, again_in);
                 if let Some(heard) = self.sources.get_mut(&source) {
+                    // Not every attempt is told of.
+                    let known = heard.trouble.as_ref().map_or(0, |trouble| trouble.attempts);
+                    heard.failures += u64::from(if attempt > known { attempt - known } else { attempt });
                     heard.trouble = Some(Trouble { url, reason, attempts: attempt });
                 }
                 if self.fall_back(now) {
@@ -271,11 +283,11 @@ impl<D: Dataplane> Agent<D> {
         answered == self.sources.len() || (waited && answered > 0)
     }
 
-    /// Plans and carries out, once enough is known.
-    fn publish(&mut self, now: Instant) {
+    /// Plans and carries out, once enough is known. Whether anything was written, and all of it.
+    fn publish(&mut self, now: Instant) -> bool {
         let enough = self.knows_enough(now);
         if !enough && !self.restores() {
-            return;
+            return false;
         }
         let said = self.sources.iter().map(|(source, heard)| (*source, heard.known())).collect();
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
@@ -301,7 +313,7 @@ impl<D: Dataplane> Agent<D> {
                 // Every prefix of a plan serves every service: stopping here is safe.
                 tracing::error!("{error}; planning again in {} s", RETRY.as_secs());
                 self.refused = Some((error.to_string(), now + RETRY));
-                return;
+                return false;
             }
         }
         // What a silent source once said may be known only to the version that is to be replaced.
@@ -311,7 +323,7 @@ impl<D: Dataplane> Agent<D> {
         {
             tracing::error!("{error}; trying again in {} s", RETRY.as_secs());
             self.refused = Some((error.to_string(), now + RETRY));
-            return;
+            return false;
         }
         desired.services.retain(|key, _| !planned.unsettled.contains(key));
         self.settled = desired;
@@ -322,6 +334,7 @@ impl<D: Dataplane> Agent<D> {
         self.helpers.tell_ports(&self.tables);
         self.sweep(now);
         self.test(now);
+        !planned.ops.is_empty()
     }
 
     /// Carries out one write, and follows it.
@@ -381,8 +394,11 @@ impl<D: Dataplane> Agent<D> {
     }
 
     fn announce(&mut self, state: AgentState, synced: bool) {
-        self.state = state;
-        self.plane.announce(Said { agent: state, synced });
+        // Who is leaving stays so, whatever is published meanwhile.
+        if self.state != AgentState::TERMINATING {
+            self.state = state;
+        }
+        self.plane.announce(Said { agent: self.state, synced });
     }
 
     /// What only the agent knows.
@@ -392,6 +408,7 @@ impl<D: Dataplane> Agent<D> {
             answered_s: heard.at.map(|at| now.saturating_duration_since(at).as_secs_f64()),
             trouble: heard.trouble.clone(),
             restored: heard.restored_from(self.began, now),
+            failures: heard.failures,
         };
         let read = self.sources.values().filter_map(Heard::known);
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
@@ -406,6 +423,8 @@ impl<D: Dataplane> Agent<D> {
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
             self_test: self.tested.status(now),
             ejected: self.out(now),
+            at: Some(now),
+            published: self.published,
         }
     }
 }

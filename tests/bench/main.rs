@@ -9,6 +9,7 @@ mod services;
 mod sources;
 mod spin;
 mod statistics;
+mod surface;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -34,6 +35,8 @@ enum What {
     Plan(planning::Planning),
     /// How long Marathon's answers and events take to reach the maps, on a large cluster.
     Sources(sources::Sources),
+    /// What it costs to look at many services, and whether connects notice.
+    Surface(surface::Surface),
     /// What `services` runs on a host: connects in a loop.
     #[command(hide = true)]
     Dial(dial::Dial),
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         What::Services(bench) => bench.run(),
         What::Plan(bench) => bench.run(),
         What::Sources(bench) => bench.run(),
+        What::Surface(bench) => bench.run(),
         What::Dial(dial) => dial.run(),
         What::Hooks(bench) => bench.run(),
         What::Spin(spin) => spin.run(),

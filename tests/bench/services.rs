@@ -23,7 +23,7 @@ pub(crate) struct Services {
 }
 
 /// The first service port.
-const FIRST: u16 = 10_000;
+pub(crate) const FIRST: u16 = 10_000;
 /// Where the replica of a host listens.
 const REPLICA: u16 = 8001;
 
@@ -66,7 +66,7 @@ impl Services {
 }
 
 /// A host with a Marathon, an agent, and a replica that stands behind every service.
-fn serve(lab: &Lab, number: u8, services: u16) -> Result<Vec<proxymatic_tests::process::Process>> {
+pub(crate) fn serve(lab: &Lab, number: u8, services: u16) -> Result<Vec<proxymatic_tests::process::Process>> {
     let host = lab.host(number);
     let task = json!({ "host": host.address(), "port": REPLICA });
     let app = |n: u16| json!({ "id": format!("/bench/{n}"), "servicePort": FIRST + n, "tasks": [task] });

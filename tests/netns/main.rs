@@ -32,6 +32,8 @@ mod detach;
 mod drained;
 /// Who gets connections, by state and health of the tasks.
 mod eligible;
+/// The status endpoint.
+mod endpoint;
 /// What happens, as it happens.
 mod events;
 /// Replicas that die or fall silent under steady load.

@@ -54,6 +54,8 @@ enum Tier {
     Wire,
     /// End to end in network namespaces; needs root.
     Netns,
+    /// The status endpoint, seen with a real browser and a real Prometheus; needs root.
+    Surface,
     /// Containers on a Docker bridge; needs root.
     Docker,
     /// Debian's kernels in virtual machines.
@@ -126,6 +128,7 @@ impl Tier {
             Self::Etcd => etcd(filter),
             Self::Wire => wire(filter),
             Self::Netns => netns(filter),
+            Self::Surface => surface(filter),
             Self::Docker => docker(filter),
             Self::Vm => vm::run(kernels, filter),
         }
@@ -162,6 +165,13 @@ fn netns(filter: Option<&str>) -> Result<()> {
     setup::programs()?;
     variants::build()?;
     with_root("netns", filter)
+}
+
+fn surface(filter: Option<&str>) -> Result<()> {
+    workspace::need_root("test surface")?;
+    setup::tools()?;
+    setup::surface()?;
+    with_root("surface", filter)
 }
 
 fn docker(filter: Option<&str>) -> Result<()> {
@@ -211,7 +221,10 @@ mod tests {
 
     #[test]
     fn all_tiers_run_when_none_is_named() {
-        assert_eq!(names(&[]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "docker", "vm"]);
+        assert_eq!(
+            names(&[]),
+            ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "surface", "docker", "vm"]
+        );
     }
 
     #[test]

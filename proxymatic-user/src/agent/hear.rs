@@ -97,7 +97,8 @@ impl<D: Dataplane> Agent<D> {
             return;
         }
         let to = SocketAddr::new(IpAddr::from(backend.address), backend.port.get());
-        tracing::warn!("{} refuses connections or does not answer them: ejected until it answers", self.shown(id));
+        // The cure has been given, and one replica that dies is an ordinary day: nothing to wake anybody for.
+        tracing::info!("{} refuses connections or does not answer them: ejected until it answers", self.shown(id));
         self.helpers.probe(Order::Watch { backend: id, generation, to });
     }
 

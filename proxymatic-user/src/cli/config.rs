@@ -4,7 +4,13 @@ use std::path::{Path, PathBuf};
 
 use proxymatic_common::{Head, Looks, Loopback};
 
-use super::{PinArgs, guard::GuardArgs, run::Args, sources, state};
+use super::{
+    PinArgs,
+    endpoint::{Endpoint, LogFormat},
+    guard::GuardArgs,
+    run::Args,
+    sources, state,
+};
 use crate::{
     agent::Wishes,
     dataplane::kernel::{Settings, cgroup_root},
@@ -27,6 +33,8 @@ pub(super) struct Config {
     /// `None` where nothing is kept.
     pub(super) state: Option<StateFile>,
     pub(super) verbose: bool,
+    pub(super) endpoint: Endpoint,
+    pub(super) log_format: LogFormat,
 }
 
 /// Checks what was typed. Gives every complaint, each a sentence.
@@ -38,6 +46,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let sources = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
     let state = state::check(&args.state_file, &mut wrong);
+    let endpoint = args.endpoint.check(&mut wrong);
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => Looks::LISTENERS,
         LocalListenerArg::ServiceWins => Looks::default(),
@@ -61,6 +70,8 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
             reserved: pins.reserved(),
             guard: args.guard.clone(),
             verbose: args.verbose,
+            endpoint,
+            log_format: args.endpoint.log_format,
         }),
         _ => Err(wrong),
     }

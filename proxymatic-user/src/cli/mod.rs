@@ -5,6 +5,7 @@ mod config;
 mod detach;
 mod documents;
 pub mod dry;
+mod endpoint;
 mod event;
 mod feature;
 mod flow;

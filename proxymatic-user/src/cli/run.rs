@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    net::TcpListener,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -11,12 +12,13 @@ use proxymatic_common::maps::{Backends, MapDef as _, Services, Slots};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, mpsc, watch},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
     Health, PinArgs,
     config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
+    endpoint::{self, EndpointArgs, LogFormat},
     guard::{Guard, GuardArgs},
     sources::SourceArgs,
     state,
@@ -37,6 +39,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     pub(super) sources: SourceArgs,
+    #[command(flatten)]
+    pub(super) endpoint: EndpointArgs,
     /// Log every map write too.
     #[arg(long, env = "VERBOSE")]
     pub(super) verbose: bool,
@@ -87,7 +91,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     let config = config::check(&args, pins).map_err(|wrong| anyhow::anyhow!(wrong.join("\n            ")))?;
     die_whole();
-    start_log(config.verbose);
+    start_log(config.verbose, config.log_format);
+    let listener = config.endpoint.bind(&Pins::at(&config.kernel.bpffs))?;
     let kernel = Kernel::start(&config.kernel)?;
     let guard = Guard::raise(&config)?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -100,7 +105,7 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
         privileges::keep(Thread::Readers, uses).expect("capabilities can be given up");
     });
     let runtime = runtime.build().context("cannot start tokio")?;
-    runtime.block_on(serve(config, kernel, guard))?;
+    runtime.block_on(serve(config, kernel, guard, listener))?;
     Ok(Health::Well)
 }
 
@@ -114,16 +119,19 @@ fn die_whole() {
     }));
 }
 
-fn start_log(verbose: bool) {
+fn start_log(verbose: bool, format: LogFormat) {
     let level = if verbose { tracing::Level::DEBUG } else { tracing::Level::INFO };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     let filter = tracing_subscriber::EnvFilter::new(format!("warn,proxymatic={level},proxymatic_user={level}"));
     // A second start in one process is a test's; the first log is as good.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(terminal).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
 }
 
-async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Result<()> {
+async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Option<TcpListener>) -> anyhow::Result<()> {
     let (events, inbox) = mpsc::channel(64);
     let mut helpers = helpers(&config, guard.uses, &events)?;
     let (uses, test) = guard.start(&config, &mut helpers, &events)?;
@@ -144,6 +152,9 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Resu
     let (watchers, _) = broadcast::channel(HAPPENINGS);
     let agent = agent.telling(watchers.clone());
     let (status, latest) = watch::channel(agent.status(Instant::now()));
+    if let Some(listener) = listener {
+        endpoint::serve(listener, &config.kernel.bpffs, latest.clone())?;
+    }
     surface::serve(&config.socket, latest, watchers)
         .await
         .with_context(|| format!("cannot listen on {}; name another path with --socket", config.socket.display()))?;
@@ -151,7 +162,7 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard) -> anyhow::Resu
     config.sources.start(&reports);
     tokio::spawn(pass_on(heard, events.clone(), Event::Source));
     tokio::spawn(tick(events.clone()));
-    tokio::spawn(stop_on_signal(events)?);
+    tokio::spawn(stop_on_signal(events, config.endpoint.drain)?);
     // All other threads are there, and all that listens does.
     privileges::keep(Thread::Loop, uses).context("cannot give up capabilities")?;
     agent.run(inbox, status).await;
@@ -218,8 +229,9 @@ async fn tick(events: mpsc::Sender<Event>) {
     }
 }
 
-/// Handlers are in place when this returns: a signal that comes earlier than the future runs is not lost.
-fn stop_on_signal(events: mpsc::Sender<Event>) -> anyhow::Result<impl Future<Output = ()>> {
+/// Handlers are in place when this returns: a signal that comes earlier than the future runs is not lost. A second signal
+/// ends the drain.
+fn stop_on_signal(events: mpsc::Sender<Event>, drain: Duration) -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     Ok(async move {
@@ -227,7 +239,16 @@ fn stop_on_signal(events: mpsc::Sender<Event>) -> anyhow::Result<impl Future<Out
             _ = term.recv() => "SIGTERM",
             _ = int.recv() => "SIGINT",
         };
-        tracing::info!("{name}: leaving; the data plane stays (`proxymatic detach` removes it)");
+        let when = if drain.is_zero() { String::new() } else { format!(" in {} s", drain.as_secs()) };
+        tracing::info!("{name}: leaving{when}; the data plane stays (`proxymatic detach` removes it)");
+        if !drain.is_zero() {
+            let _ = events.send(Event::Leave).await;
+            tokio::select! {
+                () = sleep(drain) => {}
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        }
         let _ = events.send(Event::Stop).await;
     })
 }

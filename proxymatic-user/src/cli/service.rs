@@ -84,6 +84,7 @@ mod tests {
             source: "marathon",
             policy: "leastconn",
             backends: vec![],
+            counts: surface::ServiceCounts::default(),
         }
     }
 

@@ -22,11 +22,16 @@ pub enum Thread {
     Host,
     /// Writes the state file, which is root's in a folder of root's.
     State,
+    /// Answers on the status endpoint.
+    Status,
+    /// Looks at the maps for it.
+    Look,
 }
 
 impl Thread {
     /// All there are.
-    pub const ALL: [Self; 5] = [Self::Loop, Self::Readers, Self::Sockets, Self::Host, Self::State];
+    pub const ALL: [Self; 7] =
+        [Self::Loop, Self::Readers, Self::Sockets, Self::Host, Self::State, Self::Status, Self::Look];
 
     /// What the kernel calls a thread of this kind (`/proc/<pid>/task/<tid>/comm`).
     pub const fn name(self) -> &'static str {
@@ -36,6 +41,8 @@ impl Thread {
             Self::Sockets => "sockets",
             Self::Host => "host",
             Self::State => "state",
+            Self::Status => "status",
+            Self::Look => "status-look",
         }
     }
 }
@@ -76,7 +83,7 @@ const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
 const BPF: (u32, &str) = (39, "CAP_BPF");
 
 /// Everything that is left, by thread.
-pub const RIGHTS: [Right; 14] = [
+pub const RIGHTS: [Right; 16] = [
     right(Thread::Loop, BPF, "writes maps"),
     Right {
         needed: |uses| uses.bypass_mark,
@@ -97,6 +104,8 @@ pub const RIGHTS: [Right; 14] = [
     right(Thread::Sockets, SYS_ADMIN, "enters other network namespaces"),
     right(Thread::Sockets, SYS_PTRACE, "finds the namespaces of programs, and takes copies of their sockets"),
     right(Thread::Sockets, DAC_READ_SEARCH, "finds which sockets the programs of other users have open"),
+    right(Thread::Status, BPF, "passes it on to who looks at the maps"),
+    right(Thread::Look, BPF, "reads maps"),
     right(Thread::Host, BPF, "asks about programs of others"),
     right(Thread::Host, NET_ADMIN, "asks which programs of others are attached to the cgroup"),
     right(Thread::Host, SYS_ADMIN, "asks for their names"),

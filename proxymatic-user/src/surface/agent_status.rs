@@ -3,7 +3,14 @@
 //! Whoever connects says in one line what he wants: `status` for one JSON document, or `events` for one on each line as
 //! things happen. Who says nothing gets the status.
 
-use std::{io, net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -16,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Happening;
+use super::{Happening, Latencies};
 use crate::model::Complaint;
 
 /// What only the running agent knows.
@@ -39,6 +46,12 @@ pub struct AgentStatus {
     pub ejected: Vec<OutStatus>,
     /// What came of the self-test.
     pub self_test: SelfTestStatus,
+    /// When this was so; not in the JSON.
+    #[serde(skip)]
+    pub at: Option<Instant>,
+    /// How long it took to publish; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub published: Latencies,
 }
 
 /// What came of the self-test.
@@ -77,6 +90,9 @@ pub struct SourceStatus {
     /// Where its services come from while it has not answered; absent where from itself, or from the maps.
     #[serde(default)]
     pub restored: Option<RestoredFrom>,
+    /// How many attempts have failed since the agent started; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub failures: u64,
 }
 
 /// The file that the services of a source come from which has not answered since the agent started.

@@ -6,8 +6,14 @@ mod colour;
 mod dump;
 mod flow;
 mod happening;
+pub mod http;
+mod latency;
+mod metrics;
+mod page;
 mod plan;
 mod render;
+#[cfg(test)]
+mod samples;
 mod status;
 mod table;
 mod top;
@@ -19,8 +25,9 @@ pub use agent_status::{
 pub use dump::{Dump, dump};
 pub use flow::{FlowRow, flow_rows};
 pub use happening::Happening;
+pub use latency::Latencies;
 pub use plan::Planned;
-pub use render::{BackendOf, Backends, Detached, Format, Moved, Rows, note, print, print_error, print_line};
-pub use status::{Ejection, Status, status};
+pub use render::{BackendOf, Backends, Detached, Format, Moved, Rows, note, print, print_error, print_line, text};
+pub use status::{Ejection, Seen, Status, see, status};
 pub use top::{Board, Order, Sample, draw, samples};
-pub use view::{BackendRow, ServiceRow, services};
+pub use view::{BackendRow, ServiceCounts, ServiceRow, services};

@@ -27,7 +27,7 @@ impl Planned {
     pub fn new(against: String, mut tables: Tables, ops: &[MapOp], complaints: Vec<Complaint>) -> Self {
         ops.iter().for_each(|op| tables.apply(op));
         let operations = ops.iter().map(ToString::to_string).collect();
-        Self { services: view::rows(&tables, |_| view::Counted::default()), operations, complaints, against }
+        Self { services: view::rows(&tables, None), operations, complaints, against }
     }
 }
 

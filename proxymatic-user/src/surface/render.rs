@@ -32,12 +32,19 @@ pub trait Rows: Serialize {
 /// # Errors
 /// Standard output cannot be written.
 pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
-    let text = match format {
+    write(&mut io::stdout().lock(), &text(rows, format)?)
+}
+
+/// Rows as text, without the newline at the end that [`print`] gives it.
+///
+/// # Errors
+/// Only for rows that JSON cannot say; there are none.
+pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
+    Ok(match format {
         Format::Table => colour::paint(rows.table()),
         Format::Json => serde_json::to_string(rows)?,
         Format::Pretty => serde_json::to_string_pretty(rows)?,
-    };
-    write(&mut io::stdout().lock(), &text)
+    })
 }
 
 /// Prints one thing that happened on a line of its own. False where nobody reads any more.
@@ -291,7 +298,7 @@ fn self_test(test: &SelfTestStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::BackendRow;
+    use crate::surface::{BackendRow, ServiceCounts};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -304,6 +311,8 @@ mod tests {
             total,
             failed: 0,
             task: "web.instance-1._app.1".into(),
+            established: 9,
+            rtt_us: 250,
         };
         ServiceRow {
             name: "/shop/web".into(),
@@ -313,6 +322,7 @@ mod tests {
             source: "marathon",
             policy: "leastconn",
             backends: vec![backend(1, 7), backend(2, 1200)],
+            counts: ServiceCounts::default(),
         }
     }
 

@@ -1,15 +1,19 @@
 //! One screen: what is wrong comes first, in words, with the remedy.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use proxymatic_common::{BackendState, Reason};
 use serde::Serialize;
 
-use super::{AgentStatus, SelfTestStatus, ServiceRow, view::services_of};
+use super::{AgentStatus, SelfTestStatus, ServiceRow, view};
 use crate::{
     dataplane::{
         Error,
-        kernel::{HOOKS, HookRow, Maps, Pins, hook_rows},
+        kernel::{HOOKS, HookRow, Maps, Pins, age, hook_rows},
     },
     model::Complaint,
     plan::{BackendEntry, Tables},
@@ -73,16 +77,42 @@ pub struct Fill {
 /// # Errors
 /// Nothing is pinned, or it cannot be read.
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
+    Ok(see(pins, maps, agent)?.status)
+}
+
+/// All there is to be shown, at one moment.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The services that can be found, by port.
+    pub services: Vec<ServiceRow>,
+    /// The hooks that are in place.
+    pub hooks: Vec<HookRow>,
+    /// What `status` prints.
+    pub status: Status,
+    /// How long ago the agent went round its loop.
+    pub heartbeat: Duration,
+    /// How long ago a complete answer of the sources was applied; `None` for never.
+    pub synced: Option<Duration>,
+    /// How long it took to look.
+    pub took: Duration,
+}
+
+/// Looks at the pins once, for everything.
+///
+/// # Errors
+/// Nothing is pinned, or it cannot be read.
+pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen, Error> {
+    let began = Instant::now();
     let tables = maps.tables()?;
-    let rows = services_of(maps, &tables);
-    let attached = hook_rows(pins)?;
-    let hooks: Vec<_> = attached.iter().map(|row| row.hook).collect();
+    let rows = view::rows(&tables, Some(maps));
+    let hook_rows = hook_rows(pins)?;
+    let hooks: Vec<_> = hook_rows.iter().map(|row| row.hook).collect();
     let mut backends = BTreeMap::new();
     for backend in rows.iter().flat_map(|row| &row.backends) {
         *backends.entry(backend.state).or_default() += 1;
     }
     let mut wrong = Vec::new();
-    of_hooks(pins, &attached, &mut wrong);
+    of_hooks(pins, &hook_rows, &mut wrong);
     of_agent(agent.as_ref(), &mut wrong);
     rows.iter().for_each(|row| wrong.extend(of_service(row)));
     let capacity = maps.capacity();
@@ -107,7 +137,7 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
         (entry.backend.generation == generation && entry.backend.state != BackendState::GONE).then(|| socket(entry))
     });
     let drained = drained.collect();
-    Ok(Status {
+    let status = Status {
         wrong,
         hooks,
         services: rows.len(),
@@ -120,6 +150,15 @@ pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<St
         drained,
         version: env!("CARGO_PKG_VERSION"),
         abi: maps.config().abi,
+    };
+    let config = maps.config();
+    Ok(Seen {
+        services: rows,
+        hooks: hook_rows,
+        status,
+        heartbeat: age(config.heartbeat),
+        synced: (config.synced != 0).then(|| age(config.synced)),
+        took: began.elapsed(),
     })
 }
 
@@ -240,7 +279,7 @@ fn of_self_test(test: &SelfTestStatus, wrong: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{BackendRow, RestoredFrom, SelfTestStatus, SourceStatus};
+    use crate::surface::{BackendRow, Latencies, RestoredFrom, SelfTestStatus, ServiceCounts, SourceStatus};
 
     fn row(states: &[&'static str]) -> ServiceRow {
         let backend = |state: &&'static str| BackendRow {
@@ -253,6 +292,8 @@ mod tests {
             total: 0,
             failed: 0,
             task: String::new(),
+            established: 0,
+            rtt_us: 0,
         };
         ServiceRow {
             name: "/web".into(),
@@ -262,6 +303,7 @@ mod tests {
             source: "marathon",
             policy: "leastconn",
             backends: states.iter().map(backend).collect(),
+            counts: ServiceCounts::default(),
         }
     }
 
@@ -303,7 +345,13 @@ mod tests {
     #[test]
     fn a_source_that_is_silent_is_said_with_where_its_services_come_from() {
         let restored = RestoredFrom { path: "/var/lib/proxymatic/state.json".into(), age_s: Some(180.0) };
-        let source = |restored| SourceStatus { source: "marathon".into(), answered_s: None, trouble: None, restored };
+        let source = |restored| SourceStatus {
+            source: "marathon".into(),
+            answered_s: None,
+            trouble: None,
+            restored,
+            failures: 0,
+        };
         let wrong = |state: &str, restored| {
             let agent = AgentStatus {
                 state: state.into(),
@@ -314,6 +362,8 @@ mod tests {
                 refused: None,
                 ejected: Vec::new(),
                 self_test: SelfTestStatus::default(),
+                at: None,
+                published: Latencies::default(),
             };
             let mut wrong = Vec::new();
             of_agent(Some(&agent), &mut wrong);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use proxymatic_common::{BackendState, Class, PROTOCOL_TCP, SourceCode};
+use proxymatic_common::{BackendState, Cell64, Class, PROTOCOL_TCP, SourceCode};
 use serde::Serialize;
 
 use crate::{
@@ -27,6 +27,20 @@ pub struct ServiceRow {
     pub policy: &'static str,
     /// Its replicas.
     pub backends: Vec<BackendRow>,
+    /// What is counted of it; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub counts: ServiceCounts,
+}
+
+/// What is counted of a service, whatever becomes of its backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServiceCounts {
+    /// Connections open now, from this host.
+    pub open: u64,
+    /// Connections opened, ever, from this host.
+    pub opened: u64,
+    /// Refusals, ever, by [`proxymatic_common::Reason::refusal`].
+    pub refused: [u64; 8],
 }
 
 /// A replica, as `service show` and `backend show` print it.
@@ -50,14 +64,22 @@ pub struct BackendRow {
     pub failed: u64,
     /// The Mesos task, registrator's key, or the address itself.
     pub task: String,
+    /// TCP connections that it answered, ever; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub established: u64,
+    /// Round trip time as the policy `latency` sees it, in microseconds; 0 for none measured yet. Not in the JSON.
+    #[serde(skip)]
+    pub rtt_us: u64,
 }
 
 /// What is counted of a backend.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counted {
+struct Counted {
     active: u64,
     total: u64,
     failed: u64,
+    established: u64,
+    rtt_us: u64,
     ejected: bool,
 }
 
@@ -66,48 +88,57 @@ pub(super) struct Counted {
 /// # Errors
 /// The maps cannot be read.
 pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
-    Ok(services_of(maps, &maps.tables()?))
+    Ok(rows(&maps.tables()?, Some(maps)))
 }
 
-/// The same of tables that were read from these maps.
-pub(super) fn services_of(maps: &Maps, tables: &Tables) -> Vec<ServiceRow> {
-    let counted = |id| {
-        maps.load(id).map_or_else(Counted::default, |load| Counted {
-            active: load.active(),
-            total: load.opened.get(),
-            failed: load.failed.get(),
-            ejected: maps.ejected(id),
-        })
-    };
-    rows(tables, counted)
-}
-
-/// All services that can be found in tables, by port, with what is counted of each backend.
-pub(super) fn rows(tables: &Tables, counts: impl Fn(u32) -> Counted) -> Vec<ServiceRow> {
+/// All services that can be found in tables, by port, with what the maps count of them; with zeros where there are none.
+pub(super) fn rows(tables: &Tables, maps: Option<&Maps>) -> Vec<ServiceRow> {
     let virtual_addresses: BTreeMap<_, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
-    let entries = tables.frontends().iter().filter_map(|(frontend, id)| Some((frontend, tables.services().get(id)?)));
+    let entries =
+        tables.frontends().iter().filter_map(|(frontend, id)| Some((frontend, id, tables.services().get(id)?)));
     // Nobody's but the agent's: what it tests itself with.
-    let entries = entries.filter(|(_, entry)| entry.settings.source != SourceCode::SELF);
+    let entries = entries.filter(|(_, _, entry)| entry.settings.source != SourceCode::SELF);
     let mut rows: Vec<_> = entries
-        .map(|(frontend, entry)| ServiceRow {
+        .map(|(frontend, id, entry)| ServiceRow {
             name: entry.name.clone(),
             protocol: if frontend.protocol == PROTOCOL_TCP { "tcp" } else { "udp" },
             address: address(frontend.class),
             port: frontend.port.get(),
             source: entry.settings.source.name(),
             policy: entry.settings.policy.name(),
-            backends: backends(tables, entry, &counts),
+            backends: backends(tables, entry, maps),
+            counts: maps.map_or_else(ServiceCounts::default, |maps| of_service(maps, *id)),
         })
         .collect();
     rows.sort_by_key(|row| (row.address, row.port, row.protocol));
     rows
 }
 
-fn backends(tables: &Tables, service: &ServiceEntry, counts: impl Fn(u32) -> Counted) -> Vec<BackendRow> {
+fn of_service(maps: &Maps, id: u32) -> ServiceCounts {
+    maps.service_load(id).map_or_else(ServiceCounts::default, |load| ServiceCounts {
+        open: load.active(),
+        opened: load.opened.get(),
+        refused: load.refused.each_ref().map(Cell64::get),
+    })
+}
+
+fn of_backend(maps: &Maps, id: u32) -> Counted {
+    maps.load(id).map_or_else(Counted::default, |load| Counted {
+        active: load.active(),
+        total: load.opened.get(),
+        failed: load.failed.get(),
+        established: load.established.get(),
+        rtt_us: load.rtt_us.get(),
+        ejected: maps.ejected(id),
+    })
+}
+
+fn backends(tables: &Tables, service: &ServiceEntry, maps: Option<&Maps>) -> Vec<BackendRow> {
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     let known = entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE);
+    let counts = |id| maps.map_or_else(Counted::default, |maps| of_backend(maps, id));
     let mut rows: Vec<_> = known.map(|(id, entry)| backend(entry, counts(id))).collect();
     rows.sort_by(|a, b| (a.address, a.port, &a.task).cmp(&(b.address, b.port, &b.task)));
     rows
@@ -115,7 +146,7 @@ fn backends(tables: &Tables, service: &ServiceEntry, counts: impl Fn(u32) -> Cou
 
 fn backend(entry: &BackendEntry, counted: Counted) -> BackendRow {
     let backend = &entry.backend;
-    let Counted { active, total, failed, ejected } = counted;
+    let Counted { active, total, failed, established, rtt_us, ejected } = counted;
     let full = backend.maxconn != 0 && active >= u64::from(backend.maxconn);
     BackendRow {
         address: backend.address.into(),
@@ -131,6 +162,8 @@ fn backend(entry: &BackendEntry, counted: Counted) -> BackendRow {
         total,
         failed,
         task: entry.task.clone(),
+        established,
+        rtt_us,
     }
 }
 

@@ -53,6 +53,11 @@ pub(crate) fn programs() -> Result<()> {
     packages::provide(Part::Programs, None)
 }
 
+/// What looks at the status endpoint in the tests.
+pub(crate) fn surface() -> Result<()> {
+    packages::provide(Part::Surface, None)
+}
+
 /// What the tests with containers run.
 pub(crate) fn docker() -> Result<()> {
     packages::provide(Part::Docker, None)

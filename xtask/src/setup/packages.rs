@@ -15,6 +15,7 @@ pub(super) enum Part {
     Etcd,
     Docker,
     Programs,
+    Surface,
 }
 
 struct Package {
@@ -26,7 +27,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 16] = [
+const PACKAGES: [Package; 19] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -105,6 +106,19 @@ const PACKAGES: [Package; 16] = [
     },
     Package { part: Part::Programs, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
     Package { part: Part::Programs, name: "iperf3", gives: &["iperf3"], why: "many bytes and datagrams" },
+    Package {
+        part: Part::Surface,
+        name: "prometheus",
+        gives: &["prometheus", "promtool"],
+        why: "a real Prometheus scrapes the agent; promtool checks metrics and rules",
+    },
+    Package { part: Part::Surface, name: "chromium", gives: &["chromium"], why: "a real browser shows the page" },
+    Package {
+        part: Part::Surface,
+        name: "chromium-driver",
+        gives: &["chromedriver"],
+        why: "tells the browser what to do",
+    },
 ];
 
 /// Installs the packages of a part whose files are missing.

@@ -155,6 +155,11 @@ pub fn monotonic() -> u64 {
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
+/// How long ago a moment of the clock that hooks read was.
+pub fn age(at: u64) -> std::time::Duration {
+    std::time::Duration::from_nanos(monotonic().saturating_sub(at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

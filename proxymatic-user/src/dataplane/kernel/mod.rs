@@ -26,7 +26,7 @@ pub use cgroup::cgroup_root;
 pub use drain::{Drain, drain};
 pub use events::Events;
 pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
-pub use host::{find_cgroup, monotonic, netns_cookie};
+pub use host::{age, find_cgroup, monotonic, netns_cookie};
 pub use maps::Maps;
 pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};

@@ -136,6 +136,14 @@ impl Pins {
         }
     }
 
+    /// Makes sure that no agent has the pins now.
+    ///
+    /// # Errors
+    /// One has them.
+    pub fn nobody_has_them(&self) -> Result<(), Error> {
+        if self.bpffs.exists() { self.lock().map(drop) } else { Ok(()) }
+    }
+
     /// Removes a hook's pins, which detaches it. What is not there is well removed.
     pub(super) fn unpin(&self, hook: &str) {
         for path in [self.link(hook), self.program(hook)] {

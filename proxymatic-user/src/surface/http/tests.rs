@@ -1,0 +1,204 @@
+//! The endpoint, by real connections to it: what it answers, and what it does not let others do to it.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::surface::samples;
+
+/// An endpoint of its own, the agent's end of it, and how often the maps were looked at.
+struct Endpoint {
+    address: SocketAddr,
+    agent: watch::Sender<AgentStatus>,
+    looks: Arc<AtomicU64>,
+}
+
+impl Endpoint {
+    fn start(state: &str) -> Self {
+        Self::that(state, |agent| {
+            let mut seen = samples::seen(vec![samples::service("/web", 1234, &["active", "ejected"])]);
+            seen.status.agent = Some(agent);
+            Ok(seen)
+        })
+    }
+
+    fn that(state: &str, look: impl Fn(AgentStatus) -> Result<Seen, String> + Send + Sync + 'static) -> Self {
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (agent, latest) = watch::channel(samples::agent(state));
+        let looks = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&looks);
+        let look = move |agent| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            look(agent)
+        };
+        start(listener, latest, Box::new(look)).unwrap();
+        Self { address, agent, looks }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    /// The whole answer: status line, headers, body.
+    fn ask(&self, method: &str, path: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn status(&self) -> (String, String) {
+        let answer = self.ask("GET", "/status");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap()["HTTP/1.1 ".len()..].to_owned(), body.to_owned())
+    }
+}
+
+/// What comes until the other side closes, however it does that.
+fn rest(stream: &mut TcpStream) -> Result<Vec<u8>, io::Error> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+#[test]
+fn the_status_is_the_word_of_the_agent() {
+    let endpoint = Endpoint::start("INITIALIZING");
+    let unavailable = |word: &str| ("503 Service Unavailable".to_owned(), word.to_owned());
+    assert_eq!(endpoint.status(), unavailable("INITIALIZING"));
+    endpoint.agent.send_replace(samples::agent("OK"));
+    assert_eq!(endpoint.status(), ("200 OK".into(), "OK".into()));
+    endpoint.agent.send_replace(samples::agent("TERMINATING"));
+    assert_eq!(endpoint.status(), unavailable("TERMINATING"));
+    assert_eq!(endpoint.looks.load(Ordering::Relaxed), 0, "no map is read for that");
+}
+
+#[test]
+fn an_agent_whose_loop_stands_still_is_not_healthy() {
+    let endpoint = Endpoint::start("INITIALIZING");
+    assert!(endpoint.ask("GET", "/healthz").starts_with("HTTP/1.1 200 OK"));
+    let at = Instant::now().checked_sub(Duration::from_secs(40));
+    endpoint.agent.send_replace(AgentStatus { at, ..samples::agent("OK") });
+    let answer = endpoint.ask("GET", "/healthz");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("has stood still for 40 s"), "{answer}");
+}
+
+#[test]
+fn every_path_answers_with_what_it_is_and_nothing_can_be_changed() {
+    let endpoint = Endpoint::start("OK");
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/?q=we", "text/html; charset=utf-8"),
+        ("/status", "text/plain; charset=utf-8"),
+        ("/healthz", "text/plain; charset=utf-8"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/v1/services", "application/json"),
+        ("/v1/status", "application/json"),
+    ] {
+        let answer = endpoint.ask("GET", path);
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.contains(&format!("content-type: {kind}\r\n")),
+            "{answer}"
+        );
+        let head = endpoint.ask("HEAD", path);
+        assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "NONSENSE"] {
+            let refused = endpoint.ask(method, path);
+            assert!(refused.starts_with("HTTP/1.1 405") && refused.contains("allow: GET,HEAD"), "{method} {refused}");
+        }
+    }
+    assert!(endpoint.ask("GET", "/v2/services").starts_with("HTTP/1.1 404"));
+    let page = endpoint.ask("GET", "/");
+    assert!(page.contains("content-security-policy: default-src 'none'; style-src 'sha256-"), "{page}");
+}
+
+#[test]
+fn services_are_the_rows_that_the_command_prints() {
+    let endpoint = Endpoint::start("OK");
+    let answer = endpoint.ask("GET", "/v1/services");
+    let rows = vec![samples::service("/web", 1234, &["active", "ejected"])];
+    let printed = crate::surface::text(&rows, crate::surface::Format::Json).unwrap() + "\n";
+    assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, printed);
+}
+
+#[test]
+fn what_cannot_be_read_is_said_and_asked_again_later() {
+    let endpoint = Endpoint::that("OK", |_| Err("nothing is pinned".into()));
+    for path in ["/", "/metrics", "/v1/services", "/v1/status"] {
+        let answer = endpoint.ask("GET", path);
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("nothing is pinned"), "{answer}");
+    }
+    assert_eq!(endpoint.looks.load(Ordering::Relaxed), 4);
+    assert!(endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK"));
+}
+
+#[test]
+fn however_many_ask_at_once_the_maps_are_read_once() {
+    let together = Arc::new(Barrier::new(2));
+    let held = Arc::clone(&together);
+    let endpoint = Endpoint::that("OK", move |_| {
+        held.wait();
+        Ok(samples::seen(vec![]))
+    });
+    thread::scope(|scope| {
+        let asked: Vec<_> = (0..20).map(|_| scope.spawn(|| endpoint.ask("GET", "/metrics"))).collect();
+        // One who does not wait for the answer changes nothing.
+        let mut hasty = endpoint.connect();
+        hasty.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        hasty.shutdown(Shutdown::Both).unwrap();
+        together.wait();
+        for answer in asked {
+            assert!(answer.join().unwrap().starts_with("HTTP/1.1 200 OK"));
+        }
+    });
+    // Answers within a second of that come from the same look.
+    assert_eq!(endpoint.looks.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn hundreds_of_connections_leave_the_endpoint_working_and_are_closed() {
+    let endpoint = Endpoint::start("OK");
+    let mut crowd: Vec<_> = (0..600).map(|_| endpoint.connect()).collect();
+    let is_turned_away = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut first = [0; 12];
+        matches!(stream.read(&mut first), Ok(12) if &first == b"HTTP/1.1 503")
+    };
+    let turned_away = crowd.iter_mut().map(is_turned_away).filter(|it| *it).count();
+    assert!((500..=600 - bounds::OF_ONE).contains(&turned_away), "{turned_away}");
+    drop(crowd);
+    let begun = Instant::now();
+    while !endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK") {
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+    let metrics = endpoint.ask("GET", "/metrics");
+    assert!(metrics.contains("proxymatic_http_rejected_connections_total 5"), "{metrics}");
+}
+
+#[test]
+fn garbage_a_huge_head_and_a_head_that_never_ends_are_cut_off() {
+    let endpoint = Endpoint::start("OK");
+    let mut garbage = endpoint.connect();
+    garbage.write_all(&[0xff; 64]).unwrap();
+    assert!(rest(&mut garbage).unwrap_or_default().starts_with(b"HTTP/1.1 400"));
+    let mut huge = endpoint.connect();
+    // Cut off before all of it is taken.
+    let _ = huge.write_all(format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(1 << 20)).as_bytes());
+    assert!(rest(&mut huge).map_or(true, |said| said.starts_with(b"HTTP/1.1 431")));
+    let (mut slow, begun) = (endpoint.connect(), Instant::now());
+    slow.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let _ = rest(&mut slow);
+    let took = begun.elapsed();
+    assert!(took >= bounds::HEAD && took < bounds::HEAD + Duration::from_secs(5), "{took:?}");
+    assert!(endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK"));
+}

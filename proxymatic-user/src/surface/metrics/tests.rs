@@ -1,0 +1,93 @@
+//! The metrics: which there are, how many series, and that promtool would take them.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::surface::{BackendRow, samples};
+
+const DOCUMENT: &str = include_str!("../../../../docs/operating.md");
+
+fn told(rows: Vec<ServiceRow>) -> String {
+    text(&Arc::new(samples::seen(rows)), &Rejected::default())
+}
+
+fn full_name(family: &Family) -> String {
+    let suffix = if matches!(family.kind, MetricType::Counter) { "_total" } else { "" };
+    format!("{}{suffix}", family.name)
+}
+
+#[test]
+fn every_metric_is_told_once_and_with_the_help_it_has() {
+    let text = told(vec![samples::service("/web", 1234, &["active", "ejected"])]);
+    let told: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
+    let known: Vec<_> = families::ALL.iter().map(|family| (full_name(family), family.help)).collect();
+    assert_eq!(
+        told.iter().copied().collect::<BTreeSet<_>>(),
+        known.iter().map(|(name, help)| (name.as_str(), *help)).collect()
+    );
+    assert_eq!(told.len(), families::ALL.len());
+    // A service and a backend have all of them; only what is measured may be absent.
+    for (name, _) in known.iter().filter(|(name, _)| !name.ends_with("publish_seconds")) {
+        assert!(
+            text.lines().any(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_document_lists_the_metrics_that_there_are_and_no_others() {
+    let documented: BTreeSet<_> = DOCUMENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `proxymatic_")?.split_once('`'))
+        .map(|(name, _)| format!("proxymatic_{name}"))
+        .collect();
+    assert_eq!(documented, families::ALL.iter().map(full_name).collect());
+}
+
+#[test]
+fn a_backend_that_is_ejected_takes_no_connections_and_one_without_measurement_has_no_rtt() {
+    let mut service = samples::service("/web", 1234, &["active", "ejected"]);
+    service.backends[1].rtt_us = 0;
+    let text = told(vec![service]);
+    let labels =
+        |backend| format!("{{service=\"/web\",protocol=\"tcp\",port=\"1234\",backend=\"10.0.0.{backend}:31000\"}}");
+    assert!(text.contains(&format!("proxymatic_backend_eligible{} 1\n", labels(0))), "{text}");
+    assert!(text.contains(&format!("proxymatic_backend_eligible{} 0\n", labels(1))), "{text}");
+    assert!(text.contains(&format!("proxymatic_backend_rtt_seconds{} 0.00025\n", labels(0))), "{text}");
+    assert!(!text.contains(&format!("proxymatic_backend_rtt_seconds{}", labels(1))), "{text}");
+    assert!(text.contains("proxymatic_service_refused_total{service=\"/web\",protocol=\"tcp\",port=\"1234\",reason=\"no_backend\"} 3\n"), "{text}");
+}
+
+#[test]
+fn a_hostile_name_stays_within_its_label() {
+    let text = told(vec![samples::service("/a\"} 1\nx{b=\"\\", 1234, &["active"])]);
+    assert!(text.contains(r#"{service="/a\"} 1\nx{b=\"\\",protocol="tcp""#), "{text}");
+    assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("proxymatic_")), "{text}");
+}
+
+#[test]
+fn two_tasks_that_had_one_address_are_one_series() {
+    let mut service = samples::service("/web", 1234, &["active", "draining", "active"]);
+    service.backends[1].address = service.backends[0].address;
+    let rows = [service];
+    let (series, folded) = backends::series(&rows, 10);
+    let seen: Vec<_> = series.iter().map(|it| (it.backend.as_str(), it.total, it.eligible)).collect();
+    assert_eq!((seen, folded), (vec![("10.0.0.0:31000", 14, 1), ("10.0.0.2:31000", 7, 1)], 0));
+}
+
+#[test]
+fn backends_beyond_the_bound_are_one_row_of_their_service_and_no_count_is_lost() {
+    let rows: Vec<_> =
+        (0..4).map(|nth| samples::service(&format!("/{nth}"), 1234 + nth, &["active", "full", "active"])).collect();
+    let sum = |of: fn(&BackendRow) -> u64| rows.iter().flat_map(|row| &row.backends).map(of).sum::<u64>();
+    for most in 0..=13 {
+        let (series, folded) = backends::series(&rows, most);
+        assert_eq!(folded, 12_usize.saturating_sub(most));
+        assert!(series.len() <= most + rows.len(), "{} series", series.len());
+        assert_eq!(series.iter().map(|it| it.total).sum::<u64>(), sum(|row| row.total));
+        assert_eq!(series.iter().map(|it| it.eligible).sum::<u64>(), 8);
+        let others = series.iter().filter(|it| it.backend == "other");
+        assert!(others.clone().map(|it| &it.service.name).collect::<BTreeSet<_>>().len() == others.count());
+    }
+}

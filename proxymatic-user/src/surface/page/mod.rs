@@ -1,0 +1,154 @@
+//! The page for people: one document that asks for nothing else, written here with every value escaped.
+//!
+//! Without script it is a table that is loaded again; with script the table is replaced in place. Both are this document.
+
+use std::sync::LazyLock;
+
+use axum::http::HeaderValue;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use ring::digest::{SHA256, digest};
+
+use super::{Seen, ServiceRow};
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The most services on one page.
+const MOST: usize = 200;
+/// The most backends of one of them.
+const MOST_BACKENDS: usize = 50;
+
+/// What a browser may do with the page: use this style, run this script, and ask this server.
+pub(super) fn policy() -> HeaderValue {
+    static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+        let hash = |text: &str| STANDARD.encode(digest(&SHA256, text.as_bytes()));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; form-action 'self'; \
+             base-uri 'none'; frame-ancestors 'none'",
+            hash(STYLE),
+            hash(SCRIPT)
+        );
+        HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+    });
+    POLICY.clone()
+}
+
+/// The page, with the services whose name contains `wanted`, or whose port it is; all where it is empty.
+pub(super) fn html(seen: &Seen, wanted: &str) -> Markup {
+    let wanted = wanted.trim();
+    let found = || seen.services.iter().filter(|row| is_wanted(row, wanted));
+    let (all, shown) = (seen.services.len(), found().count());
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { "proxymatic" }
+                style { (PreEscaped(STYLE)) }
+                noscript { meta http-equiv="refresh" content="5"; }
+            }
+            body {
+                header {
+                    h1 { "proxymatic" }
+                    form role="search" {
+                        label for="q" { "Name or port" }
+                        input id="q" name="q" type="search" value=(wanted) autocomplete="off";
+                        button { "Show" }
+                    }
+                }
+                p #silent role="alert" hidden { "No answer: this is what was there before." }
+                main {
+                    (overview(seen))
+                    @if shown == 0 {
+                        p { @if all == 0 { "There are no services." } @else { "None of the " (all) " services." } }
+                    } @else {
+                        (table(found().take(MOST)))
+                    }
+                    @if shown > MOST {
+                        p { (MOST) " of " (shown) " services; name one above to see it." }
+                    }
+                }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    }
+}
+
+fn is_wanted(row: &ServiceRow, wanted: &str) -> bool {
+    row.name.contains(wanted) || row.port.to_string() == wanted
+}
+
+fn overview(seen: &Seen) -> Markup {
+    let status = &seen.status;
+    let state = status.agent.as_ref().map_or("no agent", |agent| agent.state.as_str());
+    let backends = status.backends.iter().map(|(state, count)| format!("{count} {state}"));
+    let backends = backends.collect::<Vec<_>>().join(", ");
+    html! {
+        p.overview {
+            strong class={ "state " (state) } { (state) }
+            " " (status.services) " services"
+            @if !backends.is_empty() { "; backends: " (backends) }
+        }
+        @if !status.wrong.is_empty() {
+            section.wrong aria-labelledby="wrong" {
+                h2 #wrong { "What is wrong" }
+                ul { @for line in status.wrong.iter().take(20) { li { (line) } } }
+                @if status.wrong.len() > 20 { p { (status.wrong.len() - 20) " more: proxymatic status" } }
+            }
+        }
+    }
+}
+
+/// The roles are what these elements have anyway, but for browsers that forget it when a narrow screen makes them blocks.
+fn table<'a>(rows: impl Iterator<Item = &'a ServiceRow>) -> Markup {
+    html! {
+        table role="table" {
+            caption { "Services and their backends, as this host sees them" }
+            thead role="rowgroup" {
+                tr role="row" {
+                    @for name in ["Backend", "State", "Open", "Total", "Failed", "Task"] {
+                        th role="columnheader" scope="col" { (name) }
+                    }
+                }
+            }
+            @for row in rows {
+                tbody role="rowgroup" {
+                    tr.service role="row" {
+                        th role="rowheader" scope="rowgroup" colspan="6" {
+                            (row.name) " "
+                            span.port {
+                                @if let Some(address) = row.address { (address) " " }
+                                (row.port) "/" (row.protocol)
+                            }
+                            " " span.by { (row.policy) ", from " (row.source) }
+                        }
+                    }
+                    @if row.backends.is_empty() {
+                        tr role="row" { td role="cell" colspan="6" { span.state.none { "no backend" } } }
+                    }
+                    @for backend in row.backends.iter().take(MOST_BACKENDS) {
+                        tr role="row" {
+                            td role="cell" { (std::net::SocketAddr::new(backend.address, backend.port)) }
+                            td role="cell" { span class={ "state " (backend.state) } { (backend.state) } }
+                            td.number role="cell" data-is="open" { (backend.active) }
+                            td.number role="cell" data-is="total" { (backend.total) }
+                            td.number role="cell" data-is="failed" { (backend.failed) }
+                            td.task role="cell" { (backend.task) }
+                        }
+                    }
+                    @if row.backends.len() > MOST_BACKENDS {
+                        tr role="row" {
+                            td role="cell" colspan="6" { (row.backends.len() - MOST_BACKENDS) " more backends" }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
