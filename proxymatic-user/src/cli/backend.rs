@@ -80,7 +80,7 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
     let until = Instant::now() + PATIENCE;
     // An agent gives them connections again with its next look round; not those that are ejected for long.
     while to == Drain::End && !meant.keys().all(|id| maps.is_drawn(*id)) && Instant::now() < until {
-        thread::sleep(OFTEN);
+        a_moment();
     }
     let here = |row: &BackendRow| SocketAddr::new(row.address, row.port) == at;
     let mut services = surface::services(&maps)?;
@@ -99,6 +99,11 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
     let rows = backends(services).filter(|row| here(&row.backend)).collect();
     surface::print(&Moved { backends: rows, warnings }, format).context("cannot print")?;
     Ok(health)
+}
+
+#[expect(clippy::disallowed_methods, reason = "between looks for a fact, with a deadline")]
+fn a_moment() {
+    thread::sleep(OFTEN);
 }
 
 fn is_open(row: &BackendRow) -> bool {

@@ -14,18 +14,18 @@ done
 $b mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=262144 machine /machine || fail "no files of the machine"
 $b mount -t tmpfs layer /layer
 $b mkdir /layer/upper /layer/work
-$b mount -t overlay -o lowerdir=/machine,upperdir=/layer/upper,workdir=/layer/work overlay /root || fail "no layer"
+$b mount -t overlay -o lowerdir=/machine,upperdir=/layer/upper,workdir=/layer/work overlay /new || fail "no layer"
 
 # Of the machine's mounts none is there: they are folders in its files.
 for mounted in proc sys dev; do
-    $b mkdir -p /root/$mounted
-    $b mount --move /$mounted /root/$mounted
+    $b mkdir -p /new/$mounted
+    $b mount --move /$mounted /new/$mounted
 done
-$b mkdir -p /root/run /root/dev/shm /root/sys/fs/cgroup /root/sys/fs/bpf
-$b mount -t tmpfs run /root/run
-$b mount -t tmpfs shm /root/dev/shm
-$b mount -t cgroup2 cgroup2 /root/sys/fs/cgroup || fail "no cgroup2"
-$b mkdir -p /root/run/vm/out
-$b mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /root/run/vm/out || fail "no folder for what comes out"
-$b cp /bin/busybox /guest.sh /root/run/vm/
-exec $b switch_root /root /run/vm/busybox sh /run/vm/guest.sh
+$b mkdir -p /new/run /new/dev/shm /new/sys/fs/cgroup /new/sys/fs/bpf
+$b mount -t tmpfs run /new/run
+$b mount -t tmpfs shm /new/dev/shm
+$b mount -t cgroup2 cgroup2 /new/sys/fs/cgroup || fail "no cgroup2"
+$b mkdir -p /new/run/vm/out
+$b mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /new/run/vm/out || fail "no folder for what comes out"
+$b cp /bin/busybox /guest.sh /new/run/vm/
+exec $b switch_root /new /run/vm/busybox sh /run/vm/guest.sh

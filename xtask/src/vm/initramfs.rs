@@ -29,7 +29,7 @@ pub(super) fn write(file: &Path, kernel: &Kernel, tools: &Tools) -> Result<()> {
     archive.file("guest.sh", GUEST.as_bytes(), 0o755)?;
     archive.file("bin/busybox", &read(&tools.busybox_path())?, 0o755)?;
     // What mount points are made of before anything can be made.
-    for folder in ["proc", "sys", "dev", "machine", "layer", "root"] {
+    for folder in ["proc", "sys", "dev", "machine", "layer", "new"] {
         archive.folder(Path::new(folder))?;
     }
     let dependencies = fs::read_to_string(kernel.modules().join("modules.dep"))?;

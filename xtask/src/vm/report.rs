@@ -53,7 +53,10 @@ pub(super) fn document(runs: &[Run]) -> String {
     parts.join("\n")
 }
 
-fn table(title: &str, first: &str, runs: &[Run], columns: &[(&str, &dyn Fn(&Run) -> String)]) -> String {
+/// The name of a column, and what it says of a kernel.
+type Column<'a> = (&'a str, &'a dyn Fn(&Run) -> String);
+
+fn table(title: &str, first: &str, runs: &[Run], columns: &[Column<'_>]) -> String {
     let head = columns.iter().map(|(name, _)| *name);
     let rows = runs.iter().map(|run| {
         let cells = columns.iter().map(|(_, cell)| cell(run));
