@@ -98,10 +98,9 @@ pub(crate) fn printed(ops: &[MapOp]) -> String {
     ops.iter().map(|op| format!("{op}\n")).collect()
 }
 
-/// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted.
-
 /// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted. About one
-/// write in ten is refused, as any may be, but not so often that it would never end; what is left is then planned again, from what was written.
+/// write in ten is refused, as any may be, but not so often that it would never end; what is left is then planned again,
+/// from what was written.
 pub(crate) fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, seed: u64) {
     let (mut dice, mut faults) = (seed | 1, FAULTS);
     let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
