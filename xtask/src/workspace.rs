@@ -34,13 +34,8 @@ pub(crate) fn cargo() -> Command {
 
 /// Builds the release binaries of some packages and says where they are.
 pub(crate) fn build_release(packages: &[&str]) -> Result<PathBuf> {
-    build_release_with(packages, &[])
-}
-
-/// The same with more arguments for cargo.
-pub(crate) fn build_release_with(packages: &[&str], more: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--release", "--bins"]).args(more);
+    build.args(["build", "--release", "--bins"]);
     for package in packages {
         build.args(["--package", package]);
     }
