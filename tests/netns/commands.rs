@@ -65,33 +65,33 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
     .prints(
         &lab,
         &expect![[r#"
-        HOOK  PROGRAM  LINK  RUNS  MEAN_NS  PIN
-        connect6  *  *  *  *  *
-        connect4  *  *  *  *  *
-        sendmsg6  *  *  *  *  *
-        sendmsg4  *  *  *  *  *
-        post_bind6  *  *  *  *  *
-        post_bind4  *  *  *  *  *
-        recvmsg6  *  *  *  *  *
-        recvmsg4  *  *  *  *  *
-        getpeername6  *  *  *  *  *
-        getpeername4  *  *  *  *  *
-        tcp_states  *  *  *  *  *
-        sock_release  *  *  *  *  *
+        HOOK  PROGRAM  LINK  EFFECTIVE  RUNS  MEAN_NS  PIN
+        connect6  *  *  yes  *  *  *
+        connect4  *  *  yes  *  *  *
+        sendmsg6  *  *  yes  *  *  *
+        sendmsg4  *  *  yes  *  *  *
+        post_bind6  *  *  yes  *  *  *
+        post_bind4  *  *  yes  *  *  *
+        recvmsg6  *  *  yes  *  *  *
+        recvmsg4  *  *  yes  *  *  *
+        getpeername6  *  *  yes  *  *  *
+        getpeername4  *  *  yes  *  *  *
+        tcp_states  *  *  yes  *  *  *
+        sock_release  *  *  yes  *  *  *
     "#]],
         &expect![[r#"
-        {"hook":"connect6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"connect4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"sendmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"sendmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"post_bind6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"post_bind4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"recvmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"recvmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"getpeername6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"getpeername4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"tcp_states","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"hook":"sock_release","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"connect6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"connect4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sendmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sendmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"post_bind6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"post_bind4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"recvmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"recvmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"getpeername6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"getpeername4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"tcp_states","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sock_release","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
     "#]],
     )?;
     command(&["map", "show"], &["ID", "ENTRIES"], &["id", "pin", "entries"]).prints(

@@ -1,6 +1,6 @@
 //! The pinned maps, each opened once with its types.
 
-use std::path::Path;
+use std::{os::fd::AsFd as _, path::Path};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData};
 use proxymatic_common::{
@@ -9,7 +9,7 @@ use proxymatic_common::{
     maps::{self as declared, Declared, MapDef},
 };
 
-use super::{HOOKS, Pins, host, shared::Shared};
+use super::{HOOKS, Pins, bpf, host, shared::Shared};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The pinned maps. Reading them needs no agent.
@@ -117,9 +117,18 @@ impl Maps {
 /// all of it must be there: a map made anew in the place of one that is lost would hold no services.
 ///
 /// # Errors
-/// A map is another one, or lost.
+/// A map is another one, or lost; something else is in the place of a link.
 pub(super) fn check(pins: &Pins) -> Result<(), Error> {
-    let attached = HOOKS.iter().any(|hook| pins.link(hook).exists());
+    let mut attached = false;
+    for path in HOOKS.iter().map(|hook| pins.link(hook)).filter(|path| path.exists()) {
+        if let Err(error) = bpf::open(&path).and_then(|link| bpf::attached(link.as_fd())) {
+            return Err(Error::host(
+                format!("{} is not the link of a hook: {error}", path.display()),
+                "remove it, or name another folder with --bpffs",
+            ));
+        }
+        attached = true;
+    }
     for map in declared::ALL {
         let path = pins.map(map.name);
         if path.exists() {

@@ -60,7 +60,8 @@ fn begin_and_finish(attempt: &Attempt, stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-fn finish(attempt: &Attempt, stream: &TcpStream) -> io::Result<()> {
+/// Waits for a connect that has begun.
+pub(crate) fn finish(attempt: &Attempt, stream: &TcpStream) -> io::Result<()> {
     if !attempt.nonblocking {
         return Err(Errno::EINPROGRESS.into());
     }

@@ -11,7 +11,11 @@ use nix::libc;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 use rustix::net::SocketType;
 
-use crate::{Answer, Attempt, Outcome, QUESTION, at, stream::answer, text};
+use crate::{
+    Answer, Attempt, Outcome, QUESTION, at,
+    stream::{answer, finish as end_connect},
+    text,
+};
 
 /// IORING_OP_CONNECT and IORING_OP_SEND; with `in_thread`, the former in a thread of the kernel from the start.
 pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
@@ -21,7 +25,11 @@ pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
     let connect = opcode::Connect::new(Fd(stream.as_raw_fd()), to.as_ptr(), to.len()).build();
     let connect = if in_thread { connect.flags(Flags::ASYNC) } else { connect };
     // SAFETY: the address lives until the operation is over.
-    at("connect", unsafe { finish(&mut ring, &connect) })?;
+    match unsafe { finish(&mut ring, &connect) } {
+        // Old kernels (5.10 is one) do not wait for a socket that does not block.
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => at("connect", end_connect(attempt, &stream))?,
+        outcome => drop(at("connect", outcome)?),
+    }
     let send = opcode::Send::new(Fd(stream.as_raw_fd()), QUESTION.as_ptr(), QUESTION.len() as u32).build();
     // SAFETY: the question is static.
     at("write", unsafe { finish(&mut ring, &send) })?;
