@@ -13,8 +13,6 @@ use crate::command;
 
 /// What is run where no kernel is named, oldest first. [`NEWEST`] is whatever the suites have.
 pub(super) const KERNELS: [&str; 4] = ["5.10", "6.1", "6.12", NEWEST];
-/// Of these, what runs with all tiers: faults of one kernel are mostly those of the oldest or of the newest.
-pub(super) const ENDS: [&str; 2] = [KERNELS[0], NEWEST];
 pub(super) const NEWEST: &str = "newest";
 
 /// The modules that are kept, as they begin below the folder of modules. All others are drivers and file systems.

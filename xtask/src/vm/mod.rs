@@ -30,7 +30,7 @@ mod tools;
 use apt::Apt;
 use boot::Accelerator;
 pub(crate) use kernels::is_named;
-use kernels::{ENDS, KERNELS, Kernel};
+use kernels::{KERNELS, Kernel};
 use outcome::Outcome;
 use tools::Tools;
 
@@ -45,8 +45,6 @@ const DOCUMENT: &str = "docs/kernels.md";
 pub(crate) enum Which {
     /// All that docs/kernels.md tells of; it is written anew.
     All,
-    /// The oldest and the newest.
-    Ends,
     /// These series.
     Named(Vec<String>),
 }
@@ -100,7 +98,6 @@ impl Which {
     fn kernels(&self, provide: impl Fn(&str) -> Result<Kernel>) -> Result<Vec<Kernel>> {
         let series: Vec<&str> = match self {
             Self::All => KERNELS.to_vec(),
-            Self::Ends => ENDS.to_vec(),
             Self::Named(series) => series.iter().map(String::as_str).collect(),
         };
         let mut kernels = Vec::new();
