@@ -83,7 +83,7 @@ fn programs_of_others_on_the_cgroup_are_named() -> TestResult {
     let (pins, socket) = (pins.display().to_string(), socket.display().to_string());
     let (cgroup, marathon) = (host.cgroup().path().display().to_string(), lab.marathon_url());
     let here = ["--bpffs", &pins, "--socket", &socket];
-    let run = ["run", "--cgroup", &cgroup, "--marathon", &marathon];
+    let run = ["run", "--cgroup", &cgroup, "--marathon", &marathon, "--status-endpoint", ""];
     let _other = host.spawn(&binary("proxymatic")?, &[&here[..], &run].concat())?;
     let said = eventually_ok("the other one says so", PATIENCE, || {
         let said = host.run(&binary("proxymatic")?, &[&here[..], &["-j", "status"]].concat(), PATIENCE)?.stdout;
