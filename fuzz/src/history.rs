@@ -103,6 +103,8 @@ impl Wanted {
             cgroups,
             excluded: bits(self.excluded & 7).map(u64::from).collect(),
             resting: bits(self.resting).map(u32::from).collect(),
+            // What operators do is not in these histories.
+            drained: Default::default(),
         }
     }
 }
