@@ -144,6 +144,7 @@ impl<D: Dataplane> Agent<D> {
             (*source, Heard { snapshot: None, at: None, trouble: None, restored: None, failures: 0 })
         };
         Ok(Self {
+            sweeps: Sweeps::adopt(&tables),
             plane,
             tables,
             settled: Desired::default(),
@@ -163,7 +164,6 @@ impl<D: Dataplane> Agent<D> {
             resting: BTreeSet::new(),
             drained: BTreeSet::new(),
             bound: BTreeSet::new(),
-            sweeps: Sweeps::default(),
             tested: Tested::default(),
             warnings: Vec::new(),
             keeping: Keeping::default(),
