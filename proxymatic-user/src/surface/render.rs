@@ -298,7 +298,7 @@ fn self_test(test: &SelfTestStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{BackendRow, ServiceCounts};
+    use crate::surface::{BackendRow, RoundTrips, ServiceCounts};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -313,6 +313,7 @@ mod tests {
             task: "web.instance-1._app.1".into(),
             established: 9,
             rtt_us: 250,
+            rtts: RoundTrips::default(),
         };
         ServiceRow {
             name: "/shop/web".into(),
