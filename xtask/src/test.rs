@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     build_ebpf,
     command::{self, Failed},
-    setup, tidy, variants, vm,
+    image, setup, tidy, variants, vm,
     workspace::{self, cargo},
 };
 
@@ -55,7 +55,7 @@ enum Tier {
     Netns,
     /// The status endpoint, seen with a real browser and a real Prometheus; needs root.
     Surface,
-    /// Containers on a Docker bridge; needs root.
+    /// The image, the local cluster, containers on a Docker bridge; needs root.
     Docker,
     /// Debian's kernels in virtual machines.
     Vm,
@@ -176,11 +176,16 @@ fn docker(filter: Option<&str>) -> Result<()> {
     workspace::need_root("test docker")?;
     setup::tools()?;
     setup::docker()?;
-    with_root("docker", 1, filter)
+    let images = image::prepare()?;
+    command::run(with_root_command("docker", 1, filter)?.env("PROXYMATIC_IMAGE_DIR", images))
 }
 
 /// One of the tiers that attach what is built now, with so many tests at a time.
 fn with_root(tier: &str, threads: u32, filter: Option<&str>) -> Result<()> {
+    command::run(&mut with_root_command(tier, threads, filter)?)
+}
+
+fn with_root_command(tier: &str, threads: u32, filter: Option<&str>) -> Result<Command> {
     build_ebpf::run()?;
     let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
     let mut test: Command = cargo();
@@ -188,7 +193,7 @@ fn with_root(tier: &str, threads: u32, filter: Option<&str>) -> Result<()> {
         .args(filter)
         .args(["--", &format!("--test-threads={threads}")])
         .env("PROXYMATIC_BIN_DIR", binaries);
-    command::run(&mut test)
+    Ok(test)
 }
 
 fn print_table(times: &[(Tier, Duration, bool)]) {

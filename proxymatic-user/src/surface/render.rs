@@ -218,6 +218,19 @@ impl Rows for Detached {
     }
 }
 
+/// What `healthcheck` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answered {
+    /// The state of the agent, as in its status; `None` where none answers.
+    pub state: Option<String>,
+}
+
+impl Rows for Answered {
+    fn table(&self) -> String {
+        self.state.as_ref().map_or("no agent answers\n".into(), |state| format!("{state}\n"))
+    }
+}
+
 /// A name and what is said of it, on as many lines as that takes.
 fn entry(name: &str, value: &str) -> String {
     const NAME: usize = 11;
