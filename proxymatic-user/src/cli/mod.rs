@@ -13,6 +13,7 @@ mod guard;
 mod hook;
 mod map;
 mod plan;
+mod replaced;
 mod run;
 mod service;
 mod sources;
@@ -20,6 +21,8 @@ mod state;
 mod status;
 mod top;
 mod usage;
+#[cfg(test)]
+mod variables;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
