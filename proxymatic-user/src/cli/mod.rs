@@ -14,6 +14,7 @@ mod healthcheck;
 mod hook;
 mod map;
 mod plan;
+mod replaced;
 mod run;
 mod service;
 mod sources;
@@ -21,6 +22,8 @@ mod state;
 mod status;
 mod top;
 mod usage;
+#[cfg(test)]
+mod variables;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 

@@ -20,6 +20,7 @@ use super::{
     config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
     endpoint::{self, EndpointArgs, LogFormat},
     guard::{Guard, GuardArgs},
+    replaced::ReplacedArgs,
     sources::SourceArgs,
     state,
 };
@@ -42,7 +43,7 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) endpoint: EndpointArgs,
     /// Log every map write too.
-    #[arg(long, env = "VERBOSE")]
+    #[arg(long, short = 'v', env = "VERBOSE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) verbose: bool,
     /// The cgroup2 folder whose sockets are served [default: the root of the host's tree].
     #[arg(long, value_name = "DIR", env = "CGROUP")]
@@ -75,6 +76,8 @@ pub(super) struct Args {
     /// How many slots fit: one for each backend where weights are equal.
     #[arg(long, value_name = "N", default_value_t = Slots::MAX)]
     pub(super) max_slots: u32,
+    #[command(flatten)]
+    replaced: ReplacedArgs,
 }
 
 /// Marks are written in hexadecimal by the tools that set them.
@@ -92,6 +95,9 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     let config = config::check(&args, pins).map_err(|wrong| anyhow::anyhow!(wrong.join("\n            ")))?;
     die_whole();
     start_log(config.verbose, config.log_format);
+    for complaint in args.replaced.complaints() {
+        tracing::warn!("{complaint}");
+    }
     let listener = config.endpoint.bind(&Pins::at(&config.kernel.bpffs))?;
     let kernel = Kernel::start(&config.kernel)?;
     let guard = Guard::raise(&config)?;
