@@ -53,6 +53,11 @@ map!(HashMap BACKEND_NAMES: BackendNames);
 map!(HashMap ALLOW_CGROUPS: AllowedCgroups);
 map!(HashMap EXCLUDED: Excluded);
 map!(LruHashMap AFFINITY: Affinities);
+map!(LruHashMap CONNTRACK: Conntrack);
+map!(LruHashMap HANDSHAKES: Handshakes);
+map!(LruHashMap FRAGMENTS: Fragments);
+map!(HashMap INTERFACES: Interfaces);
+map!(Array ANSWER_PORTS: AnswerPortsMap);
 #[btf_map]
 static ALLOW: LpmTrie<AllowedNetwork, u32, { declared::Allows::MAX as usize }, { declared::Allows::FLAGS as usize }> =
     LpmTrie::new();
