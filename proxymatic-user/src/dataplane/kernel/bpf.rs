@@ -13,6 +13,7 @@ use std::{
 
 use nix::libc;
 
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -117,6 +118,15 @@ pub(super) struct OnInterface {
     pub(super) program: u32,
     /// The number of the interface; 0 where that has been removed, or the link was detached by force.
     pub(super) interface: u32,
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 #[repr(C)]
@@ -257,9 +267,18 @@ pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<
 /// # Errors
 /// The kernel cannot (it is older than 5.6), or says no.
 pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    let mut found = Vec::new();
+    each_entry(map, |key, value| found.push((key, value)))?;
+    Ok(found)
+}
+
+/// The same one after the other, so that they need not all be kept.
+///
+/// # Errors
+/// As for [`entries`].
+pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each: impl FnMut(K, V)) -> io::Result<()> {
     /// More than a bucket of a hash of ours ever holds.
     const STEP: usize = 4096;
-    let mut found = Vec::new();
     let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, STEP);
     loop {
         let (mut keys, mut values) = (Vec::<K>::with_capacity(step), Vec::<V>::with_capacity(step));
@@ -289,12 +308,22 @@ pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Resu
             keys.set_len(count);
             values.set_len(count);
         }
-        found.extend(keys.into_iter().zip(values));
+        keys.into_iter().zip(values).for_each(|(key, value)| each(key, value));
         if last {
-            return Ok(found);
+            return Ok(());
         }
         (from, first) = (to, false);
     }
+}
+
+/// Removes an entry of a hash.
+///
+/// # Errors
+/// ENOENT where it is not there.
+pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let mut command =
+        Element { map: map.as_raw_fd() as u32, pad: 0, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+    bpf(BPF_MAP_DELETE_ELEM, &mut command).map(drop)
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {

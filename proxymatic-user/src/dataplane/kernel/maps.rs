@@ -153,7 +153,7 @@ fn of_packets(name: &str) -> bool {
 }
 
 /// Opens a pin and compares it with its declaration. Gives the number of entries too.
-fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
+pub(super) fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
     open(pins, &declaration(D::NAME))
 }
 

@@ -19,6 +19,7 @@ mod object;
 mod pins;
 mod probes;
 mod read;
+mod remotes;
 mod shared;
 mod value;
 mod versions;
@@ -34,6 +35,7 @@ pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};
 pub use probes::{Answer, Probes};
 pub use read::{MapRow, affinities, map_rows};
+pub use remotes::{RemoteConnection, Remotes};
 pub use value::from_bytes;
 
 use std::{
