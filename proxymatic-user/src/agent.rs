@@ -410,7 +410,7 @@ impl<D: Dataplane> Agent<D> {
         };
         let read = self.sources.values().filter_map(Heard::known);
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
-        let complaints = complaints.chain(self.sweeps.complaint()).chain(self.keeping.complaint(now));
+        let complaints = complaints.chain(self.sweeps.complaints()).chain(self.keeping.complaint(now));
         let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().chain(&self.interfaces).cloned()).collect();
         AgentStatus {
             state: self.state.name().into(),
@@ -421,6 +421,7 @@ impl<D: Dataplane> Agent<D> {
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
             self_test: self.tested.status(now),
             ejected: self.out(now),
+            remote_connections: self.sweeps.remote(),
             at: Some(now),
             published: self.published,
         }

@@ -80,25 +80,25 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         sock_release  *  *  yes  *  *  *
     "#]],
         &expect![[r#"
-        {"effective":true,"hook":"connect6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"connect4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"sendmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"sendmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"post_bind6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"post_bind4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"recvmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"recvmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"getpeername6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"getpeername4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"tcp_states","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"sock_release","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"connect6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"connect4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sendmsg6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sendmsg4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"post_bind6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"post_bind4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"recvmsg6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"recvmsg4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"getpeername6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"getpeername4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"tcp_states","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sock_release","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
     "#]],
     )?;
     command(&["map", "show"], &["ID", "ENTRIES"], &["id", "pin", "entries"]).prints(
         &lab,
         &expect![[r#"
         MAP  ID  KIND  KEY  VALUE  ENTRIES  USED
-        CONFIG  *  array  4  64  *  1
+        CONFIG  *  array  4  72  *  1
         PORTS  *  array  4  8  *  1
         ADDRESSES  *  hash  16  4  *  2
         FRONTENDS  *  hash  8  4  *  1
@@ -114,13 +114,18 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         ALLOW_CGROUPS  *  hash  16  4  *  0
         EXCLUDED  *  hash  8  4  *  0
         EVENTS  *  ringbuf  0  0  *  -
-        COUNTERS  *  array  4  256  *  -
+        COUNTERS  *  array  4  512  *  -
+        CONNTRACK  *  lru_hash  40  80  *  0
+        HANDSHAKES  *  lru_hash  40  80  *  0
+        FRAGMENTS  *  lru_hash  40  16  *  0
+        INTERFACES  *  hash  4  40  *  0
+        ANSWER_PORTS  *  array  4  64  *  -
         SERVICE_NAMES  *  hash  4  256  *  1
         DRAINED  *  hash  4  4  *  1
         BACKEND_NAMES  *  hash  4  256  *  2
     "#]],
         &expect![[r#"
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":64}
+        {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":72}
         {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
         {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
         {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
@@ -136,7 +141,12 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         {"entries":"*","id":"*","key":16,"kind":"hash","map":"ALLOW_CGROUPS","pin":"*","used":0,"value":4}
         {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
         {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":256}
+        {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
+        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
+        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"HANDSHAKES","pin":"*","used":0,"value":80}
+        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"FRAGMENTS","pin":"*","used":0,"value":16}
+        {"entries":"*","id":"*","key":4,"kind":"hash","map":"INTERFACES","pin":"*","used":0,"value":40}
+        {"entries":"*","id":"*","key":4,"kind":"array","map":"ANSWER_PORTS","pin":"*","used":null,"value":64}
         {"entries":"*","id":"*","key":4,"kind":"hash","map":"SERVICE_NAMES","pin":"*","used":1,"value":256}
         {"entries":"*","id":"*","key":4,"kind":"hash","map":"DRAINED","pin":"*","used":1,"value":4}
         {"entries":"*","id":"*","key":4,"kind":"hash","map":"BACKEND_NAMES","pin":"*","used":2,"value":256}
@@ -277,6 +287,8 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         looks_for_listeners  *
         looks_for_excluded  *
         sample  *
+        snat_first  *
+        snat_last  *
     "#]],
         &expect![[r#"
         {"field":"abi","value":"*"}
@@ -292,6 +304,8 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         {"field":"looks_for_listeners","value":"*"}
         {"field":"looks_for_excluded","value":"*"}
         {"field":"sample","value":"*"}
+        {"field":"snat_first","value":"*"}
+        {"field":"snat_last","value":"*"}
     "#]],
     )?;
     command(&["map", "dump", "COUNTERS"], &["COUNT"], &["count"]).prints(&lab, &expect![[r#"

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::ProgramError;
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use proxymatic_common::ABI_VERSION;
 use proxymatic_tests::eventually::eventually_ok;
@@ -12,6 +13,8 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 use proxymatic_tests::process::Process;
 use serde_json::Value;
+
+use crate::bpftool;
 
 /// The interface of a host of the lab.
 const PORT: &str = "lab0";
@@ -26,14 +29,35 @@ fn agent(lab: &Lab, more: &[&str]) -> Result<Process> {
 
 /// The names of the programs that the kernel runs on an interface, of TC.
 fn on(host: &Host, interface: &str) -> Result<Vec<String>> {
-    host.net().enter(|| {
+    let by_links = host.net().enter(|| {
         let mut names = Vec::new();
         for kind in [TcAttachType::Ingress, TcAttachType::Egress] {
             let (_, programs) = SchedClassifier::query_tcx(interface, kind)?;
             names.extend(programs.iter().filter_map(|program| program.name_as_str().map(str::to_owned)));
         }
-        Ok(names)
-    })?
+        Ok::<_, ProgramError>(names)
+    })?;
+    // Before Linux 6.6 there are no such links to be asked for.
+    if has_links(host)? { Ok(by_links?) } else { filters(host, interface) }
+}
+
+/// The same of filters, by the names that these have.
+fn filters(host: &Host, interface: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for way in ["ingress", "egress"] {
+        let said =
+            host.run(Path::new("tc"), &["-j", "filter", "show", "dev", interface, way], PATIENCE)?.well()?.stdout;
+        let rows: Vec<Value> = if said.trim().is_empty() { Vec::new() } else { serde_json::from_str(&said)? };
+        let name = |row: &Value| row["options"]["bpf_name"].as_str()?.split('@').next().map(str::to_owned);
+        names.extend(rows.iter().filter_map(name));
+    }
+    Ok(names)
+}
+
+fn has_links(host: &Host) -> Result<bool> {
+    let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "feature", "probe"])?.stdout)?;
+    let row = rows.iter().find(|row| row["feature"] == "links to interfaces (tcx)").context("it was not asked for")?;
+    Ok(row["has"] == true)
 }
 
 fn when_on(host: &Host, interface: &str, wanted: &[&str]) -> TestResult {
@@ -45,12 +69,12 @@ fn when_on(host: &Host, interface: &str, wanted: &[&str]) -> TestResult {
     Ok(())
 }
 
-/// The hooks of interfaces, as `hook show` prints them: link by hook and interface.
+/// The hooks of interfaces, as `hook show` prints them: link by hook and interface; 0 where there is a filter instead.
 fn rows(host: &Host) -> Result<BTreeMap<(String, String), u64>> {
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     let row = |row: &Value| {
         let text = |key: &str| row[key].as_str().map(str::to_owned);
-        Some(((text("hook")?, text("interface")?), row["link"].as_u64()?))
+        Some(((text("hook")?, text("interface")?), row["link"].as_u64().unwrap_or(0)))
     };
     Ok(rows.iter().filter_map(row).collect())
 }
@@ -199,7 +223,11 @@ fn hooks_that_somebody_detaches_come_back() -> TestResult {
     let _agent = agent(&lab, &["--interface", PORT])?;
     when_on(host, PORT, &BOTH)?;
     for link in rows(host)?.into_values() {
-        crate::bpftool::detach(link)?;
+        if link == 0 {
+            host.run(Path::new("tc"), &["qdisc", "delete", "dev", PORT, "clsact"], PATIENCE)?;
+        } else {
+            bpftool::detach(link)?;
+        }
     }
     when_on(host, PORT, &BOTH)
 }

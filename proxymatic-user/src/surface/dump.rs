@@ -256,7 +256,7 @@ impl Decoder<'_> {
     }
 
     fn sockets(&self) -> Result<Dump, Error> {
-        let rows = flows(self.pins)?.flows.into_iter().map(|flow| {
+        let rows = flows(self.pins)?.flows.into_iter().filter(|flow| flow.client.is_none()).map(|flow| {
             let made = flow.made;
             vec![
                 protocol(flow.protocol),

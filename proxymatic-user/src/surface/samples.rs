@@ -52,6 +52,7 @@ pub(super) fn agent(state: &str) -> AgentStatus {
         refused: None,
         ejected: Vec::new(),
         self_test: SelfTestStatus::default(),
+        remote_connections: Some(7),
         at: Some(std::time::Instant::now()),
         published,
     }

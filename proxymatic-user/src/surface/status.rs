@@ -363,6 +363,7 @@ mod tests {
                 refused: None,
                 ejected: Vec::new(),
                 self_test: SelfTestStatus::default(),
+                remote_connections: None,
                 at: None,
                 published: Latencies::default(),
             };

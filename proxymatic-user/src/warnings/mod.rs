@@ -91,6 +91,7 @@ impl Watch {
             kernel::classids(version, &read("/proc/cgroups")),
             kernel::clients(version, &mounts),
             unreserved,
+            ports.and_then(|ports| ports::borrowed(&self.always, ports)),
         ];
         found.into_iter().flatten().map(|reason| Complaint { app: "host".into(), reason }).collect()
     }

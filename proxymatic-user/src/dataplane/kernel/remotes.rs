@@ -154,9 +154,9 @@ impl Remotes {
         Ok(())
     }
 
-    /// Whether there is room for connections: there is none where no interface is served.
-    pub fn has_room(&self) -> bool {
-        self.open.map().info().is_ok_and(|info| info.max_entries() > 1)
+    /// For how many connections there is room, of two halves each: 0 where no interface is served.
+    pub fn room(&self) -> u32 {
+        self.open.map().info().map_or(0, |info| info.max_entries() / 2)
     }
 
     /// `FRAGMENTS`.

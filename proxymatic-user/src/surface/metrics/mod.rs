@@ -112,7 +112,9 @@ impl Told {
         let times = programs.values().map(|row| ([("hook", row.hook)], time(row.mean_ns, row.runs)));
         out.counter(&families::HOOK_TIME, times)?;
         let verdicts = status.verdicts.iter().map(|(reason, count)| ([("reason", *reason)], *count));
-        out.counter(&families::VERDICTS, verdicts)
+        out.counter(&families::VERDICTS, verdicts)?;
+        let remote = status.agent.as_ref().and_then(|agent| agent.remote_connections);
+        out.gauge(&families::REMOTE_CONNECTIONS, remote.map(|remote| (ALONE, remote)))
     }
 }
 
