@@ -55,7 +55,7 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         SERVICE  PID  COMMAND  DIALLED  CHOSEN  AGE  RTT  SENT  RECEIVED
         /web  *  dialer  127.0.0.1:1234/tcp  10.77.0.2:8001  *  *  *  *
     "#]], &expect![[r#"
-        {"age_s":"*","cgroup":"*","chosen":"10.77.0.2:8001","command":"dialer","dialled":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
+        {"age_s":"*","cgroup":"*","chosen":"10.77.0.2:8001","client":null,"command":"dialer","dialled":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
     "#]])?;
     command(
         &["hook", "show"],

@@ -270,7 +270,7 @@ mod tests {
         }
         for ports in ["61000", "0-99", "500-2000", "61000-61010", "62000-61000", "61000-70000"] {
             let line = format!("run --file x.toml --snat-ports {ports}");
-            let error = Line::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            let error = Line::try_parse_from(line.split(' ')).err().unwrap().to_string();
             assert!(error.contains("61000-64999"), "{ports}: {error}");
         }
     }

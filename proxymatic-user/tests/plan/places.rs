@@ -190,7 +190,8 @@ fn what_the_operator_drains_of_a_silent_source_leaves_an_exposed_service_its_tab
     let mut tables = small();
     publish(&mut tables, &desired);
     let drained = [0].into();
-    publish(&mut tables, &Desired::as_it_is(&tables, drained));
+    let desired = Desired::as_it_is(&tables, drained);
+    publish(&mut tables, &desired);
     assert_eq!(slots(&tables), [(1, 1021)].into());
 }
 
