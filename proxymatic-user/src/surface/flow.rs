@@ -98,7 +98,7 @@ impl Rows for Vec<FlowRow> {
             vec![
                 or_none(row.service.clone()),
                 or_none(row.pid.map(|pid| pid.to_string())),
-                or_none(row.command.clone().or_else(|| row.client.map(|client| format!("from {client}")))),
+                or_none(row.command.clone().or_else(|| row.client.map(|client| client.to_string()))),
                 format!("{}/{}", row.dialled, row.protocol),
                 row.chosen.to_string(),
                 time(row.age_s),
@@ -161,9 +161,10 @@ mod tests {
         };
         let rows = flow_rows(&[tcp, udp, remote], &tables, 3_500_000_000);
         expect_test::expect![[r#"
-            SERVICE     PID  COMMAND  DIALLED             CHOSEN           AGE    RTT  SENT  RECEIVED
-            -             -  -        [fd00::1]:1234/udp  10.0.0.2:31000  2.5s      -     -         -
-            /shop/web  4711  curl     127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s  740us   100     12.3k
+            SERVICE     PID  COMMAND         DIALLED             CHOSEN           AGE    RTT  SENT  RECEIVED
+            -             -  -               [fd00::1]:1234/udp  10.0.0.2:31000  2.5s      -     -         -
+            /shop/web  4711  curl            127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s  740us   100     12.3k
+            /shop/web     -  10.0.0.9:50000  127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s      -     -         -
         "#]]
         .assert_eq(&rows.table());
         expect_test::expect![[
