@@ -195,6 +195,8 @@ impl InterfaceKind {
     pub const ATTACHED: Self = Self(1);
     /// Containers of this host, as behind docker0: what they send leaves by way of this host.
     pub const CONTAINERS: Self = Self(2);
+    /// As attached, and `xdp_ingress` too: what XDP sends there gets out.
+    pub const ACCELERATED: Self = Self(3);
 }
 
 /// The value of `INTERFACES`, by the number of the interface. One that is not in there is not sent to.

@@ -14,6 +14,8 @@ pub enum Kind {
     Hash = 1,
     /// BPF_MAP_TYPE_ARRAY.
     Array = 2,
+    /// BPF_MAP_TYPE_PERCPU_ARRAY.
+    PerCpuArray = 6,
     /// BPF_MAP_TYPE_LRU_HASH.
     LruHash = 9,
     /// BPF_MAP_TYPE_LPM_TRIE.
@@ -134,6 +136,8 @@ maps! {
     Handshakes = "HANDSHAKES", LruHash, 65_536, 0, Tuple => Connection;
     /// The ports of packets that come in fragments, of which only the first names them.
     Fragments = "FRAGMENTS", LruHash, 8_192, 0, FragmentKey => FragmentPorts;
+    /// What hooks on packets keep in mind while they are at one: it would not fit their stack. Means nothing afterwards.
+    Scratches = "SCRATCH", PerCpuArray, 3, 0, u32 => [u64; 64];
     /// Number of an interface to what is behind it.
     Interfaces = "INTERFACES", Hash, 1_024, NO_PREALLOC, u32 => Interface;
     /// From which ports of this host backends answer remote clients. Written by hooks only.

@@ -90,10 +90,12 @@ reasons! {
     NoRoute = "no_route",
     /// Left alone: no memory for a connection from another machine.
     NoRoom = "no_room",
-    /// Left alone: a fragment of a packet whose first fragment was not seen.
-    FragmentLost = "fragment_lost",
-    /// Left alone: a packet to a service whose headers are none that are read here.
+    /// Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet.
+    UnknownFragment = "unknown_fragment",
+    /// Left alone: a packet with more headers than are read, or with less than one.
     Unreadable = "unreadable",
+    /// Dropped: the kernel had no memory to rewrite a packet.
+    Spoilt = "spoilt",
     /// A packet was larger than the way to the other end allows: its sender was told by ICMP.
     TooBig = "too_big",
     /// A packet had no hops left: its sender was told by ICMP.

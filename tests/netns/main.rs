@@ -72,6 +72,8 @@ mod matrix;
 mod mortal;
 /// The agent started for another cgroup.
 mod moved;
+/// Packets of clients on other machines, one by one: BPF_PROG_TEST_RUN.
+mod packets;
 /// `plan show` against what is pinned.
 mod plan_show;
 /// What the agent may still do.

@@ -59,6 +59,7 @@ const fn kind(kind: declared::Kind) -> &'static str {
     match kind {
         declared::Kind::Hash => "hash",
         declared::Kind::Array => "array",
+        declared::Kind::PerCpuArray => "percpu_array",
         declared::Kind::LruHash => "lru_hash",
         declared::Kind::LpmTrie => "lpm_trie",
         declared::Kind::SkStorage => "sk_storage",
