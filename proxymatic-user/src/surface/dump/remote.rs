@@ -81,6 +81,7 @@ impl Decoder<'_> {
         let rows = Remotes::open(self.pins)?.interfaces()?.into_iter().map(|(index, it)| {
             let kind = match it.kind {
                 InterfaceKind::ATTACHED => "attached",
+                InterfaceKind::ACCELERATED => "accelerated",
                 InterfaceKind::CONTAINERS => "containers",
                 _ => "unknown",
             };

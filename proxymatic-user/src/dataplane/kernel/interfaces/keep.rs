@@ -148,7 +148,7 @@ impl Interfaces {
                 troubles.push(Trouble { interface: name.clone(), reason: reason.into() });
                 continue;
             }
-            let mut well = true;
+            let (mut well, mut xdp) = (true, self.wanted.xdp);
             for hook in self.wanted.hooks().collect::<Vec<_>>() {
                 let key = (hook, name.clone());
                 let standing = ours.get(&key);
@@ -156,12 +156,12 @@ impl Interfaces {
                 if let Err(reason) = self.put(netlink, hook, (name, device), standing, of_another).await {
                     troubles.push(Trouble { interface: name.clone(), reason });
                     // Without XDP all is done by TC.
-                    well &= hook == XDP_INGRESS;
+                    if hook == XDP_INGRESS { xdp = false } else { well = false }
                 }
             }
             if well {
                 self.stands.insert(name.clone(), device.index);
-                attached.push(device);
+                attached.push((device, xdp));
             }
         }
         for name in self.wanted.names.iter().filter(|name| !found.contains_key(*name)) {
@@ -171,7 +171,7 @@ impl Interfaces {
         }
         // Packets that go out where they came in need nobody's leave.
         if self.wanted.names.len() > 1 {
-            troubles.extend(attached.iter().filter_map(|device| doubts(device)));
+            troubles.extend(attached.iter().filter_map(|(device, _)| doubts(device)));
         }
         self.marks.put(&attached, &devices)?;
         self.first = false;

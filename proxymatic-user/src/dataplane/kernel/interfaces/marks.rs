@@ -28,11 +28,12 @@ impl Marks {
     /// The numbers of the interfaces that our hooks are on, as was last written.
     pub(super) fn attached(&self) -> Result<Vec<u32>, Error> {
         let marks = all(map_name::<Declared>(), &self.0)?;
-        Ok(marks.into_iter().filter(|(_, it)| it.kind == InterfaceKind::ATTACHED).map(|(index, _)| index).collect())
+        let ours = |kind| [InterfaceKind::ATTACHED, InterfaceKind::ACCELERATED].contains(&kind);
+        Ok(marks.into_iter().filter(|(_, it)| ours(it.kind)).map(|(index, _)| index).collect())
     }
 
-    /// Has it say exactly this: our hooks are on these interfaces, of all there are.
-    pub(super) fn put(&mut self, attached: &[&Device], devices: &[Device]) -> Result<(), Error> {
+    /// Has it say exactly this: our hooks are on these interfaces, that of XDP too or not, of all there are.
+    pub(super) fn put(&mut self, attached: &[(&Device, bool)], devices: &[Device]) -> Result<(), Error> {
         let known: BTreeMap<u32, Interface> = all(map_name::<Declared>(), &self.0)?.into_iter().collect();
         let wanted = wanted(attached, devices);
         let failed = |error: aya::maps::MapError| Error::kernel("write INTERFACES", &error);
@@ -48,9 +49,10 @@ impl Marks {
     }
 }
 
-fn wanted(attached: &[&Device], devices: &[Device]) -> BTreeMap<u32, Interface> {
+fn wanted(attached: &[(&Device, bool)], devices: &[Device]) -> BTreeMap<u32, Interface> {
     let bridges = bridges_of_containers(devices).map(|device| (device.index, mark(device, InterfaceKind::CONTAINERS)));
-    let attached = attached.iter().map(|device| (device.index, mark(device, InterfaceKind::ATTACHED)));
+    let kind = |xdp| if xdp { InterfaceKind::ACCELERATED } else { InterfaceKind::ATTACHED };
+    let attached = attached.iter().map(|(device, xdp)| (device.index, mark(device, kind(*xdp))));
     // One that is both has our hooks.
     bridges.chain(attached).collect()
 }
@@ -70,11 +72,12 @@ mod tests {
         let docker0 = Device { index: 3, kind: Kind::Bridge, mtu: 1400, ..Device::default() };
         let eth1 = Device { index: 4, ..Device::default() };
         let devices = [eth0.clone(), docker0.clone(), eth1];
-        let marks = wanted(&[&eth0], &devices);
+        let marks = wanted(&[(&eth0, false)], &devices);
         assert_eq!(marks.keys().copied().collect::<Vec<_>>(), [2, 3]);
         let v4 = Address::from(std::net::IpAddr::from([10, 0, 0, 1]));
         assert_eq!(marks[&2], Interface { kind: InterfaceKind::ATTACHED, mtu: 1500, v4, v6: Address::ZERO });
         assert_eq!((marks[&3].kind, marks[&3].mtu, marks[&3].v4), (InterfaceKind::CONTAINERS, 1400, Address::ZERO));
-        assert_eq!(wanted(&[&docker0], &devices)[&3].kind, InterfaceKind::ATTACHED);
+        assert_eq!(wanted(&[(&docker0, false)], &devices)[&3].kind, InterfaceKind::ATTACHED);
+        assert_eq!(wanted(&[(&eth0, true)], &devices)[&2].kind, InterfaceKind::ACCELERATED);
     }
 }
