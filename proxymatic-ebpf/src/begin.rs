@@ -17,10 +17,10 @@ use crate::{
 /// How many source ports are tried.
 const TRIES: u32 = 16;
 
-/// Finds a backend for a packet that belongs to no connection, and makes one. False where the packet is left alone: the host
-/// itself then says that nobody listens there, if nobody does.
+/// Finds a backend for a packet that belongs to no connection. False where the packet is left alone: the host itself then
+/// says that nobody listens there, if nobody does.
 #[inline(always)]
-pub fn begin<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes) -> bool {
+pub fn choose<T: Connections, H: Hook>(tables: &T, hook: &H, notes: &mut Notes) -> bool {
     let Some(config) = tables.config() else { return false };
     let header = &notes.header;
     let network = &header.network;
@@ -31,13 +31,9 @@ pub fn begin<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Note
     if network.source.is_loopback() || network.destination.is_loopback() {
         return false;
     }
-    match choose(tables, hook, config, header).and_then(|choice| {
-        connect(tables, hook, config, notes, &choice)?;
-        Ok(choice.reason)
-    }) {
-        Ok(reason) => {
-            tables.count(reason);
-            tables.count(begun(notes.half));
+    match decide(tables, hook, config, header) {
+        Ok(choice) => {
+            notes.choice = choice;
             true
         }
         Err(reason) => {
@@ -49,12 +45,29 @@ pub fn begin<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Note
     }
 }
 
+/// Makes a connection to the backend that was chosen. False where that cannot be: then too the packet is left alone.
+#[inline(always)]
+pub fn connect<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes) -> bool {
+    let Some(config) = tables.config() else { return false };
+    match make(tables, hook, config, notes) {
+        Ok(()) => {
+            tables.count(notes.choice.reason);
+            tables.count(begun(notes.half));
+            true
+        }
+        Err(reason) => {
+            tables.count(reason);
+            false
+        }
+    }
+}
+
 /// The decision of the sockets' hooks.
 ///
 /// # Errors
 /// The reason that has still to be counted why there is none.
 #[inline(always)]
-fn choose<T: Connections, H: Hook>(
+fn decide<T: Connections, H: Hook>(
     tables: &T,
     hook: &H,
     config: &Config,
@@ -83,19 +96,13 @@ fn choose<T: Connections, H: Hook>(
     }
 }
 
-/// Makes the connection to a backend that was chosen.
+/// Makes the two halves.
 ///
 /// # Errors
 /// Why there can be none.
 #[inline(always)]
-fn connect<T: Connections, H: Hook>(
-    tables: &T,
-    hook: &mut H,
-    config: &Config,
-    notes: &mut Notes,
-    choice: &Choice,
-) -> Result<(), Reason> {
-    let Notes { header, key, becomes, other, made, half, .. } = notes;
+fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, notes: &mut Notes) -> Result<(), Reason> {
+    let Notes { header, key, becomes, other, made, half, choice, .. } = notes;
     becomes.source = key.source;
     becomes.source_port = key.source_port;
     becomes.destination = choice.address;
@@ -182,17 +189,23 @@ fn same(one: &Tuple, other: &Tuple) -> bool {
 /// Takes a source port that no other connection to the same backend has, as the port that replies go to, and makes their
 /// half.
 ///
-/// From a place that the client determines on, at random steps: a port that was used long ago is better than one that was
-/// used just now, since the backend may still remember the connection. Where all that are tried are taken, one of a
+/// From a random place on: a port that was used long ago is better than one that was used just now, since the backend may
+/// still remember the connection. Where all that are tried are taken, one of a
 /// connection that is over will do: Linux lets a new connection take the place of one in TIME_WAIT.
 #[inline(always)]
 fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &Connection) -> Result<(), Reason> {
     let ports = config.snat_last.wrapping_sub(config.snat_first).wrapping_add(1) & 0xffff;
-    let mut place = mixed(u64::from(made.becomes.destination_port.word()), u64::from(tables.random())) as u32;
+    let random = mixed(u64::from(tables.random()), u64::from(made.becomes.destination_port.word()));
+    // So wide that none is tried twice, where there are so many.
+    let step = 1 + below(random as u32, ports / TRIES);
+    let mut place = below((random >> 32) as u32, ports);
     let mut over = Port::new(0);
     for _ in 0..TRIES {
-        let port = Port::new(config.snat_first.wrapping_add(below(place, ports)) as u16);
-        place = place.wrapping_mul(0x9e37_79b1).wrapping_add(0x7f4a_7c15);
+        let port = Port::new(config.snat_first.wrapping_add(place) as u16);
+        place += step;
+        if place >= ports {
+            place -= ports;
+        }
         reply.destination_port = port;
         match tables.connection(reply) {
             Some(other) => {

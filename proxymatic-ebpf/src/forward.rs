@@ -5,7 +5,7 @@ use proxymatic_common::{
 };
 
 use crate::{
-    Connections, Hook,
+    Choice, Connections, Hook,
     packet::{self, Answer, Header, Network, Parsed, Part},
     route::is_service_port,
     track,
@@ -30,6 +30,8 @@ pub struct Notes {
     pub(crate) made: Connection,
     /// Which half it is of.
     pub(crate) half: Half,
+    /// The backend that was chosen for it.
+    pub(crate) choice: Choice,
 }
 
 impl Notes {
@@ -65,6 +67,16 @@ impl Notes {
                 half: Half(0),
             },
             half: Half(0),
+            choice: Choice {
+                service: 0,
+                backend: 0,
+                generation: 0,
+                address: Address::ZERO,
+                port: Port::new(0),
+                local: false,
+                syn_retries: 0,
+                reason: Reason::NoBackend,
+            },
         }
     };
 }
@@ -105,10 +117,14 @@ pub enum Way {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
-    Over(Fate),
-    /// It may begin a connection: [`begin`](crate::begin).
+    /// Nothing: it is left as it came.
+    Pass,
+    /// It may be of a connection that is not open yet: [`early`].
+    Early,
+    /// It may begin a connection: [`choose`](crate::choose), then [`connect`](crate::connect).
     Begin,
+    /// It is an ICMP error that is to be sent on: [`send_error`].
+    SendError,
     /// It is to be rewritten and sent on: [`send`].
     Send,
 }
@@ -162,21 +178,21 @@ pub fn meet<T: Connections, H: Hook, const DEPARTS: bool>(
     parsed: Parsed,
     notes: &mut Notes,
 ) -> Step {
-    let Some(config) = tables.config() else { return Step::Over(Fate::Pass) };
+    let Some(config) = tables.config() else { return Step::Pass };
     if config.snat_last == 0 {
-        return Step::Over(Fate::Pass);
+        return Step::Pass;
     }
     match parsed {
-        Parsed::Other => Step::Over(Fate::Pass),
+        Parsed::Other => Step::Pass,
         Parsed::Unreadable => {
             tables.count(Reason::Unreadable);
-            Step::Over(Fate::Pass)
+            Step::Pass
         }
-        Parsed::Error => Step::Over(report::<T, H, DEPARTS>(tables, hook, notes)),
+        Parsed::Error => report::<T, H, DEPARTS>(tables, hook, notes),
         Parsed::Flow => {
             let header = &mut notes.header;
             if header.network.part == Part::Later && !remembered::<T, DEPARTS>(tables, header) {
-                return Step::Over(Fate::Pass);
+                return Step::Pass;
             }
             let protocol = header.network.protocol;
             let ours = if DEPARTS {
@@ -184,7 +200,7 @@ pub fn meet<T: Connections, H: Hook, const DEPARTS: bool>(
             } else {
                 is_source_port(config, header) || is_service_port(tables, header.destination_port, protocol)
             };
-            if ours { flow::<T, DEPARTS>(tables, notes) } else { Step::Over(Fate::Pass) }
+            if ours { flow::<T, DEPARTS>(tables, notes) } else { Step::Pass }
         }
     }
 }
@@ -199,22 +215,39 @@ fn is_source_port(config: &Config, header: &Header) -> bool {
 #[inline(always)]
 fn flow<T: Connections, const DEPARTS: bool>(tables: &T, notes: &mut Notes) -> Step {
     notes.key = notes.header.tuple();
-    let known = match tables.connection(&notes.key) {
-        Some(live) if is_here::<DEPARTS>(live) => track::open(tables, notes, live),
-        Some(_) => return Step::Over(Fate::Pass),
-        None => match tables.handshake(&notes.key) {
-            Some(live) if is_here::<DEPARTS>(live) => track::early(tables, notes, live),
-            Some(_) => return Step::Over(Fate::Pass),
-            None => false,
-        },
-    };
-    if known {
-        Step::Send
-    } else if DEPARTS || notes.header.network.part == Part::Later {
-        Step::Over(Fate::Pass)
-    } else {
-        Step::Begin
+    match tables.connection(&notes.key) {
+        Some(live) if is_here::<DEPARTS>(live) => {
+            if track::open(tables, notes, live) {
+                Step::Send
+            } else {
+                unknown::<DEPARTS>(notes)
+            }
+        }
+        Some(_) => Step::Pass,
+        None => Step::Early,
     }
+}
+
+/// Looks for a packet among the connections that are not open yet.
+#[inline(always)]
+pub fn early<T: Connections, const DEPARTS: bool>(tables: &T, notes: &mut Notes) -> Step {
+    match tables.handshake(&notes.key) {
+        Some(live) if is_here::<DEPARTS>(live) => {
+            if track::early(tables, notes, live) {
+                Step::Send
+            } else {
+                unknown::<DEPARTS>(notes)
+            }
+        }
+        Some(_) => Step::Pass,
+        None => unknown::<DEPARTS>(notes),
+    }
+}
+
+/// What becomes of a packet that no connection is known for.
+#[inline(always)]
+fn unknown<const DEPARTS: bool>(notes: &Notes) -> Step {
+    if DEPARTS || notes.header.network.part == Part::Later { Step::Pass } else { Step::Begin }
 }
 
 /// Whether packets of a half pass by here: replies of backends on this host where they leave it, all others where they
@@ -282,40 +315,47 @@ fn finish<T: Connections, H: Hook>(tables: &T, hook: &mut H, network: &Network, 
 
 /// An ICMP error: where it is about a packet that was sent on here, it goes to who had sent that.
 #[inline(always)]
-fn report<T: Connections, H: Hook, const DEPARTS: bool>(tables: &T, hook: &mut H, notes: &mut Notes) -> Fate {
-    let Notes { header, outer, key, becomes, other, .. } = notes;
+fn report<T: Connections, H: Hook, const DEPARTS: bool>(tables: &T, hook: &mut H, notes: &mut Notes) -> Step {
+    let Notes { header, outer, key, becomes, other, half, .. } = notes;
     // It goes the way of the replies to that packet.
     *key = header.tuple().reversed();
     let live = match tables.connection(key) {
         Some(live) => live,
         None => match tables.handshake(key) {
             Some(live) => live,
-            None => return Fate::Pass,
+            None => return Step::Pass,
         },
     };
     if !is_here::<DEPARTS>(live) {
-        return Fate::Pass;
+        return Step::Pass;
     }
     *becomes = live.becomes;
     *other = becomes.reversed();
-    let local = live.half.has(Half::LOCAL);
+    *half = live.half;
     // Who answers for the backend is this host; a router on the way is who it is.
     if !outer.source.same(&key.source) {
         becomes.source = outer.source;
     }
     // Nothing is answered to an error.
-    if !local {
+    if !half.has(Half::LOCAL) {
         match hook.way(outer, becomes) {
             Way::By(_) if outer.hops > 1 => {}
             _ => {
                 tables.count(Reason::NoRoute);
-                return Fate::Pass;
+                return Step::Pass;
             }
         }
     }
     tables.count(Reason::ErrorReturned);
+    Step::SendError
+}
+
+/// Rewrites an ICMP error and sends it on.
+#[inline(always)]
+pub fn send_error<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes) -> Fate {
+    let Notes { header, outer, becomes, other, half, .. } = notes;
     let done = packet::rewrite_error(hook, outer, header, (&becomes.source, &becomes.destination), other);
-    finish(tables, hook, outer, local, done)
+    finish(tables, hook, outer, half.has(Half::LOCAL), done)
 }
 
 /// Gives a later fragment the ports that the first one named.

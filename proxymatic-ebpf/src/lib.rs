@@ -21,8 +21,8 @@ mod tell;
 mod track;
 
 pub use admit::listed;
-pub use begin::begin;
-pub use forward::{Fate, Notes, Step, Way, accelerate, meet, send};
+pub use begin::{choose, connect};
+pub use forward::{Fate, Notes, Step, Way, accelerate, early, meet, send, send_error};
 pub use look::{Seen, look};
 pub use outcome::{eject, established, failed};
 pub use route::{Choice, Flow, Verdict, may_be_service, route};

@@ -305,7 +305,8 @@ impl Tables for Maps {
         let cpu = unsafe { helper::bpf_get_smp_processor_id() as u32 };
         if let Some(row) = COUNTERS.get(cpu) {
             // An atomic although the row is this CPU's: a hook may be interrupted by another on the same CPU.
-            self.add(&row.of[reason as usize]);
+            // The verifier has to see the bound where the reason comes from memory, and LLVM would leave it out.
+            self.add(&row.of[core::hint::black_box(reason as u32) as usize & (row.of.len() - 1)]);
         }
     }
 }

@@ -65,14 +65,19 @@ fn datagram(from: (&str, u16), to: (&str, u16)) -> Vec<u8> {
 fn pass<const DEPARTS: bool>(host: &Fixture, wire: &mut Wire) -> Fate {
     let mut notes = Notes::NONE;
     let parsed = notes.read(wire);
-    match meet::<_, _, DEPARTS>(host, wire, parsed, &mut notes) {
-        Step::Over(fate) => return fate,
+    let mut step = meet::<_, _, DEPARTS>(host, wire, parsed, &mut notes);
+    if step == Step::Early {
+        step = early::<_, DEPARTS>(host, &mut notes);
+    }
+    match step {
+        Step::Pass => return Fate::Pass,
+        Step::SendError => return send_error(host, wire, &mut notes),
         Step::Begin => {
-            if !crate::begin(host, wire, &mut notes) {
+            if !(crate::choose(host, wire, &mut notes) && crate::connect(host, wire, &mut notes)) {
                 return Fate::Pass;
             }
         }
-        Step::Send => {}
+        Step::Send | Step::Early => {}
     }
     send(host, wire, &mut notes)
 }

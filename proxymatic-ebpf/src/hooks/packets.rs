@@ -53,23 +53,35 @@ pub(crate) fn depart(context: &TcContext) -> i32 {
 // Nothing of the notes is held from one to the next.
 #[inline(always)]
 fn meet<const HOOK: u32, const DEPARTS: bool>(skb: *mut __sk_buff) -> i32 {
-    if skb::is_of_others(skb) {
+    if skb::is_tagged(skb) || (!DEPARTS && skb::is_of_others(skb)) {
         return PASS;
     }
     let parsed = read_packet(skb, HOOK);
     if parsed == OTHER {
         return PASS;
     }
-    let step = if DEPARTS { meet_departing(skb, parsed) } else { meet_arriving(skb, parsed) };
-    if step == SEND || (step == BEGIN && begin_packet(skb, HOOK) != 0) {
-        return send_packet(skb, HOOK) as i32;
+    let mut step = if DEPARTS { meet_departing(skb, parsed) } else { meet_arriving(skb, parsed) };
+    if step == EARLY {
+        step = if DEPARTS { early_departing() } else { early_arriving() };
     }
-    if step == BEGIN { PASS } else { step as i32 }
+    if !DEPARTS && step == BEGIN {
+        if choose_backend(skb, HOOK) == 0 {
+            return PASS;
+        }
+        step = connect_backend(skb, HOOK);
+    }
+    match step {
+        SEND => send_packet(skb, HOOK) as i32,
+        SEND_ERROR => send_error(skb, HOOK) as i32,
+        fate => fate as i32,
+    }
 }
 
-/// What is given by [`meet_arriving`] and [`meet_departing`], if not what the hook is to give: TC_ACT_* are less.
-const BEGIN: u32 = 100;
-const SEND: u32 = 101;
+/// What a step gives, if not what the hook is to give: TC_ACT_* are less.
+const EARLY: u32 = 100;
+const BEGIN: u32 = 101;
+const SEND: u32 = 102;
+const SEND_ERROR: u32 = 103;
 
 /// [`proxymatic_ebpf::meet`] as a function of its own.
 #[unsafe(no_mangle)]
@@ -94,11 +106,45 @@ fn look<const HOOK: u32, const DEPARTS: bool>(skb: *mut __sk_buff, parsed: u32) 
     };
     let Some(Scratch { notes, way }) = maps::scratch(HOOK) else { return PASS as u32 };
     let mut hook = Skb::new(skb, way, HOOK);
-    match proxymatic_ebpf::meet::<Maps, Skb<'_>, DEPARTS>(&Maps, &mut hook, parsed, notes) {
-        Step::Over(fate) => finish(&mut hook, fate) as u32,
+    next(proxymatic_ebpf::meet::<Maps, Skb<'_>, DEPARTS>(&Maps, &mut hook, parsed, notes))
+}
+
+/// [`proxymatic_ebpf::early`] as a function of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn early_arriving() -> u32 {
+    let Some(Scratch { notes, .. }) = maps::scratch(ARRIVES) else { return PASS as u32 };
+    next(proxymatic_ebpf::early::<Maps, false>(&Maps, notes))
+}
+
+/// The same of what leaves.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn early_departing() -> u32 {
+    let Some(Scratch { notes, .. }) = maps::scratch(DEPARTS) else { return PASS as u32 };
+    next(proxymatic_ebpf::early::<Maps, true>(&Maps, notes))
+}
+
+/// A step as a number.
+#[inline(always)]
+fn next(step: Step) -> u32 {
+    match step {
+        Step::Pass => PASS as u32,
+        Step::Early => EARLY,
         Step::Begin => BEGIN,
         Step::Send => SEND,
+        Step::SendError => SEND_ERROR,
     }
+}
+
+/// [`proxymatic_ebpf::send_error`] as a function of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_error(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return PASS as u32 };
+    let mut skb = Skb::new(skb, way, hook);
+    let fate = proxymatic_ebpf::send_error(&Maps, &mut skb, notes);
+    finish(&mut skb, fate) as u32
 }
 
 /// [`proxymatic_ebpf::send`] as a function of its own.
@@ -130,12 +176,20 @@ extern "C" fn read_packet(skb: *mut __sk_buff, hook: u32) -> u32 {
     }
 }
 
-/// [`proxymatic_ebpf::begin`] as a function of its own.
+/// [`proxymatic_ebpf::choose`] as a function of its own. Gives whether there is a backend.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn begin_packet(skb: *mut __sk_buff, hook: u32) -> u32 {
+extern "C" fn choose_backend(skb: *mut __sk_buff, hook: u32) -> u32 {
     let Some(Scratch { notes, way }) = maps::scratch(hook) else { return 0 };
-    u32::from(proxymatic_ebpf::begin(&Maps, &mut Skb::new(skb, way, hook), notes))
+    u32::from(proxymatic_ebpf::choose(&Maps, &Skb::new(skb, way, hook), notes))
+}
+
+/// [`proxymatic_ebpf::connect`] as a function of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn connect_backend(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return PASS as u32 };
+    if proxymatic_ebpf::connect(&Maps, &mut Skb::new(skb, way, hook), notes) { SEND } else { PASS as u32 }
 }
 
 /// [`answer::answer`] as a function of its own. `most` is the MTU; 0 where no hops are left.

@@ -64,7 +64,7 @@ impl Ends {
         let done = room.run(program, &spec.arriving()?)?;
         let snat = source_port(&done.packet)?;
         let wanted = spec.sent_on(self.snat(snat), address(self.backend)).frame(link(2), HERE)?;
-        equal(&done, if program == "xdp_ingress" { XDP_TX } else { TC_REDIRECT }, &wanted)?;
+        equal(&done, if program == "xdp_ingress" { XDP_REDIRECT } else { TC_REDIRECT }, &wanted)?;
         Ok(snat)
     }
 
@@ -72,7 +72,7 @@ impl Ends {
     pub(crate) fn returns(&self, room: &Room, program: &str, spec: &Spec) -> Result<()> {
         let done = room.run(program, &spec.frame(HERE, link(2))?)?;
         let wanted = spec.sent_on(address(self.host), address(self.client)).frame(link(9), HERE)?;
-        equal(&done, if program == "xdp_ingress" { XDP_TX } else { TC_REDIRECT }, &wanted)
+        equal(&done, if program == "xdp_ingress" { XDP_REDIRECT } else { TC_REDIRECT }, &wanted)
     }
 
     /// Opens a TCP connection; gives its source port towards the backend.
@@ -93,7 +93,7 @@ impl Ends {
 
 pub(crate) const XDP_DROP: u32 = 1;
 pub(crate) const XDP_PASS: u32 = 2;
-pub(crate) const XDP_TX: u32 = 3;
+pub(crate) const XDP_REDIRECT: u32 = 4;
 
 pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address and a port")

@@ -268,7 +268,7 @@ fn a_packet_that_does_not_fit_is_told_to_the_sender() -> TestResult {
 fn many_segments_in_one_pass_where_each_of_them_fits() -> TestResult {
     let room = Room::new()?;
     V4.connect(&room)?;
-    let spec = Spec { payload: vec![7; 14_480], ..V4.tcp("A", 11, 501) };
+    let spec = Spec { payload: vec![7; 2_896], ..V4.tcp("A", 11, 501) };
     let fits = room.run_as("tc_ingress", &spec.arriving()?, 1448)?;
     assert_eq!(fits.verdict, super::ends::TC_REDIRECT);
     let does_not = room.run_as("tc_ingress", &spec.arriving()?, 1481)?;

@@ -7,9 +7,9 @@ use super::ends::{BOTH, TC_OK, TC_REDIRECT, address, equal, source_port};
 use super::room::Room;
 use super::spec::{Carries, HERE, Spec, link};
 
-/// A datagram of 3,008 bytes with its header, in three.
+/// A datagram of 3,008 bytes with its header, in three that fit.
 fn in_three(spec: Spec) -> [Spec; 3] {
-    [(0, 1480), (1480, 2960), (2960, 3008)].map(|(first, end)| Spec {
+    [(0, 1400), (1400, 2800), (2800, 3008)].map(|(first, end)| Spec {
         payload: (0..3000_u16).map(|n| n as u8).collect(),
         fragment: Some((0x1234, first, end)),
         ..spec.clone()
@@ -60,7 +60,7 @@ fn a_fragment_whose_first_is_not_known_is_left_alone_and_counted() -> TestResult
         equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
         // Of another packet.
         assert_eq!(room.run("tc_ingress", &first.arriving()?)?.verdict, TC_REDIRECT);
-        let other = Spec { fragment: Some((0x4321, 1480, 2960)), ..second };
+        let other = Spec { fragment: Some((0x4321, 1400, 2800)), ..second };
         let packet = other.arriving()?;
         equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
     }

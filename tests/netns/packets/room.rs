@@ -50,8 +50,10 @@ impl Room {
     pub(crate) fn new() -> Result<Self> {
         let lab = Lab::start(1)?;
         let net = lab.host(1).net();
-        for setting in ["net/ipv4/conf/lab0/forwarding", "net/ipv6/conf/lab0/forwarding"] {
-            net.sysctl(setting, "1")?;
+        // XDP takes its packets for those of lo, in such a run.
+        for interface in ["lab0", "lo"] {
+            net.sysctl(&format!("net/ipv4/conf/{interface}/forwarding"), "1")?;
+            net.sysctl(&format!("net/ipv6/conf/{interface}/forwarding"), "1")?;
         }
         net.ip(&["link", "set", "lab0", "address", "02:00:00:00:00:01"])?;
         for (neighbour, link) in NEIGHBOURS {
@@ -66,13 +68,10 @@ impl Room {
     fn set_up(&mut self) -> Result<()> {
         let config = Config { snat_first: SNAT.0.into(), snat_last: SNAT.1.into(), host_netns: 1, ..Config::default() };
         self.write::<declared::ConfigMap>(0, config)?;
-        let (v4, v6) = (address("10.77.0.1"), address("fd77::1"));
-        for host in [v4, v6] {
+        for host in ["10.77.0.1", "fd77::1"].map(address) {
             self.hash::<declared::Addresses, _, _>()?.insert(host, Class::HOST, 0)?;
         }
-        let interface = Interface { kind: InterfaceKind::ATTACHED, mtu: 1500, v4, v6 };
-        let number = self.interface;
-        self.hash::<declared::Interfaces, _, _>()?.insert(number, interface, 0)?;
+        self.interface(InterfaceKind::ATTACHED)?;
         for (id, protocol) in [(0, PROTOCOL_TCP), (1, PROTOCOL_UDP)] {
             let bit = PortBit::of(Port::new(PORT), protocol).context("no bit")?;
             self.write::<declared::Ports>(bit.word, bit.mask)?;
@@ -191,6 +190,12 @@ impl Room {
     pub(crate) fn more_ports(&mut self) -> Result<()> {
         let config: Config = self.read::<declared::ConfigMap, _>(0)?;
         self.write::<declared::ConfigMap>(0, Config { snat_first: 40_000, snat_last: 64_999, ..config })
+    }
+
+    /// What is behind the interface.
+    pub(crate) fn interface(&mut self, kind: InterfaceKind) -> Result<()> {
+        let (number, v4, v6) = (self.interface, address("10.77.0.1"), address("fd77::1"));
+        Ok(self.hash::<declared::Interfaces, _, _>()?.insert(number, Interface { kind, mtu: 1500, v4, v6 }, 0)?)
     }
 
     /// No interface is served.

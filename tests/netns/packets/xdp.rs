@@ -1,6 +1,7 @@
 //! What XDP takes upon itself, and what it leaves to TC.
 
 use anyhow::Context as _;
+use proxymatic_common::InterfaceKind;
 use proxymatic_tests::failure::TestResult;
 
 use super::ends::{BOTH, V4, XDP_DROP, XDP_PASS, equal};
@@ -10,6 +11,7 @@ use super::spec::{Carries, HERE, Spec, link};
 #[test]
 fn open_connections_go_there_and_back_by_xdp_alone() -> TestResult {
     let mut room = Room::new()?;
+    room.interface(InterfaceKind::ACCELERATED)?;
     for ends in BOTH {
         let (tcp, udp) = (ends.connect(&room)?, ends.converse(&room)?);
         ends.sends(&room, "xdp_ingress", &ends.tcp("A", 11, 501))?;
@@ -25,6 +27,7 @@ fn open_connections_go_there_and_back_by_xdp_alone() -> TestResult {
 #[test]
 fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
     let mut room = Room::new()?;
+    room.interface(InterfaceKind::ACCELERATED)?;
     for ends in BOTH {
         let new = ends.tcp("S", 10, 0).arriving()?;
         equal(&room.run("xdp_ingress", &new)?, XDP_PASS, &new)?;
@@ -37,7 +40,7 @@ fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
             ("FIN", ends.tcp("FA", 11, 501)),
             ("RST", ends.tcp("R", 11, 0)),
             ("no hops left", Spec { hops: 1, ..open.clone() }),
-            ("fragment", Spec { fragment: Some((7, 0, 16)), ..ends.udp() }),
+            ("fragment", Spec { fragment: Some((7, 0, 8)), ..ends.udp() }),
             ("later fragment", Spec { fragment: Some((7, 8, 16)), ..ends.udp() }),
             ("unknown", Spec { from: ends.snat(4321), ..open.clone() }),
             ("too large", Spec { payload: vec![0; 1600], ..open.clone() }),
@@ -61,6 +64,17 @@ fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
         assert_eq!(done.packet, packet);
     }
     assert!(room.counted()?.iter().all(|(reason, _)| *reason != "accelerated"));
+    Ok(())
+}
+
+#[test]
+fn an_interface_without_xdp_is_no_way_for_xdp() -> TestResult {
+    let room = Room::new()?;
+    for ends in BOTH {
+        ends.connect(&room)?;
+        let packet = ends.tcp("A", 11, 501).arriving()?;
+        equal(&room.run("xdp_ingress", &packet)?, XDP_PASS, &packet)?;
+    }
     Ok(())
 }
 

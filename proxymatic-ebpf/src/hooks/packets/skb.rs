@@ -29,17 +29,20 @@ const AF_INET6: u8 = 10;
 /// a fix.
 const BPF_F_IPV6: u64 = 1 << 7;
 
-/// Whether a packet belongs to another network, by a tag that lies beside it and not in it, or to another machine, as what
-/// a switch sends everywhere.
+/// Whether a packet belongs to a VLAN, by a tag that lies beside it and not in it: that is another interface's.
+#[inline(always)]
+pub(super) fn is_tagged(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a field of the live context.
+    unsafe { (&raw const (*skb).vlan_present).read_volatile() != 0 }
+}
+
+/// Whether a packet that comes belongs to another machine, as what a switch sends everywhere.
 #[inline(always)]
 pub(super) fn is_of_others(skb: *mut __sk_buff) -> bool {
     /// PACKET_OTHERHOST of linux/if_packet.h.
     const OTHER_HOST: u32 = 3;
-    // SAFETY: fields of the live context.
-    unsafe {
-        (&raw const (*skb).vlan_present).read_volatile() != 0
-            || (&raw const (*skb).pkt_type).read_volatile() == OTHER_HOST
-    }
+    // SAFETY: a field of the live context.
+    unsafe { (&raw const (*skb).pkt_type).read_volatile() == OTHER_HOST }
 }
 
 /// A way that was found.
