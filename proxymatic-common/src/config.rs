@@ -92,7 +92,12 @@ pub struct Config {
     pub looks: Looks,
     /// One of so many connections is told in `EVENTS`; 0 for none.
     pub sample: u32,
+    /// The first of the source ports that connections of clients on other machines get on their way to a backend. These
+    /// ports are reserved: no socket of this host has one.
+    pub snat_first: u32,
+    /// The last of them; 0 where no interface is served.
+    pub snat_last: u32,
 }
-assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, Looks, u32);
+assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, Looks, u32, u32, u32);
 
 plain_bytes!(Loopback, Looks, AgentState, Config);

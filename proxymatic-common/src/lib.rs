@@ -15,8 +15,10 @@ mod backend;
 mod cell;
 mod client;
 mod config;
+mod connection;
 mod event;
 mod head;
+pub mod lifetimes;
 pub mod maps;
 mod name;
 mod ports;
@@ -29,6 +31,10 @@ pub use backend::{Backend, BackendState, Families, Load, RTT_STEPS_US};
 pub use cell::Cell64;
 pub use client::{Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Client};
 pub use config::{AgentState, Config, Looks, Loopback};
+pub use connection::{
+    AnswerPorts, Connection, ConnectionOf, FragmentKey, FragmentPorts, Half, Interface, InterfaceKind, LiveConnection,
+    Progress, Tuple,
+};
 pub use event::{Event, EventKind};
 pub use head::{Head, Slot};
 pub use name::Name;
@@ -38,7 +44,7 @@ pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy,
 pub use socket::{Marks, RING, Socket, Translation};
 
 /// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 4 } else { 3 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 5 } else { 4 };
 
 /// Fails the build when a type's size is not the sum of the sizes given: padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.

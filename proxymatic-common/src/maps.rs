@@ -1,8 +1,9 @@
 //! Every map, declared once: the eBPF object and the agent both take name, types and size from here.
 
 use crate::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Config, Counters, Frontend, Head,
-    Load, Name, Service, ServiceLoad, Slot, Socket,
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AnswerPorts, Backend, Cell64, Class, Config, Connection,
+    Counters, FragmentKey, FragmentPorts, Frontend, Head, Interface, Load, Name, Service, ServiceLoad, Slot, Socket,
+    Tuple,
 };
 
 /// The kinds of maps in use, by their kernel numbers (`enum bpf_map_type`).
@@ -13,6 +14,8 @@ pub enum Kind {
     Hash = 1,
     /// BPF_MAP_TYPE_ARRAY.
     Array = 2,
+    /// BPF_MAP_TYPE_PERCPU_ARRAY.
+    PerCpuArray = 6,
     /// BPF_MAP_TYPE_LRU_HASH.
     LruHash = 9,
     /// BPF_MAP_TYPE_LPM_TRIE.
@@ -126,6 +129,19 @@ maps! {
     Events = "EVENTS", RingBuf, 262_144, 0, () => ();
     /// CPU to counters by reason. The agent sets the number of possible CPUs.
     CountersMap = "COUNTERS", Array, 1_024, MMAPABLE, u32 => Counters;
+    /// Connections of clients on other machines that are open, or were a short while ago: two entries each, one for each
+    /// direction. May be evicted, those first on which nothing is sent.
+    Conntrack = "CONNTRACK", LruHash, 131_072, 0, Tuple => Connection;
+    /// The same of those that are not open yet: apart, so that a flood of them evicts nothing else.
+    Handshakes = "HANDSHAKES", LruHash, 65_536, 0, Tuple => Connection;
+    /// The ports of packets that come in fragments, of which only the first names them.
+    Fragments = "FRAGMENTS", LruHash, 8_192, 0, FragmentKey => FragmentPorts;
+    /// What hooks on packets keep in mind while they are at one: it would not fit their stack. Means nothing afterwards.
+    Scratches = "SCRATCH", PerCpuArray, 3, 0, u32 => [u64; 64];
+    /// Number of an interface to what is behind it.
+    Interfaces = "INTERFACES", Hash, 1_024, NO_PREALLOC, u32 => Interface;
+    /// From which ports of this host backends answer remote clients. Written by hooks only.
+    AnswerPortsMap = "ANSWER_PORTS", Array, 2_048, 0, u32 => AnswerPorts;
     /// Service id to Marathon app id. Not read by hooks: for commands and for adoption.
     ServiceNames = "SERVICE_NAMES", Hash, 16_384, NO_PREALLOC, u32 => Name;
     /// Backend id to the generation of it that the operator drains. Written by commands, not by hooks: a wish that outlives

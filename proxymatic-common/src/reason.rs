@@ -74,6 +74,34 @@ reasons! {
     StaleClose = "stale_close",
     /// An event was not told: the ring buffer is full, or nobody reads it.
     Untold = "untold",
+    /// A connection of a client on another machine was sent to a backend on another machine.
+    Forwarded = "forwarded",
+    /// A connection of a client on another machine was sent to a backend on this host.
+    Delivered = "delivered",
+    /// A packet was sent on by XDP, before the kernel had made anything of it.
+    Accelerated = "accelerated",
+    /// Left alone: a client on another machine dialled a service that is not exposed to such.
+    NotExposed = "not_exposed",
+    /// Left alone: no source port was free for a connection from another machine to its backend.
+    NoPort = "no_port",
+    /// Left alone: the way to the backend is by an interface that is not served, where no reply would be met.
+    NoReturn = "no_return",
+    /// Left alone: this host has no way to the backend or to the client, or does not forward.
+    NoRoute = "no_route",
+    /// Left alone: no memory for a connection from another machine.
+    NoRoom = "no_room",
+    /// Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet.
+    UnknownFragment = "unknown_fragment",
+    /// Left alone: a packet with more headers than are read, or with less than one.
+    Unreadable = "unreadable",
+    /// Dropped: the kernel had no memory to rewrite a packet.
+    Spoilt = "spoilt",
+    /// A packet was larger than the way to the other end allows: its sender was told by ICMP.
+    TooBig = "too_big",
+    /// A packet had no hops left: its sender was told by ICMP.
+    HopsExceeded = "hops_exceeded",
+    /// An ICMP error about a connection from another machine was led to the other end.
+    ErrorReturned = "error_returned",
 }
 
 /// How many of the reasons, from the first on, are refusals.
@@ -91,15 +119,15 @@ impl Reason {
 pub const REASONS: usize = Reason::ALL.len();
 
 /// One CPU's counters. A row for each possible CPU rather than a per-CPU map, because those cannot be mapped into
-/// the agent's memory; 256 bytes, so that no two CPUs share a cache line.
+/// the agent's memory; 512 bytes, so that no two CPUs share a cache line.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     /// By [`Reason`].
-    pub of: [Cell64; 32],
+    pub of: [Cell64; 64],
 }
-assert_packed!(Counters = [u64; 32]);
-const _: () = assert!(REASONS <= 32, "a reason without a counter");
+assert_packed!(Counters = [u64; 64]);
+const _: () = assert!(REASONS <= 64, "a reason without a counter");
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,17 @@ use std::{
 };
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Cell64, Class, Config, Event,
-    Families, Frontend, Head, Load, Loopback, PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceLoad, Slot,
-    SourceCode,
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Cell64, Class, Config, Connection,
+    Event, Families, FragmentKey, FragmentPorts, Frontend, Head, Interface, LiveConnection, Load, Loopback,
+    PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceLoad, Slot, SourceCode, Tuple,
 };
 
-use crate::{Caller, Draw, Flow, Listener, Seen, Tables};
+use crate::{Caller, Connections, Draw, Flow, Listener, Seen, Stage, Tables};
+
+pub(crate) mod wire;
+
+/// Halves of connections by their tuples. Leaked, as long as a test runs: what a decision holds must not move.
+pub(crate) type Halves = RefCell<BTreeMap<Tuple, &'static LiveConnection>>;
 
 /// One service, id 0, on port 1234 of TCP and UDP, as the agent would publish it.
 pub(crate) struct Fixture {
@@ -31,6 +36,12 @@ pub(crate) struct Fixture {
     /// Nanoseconds; moved by the tests.
     pub(crate) now: Cell<u64>,
     pub(crate) told: RefCell<Vec<Event>>,
+    /// Connections that are open, and those that are not yet.
+    pub(crate) open: Halves,
+    pub(crate) handshakes: Halves,
+    pub(crate) fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
+    pub(crate) interfaces: BTreeMap<u32, Interface>,
+    pub(crate) answer_ports: RefCell<BTreeSet<(Port, u8)>>,
     affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
     random: Cell<u64>,
     counts: RefCell<BTreeMap<Reason, u64>>,
@@ -68,6 +79,11 @@ impl Fixture {
             excluded: BTreeSet::new(),
             now: Cell::new(1_000_000_000),
             told: RefCell::default(),
+            open: Halves::default(),
+            handshakes: Halves::default(),
+            fragments: RefCell::default(),
+            interfaces: BTreeMap::new(),
+            answer_ports: RefCell::default(),
             affinities: RefCell::default(),
             random: Cell::new(88_172_645_463_325_252),
             counts: RefCell::default(),
@@ -174,6 +190,60 @@ impl Tables for Fixture {
     fn tell(&self, event: &Event) -> bool {
         self.told.borrow_mut().push(*event);
         true
+    }
+}
+
+impl Fixture {
+    fn halves(&self, stage: Stage) -> &Halves {
+        match stage {
+            Stage::Handshake => &self.handshakes,
+            Stage::Open => &self.open,
+        }
+    }
+}
+
+impl Connections for Fixture {
+    fn connection(&self, key: &Tuple) -> Option<&LiveConnection> {
+        self.open.borrow().get(key).copied()
+    }
+    fn handshake(&self, key: &Tuple) -> Option<&LiveConnection> {
+        self.handshakes.borrow().get(key).copied()
+    }
+    fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool {
+        let mut halves = self.halves(stage).borrow_mut();
+        if only_new && halves.contains_key(key) {
+            return false;
+        }
+        let live = LiveConnection {
+            becomes: half.becomes,
+            start: half.start,
+            seen: Cell64::new(half.seen),
+            state: Cell64::new(half.state),
+            service: half.service,
+            backend: half.backend,
+            generation: half.generation,
+            half: half.half,
+        };
+        halves.insert(*key, std::boxed::Box::leak(std::boxed::Box::new(live)));
+        true
+    }
+    fn forget(&self, stage: Stage, key: &Tuple) -> bool {
+        self.halves(stage).borrow_mut().remove(key).is_some()
+    }
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        self.fragments.borrow().get(key).copied()
+    }
+    fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+        self.fragments.borrow_mut().insert(*key, *ports);
+    }
+    fn interface(&self, number: u32) -> Option<&Interface> {
+        self.interfaces.get(&number)
+    }
+    fn answers_from(&self, port: Port, protocol: u8) -> bool {
+        self.answer_ports.borrow().contains(&(port, protocol))
+    }
+    fn will_answer_from(&self, port: Port, protocol: u8) {
+        self.answer_ports.borrow_mut().insert((port, protocol));
     }
 }
 

@@ -8,24 +8,32 @@
 extern crate std;
 
 mod admit;
+mod begin;
+mod forward;
 mod look;
 mod outcome;
+pub mod packet;
+mod remote;
 mod route;
 mod select;
 mod socket;
 mod tell;
+mod track;
 
 pub use admit::listed;
+pub use begin::{choose, connect};
+pub use forward::{Fate, Notes, Step, Way, accelerate, early, meet, send, send_error};
 pub use look::{Seen, look};
-pub use outcome::{established, failed};
+pub use outcome::{eject, established, failed};
 pub use route::{Choice, Flow, Verdict, may_be_service, route};
 pub use select::{Draw, select};
 pub use socket::{connected, release, repeat, reverse, sent};
 pub use tell::{bound, listens, refused, sampled};
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Client, Config, Event, Frontend,
-    Head, Load, Port, Reason, Service, ServiceLoad, Slot,
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Client, Config, Connection, Event,
+    FragmentKey, FragmentPorts, Frontend, Head, Interface, LiveConnection, Load, Policy, Port, Reason, Service,
+    ServiceLoad, Slot, Tuple,
 };
 
 /// What a decision reads and counts. The programs answer from BPF maps, the tests from plain memory.
@@ -64,6 +72,13 @@ pub trait Tables {
     fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason>;
     /// Looks at the backend of one slot: [`look`], which the programs want verified once too.
     fn look(&self, index: u32, draw: Draw) -> Seen;
+    /// Ejects a backend that failed: [`eject`], which the programs want verified once too.
+    fn eject(&self, service: u32, id: u32) -> u64
+    where
+        Self: Sized,
+    {
+        eject(self, service, id)
+    }
     /// 32 random bits.
     fn random(&self) -> u32;
     /// Nanoseconds of the monotonic clock.
@@ -84,6 +99,47 @@ pub trait Tables {
     fn count(&self, reason: Reason);
     /// Tells the agent. False where it cannot be told.
     fn tell(&self, event: &Event) -> bool;
+}
+
+/// What decisions on packets read and write beside [`Tables`].
+pub trait Connections: Tables {
+    /// The half of an open connection that packets of this tuple belong to.
+    fn connection(&self, key: &Tuple) -> Option<&LiveConnection>;
+    /// The same of a connection that is not open yet.
+    fn handshake(&self, key: &Tuple) -> Option<&LiveConnection>;
+    /// Makes a half. False where there is no memory, or where there is one and `only_new` is asked for.
+    fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool;
+    /// Forgets a half. False where there was none.
+    fn forget(&self, stage: Stage, key: &Tuple) -> bool;
+    /// What the first fragment of a packet said.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    /// Notes what the first fragment of a packet says. May fail: then the others are not known.
+    fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts);
+    /// What is behind an interface.
+    fn interface(&self, number: u32) -> Option<&Interface>;
+    /// Whether a backend on this host may answer remote clients from a port.
+    fn answers_from(&self, port: Port, protocol: u8) -> bool;
+    /// Notes that one will.
+    fn will_answer_from(&self, port: Port, protocol: u8);
+}
+
+/// Which of the two tables of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// `HANDSHAKES`: not open yet.
+    Handshake,
+    /// `CONNTRACK`: open, or closed a short while ago.
+    Open,
+}
+
+/// What a hook on packets offers beside the packet itself.
+pub trait Hook: packet::Packet {
+    /// Finds the way of a packet that becomes what `to` says, and keeps it in mind.
+    fn way(&mut self, header: &packet::Network, to: &Tuple) -> Way;
+    /// Turns the packet into an ICMP error for its sender. False where that cannot be done.
+    fn answer(&mut self, header: &packet::Network, error: packet::Answer) -> bool;
+    /// What listens on an address and port in the namespace of the interface.
+    fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener;
 }
 
 /// Who dials. Asked only for what a decision needs, since each answer costs.
@@ -110,6 +166,21 @@ pub trait Caller {
     /// Who dials, for affinity.
     fn client(&self) -> Client {
         Client { cgroup: self.cgroup(), netns: self.netns() }
+    }
+    /// Whether it is on another machine.
+    #[inline(always)]
+    fn remote(&self) -> bool {
+        false
+    }
+    /// How a backend is chosen for it where the service says `policy`.
+    #[inline(always)]
+    fn policy(&self, policy: Policy) -> Policy {
+        policy
+    }
+    /// What consistent hashing goes by.
+    #[inline(always)]
+    fn spread(&self) -> u64 {
+        route::mixed(u64::from(self.tgid()), u64::from(self.bound_port()))
     }
 }
 

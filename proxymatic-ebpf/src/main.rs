@@ -11,8 +11,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        macros::{cgroup_sock, cgroup_sock_addr, sock_ops},
-        programs::{SockAddrContext, SockContext, SockOpsContext},
+        macros::{cgroup_sock, cgroup_sock_addr, classifier, sock_ops, xdp},
+        programs::{SockAddrContext, SockContext, SockOpsContext, TcContext, XdpContext},
     };
     use proxymatic_common::Families;
 
@@ -76,6 +76,21 @@ mod programs {
     #[sock_ops]
     fn tcp_states(context: SockOpsContext) -> u32 {
         hooks::transition(&context)
+    }
+
+    #[classifier]
+    fn tc_ingress(context: TcContext) -> i32 {
+        hooks::arrive(&context)
+    }
+
+    #[classifier]
+    fn tc_egress(context: TcContext) -> i32 {
+        hooks::depart(&context)
+    }
+
+    #[xdp]
+    fn xdp_ingress(context: XdpContext) -> u32 {
+        hooks::accelerate(&context)
     }
 }
 

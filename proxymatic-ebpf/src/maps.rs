@@ -2,18 +2,21 @@
 
 use core::{ffi::c_void, intrinsics};
 
+use crate::hooks::Scratch;
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, RingBuf, SkStorage, lpm_trie::Key},
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage, lpm_trie::Key},
     helpers::generated as helper,
     macros::btf_map,
 };
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Backend, Cell64, Class, Config, Event,
-    Frontend, Head, Load, Reason, Service, ServiceLoad, Slot, Socket,
+    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Backend, Cell64, Class, Config,
+    Connection, Event, FragmentKey, FragmentPorts, Frontend, Head, Interface, LiveConnection, Load, Port, PortBit,
+    Reason, Service, ServiceLoad, Slot, Socket, Tuple,
     maps::{self as declared, MapDef},
 };
-use proxymatic_ebpf::{Draw, Seen, Tables};
+use proxymatic_ebpf::{Connections, Draw, Seen, Stage, Tables};
 
 /// A map as it is declared; an array's key is always its index.
 macro_rules! map {
@@ -53,6 +56,17 @@ map!(HashMap BACKEND_NAMES: BackendNames);
 map!(HashMap ALLOW_CGROUPS: AllowedCgroups);
 map!(HashMap EXCLUDED: Excluded);
 map!(LruHashMap AFFINITY: Affinities);
+map!(LruHashMap CONNTRACK: Conntrack);
+map!(LruHashMap HANDSHAKES: Handshakes);
+map!(LruHashMap FRAGMENTS: Fragments);
+map!(HashMap INTERFACES: Interfaces);
+map!(Array ANSWER_PORTS: AnswerPortsMap);
+#[btf_map]
+static SCRATCH: PerCpuArray<
+    <declared::Scratches as MapDef>::Value,
+    { declared::Scratches::MAX as usize },
+    { declared::Scratches::FLAGS as usize },
+> = PerCpuArray::new();
 #[btf_map]
 static ALLOW: LpmTrie<AllowedNetwork, u32, { declared::Allows::MAX as usize }, { declared::Allows::FLAGS as usize }> =
     LpmTrie::new();
@@ -132,6 +146,13 @@ extern "C" fn look_at(index: u32, draw: u32) -> u64 {
     proxymatic_ebpf::look(&Maps, index, Draw::from_word(draw)).word()
 }
 
+/// [`proxymatic_ebpf::eject`] as a function of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn eject_backend(service: u32, id: u32) -> u64 {
+    proxymatic_ebpf::eject(&Maps, service, id)
+}
+
 /// The bit of a refusal in what [`select_backend`] gives.
 const REFUSED: u64 = 1 << 63;
 
@@ -151,6 +172,15 @@ const fn reason(number: u32) -> Reason {
         BOUND_LOOPBACK => Reason::BoundLoopback,
         _ => Reason::NoBackend,
     }
+}
+
+/// The room that a hook on packets has for its notes. Each kind of hook has its own, and none is interrupted by another
+/// packet of the same kind on its processor: all of them run with softirqs off.
+#[inline(always)]
+pub(crate) fn scratch<'a>(hook: u32) -> Option<&'a mut Scratch> {
+    const { assert!(size_of::<Scratch>() <= size_of::<<declared::Scratches as MapDef>::Value>()) };
+    // SAFETY: plain values, of which zero is one and only this processor writes them; aligned as words.
+    SCRATCH.get_ptr_mut(hook).map(|scratch| unsafe { &mut *scratch.cast() })
 }
 
 /// The maps.
@@ -206,6 +236,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn look(&self, index: u32, draw: Draw) -> Seen {
         Seen::from_word(look_at(index, draw.word()))
+    }
+    #[inline(always)]
+    fn eject(&self, service: u32, id: u32) -> u64 {
+        eject_backend(service, id)
     }
     #[inline(always)]
     fn tell(&self, event: &Event) -> bool {
@@ -271,7 +305,66 @@ impl Tables for Maps {
         let cpu = unsafe { helper::bpf_get_smp_processor_id() as u32 };
         if let Some(row) = COUNTERS.get(cpu) {
             // An atomic although the row is this CPU's: a hook may be interrupted by another on the same CPU.
-            self.add(&row.of[reason as usize]);
+            // The verifier has to see the bound where the reason comes from memory, and LLVM would leave it out.
+            self.add(&row.of[core::hint::black_box(reason as u32) as usize & (row.of.len() - 1)]);
         }
+    }
+}
+
+impl Connections for Maps {
+    #[inline(always)]
+    fn connection(&self, key: &Tuple) -> Option<&LiveConnection> {
+        // SAFETY: the same bytes, of which the words that change are cells here; an entry that is evicted stays memory
+        // of the map, and what is torn by its reuse is one packet that goes astray.
+        CONNTRACK.get_ptr(key).map(|half| unsafe { &*half.cast() })
+    }
+    #[inline(always)]
+    fn handshake(&self, key: &Tuple) -> Option<&LiveConnection> {
+        // SAFETY: the same.
+        HANDSHAKES.get_ptr(key).map(|half| unsafe { &*half.cast() })
+    }
+    #[inline(always)]
+    fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool {
+        let flags = if only_new { BPF_NOEXIST } else { BPF_ANY };
+        match stage {
+            Stage::Handshake => HANDSHAKES.insert(key, half, flags.into()).is_ok(),
+            Stage::Open => CONNTRACK.insert(key, half, flags.into()).is_ok(),
+        }
+    }
+    #[inline(always)]
+    fn forget(&self, stage: Stage, key: &Tuple) -> bool {
+        match stage {
+            Stage::Handshake => HANDSHAKES.remove(key).is_ok(),
+            Stage::Open => CONNTRACK.remove(key).is_ok(),
+        }
+    }
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        // SAFETY: two words, copied at once.
+        unsafe { FRAGMENTS.get(key).copied() }
+    }
+    #[inline(always)]
+    fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+        // Without memory the later fragments are not known.
+        let _ = FRAGMENTS.insert(key, ports, 0);
+    }
+    #[inline(always)]
+    fn interface(&self, number: u32) -> Option<&Interface> {
+        // SAFETY: only the agent writes it.
+        unsafe { INTERFACES.get(number) }
+    }
+    #[inline(always)]
+    fn answers_from(&self, port: Port, protocol: u8) -> bool {
+        let Some(bit) = PortBit::of(port, protocol) else { return false };
+        let Some(bytes) = ANSWER_PORTS.get(bit.word) else { return false };
+        bytes[(port.get() & 63) as usize] != 0
+    }
+    #[inline(always)]
+    fn will_answer_from(&self, port: Port, protocol: u8) {
+        let Some(bytes) = PortBit::of(port, protocol).and_then(|bit| ANSWER_PORTS.get_ptr_mut(bit.word)) else {
+            return;
+        };
+        // SAFETY: one byte of a live element: whoever writes it writes the same.
+        unsafe { (&raw mut (*bytes)[(port.get() & 63) as usize]).write_volatile(1) };
     }
 }

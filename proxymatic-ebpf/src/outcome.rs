@@ -1,6 +1,8 @@
 //! How connections end up, and what that does to their backends: the ejection of those that fail.
 
-use proxymatic_common::{Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, RTT_STEPS_US, Reason, Socket};
+use proxymatic_common::{
+    Address, Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, Port, RTT_STEPS_US, Reason, Socket,
+};
 
 use crate::{Tables, select::below, socket::close, tell};
 
@@ -16,11 +18,16 @@ const SAMPLE: u32 = 64;
 #[inline(always)]
 pub fn established<T: Tables>(tables: &T, socket: &Socket, rtt_us: u32) {
     let made = &socket.ring[0];
-    if made.counted == 0 {
-        return;
+    if made.counted != 0 {
+        answered(tables, made.backend, made.generation, rtt_us);
     }
-    let (Some(backend), Some(load)) = (tables.backend(made.backend), tables.load(made.backend)) else { return };
-    if backend.generation != made.generation {
+}
+
+/// The same, of whatever connection.
+#[inline(always)]
+pub(crate) fn answered<T: Tables>(tables: &T, id: u32, generation: u32, rtt_us: u32) {
+    let (Some(backend), Some(load)) = (tables.backend(id), tables.load(id)) else { return };
+    if backend.generation != generation {
         return;
     }
     tables.add(&load.established);
@@ -76,25 +83,33 @@ pub fn failed<T: Tables>(tables: &T, socket: &mut Socket) {
     if socket.marks.has(Marks::CLOSING) && age < SECOND {
         return tables.count(Reason::Abandoned);
     }
-    let (Some(backend), Some(load)) = (tables.backend(made.backend), tables.load(made.backend)) else { return };
-    if made.chosen_port.word() == 0 || backend.generation != made.generation {
+    if made.chosen_port.word() != 0 {
+        unanswered(tables, made.backend, made.generation, (made.dialled, made.dialled_port), age);
+    }
+}
+
+/// A backend refused a connection or did not answer it, of whatever kind. `age` is in nanoseconds.
+#[inline(always)]
+pub(crate) fn unanswered<T: Tables>(tables: &T, id: u32, generation: u32, dialled: (Address, Port), age: u64) {
+    let (Some(backend), Some(load)) = (tables.backend(id), tables.load(id)) else { return };
+    if backend.generation != generation {
         return;
     }
     tables.count(Reason::Failed);
     tables.add(&load.failed);
-    let ejected = eject(tables, backend.service, made.backend, load);
+    let ejected = tables.eject(backend.service, id);
     tell::tell(
         tables,
         Event {
             kind: EventKind::FAILED,
             reason: Reason::Failed as u32,
             service: backend.service,
-            backend: made.backend,
-            generation: made.generation,
+            backend: id,
+            generation,
             age_us: (age / 1_000) as u32,
             ejected_ms: (ejected / 1_000_000) as u32,
-            dialled: made.dialled,
-            dialled_port: made.dialled_port,
+            dialled: dialled.0,
+            dialled_port: dialled.1,
             protocol: PROTOCOL_TCP,
             ..tell::NOTHING
         },
@@ -104,7 +119,8 @@ pub fn failed<T: Tables>(tables: &T, socket: &mut Socket) {
 /// Ejects a backend for 1 s, twice as long for each failure in a row, 30 s at most, less a jitter so that hosts do not
 /// return together. Gives the nanoseconds; 0 where it is not ejected.
 #[inline(always)]
-fn eject<T: Tables>(tables: &T, service: u32, id: u32, load: &Load) -> u64 {
+pub fn eject<T: Tables>(tables: &T, service: u32, id: u32) -> u64 {
+    let Some(load) = tables.load(id) else { return 0 };
     let now = tables.now();
     let until = load.ejected_until.get();
     if until > now {

@@ -1,7 +1,8 @@
 //! From a flow to a verdict.
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, Class, Config, Families, Frontend, Loopback, Policy, Port, PortBit, Reason, Service,
+    Address, Affinity, AffinityKey, Class, Config, Families, Features, Frontend, Loopback, Policy, Port, PortBit,
+    Reason, Service,
 };
 
 use crate::{Caller, Draw, Tables, admit, look};
@@ -40,6 +41,8 @@ pub struct Choice {
     pub address: Address,
     /// The port it listens on.
     pub port: Port,
+    /// Whether it is on this host.
+    pub local: bool,
     /// TCP_SYNCNT for the connection; 0 for the system's.
     pub syn_retries: u32,
     /// How it came to be chosen.
@@ -66,6 +69,9 @@ pub fn route<T: Tables, C: Caller>(tables: &T, caller: &C, flow: &Flow) -> Verdi
     let Some(config) = tables.config() else { return Verdict::Pass };
     let Some((id, place)) = find(tables, caller, config, flow) else { return Verdict::Pass };
     let Some(service) = tables.service(id) else { return Verdict::Pass };
+    if caller.remote() && !service.features.has(Features::EXPOSE) {
+        return Verdict::Leave(Reason::NotExposed);
+    }
     if let Some(reason) = admit::leave(tables, caller, config, (id, service), flow, place) {
         return Verdict::Leave(reason);
     }
@@ -88,7 +94,12 @@ pub(crate) enum Place {
 /// with us.
 #[inline(always)]
 pub fn may_be_service<T: Tables>(tables: &T, flow: &Flow) -> bool {
-    PortBit::of(flow.port, flow.protocol).is_some_and(|bit| tables.ports(bit.word) & bit.mask != 0)
+    is_service_port(tables, flow.port, flow.protocol)
+}
+
+#[inline(always)]
+pub(crate) fn is_service_port<T: Tables>(tables: &T, port: Port, protocol: u8) -> bool {
+    PortBit::of(port, protocol).is_some_and(|bit| tables.ports(bit.word) & bit.mask != 0)
 }
 
 #[inline(always)]
@@ -142,13 +153,14 @@ fn choose<T: Tables, C: Caller>(
     if local && config.host_netns != 0 && caller.netns() != config.host_netns {
         return Err(Reason::BoundLoopback);
     }
-    let draw = Draw::new(service.policy, families, local);
-    let hash = match service.policy {
+    let policy = caller.policy(service.policy);
+    let draw = Draw::new(policy, families, local);
+    let hash = match policy {
         Policy::SOURCE => {
             let client = caller.client();
             mixed(client.cgroup, client.netns)
         }
-        Policy::MAGLEV => mixed(u64::from(caller.tgid()), u64::from(caller.bound_port())),
+        Policy::MAGLEV => caller.spread(),
         _ => 0,
     };
     let (backend, reason) = if service.affinity == 0 {
@@ -163,6 +175,7 @@ fn choose<T: Tables, C: Caller>(
         generation: chosen.generation,
         address: chosen.address,
         port: chosen.port,
+        local: chosen.local != 0,
         syn_retries: service.syn_retries,
         reason,
     })

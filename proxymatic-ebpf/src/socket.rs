@@ -43,13 +43,20 @@ fn note<T: Tables>(tables: &T, made: &mut Translation, flow: &Flow, choice: &Cho
     made.chosen_port = choice.port;
     made.backend = choice.backend;
     made.generation = choice.generation;
-    if let Some(load) = tables.load(choice.backend) {
-        tables.add(&load.opened);
-        if let Some(service) = tables.service_load(choice.service) {
-            tables.add(&service.opened);
-        }
+    if count_opened(tables, choice.service, choice.backend) {
         made.counted = 1;
     }
+}
+
+/// A connection is open, of a backend and of its service. False where there is nothing to count it in.
+#[inline(always)]
+pub(crate) fn count_opened<T: Tables>(tables: &T, service: u32, backend: u32) -> bool {
+    let Some(load) = tables.load(backend) else { return false };
+    tables.add(&load.opened);
+    if let Some(service) = tables.service_load(service) {
+        tables.add(&service.opened);
+    }
+    true
 }
 
 /// Where a datagram goes that was dialled before on this socket, while its backend takes traffic: one socket keeps one
@@ -110,11 +117,17 @@ pub(crate) fn close<T: Tables>(tables: &T, made: &mut Translation) {
         return;
     }
     made.counted = 0;
-    let Some(backend) = tables.backend(made.backend) else { return };
-    if backend.generation != made.generation {
+    count_closed(tables, made.backend, made.generation);
+}
+
+/// A connection that was counted is open no longer.
+#[inline(always)]
+pub(crate) fn count_closed<T: Tables>(tables: &T, id: u32, generation: u32) {
+    let Some(backend) = tables.backend(id) else { return };
+    if backend.generation != generation {
         return tables.count(Reason::StaleClose);
     }
-    if let Some(load) = tables.load(made.backend) {
+    if let Some(load) = tables.load(id) {
         tables.add(&load.closed);
     }
     if let Some(service) = tables.service_load(backend.service) {

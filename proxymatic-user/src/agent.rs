@@ -62,6 +62,8 @@ pub enum Event {
     Tested(Result<(), String>),
     /// What on this host is in the way of services, all of it.
     Warned(Vec<Complaint>),
+    /// What cannot be done with interfaces, all of it.
+    Interfaces(Vec<Complaint>),
     /// What the sources say has been written down; `Err` is one sentence.
     Kept(Result<(), String>),
     /// Time has passed.
@@ -118,6 +120,7 @@ pub struct Agent<D> {
     sweeps: Sweeps,
     tested: Tested,
     warnings: Vec<Complaint>,
+    interfaces: Vec<Complaint>,
     keeping: Keeping,
     watchers: Watchers,
 }
@@ -158,6 +161,7 @@ impl<D: Dataplane> Agent<D> {
             bound: BTreeSet::new(),
             tested: Tested::default(),
             warnings: Vec::new(),
+            interfaces: Vec::new(),
             keeping: Keeping::default(),
             watchers: Watchers::default(),
         })
@@ -207,7 +211,8 @@ impl<D: Dataplane> Agent<D> {
             Event::Answered(who) => self.answered(who, now),
             Event::Swept(report) => self.swept(&report, now),
             Event::Tested(answer) => self.tested.end(answer, now),
-            Event::Warned(warnings) => self.warned(warnings),
+            Event::Warned(warnings) => warned(&mut self.warnings, warnings),
+            Event::Interfaces(complaints) => warned(&mut self.interfaces, complaints),
             Event::Kept(outcome) => self.kept(outcome, now),
             Event::Tick => self.tick(now),
             Event::Leave => self.announce(AgentState::TERMINATING, false),
@@ -305,13 +310,6 @@ impl<D: Dataplane> Agent<D> {
         self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
     }
 
-    fn warned(&mut self, warnings: Vec<Complaint>) {
-        for new in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
-            tracing::warn!("{}: {}", new.app, new.reason);
-        }
-        self.warnings = warnings;
-    }
-
     /// What only the agent knows.
     pub fn status(&self, now: Instant) -> AgentStatus {
         let source = |(source, heard): (&SourceId, &Heard)| SourceStatus {
@@ -323,8 +321,8 @@ impl<D: Dataplane> Agent<D> {
         };
         let read = self.sources.values().filter_map(Heard::known);
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
-        let complaints = complaints.chain(self.sweeps.complaint()).chain(self.keeping.complaint(now));
-        let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().cloned()).collect();
+        let complaints = complaints.chain(self.sweeps.complaints()).chain(self.keeping.complaint(now));
+        let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().chain(&self.interfaces).cloned()).collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),
@@ -334,8 +332,17 @@ impl<D: Dataplane> Agent<D> {
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
             self_test: self.tested.status(now),
             ejected: self.out(now),
+            remote_connections: self.sweeps.remote(),
             at: Some(now),
             published: self.published,
         }
     }
+}
+
+/// Takes what is in the way of services now in place of what was; what is new goes to the log.
+fn warned(known: &mut Vec<Complaint>, now: Vec<Complaint>) {
+    for new in now.iter().filter(|warning| !known.contains(warning)) {
+        tracing::warn!("{}: {}", new.app, new.reason);
+    }
+    *known = now;
 }

@@ -7,6 +7,7 @@ use proxymatic_tests::lab::{Lab, kernel};
 use proxymatic_tests::skip::{fact, skipped};
 use proxymatic_user::dataplane::kernel::{HOOKS, Pins};
 
+use crate::packets::room::{PROGRAMS, load};
 use crate::served::Served;
 
 /// A tenth of what kernels take, so that none of them refuses what another compiler makes of the same source.
@@ -26,11 +27,29 @@ fn no_program_takes_the_verifier_more_than_a_tenth_of_its_budget() -> TestResult
             took.push((hook, count));
         }
     }
+    within_budget(&took, HOOKS.len())
+}
+
+#[test]
+fn no_program_on_packets_takes_the_verifier_more_than_a_tenth_of_its_budget() -> TestResult {
+    let ebpf = load()?;
+    let mut took = Vec::new();
+    for name in PROGRAMS {
+        let info = ebpf.program(name).context(name)?.info()?;
+        if let Some(count) = info.verified_instruction_count() {
+            fact(&format!("verified {name}"), &count.to_string());
+            took.push((name, count));
+        }
+    }
+    within_budget(&took, PROGRAMS.len())
+}
+
+fn within_budget(took: &[(&str, u32)], programs: usize) -> TestResult {
     if took.is_empty() {
         skipped("instructions verified", "this kernel does not tell (5.16)")?;
         return Ok(());
     }
-    assert_eq!(took.len(), HOOKS.len(), "{took:?}");
+    assert_eq!(took.len(), programs, "{took:?}");
     assert!(took.iter().all(|(_, count)| *count <= BUDGET), "{took:?}");
     Ok(())
 }

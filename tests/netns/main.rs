@@ -48,6 +48,10 @@ mod harness;
 mod host;
 /// One UDP socket and several services.
 mod in_flight;
+/// Hooks on network interfaces.
+mod interfaces;
+/// What the agent does about clients on other machines.
+mod interfaces_served;
 /// What the kernel has, and what it takes to verify the programs.
 mod kernel;
 /// Starts that are killed, and what they leave.
@@ -70,6 +74,8 @@ mod matrix;
 mod mortal;
 /// The agent started for another cgroup.
 mod moved;
+/// Packets of clients on other machines, one by one: BPF_PROG_TEST_RUN.
+mod packets;
 /// `plan show` against what is pinned.
 mod plan_show;
 /// What the agent may still do.

@@ -68,32 +68,38 @@ impl<F: Family> Caller for Program<F> {
     }
     #[inline(always)]
     fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener {
-        let (mut wanted, length) = tuple(address, port);
-        let current = BPF_F_CURRENT_NETNS as i64 as u64;
-        // SAFETY: the context is the one the kernel gave this program, the tuple lives, and what is found is released.
-        unsafe {
-            let found = if protocol == PROTOCOL_TCP {
-                helper::bpf_sk_lookup_tcp(self.context, &raw mut wanted, length, current, 0)
-            } else {
-                helper::bpf_sk_lookup_udp(self.context, &raw mut wanted, length, current, 0)
-            };
-            if found.is_null() {
-                return Listener::None;
-            }
-            // TCP finds connections too, and one of ours may go from a port to itself.
-            let listens = protocol != PROTOCOL_TCP || (*found).state == BPF_TCP_LISTEN;
-            let loopback = if address.is_v4() {
-                Address::from_v4_word((*found).src_ip4).is_loopback() && (*found).src_ip4 != 0
-            } else {
-                let bound = Address::from_v6_words((*found).src_ip6);
-                bound.is_loopback() && !bound.is_unspecified()
-            };
-            helper::bpf_sk_release(found.cast());
-            match (listens, loopback) {
-                (false, _) => Listener::None,
-                (true, true) => Listener::Loopback,
-                (true, false) => Listener::Other,
-            }
+        listener(self.context, address, port, protocol)
+    }
+}
+
+/// What listens on an address and port in the namespace that a hook's context is of.
+#[inline(always)]
+pub(super) fn listener(context: *mut c_void, address: &Address, port: Port, protocol: u8) -> Listener {
+    let (mut wanted, length) = tuple(address, port);
+    let current = BPF_F_CURRENT_NETNS as i64 as u64;
+    // SAFETY: the context is the one the kernel gave this program, the tuple lives, and what is found is released.
+    unsafe {
+        let found = if protocol == PROTOCOL_TCP {
+            helper::bpf_sk_lookup_tcp(context, &raw mut wanted, length, current, 0)
+        } else {
+            helper::bpf_sk_lookup_udp(context, &raw mut wanted, length, current, 0)
+        };
+        if found.is_null() {
+            return Listener::None;
+        }
+        // TCP finds connections too, and one of ours may go from a port to itself.
+        let listens = protocol != PROTOCOL_TCP || (*found).state == BPF_TCP_LISTEN;
+        let loopback = if address.is_v4() {
+            Address::from_v4_word((*found).src_ip4).is_loopback() && (*found).src_ip4 != 0
+        } else {
+            let bound = Address::from_v6_words((*found).src_ip6);
+            bound.is_loopback() && !bound.is_unspecified()
+        };
+        helper::bpf_sk_release(found.cast());
+        match (listens, loopback) {
+            (false, _) => Listener::None,
+            (true, true) => Listener::Loopback,
+            (true, false) => Listener::Other,
         }
     }
 }

@@ -105,7 +105,7 @@ fn at_most_half_of_a_services_backends_are_ejected_at_once_whatever_their_weight
         let tables = Fixture::with_weights(weights);
         for (id, _) in weights.iter().enumerate() {
             // Through the decision itself: an ejected one is not drawn any more.
-            eject(&tables, 0, id as u32, &tables.loads[id]);
+            eject(&tables, 0, id as u32);
         }
         let out = (0..weights.len()).filter(|id| ejected(&tables, *id) > 0.0).count();
         assert_eq!(out, weights.len() / 2, "{weights:?}");

@@ -14,6 +14,7 @@ mod healthcheck;
 mod hook;
 mod map;
 mod plan;
+mod remote;
 mod replaced;
 mod run;
 mod service;

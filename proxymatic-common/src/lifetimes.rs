@@ -1,0 +1,55 @@
+//! For how long connections of clients on other machines are kept after their last packet. All in nanoseconds.
+
+use crate::{PROTOCOL_TCP, Progress};
+
+/// One second.
+const SECOND: u64 = 1_000_000_000;
+/// A TCP connection whose client has not answered the backend yet.
+pub const HANDSHAKE: u64 = 5 * SECOND;
+/// An open TCP connection on which nothing is sent.
+pub const ESTABLISHED: u64 = 24 * 3600 * SECOND;
+/// A TCP connection of which one end has said all it has to say, on which nothing is sent.
+pub const HALF_CLOSED: u64 = 3600 * SECOND;
+/// A TCP connection of which both ends have said all: as long as TIME_WAIT lasts in Linux.
+pub const CLOSING: u64 = 60 * SECOND;
+/// A TCP connection that was reset.
+pub const RESET: u64 = 10 * SECOND;
+/// Datagrams that nobody has answered yet.
+pub const UDP_UNANSWERED: u64 = 30 * SECOND;
+/// Datagrams that were answered.
+pub const UDP_ANSWERED: u64 = 180 * SECOND;
+/// The fragments of a packet: what Linux waits for them (net.ipv4.ipfrag_time).
+pub const FRAGMENTS: u64 = 30 * SECOND;
+
+/// For how long after its last packet a connection is kept. The packet and the progress are those of both halves; what is
+/// in `HANDSHAKES` is not `open`.
+pub const fn of(protocol: u8, open: bool, own: Progress, other: Progress) -> u64 {
+    match (protocol == PROTOCOL_TCP, open) {
+        (false, false) => UDP_UNANSWERED,
+        (false, true) => UDP_ANSWERED,
+        (true, false) => HANDSHAKE,
+        (true, true) if own.with(other).has(Progress::RESET) => RESET,
+        (true, true) if own.over(other) => CLOSING,
+        (true, true) if own.with(other).has(Progress::FINISHED) => HALF_CLOSED,
+        (true, true) => ESTABLISHED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PROTOCOL_UDP;
+
+    #[test]
+    fn the_nearer_its_end_the_sooner_a_connection_is_forgotten() {
+        let (none, fin, rst) = (Progress::default(), Progress::FINISHED, Progress::RESET);
+        let tcp = |open, own, other| of(PROTOCOL_TCP, open, own, other);
+        assert_eq!(tcp(false, none, none), HANDSHAKE);
+        assert_eq!(tcp(true, none, none), ESTABLISHED);
+        assert_eq!((tcp(true, fin, none), tcp(true, none, fin)), (HALF_CLOSED, HALF_CLOSED));
+        assert_eq!(tcp(true, fin, fin), CLOSING);
+        assert_eq!((tcp(true, fin, rst), tcp(true, rst, none)), (RESET, RESET));
+        assert_eq!(of(PROTOCOL_UDP, false, none, none), UDP_UNANSWERED);
+        assert_eq!(of(PROTOCOL_UDP, true, none, none), UDP_ANSWERED);
+    }
+}

@@ -1,0 +1,229 @@
+//! The first packet of a connection of a client on another machine.
+
+use proxymatic_common::{
+    Address, Class, Config, Connection, Families, Half, Interface, InterfaceKind, PROTOCOL_TCP, Port, Reason, Tuple,
+};
+
+use crate::{
+    Choice, Connections, Flow, Hook, Notes, Stage, Verdict, Way,
+    packet::{Flags, Header},
+    remote::Remote,
+    route::{mixed, route},
+    select::below,
+    tell::{refused, sampled},
+    track::{begun, is_over},
+};
+
+/// How many source ports are tried.
+const TRIES: u32 = 16;
+
+/// Finds a backend for a packet that belongs to no connection. False where the packet is left alone: the host itself then
+/// says that nobody listens there, if nobody does.
+#[inline(always)]
+pub fn choose<T: Connections, H: Hook>(tables: &T, hook: &H, notes: &mut Notes) -> bool {
+    let Some(config) = tables.config() else { return false };
+    let header = &notes.header;
+    let network = &header.network;
+    if network.protocol == PROTOCOL_TCP && (!header.flags.has(Flags::SYN) || header.flags.has(Flags::ACK)) {
+        return false;
+    }
+    // No such packet comes from another machine, and what is left alone the host drops.
+    if network.source.is_loopback() || network.destination.is_loopback() {
+        return false;
+    }
+    match decide(tables, hook, config, header) {
+        Ok(choice) => {
+            notes.choice = choice;
+            true
+        }
+        Err(reason) => {
+            if let Some(reason) = reason {
+                tables.count(reason);
+            }
+            false
+        }
+    }
+}
+
+/// Makes a connection to the backend that was chosen. False where that cannot be: then too the packet is left alone.
+#[inline(always)]
+pub fn connect<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes) -> bool {
+    let Some(config) = tables.config() else { return false };
+    match make(tables, hook, config, notes) {
+        Ok(()) => {
+            tables.count(notes.choice.reason);
+            tables.count(begun(notes.half));
+            true
+        }
+        Err(reason) => {
+            tables.count(reason);
+            false
+        }
+    }
+}
+
+/// The decision of the sockets' hooks.
+///
+/// # Errors
+/// The reason that has still to be counted why there is none.
+#[inline(always)]
+fn decide<T: Connections, H: Hook>(
+    tables: &T,
+    hook: &H,
+    config: &Config,
+    header: &Header,
+) -> Result<Choice, Option<Reason>> {
+    let network = &header.network;
+    let flow = Flow {
+        address: network.destination,
+        port: header.destination_port,
+        protocol: network.protocol,
+        families: Families::of(network.source),
+    };
+    let (source, source_port) = (network.source, header.source_port);
+    let caller = Remote { hook, netns: config.host_netns, source, source_port };
+    match route(tables, &caller, &flow) {
+        Verdict::Pass => Err(None),
+        Verdict::Leave(reason) => Err(Some(reason)),
+        Verdict::Refuse(service, reason) => {
+            refused(tables, &caller, &flow, service, reason);
+            Err(None)
+        }
+        Verdict::Translate(choice) => {
+            sampled(tables, &caller, &flow, &choice);
+            Ok(choice)
+        }
+    }
+}
+
+/// Makes the two halves.
+///
+/// # Errors
+/// Why there can be none.
+#[inline(always)]
+fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, notes: &mut Notes) -> Result<(), Reason> {
+    let Notes { header, key, becomes, other, made, half, choice, .. } = notes;
+    becomes.source = key.source;
+    becomes.source_port = key.source_port;
+    becomes.destination = choice.address;
+    becomes.destination_port = choice.port;
+    becomes.protocol = key.protocol;
+    *half = Half::LOCAL;
+    if !choice.local {
+        let number = match hook.way(&header.network, becomes) {
+            Way::By(number) | Way::TooBig { by: number, .. } => number,
+            Way::None => return Err(Reason::NoRoute),
+        };
+        let interface = tables.interface(number).ok_or(Reason::NoReturn)?;
+        if interface.kind.0 != InterfaceKind::CONTAINERS.0 {
+            *half = Half::default();
+            becomes.source = own_address(tables, &key.destination, header.network.v4, interface);
+            if becomes.source == Address::ZERO {
+                return Err(Reason::NoReturn);
+            }
+        }
+    }
+    *other = becomes.reversed();
+    let now = tables.now();
+    made.becomes = key.reversed();
+    made.start = now;
+    made.seen = now;
+    made.state = 0;
+    made.service = choice.service;
+    made.backend = choice.backend;
+    made.generation = choice.generation;
+    made.half = half.with(Half::REPLY);
+    // The half of the replies first: what nobody can answer is not begun.
+    if half.has(Half::LOCAL) {
+        if !free(tables, other, &made.becomes) {
+            return Err(Reason::NoPort);
+        }
+        if !tables.put(Stage::Handshake, other, made, false) {
+            return Err(Reason::NoRoom);
+        }
+        tables.will_answer_from(choice.port, key.protocol);
+    } else {
+        claim(tables, config, other, made)?;
+        becomes.source_port = other.destination_port;
+    }
+    made.becomes = *becomes;
+    made.half = *half;
+    if !tables.put(Stage::Handshake, key, made, false) {
+        tables.forget(Stage::Handshake, other);
+        return Err(Reason::NoRoom);
+    }
+    Ok(())
+}
+
+/// Which address of this host a backend sees: the one that was dialled, if it is one of this host alone.
+#[inline(always)]
+fn own_address<T: Connections>(tables: &T, dialled: &Address, v4: bool, interface: &Interface) -> Address {
+    if tables.class(dialled).is_some_and(|class| class.0 == Class::HOST.0) {
+        *dialled
+    } else if v4 {
+        interface.v4
+    } else {
+        interface.v6
+    }
+}
+
+/// Whether no other connection has the replies of this one. One that is over is forgotten.
+#[inline(always)]
+fn free<T: Connections>(tables: &T, reply: &Tuple, becomes: &Tuple) -> bool {
+    if let Some(other) = tables.connection(reply) {
+        if !is_over(other) && !same(&other.becomes, becomes) {
+            return false;
+        }
+        tables.forget(Stage::Open, reply);
+    }
+    tables.handshake(reply).is_none_or(|other| same(&other.becomes, becomes))
+}
+
+/// Whether two halves lead to the same service for the same client.
+#[inline(always)]
+fn same(one: &Tuple, other: &Tuple) -> bool {
+    let ports = |it: &Tuple| u32::from(it.source_port.word()) << 16 | u32::from(it.destination_port.word());
+    ports(one) == ports(other) && one.source.same(&other.source) && one.destination.same(&other.destination)
+}
+
+/// Takes a source port that no other connection to the same backend has, as the port that replies go to, and makes their
+/// half.
+///
+/// From a random place on: a port that was used long ago is better than one that was used just now, since the backend may
+/// still remember the connection. Where all that are tried are taken, one of a
+/// connection that is over will do: Linux lets a new connection take the place of one in TIME_WAIT.
+#[inline(always)]
+fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &Connection) -> Result<(), Reason> {
+    let ports = config.snat_last.wrapping_sub(config.snat_first).wrapping_add(1) & 0xffff;
+    let random = mixed(u64::from(tables.random()), u64::from(made.becomes.destination_port.word()));
+    // So wide that none is tried twice, where there are so many.
+    let step = 1 + below(random as u32, ports / TRIES);
+    let mut place = below((random >> 32) as u32, ports);
+    let mut over = Port::new(0);
+    for _ in 0..TRIES {
+        let port = Port::new(config.snat_first.wrapping_add(place) as u16);
+        place += step;
+        if place >= ports {
+            place -= ports;
+        }
+        reply.destination_port = port;
+        match tables.connection(reply) {
+            Some(other) => {
+                if is_over(other) && over.word() == 0 {
+                    over = port;
+                }
+            }
+            None => {
+                if tables.put(Stage::Handshake, reply, made, true) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    if over.word() == 0 {
+        return Err(Reason::NoPort);
+    }
+    reply.destination_port = over;
+    tables.forget(Stage::Open, reply);
+    if tables.put(Stage::Handshake, reply, made, true) { Ok(()) } else { Err(Reason::NoPort) }
+}

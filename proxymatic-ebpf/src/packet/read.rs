@@ -1,0 +1,367 @@
+//! What a packet says.
+
+use proxymatic_common::{Address, FragmentKey, PROTOCOL_TCP, PROTOCOL_UDP, Port, Tuple};
+
+use super::{LINK, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Packet};
+
+/// The ethertypes of IPv4 and IPv6, in network order.
+const ETHERTYPE_V4: u16 = 0x0800_u16.to_be();
+const ETHERTYPE_V6: u16 = 0x86dd_u16.to_be();
+/// How many extension headers of IPv6 are walked by.
+const EXTENSIONS: u32 = 4;
+/// Extension headers of IPv6 (RFC 8200).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+/// Which part of a packet this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment, which names the ports.
+    First,
+    /// A later one, which does not.
+    Later,
+}
+
+/// What the header of the network says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Whether it is IPv4.
+    pub v4: bool,
+    /// Where it begins.
+    pub at: u32,
+    /// Where what it carries begins.
+    pub transport: u32,
+    /// Who sends.
+    pub source: Address,
+    /// To whom.
+    pub destination: Address,
+    /// IPPROTO number of what it carries.
+    pub protocol: u8,
+    /// How many hops are left: TTL, or hop limit.
+    pub hops: u8,
+    /// Which part of a packet it carries.
+    pub part: Part,
+    /// The identification of a fragment, in network order.
+    pub id: u32,
+}
+
+impl Network {
+    /// What fragments of the same packet have in common.
+    #[inline(always)]
+    pub const fn fragments(&self) -> FragmentKey {
+        FragmentKey {
+            source: self.source,
+            destination: self.destination,
+            id: self.id,
+            protocol: self.protocol,
+            zero: [0; 3],
+        }
+    }
+}
+
+/// The flags of TCP: a set of bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// The sender has no more to say.
+    pub const FIN: Self = Self(1);
+    /// The connection begins.
+    pub const SYN: Self = Self(2);
+    /// There is no such connection.
+    pub const RST: Self = Self(4);
+    /// The acknowledgement number counts.
+    pub const ACK: Self = Self(16);
+
+    /// Whether all bits of another set are in this one.
+    #[inline(always)]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of the bits that change the state of a connection is set.
+    #[inline(always)]
+    pub const fn matter(self) -> bool {
+        self.0 & (Self::FIN.0 | Self::SYN.0 | Self::RST.0) != 0
+    }
+}
+
+/// What a TCP segment or UDP datagram says. Of a later fragment ports and flags are not known: they are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the header of the network says.
+    pub network: Network,
+    /// The sender's port.
+    pub source_port: Port,
+    /// The receiver's port.
+    pub destination_port: Port,
+    /// The flags of TCP; none of UDP.
+    pub flags: Flags,
+    /// The sequence number of TCP, in host order.
+    pub sequence: u32,
+    /// The acknowledgement number of TCP, in host order.
+    pub acknowledged: u32,
+    /// Whether there is a checksum: UDP may have none.
+    pub summed: bool,
+}
+
+impl Header {
+    /// Who sends to whom.
+    #[inline(always)]
+    pub const fn tuple(&self) -> Tuple {
+        let network = &self.network;
+        Tuple::new((network.source, self.source_port), (network.destination, self.destination_port), network.protocol)
+    }
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// None of those below.
+    Other,
+    /// It could be one of those below, but its headers are not read here.
+    Unreadable,
+    /// A TCP segment or UDP datagram, or a fragment of one.
+    Flow,
+    /// An ICMP error that quotes one.
+    Error,
+}
+
+impl Header {
+    /// Nothing read yet.
+    pub const NONE: Self = Self {
+        network: Network {
+            v4: false,
+            at: 0,
+            transport: 0,
+            source: Address::ZERO,
+            destination: Address::ZERO,
+            protocol: 0,
+            hops: 0,
+            part: Part::Whole,
+            id: 0,
+        },
+        source_port: Port::new(0),
+        destination_port: Port::new(0),
+        flags: Flags(0),
+        sequence: 0,
+        acknowledged: 0,
+        summed: false,
+    };
+}
+
+/// Reads a packet. Of a flow `header` is what it says; of an ICMP error it is what the error quotes, as far as it is quoted,
+/// and `outer` is the header of the error itself.
+#[inline(always)]
+pub fn read<P: Packet>(packet: &P, header: &mut Header, outer: &mut Network) -> Parsed {
+    let Some(v4) = is_v4(packet) else { return Parsed::Other };
+    let read = network(packet, LINK, v4, &mut header.network);
+    if read != Parsed::Flow {
+        return read;
+    }
+    match header.network.protocol {
+        PROTOCOL_TCP | PROTOCOL_UDP => flow(packet, header),
+        PROTOCOL_ICMP if v4 => error(packet, header, outer),
+        PROTOCOL_ICMPV6 if !v4 => error(packet, header, outer),
+        _ => Parsed::Other,
+    }
+}
+
+/// Reads a packet of one family that has only the usual headers: whole, without options or extensions. False where it is
+/// another. All offsets are constants.
+#[inline(always)]
+pub fn read_plain<P: Packet, const V4: bool>(packet: &P, header: &mut Header) -> bool {
+    let into = &mut header.network;
+    into.v4 = V4;
+    into.at = LINK;
+    if V4 {
+        let Some(bytes) = packet.load::<20>(LINK) else { return false };
+        // Version 4, five words, and neither a fragment nor followed by one.
+        if bytes[0] != 0x45 || u16::from_be_bytes([bytes[6], bytes[7]]) & 0x3fff != 0 {
+            return false;
+        }
+        into.transport = LINK + 20;
+        into.source = Address::from_v4_word(word(&bytes, 12));
+        into.destination = Address::from_v4_word(word(&bytes, 16));
+        into.protocol = bytes[9];
+        into.hops = bytes[8];
+    } else {
+        let Some(bytes) = packet.load::<40>(LINK) else { return false };
+        if bytes[0] >> 4 != 6 {
+            return false;
+        }
+        let words = |i| [word(&bytes, i), word(&bytes, i + 4), word(&bytes, i + 8), word(&bytes, i + 12)];
+        into.transport = LINK + 40;
+        into.source = Address::from_v6_words(words(8));
+        into.destination = Address::from_v6_words(words(24));
+        into.protocol = bytes[6];
+        into.hops = bytes[7];
+    }
+    (into.protocol == PROTOCOL_TCP || into.protocol == PROTOCOL_UDP) && flow(packet, header) == Parsed::Flow
+}
+
+/// The family of a packet, by its ethertype: whether it is IPv4; `None` where it is neither.
+#[inline(always)]
+pub fn is_v4<P: Packet>(packet: &P) -> Option<bool> {
+    match u16::from_ne_bytes(packet.load::<2>(12)?) {
+        ETHERTYPE_V4 => Some(true),
+        ETHERTYPE_V6 => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a header of the network: `Parsed::Flow` where that could be done.
+#[inline(always)]
+fn network<P: Packet>(packet: &P, at: u32, v4: bool, into: &mut Network) -> Parsed {
+    into.v4 = v4;
+    into.at = at;
+    if v4 { network_v4(packet, into) } else { network_v6(packet, into) }
+}
+
+/// Reads the header of IPv4 (RFC 791).
+#[inline(always)]
+fn network_v4<P: Packet>(packet: &P, into: &mut Network) -> Parsed {
+    let Some(header) = packet.load::<20>(into.at) else { return Parsed::Other };
+    let length = u32::from(header[0] & 0xf) * 4;
+    if header[0] >> 4 != 4 || length < 20 {
+        return Parsed::Other;
+    }
+    let fragment = u16::from_be_bytes([header[6], header[7]]);
+    into.transport = into.at + length;
+    into.source = Address::from_v4_word(word(&header, 12));
+    into.destination = Address::from_v4_word(word(&header, 16));
+    into.protocol = header[9];
+    into.hops = header[8];
+    into.part = part(fragment & 0x2000 != 0, fragment & 0x1fff);
+    into.id = u32::from(u16::from_ne_bytes([header[4], header[5]]));
+    Parsed::Flow
+}
+
+/// Reads the headers of IPv6 (RFC 8200), up to what they carry.
+#[inline(always)]
+fn network_v6<P: Packet>(packet: &P, into: &mut Network) -> Parsed {
+    let Some(header) = packet.load::<40>(into.at) else { return Parsed::Other };
+    if header[0] >> 4 != 6 {
+        return Parsed::Other;
+    }
+    let words = |i| [word(&header, i), word(&header, i + 4), word(&header, i + 8), word(&header, i + 12)];
+    into.transport = into.at + 40;
+    into.source = Address::from_v6_words(words(8));
+    into.destination = Address::from_v6_words(words(24));
+    into.protocol = header[6];
+    into.hops = header[7];
+    into.part = Part::Whole;
+    into.id = 0;
+    for _ in 0..EXTENSIONS {
+        match into.protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION => {
+                let Some(extension) = packet.load::<2>(into.transport) else { return Parsed::Unreadable };
+                into.protocol = extension[0];
+                into.transport += (u32::from(extension[1]) + 1) * 8;
+            }
+            FRAGMENT => {
+                let Some(extension) = packet.load::<8>(into.transport) else { return Parsed::Unreadable };
+                let fragment = u16::from_be_bytes([extension[2], extension[3]]);
+                into.protocol = extension[0];
+                into.part = part(fragment & 1 != 0, fragment & 0xfff8);
+                into.id = word(&extension, 4);
+                into.transport += 8;
+                if into.part == Part::Later {
+                    // What follows is no header.
+                    return Parsed::Flow;
+                }
+            }
+            _ => return Parsed::Flow,
+        }
+    }
+    match into.protocol {
+        HOP_BY_HOP | ROUTING | DESTINATION | FRAGMENT => Parsed::Unreadable,
+        _ => Parsed::Flow,
+    }
+}
+
+#[inline(always)]
+const fn part(more: bool, offset: u16) -> Part {
+    match (more, offset) {
+        (false, 0) => Part::Whole,
+        (true, 0) => Part::First,
+        _ => Part::Later,
+    }
+}
+
+/// Reads the header of TCP (RFC 9293) or UDP (RFC 768).
+#[inline(always)]
+fn flow<P: Packet>(packet: &P, header: &mut Header) -> Parsed {
+    header.flags = Flags(0);
+    header.summed = false;
+    if header.network.part == Part::Later {
+        (header.source_port, header.destination_port) = (Port::new(0), Port::new(0));
+    } else if header.network.protocol == PROTOCOL_TCP {
+        // Up to the checksum: with less nothing can be done with it.
+        let Some(tcp) = packet.load::<18>(header.network.transport) else { return Parsed::Unreadable };
+        (header.source_port, header.destination_port) = ports(&tcp);
+        header.sequence = u32::from_be(word(&tcp, 4));
+        header.acknowledged = u32::from_be(word(&tcp, 8));
+        header.flags = Flags(tcp[13]);
+        header.summed = true;
+    } else {
+        let Some(udp) = packet.load::<8>(header.network.transport) else { return Parsed::Unreadable };
+        (header.source_port, header.destination_port) = ports(&udp);
+        header.summed = udp[6] | udp[7] != 0;
+    }
+    Parsed::Flow
+}
+
+/// Reads an ICMP error (RFC 792, RFC 4443), whose own header has been read, and what it quotes.
+#[inline(always)]
+fn error<P: Packet>(packet: &P, header: &mut Header, outer: &mut Network) -> Parsed {
+    *outer = header.network;
+    if outer.part != Part::Whole {
+        return Parsed::Other;
+    }
+    let Some(kind) = packet.load::<1>(outer.transport) else { return Parsed::Other };
+    let is_error = match (outer.v4, kind[0]) {
+        // Destination unreachable, time exceeded, parameter problem. A redirect is for this host only.
+        (true, 3 | 11 | 12) => true,
+        // Destination unreachable, packet too big, time exceeded, parameter problem.
+        (false, 1..=4) => true,
+        _ => false,
+    };
+    if !is_error {
+        return Parsed::Other;
+    }
+    let inner = &mut header.network;
+    let read = network(packet, outer.transport + 8, outer.v4, inner);
+    if read != Parsed::Flow {
+        return read;
+    }
+    if inner.part == Part::Later || (inner.protocol != PROTOCOL_TCP && inner.protocol != PROTOCOL_UDP) {
+        return Parsed::Other;
+    }
+    // At least so much is quoted.
+    let Some(quoted) = packet.load::<8>(inner.transport) else { return Parsed::Other };
+    header.summed = if inner.protocol == PROTOCOL_UDP {
+        quoted[6] | quoted[7] != 0
+    } else {
+        packet.load::<2>(inner.transport + 16).is_some()
+    };
+    (header.source_port, header.destination_port) = ports(&quoted);
+    header.flags = Flags(0);
+    Parsed::Error
+}
+
+#[inline(always)]
+fn ports<const N: usize>(header: &[u8; N]) -> (Port, Port) {
+    let port = |i: usize| Port::from_word(u16::from_ne_bytes([header[i], header[i + 1]]));
+    (port(0), port(2))
+}
+
+#[inline(always)]
+fn word<const N: usize>(header: &[u8; N], i: usize) -> u32 {
+    u32::from_ne_bytes([header[i], header[i + 1], header[i + 2], header[i + 3]])
+}

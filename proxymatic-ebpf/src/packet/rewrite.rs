@@ -1,0 +1,123 @@
+//! What a packet says afterwards.
+
+use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port, Tuple};
+
+use super::{Change, Header, Network, Packet, Part, Sum};
+
+/// Gives a packet other ends. Checksums change by what changed (RFC 1624): one that was wrong stays wrong.
+#[inline(always)]
+pub fn rewrite<P: Packet>(packet: &mut P, header: &Header, to: &Tuple) -> Option<()> {
+    let network = &header.network;
+    let addresses = addresses(packet, network, &to.source, &to.destination)?;
+    if network.part == Part::Later {
+        // The sum is in the first fragment, and so is what changes in it.
+        return Some(());
+    }
+    let ports = ports(packet, network.transport, (header.source_port, header.destination_port), to)?;
+    if header.summed {
+        let (at, sum) = checksum(network);
+        packet.mend(at, addresses, Sum { pseudo: true, ..sum })?;
+        packet.mend(at, ports, sum)?;
+    }
+    Some(())
+}
+
+/// Takes one of the hops that are left. There must be more than one.
+#[inline(always)]
+pub fn hop<P: Packet>(packet: &mut P, network: &Network) -> Option<()> {
+    let hops = network.hops.wrapping_sub(1);
+    if !network.v4 {
+        return packet.store_unsummed(network.at + 7, [hops]);
+    }
+    packet.store(network.at + 8, [hops])?;
+    let of = |hops: u8| u16::from_ne_bytes([hops, network.protocol]);
+    packet.mend_header(network.at + 10, Change::NONE.half(of(network.hops), of(hops)))
+}
+
+/// Gives an ICMP error another receiver and, where it says so, another sender; and the packet that it quotes the ends that
+/// the receiver knows.
+///
+/// All that changes in the quotation, its own checksums too, is part of what ICMP sums up. What was cut off of the quotation
+/// makes no difference to that.
+#[inline(always)]
+pub fn rewrite_error<P: Packet>(
+    packet: &mut P,
+    outer: &Network,
+    header: &Header,
+    (source, destination): (&Address, &Address),
+    quoted: &Tuple,
+) -> Option<()> {
+    let inner = &header.network;
+    let mut change = addresses(packet, inner, &quoted.source, &quoted.destination)?;
+    if inner.v4 {
+        // Its header's checksum has made up for the change of the addresses.
+        change = Change::NONE;
+    }
+    let ports = ports(packet, inner.transport, (header.source_port, header.destination_port), quoted)?;
+    change = change.and(ports);
+    if header.summed {
+        let (at, sum) = checksum(inner);
+        let before = u16::from_ne_bytes(packet.load::<2>(at)?);
+        let all = Change::NONE
+            .address(&inner.source, &quoted.source)
+            .address(&inner.destination, &quoted.destination)
+            .and(ports);
+        let mut after = all.applied(before);
+        if sum.udp && after == 0 {
+            after = 0xffff;
+        }
+        packet.store(at, after.to_ne_bytes())?;
+        change = change.half(before, after);
+    }
+    let moved = addresses(packet, outer, source, destination)?;
+    let (at, sum) = (outer.transport + 2, Sum { udp: false, pseudo: false, v6: !outer.v4 });
+    if !outer.v4 {
+        // ICMPv6 has a pseudo header, ICMP has none.
+        packet.mend(at, moved, Sum { pseudo: true, ..sum })?;
+    }
+    packet.mend(at, change, sum)
+}
+
+/// Puts addresses into a header of the network, whose own checksum is made up for. Gives the change, for other checksums.
+#[inline(always)]
+fn addresses<P: Packet>(packet: &mut P, network: &Network, source: &Address, destination: &Address) -> Option<Change> {
+    let change = Change::NONE.address(&network.source, source).address(&network.destination, destination);
+    if network.v4 {
+        packet.store(network.at + 12, join(source.v4_word(), destination.v4_word()))?;
+        packet.mend_header(network.at + 10, change)?;
+    } else {
+        packet.store(network.at + 8, bytes(source))?;
+        packet.store(network.at + 24, bytes(destination))?;
+    }
+    Some(change)
+}
+
+/// Puts ports into a header of TCP or UDP, where they are in the same place. Gives the change.
+#[inline(always)]
+fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &Tuple) -> Option<Change> {
+    let ([a, b], [c, d]) = (to.source_port.word().to_ne_bytes(), to.destination_port.word().to_ne_bytes());
+    packet.store(at, [a, b, c, d])?;
+    Some(Change::NONE.port(from.0, to.source_port).port(from.1, to.destination_port))
+}
+
+/// Where the checksum of TCP or UDP is, and of what kind.
+#[inline(always)]
+const fn checksum(network: &Network) -> (u32, Sum) {
+    let offset = if network.protocol == PROTOCOL_TCP { 16 } else { 6 };
+    let sum = Sum { udp: network.protocol == PROTOCOL_UDP, pseudo: false, v6: !network.v4 };
+    (network.transport + offset, sum)
+}
+
+#[inline(always)]
+fn join(a: u32, b: u32) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    [a, b, c, d, e, f, g, h]
+}
+
+#[inline(always)]
+fn bytes(address: &Address) -> [u8; 16] {
+    let [a, b, c, d] = address.v6_words();
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    let ([c0, c1, c2, c3], [d0, d1, d2, d3]) = (c.to_ne_bytes(), d.to_ne_bytes());
+    [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3]
+}

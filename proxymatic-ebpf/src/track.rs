@@ -1,0 +1,240 @@
+//! What becomes of connections of clients on other machines: from the first packet to the last.
+
+use proxymatic_common::{
+    BackendState, Connection, Half, LiveConnection, PROTOCOL_TCP, PROTOCOL_UDP, Progress, Reason, Tuple,
+};
+
+use crate::{
+    Connections, Notes, Stage,
+    outcome::{answered, unanswered},
+    packet::{Flags, Header},
+    socket::{count_closed, count_opened},
+};
+
+/// How often a half notes that it was seen, in nanoseconds: not with each packet.
+const SECOND: u64 = 1_000_000_000;
+/// How long a backend may leave a SYN unanswered where its service does not say, in milliseconds.
+const CONNECT_MS: u64 = 3_000;
+/// How much of a connection's beginning a client may acknowledge at once: enough for what a backend sends before the
+/// handshake is over, and little enough that an acknowledgement cannot be guessed.
+const WINDOW: u32 = 1 << 16;
+
+/// A packet of an open connection. False where it begins a new one that only looks the same.
+#[inline(always)]
+pub(crate) fn open<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveConnection) -> bool {
+    notes.becomes = live.becomes;
+    notes.half = live.half;
+    let (flags, reply) = (notes.header.flags, live.half.has(Half::REPLY));
+    if flags.matter() {
+        if flags.has(Flags::SYN) && !flags.has(Flags::ACK) && !reply {
+            if is_past(tables, live) {
+                tables.forget(Stage::Open, &notes.key);
+                return false;
+            }
+        } else {
+            ends(tables, notes, live);
+        }
+    }
+    let now = tables.about_now();
+    if now.wrapping_sub(live.seen.get()) > SECOND {
+        notes.other = notes.becomes.reversed();
+        if notes.key.protocol == PROTOCOL_UDP && !reply && !lasts(tables, live) {
+            // Datagrams know no end: those of a backend that leaves go to another, as those of sockets do.
+            count_closed(tables, live.backend, live.generation);
+            tables.forget(Stage::Open, &notes.key);
+            tables.forget(Stage::Open, &notes.other);
+            return false;
+        }
+        live.seen.set(now);
+        keep(tables, notes, live, now);
+    }
+    true
+}
+
+/// Whether nothing is to be noted of a half but that it was seen, and that was noted just now.
+#[inline(always)]
+pub(crate) fn is_steady<T: Connections>(tables: &T, live: &LiveConnection) -> bool {
+    live.state.get() == 0 && tables.about_now().wrapping_sub(live.seen.get()) <= SECOND
+}
+
+/// Whether a connection is over, or its backend's id has another owner.
+#[inline(always)]
+fn is_past<T: Connections>(tables: &T, live: &LiveConnection) -> bool {
+    progress(live).has(Progress::CLOSED)
+        || tables.backend(live.backend).is_none_or(|backend| backend.generation != live.generation)
+}
+
+/// Whether the backend is still there and takes traffic.
+#[inline(always)]
+fn lasts<T: Connections>(tables: &T, live: &LiveConnection) -> bool {
+    tables
+        .backend(live.backend)
+        .is_some_and(|it| it.generation == live.generation && it.state.0 == BackendState::ACTIVE.0)
+}
+
+/// Notes a FIN or RST; where that is the end, the connection is out of the counts.
+#[inline(always)]
+fn ends<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveConnection) {
+    let before = progress(live);
+    let mut own = before;
+    if notes.header.flags.has(Flags::FIN) {
+        own = own.with(Progress::FINISHED);
+    }
+    if notes.header.flags.has(Flags::RST) {
+        own = own.with(Progress::RESET);
+    }
+    if own == before {
+        return;
+    }
+    notes.other = notes.becomes.reversed();
+    let other = tables.connection(&notes.other);
+    let others = other.map_or(Progress::default(), progress);
+    if own.over(others) && !own.with(others).has(Progress::CLOSED) {
+        // Both ends may get here at once, on two processors, and count it twice: the agent's census makes up for that.
+        own = own.with(Progress::CLOSED);
+        if let Some(other) = other {
+            set_progress(other, others.with(Progress::CLOSED));
+        }
+        count_closed(tables, live.backend, live.generation);
+    }
+    set_progress(live, own);
+}
+
+/// The other half is looked at, so that it is not evicted, and made anew where it was.
+#[inline(always)]
+fn keep<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveConnection, now: u64) {
+    let Notes { key, other, made, .. } = notes;
+    if tables.connection(other).is_some() {
+        return;
+    }
+    copy(made, live, now);
+    made.becomes = key.reversed();
+    made.half = Half(live.half.0 ^ Half::REPLY.0);
+    tables.put(Stage::Open, other, made, true);
+}
+
+/// A packet of a connection that is not open yet. False where another backend has to be found.
+#[inline(always)]
+pub(crate) fn early<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveConnection) -> bool {
+    notes.becomes = live.becomes;
+    notes.half = live.half;
+    notes.other = live.becomes.reversed();
+    let (flags, reply) = (notes.header.flags, live.half.has(Half::REPLY));
+    if notes.key.protocol != PROTOCOL_TCP {
+        if reply {
+            opens(tables, notes, live);
+        } else {
+            // Some are never answered, and need not be: they go on to the same backend.
+            live.seen.set(tables.about_now());
+        }
+    } else if flags.has(Flags::RST) {
+        if reply && tables.handshake(&notes.other).is_none_or(|it| !progress(it).has(Progress::ANSWERED)) {
+            fails(tables, live, &notes.other);
+        }
+        forget(tables, notes);
+    } else if reply && flags.has(Flags::SYN) {
+        if let Some(client) = tables.handshake(&notes.other) {
+            answers(tables, &notes.header, client);
+        }
+    } else if !reply && flags.has(Flags::SYN) {
+        let age = tables.now().wrapping_sub(live.start);
+        if !progress(live).has(Progress::ANSWERED) && age > patience(tables, live) {
+            fails(tables, live, &notes.key);
+            forget(tables, notes);
+            return false;
+        }
+    } else if !reply && progress(live).has(Progress::ANSWERED) && acknowledges(&notes.header, live) {
+        opens(tables, notes, live);
+    }
+    true
+}
+
+/// How long a SYN may stay unanswered, in nanoseconds.
+#[inline(always)]
+fn patience<T: Connections>(tables: &T, live: &LiveConnection) -> u64 {
+    let wanted = tables.service(live.service).map_or(0, |service| service.connect_ms);
+    (if wanted == 0 { CONNECT_MS } else { u64::from(wanted) }) * 1_000_000
+}
+
+/// The backend has answered a SYN: what a client must acknowledge is noted, so that nobody opens a connection that has not
+/// seen the answer.
+#[inline(always)]
+fn answers<T: Connections>(tables: &T, header: &Header, client: &LiveConnection) {
+    let first = !progress(client).has(Progress::ANSWERED);
+    client.state.set(u64::from(header.sequence) << 32 | u64::from(Progress::ANSWERED.0));
+    if first {
+        let rtt = tables.now().saturating_sub(client.start) / 1_000;
+        answered(tables, client.backend, client.generation, rtt as u32);
+    }
+}
+
+/// Whether a segment acknowledges what the backend has answered.
+#[inline(always)]
+fn acknowledges(header: &Header, client: &LiveConnection) -> bool {
+    let first = ((client.state.get() >> 32) as u32).wrapping_add(1);
+    header.flags.has(Flags::ACK) && header.acknowledged.wrapping_sub(first) < WINDOW
+}
+
+/// The connection is open from now on: both halves go where a flood cannot evict them. `live` is either half.
+#[inline(always)]
+fn opens<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveConnection) {
+    let Notes { key, other, made, .. } = notes;
+    copy(made, live, tables.about_now());
+    // Whoever makes this one counts: two packets may get here at once.
+    if !tables.put(Stage::Open, key, made, true) {
+        return;
+    }
+    made.becomes = key.reversed();
+    made.half = Half(made.half.0 ^ Half::REPLY.0);
+    tables.put(Stage::Open, other, made, false);
+    count_opened(tables, made.service, made.backend);
+    forget(tables, notes);
+}
+
+/// The backend refused, or did not answer for long. `client` is the key of the client's half.
+#[inline(always)]
+fn fails<T: Connections>(tables: &T, live: &LiveConnection, client: &Tuple) {
+    let age = tables.now().saturating_sub(live.start);
+    unanswered(tables, live.backend, live.generation, (client.destination, client.destination_port), age);
+}
+
+#[inline(always)]
+fn forget<T: Connections>(tables: &T, notes: &Notes) {
+    tables.forget(Stage::Handshake, &notes.key);
+    tables.forget(Stage::Handshake, &notes.other);
+}
+
+/// A half as the maps take it, seen now.
+#[inline(always)]
+fn copy(made: &mut Connection, live: &LiveConnection, now: u64) {
+    made.becomes = live.becomes;
+    made.start = live.start;
+    made.seen = now;
+    made.state = 0;
+    made.service = live.service;
+    made.backend = live.backend;
+    made.generation = live.generation;
+    made.half = live.half;
+}
+
+#[inline(always)]
+pub(crate) fn progress(live: &LiveConnection) -> Progress {
+    Progress(live.state.get() as u32)
+}
+
+#[inline(always)]
+fn set_progress(live: &LiveConnection, progress: Progress) {
+    live.state.set(u64::from(progress.0));
+}
+
+/// Whether a half that is in the way may be: its connection is over, and counts no longer.
+#[inline(always)]
+pub(crate) fn is_over(live: &LiveConnection) -> bool {
+    progress(live).has(Progress::CLOSED)
+}
+
+/// Counts under the name of where a connection goes.
+#[inline(always)]
+pub(crate) const fn begun(half: Half) -> Reason {
+    if half.has(Half::LOCAL) { Reason::Delivered } else { Reason::Forwarded }
+}

@@ -1,0 +1,108 @@
+//! ICMP errors about packets that were sent on.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use proxymatic_tests::failure::TestResult;
+
+use super::ends::{BOTH, Ends, TC_OK, TC_REDIRECT, address, equal};
+use super::room::Room;
+use super::spec::{About, HERE, Spec, error, link};
+
+const ALL: [About; 3] = [About::PortUnreachable, About::TooBig(1400), About::HopsExceeded];
+
+/// A router on the way to the backend.
+fn router(ends: &Ends) -> IpAddr {
+    if address(ends.client).is_ipv4() { [10, 77, 0, 7].into() } else { "fd77::7".parse().expect("an address") }
+}
+
+/// The client's open connections of both protocols: what it sends, what the backend gets, and what the backend sends.
+fn open(room: &Room, ends: &Ends) -> Result<[(Spec, Spec, Spec); 2]> {
+    let (tcp, udp) = (ends.connect(room)?, ends.converse(room)?);
+    let (backend, host, client) = (address(ends.backend), address(ends.host), address(ends.client));
+    Ok([(ends.tcp("A", 11, 501), tcp), (ends.udp(), udp)].map(|(sent, snat)| {
+        let got = sent.sent_on(ends.snat(snat), backend);
+        let back = sent.between(host, client);
+        (sent, got, back)
+    }))
+}
+
+#[test]
+fn an_error_about_what_the_backend_was_sent_reaches_the_client_as_about_what_it_sent() -> TestResult {
+    let mut room = Room::new()?;
+    for ends in BOTH {
+        let (host, client) = (address(ends.host).ip(), address(ends.client).ip());
+        for (sent, got, _) in open(&room, ends)? {
+            for about in ALL {
+                for (from, seen_from) in [(address(ends.backend).ip(), host), (router(ends), router(ends))] {
+                    for cut in [28, 1000] {
+                        let cut = |bytes: Vec<u8>| {
+                            let head = if host.is_ipv4() { 0 } else { 20 };
+                            bytes[..(cut + head).min(bytes.len())].to_vec()
+                        };
+                        let came = error((HERE, link(2)), (from, host), 60, about, &cut(got.network()?))?;
+                        let done = room.run("tc_ingress", &came)?;
+                        // What is quoted has lost the hop that it lost here.
+                        let known = Spec { hops: got.hops, ..sent.clone() };
+                        let links = (link(9), HERE);
+                        let wanted = error(links, (seen_from, client), 59, about, &cut(known.network()?))?;
+                        equal(&done, TC_REDIRECT, &wanted).with_context(|| format!("{about:?} from {from}"))?;
+                    }
+                }
+            }
+        }
+    }
+    assert!(room.counted()?.contains(&("error_returned", 48)), "{:?}", room.counted()?);
+    Ok(())
+}
+
+#[test]
+fn an_error_about_what_the_client_was_sent_reaches_the_backend() -> TestResult {
+    let room = Room::new()?;
+    for ends in BOTH {
+        let (host, client) = (address(ends.host).ip(), address(ends.client).ip());
+        for (_, got, back) in open(&room, ends)? {
+            let came = error((HERE, link(9)), (client, host), 60, About::TooBig(1400), &back.network()?)?;
+            let done = room.run("tc_ingress", &came)?;
+            let known = back.between(got.to, got.from);
+            let (from, to) = (host, address(ends.backend).ip());
+            let links = (link(2), HERE);
+            let wanted = error(links, (from, to), 59, About::TooBig(1400), &known.network()?)?;
+            equal(&done, TC_REDIRECT, &wanted)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_closed_port_on_this_host_is_told_as_the_services() -> TestResult {
+    let mut room = Room::new()?;
+    room.backends(|backend| backend.local = 1)?;
+    for ends in BOTH {
+        let sent = ends.udp();
+        assert_eq!(room.run("tc_ingress", &sent.arriving()?)?.verdict, TC_OK);
+        let got = sent.between(sent.from, address(ends.backend));
+        let (host, backend) = (address(ends.host).ip(), address(ends.backend).ip());
+        let ends_of = |from| (from, address(ends.client).ip());
+        let links = (link(9), HERE);
+        let leaves = error(links, ends_of(backend), 64, About::PortUnreachable, &got.network()?)?;
+        let wanted = error(links, ends_of(host), 64, About::PortUnreachable, &sent.network()?)?;
+        equal(&room.run("tc_egress", &leaves)?, TC_OK, &wanted)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn errors_about_what_is_none_of_ours_are_left_alone() -> TestResult {
+    let room = Room::new()?;
+    for ends in BOTH {
+        let (host, client) = (address(ends.host).ip(), address(ends.client).ip());
+        let other = Spec::udp(ends.host, ends.client);
+        let came = error((HERE, link(9)), (client, host), 60, About::PortUnreachable, &other.network()?)?;
+        for program in ["tc_ingress", "tc_egress", "xdp_ingress"] {
+            let verdict = if program == "xdp_ingress" { super::ends::XDP_PASS } else { TC_OK };
+            equal(&room.run(program, &came)?, verdict, &came)?;
+        }
+    }
+    Ok(())
+}

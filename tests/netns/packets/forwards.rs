@@ -1,0 +1,301 @@
+//! Connections through TC to backends on other machines.
+
+use anyhow::Context as _;
+use proxymatic_common::maps::{self as declared};
+use proxymatic_common::{Features, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Progress, Service, SourceCode};
+use proxymatic_tests::failure::TestResult;
+
+use super::ends::{BOTH, TC_OK, TC_SHOT, V4, address, equal, of_each, tuple};
+use super::room::{Room, SNAT};
+use super::spec::{Carries, HERE, Spec, link};
+
+#[test]
+fn tcp_goes_there_and_back_over_both_families() -> TestResult {
+    let mut room = Room::new()?;
+    for ends in BOTH {
+        let snat = ends.connect(&room)?;
+        assert!((SNAT.0..=SNAT.1).contains(&snat), "{snat}");
+        ends.sends(&room, "tc_ingress", &ends.tcp("A", 16, 501))?;
+        ends.returns(&room, "tc_ingress", &ends.tcp_back(snat, "A", 501, 16))?;
+        ends.sends(&room, "tc_ingress", &ends.tcp("FA", 16, 501))?;
+        ends.returns(&room, "tc_ingress", &ends.tcp_back(snat, "FA", 501, 17))?;
+        ends.sends(&room, "tc_ingress", &ends.tcp("A", 17, 502))?;
+        let half = room.connection(&ends.key(PROTOCOL_TCP))?.context("no connection")?;
+        assert!(half.progress().has(Progress::CLOSED.with(Progress::FINISHED)), "{half:?}");
+    }
+    // Backend 1 is the one of IPv4, backend 0 the other.
+    assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
+    assert_eq!(room.counted()?, [("translated", 2), ("forwarded", 2)]);
+    Ok(())
+}
+
+#[test]
+fn udp_goes_there_and_back_over_both_families() -> TestResult {
+    let mut room = Room::new()?;
+    for ends in BOTH {
+        let snat = ends.converse(&room)?;
+        assert_eq!(ends.sends(&room, "tc_ingress", &ends.udp())?, snat);
+        assert!(room.handshake(&ends.key(PROTOCOL_UDP))?.is_none());
+    }
+    assert_eq!((room.load(2)?, room.load(3)?), ((1, 0), (1, 0)));
+    Ok(())
+}
+
+#[test]
+fn a_datagram_without_a_checksum_goes_without() -> TestResult {
+    let room = Room::new()?;
+    let spec = |spec: Spec| Spec { carries: Carries::UnsummedUdp, ..spec };
+    let snat = V4.sends(&room, "tc_ingress", &spec(V4.udp()))?;
+    V4.returns(&room, "tc_ingress", &spec(V4.udp_back(snat)))?;
+    Ok(())
+}
+
+#[test]
+fn options_and_extension_headers_are_passed_on() -> TestResult {
+    let room = Room::new()?;
+    for (protocol, spec) in of_each(&V4) {
+        for options in [1, 10] {
+            let spec = Spec { options, ..spec.clone() };
+            V4.sends(&room, "tc_ingress", &spec).with_context(|| format!("{options} words, {protocol}"))?;
+        }
+    }
+    for (protocol, spec) in of_each(BOTH[1]) {
+        for extensions in [vec![0], vec![60], vec![43], vec![0, 60, 43]] {
+            let spec = Spec { extensions: extensions.clone(), ..spec.clone() };
+            BOTH[1].sends(&room, "tc_ingress", &spec).with_context(|| format!("{extensions:?}, {protocol}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn more_headers_than_are_read_are_left_alone_and_counted() -> TestResult {
+    let mut room = Room::new()?;
+    let packet = Spec { extensions: vec![60; 5], ..BOTH[1].tcp("S", 10, 0) }.arriving()?;
+    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    assert_eq!(room.counted()?, [("unreadable", 1)]);
+    Ok(())
+}
+
+#[test]
+fn what_is_none_of_ours_is_left_alone_and_not_counted() -> TestResult {
+    let mut room = Room::new()?;
+    let syn = V4.tcp("S", 10, 0).arriving()?;
+    let mut packets = vec![
+        ("no service", Spec::tcp(V4.client, "10.77.0.1:1235", "S", 1, 0).arriving()?),
+        ("not this host", Spec::tcp(V4.client, "10.77.0.3:1234", "S", 1, 0).arriving()?),
+        ("unknown connection", V4.tcp("A", 10, 20).arriving()?),
+        ("unknown reply", V4.tcp_back(SNAT.0, "SA", 10, 20).arriving()?),
+        ("loopback", Spec::tcp("127.0.0.1:1", V4.host, "S", 1, 0).arriving()?),
+        ("to loopback", Spec::tcp(V4.client, "127.0.0.1:1234", "S", 1, 0).arriving()?),
+        ("cut off", syn[..40].to_vec()),
+    ];
+    let mut tagged = syn.clone();
+    tagged.splice(12..12, [0x81, 0, 0, 7]);
+    packets.push(("of a VLAN", tagged));
+    let mut others = syn.clone();
+    others[..6].copy_from_slice(&link(3));
+    packets.push(("of another machine", others));
+    let mut arp = syn;
+    arp[12..14].copy_from_slice(&[8, 6]);
+    packets.push(("ARP", arp));
+    for (what, packet) in packets {
+        for program in ["tc_ingress", "tc_egress"] {
+            equal(&room.run(program, &packet)?, TC_OK, &packet).with_context(|| format!("{what}, {program}"))?;
+        }
+    }
+    let counted = room.counted()?;
+    assert!(counted.iter().all(|(reason, _)| *reason == "unreadable"), "{counted:?}");
+    Ok(())
+}
+
+#[test]
+fn a_service_that_is_not_exposed_is_not_served_to_others() -> TestResult {
+    let mut room = Room::new()?;
+    room.service(0, Service::new(Policy::LEASTCONN, SourceCode::FILE))?;
+    let packet = V4.tcp("S", 10, 0).arriving()?;
+    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    assert_eq!(room.counted()?, [("not_exposed", 1)]);
+    Ok(())
+}
+
+#[test]
+fn who_is_not_on_the_allow_list_is_left_to_the_host() -> TestResult {
+    let mut room = Room::new()?;
+    let service = Service::new(Policy::LEASTCONN, SourceCode::FILE);
+    room.service(0, Service { features: Features::EXPOSE.with(Features::ALLOW), ..service })?;
+    let packet = V4.tcp("S", 10, 0).arriving()?;
+    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    assert_eq!(room.counted()?, [("not_allowed", 1)]);
+    Ok(())
+}
+
+#[test]
+fn a_local_listener_comes_before_the_service() -> TestResult {
+    let mut room = Room::new()?;
+    let bound = room.enter(|| std::net::TcpListener::bind("0.0.0.0:1234"))??;
+    room.look_for_listeners()?;
+    let packet = V4.tcp("S", 10, 0).arriving()?;
+    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    assert_eq!(room.counted()?, [("local_listener", 1)]);
+    drop(bound);
+    V4.connect(&room)?;
+    Ok(())
+}
+
+#[test]
+fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> TestResult {
+    let mut room = Room::new()?;
+    let mut ports = Vec::new();
+    // Some are not found within the tries, since those are at random.
+    for port in 4000..4100 {
+        let mut spec = V4.tcp("S", 10, 0);
+        spec.from.set_port(port);
+        let done = room.run("tc_ingress", &spec.arriving()?)?;
+        if done.verdict != TC_OK {
+            ports.push(super::ends::source_port(&done.packet)?);
+        }
+    }
+    ports.sort_unstable();
+    assert_eq!(ports, (SNAT.0..=SNAT.1).collect::<Vec<_>>());
+    let counted = room.counted()?;
+    assert!(counted.contains(&("no_port", 100 - ports.len() as u64)), "{counted:?}");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_is_not_served_is_no_way() -> TestResult {
+    let mut room = Room::new()?;
+    room.forget_interface()?;
+    let packet = V4.tcp("S", 10, 0).arriving()?;
+    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    assert_eq!(room.counted()?, [("no_return", 1)]);
+    Ok(())
+}
+
+#[test]
+fn without_a_route_a_packet_is_left_to_the_host() -> TestResult {
+    let mut room = Room::new()?;
+    room.backends(|backend| backend.address = super::room::address("198.51.100.1"))?;
+    let packet = V4.tcp("S", 10, 0).arriving()?;
+    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    assert_eq!(room.counted()?, [("no_route", 1)]);
+    Ok(())
+}
+
+#[test]
+fn a_host_that_does_not_forward_sends_back_by_the_same_interface() -> TestResult {
+    let room = Room::new()?;
+    for setting in ["net/ipv4/conf/lab0/forwarding", "net/ipv6/conf/lab0/forwarding"] {
+        room.lab.host(1).net().sysctl(setting, "0")?;
+    }
+    for ends in BOTH {
+        let spec = ends.tcp("S", 10, 0);
+        let done = room.run("tc_ingress", &spec.arriving()?)?;
+        let snat = super::ends::source_port(&done.packet)?;
+        // The link's header is the kernel's to write (bpf_redirect_neigh).
+        let wanted = spec.sent_on(ends.snat(snat), address(ends.backend)).frame(HERE, link(9))?;
+        equal(&done, super::ends::TC_REDIRECT, &wanted)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backend_that_refuses_is_ejected() -> TestResult {
+    let mut room = Room::new()?;
+    let snat = V4.sends(&room, "tc_ingress", &V4.tcp("S", 10, 0))?;
+    V4.returns(&room, "tc_ingress", &V4.tcp_back(snat, "RA", 0, 11))?;
+    assert!(room.handshake(&V4.key(PROTOCOL_TCP))?.is_none());
+    let counted = room.counted()?;
+    assert!(counted.contains(&("failed", 1)), "{counted:?}");
+    Ok(())
+}
+
+#[test]
+fn a_flood_of_syns_evicts_no_open_connection() -> TestResult {
+    let mut room = Room::new()?;
+    let snat = V4.connect(&room)?;
+    room.more_ports()?;
+    let mut spec = V4.tcp("S", 10, 0);
+    for n in 0..10_000_u16 {
+        spec.from = format!("10.78.{}.{}:{}", n >> 8, n & 255, 1024 + n).parse()?;
+        let _ = room.run("tc_ingress", &spec.arriving()?)?;
+    }
+    V4.sends(&room, "tc_ingress", &V4.tcp("A", 11, 501))?;
+    V4.returns(&room, "tc_ingress", &V4.tcp_back(snat, "A", 501, 11))?;
+    let key = tuple(address(V4.client), address(V4.host), PROTOCOL_TCP);
+    assert!(room.connection(&key)?.is_some());
+    assert_eq!(room.hash::<declared::Conntrack, _, _>()?.keys().count(), 2);
+    Ok(())
+}
+
+#[test]
+fn hops_that_are_used_up_are_told_to_the_sender() -> TestResult {
+    let mut room = Room::new()?;
+    for ends in BOTH {
+        for (protocol, spec) in of_each(ends) {
+            let spec = Spec { hops: 1, ..spec };
+            let done = room.run("tc_ingress", &spec.arriving()?)?;
+            let quoted = &spec.network()?[..quotes(&spec, protocol)];
+            let (from, to) = (address(ends.host).ip(), address(ends.client).ip());
+            let about = super::spec::About::HopsExceeded;
+            let wanted = super::spec::error((link(9), HERE), (from, to), 64, about, quoted)?;
+            told(&done, &wanted).with_context(|| format!("{spec:?}"))?;
+        }
+    }
+    assert!(room.counted()?.contains(&("hops_exceeded", 4)), "{:?}", room.counted()?);
+    Ok(())
+}
+
+#[test]
+fn a_packet_that_does_not_fit_is_told_to_the_sender() -> TestResult {
+    let mut room = Room::new()?;
+    for ends in BOTH {
+        for (protocol, spec) in of_each(ends) {
+            let spec = Spec { payload: vec![7; 1600], ..spec };
+            let done = room.run("tc_ingress", &spec.arriving()?)?;
+            let quoted = &spec.network()?[..quotes(&spec, protocol)];
+            let (from, to) = (address(ends.host).ip(), address(ends.client).ip());
+            let wanted = super::spec::error((link(9), HERE), (from, to), 64, super::spec::About::TooBig(1500), quoted)?;
+            told(&done, &wanted).with_context(|| format!("{spec:?}"))?;
+        }
+    }
+    assert!(room.counted()?.contains(&("too_big", 4)), "{:?}", room.counted()?);
+    Ok(())
+}
+
+#[test]
+fn many_segments_in_one_pass_where_each_of_them_fits() -> TestResult {
+    let room = Room::new()?;
+    V4.connect(&room)?;
+    let spec = Spec { payload: vec![7; 2_896], ..V4.tcp("A", 11, 501) };
+    let fits = room.run_as("tc_ingress", &spec.arriving()?, 1448)?;
+    assert_eq!(fits.verdict, super::ends::TC_REDIRECT);
+    let does_not = room.run_as("tc_ingress", &spec.arriving()?, 1481)?;
+    assert_ne!(does_not.packet.len(), spec.arriving()?.len());
+    assert_ne!(does_not.verdict, TC_SHOT);
+    Ok(())
+}
+
+/// How much of a packet an error quotes: its headers.
+fn quotes(spec: &Spec, protocol: u8) -> usize {
+    let network = if spec.from.is_ipv4() { 20 } else { 40 };
+    network + if protocol == PROTOCOL_TCP { 20 } else { 8 }
+}
+
+/// Holds that a packet has become an error, but for what etherparse leaves open: type of service, identification, DF.
+fn told(done: &super::room::Done, wanted: &[u8]) -> anyhow::Result<()> {
+    let mut packet = done.packet.clone();
+    if packet[12..14] == [8, 0] {
+        let header = etherparse::Ipv4HeaderSlice::from_slice(&packet[14..])?.to_header();
+        anyhow::ensure!(header.header_checksum == header.calc_header_checksum(), "the checksum of IPv4");
+        let of = etherparse::Ipv4HeaderSlice::from_slice(&wanted[14..])?.to_header();
+        anyhow::ensure!(
+            (header.source, header.destination, header.total_len, header.protocol)
+                == (of.source, of.destination, of.total_len, of.protocol),
+            "{header:?}, not {of:?}"
+        );
+        packet[14..34].copy_from_slice(&wanted[14..34]);
+    }
+    equal(&super::room::Done { verdict: done.verdict, packet }, super::ends::TC_REDIRECT, wanted)
+}

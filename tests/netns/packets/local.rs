@@ -1,0 +1,90 @@
+//! Connections through TC to backends on this host.
+
+use anyhow::{Context as _, Result};
+use proxymatic_common::PROTOCOL_TCP;
+use proxymatic_tests::failure::TestResult;
+
+use super::ends::{BOTH, Ends, TC_OK, address, equal};
+use super::room::Room;
+use super::spec::{HERE, Spec, link};
+
+/// What leaves this host for the client.
+fn leaving(spec: &Spec) -> Result<Vec<u8>> {
+    spec.frame(link(9), HERE)
+}
+
+/// A segment of the client reaches the backend with the client's own address; one of the backend leaves as the service's.
+fn there_and_back(room: &Room, ends: &Ends, there: &Spec, back: &Spec) -> TestResult {
+    let done = room.run("tc_ingress", &there.arriving()?)?;
+    equal(&done, TC_OK, &there.between(there.from, address(ends.backend)).arriving()?)?;
+    let done = room.run("tc_egress", &leaving(back)?)?;
+    equal(&done, TC_OK, &leaving(&back.between(address(ends.host), back.to))?)?;
+    Ok(())
+}
+
+#[test]
+fn a_backend_on_this_host_sees_the_client_and_answers_as_the_service() -> TestResult {
+    let mut room = Room::new()?;
+    room.backends(|backend| backend.local = 1)?;
+    for ends in BOTH {
+        let back = |flags, sequence, ack| Spec::tcp(ends.backend, ends.client, flags, sequence, ack);
+        there_and_back(&room, ends, &ends.tcp("S", 10, 0), &back("SA", 500, 11))?;
+        there_and_back(&room, ends, &ends.tcp("A", 11, 501), &back("A", 501, 12))?;
+        assert!(room.connection(&ends.key(PROTOCOL_TCP))?.is_some());
+        there_and_back(&room, ends, &ends.tcp("FA", 11, 501), &back("FA", 501, 12))?;
+        there_and_back(&room, ends, &ends.udp(), &Spec::udp(ends.backend, ends.client))?;
+    }
+    assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
+    assert!(room.counted()?.contains(&("delivered", 4)), "{:?}", room.counted()?);
+    Ok(())
+}
+
+#[test]
+fn hops_are_not_taken_of_what_stays_on_this_host() -> TestResult {
+    let mut room = Room::new()?;
+    room.backends(|backend| backend.local = 1)?;
+    for ends in BOTH {
+        let there = Spec { hops: 1, ..ends.tcp("S", 10, 0) };
+        let done = room.run("tc_ingress", &there.arriving()?)?;
+        equal(&done, TC_OK, &there.between(there.from, address(ends.backend)).arriving()?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn replies_are_met_only_where_they_pass() -> TestResult {
+    let mut room = Room::new()?;
+    room.backends(|backend| backend.local = 1)?;
+    for ends in BOTH {
+        let there = ends.tcp("S", 10, 0).arriving()?;
+        let done = room.run("tc_ingress", &there)?;
+        assert_ne!(done.packet, there);
+        // Somebody outside says that he is the backend.
+        let reply = Spec::tcp(ends.backend, ends.client, "SA", 500, 11);
+        let packet = reply.arriving()?;
+        equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+        // A program of this host dials as the client does.
+        let packet = leaving(&ends.tcp("S", 10, 0))?;
+        equal(&room.run("tc_egress", &packet)?, TC_OK, &packet)?;
+        // Another port of this host.
+        let packet = leaving(&Spec { from: ends.snat(8002), ..reply })?;
+        equal(&room.run("tc_egress", &packet)?, TC_OK, &packet).context("another port")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_forwarded_is_left_alone_where_it_leaves() -> TestResult {
+    let room = Room::new()?;
+    for ends in BOTH {
+        let snat = ends.connect(&room)?;
+        for spec in [
+            ends.tcp("A", 11, 501).sent_on(ends.snat(snat), address(ends.backend)),
+            ends.tcp_back(snat, "A", 501, 11).sent_on(address(ends.host), address(ends.client)),
+        ] {
+            let packet = leaving(&spec)?;
+            equal(&room.run("tc_egress", &packet)?, TC_OK, &packet)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! What XDP takes upon itself, and what it leaves to TC.
+
+use anyhow::Context as _;
+use proxymatic_common::InterfaceKind;
+use proxymatic_tests::failure::TestResult;
+
+use super::ends::{BOTH, V4, XDP_DROP, XDP_PASS, equal};
+use super::room::Room;
+use super::spec::{Carries, HERE, Spec, link};
+
+#[test]
+fn open_connections_go_there_and_back_by_xdp_alone() -> TestResult {
+    let mut room = Room::new()?;
+    room.interface(InterfaceKind::ACCELERATED)?;
+    for ends in BOTH {
+        let (tcp, udp) = (ends.connect(&room)?, ends.converse(&room)?);
+        ends.sends(&room, "xdp_ingress", &ends.tcp("A", 11, 501))?;
+        ends.returns(&room, "xdp_ingress", &ends.tcp_back(tcp, "A", 501, 16))?;
+        ends.sends(&room, "xdp_ingress", &ends.udp())?;
+        ends.returns(&room, "xdp_ingress", &ends.udp_back(udp))?;
+    }
+    V4.sends(&room, "xdp_ingress", &Spec { carries: Carries::UnsummedUdp, ..V4.udp() })?;
+    assert!(room.counted()?.contains(&("accelerated", 9)), "{:?}", room.counted()?);
+    Ok(())
+}
+
+#[test]
+fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
+    let mut room = Room::new()?;
+    room.interface(InterfaceKind::ACCELERATED)?;
+    for ends in BOTH {
+        let new = ends.tcp("S", 10, 0).arriving()?;
+        equal(&room.run("xdp_ingress", &new)?, XDP_PASS, &new)?;
+        let snat = ends.connect(&room)?;
+        ends.converse(&room)?;
+        let v4 = ends.client == V4.client;
+        let open = ends.tcp("A", 11, 501);
+        let mut cases = vec![
+            ("SYN", ends.tcp("S", 10, 0)),
+            ("FIN", ends.tcp("FA", 11, 501)),
+            ("RST", ends.tcp("R", 11, 0)),
+            ("no hops left", Spec { hops: 1, ..open.clone() }),
+            ("fragment", Spec { fragment: Some((7, 0, 8)), ..ends.udp() }),
+            ("later fragment", Spec { fragment: Some((7, 8, 16)), ..ends.udp() }),
+            ("unknown", Spec { from: ends.snat(4321), ..open.clone() }),
+            ("too large", Spec { payload: vec![0; 1600], ..open.clone() }),
+        ];
+        if v4 {
+            cases.push(("options", Spec { options: 1, ..open }));
+        } else {
+            cases.push(("extension", Spec { extensions: vec![0], ..open }));
+        }
+        for (what, spec) in cases {
+            let packet = spec.arriving()?;
+            equal(&room.run("xdp_ingress", &packet)?, XDP_PASS, &packet).context(what)?;
+        }
+        let fin = ends.tcp_back(snat, "FA", 501, 11).frame(HERE, link(2))?;
+        equal(&room.run("xdp_ingress", &fin)?, XDP_PASS, &fin)?;
+    }
+    for length in [14, 20, 33, 40] {
+        let packet = V4.tcp("A", 11, 501).arriving()?[..length].to_vec();
+        let done = room.run("xdp_ingress", &packet)?;
+        assert_ne!(done.verdict, XDP_DROP);
+        assert_eq!(done.packet, packet);
+    }
+    assert!(room.counted()?.iter().all(|(reason, _)| *reason != "accelerated"));
+    Ok(())
+}
+
+#[test]
+fn an_interface_without_xdp_is_no_way_for_xdp() -> TestResult {
+    let room = Room::new()?;
+    for ends in BOTH {
+        ends.connect(&room)?;
+        let packet = ends.tcp("A", 11, 501).arriving()?;
+        equal(&room.run("xdp_ingress", &packet)?, XDP_PASS, &packet)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_stays_on_this_host_is_left_to_tc() -> TestResult {
+    let mut room = Room::new()?;
+    room.backends(|backend| backend.local = 1)?;
+    for ends in BOTH {
+        let _ = room.run("tc_ingress", &ends.tcp("S", 10, 0).arriving()?)?;
+        let reply = Spec::tcp(ends.backend, ends.client, "SA", 500, 11).frame(link(9), HERE)?;
+        let _ = room.run("tc_egress", &reply)?;
+        let packet = ends.tcp("A", 11, 501).arriving()?;
+        let _ = room.run("tc_ingress", &packet)?;
+        assert!(room.connection(&ends.key(6))?.is_some());
+        equal(&room.run("xdp_ingress", &packet)?, XDP_PASS, &packet)?;
+    }
+    Ok(())
+}
