@@ -2,6 +2,7 @@
 
 mod caller;
 mod context;
+mod log;
 mod socket;
 mod stream;
 

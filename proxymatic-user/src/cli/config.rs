@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use aya_log::Level;
 use proxymatic_common::{Head, Looks, Loopback};
 
 use super::{
@@ -63,6 +64,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
                 looks: listeners.with(excluded),
                 bypass_mark: args.bypass_mark,
                 sample: args.sample,
+                log: args.bpf_log.then_some(if args.verbose { Level::Debug } else { Level::Info }),
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
             },
             wishes,

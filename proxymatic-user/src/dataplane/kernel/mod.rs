@@ -10,6 +10,7 @@ mod effective;
 mod events;
 mod hooks;
 mod host;
+mod log;
 mod maps;
 #[cfg(feature = "fault-injection")]
 mod mortal;
@@ -22,6 +23,7 @@ mod shared;
 mod value;
 mod versions;
 
+pub use self::log::HookLog;
 pub use cgroup::cgroup_root;
 pub use drain::{Drain, drain};
 pub use events::Events;
@@ -42,6 +44,7 @@ use std::{
 };
 
 use aya::Ebpf;
+use aya_log::Level;
 use proxymatic_common::{ABI_VERSION, Cell64, Config, Looks, Loopback};
 
 use super::{Counts, Dataplane, Error, Hearing, Reach, Said};
@@ -62,6 +65,8 @@ pub struct Settings {
     pub bypass_mark: u32,
     /// One of so many connections is told as it happens; 0 for none.
     pub sample: u32,
+    /// Whether the hooks log what they decide, and how much of it.
+    pub log: Option<Level>,
     /// How many entries new maps get. Maps that are pinned already keep theirs.
     pub capacity: Capacity,
 }
@@ -80,6 +85,7 @@ pub struct Kernel {
     waiting: Option<Ebpf>,
     /// When versions that were replaced are looked at next; never where there are none.
     look: Option<Instant>,
+    log: Option<HookLog>,
     _lock: Lock,
 }
 
@@ -113,7 +119,8 @@ impl Kernel {
         let (pins, lock) = Pins::make(&settings.bpffs)?;
         pins.heal()?;
         maps::check(&pins)?;
-        let mut object = object::load(&pins, settings.capacity)?;
+        let mut object = object::load(&pins, settings.capacity, settings.log)?;
+        let log = settings.log.map(|_| HookLog::of(&mut object)).transpose()?;
         attach::load(&mut object)?;
         let maps = Maps::open(&pins)?;
         let before = maps.config();
@@ -134,7 +141,7 @@ impl Kernel {
         // Before the hooks: they read it from their first run on.
         maps.set_config(config);
         let mut kernel =
-            Self { maps, config, pins, cgroup, waiting: Some(object), look: Some(Instant::now()), _lock: lock };
+            Self { maps, config, pins, cgroup, waiting: Some(object), look: Some(Instant::now()), log, _lock: lock };
         match kernel.pins.served_by() {
             Some(version) => tracing::info!(
                 "version {version} serves, and goes on until version {ABI_VERSION} knows all that every source says"
@@ -142,6 +149,11 @@ impl Kernel {
             None => kernel.serve()?,
         }
         Ok(kernel)
+    }
+
+    /// What the hooks log, where they do: once.
+    pub fn take_log(&mut self) -> Option<HookLog> {
+        self.log.take()
     }
 
     /// What is left of versions that nobody needs any more.
