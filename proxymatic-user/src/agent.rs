@@ -197,7 +197,10 @@ impl<D: Dataplane> Agent<D> {
 
     /// Handles one event. False where it was the last.
     pub fn handle(&mut self, event: Event, now: Instant) -> bool {
-        self.began.get_or_insert(now);
+        if self.began.is_none() {
+            self.began = Some(now);
+            self.sweeps.adopt(&self.tables, now);
+        }
         match event {
             Event::Source(report) => self.heard(report, now),
             Event::Addresses(addresses) => {
@@ -367,6 +370,7 @@ impl<D: Dataplane> Agent<D> {
         let plane = &self.plane;
         for op in self.quarantine.release(&self.tables, |backend| plane.active(backend), now) {
             tracing::debug!("{op}");
+            self.sweeps.leave(std::slice::from_ref(&op), &self.tables, now);
             if let Err(error) = self.write(&op) {
                 // The next tick tries again. What else there is to do does not wait for that.
                 tracing::error!("{error}");

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{BackendState, Class, Features, PROTOCOL_TCP};
+use proxymatic_common::{Backend, BackendState, Class, Features, PROTOCOL_TCP};
 
 use super::{
     Agent,
@@ -57,18 +57,31 @@ impl Sweeps {
     /// Notes the backends whose sockets have to be told when these writes have been carried out.
     pub(super) fn leave(&mut self, ops: &[MapOp], tables: &Tables, now: Instant) {
         for op in ops {
-            if let MapOp::LowerBackend(id, backend) = op
-                && backend.state == BackendState::GONE
-            {
-                let service = tables.services().get(&backend.service);
-                let tcp = is_tcp(tables, backend.service);
-                let reset = service.is_some_and(|service| service.settings.features.has(Features::RESET));
-                if !tcp || reset {
-                    let owner = Owner { backend: *id, generation: backend.generation };
-                    let gone = Gone { address: backend.address, port: backend.port, tcp: reset };
-                    self.gone.insert(owner, Leaving { gone, at: now, looks: 0 });
-                }
+            if let MapOp::LowerBackend(id, backend) = op {
+                self.note(*id, backend, tables, now);
             }
+        }
+    }
+
+    /// The same of those that were gone when the agent started: the one before may have died between the write and the
+    /// look at the sockets.
+    pub(super) fn adopt(&mut self, tables: &Tables, now: Instant) {
+        for (id, entry) in tables.backends() {
+            self.note(*id, &entry.backend, tables, now);
+        }
+    }
+
+    fn note(&mut self, id: u32, backend: &Backend, tables: &Tables, now: Instant) {
+        if backend.state != BackendState::GONE {
+            return;
+        }
+        let service = tables.services().get(&backend.service);
+        let tcp = is_tcp(tables, backend.service);
+        let reset = service.is_some_and(|service| service.settings.features.has(Features::RESET));
+        if !tcp || reset {
+            let owner = Owner { backend: id, generation: backend.generation };
+            let gone = Gone { address: backend.address, port: backend.port, tcp: reset };
+            self.gone.insert(owner, Leaving { gone, at: now, looks: 0 });
         }
     }
 
