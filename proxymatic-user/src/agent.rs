@@ -291,6 +291,7 @@ impl<D: Dataplane> Agent<D> {
         let plane = &self.plane;
         for op in self.quarantine.release(&self.tables, |backend| plane.active(backend), now) {
             tracing::debug!("{op}");
+            self.sweeps.leave(std::slice::from_ref(&op), &self.tables, now);
             if let Err(error) = self.write(&op) {
                 // The next tick tries again. What else there is to do does not wait for that.
                 tracing::error!("{error}");
