@@ -48,8 +48,8 @@ fn the_local_cluster_serves_its_apps_while_one_of_them_loses_a_replica_and_leave
     }
     // A container on the bridge is a client like any other.
     let mut inside = cluster.docker.run("client", &[])?;
-    let answer = inside.tell("try tcp 172.17.0.1:1235")?;
-    assert!(answer.starts_with("demo_lines."), "{answer}");
+    let answer = inside.tell("try udp 172.17.0.1:1236")?;
+    assert!(answer.starts_with("demo_datagrams."), "{answer}");
 
     let load = lab.load(WEB, &["--threads", "2"])?;
     let killed = names[0].trim();

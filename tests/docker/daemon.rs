@@ -1,10 +1,10 @@
 //! dockerd on host 1, and what is told to it.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{cell::RefCell, env};
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup;
@@ -26,7 +26,7 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) struct Docker<'lab> {
     pub(crate) lab: &'lab Lab,
     socket: PathBuf,
-    daemon: RefCell<Process>,
+    daemon: Process,
 }
 
 impl<'lab> Docker<'lab> {
@@ -52,7 +52,7 @@ impl<'lab> Docker<'lab> {
             docker(&socket, &["version"]).map(drop)
         })
         .with_context(|| daemon.log())?;
-        let docker = Self { lab, socket, daemon: RefCell::new(daemon) };
+        let docker = Self { lab, socket, daemon };
         // What runs is mounted into it.
         let empty = lab.run_dir().join("empty.tar");
         fs::write(&empty, [0; 1024])?;
@@ -68,13 +68,14 @@ impl<'lab> Docker<'lab> {
     /// The same with another program of the tests that answers each line it is told with one.
     pub(crate) fn run_program(&self, program: &str, name: &str, more: &[&str]) -> Result<Dialer> {
         let socket = at(&self.socket);
-        let mounted = format!("{}:/program:ro", binary(program)?.display());
+        let inside = format!("/{program}");
+        let mounted = format!("{}:{inside}:ro", binary(program)?.display());
         let mounts: Vec<_> = LIBRARIES.map(|it| format!("{it}:{it}:ro")).into_iter().chain([mounted]).collect();
         let mounts = mounts.iter().flat_map(|it| ["--volume", it.as_str()]);
         let begin = ["--host", &socket, "run", "--rm", "--interactive", "--name", name];
         let arguments: Vec<_> = begin.into_iter().chain(mounts).chain(more.iter().copied()).collect();
         let host = self.lab.host(1);
-        host.program_in(host.cgroup(), &client()?, &[&arguments, &[NOTHING, "/program"][..]].concat())
+        host.program_in(host.cgroup(), &client()?, &[&arguments, &[NOTHING, inside.as_str()][..]].concat())
     }
 
     /// What a command of the client says.
@@ -110,7 +111,7 @@ impl<'lab> Docker<'lab> {
 
     /// The file systems that it has mounted of a type.
     pub(crate) fn mounted(&self, kind: &str) -> Result<Vec<String>> {
-        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.daemon.borrow().pid()?))?;
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.daemon.pid()?))?;
         let of_kind = |line: &&str| line.split_once(" - ").is_some_and(|(_, it)| it.starts_with(&format!("{kind} ")));
         Ok(mounts.lines().filter(of_kind).map(str::to_owned).collect())
     }

@@ -66,7 +66,8 @@ fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with
     // Somebody else's program, in a container of its own.
     let mut client = docker.run_program("dialer", "client", &["--user", "1000"])?;
     let all = capabilities()?;
-    serves(&docker, &all, &mut client)?;
+    let ready = serves(&docker, &all, &mut client)?;
+    println!("ready {} ms after docker run was begun", ready.as_millis());
     for without in &all {
         let fewer: Vec<_> = all.iter().filter(|it| it != &without).cloned().collect();
         lacks(&docker, without, &fewer, &mut client).with_context(|| format!("without {without}"))?;
@@ -74,12 +75,12 @@ fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with
     Ok(())
 }
 
-/// The agent attaches, and is healthy; a client in another container is served, and is seen.
-fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> Result<()> {
+/// The agent attaches, and is healthy; a client in another container is served, and is seen. After how long it was ready.
+fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> Result<Duration> {
     let begun = Instant::now();
     let agent = Agent::start(docker, capabilities)?;
     agent.serves_within(PATIENCE)?;
-    println!("ready {} ms after docker run was begun", begun.elapsed().as_millis());
+    let ready = begun.elapsed();
     ensure!(client.tell(&format!("connect held {BRIDGE}:1234"))? == "ok");
     let flow = agent.flow()?;
     ensure!(flow["command"] == "dialer" && flow["dialled"] == format!("{BRIDGE}:1234"), "{flow}");
@@ -91,7 +92,7 @@ fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> 
     agent.healthy()?;
     let status: Value = serde_json::from_str(&agent.asked(&["-j", "status"])?)?;
     ensure!(status["wrong"] == json!([]) && status["complaints"] == json!([]), "{status}");
-    Ok(())
+    Ok(ready)
 }
 
 /// What the documents say of an agent that lacks one of them is so.
