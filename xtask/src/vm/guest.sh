@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash disable=SC2154 # the plan assigns them
 # Runs the tests inside a virtual machine, each by itself and within its time, and writes down how each came out.
 # The plan gives: modules, binary, limit, and variables for the tests.
 b=/run/vm/busybox
@@ -6,6 +7,7 @@ out=/run/vm/out
 seconds() {
     $b cut -d' ' -f1 /proc/uptime
 }
+# shellcheck source=/dev/null
 . $out/plan
 $b mkdir -p "/lib/modules/$($b uname -r)"
 $b mount --bind "$modules" "/lib/modules/$($b uname -r)"

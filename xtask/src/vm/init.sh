@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # Process 1 of a virtual machine: makes the machine's own files, with a layer above that is gone afterwards, its root.
 b=/bin/busybox
 fail() {
