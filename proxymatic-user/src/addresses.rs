@@ -85,7 +85,7 @@ async fn listen(changed: &mpsc::Sender<BTreeSet<IpAddr>>) -> Result<(), Error> {
 async fn all(handle: &Handle) -> Result<BTreeSet<IpAddr>, Error> {
     let messages = handle.address().get().execute().try_collect::<Vec<_>>();
     let messages = timeout(PATIENCE, messages).await.map_err(|_| Error::Silent)??;
-    Ok(messages.iter().filter_map(own).filter(|address| dialled(*address)).collect())
+    Ok(messages.iter().filter_map(reachable).collect())
 }
 
 /// The host's end of an address: on a point-to-point link the other attribute is the far end.
@@ -101,6 +101,11 @@ fn own(message: &AddressMessage) -> Option<IpAddr> {
             _ => None,
         })
     })
+}
+
+/// The host's end of an address, where others can send to it.
+pub(crate) fn reachable(message: &AddressMessage) -> Option<IpAddr> {
+    own(message).filter(|address| dialled(*address))
 }
 
 /// Whether programs may dial services on an address.

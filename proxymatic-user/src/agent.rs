@@ -70,6 +70,8 @@ pub enum Event {
     Tested(Result<(), String>),
     /// What on this host is in the way of services, all of it.
     Warned(Vec<Complaint>),
+    /// What cannot be done with interfaces, all of it.
+    Interfaces(Vec<Complaint>),
     /// What the sources say has been written down; `Err` is one sentence.
     Kept(Result<(), String>),
     /// Time has passed.
@@ -126,6 +128,7 @@ pub struct Agent<D> {
     sweeps: Sweeps,
     tested: Tested,
     warnings: Vec<Complaint>,
+    interfaces: Vec<Complaint>,
     keeping: Keeping,
     watchers: Watchers,
 }
@@ -166,6 +169,7 @@ impl<D: Dataplane> Agent<D> {
             sweeps: Sweeps::default(),
             tested: Tested::default(),
             warnings: Vec::new(),
+            interfaces: Vec::new(),
             keeping: Keeping::default(),
             watchers: Watchers::default(),
         })
@@ -215,7 +219,8 @@ impl<D: Dataplane> Agent<D> {
             Event::Answered(who) => self.answered(who, now),
             Event::Swept(report) => self.swept(&report, now),
             Event::Tested(answer) => self.tested.end(answer, now),
-            Event::Warned(warnings) => self.warned(warnings),
+            Event::Warned(warnings) => warned(&mut self.warnings, warnings),
+            Event::Interfaces(complaints) => warned(&mut self.interfaces, complaints),
             Event::Kept(outcome) => self.kept(outcome, now),
             Event::Tick => self.tick(now),
             Event::Leave => self.announce(AgentState::TERMINATING, false),
@@ -386,13 +391,6 @@ impl<D: Dataplane> Agent<D> {
         self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
     }
 
-    fn warned(&mut self, warnings: Vec<Complaint>) {
-        for new in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
-            tracing::warn!("{}: {}", new.app, new.reason);
-        }
-        self.warnings = warnings;
-    }
-
     fn announce(&mut self, state: AgentState, synced: bool) {
         // Who is leaving stays so, whatever is published meanwhile.
         if self.state != AgentState::TERMINATING {
@@ -412,8 +410,8 @@ impl<D: Dataplane> Agent<D> {
         };
         let read = self.sources.values().filter_map(Heard::known);
         let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
-        let complaints = complaints.chain(self.sweeps.complaint()).chain(self.keeping.complaint(now));
-        let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().cloned()).collect();
+        let complaints = complaints.chain(self.sweeps.complaints()).chain(self.keeping.complaint(now));
+        let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().chain(&self.interfaces).cloned()).collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),
@@ -423,8 +421,17 @@ impl<D: Dataplane> Agent<D> {
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
             self_test: self.tested.status(now),
             ejected: self.out(now),
+            remote_connections: self.sweeps.remote(),
             at: Some(now),
             published: self.published,
         }
     }
+}
+
+/// Takes what is in the way of services now in place of what was; what is new goes to the log.
+fn warned(known: &mut Vec<Complaint>, now: Vec<Complaint>) {
+    for new in now.iter().filter(|warning| !known.contains(warning)) {
+        tracing::warn!("{}: {}", new.app, new.reason);
+    }
+    *known = now;
 }

@@ -55,7 +55,7 @@ macro_rules! load {
 }
 
 /// All questions, what is needed first.
-const QUESTIONS: [Question; 25] = [
+const QUESTIONS: [Question; 26] = [
     Question { feature: "hooks of connect", without: Nothing, ask: load!("connects") },
     Question { feature: "hooks of getpeername", without: Nothing, ask: load!("peer_names") },
     Question { feature: "hooks of sendmsg", without: Nothing, ask: load!("datagrams") },
@@ -117,14 +117,12 @@ const QUESTIONS: [Question; 25] = [
         without: Instead("hook show has none"),
         ask: |probes| Found::Answer(probes.statistics()),
     },
+    Question {
+        feature: "links to interfaces (tcx)",
+        without: Instead("hooks of interfaces are filters of clsact"),
+        ask: |probes| Found::Answer(probes.tcx()),
+    },
 ];
-
-/// What is asked though nothing uses it yet.
-const LATER: [Question; 1] = [Question {
-    feature: "links to interfaces (tcx)",
-    without: Instead("nothing uses it yet"),
-    ask: |probes| Found::Answer(probes.tcx()),
-}];
 
 fn link(probes: &mut Probes, which: fn((Answer, Answer)) -> Answer) -> Found {
     match probes.links() {
@@ -148,8 +146,7 @@ fn ends(protocol: u8) -> Found {
 /// This process may not load programs, or has none.
 pub fn features() -> Result<Vec<FeatureRow>, Error> {
     let mut probes = Probes::open()?;
-    let rows = QUESTIONS.iter().chain(&LATER);
-    Ok(rows.map(|question| row(question, (question.ask)(&mut probes))).collect())
+    Ok(QUESTIONS.iter().map(|question| row(question, (question.ask)(&mut probes))).collect())
 }
 
 fn row(question: &Question, found: Found) -> FeatureRow {

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod cli;
 pub mod dataplane;
 pub mod features;
+pub mod interfaces;
 pub mod model;
 pub mod plan;
 pub mod privileges;

@@ -231,7 +231,7 @@ fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
 #[test]
 fn what_the_operator_wishes_holds_for_all_services_and_cgroups_may_come_later() {
     with_faults_and_without(|faults| {
-        let wishes = Wishes { max_connections: 7, excluded: ["/docker".to_owned()].into() };
+        let wishes = Wishes { max_connections: 7, excluded: ["/docker".to_owned()].into(), ..Wishes::default() };
         let mut plane = Memory::new(Capacity::default(), faults);
         plane.cgroups.insert("/docker".into(), 5);
         let mut agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().wishing(wishes));

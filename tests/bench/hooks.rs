@@ -18,7 +18,7 @@ use proxymatic_tests::{
 };
 use proxymatic_user::{
     agent::{Agent, Event},
-    dataplane::kernel::{Kernel, Maps, Pins, Settings},
+    dataplane::kernel::{Kernel, Maps, Pins, Remote, Settings},
     model::{self, Backend, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
     source::{Report, SourceId},
@@ -185,6 +185,7 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
         bpffs: pins(host, cgroup)?,
         cgroup: Some(cgroup.path().to_owned()),
         loopback: Loopback::HOST,
+        remote: Remote::default(),
         capacity: Capacity { backends: 32_768, slots: 65_536, ..Capacity::default() },
         looks: plane.looks,
         bypass_mark: 0,

@@ -48,6 +48,10 @@ mod harness;
 mod host;
 /// One UDP socket and several services.
 mod in_flight;
+/// Hooks on network interfaces.
+mod interfaces;
+/// What the agent does about clients on other machines.
+mod interfaces_served;
 /// What the kernel has, and what it takes to verify the programs.
 mod kernel;
 /// Starts that are killed, and what they leave.

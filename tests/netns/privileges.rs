@@ -42,6 +42,14 @@ fn a_bypass_mark_and_a_file_of_services_cost_one_capability_each() -> TestResult
 }
 
 #[test]
+fn interfaces_are_kept_by_a_thread_that_may_do_nothing_else() -> TestResult {
+    let lab = Lab::start(2)?;
+    let state = lab.run_dir().join("state.json").display().to_string();
+    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--interface", "lab0", "--state-file", &state])?;
+    hold(web.agent.pid()?.as_raw(), Uses { interfaces: true, ..Uses::default() })
+}
+
+#[test]
 fn pins_are_for_root_only() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Served::start(&lab, 1)?;
@@ -73,7 +81,8 @@ fn hold(agent: i32, uses: Uses) -> TestResult {
         *kinds.entry(name).or_insert(0) += 1;
     }
     // Who looks at the maps is there only while somebody asks.
-    let mut expected = Thread::ALL.into_iter().filter(|thread| *thread != Thread::Look);
+    let there = |thread: &Thread| *thread != Thread::Look && (*thread != Thread::Interfaces || uses.interfaces);
+    let mut expected = Thread::ALL.into_iter().filter(there);
     assert!(expected.all(|kind| kinds.contains_key(kind.name())), "{kinds:?}");
     Ok(())
 }

@@ -12,7 +12,7 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 use proxymatic_user::agent::{Agent, Event};
-use proxymatic_user::dataplane::kernel::{Kernel, Settings};
+use proxymatic_user::dataplane::kernel::{Kernel, Remote, Settings};
 use proxymatic_user::model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight};
 use proxymatic_user::plan::Capacity;
 use proxymatic_user::source::{Report, SourceId};
@@ -88,6 +88,7 @@ fn agent(host: &Host) -> Result<Agent<Kernel>> {
         bpffs: host.pins(),
         cgroup: Some(host.cgroup().path().to_owned()),
         loopback: Loopback::HOST,
+        remote: Remote::default(),
         capacity: Capacity::default(),
         looks: Looks::default(),
         bypass_mark: 0,

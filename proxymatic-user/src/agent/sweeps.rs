@@ -15,8 +15,8 @@ use super::{
 use crate::{
     dataplane::{Counts, Dataplane},
     model::Complaint,
-    plan::{MapOp, Tables},
-    sockets::{Gone, Idle, Job, Owner, Report, Why},
+    plan::{Exposed, MapOp, Tables},
+    sockets::{Gone, Idle, Job, Kept, Owner, Report, Why},
 };
 
 /// How often counts are compared with sockets.
@@ -28,6 +28,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How often, at least and at most, idle connections are looked for.
 const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// How often connections of clients on other machines that are over are forgotten.
+const REMOTE: Duration = Duration::from_secs(5);
 /// Looking through sockets may take one part in so many of the time.
 const SHARE: u32 = 10;
 
@@ -38,12 +40,14 @@ pub(super) struct Sweeps {
     gone: BTreeMap<Owner, Leaving>,
     census_at: Option<Instant>,
     idle_at: Option<Instant>,
+    remote_at: Option<Instant>,
     /// Before this, no more than has to be.
     rests_until: Option<Instant>,
     backends: Drift<Owner>,
     services: Drift<u32>,
     pub(super) listeners: Listeners,
     blind: Option<String>,
+    remote: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -73,8 +77,14 @@ impl Sweeps {
     }
 
     /// What cannot be done, for the operator.
-    pub(super) fn complaint(&self) -> Option<Complaint> {
-        self.blind.as_ref().map(|reason| Complaint { app: "sockets".into(), reason: reason.clone() })
+    pub(super) fn complaints(&self) -> impl Iterator<Item = Complaint> {
+        let blind = self.blind.as_ref().map(|reason| Complaint { app: "sockets".into(), reason: reason.clone() });
+        blind.into_iter().chain(self.remote.and_then(crowded))
+    }
+
+    /// How many connections of clients on other machines are kept, as last seen.
+    pub(super) fn remote(&self) -> Option<u64> {
+        self.remote.map(|kept| kept.connections)
     }
 
     /// Whether there is time for what can wait.
@@ -83,7 +93,7 @@ impl Sweeps {
     }
 
     /// What is to be done now; empty for nothing.
-    fn due(&mut self, tables: &Tables, now: Instant) -> Job {
+    fn due(&mut self, tables: &Tables, remote: bool, now: Instant) -> Job {
         let mut job = Job::default();
         if self.busy {
             return job;
@@ -106,6 +116,10 @@ impl Sweeps {
             job.census = true;
             self.census_at = Some(now + CENSUS);
         }
+        if remote && self.remote_at.is_none_or(|at| at <= now) {
+            job.remote = true;
+            self.remote_at = Some(now + REMOTE);
+        }
         if self.idle_at.is_none_or(|at| at <= now) {
             job.idle = idle(tables);
             let shortest = job.idle.values().filter_map(|idle| idle.bound()).min().unwrap_or(IDLE.1);
@@ -113,6 +127,17 @@ impl Sweeps {
         }
         job
     }
+}
+
+/// Said before connections are pushed out.
+fn crowded(Kept { connections, room }: Kept) -> Option<Complaint> {
+    (connections * 10 > room * 9).then(|| Complaint {
+        app: "clients on other machines".into(),
+        reason: format!(
+            "{connections} connections are kept, and {room} fit: those that are used least will break; start the agent with a \
+             larger --max-remote-connections after `proxymatic detach`"
+        ),
+    })
 }
 
 /// Whether a service is known to be one of TCP. The kernel does not say of UDP sockets what they count as.
@@ -147,7 +172,7 @@ impl<D: Dataplane> Agent<D> {
         if !self.helpers.sweeps() {
             return;
         }
-        let mut job = self.sweeps.due(&self.tables, now);
+        let mut job = self.sweeps.due(&self.tables, self.wishes.exposed != Exposed::None, now);
         // Whatever is bound from here on counts one more.
         if let Some(reach) = self.plane.reach()
             && self.sweeps.is_free(now)
@@ -180,12 +205,21 @@ impl<D: Dataplane> Agent<D> {
             }
             self.sweeps.blind.clone_from(&report.blind);
         }
+        self.sweeps.remote = report.remote.or(self.sweeps.remote);
         for ((owner, why), ended) in &report.ended {
             let (backend, ended) = (self.shown(owner.backend), ended);
             match why {
                 Why::Gone => tracing::info!("{backend} is gone: {ended} sockets that were connected to it were reset"),
                 Why::Idle => tracing::info!("{backend}: {ended} connections were idle for too long, and were reset"),
             }
+        }
+        for ((owner, why), forgotten) in &report.forgotten {
+            let why = match why {
+                Why::Gone => "is gone",
+                Why::Idle => "idle for too long",
+            };
+            let backend = self.shown(owner.backend);
+            tracing::info!("{backend} ({why}): {forgotten} connections of clients on other machines were given up");
         }
         match &report.census {
             Some(census) => self.correct(census, now),

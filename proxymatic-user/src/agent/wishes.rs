@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     model::{Complaint, Settings},
-    plan::Desired,
+    plan::{Desired, Exposed},
 };
 
 /// What the operator wishes for all services, whatever the sources say.
@@ -14,6 +14,8 @@ pub struct Wishes {
     pub max_connections: u32,
     /// Cgroups whose programs are left alone, by path.
     pub excluded: BTreeSet<String>,
+    /// Which services clients on other machines are served with.
+    pub exposed: Exposed,
 }
 
 impl Wishes {
@@ -31,6 +33,7 @@ impl Wishes {
     /// Puts the wishes into what the maps should say. Gives those that cannot be followed.
     pub(crate) fn put(&self, desired: &mut Desired, cgroups: BTreeMap<String, u64>) -> Vec<Complaint> {
         desired.max_connections = self.max_connections;
+        desired.exposed = self.exposed;
         desired.excluded = self.excluded.iter().filter_map(|path| cgroups.get(path).copied()).collect();
         let missing = self.excluded.iter().filter(|path| !cgroups.contains_key(*path));
         let complaint = |path: &String| {

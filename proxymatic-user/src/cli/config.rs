@@ -1,6 +1,9 @@
 //! From what was typed to what is true: checked once, completely, and all that is wrong said in one go.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use proxymatic_common::{Head, Looks, Loopback};
 
@@ -15,7 +18,7 @@ use crate::{
     agent::Wishes,
     dataplane::kernel::{Settings, cgroup_root},
     model::Allowed,
-    plan::Capacity,
+    plan::{Capacity, Exposed},
     source,
     state::StateFile,
 };
@@ -45,6 +48,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
+    let remote = args.remote.check(&args.wishes, &mut wrong);
     let state = state::check(&args.state_file, &mut wrong);
     let endpoint = args.endpoint.check(&mut wrong);
     let listeners = match args.local_listener {
@@ -63,6 +67,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
                 looks: listeners.with(excluded),
                 bypass_mark: args.bypass_mark,
                 sample: args.sample,
+                remote,
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
             },
             wishes,
@@ -93,6 +98,13 @@ pub(super) struct WishArgs {
     /// A cgroup whose programs are left alone, with all below it: a path as in /proc/PID/cgroup. May be given repeatedly.
     #[arg(long, value_name = "PATH", env = "EXCLUDE_CGROUP", value_delimiter = ',')]
     exclude_cgroup: Vec<PathBuf>,
+    /// A network interface by which clients on other machines may come, by name. May be given repeatedly. Without it only
+    /// programs on this host are served.
+    #[arg(long, value_name = "NAME", env = "INTERFACE", value_delimiter = ',')]
+    interface: Vec<String>,
+    /// Serve clients on other machines with all services, not only with those whose label `expose` says so.
+    #[arg(long, env = "EXPOSE", value_parser = clap::builder::BoolishValueParser::new())]
+    expose: bool,
 }
 
 impl WishArgs {
@@ -100,7 +112,8 @@ impl WishArgs {
     pub(super) fn check(&self, wrong: &mut Vec<String>) -> Wishes {
         // A folder of the mounted tree is taken for the cgroup it is.
         let root = cgroup_root().unwrap_or_default();
-        let mut wishes = Wishes { max_connections: self.max_connections, ..Wishes::default() };
+        let exposed = self.exposed(wrong);
+        let mut wishes = Wishes { max_connections: self.max_connections, exposed, ..Wishes::default() };
         for path in &self.exclude_cgroup {
             let below = path.strip_prefix(&root).map_or_else(|_| path.clone(), |below| Path::new("/").join(below));
             match format!("cgroup:{}", below.display()).parse() {
@@ -114,6 +127,35 @@ impl WishArgs {
             }
         }
         wishes
+    }
+
+    /// The interfaces by which clients on other machines may come.
+    pub(super) fn interfaces(&self) -> BTreeSet<String> {
+        let names = self.interface.iter().map(|name| name.trim().to_owned());
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
+    fn exposed(&self, wrong: &mut Vec<String>) -> Exposed {
+        /// The longest other name that an interface can have (ALTIFNAMSIZ), without the zero at its end.
+        const LONGEST: usize = 127;
+        let names = self.interfaces();
+        // As the kernel has it (dev_valid_name).
+        let impossible = |name: &&String| {
+            let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
+            name.len() > LONGEST || name.contains(odd) || [".", ".."].contains(&name.as_str())
+        };
+        wrong.extend(names.iter().filter(impossible).map(|name| {
+            format!("--interface {name}: no interface can be called so; give a name that `ip link` shows, such as eth0")
+        }));
+        match (names.is_empty(), self.expose) {
+            (true, true) => {
+                wrong.push("--expose: by which interface do clients come? name it with --interface".into());
+                Exposed::None
+            }
+            (true, false) => Exposed::None,
+            (false, false) => Exposed::Labelled,
+            (false, true) => Exposed::All,
+        }
     }
 }
 
@@ -191,9 +233,46 @@ mod tests {
         let config = checked(line).unwrap();
         assert_eq!(config.kernel.looks, Looks::EXCLUDED);
         assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (29, 100));
-        assert_eq!(config.wishes, Wishes { max_connections: 0, excluded: ["/a".into(), "/b/c".into()].into() });
+        assert_eq!(
+            config.wishes,
+            Wishes { max_connections: 0, excluded: ["/a".into(), "/b/c".into()].into(), ..Wishes::default() }
+        );
         let wrong = checked("--file x.toml --exclude-cgroup ../a").unwrap_err();
         assert!(wrong[0].starts_with("--exclude-cgroup ../a: must be a path as in /proc/PID/cgroup"), "{wrong:?}");
+    }
+
+    #[test]
+    fn without_an_interface_no_client_on_another_machine_is_served() {
+        let config = checked("--file x.toml").unwrap();
+        assert!(!config.kernel.remote.is_wanted());
+        assert_eq!(config.wishes.exposed, Exposed::None);
+        let config = checked("--file x.toml --interface eth0,eth1.7 --interface eth0").unwrap();
+        let remote = &config.kernel.remote;
+        assert_eq!(remote.names, ["eth0".into(), "eth1.7".into()].into());
+        assert_eq!((remote.xdp, &remote.snat_ports, remote.connections), (false, &(61_000..=64_999), 65_536));
+        assert_eq!(config.wishes.exposed, Exposed::Labelled);
+        let line = "--file x.toml --interface eth0 --expose --xdp native --snat-ports 50000-50999";
+        let config = checked(line).unwrap();
+        assert_eq!((config.kernel.remote.xdp, &config.kernel.remote.snat_ports), (true, &(50_000..=50_999)));
+        assert_eq!(config.wishes.exposed, Exposed::All);
+    }
+
+    #[test]
+    fn what_makes_no_sense_for_clients_on_other_machines_is_said() {
+        for (line, said) in [
+            ("--expose", "--expose: by which interface do clients come? name it with --interface"),
+            ("--xdp native", "--xdp native: on which interface? name it with --interface"),
+            ("--interface a/b", "--interface a/b: no interface can be called so"),
+            ("--interface eth0 --max-remote-connections 0", "--max-remote-connections 0: must be 1 to"),
+        ] {
+            let wrong = checked(&format!("--file x.toml {line}")).unwrap_err();
+            assert!(wrong.len() == 1 && wrong[0].starts_with(said), "{line}: {wrong:?}");
+        }
+        for ports in ["61000", "0-99", "500-2000", "61000-61010", "62000-61000", "61000-70000"] {
+            let line = format!("run --file x.toml --snat-ports {ports}");
+            let error = Line::try_parse_from(line.split(' ')).err().unwrap().to_string();
+            assert!(error.contains("61000-64999"), "{ports}: {error}");
+        }
     }
 
     #[test]

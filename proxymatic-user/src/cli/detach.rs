@@ -12,7 +12,6 @@ use crate::{
 pub(super) fn run(pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
     let removed = Pins::at(&pins.bpffs).detach()?;
     warnings::give_back(&pins.reserved()).map_err(anyhow::Error::msg)?;
-    let removed = removed.iter().map(|path| path.display().to_string()).collect();
     surface::print(&Detached { removed }, format).context("cannot print")?;
     Ok(Health::Well)
 }

@@ -1,6 +1,11 @@
 //! What `run` does beside serving: it tests itself, looks at the host, and gives up what it does not need.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, sync::mpsc as threads, time::Duration};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool, mpsc as threads},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
@@ -8,7 +13,9 @@ use tokio::sync::mpsc;
 use super::{Health, config::Config, run::pass_on};
 use crate::{
     agent::{Event, Helpers, SelfTest},
-    dataplane::kernel::{Pins, cgroup_root},
+    dataplane::kernel::{Interfaces, Pins, cgroup_root},
+    interfaces,
+    model::Complaint,
     privileges::{self, Uses},
     self_test::{self, Helper},
     warnings::Watch,
@@ -42,22 +49,32 @@ pub(super) struct Guard {
     pub(super) uses: Uses,
     helper: Option<Helper>,
     test: SelfTest,
+    /// What is said of interfaces, where there are some to be served.
+    interfaces: Option<mpsc::Receiver<Vec<Complaint>>>,
 }
 
 impl Guard {
-    /// Starts the helper of the self-test, and gives up what is not needed any more.
-    pub(super) fn raise(config: &Config) -> anyhow::Result<Self> {
+    /// Starts the helper of the self-test and who keeps hooks on interfaces, and gives up what is not needed any more.
+    pub(super) fn raise(config: &Config, interfaces: Option<(Interfaces, Arc<AtomicBool>)>) -> anyhow::Result<Self> {
         let uses = Uses {
             bypass_mark: config.kernel.bypass_mark != 0,
             file: config.sources.file.is_some(),
+            interfaces: interfaces.is_some(),
             other_version: Pins::at(&config.kernel.bpffs).beside_another(),
         };
         let (helper, test) = helper(config);
         privileges::give_up(uses).context("cannot give up capabilities")?;
+        let keep = |(interfaces, serves)| {
+            let (report, told) = mpsc::channel(1);
+            interfaces::start(interfaces, serves, uses, report).context("cannot start a thread")?;
+            anyhow::Ok(told)
+        };
+        // Before what that thread alone does is forbidden to the others.
+        let interfaces = interfaces.map(keep).transpose()?;
         if let Err(error) = privileges::forbid(uses.other_version) {
             tracing::warn!("cannot forbid system calls that are not needed: {error}; going on without");
         }
-        Ok(Self { uses, helper, test })
+        Ok(Self { uses, helper, test, interfaces })
     }
 
     /// Starts what needs a runtime, or a thread.
@@ -74,12 +91,16 @@ impl Guard {
             tokio::spawn(pass_on(answered, events.clone(), Event::Tested));
             helpers.tests = Some(tests);
         }
+        if let Some(told) = self.interfaces {
+            tokio::spawn(pass_on(told, events.clone(), Event::Interfaces));
+        }
         let (ports, told) = threads::channel();
         let watch = Watch {
             cgroup: config.kernel.cgroup.clone().or_else(|| cgroup_root().ok()),
             pins: Pins::at(&config.kernel.bpffs),
             reserved: config.reserved.clone(),
             reserve: config.guard.reserve_ports,
+            always: config.kernel.remote.reserved_ports().collect(),
         };
         let events = events.clone();
         // Fails only while this process ends.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{Health, PinArgs};
 use crate::{
-    dataplane::kernel::{HOOKS, Maps, Pins, hook_rows, measure},
+    dataplane::kernel::{Maps, Pins, all_run, hook_rows, measure},
     surface::{self, Format},
 };
 
@@ -39,8 +39,7 @@ pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<
         Some(seconds) => measure(&pins, || wait(Duration::from_secs(seconds.into())))?,
         None => hook_rows(&pins)?,
     };
-    let runs = rows.len() == HOOKS.len() && rows.iter().all(|row| row.effective != Some(false));
-    let health = if runs { Health::Well } else { Health::Unwell };
+    let health = if all_run(&rows) { Health::Well } else { Health::Unwell };
     surface::print(&rows, format).context("cannot print")?;
     Ok(health)
 }

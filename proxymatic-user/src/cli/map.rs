@@ -1,7 +1,7 @@
 //! `proxymatic map`: the pinned maps, and what is in them.
 
 use anyhow::Context as _;
-use proxymatic_common::maps;
+use proxymatic_common::maps::{self, MapDef as _};
 
 use super::{Health, PinArgs};
 use crate::{
@@ -42,8 +42,11 @@ pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result
                 nearest(name, &known)
             );
             let dump = dump(&pins, &Maps::open(&pins)?, &upper)?;
-            let dump = dump.with_context(|| {
-                format!("{upper} is a ring: what is read from it is gone for others; follow it with `proxymatic event watch`")
+            let dump = dump.with_context(|| match upper.as_str() {
+                maps::Scratches::NAME => format!("{upper} is where hooks work: nothing in it lasts"),
+                _ => format!(
+                    "{upper} is a ring: what is read from it is gone for others; follow it with `proxymatic event watch`"
+                ),
             })?;
             surface::print(&dump, format).context("cannot print")?;
         }

@@ -13,6 +13,7 @@ mod guard;
 mod hook;
 mod map;
 mod plan;
+mod remote;
 mod run;
 mod service;
 mod sources;

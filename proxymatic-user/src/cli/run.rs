@@ -20,6 +20,7 @@ use super::{
     config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
     endpoint::{self, EndpointArgs, LogFormat},
     guard::{Guard, GuardArgs},
+    remote::RemoteArgs,
     sources::SourceArgs,
     state,
 };
@@ -62,6 +63,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0, env = "SAMPLE")]
     pub(super) sample: u32,
     #[command(flatten)]
+    pub(super) remote: RemoteArgs,
+    #[command(flatten)]
     pub(super) guard: GuardArgs,
     /// Where to keep what the sources said last, for a boot while they are away; empty for nowhere.
     #[arg(long, value_name = "PATH", default_value = "/var/lib/proxymatic/state.json", env = "STATE_FILE")]
@@ -93,8 +96,8 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     die_whole();
     start_log(config.verbose, config.log_format);
     let listener = config.endpoint.bind(&Pins::at(&config.kernel.bpffs))?;
-    let kernel = Kernel::start(&config.kernel)?;
-    let guard = Guard::raise(&config)?;
+    let mut kernel = Kernel::start(&config.kernel)?;
+    let guard = Guard::raise(&config, kernel.take_interfaces())?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // Large answers are read one step after the other; each thread keeps the heap that the largest one took.
     runtime.enable_all().max_blocking_threads(2);

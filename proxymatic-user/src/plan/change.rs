@@ -6,7 +6,7 @@ use std::{
 };
 
 use proxymatic_common::{
-    Address, Backend, BackendState, Families, Frontend, Head, Name, Policy, Port, Slot, SourceCode,
+    Address, Backend, BackendState, Families, Features, Frontend, Head, Name, Policy, Port, Service, Slot, SourceCode,
 };
 
 use super::{
@@ -127,7 +127,7 @@ fn put_service(
     };
     let settings = settings(desired, key, source, service);
     let kept = put_backends(draft, desired, id, service)?;
-    put_slots(draft, id, settings.policy, &kept)?;
+    put_slots(draft, id, &settings, &kept)?;
     allow::put(draft, complaints, desired, id, service)?;
     let entry = draft.tables.services().get(&id);
     if entry.is_none_or(|entry| entry.settings != settings) {
@@ -259,14 +259,24 @@ fn words(desired: &Desired, backend: &model::Backend, service: u32, generation: 
 
 /// The active ones that do not rest, by weight; where there are none, the active ones that do; where there are none either,
 /// the draining ones, which are better than refusing.
-pub(super) fn put_slots(draft: &mut Draft<'_>, service: u32, policy: Policy, kept: &[Kept]) -> Result<(), TooSmall> {
+///
+/// What remote clients are served with is laid out for hashing, whatever the policy of sockets is: they are told apart by
+/// address and port alone. But for taking turns, where each has to have its turn.
+pub(super) fn put_slots(
+    draft: &mut Draft<'_>,
+    service: u32,
+    settings: &Service,
+    kept: &[Kept],
+) -> Result<(), TooSmall> {
+    let policy = settings.policy;
+    let hashes = policy.hashes() || (settings.features.has(Features::EXPOSE) && policy != Policy::ROUNDROBIN);
     let of = |state, rests: &[bool]| -> Vec<&Kept> {
         kept.iter().filter(|it| it.state == state && it.weight_in(state) > 0 && rests.contains(&it.rests)).collect()
     };
     let active = of(BackendState::ACTIVE, &[false]);
     let active = if active.is_empty() { of(BackendState::ACTIVE, &[true]) } else { active };
     let drawn = if active.is_empty() { of(BackendState::DRAINING, &[false, true]) } else { active };
-    let wanted = if policy.hashes() {
+    let wanted = if hashes {
         let entries: Vec<_> = drawn.iter().map(|it| (it.preference, it.slot, it.weight_in(it.state))).collect();
         maglev::table(&entries, kept.len())
     } else {

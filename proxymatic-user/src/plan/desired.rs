@@ -31,10 +31,35 @@ pub struct Desired {
     pub cgroups: BTreeMap<String, u64>,
     /// The ids of cgroups whose programs are left alone.
     pub excluded: BTreeSet<u64>,
+    /// Which services clients on other machines are served with.
+    pub exposed: Exposed,
     /// Ids of backends that are ejected for long, or full: not to be drawn while there are better ones.
     pub resting: BTreeSet<u32>,
     /// Ids of backends that the operator drains, whatever their source says.
     pub drained: BTreeSet<u32>,
+}
+
+/// Which services clients on other machines are served with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exposed {
+    /// None: there is no interface by which such clients could come.
+    #[default]
+    None,
+    /// Those that say so themselves.
+    Labelled,
+    /// All.
+    All,
+}
+
+impl Exposed {
+    /// Whether a service is among them, by what it says itself.
+    pub(super) const fn has(self, expose: bool) -> bool {
+        match self {
+            Self::None => false,
+            Self::Labelled => expose,
+            Self::All => true,
+        }
+    }
 }
 
 impl Desired {
@@ -58,8 +83,19 @@ impl Desired {
 
     /// Whether all that services depend on, besides what they are themselves, is the same.
     pub(super) fn is_around(&self, other: &Self) -> bool {
-        let Self { addresses, services: _, silent: _, max_connections, cgroups, excluded: _, resting, drained } = self;
+        let Self {
+            addresses,
+            services: _,
+            silent: _,
+            max_connections,
+            cgroups,
+            excluded: _,
+            exposed,
+            resting,
+            drained,
+        } = self;
         *max_connections == other.max_connections
+            && *exposed == other.exposed
             && *addresses == other.addresses
             && *cgroups == other.cgroups
             && *resting == other.resting

@@ -18,7 +18,7 @@ mod stay;
 mod tables;
 
 pub use change::{Plan, plan, plan_changes};
-pub use desired::{Desired, Services};
+pub use desired::{Desired, Exposed, Services};
 pub use op::MapOp;
 pub use quarantine::{QUARANTINE, Quarantine};
 pub use tables::{BackendEntry, Capacity, Garbage, ServiceEntry, Tables};

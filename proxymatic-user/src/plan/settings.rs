@@ -20,7 +20,7 @@ pub(super) fn settings(desired: &Desired, key: ServiceKey, source: SourceCode, s
         (allow.is_some(), Features::ALLOW),
         (own, Features::OWN_LISTENER),
         (*reset, Features::RESET),
-        (*expose, Features::EXPOSE),
+        (desired.exposed.has(*expose) && source != SourceCode::SELF, Features::EXPOSE),
     ];
     let features = features.into_iter().filter(|(wanted, _)| *wanted);
     Service {

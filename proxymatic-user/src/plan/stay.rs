@@ -55,7 +55,7 @@ pub(super) fn stay(
     }
     let mark = draft.ops.len();
     draft.ops.extend(ops);
-    if moved && let Err(small) = put_slots(draft, id, settings.policy, &kept) {
+    if moved && let Err(small) = put_slots(draft, id, &settings, &kept) {
         too_small(draft, complaints, mark, &entry.name, &small);
     }
     if settings != entry.settings {

@@ -18,6 +18,8 @@ pub enum Thread {
     Readers,
     /// Goes through the sockets of all namespaces.
     Sockets,
+    /// Keeps the hooks of interfaces in place.
+    Interfaces,
     /// Looks for what on this host is in the way of services.
     Host,
     /// Writes the state file, which is root's in a folder of root's.
@@ -30,8 +32,8 @@ pub enum Thread {
 
 impl Thread {
     /// All there are.
-    pub const ALL: [Self; 7] =
-        [Self::Loop, Self::Readers, Self::Sockets, Self::Host, Self::State, Self::Status, Self::Look];
+    pub const ALL: [Self; 8] =
+        [Self::Loop, Self::Readers, Self::Sockets, Self::Interfaces, Self::Host, Self::State, Self::Status, Self::Look];
 
     /// What the kernel calls a thread of this kind (`/proc/<pid>/task/<tid>/comm`).
     pub const fn name(self) -> &'static str {
@@ -39,6 +41,7 @@ impl Thread {
             Self::Loop => "proxymatic",
             Self::Readers => "readers",
             Self::Sockets => "sockets",
+            Self::Interfaces => "interfaces",
             Self::Host => "host",
             Self::State => "state",
             Self::Status => "status",
@@ -54,6 +57,8 @@ pub struct Uses {
     pub bypass_mark: bool,
     /// There is a file of services.
     pub file: bool,
+    /// There are interfaces to be served.
+    pub interfaces: bool,
     /// Another version of the data plane was found pinned: it is to be replaced, or what is left of it to be removed.
     pub other_version: bool,
 }
@@ -83,7 +88,7 @@ const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
 const BPF: (u32, &str) = (39, "CAP_BPF");
 
 /// Everything that is left, by thread.
-pub const RIGHTS: [Right; 16] = [
+pub const RIGHTS: [Right; 18] = [
     right(Thread::Loop, BPF, "writes maps"),
     Right {
         needed: |uses| uses.bypass_mark,
@@ -104,6 +109,14 @@ pub const RIGHTS: [Right; 16] = [
     right(Thread::Sockets, SYS_ADMIN, "enters other network namespaces"),
     right(Thread::Sockets, SYS_PTRACE, "finds the namespaces of programs, and takes copies of their sockets"),
     right(Thread::Sockets, DAC_READ_SEARCH, "finds which sockets the programs of other users have open"),
+    Right {
+        needed: |uses| uses.interfaces,
+        ..right(Thread::Interfaces, BPF, "attaches hooks to interfaces that come, and says in a map which they are")
+    },
+    Right {
+        needed: |uses| uses.interfaces,
+        ..right(Thread::Interfaces, NET_ADMIN, "does so by filters of clsact before Linux 6.6")
+    },
     right(Thread::Status, BPF, "passes it on to who looks at the maps"),
     right(Thread::Look, BPF, "reads maps"),
     right(Thread::Host, BPF, "asks about programs of others"),
@@ -174,7 +187,7 @@ fn within(has: CapabilitySet, wanted: CapabilitySet) -> CapabilitySet {
 mod tests {
     use super::*;
 
-    const EVERYTHING: Uses = Uses { bypass_mark: true, file: true, other_version: true };
+    const EVERYTHING: Uses = Uses { bypass_mark: true, file: true, interfaces: true, other_version: true };
 
     #[test]
     fn what_is_switched_off_needs_no_capability() {

@@ -19,7 +19,10 @@ use super::{
     remembered::{open, remembered},
     sweep::FAMILIES,
 };
-use crate::dataplane::{Error, kernel::Pins};
+use crate::dataplane::{
+    Error,
+    kernel::{Pins, RemoteConnection, Remotes, monotonic},
+};
 
 /// One translation that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,9 @@ pub struct Flow {
     pub traffic: Option<Traffic>,
     /// Who has it; `None` where that cannot be seen.
     pub process: Option<Process>,
+    /// The client, where it is on another machine: then it is no socket of this host, `local` is where the backend sees it
+    /// come from.
+    pub client: Option<(Address, Port)>,
 }
 
 /// A process, as far as it can be seen.
@@ -60,7 +66,7 @@ pub struct Seen {
     pub blind: Option<String>,
 }
 
-/// Looks through the sockets of all network namespaces. Enters them with the calling thread, which is back when this
+/// Looks through the sockets of all network namespaces, and the connections of clients on other machines. Enters them with the calling thread, which is back when this
 /// returns: nothing else may run on it. No agent is needed.
 ///
 /// # Errors
@@ -84,6 +90,12 @@ pub fn flows(pins: &Pins) -> Result<Seen, Error> {
     rows.retain(|row| in_use(row).next().is_some());
     let owners = owners(&rows.iter().map(|row| row.inode).collect());
     seen.flows = rows.iter().flat_map(|row| in_use(row).map(|made| flow(row, *made, &owners))).collect();
+    let now = monotonic();
+    Remotes::open(pins)?.each(true, now, |connection| {
+        if connection.counts() && !connection.is_over(now) {
+            seen.flows.push(remote(&connection));
+        }
+    })?;
     Ok(seen)
 }
 
@@ -142,6 +154,29 @@ fn flow(row: &Row, made: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
         start: row.socket.start,
         traffic: row.traffic,
         process: owners.get(&row.inode).cloned(),
+        client: None,
+    }
+}
+
+fn remote(connection: &RemoteConnection) -> Flow {
+    let RemoteConnection { client, half, .. } = connection;
+    Flow {
+        protocol: client.protocol,
+        local: half.becomes.source,
+        local_port: half.becomes.source_port,
+        made: Translation {
+            dialled: client.destination,
+            dialled_port: client.destination_port,
+            chosen: half.becomes.destination,
+            chosen_port: half.becomes.destination_port,
+            backend: half.backend,
+            generation: half.generation,
+            counted: u32::from(connection.counts()),
+        },
+        start: half.start,
+        traffic: None,
+        process: None,
+        client: Some(connection.who()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
 use super::Row;
-use crate::dataplane::Reach;
+use crate::dataplane::{Reach, kernel::RemoteConnection};
 
 /// A backend, and which of its owners in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +63,8 @@ pub struct Job {
     pub gone: BTreeMap<Owner, Gone>,
     /// End the connections to these that are idle for too long.
     pub idle: BTreeMap<Owner, Idle>,
+    /// Whether to forget connections of clients on other machines that are over.
+    pub remote: bool,
 }
 
 /// Why a socket was ended.
@@ -72,6 +74,15 @@ pub enum Why {
     Gone,
     /// Nothing has been sent for too long.
     Idle,
+}
+
+/// How many connections of clients on other machines are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that are open, or were a short while ago.
+    pub connections: u64,
+    /// For how many there is room; beyond that those are pushed out that are used least.
+    pub room: u64,
 }
 
 /// What came of a walk.
@@ -84,6 +95,10 @@ pub struct Report {
     pub heard: Option<BTreeSet<(u8, Port)>>,
     /// How many sockets were ended, by backend.
     pub ended: BTreeMap<(Owner, Why), u64>,
+    /// How many connections of clients on other machines were forgotten before they were over, by backend.
+    pub forgotten: BTreeMap<(Owner, Why), u64>,
+    /// How many connections of clients on other machines are kept; `None` where that was not looked at.
+    pub remote: Option<Kept>,
     /// Why not everything could be seen or done; one sentence with the remedy.
     pub blind: Option<String>,
     /// How long it took.
@@ -93,7 +108,12 @@ pub struct Report {
 impl Job {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.listeners.is_none() && !self.goes_round()
+        self.listeners.is_none() && !self.goes_round() && !self.remote
+    }
+
+    /// Whether it has to do with clients on other machines.
+    pub(super) fn looks_at_remotes(&self) -> bool {
+        self.remote || self.census || !self.gone.is_empty() || !self.idle.is_empty()
     }
 
     /// Whether it has to do with more than the agent's own namespace.
@@ -106,6 +126,17 @@ impl Job {
     pub(super) fn looks_at(&self, protocol: u8) -> bool {
         (protocol == PROTOCOL_TCP && (self.census || !self.idle.is_empty()))
             || self.gone.values().any(|gone| gone.ends(protocol))
+    }
+
+    /// Whether a connection of a client on another machine is to be forgotten before its time, and for whose sake. Then its
+    /// client hears from the host that there is none, or of UDP gets another backend.
+    pub(super) fn forgets(&self, connection: &RemoteConnection, now: u64) -> Option<(Owner, Why)> {
+        let owner = Owner { backend: connection.half.backend, generation: connection.half.generation };
+        if self.gone.get(&owner).is_some_and(|gone| gone.ends(connection.client.protocol)) {
+            return Some((owner, Why::Gone));
+        }
+        let bound = self.idle.get(&owner)?.bound()?;
+        (connection.counts() && Duration::from_nanos(connection.idle(now)) > bound).then_some((owner, Why::Idle))
     }
 
     /// Whether a socket is connected to where a backend was that is gone, for whatever reason.
@@ -135,7 +166,7 @@ impl Job {
 mod tests {
     use std::net::IpAddr;
 
-    use proxymatic_common::{Socket, Translation};
+    use proxymatic_common::{Connection, Half, Progress, Socket, Translation, Tuple};
 
     use super::*;
 
@@ -207,6 +238,36 @@ mod tests {
         let mut direct = row(PROTOCOL_UDP);
         direct.socket.ring[0] = Translation::NONE;
         assert_eq!(job.dooms(&direct), None);
+    }
+
+    #[test]
+    fn connections_of_other_machines_are_given_up_for_the_same_reasons() {
+        let of = |protocol, owner: Owner, seen| RemoteConnection {
+            client: Tuple::new((Address::ZERO, Port::new(1)), (Address::ZERO, Port::new(2)), protocol),
+            half: Connection {
+                becomes: Tuple::new((Address::ZERO, Port::new(3)), (Address::ZERO, Port::new(4)), protocol),
+                start: 0,
+                seen,
+                state: 0,
+                service: 1,
+                backend: owner.backend,
+                generation: owner.generation,
+                half: Half::default(),
+            },
+            seen,
+            own: Progress::default(),
+            other: Progress::default(),
+            open: true,
+        };
+        let now = 100_000_000_000;
+        let other = Owner { generation: 4, ..OWNER };
+        assert_eq!(gone(false).forgets(&of(PROTOCOL_UDP, OWNER, now), now), Some((OWNER, Why::Gone)));
+        assert_eq!(gone(false).forgets(&of(PROTOCOL_TCP, OWNER, now), now), None);
+        assert_eq!(gone(true).forgets(&of(PROTOCOL_TCP, OWNER, now), now), Some((OWNER, Why::Gone)));
+        assert_eq!(gone(true).forgets(&of(PROTOCOL_TCP, other, now), now), None);
+        let idle = Job { idle: [(OWNER, Idle { client: MINUTE, server: Duration::ZERO })].into(), ..Job::default() };
+        assert_eq!(idle.forgets(&of(PROTOCOL_TCP, OWNER, now - 60_000_000_000), now), None);
+        assert_eq!(idle.forgets(&of(PROTOCOL_TCP, OWNER, now - 60_000_000_001), now), Some((OWNER, Why::Idle)));
     }
 
     #[test]

@@ -13,6 +13,6 @@ mod sweep;
 
 pub use ends::{copies, ends};
 pub use flows::{Flow, Process, Seen, flows};
-pub use job::{Gone, Idle, Job, Owner, Report, Why};
+pub use job::{Gone, Idle, Job, Kept, Owner, Report, Why};
 pub use row::{Row, Traffic};
 pub use sweep::Sweeper;

@@ -17,13 +17,16 @@ use proxymatic_common::{
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Owner, Report, Row,
+    Job, Kept, Owner, Report, Row,
     diag::Diag,
     namespaces::{self, Home},
     remembered::remembered,
 };
 use crate::{
-    dataplane::{Error, Reach, kernel::Pins},
+    dataplane::{
+        Error, Reach,
+        kernel::{Pins, Remotes, monotonic},
+    },
     privileges::{self, Thread, Uses},
 };
 
@@ -36,6 +39,8 @@ pub struct Sweeper {
     map: MapData,
     /// The same, to be asked.
     asked: SkStorage<MapData, Socket>,
+    /// What the hooks remember of clients on other machines.
+    remotes: Remotes,
 }
 
 impl Sweeper {
@@ -47,7 +52,7 @@ impl Sweeper {
         let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", Sockets::NAME), error);
         let open = || MapData::from_pin(pins.map(Sockets::NAME)).map_err(|error| failed(&error));
         let asked = SkStorage::try_from(Map::SkStorage(open()?)).map_err(|error| failed(&error))?;
-        Ok(Self { map: open()?, asked })
+        Ok(Self { map: open()?, asked, remotes: Remotes::open(pins)? })
     }
 
     /// Starts a thread that does jobs until there are no more; each gets one report.
@@ -79,6 +84,13 @@ impl Sweeper {
         if job.goes_round() {
             self.go_round(job, &mut report);
         }
+        if job.looks_at_remotes()
+            && self.remotes.room() > 0
+            && let Err(error) = self.look_at_remotes(job, &mut report)
+        {
+            report.census = None;
+            report.blind.get_or_insert_with(|| error.to_string());
+        }
         if job.listeners == Some(Reach::Host) {
             let mut heard = BTreeSet::new();
             match Diag::open().and_then(|mut diag| ports(&mut diag, &mut heard)) {
@@ -88,6 +100,34 @@ impl Sweeper {
         }
         report.took = began.elapsed();
         report
+    }
+
+    /// Clients on other machines have no sockets here.
+    fn look_at_remotes(&self, job: &Job, report: &mut Report) -> Result<(), Error> {
+        let now = monotonic();
+        let (mut over, mut kept) = (Vec::new(), 0);
+        for open in [true, false] {
+            self.remotes.each(open, now, |connection| {
+                let forgotten = job.forgets(&connection, now);
+                if let Some(why) = forgotten {
+                    *report.forgotten.entry(why).or_default() += 1;
+                }
+                if forgotten.is_some() || connection.is_over(now) {
+                    over.push(connection);
+                    return;
+                }
+                kept += u64::from(open);
+                if connection.counts()
+                    && connection.client.protocol == PROTOCOL_TCP
+                    && let Some(census) = &mut report.census
+                {
+                    let owner = Owner { backend: connection.half.backend, generation: connection.half.generation };
+                    *census.entry(owner).or_default() += 1;
+                }
+            })?;
+        }
+        report.remote = Some(Kept { connections: kept, room: self.remotes.room().into() });
+        over.iter().try_for_each(|connection| self.remotes.forget(connection))
     }
 
     fn go_round(&self, job: &Job, report: &mut Report) {

@@ -46,6 +46,10 @@ pub struct AgentStatus {
     pub ejected: Vec<OutStatus>,
     /// What came of the self-test.
     pub self_test: SelfTestStatus,
+    /// How many connections of clients on other machines are kept; absent where no interface is served, or before the first
+    /// look.
+    #[serde(default)]
+    pub remote_connections: Option<u64>,
     /// When this was so; not in the JSON.
     #[serde(skip)]
     pub at: Option<Instant>,

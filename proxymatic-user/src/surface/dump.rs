@@ -1,5 +1,7 @@
 //! One map, entry by entry, with the names of what it speaks of: `map dump`.
 
+mod remote;
+
 use std::net::{IpAddr, SocketAddr};
 
 use proxymatic_common::{
@@ -52,6 +54,11 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::AllowedCgroups::NAME => Some(of.allowed_cgroups()?),
         declared::Excluded::NAME => Some(of.excluded()?),
         declared::CountersMap::NAME => Some(of.counters()),
+        declared::Conntrack::NAME => Some(of.connections(true)?),
+        declared::Handshakes::NAME => Some(of.connections(false)?),
+        declared::Fragments::NAME => Some(of.fragments()?),
+        declared::Interfaces::NAME => Some(of.interfaces()?),
+        declared::AnswerPortsMap::NAME => Some(of.answer_ports()?),
         declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
         declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
         declared::Drained::NAME => Some(of.drained()?),
@@ -100,6 +107,8 @@ impl Decoder<'_> {
             ("looks_for_listeners", json!(config.looks.has(Looks::LISTENERS))),
             ("looks_for_excluded", json!(config.looks.has(Looks::EXCLUDED))),
             ("sample", json!(config.sample)),
+            ("snat_first", json!(config.snat_first)),
+            ("snat_last", json!(config.snat_last)),
         ];
         Dump { columns: &["field", "value"], rows: fields.map(|(name, value)| vec![json!(name), value]).into() }
     }
@@ -247,7 +256,7 @@ impl Decoder<'_> {
     }
 
     fn sockets(&self) -> Result<Dump, Error> {
-        let rows = flows(self.pins)?.flows.into_iter().map(|flow| {
+        let rows = flows(self.pins)?.flows.into_iter().filter(|flow| flow.client.is_none()).map(|flow| {
             let made = flow.made;
             vec![
                 protocol(flow.protocol),

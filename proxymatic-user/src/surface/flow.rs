@@ -27,7 +27,7 @@ pub struct FlowRow {
     pub command: Option<String>,
     /// Its cgroup.
     pub cgroup: Option<String>,
-    /// The socket's own address and port.
+    /// The socket's own address and port; of a client on another machine, where the backend sees it come from.
     pub local: SocketAddr,
     /// What the program dialled.
     pub dialled: SocketAddr,
@@ -43,6 +43,8 @@ pub struct FlowRow {
     pub sent: Option<u64>,
     /// Bytes that came; `None` of UDP.
     pub received: Option<u64>,
+    /// The client, where it is on another machine; `None` of a socket of this host.
+    pub client: Option<SocketAddr>,
 }
 
 /// Flows as rows, by service and age. `now` is nanoseconds of the monotonic clock.
@@ -77,6 +79,7 @@ fn row(flow: &Flow, tables: &Tables, now: u64) -> FlowRow {
         rtt_us: flow.traffic.map(|traffic| traffic.rtt_us),
         sent: of_traffic(|traffic| traffic.sent),
         received: of_traffic(|traffic| traffic.received),
+        client: flow.client.map(|(address, port)| socket(address, port)),
     }
 }
 
@@ -95,7 +98,7 @@ impl Rows for Vec<FlowRow> {
             vec![
                 or_none(row.service.clone()),
                 or_none(row.pid.map(|pid| pid.to_string())),
-                or_none(row.command.clone()),
+                or_none(row.command.clone().or_else(|| row.client.map(|client| client.to_string()))),
                 format!("{}/{}", row.dialled, row.protocol),
                 row.chosen.to_string(),
                 time(row.age_s),
@@ -146,18 +149,26 @@ mod tests {
             start: 1_000_000_000,
             traffic: Some(Traffic { rtt_us: 740, sent: 100, received: 12_345 }),
             process: Some(process),
+            client: None,
         };
         let of_another = Translation { generation: 2, dialled: address("fd00::1"), ..made };
         let udp = Flow { protocol: PROTOCOL_UDP, made: of_another, traffic: None, process: None, ..tcp.clone() };
-        let rows = flow_rows(&[tcp, udp], &tables, 3_500_000_000);
+        let remote = Flow {
+            client: Some((address("10.0.0.9"), Port::new(50_000))),
+            traffic: None,
+            process: None,
+            ..tcp.clone()
+        };
+        let rows = flow_rows(&[tcp, udp, remote], &tables, 3_500_000_000);
         expect_test::expect![[r#"
-            SERVICE     PID  COMMAND  DIALLED             CHOSEN           AGE    RTT  SENT  RECEIVED
-            -             -  -        [fd00::1]:1234/udp  10.0.0.2:31000  2.5s      -     -         -
-            /shop/web  4711  curl     127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s  740us   100     12.3k
+            SERVICE     PID  COMMAND         DIALLED             CHOSEN           AGE    RTT  SENT  RECEIVED
+            -             -  -               [fd00::1]:1234/udp  10.0.0.2:31000  2.5s      -     -         -
+            /shop/web  4711  curl            127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s  740us   100     12.3k
+            /shop/web     -  10.0.0.9:50000  127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s      -     -         -
         "#]]
         .assert_eq(&rows.table());
         expect_test::expect![[
-            r#"{"service":"/shop/web","protocol":"tcp","pid":4711,"command":"curl","cgroup":"/mesos/x","local":"10.0.0.1:40000","dialled":"127.0.0.1:1234","chosen":"10.0.0.2:31000","task":"web.1","age_s":2.5,"rtt_us":740,"sent":100,"received":12345}"#
+            r#"{"service":"/shop/web","protocol":"tcp","pid":4711,"command":"curl","cgroup":"/mesos/x","local":"10.0.0.1:40000","dialled":"127.0.0.1:1234","chosen":"10.0.0.2:31000","task":"web.1","age_s":2.5,"rtt_us":740,"sent":100,"received":12345,"client":null}"#
         ]]
         .assert_eq(&serde_json::to_string(&rows[1]).unwrap());
     }

@@ -192,13 +192,13 @@ impl Rows for Vec<HookRow> {
             let mean = row.mean_ns.map_or("-".into(), |mean| format!("{mean:.0}"));
             let effective = row.effective.map_or("-", |effective| if effective { "yes" } else { "NO" });
             vec![
-                row.hook.into(),
+                row.name().into_owned(),
                 row.program.to_string(),
-                row.link.to_string(),
+                row.link.map_or("-".into(), |link| link.to_string()),
                 effective.into(),
                 row.runs.to_string(),
                 mean,
-                row.pin.clone(),
+                row.pin.clone().unwrap_or_else(|| "-".into()),
             ]
         });
         table(&header, &["PROGRAM", "LINK", "RUNS", "MEAN_NS"], rows)
@@ -208,7 +208,7 @@ impl Rows for Vec<HookRow> {
 /// What `detach` removed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Detached {
-    /// The pins that were removed.
+    /// The pins and the filters that were removed.
     pub removed: Vec<String>,
 }
 

@@ -52,6 +52,7 @@ pub(super) fn agent(state: &str) -> AgentStatus {
         refused: None,
         ejected: Vec::new(),
         self_test: SelfTestStatus::default(),
+        remote_connections: Some(7),
         at: Some(std::time::Instant::now()),
         published,
     }
@@ -61,9 +62,10 @@ pub(super) fn agent(state: &str) -> AgentStatus {
 pub(super) fn seen(services: Vec<ServiceRow>) -> Seen {
     let hook = |hook| HookRow {
         hook,
+        interface: None,
         program: 1,
-        link: 2,
-        pin: String::new(),
+        link: Some(2),
+        pin: Some(String::new()),
         effective: Some(true),
         runs: 4,
         mean_ns: Some(250.0),
@@ -71,7 +73,7 @@ pub(super) fn seen(services: Vec<ServiceRow>) -> Seen {
     let status = Status {
         wrong: Vec::new(),
         agent: Some(agent("OK")),
-        hooks: HOOKS.to_vec(),
+        hooks: HOOKS.map(String::from).to_vec(),
         services: services.len(),
         backends: BTreeMap::new(),
         maps: vec![Fill { map: "SERVICES", used: services.len(), entries: 16_384 }],
@@ -80,7 +82,7 @@ pub(super) fn seen(services: Vec<ServiceRow>) -> Seen {
         ejected: Vec::new(),
         drained: Vec::new(),
         version: "0.0.0",
-        abi: 3,
+        abi: 4,
     };
     Seen {
         services,

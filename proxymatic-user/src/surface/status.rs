@@ -27,7 +27,7 @@ pub struct Status {
     /// What the running agent says; absent where none answers.
     pub agent: Option<AgentStatus>,
     /// The hooks that are in place.
-    pub hooks: Vec<&'static str>,
+    pub hooks: Vec<String>,
     /// How many services can be found.
     pub services: usize,
     /// How many backends they have, by state.
@@ -106,7 +106,7 @@ pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen,
     let tables = maps.tables()?;
     let rows = view::rows(&tables, Some(maps));
     let hook_rows = hook_rows(pins)?;
-    let hooks: Vec<_> = hook_rows.iter().map(|row| row.hook).collect();
+    let hooks: Vec<_> = hook_rows.iter().map(|row| row.name().into_owned()).collect();
     let mut backends = BTreeMap::new();
     for backend in rows.iter().flat_map(|row| &row.backends) {
         *backends.entry(backend.state).or_default() += 1;
@@ -173,9 +173,10 @@ fn of_hooks(pins: &Pins, attached: &[HookRow], wrong: &mut Vec<String>) {
         wrong.push(format!("{hook} is not attached: start the agent"));
     }
     for row in attached.iter().filter(|row| row.effective == Some(false)) {
+        let gone = if row.interface.is_some() { "interface" } else { "cgroup" };
         wrong.push(format!(
-            "{} is pinned but does not run: its cgroup was removed, or somebody detached it; start the agent again",
-            row.hook
+            "{} is pinned but does not run: its {gone} was removed, or somebody detached it; start the agent again",
+            row.name()
         ));
     }
 }
@@ -362,6 +363,7 @@ mod tests {
                 refused: None,
                 ejected: Vec::new(),
                 self_test: SelfTestStatus::default(),
+                remote_connections: None,
                 at: None,
                 published: Latencies::default(),
             };

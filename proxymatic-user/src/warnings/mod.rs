@@ -37,6 +37,8 @@ pub struct Watch {
     pub reserved: PathBuf,
     /// Whether service ports are to be reserved.
     pub reserve: bool,
+    /// Ports that are to be reserved in any case.
+    pub always: PortSet,
 }
 
 impl Watch {
@@ -77,9 +79,10 @@ impl Watch {
             Some(read("/proc/1/mounts")).filter(|text| !text.is_empty()).unwrap_or_else(|| read("/proc/mounts"));
         let reserved = Reserved::at(self.reserved.clone());
         let unreserved = match ports {
-            Some(ports) if self.reserve => reserved.keep(ports).err(),
-            _ if !self.reserve => reserved.keep(&PortSet::default()).err(),
-            _ => None,
+            Some(ports) if self.reserve => reserved.keep(&ports.and(&self.always)).err(),
+            // Which service ports there are is not known yet.
+            None if self.reserve => reserved.add(&self.always).err(),
+            _ => reserved.keep(&self.always).err(),
         };
         let range = read(ports::RANGE);
         let unreserved = unreserved.or_else(|| ports::unreserved(&range, &read(ports::RESERVED), ports?));
@@ -88,6 +91,7 @@ impl Watch {
             kernel::classids(version, &read("/proc/cgroups")),
             kernel::clients(version, &mounts),
             unreserved,
+            ports.and_then(|ports| ports::borrowed(&self.always, ports)),
         ];
         found.into_iter().flatten().map(|reason| Complaint { app: "host".into(), reason }).collect()
     }

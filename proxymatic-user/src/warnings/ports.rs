@@ -82,11 +82,31 @@ pub(super) fn unreserved(range: &str, reserved: &str, services: &PortSet) -> Opt
     })
 }
 
+/// Service ports among those that backends on other machines are talked to from.
+pub(super) fn borrowed(snat: &PortSet, services: &PortSet) -> Option<String> {
+    let both = services.without(&services.without(snat));
+    (!both.is_empty()).then(|| {
+        format!(
+            "service ports {both} are among --snat-ports ({snat}): what a backend answers there may be taken for a client of \
+             the service; start the agent with other --snat-ports"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_service_port_among_those_of_remote_connections_is_said() {
+        let snat: PortSet = (61_000..=64_999).collect();
+        assert_eq!(borrowed(&snat, &PortSet::read("80,60999,65000")), None);
+        let said = borrowed(&snat, &PortSet::read("80,61000,64999")).unwrap();
+        assert!(said.starts_with("service ports 61000,64999 are among --snat-ports (61000-64999): "), "{said}");
+        assert_eq!(borrowed(&PortSet::default(), &snat), None);
+    }
 
     #[test]
     fn sets_are_written_as_the_kernel_writes_them() {

@@ -39,6 +39,15 @@ impl Reserved {
         Self { kept, setting: RESERVED.into(), range: RANGE.into() }
     }
 
+    /// Has these ports reserved beside those that are already.
+    ///
+    /// # Errors
+    /// It cannot; one sentence with its remedy.
+    pub fn add(&self, ports: &PortSet) -> Result<(), String> {
+        let ours = PortSet::read(&fs::read_to_string(&self.kept).unwrap_or_default());
+        self.keep(&ours.and(ports))
+    }
+
     /// Has exactly these service ports reserved beside what others have reserved.
     ///
     /// # Errors
@@ -51,8 +60,8 @@ impl Reserved {
         let range = fs::read_to_string(&self.range).unwrap_or_default();
         let failed = |path: &Path, error: &io::Error| {
             format!(
-                "service ports {} cannot be reserved or given back: {}: {error}; make it writable to the agent (its \
-                 container with --privileged), or do without --reserve-ports",
+                "ports {} cannot be reserved or given back: {}: {error}; make it writable to the agent (its container with \
+                 --privileged), or do without --reserve-ports and --interface",
                 services.within(&range).and(&ours),
                 path.display()
             )
@@ -133,8 +142,12 @@ mod tests {
         assert_eq!((read(&kept), read(&setting)), ("40001\n".into(), "40001,50000\n".into()));
         reserved.keep(&set("")).unwrap();
         assert_eq!((kept.exists(), read(&setting)), (false, "50000\n".into()));
+        reserved.keep(&set("40000")).unwrap();
+        reserved.add(&set("41000")).unwrap();
+        assert_eq!((read(&kept), read(&setting)), ("40000,41000\n".into(), "40000,41000,50000\n".into()));
+        reserved.keep(&set("")).unwrap();
         let lost = Reserved { setting: folder.path().join("no/where"), ..reserved };
         let said = lost.keep(&set("40000")).unwrap_err();
-        assert!(said.starts_with("service ports 40000 cannot be reserved") && said.contains("no/where"), "{said}");
+        assert!(said.starts_with("ports 40000 cannot be reserved") && said.contains("no/where"), "{said}");
     }
 }

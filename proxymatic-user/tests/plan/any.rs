@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{self, Policy, Protocol, Service, ServiceKey, Settings, State, Weight},
-    plan::{Capacity, Desired, Tables},
+    plan::{Capacity, Desired, Exposed, Tables},
 };
 
 use super::kernel::CGROUP;
@@ -43,12 +43,8 @@ fn settings() -> impl Strategy<Value = Settings> {
     let list = prop::sample::subsequence(entries.to_vec(), 0..4);
     let list = list.prop_map(|list| list.iter().map(|entry| entry.parse().expect("an entry")).collect());
     let policy = prop::sample::select(Policy::ALL.to_vec());
-    (policy, prop::option::weighted(0.3, list), any::<bool>()).prop_map(|(policy, allow, reset)| Settings {
-        policy,
-        allow,
-        reset,
-        affinity: Duration::from_secs(reset.into()),
-        ..Settings::default()
+    (policy, prop::option::weighted(0.3, list), any::<[bool; 2]>()).prop_map(|(policy, allow, [reset, expose])| {
+        Settings { policy, allow, reset, expose, affinity: Duration::from_secs(reset.into()), ..Settings::default() }
     })
 }
 
@@ -77,14 +73,16 @@ pub(crate) fn desired() -> impl Strategy<Value = Desired> {
     let excluded = prop::collection::btree_set(100_u64..104, 0..3);
     let resting = prop::collection::btree_set(0_u32..12, 0..6);
     let drained = prop::collection::btree_set(0_u32..12, 0..4);
-    let all = (services, addresses, excluded, resting, drained);
-    all.prop_map(|(services, addresses, excluded, resting, drained)| Desired {
+    let exposed = prop::sample::select(vec![Exposed::None, Exposed::Labelled, Exposed::All]);
+    let all = (services, addresses, excluded, exposed, resting, drained);
+    all.prop_map(|(services, addresses, excluded, exposed, resting, drained)| Desired {
         addresses: addresses.into_iter().map(|n| IpAddr::from([192, 0, 2, n])).collect(),
         services: services.into_iter().map(|(key, service)| (key, (SourceCode::MARATHON, service.into()))).collect(),
         silent: BTreeSet::new(),
         max_connections: 8192,
         cgroups: [("/mine".into(), CGROUP), ("/other".into(), CGROUP + 1)].into(),
         excluded,
+        exposed,
         resting,
         drained,
     })

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use proxymatic_common::{Features, Port, SourceCode};
 use proxymatic_user::{
     model::{self, Policy, Protocol, Service, ServiceKey, State},
-    plan::{Capacity, Desired, Tables, plan},
+    plan::{Capacity, Desired, Exposed, Tables, plan},
 };
 
 use super::{
@@ -154,6 +154,58 @@ fn policies_that_hash_get_a_table_and_the_others_slots_by_weight() {
 }
 
 #[test]
+fn services_are_exposed_where_there_is_an_interface_and_then_have_a_table_unless_they_take_turns() {
+    for policy in Policy::ALL {
+        let mut desired = with_policy(policy, vec![active("a", 1), active("b", 2)]);
+        let label = |desired: &mut Desired, expose| {
+            desired.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).settings.expose = expose);
+        };
+        let plain = if matches!(policy, Policy::Source | Policy::Maglev) { 1021 } else { 2 };
+        let table = if policy == Policy::Roundrobin { 2 } else { 1021 };
+        let mut tables = small();
+        for (exposed, labelled, is) in [
+            (Exposed::None, false, false),
+            (Exposed::None, true, false),
+            (Exposed::Labelled, true, true),
+            (Exposed::Labelled, false, false),
+            (Exposed::All, false, true),
+            (Exposed::None, true, false),
+        ] {
+            label(&mut desired, labelled);
+            desired.exposed = exposed;
+            publish(&mut tables, &desired);
+            let settings = tables.services()[&0].settings;
+            assert_eq!(settings.features.has(Features::EXPOSE), is, "{policy} {exposed:?} {labelled}");
+            assert_eq!(settings.policy.name(), policy.to_string());
+            let length = slots(&tables).values().sum::<usize>();
+            assert_eq!(length, if is { table } else { plain }, "{policy} {exposed:?} {labelled}");
+        }
+    }
+}
+
+#[test]
+fn what_the_operator_drains_of_a_silent_source_leaves_an_exposed_service_its_table() {
+    let mut desired = one_service(vec![active("a", 1), active("b", 2)]);
+    desired.exposed = Exposed::All;
+    let mut tables = small();
+    publish(&mut tables, &desired);
+    let drained = [0].into();
+    let desired = Desired::as_it_is(&tables, drained);
+    publish(&mut tables, &desired);
+    assert_eq!(slots(&tables), [(1, 1021)].into());
+}
+
+#[test]
+fn the_self_test_is_never_exposed() {
+    let mut desired = one_service(vec![active("a", 1)]);
+    desired.exposed = Exposed::All;
+    desired.services.values_mut().for_each(|(source, _)| *source = SourceCode::SELF);
+    let mut tables = small();
+    publish(&mut tables, &desired);
+    assert!(!tables.services()[&0].settings.features.has(Features::EXPOSE));
+}
+
+#[test]
 fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
     let mut desired = one_service(vec![active("a", 1)]);
     desired.max_connections = 8192;
@@ -173,7 +225,7 @@ fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
     desired.services.values_mut().for_each(|(_, service)| ask(Arc::make_mut(service)));
     assert_eq!(
         publish(&mut tables, &desired),
-        "put service 0 leastconn affinity 60s connect 250ms client 30000ms, reset, expose\n"
+        "put service 0 leastconn affinity 60s connect 250ms client 30000ms, reset\n"
     );
 }
 

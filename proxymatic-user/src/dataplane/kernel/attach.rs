@@ -176,7 +176,7 @@ fn make_room(path: &Path, what: &str, hook: &str) -> Result<(), Error> {
     remove(path).map(drop).map_err(failed)
 }
 
-fn program<'a>(object: &'a mut Ebpf, hook: &str) -> Result<&'a mut Program, Error> {
+pub(super) fn program<'a>(object: &'a mut Ebpf, hook: &str) -> Result<&'a mut Program, Error> {
     object.program_mut(hook).ok_or_else(|| Error::Kernel {
         action: format!("load the program of {hook}"),
         reason: "the embedded object has none of that name".into(),
@@ -190,6 +190,7 @@ pub(super) fn load_one(program: &mut Program) -> Result<(), ProgramError> {
         Program::CgroupSock(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
@@ -199,6 +200,8 @@ pub(super) fn program_fd(program: &Program) -> Result<BorrowedFd<'_>, ProgramErr
         Program::CgroupSockAddr(program) => program.fd()?,
         Program::CgroupSock(program) => program.fd()?,
         Program::SockOps(program) => program.fd()?,
+        Program::SchedClassifier(program) => program.fd()?,
+        Program::Xdp(program) => program.fd()?,
         _ => return Err(ProgramError::UnexpectedProgramType),
     };
     Ok(fd.as_fd())

@@ -1,5 +1,5 @@
-//! The commands of bpf(2) that aya 0.14 has no words for: another program for a cgroup link in one step, where a link is
-//! attached, what runs on a cgroup, and many entries of a map at once.
+//! The commands of bpf(2) that aya 0.14 has no words for: another program for a link in one step, where a link is
+//! attached, links to interfaces by number, what runs on a cgroup, and many entries of a map at once.
 
 use std::{
     ffi::CString,
@@ -13,6 +13,8 @@ use std::{
 
 use nix::libc;
 
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_QUERY: libc::c_int = 16;
@@ -21,10 +23,13 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
 const BPF_F_QUERY_EFFECTIVE: u32 = 1;
 
+/// What is pinned, or opened by its pin.
 #[repr(C)]
-struct ObjGet {
+struct Object {
     path: u64,
     fd: u32,
     flags: u32,
@@ -66,6 +71,18 @@ struct CgroupLinkInfo {
     pad2: u32,
 }
 
+/// The same for a link of an interface, of TC or of XDP.
+#[repr(C)]
+#[derive(Default)]
+struct InterfaceLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    interface: u32,
+    attach_type: u32,
+}
+
 /// Whole as kernels have it by now: they write to fields at its end without asking how much of it was given.
 #[repr(C)]
 struct Query {
@@ -92,6 +109,26 @@ pub(super) struct Attached {
     pub(super) attach_type: u32,
 }
 
+/// Where a link of an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnInterface {
+    /// The kernel's id of the link.
+    pub(super) link: u32,
+    /// The kernel's id of the program that it runs.
+    pub(super) program: u32,
+    /// The number of the interface; 0 where that has been removed, or the link was detached by force.
+    pub(super) interface: u32,
+}
+
+#[repr(C)]
+struct Element {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
 #[repr(C)]
 struct LookupBatch {
     in_batch: u64,
@@ -110,10 +147,20 @@ struct LookupBatch {
 /// There is none, or it is not to be opened.
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut command = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let mut command = Object { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &mut command)?;
     // SAFETY: the kernel just gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a link or a program.
+///
+/// # Errors
+/// Something is there already, or it is no place for pins.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut command = Object { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
+    bpf(BPF_OBJ_PIN, &mut command).map(drop)
 }
 
 /// Attaches a program to a cgroup, at a hook by its number (`enum bpf_attach_type`), until what is given is dropped.
@@ -121,8 +168,25 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel has no such links, or does not attach that program there.
 pub(super) fn create_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind: u32) -> io::Result<OwnedFd> {
-    let (program, target) = (program.as_raw_fd() as u32, cgroup.as_raw_fd() as u32);
-    let fd = bpf(BPF_LINK_CREATE, &mut LinkCreate { program, target, kind, flags: 0 })?;
+    link(program, cgroup.as_raw_fd() as u32, kind, 0)
+}
+
+/// Attaches a program to an interface by its number, in the network namespace of this thread.
+///
+/// # Errors
+/// EINVAL where the kernel has no such links; EBUSY where of XDP there is a program already.
+pub(super) fn create_interface_link(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    kind: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    link(program, interface, kind, flags)
+}
+
+fn link(program: BorrowedFd<'_>, target: u32, kind: u32, flags: u32) -> io::Result<OwnedFd> {
+    let program = program.as_raw_fd() as u32;
+    let fd = bpf(BPF_LINK_CREATE, &mut LinkCreate { program, target, kind, flags })?;
     // SAFETY: the kernel just gave us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -142,17 +206,31 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 /// # Errors
 /// It is no link of a cgroup.
 pub(super) fn attached(link: BorrowedFd<'_>) -> io::Result<Attached> {
-    let mut info = CgroupLinkInfo::default();
-    let mut command = InfoByFd {
-        fd: link.as_raw_fd() as u32,
-        length: size_of::<CgroupLinkInfo>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut command)?;
+    let info: CgroupLinkInfo = info(link)?;
     if info.kind != BPF_LINK_TYPE_CGROUP {
         return Err(io::Error::other("it is no link of a cgroup"));
     }
     Ok(Attached { link: info.id, program: info.program, cgroup: info.cgroup, attach_type: info.attach_type })
+}
+
+/// The same of a link of an interface.
+///
+/// # Errors
+/// It is none.
+pub(super) fn on_interface(link: BorrowedFd<'_>) -> io::Result<OnInterface> {
+    let info: InterfaceLinkInfo = info(link)?;
+    if ![BPF_LINK_TYPE_XDP, BPF_LINK_TYPE_TCX].contains(&info.kind) {
+        return Err(io::Error::other("it is no link of an interface"));
+    }
+    Ok(OnInterface { link: info.id, program: info.program, interface: info.interface })
+}
+
+fn info<T: Default>(link: BorrowedFd<'_>) -> io::Result<T> {
+    let mut info = T::default();
+    let mut command =
+        InfoByFd { fd: link.as_raw_fd() as u32, length: size_of::<T>() as u32, info: (&raw mut info) as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut command)?;
+    Ok(info)
 }
 
 /// The ids of the programs that run for sockets of a cgroup at a hook, in order: its own, then those of its parents.
@@ -189,9 +267,18 @@ pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<
 /// # Errors
 /// The kernel cannot (it is older than 5.6), or says no.
 pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
+    let mut found = Vec::new();
+    each_entry(map, |key, value| found.push((key, value)))?;
+    Ok(found)
+}
+
+/// The same one after the other, so that they need not all be kept.
+///
+/// # Errors
+/// As for [`entries`].
+pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each: impl FnMut(K, V)) -> io::Result<()> {
     /// More than a bucket of a hash of ours ever holds.
     const STEP: usize = 4096;
-    let mut found = Vec::new();
     let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, STEP);
     loop {
         let (mut keys, mut values) = (Vec::<K>::with_capacity(step), Vec::<V>::with_capacity(step));
@@ -221,12 +308,22 @@ pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Resu
             keys.set_len(count);
             values.set_len(count);
         }
-        found.extend(keys.into_iter().zip(values));
+        keys.into_iter().zip(values).for_each(|(key, value)| each(key, value));
         if last {
-            return Ok(found);
+            return Ok(());
         }
         (from, first) = (to, false);
     }
+}
+
+/// Removes an entry of a hash.
+///
+/// # Errors
+/// ENOENT where it is not there.
+pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let mut command =
+        Element { map: map.as_raw_fd() as u32, pad: 0, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+    bpf(BPF_MAP_DELETE_ELEM, &mut command).map(drop)
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {

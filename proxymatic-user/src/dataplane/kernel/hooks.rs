@@ -1,10 +1,14 @@
 //! The hooks: which there are, whether they run, and what they cost.
 
-use std::{io, os::fd::AsFd as _, time::Duration};
+use std::{borrow::Cow, io, os::fd::AsFd as _, time::Duration};
 
 use aya::programs::ProgramInfo;
 
-use super::{Pins, bpf, effective::Sight};
+use super::{
+    Pins, bpf,
+    effective::Sight,
+    interfaces::{self, PACKET_HOOKS},
+};
 use crate::dataplane::Error;
 
 /// The hooks by name, in the order in which they are put in place: those that lead back before those that lead there.
@@ -28,25 +32,54 @@ pub const HOOKS: [&str; 12] = [
 pub struct HookRow {
     /// Its name, which is that of the program.
     pub hook: &'static str,
-    /// The kernel's id of the program that the link runs.
+    /// The interface that it is on, by the name that the operator gave; `None` where it is on a cgroup.
+    pub interface: Option<String>,
+    /// The kernel's id of the program that it runs.
     pub program: u32,
-    /// The kernel's id of the link.
-    pub link: u32,
+    /// The kernel's id of the link; `None` where it is a filter of clsact.
+    pub link: Option<u32>,
     /// The pin of the link.
-    pub pin: String,
-    /// Whether the kernel runs it for the sockets of its cgroup; `None` where that cannot be seen from here.
+    pub pin: Option<String>,
+    /// Whether the kernel runs it for the sockets of its cgroup, or the packets of its interface; `None` where that cannot
+    /// be seen from here.
     pub effective: Option<bool>,
-    /// How often the program ran while the kernel measured.
+    /// How often the program ran while the kernel measured, on all interfaces together.
     pub runs: u64,
     /// How long one run took on average; `None` where the kernel measured none.
     pub mean_ns: Option<f64>,
 }
 
-/// The hooks that are in place.
+impl HookRow {
+    /// What it is called: its name, and of one on an interface which that is.
+    pub fn name(&self) -> Cow<'static, str> {
+        match &self.interface {
+            Some(interface) => format!("{}@{interface}", self.hook).into(),
+            None => self.hook.into(),
+        }
+    }
+}
+
+/// Whether all that has to be there for the sockets of this host is, and everything there runs.
+pub fn all_run(rows: &[HookRow]) -> bool {
+    let on_cgroup = rows.iter().filter(|row| row.interface.is_none()).count();
+    on_cgroup == HOOKS.len() && rows.iter().all(|row| row.effective != Some(false))
+}
+
+/// The hooks that are in place, those of interfaces last.
 ///
 /// # Errors
 /// Nothing is pinned, or a pin cannot be read.
 pub fn rows(pins: &Pins) -> Result<Vec<HookRow>, Error> {
+    let mut rows = on_cgroup(pins)?;
+    rows.extend(interfaces::rows(pins)?);
+    Ok(rows)
+}
+
+/// Those on cgroups.
+///
+/// # Errors
+/// A pin cannot be read.
+pub(super) fn on_cgroup(pins: &Pins) -> Result<Vec<HookRow>, Error> {
     let mut sight = Sight::default();
     HOOKS.iter().rev().filter_map(|hook| row(pins, hook, &mut sight).transpose()).collect()
 }
@@ -63,16 +96,17 @@ fn row(pins: &Pins, hook: &'static str, sight: &mut Sight) -> Result<Option<Hook
     let (runs, time) = (info.run_count(), info.run_time());
     Ok(Some(HookRow {
         hook,
+        interface: None,
         program: link.program,
-        link: link.link,
-        pin: path.display().to_string(),
+        link: Some(link.link),
+        pin: Some(path.display().to_string()),
         effective: sight.runs(&link),
         runs,
         mean_ns: mean(runs, time),
     }))
 }
 
-fn mean(runs: u64, time: Duration) -> Option<f64> {
+pub(super) fn mean(runs: u64, time: Duration) -> Option<f64> {
     (runs > 0).then(|| time.as_nanos() as f64 / runs as f64)
 }
 
@@ -107,5 +141,5 @@ fn totals(pins: &Pins) -> Result<Vec<(&'static str, u64, Duration)>, Error> {
         let info = info.map_err(|error| Error::kernel(format!("read {}", path.display()), &error))?;
         Ok((hook, info.run_count(), info.run_time()))
     };
-    HOOKS.iter().filter(|hook| pins.program(hook).exists()).map(|hook| of(hook)).collect()
+    HOOKS.iter().chain(&PACKET_HOOKS).filter(|hook| pins.program(hook).exists()).map(|hook| of(hook)).collect()
 }

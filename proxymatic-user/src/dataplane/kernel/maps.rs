@@ -133,7 +133,7 @@ pub(super) fn check(pins: &Pins) -> Result<(), Error> {
         let path = pins.map(map.name);
         if path.exists() {
             open(pins, map)?;
-        } else if attached {
+        } else if attached && (!of_packets(map.name) || pins.serves_interfaces()) {
             return Err(Error::host(
                 format!("{} is lost, although hooks are in place that use it", path.display()),
                 "remove what is pinned with `proxymatic detach` and start again",
@@ -143,8 +143,17 @@ pub(super) fn check(pins: &Pins) -> Result<(), Error> {
     Ok(())
 }
 
+/// The maps that only hooks of interfaces use. While there are none of those they hold nothing, and can be made anew in
+/// whatever size is wanted.
+pub(super) const OF_PACKETS: [&str; 3] =
+    [declared::Conntrack::NAME, declared::Handshakes::NAME, declared::Fragments::NAME];
+
+fn of_packets(name: &str) -> bool {
+    OF_PACKETS.contains(&name)
+}
+
 /// Opens a pin and compares it with its declaration. Gives the number of entries too.
-fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
+pub(super) fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
     open(pins, &declaration(D::NAME))
 }
 
@@ -179,9 +188,16 @@ fn other_layout(path: &Path, found: (u32, u32, u32), expected: (u32, u32, u32)) 
     )
 }
 
-fn hash<D: MapDef<Key = K, Value = V>, K: aya::Pod, V: aya::Pod>(pins: &Pins) -> Result<HashMap<MapData, K, V>, Error> {
+pub(super) const fn map_name<D: MapDef>() -> &'static str {
+    D::NAME
+}
+
+pub(super) fn hash<D: MapDef<Key = K, Value = V>, K: aya::Pod, V: aya::Pod>(
+    pins: &Pins,
+) -> Result<HashMap<MapData, K, V>, Error> {
     let (map, _) = entries::<D>(pins)?;
-    HashMap::try_from(Map::HashMap(map)).map_err(|error| Error::kernel(format!("open {}", D::NAME), &error))
+    let map = if matches!(D::KIND, declared::Kind::LruHash) { Map::LruHashMap(map) } else { Map::HashMap(map) };
+    HashMap::try_from(map).map_err(|error| Error::kernel(format!("open {}", D::NAME), &error))
 }
 
 fn trie(pins: &Pins) -> Result<LpmTrie<MapData, AllowedNetwork, u32>, Error> {

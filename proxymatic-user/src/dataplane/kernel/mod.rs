@@ -10,6 +10,7 @@ mod effective;
 mod events;
 mod hooks;
 mod host;
+mod interfaces;
 mod maps;
 #[cfg(feature = "fault-injection")]
 mod mortal;
@@ -18,6 +19,7 @@ mod object;
 mod pins;
 mod probes;
 mod read;
+mod remotes;
 mod shared;
 mod value;
 mod versions;
@@ -25,19 +27,25 @@ mod versions;
 pub use cgroup::cgroup_root;
 pub use drain::{Drain, drain};
 pub use events::Events;
-pub use hooks::{HOOKS, HookRow, measure, rows as hook_rows};
+pub use hooks::{HOOKS, HookRow, all_run, measure, rows as hook_rows};
 pub use host::{age, find_cgroup, monotonic, netns_cookie};
+pub use interfaces::{Interfaces, PACKET_HOOKS, Remote, Trouble};
 pub use maps::Maps;
 pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};
 pub use probes::{Answer, Probes};
 pub use read::{MapRow, affinities, map_rows};
+pub use remotes::{RemoteConnection, Remotes};
 pub use value::from_bytes;
 
 use std::{
     collections::BTreeMap,
     fs::File,
     path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -62,6 +70,8 @@ pub struct Settings {
     pub bypass_mark: u32,
     /// One of so many connections is told as it happens; 0 for none.
     pub sample: u32,
+    /// How clients on other machines are served.
+    pub remote: Remote,
     /// How many entries new maps get. Maps that are pinned already keep theirs.
     pub capacity: Capacity,
 }
@@ -78,6 +88,12 @@ pub struct Kernel {
     cgroup: File,
     /// The programs, while another version serves: they wait for tables that are complete.
     waiting: Option<Ebpf>,
+    /// Who keeps the hooks of interfaces where they are wanted, until he is asked for.
+    interfaces: Option<Interfaces>,
+    /// Whether there are to be such hooks.
+    remote: bool,
+    /// Whether connections go by these tables, for those who cannot ask.
+    serves: Arc<AtomicBool>,
     /// When versions that were replaced are looked at next; never where there are none.
     look: Option<Instant>,
     _lock: Lock,
@@ -113,10 +129,20 @@ impl Kernel {
         let (pins, lock) = Pins::make(&settings.bpffs)?;
         pins.heal()?;
         maps::check(&pins)?;
-        let mut object = object::load(&pins, settings.capacity)?;
+        interfaces::refuse(&pins, &settings.remote)?;
+        let mut object = object::load(&pins, settings.capacity, &settings.remote)?;
         attach::load(&mut object)?;
+        let interfaces = if settings.remote.is_wanted() {
+            interfaces::load(&mut object, &settings.remote)?;
+            Some(Interfaces::new(&mut object, &pins, settings.remote.clone())?)
+        } else {
+            None
+        };
         let maps = Maps::open(&pins)?;
         let before = maps.config();
+        let snat_ports = &settings.remote.snat_ports;
+        let (snat_first, snat_last) =
+            if settings.remote.is_wanted() { (*snat_ports.start(), *snat_ports.end()) } else { (0, 0) };
         let config = Config {
             abi: ABI_VERSION,
             loopback: settings.loopback,
@@ -129,12 +155,24 @@ impl Kernel {
             bypass_mark: settings.bypass_mark,
             looks: settings.looks,
             sample: settings.sample,
+            snat_first: snat_first.into(),
+            snat_last: snat_last.into(),
             ..before
         };
         // Before the hooks: they read it from their first run on.
         maps.set_config(config);
-        let mut kernel =
-            Self { maps, config, pins, cgroup, waiting: Some(object), look: Some(Instant::now()), _lock: lock };
+        let mut kernel = Self {
+            maps,
+            config,
+            pins,
+            cgroup,
+            waiting: Some(object),
+            interfaces,
+            remote: settings.remote.is_wanted(),
+            serves: Arc::default(),
+            look: Some(Instant::now()),
+            _lock: lock,
+        };
         match kernel.pins.served_by() {
             Some(version) => tracing::info!(
                 "version {version} serves, and goes on until version {ABI_VERSION} knows all that every source says"
@@ -142,6 +180,13 @@ impl Kernel {
             None => kernel.serve()?,
         }
         Ok(kernel)
+    }
+
+    /// Who keeps the hooks of interfaces where they are wanted; `None` where no interface is served. To be asked for once.
+    ///
+    /// He is to begin once the flag is set: until then another version serves.
+    pub fn take_interfaces(&mut self) -> Option<(Interfaces, Arc<AtomicBool>)> {
+        self.interfaces.take().map(|interfaces| (interfaces, Arc::clone(&self.serves)))
     }
 
     /// What is left of versions that nobody needs any more.
@@ -261,7 +306,13 @@ impl Dataplane for Kernel {
             self.look = Some(Instant::now() + LOOK);
             tracing::info!("version {ABI_VERSION} serves in place of version {}", other.version());
         }
+        if !self.remote && (self.pins.serves_interfaces() || others.iter().any(Pins::serves_interfaces)) {
+            for removed in interfaces::remove_all(&self.pins)? {
+                tracing::info!("no interface is to be served any more: removed {removed}");
+            }
+        }
         self.waiting = None;
+        self.serves.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -67,7 +67,7 @@ pub fn neighbours(cgroup: &Path, pins: &Pins) -> Result<Vec<Neighbour>, Error> {
 fn of_us(pins: &Pins) -> Result<Vec<u32>, Error> {
     let mut ours = Vec::new();
     for pins in iter::once(pins).chain(&pins.others()) {
-        ours.extend(hooks::rows(pins)?.iter().map(|row| row.program));
+        ours.extend(hooks::on_cgroup(pins)?.iter().map(|row| row.program));
     }
     Ok(ours)
 }

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use aya::{Ebpf, EbpfLoader, maps::MapData, programs::CgroupSockAddr};
 use proxymatic_common::maps::{self as declared, MapDef};
 
-use super::Pins;
+use super::{Pins, Remote, maps::OF_PACKETS, pins::remove};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The hooks, as `cargo xtask build-ebpf` left them; empty where it never ran.
@@ -36,31 +36,32 @@ fn no_object() -> Error {
 ///
 /// # Errors
 /// There is no object in this build, or the kernel refuses a map.
-pub(super) fn load(pins: &Pins, capacity: Capacity) -> Result<Ebpf, Error> {
+pub(super) fn load(pins: &Pins, capacity: Capacity, remote: &Remote) -> Result<Ebpf, Error> {
     if HOOKS.is_empty() || PROBES.is_empty() {
         return Err(no_object());
     }
     let (has_retval, has_mptcp, has_coarse) = (probe("set_retval")?, probe("mptcp")?, probe("coarse")?);
+    make_room(pins, capacity, remote)?;
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_RETVAL", &has_retval, true);
     loader.override_global("HAS_MPTCP", &has_mptcp, true);
     loader.override_global("HAS_COARSE", &has_coarse, true);
     for map in declared::ALL {
         loader.map_pin_path(map.name, pins.map(map.name));
-        if let Some(entries) = wanted(map.name, capacity) {
+        if let Some(entries) = wanted(map.name, capacity, remote) {
             loader.map_max_entries(map.name, entries);
         }
     }
     let loaded = loader.load(HOOKS).map_err(|error| Error::kernel("load the eBPF object", &error))?;
-    warn_of_sizes(pins, capacity);
+    warn_of_sizes(pins, capacity, remote);
     Ok(loaded)
 }
 
 /// How many entries a map that is not pinned yet gets.
-fn wanted(name: &str, capacity: Capacity) -> Option<u32> {
+fn wanted(name: &str, capacity: Capacity, remote: &Remote) -> Option<u32> {
     use declared::{
-        BackendNames, Backends, CountersMap, Drained, Frontends, Heads, Loads, ServiceLoads, ServiceNames, Services,
-        Slots,
+        BackendNames, Backends, Conntrack, CountersMap, Drained, Fragments, Frontends, Handshakes, Heads, Loads,
+        ServiceLoads, ServiceNames, Services, Slots,
     };
     match name {
         Heads::NAME | Services::NAME | ServiceLoads::NAME | Frontends::NAME | ServiceNames::NAME => {
@@ -68,16 +69,38 @@ fn wanted(name: &str, capacity: Capacity) -> Option<u32> {
         }
         Backends::NAME | Loads::NAME | BackendNames::NAME | Drained::NAME => Some(capacity.backends),
         Slots::NAME => Some(capacity.slots),
+        // Where no interface is served nothing is kept, and the least there can be is made.
+        Conntrack::NAME | Handshakes::NAME | Fragments::NAME if !remote.is_wanted() => Some(1),
+        // Two halves each.
+        Conntrack::NAME => Some(2 * remote.connections),
         CountersMap::NAME => aya::util::nr_cpus().ok().map(|cpus| cpus as u32),
         _ => None,
     }
 }
 
+/// Removes maps that only hooks of interfaces use, where there are no such hooks and the maps are of another size than is
+/// wanted: nothing is in them.
+fn make_room(pins: &Pins, capacity: Capacity, remote: &Remote) -> Result<(), Error> {
+    if pins.serves_interfaces() {
+        return Ok(());
+    }
+    for map in declared::ALL.iter().filter(|map| OF_PACKETS.contains(&map.name)) {
+        let pin = pins.map(map.name);
+        let Ok(pinned) = MapData::from_pin(&pin).and_then(|pinned| pinned.info()) else { continue };
+        if pinned.max_entries() != wanted(map.name, capacity, remote).unwrap_or(map.max) {
+            remove(&pin).map_err(|error| Error::kernel(format!("remove {}", pin.display()), &error))?;
+        }
+    }
+    Ok(())
+}
+
 /// Pinned maps keep their size: services would be lost from sight while they were made anew.
-fn warn_of_sizes(pins: &Pins, capacity: Capacity) {
+fn warn_of_sizes(pins: &Pins, capacity: Capacity, remote: &Remote) {
     for map in declared::ALL {
         let pinned = MapData::from_pin(pins.map(map.name)).and_then(|pinned| pinned.info());
-        let (Some(wanted), Ok(pinned)) = (wanted(map.name, capacity).and_then(NonZero::new), pinned) else { continue };
+        let (Some(wanted), Ok(pinned)) = (wanted(map.name, capacity, remote).and_then(NonZero::new), pinned) else {
+            continue;
+        };
         if pinned.max_entries() != wanted.get() {
             tracing::warn!(
                 "{} is pinned with {} entries and keeps them, not {wanted}; `proxymatic detach` before the next start changes that",

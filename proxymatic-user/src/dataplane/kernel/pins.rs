@@ -10,7 +10,10 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 use proxymatic_common::{ABI_VERSION, maps};
 
-use super::HOOKS;
+use super::{
+    HOOKS,
+    interfaces::{self, PACKET_HOOKS},
+};
 use crate::dataplane::Error;
 
 /// The folders of the pins: `<bpffs>/v<ABI>/{links,programs,maps}`.
@@ -153,7 +156,7 @@ impl Pins {
         }
     }
 
-    /// What this version pins, hooks first and of those connect first.
+    /// What this version pins but for hooks of interfaces, hooks first and of those connect first.
     fn ours(&self) -> impl Iterator<Item = PathBuf> {
         let hooks = HOOKS.iter().rev();
         let links = hooks.clone().map(|hook| self.link(hook));
@@ -167,7 +170,7 @@ impl Pins {
     /// # Errors
     /// A pin cannot be removed.
     pub(super) fn heal(&self) -> Result<(), Error> {
-        if HOOKS.iter().any(|hook| self.link(hook).exists()) {
+        if HOOKS.iter().any(|hook| self.link(hook).exists()) || self.serves_interfaces() {
             return Ok(());
         }
         let left = unpin_all(self.ours())?.len();
@@ -177,23 +180,30 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes exactly what we pin, hooks first and of those connect first, and gives the paths; other versions' too,
-    /// as far as it bears the names that it is pinned under. Nothing else is touched; folders stay where somebody else
-    /// has put something into them.
+    /// Whether anything is pinned for an interface.
+    pub(super) fn serves_interfaces(&self) -> bool {
+        !interfaces::pinned(self).is_empty() || PACKET_HOOKS.iter().any(|hook| self.program(hook).exists())
+    }
+
+    /// Removes exactly what we pin, hooks of interfaces first, then those of cgroups and of those connect first, and gives
+    /// the paths and what filters there were; other versions' too, as far as it bears the names that it is pinned under.
+    /// Nothing else is touched; folders stay where somebody else has put something into them.
     ///
     /// # Errors
-    /// An agent is at it, or a pin cannot be removed.
-    pub fn detach(&self) -> Result<Vec<PathBuf>, Error> {
+    /// An agent is at it, or a pin or a filter cannot be removed.
+    pub fn detach(&self) -> Result<Vec<String>, Error> {
         let others = self.others();
         if !self.root.exists() && others.is_empty() {
             return Err(self.missing());
         }
         let _lock = self.lock()?;
-        let mut removed = unpin_all(self.ours())?;
+        let mut removed = interfaces::remove_all(self)?;
+        let mut pins = unpin_all(self.ours())?;
         self.remove_folders();
         for other in others {
-            removed.extend(other.clear()?);
+            pins.extend(other.clear()?);
         }
+        removed.extend(pins.iter().map(|path| path.display().to_string()));
         let _ = fs::remove_dir(&self.bpffs);
         Ok(removed)
     }

@@ -8,7 +8,7 @@ use proxymatic_common::{
 };
 use serde::Serialize;
 
-use super::{Maps, Pins, adopt::all};
+use super::{Maps, Pins, Remotes, adopt::all};
 use crate::dataplane::Error;
 
 /// One pinned map, as `map show` prints it.
@@ -178,8 +178,8 @@ impl Maps {
 
     fn used(&self, pins: &Pins, map: &str) -> Result<Option<usize>, Error> {
         use declared::{
-            Addresses, Affinities, AllowedCgroups, Allows, BackendNames, Backends, ConfigMap, Drained, Excluded,
-            Frontends, Heads, Ports, ServiceNames, Services, Slots,
+            Addresses, Affinities, AllowedCgroups, Allows, BackendNames, Backends, ConfigMap, Conntrack, Drained,
+            Excluded, Fragments, Frontends, Handshakes, Heads, Interfaces, Ports, ServiceNames, Services, Slots,
         };
         Ok(Some(match map {
             Addresses::NAME => self.addresses()?.len(),
@@ -189,6 +189,13 @@ impl Maps {
             BackendNames::NAME => self.backend_names()?.len(),
             Backends::NAME => self.backends().filter(|(_, backend)| backend.state.0 != 0).count(),
             ConfigMap::NAME => usize::from(self.config().abi != 0),
+            Conntrack::NAME | Handshakes::NAME => {
+                let mut halves = 0;
+                Remotes::open(pins)?.halves(map == Conntrack::NAME, |_, _| halves += 1)?;
+                halves
+            }
+            Fragments::NAME => Remotes::open(pins)?.fragments()?.len(),
+            Interfaces::NAME => Remotes::open(pins)?.interfaces()?.len(),
             Drained::NAME => self.drained()?.len(),
             Excluded::NAME => self.excluded()?.len(),
             Frontends::NAME => self.frontends()?.len(),

@@ -7,7 +7,7 @@
 use std::{
     ffi::OsStr,
     fs, io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,6 +23,7 @@ use proxymatic_common::{
 
 use super::{
     Pins, bpf,
+    interfaces::PACKET_HOOKS,
     pins::{FOLDERS, leads_back, unpin_all},
     shared::Shared,
 };
@@ -59,13 +60,14 @@ impl Pins {
     }
 
     /// Removes the hooks that lead there: this version has been replaced. Its sockets are led back for as long as they
-    /// live.
+    /// live. Hooks of interfaces stay until they are taken over.
     ///
     /// # Errors
     /// A pin cannot be removed.
     pub(super) fn retire(&self) -> Result<(), Error> {
         let hooks = [self.pinned("links"), self.pinned("programs")].concat();
-        unpin_all(hooks.into_iter().filter(|path| !leads_back(name(path)) && is_ours(path))).map(drop)
+        let leads_there = |path: &PathBuf| !leads_back(name(path)) && !of_interface(name(path)) && is_ours(path);
+        unpin_all(hooks.into_iter().filter(leads_there)).map(drop)
     }
 
     /// Whether nothing needs what is left of this version: no connection of its is open, or it was replaced long ago.
@@ -124,20 +126,29 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
+/// Whether it is a hook of an interface, or the link of one.
+fn of_interface(name: &str) -> bool {
+    PACKET_HOOKS.contains(&name.split('@').next().unwrap_or_default())
+}
+
 /// Whether what is pinned is what a version of ours pins: it bears the name that it is pinned under, which is all that is
 /// known of what another version has.
 fn is_ours(path: &Path) -> bool {
     let named = |found: Option<&str>| {
-        // The kernel keeps 15 bytes (BPF_OBJ_NAME_LEN).
-        let name = name(path);
+        // Links of interfaces say which that is. The kernel keeps 15 bytes of names (BPF_OBJ_NAME_LEN).
+        let name = name(path).split('@').next().unwrap_or_default();
         found.is_some_and(|found| !found.is_empty() && Some(found) == name.get(..name.len().min(15)))
     };
     match path.parent().map(name) {
         Some("maps") => MapInfo::from_pin(path).is_ok_and(|map| named(map.name_as_str())),
         Some("programs") => ProgramInfo::from_pin(path).is_ok_and(|program| named(program.name_as_str())),
         Some("links") => {
-            let link = bpf::open(path).and_then(|link| bpf::attached(link.as_fd()));
-            link.and_then(|link| program(link.program)).is_ok_and(|program| named(program.name_as_str()))
+            let runs = |link: OwnedFd| match bpf::attached(link.as_fd()) {
+                Ok(link) => Ok(link.program),
+                Err(_) => bpf::on_interface(link.as_fd()).map(|link| link.program),
+            };
+            let program = bpf::open(path).and_then(runs).and_then(program);
+            program.is_ok_and(|program| named(program.name_as_str()))
         }
         _ => false,
     }

@@ -37,10 +37,11 @@ families! {
     SOURCE_FAILURES = Counter "source_failures", "Attempts to ask the source that have failed since the agent started.";
     MAP_ENTRIES = Gauge "map_entries", "Entries of the map that are in use.";
     MAP_MAX = Gauge "map_max_entries", "Entries that the map has.";
-    HOOK_ATTACHED = Gauge "hook_attached", "1 where the hook is in place.";
+    HOOK_ATTACHED = Gauge "hook_attached", "1 where the hook is in place; those of interfaces have the label interface too.";
     HOOK_RUNS = Counter "hook_runs", "Runs of the hook while the kernel measured (sysctl kernel.bpf_stats_enabled).";
     HOOK_TIME = Counter "hook_run_seconds", "Time in the hook while the kernel measured (sysctl kernel.bpf_stats_enabled).";
     VERDICTS = Counter "verdicts", "Verdicts of the hooks by reason, over all services.";
+    REMOTE_CONNECTIONS = Gauge "remote_connections", "Connections of clients on other machines that are kept, those that have just ended included; absent where no interface is served.";
     SERVICES = Gauge "services", "Services that can be found.";
     SERVICE_BACKENDS = Gauge "service_backends", "Backends of the service by state; a state other than active is absent where there are none.";
     SERVICE_CONNECTIONS = Counter "service_connections", "Connections opened from this host to the service.";

@@ -4,6 +4,7 @@ mod backends;
 mod families;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, atomic::Ordering},
 };
@@ -98,13 +99,22 @@ impl Told {
         out.gauge(&families::MAP_ENTRIES, status.maps.iter().map(|it| ([("map", it.map)], it.used as u64)))?;
         out.gauge(&families::MAP_MAX, status.maps.iter().map(|it| ([("map", it.map)], u64::from(it.entries))))?;
         let there = |hook: &str| hooks.iter().any(|row| row.hook == hook);
-        out.gauge(&families::HOOK_ATTACHED, HOOKS.map(|hook| ([("hook", hook)], u64::from(there(hook)))))?;
-        out.counter(&families::HOOK_RUNS, hooks.iter().map(|row| ([("hook", row.hook)], row.runs)))?;
+        let on_cgroup = HOOKS.iter().map(|hook| (vec![("hook", *hook)], u64::from(there(hook))));
+        let on_interfaces = hooks.iter().filter_map(|row| {
+            let interface = row.interface.as_deref()?;
+            Some((vec![("hook", row.hook), ("interface", interface)], u64::from(row.effective == Some(true))))
+        });
+        out.gauge(&families::HOOK_ATTACHED, on_cgroup.chain(on_interfaces))?;
+        // On all interfaces runs the same program, whose runs are those on all of them.
+        let programs: BTreeMap<_, _> = hooks.iter().map(|row| (row.hook, row)).collect();
+        out.counter(&families::HOOK_RUNS, programs.values().map(|row| ([("hook", row.hook)], row.runs)))?;
         let time = |mean: Option<f64>, runs: u64| mean.unwrap_or(0.0) * runs as f64 / 1e9;
-        let times = hooks.iter().map(|row| ([("hook", row.hook)], time(row.mean_ns, row.runs)));
+        let times = programs.values().map(|row| ([("hook", row.hook)], time(row.mean_ns, row.runs)));
         out.counter(&families::HOOK_TIME, times)?;
         let verdicts = status.verdicts.iter().map(|(reason, count)| ([("reason", *reason)], *count));
-        out.counter(&families::VERDICTS, verdicts)
+        out.counter(&families::VERDICTS, verdicts)?;
+        let remote = status.agent.as_ref().and_then(|agent| agent.remote_connections);
+        out.gauge(&families::REMOTE_CONNECTIONS, remote.map(|remote| (ALONE, remote)))
     }
 }
 

@@ -1,0 +1,59 @@
+//! The way out: no hook of ours is left on any interface.
+
+use super::{
+    super::{Pins, pins::remove},
+    PACKET_HOOKS, netlink, pinned, read_filter_name,
+};
+use crate::dataplane::Error;
+
+/// Removes all hooks from interfaces, what leads there first, those of every version under the same folder, and the pins of
+/// their programs. Gives what was removed: pins, and filters in words. The clsact that filters hung on stays: others may
+/// have hung something on it.
+///
+/// # Errors
+/// A pin or a filter cannot be removed.
+pub(in super::super) fn remove_all(pins: &Pins) -> Result<Vec<String>, Error> {
+    let versions: Vec<_> = std::iter::once(pins.clone()).chain(pins.others()).collect();
+    let mut left: Vec<_> = versions.iter().flat_map(pinned).collect();
+    left.sort_by_key(|((hook, _), _)| PACKET_HOOKS.iter().rev().position(|it| it == hook));
+    let programs = versions.iter().flat_map(|pins| PACKET_HOOKS.map(|hook| pins.program(hook)));
+    let programs: Vec<_> = programs.filter(|pin| pin.exists()).collect();
+    let links: Vec<_> = left.into_iter().map(|(_, pin)| pin).collect();
+    let mut removed = Vec::new();
+    for pin in &links {
+        remove_pin(pin, &mut removed)?;
+    }
+    if !programs.is_empty() {
+        removed.extend(remove_filters(pins)?);
+    }
+    for pin in &programs {
+        remove_pin(pin, &mut removed)?;
+    }
+    Ok(removed)
+}
+
+fn remove_pin(pin: &std::path::Path, removed: &mut Vec<String>) -> Result<(), Error> {
+    if remove(pin).map_err(|error| Error::kernel(format!("remove {}", pin.display()), &error))? {
+        removed.push(pin.display().to_string());
+    }
+    Ok(())
+}
+
+fn remove_filters(pins: &Pins) -> Result<Vec<String>, Error> {
+    let bpffs = pins.bpffs();
+    let removed = netlink::converse(|netlink| async move {
+        let mut removed = Vec::new();
+        for device in netlink::devices(&netlink).await? {
+            let is_ours = |name: &str| read_filter_name(name, bpffs).is_some();
+            let mut filters = netlink::filters(&netlink, device.index, is_ours).await?;
+            filters.sort_by_key(|filter| filter.egress);
+            for filter in filters {
+                netlink::remove_filter(&netlink, &filter).await?;
+                let hook = if filter.egress { "tc_egress" } else { "tc_ingress" };
+                removed.push(format!("the filter of {hook} on interface {}", device.name));
+            }
+        }
+        Ok(removed)
+    });
+    removed.map_err(|error| Error::kernel("remove the filters of interfaces", &error))
+}

@@ -1,0 +1,103 @@
+//! The maps of clients on other machines.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proxymatic_common::{Address, Connection, Half, InterfaceKind, Port, Progress, Tuple};
+use serde_json::{Value, json};
+
+use super::{Decoder, Dump, ago, protocol};
+use crate::dataplane::{Error, kernel::Remotes};
+
+impl Decoder<'_> {
+    /// `CONNTRACK` or `HANDSHAKES`: each half of a connection.
+    pub(super) fn connections(&self, open: bool) -> Result<Dump, Error> {
+        let mut rows = Vec::new();
+        Remotes::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
+        let columns = &[
+            "protocol",
+            "source",
+            "destination",
+            "new_source",
+            "new_destination",
+            "half",
+            "progress",
+            "age_s",
+            "seen_s_ago",
+            "service",
+            "backend",
+            "generation",
+            "name",
+        ];
+        Ok(Dump { columns, rows }.sorted())
+    }
+
+    fn half(&self, key: &Tuple, half: &Connection) -> Vec<Value> {
+        let becomes = &half.becomes;
+        let way = if half.half.has(Half::REPLY) { "reply" } else { "request" };
+        let way = if half.half.has(Half::LOCAL) { format!("{way},local") } else { way.into() };
+        let named = [
+            (Progress::ANSWERED, "answered"),
+            (Progress::FINISHED, "finished"),
+            (Progress::RESET, "reset"),
+            (Progress::CLOSED, "closed"),
+        ];
+        let progress: Vec<_> =
+            named.into_iter().filter(|(bit, _)| half.progress().has(*bit)).map(|(_, name)| name).collect();
+        vec![
+            protocol(key.protocol),
+            socket(key.source, key.source_port),
+            socket(key.destination, key.destination_port),
+            socket(becomes.source, becomes.source_port),
+            socket(becomes.destination, becomes.destination_port),
+            json!(way),
+            json!(progress.join(",")),
+            ago(half.start),
+            ago(half.seen),
+            json!(half.service),
+            json!(half.backend),
+            json!(half.generation),
+            self.service(half.service),
+        ]
+    }
+
+    /// `FRAGMENTS`.
+    pub(super) fn fragments(&self) -> Result<Dump, Error> {
+        let rows = Remotes::open(self.pins)?.fragments()?.into_iter().map(|(key, ports)| {
+            vec![
+                protocol(key.protocol),
+                socket(key.source, ports.source_port),
+                socket(key.destination, ports.destination_port),
+                json!(key.id),
+                ago(ports.at),
+            ]
+        });
+        let columns = &["protocol", "source", "destination", "id", "seen_s_ago"];
+        Ok(Dump { columns, rows: rows.collect() }.sorted())
+    }
+
+    /// `INTERFACES`.
+    pub(super) fn interfaces(&self) -> Result<Dump, Error> {
+        let address = |it: Address| if it == Address::ZERO { Value::Null } else { json!(IpAddr::from(it)) };
+        let rows = Remotes::open(self.pins)?.interfaces()?.into_iter().map(|(index, it)| {
+            let kind = match it.kind {
+                InterfaceKind::ATTACHED => "attached",
+                InterfaceKind::ACCELERATED => "accelerated",
+                InterfaceKind::CONTAINERS => "containers",
+                _ => "unknown",
+            };
+            vec![json!(index), json!(kind), json!(it.mtu), address(it.v4), address(it.v6)]
+        });
+        Ok(Dump { columns: &["interface", "kind", "mtu", "v4", "v6"], rows: rows.collect() }.sorted())
+    }
+
+    /// `ANSWER_PORTS`.
+    pub(super) fn answer_ports(&self) -> Result<Dump, Error> {
+        let row = |(port, of): (u16, u8)| vec![json!(port), protocol(of)];
+        let rows = Remotes::open(self.pins)?.answer_ports()?.into_iter().map(row).collect();
+        Ok(Dump { columns: &["port", "protocol"], rows })
+    }
+}
+
+fn socket(address: Address, port: Port) -> Value {
+    json!(SocketAddr::new(address.into(), port.get()))
+}
