@@ -340,7 +340,7 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         not_exposed  *  ..a client on another machine dialled a service that is not exposed to such
         no_port  *  ..source port was free for a connection from another machine to its backend
         no_return  *  ..ackend is by an interface that is not served, where no reply would be met
-        no_route  *  ..this host has no way to the backend or to the client, or does not forward
+        no_route  *  Left alone or dropped: this host has no way to the backend or to the client
         no_room  *  Left alone: no memory for a connection from another machine
         unknown_fragment  *  ..f a packet whose first one did not lead to a service, or has not come yet
         unreadable  *  Left alone: a packet with more headers than are read, or with less than one
@@ -377,7 +377,7 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         {"count":"*","meaning":"Left alone: a client on another machine dialled a service that is not exposed to such","verdict":"not_exposed"}
         {"count":"*","meaning":"Left alone: no source port was free for a connection from another machine to its backend","verdict":"no_port"}
         {"count":"*","meaning":"Left alone: the way to the backend is by an interface that is not served, where no reply would be met","verdict":"no_return"}
-        {"count":"*","meaning":"Left alone: this host has no way to the backend or to the client, or does not forward","verdict":"no_route"}
+        {"count":"*","meaning":"Left alone or dropped: this host has no way to the backend or to the client","verdict":"no_route"}
         {"count":"*","meaning":"Left alone: no memory for a connection from another machine","verdict":"no_room"}
         {"count":"*","meaning":"Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet","verdict":"unknown_fragment"}
         {"count":"*","meaning":"Left alone: a packet with more headers than are read, or with less than one","verdict":"unreadable"}
