@@ -86,7 +86,7 @@ reasons! {
     NoPort = "no_port",
     /// Left alone: the way to the backend is by an interface that is not served, where no reply would be met.
     NoReturn = "no_return",
-    /// Left alone: this host has no way to the backend or to the client, or does not forward.
+    /// Left alone or dropped: this host has no way to the backend or to the client.
     NoRoute = "no_route",
     /// Left alone: no memory for a connection from another machine.
     NoRoom = "no_room",

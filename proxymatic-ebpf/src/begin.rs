@@ -102,7 +102,7 @@ fn decide<T: Connections, H: Hook>(
 /// Why there can be none.
 #[inline(always)]
 fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, notes: &mut Notes) -> Result<(), Reason> {
-    let Notes { header, key, becomes, other, made, half, choice, .. } = notes;
+    let Notes { header, key, becomes, other, made, half, choice, by, .. } = notes;
     becomes.source = key.source;
     becomes.source_port = key.source_port;
     becomes.destination = choice.address;
@@ -111,7 +111,12 @@ fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, note
     *half = Half::LOCAL;
     if !choice.local {
         let number = match hook.way(&header.network, becomes) {
-            Way::By(number) | Way::TooBig { by: number, .. } => number,
+            Way::By(number) => {
+                *by = number;
+                number
+            }
+            // Its sender is told once the packet is to be sent.
+            Way::TooBig { by: number, .. } => number,
             Way::None => return Err(Reason::NoRoute),
         };
         let interface = tables.interface(number).ok_or(Reason::NoReturn)?;

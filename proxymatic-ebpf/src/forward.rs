@@ -32,6 +32,8 @@ pub struct Notes {
     pub(crate) half: Half,
     /// The backend that was chosen for it.
     pub(crate) choice: Choice,
+    /// The interface by which it leaves, where that has been found out; else 0.
+    pub(crate) by: u32,
 }
 
 impl Notes {
@@ -77,6 +79,7 @@ impl Notes {
                 syn_retries: 0,
                 reason: Reason::NoBackend,
             },
+            by: 0,
         }
     };
 }
@@ -215,6 +218,7 @@ fn is_source_port(config: &Config, header: &Header) -> bool {
 #[inline(always)]
 fn flow<T: Connections, const DEPARTS: bool>(tables: &T, notes: &mut Notes) -> Step {
     notes.key = notes.header.tuple();
+    notes.by = 0;
     match tables.connection(&notes.key) {
         Some(live) if is_here::<DEPARTS>(live) => {
             if track::open(tables, notes, live) {
@@ -260,7 +264,7 @@ fn is_here<const DEPARTS: bool>(live: &LiveConnection) -> bool {
 /// Rewrites a packet and sends it on.
 #[inline(always)]
 pub fn send<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes) -> Fate {
-    let Notes { header, becomes, half, .. } = notes;
+    let Notes { header, becomes, half, by, .. } = notes;
     let network = &header.network;
     if network.part == Part::First {
         let ports = FragmentPorts {
@@ -272,7 +276,7 @@ pub fn send<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes
         tables.note_fragment(&network.fragments(), &ports);
     }
     let local = half.has(Half::LOCAL);
-    if !local && let Err(fate) = leaves(tables, hook, network, becomes) {
+    if !local && let Err(fate) = leaves(tables, hook, network, becomes, *by) {
         return fate;
     }
     let done = packet::rewrite(hook, header, becomes);
@@ -284,14 +288,22 @@ pub fn send<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes
 /// # Errors
 /// What becomes of it where it cannot.
 #[inline(always)]
-fn leaves<T: Connections, H: Hook>(tables: &T, hook: &mut H, network: &Network, becomes: &Tuple) -> Result<(), Fate> {
-    let (reason, answer) = match hook.way(network, becomes) {
+fn leaves<T: Connections, H: Hook>(
+    tables: &T,
+    hook: &mut H,
+    network: &Network,
+    becomes: &Tuple,
+    by: u32,
+) -> Result<(), Fate> {
+    let way = if by == 0 { hook.way(network, becomes) } else { Way::By(by) };
+    let (reason, answer) = match way {
         Way::By(_) if network.hops > 1 => return Ok(()),
         Way::By(_) => (Reason::HopsExceeded, Answer::HopsExceeded),
         Way::TooBig { most, .. } => (Reason::TooBig, Answer::TooBig(most)),
         Way::None => {
+            // It may come back. To leave the packet to the host would be to have the connection reset.
             tables.count(Reason::NoRoute);
-            return Err(Fate::Pass);
+            return Err(Fate::Drop);
         }
     };
     tables.count(reason);

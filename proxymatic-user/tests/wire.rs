@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use aya_obj::Object;
 use proxymatic_common::maps;
-use proxymatic_user::dataplane::kernel::HOOKS;
+use proxymatic_user::dataplane::kernel::{HOOKS, PACKET_HOOKS};
 
 fn object(name: &str) -> Object {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf").join(name);
@@ -39,7 +39,7 @@ fn the_maps_are_the_declared_ones() {
 fn there_is_one_program_for_each_hook() {
     let object = object("proxymatic-hooks.o");
     let mut found: Vec<_> = object.programs.keys().map(String::as_str).collect();
-    let mut expected = HOOKS.to_vec();
+    let mut expected = [&HOOKS[..], &PACKET_HOOKS[..]].concat();
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected);

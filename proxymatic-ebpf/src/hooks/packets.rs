@@ -6,7 +6,7 @@ mod skb;
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, TC_ACT_OK, TC_ACT_SHOT,
+        __sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC,
         xdp_action::{XDP_DROP, XDP_PASS},
     },
     programs::{TcContext, XdpContext},
@@ -22,8 +22,8 @@ use self::{
 };
 use crate::maps::{self, Maps};
 
-/// The packet goes on through this host.
-const PASS: i32 = TC_ACT_OK as i32;
+/// The packet goes on through this host: to the programs of others behind this one, if there are any.
+const PASS: i32 = TC_ACT_UNSPEC;
 
 /// What a hook has at hand of one packet, beyond its stack.
 #[repr(C)]
@@ -77,7 +77,7 @@ fn meet<const HOOK: u32, const DEPARTS: bool>(skb: *mut __sk_buff) -> i32 {
     }
 }
 
-/// What a step gives, if not what the hook is to give: TC_ACT_* are less.
+/// What a step gives, if not what the hook is to give: no TC_ACT_* is among these.
 const EARLY: u32 = 100;
 const BEGIN: u32 = 101;
 const SEND: u32 = 102;

@@ -9,8 +9,8 @@ use proxymatic_common::{PROTOCOL_TCP, PROTOCOL_UDP, Port, Tuple};
 use super::room::{Done, Room};
 use super::spec::{HERE, Spec, link};
 
-/// The packet goes on through the host.
-pub(crate) const TC_OK: u32 = 0;
+/// The packet goes on through the host: TC_ACT_UNSPEC, which lets the programs of others see it too.
+pub(crate) const TC_NEXT: u32 = u32::MAX;
 pub(crate) const TC_SHOT: u32 = 2;
 pub(crate) const TC_REDIRECT: u32 = 7;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, Ends, TC_OK, TC_REDIRECT, address, equal};
+use super::ends::{BOTH, Ends, TC_NEXT, TC_REDIRECT, address, equal};
 use super::room::Room;
 use super::spec::{About, HERE, Spec, error, link};
 
@@ -80,14 +80,14 @@ fn a_closed_port_on_this_host_is_told_as_the_services() -> TestResult {
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
         let sent = ends.udp();
-        assert_eq!(room.run("tc_ingress", &sent.arriving()?)?.verdict, TC_OK);
+        assert_eq!(room.run("tc_ingress", &sent.arriving()?)?.verdict, TC_NEXT);
         let got = sent.between(sent.from, address(ends.backend));
         let (host, backend) = (address(ends.host).ip(), address(ends.backend).ip());
         let ends_of = |from| (from, address(ends.client).ip());
         let links = (link(9), HERE);
         let leaves = error(links, ends_of(backend), 64, About::PortUnreachable, &got.network()?)?;
         let wanted = error(links, ends_of(host), 64, About::PortUnreachable, &sent.network()?)?;
-        equal(&room.run("tc_egress", &leaves)?, TC_OK, &wanted)?;
+        equal(&room.run("tc_egress", &leaves)?, TC_NEXT, &wanted)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn errors_about_what_is_none_of_ours_are_left_alone() -> TestResult {
         let other = Spec::udp(ends.host, ends.client);
         let came = error((HERE, link(9)), (client, host), 60, About::PortUnreachable, &other.network()?)?;
         for program in ["tc_ingress", "tc_egress", "xdp_ingress"] {
-            let verdict = if program == "xdp_ingress" { super::ends::XDP_PASS } else { TC_OK };
+            let verdict = if program == "xdp_ingress" { super::ends::XDP_PASS } else { TC_NEXT };
             equal(&room.run(program, &came)?, verdict, &came)?;
         }
     }

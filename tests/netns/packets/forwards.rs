@@ -5,7 +5,7 @@ use proxymatic_common::maps::{self as declared};
 use proxymatic_common::{Features, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Progress, Service, SourceCode};
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, TC_OK, TC_SHOT, V4, address, equal, of_each, tuple};
+use super::ends::{BOTH, TC_NEXT, TC_SHOT, V4, address, equal, of_each, tuple};
 use super::room::{Room, SNAT};
 use super::spec::{Carries, HERE, Spec, link};
 
@@ -72,7 +72,7 @@ fn options_and_extension_headers_are_passed_on() -> TestResult {
 fn more_headers_than_are_read_are_left_alone_and_counted() -> TestResult {
     let mut room = Room::new()?;
     let packet = Spec { extensions: vec![60; 5], ..BOTH[1].tcp("S", 10, 0) }.arriving()?;
-    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("unreadable", 1)]);
     Ok(())
 }
@@ -101,7 +101,7 @@ fn what_is_none_of_ours_is_left_alone_and_not_counted() -> TestResult {
     packets.push(("ARP", arp));
     for (what, packet) in packets {
         for program in ["tc_ingress", "tc_egress"] {
-            equal(&room.run(program, &packet)?, TC_OK, &packet).with_context(|| format!("{what}, {program}"))?;
+            equal(&room.run(program, &packet)?, TC_NEXT, &packet).with_context(|| format!("{what}, {program}"))?;
         }
     }
     let counted = room.counted()?;
@@ -114,7 +114,7 @@ fn a_service_that_is_not_exposed_is_not_served_to_others() -> TestResult {
     let mut room = Room::new()?;
     room.service(0, Service::new(Policy::LEASTCONN, SourceCode::FILE))?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
-    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("not_exposed", 1)]);
     Ok(())
 }
@@ -125,7 +125,7 @@ fn who_is_not_on_the_allow_list_is_left_to_the_host() -> TestResult {
     let service = Service::new(Policy::LEASTCONN, SourceCode::FILE);
     room.service(0, Service { features: Features::EXPOSE.with(Features::ALLOW), ..service })?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
-    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("not_allowed", 1)]);
     Ok(())
 }
@@ -136,7 +136,7 @@ fn a_local_listener_comes_before_the_service() -> TestResult {
     let bound = room.enter(|| std::net::TcpListener::bind("0.0.0.0:1234"))??;
     room.look_for_listeners()?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
-    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("local_listener", 1)]);
     drop(bound);
     V4.connect(&room)?;
@@ -152,7 +152,7 @@ fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> Test
         let mut spec = V4.tcp("S", 10, 0);
         spec.from.set_port(port);
         let done = room.run("tc_ingress", &spec.arriving()?)?;
-        if done.verdict != TC_OK {
+        if done.verdict != TC_NEXT {
             ports.push(super::ends::source_port(&done.packet)?);
         }
     }
@@ -168,7 +168,7 @@ fn an_interface_that_is_not_served_is_no_way() -> TestResult {
     let mut room = Room::new()?;
     room.forget_interface()?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
-    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("no_return", 1)]);
     Ok(())
 }
@@ -178,7 +178,7 @@ fn without_a_route_a_packet_is_left_to_the_host() -> TestResult {
     let mut room = Room::new()?;
     room.backends(|backend| backend.address = super::room::address("198.51.100.1"))?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
-    equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+    equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("no_route", 1)]);
     Ok(())
 }

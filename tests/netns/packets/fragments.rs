@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, TC_OK, TC_REDIRECT, address, equal, source_port};
+use super::ends::{BOTH, TC_NEXT, TC_REDIRECT, address, equal, source_port};
 use super::room::Room;
 use super::spec::{Carries, HERE, Spec, link};
 
@@ -57,12 +57,12 @@ fn a_fragment_whose_first_is_not_known_is_left_alone_and_counted() -> TestResult
     for ends in BOTH {
         let [first, second, _] = in_three(ends.udp());
         let packet = second.arriving()?;
-        equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+        equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
         // Of another packet.
         assert_eq!(room.run("tc_ingress", &first.arriving()?)?.verdict, TC_REDIRECT);
         let other = Spec { fragment: Some((0x4321, 1400, 2800)), ..second };
         let packet = other.arriving()?;
-        equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+        equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     }
     assert!(room.counted()?.contains(&("unknown_fragment", 4)), "{:?}", room.counted()?);
     Ok(())
@@ -75,11 +75,11 @@ fn fragments_of_a_backend_on_this_host_leave_as_the_services() -> TestResult {
     for ends in BOTH {
         for part in in_three(ends.udp()) {
             let done = room.run("tc_ingress", &part.arriving()?)?;
-            equal(&done, TC_OK, &part.between(part.from, address(ends.backend)).arriving()?)?;
+            equal(&done, TC_NEXT, &part.between(part.from, address(ends.backend)).arriving()?)?;
         }
         for part in in_three(Spec::udp(ends.backend, ends.client)) {
             let done = room.run("tc_egress", &part.frame(link(9), HERE)?)?;
-            equal(&done, TC_OK, &part.between(address(ends.host), part.to).frame(link(9), HERE)?)?;
+            equal(&done, TC_NEXT, &part.between(address(ends.host), part.to).frame(link(9), HERE)?)?;
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use proxymatic_common::PROTOCOL_TCP;
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, Ends, TC_OK, address, equal};
+use super::ends::{BOTH, Ends, TC_NEXT, address, equal};
 use super::room::Room;
 use super::spec::{HERE, Spec, link};
 
@@ -16,9 +16,9 @@ fn leaving(spec: &Spec) -> Result<Vec<u8>> {
 /// A segment of the client reaches the backend with the client's own address; one of the backend leaves as the service's.
 fn there_and_back(room: &Room, ends: &Ends, there: &Spec, back: &Spec) -> TestResult {
     let done = room.run("tc_ingress", &there.arriving()?)?;
-    equal(&done, TC_OK, &there.between(there.from, address(ends.backend)).arriving()?)?;
+    equal(&done, TC_NEXT, &there.between(there.from, address(ends.backend)).arriving()?)?;
     let done = room.run("tc_egress", &leaving(back)?)?;
-    equal(&done, TC_OK, &leaving(&back.between(address(ends.host), back.to))?)?;
+    equal(&done, TC_NEXT, &leaving(&back.between(address(ends.host), back.to))?)?;
     Ok(())
 }
 
@@ -46,7 +46,7 @@ fn hops_are_not_taken_of_what_stays_on_this_host() -> TestResult {
     for ends in BOTH {
         let there = Spec { hops: 1, ..ends.tcp("S", 10, 0) };
         let done = room.run("tc_ingress", &there.arriving()?)?;
-        equal(&done, TC_OK, &there.between(there.from, address(ends.backend)).arriving()?)?;
+        equal(&done, TC_NEXT, &there.between(there.from, address(ends.backend)).arriving()?)?;
     }
     Ok(())
 }
@@ -62,13 +62,13 @@ fn replies_are_met_only_where_they_pass() -> TestResult {
         // Somebody outside says that he is the backend.
         let reply = Spec::tcp(ends.backend, ends.client, "SA", 500, 11);
         let packet = reply.arriving()?;
-        equal(&room.run("tc_ingress", &packet)?, TC_OK, &packet)?;
+        equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
         // A program of this host dials as the client does.
         let packet = leaving(&ends.tcp("S", 10, 0))?;
-        equal(&room.run("tc_egress", &packet)?, TC_OK, &packet)?;
+        equal(&room.run("tc_egress", &packet)?, TC_NEXT, &packet)?;
         // Another port of this host.
         let packet = leaving(&Spec { from: ends.snat(8002), ..reply })?;
-        equal(&room.run("tc_egress", &packet)?, TC_OK, &packet).context("another port")?;
+        equal(&room.run("tc_egress", &packet)?, TC_NEXT, &packet).context("another port")?;
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ fn what_was_forwarded_is_left_alone_where_it_leaves() -> TestResult {
             ends.tcp_back(snat, "A", 501, 11).sent_on(address(ends.host), address(ends.client)),
         ] {
             let packet = leaving(&spec)?;
-            equal(&room.run("tc_egress", &packet)?, TC_OK, &packet)?;
+            equal(&room.run("tc_egress", &packet)?, TC_NEXT, &packet)?;
         }
     }
     Ok(())
