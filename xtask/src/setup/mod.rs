@@ -63,6 +63,11 @@ pub(crate) fn docker() -> Result<()> {
     packages::provide(Part::Docker, None)
 }
 
+/// What forwarding is measured against.
+pub(crate) fn peers() -> Result<()> {
+    packages::provide(Part::Peers, None)
+}
+
 /// The compiler and the linker, installed where need be.
 pub(crate) fn toolchain() -> Result<Toolchain> {
     let compiler = find_or_install_compiler()?;
