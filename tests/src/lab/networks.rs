@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 
 use super::{Host, Lab};
-use crate::net::{Network, address_on, address6_on, cable, interface, takes_redirects};
+use crate::net::{Network, address_on, address6_on, cable, interface, like_a_card};
 
 /// The host that clients are on, in labs with remote clients.
 pub const CLIENT: u8 = 4;
@@ -94,14 +94,14 @@ impl Lab {
         self.host(host).mtu(network, bytes)
     }
 
-    /// Lets frames that a native XDP program redirects arrive at the switches and at the ends of cables.
-    pub fn takes_redirects(&self) -> Result<()> {
+    /// Makes all interfaces what a native XDP program expects of network cards.
+    pub fn like_cards(&self) -> Result<()> {
         for (nth, network) in (0..).zip(&self.networks) {
             for number in network.hosts() {
-                match network {
-                    Network::Switch(_) => self.switch.takes_redirects(nth, *number)?,
-                    Network::Cable(_) => takes_redirects(self.host(*number).net(), &interface(nth))?,
+                if matches!(network, Network::Switch(_)) {
+                    self.switch.takes_redirects(nth, *number)?;
                 }
+                like_a_card(self.host(*number).net(), &interface(nth))?;
             }
         }
         Ok(())

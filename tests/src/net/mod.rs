@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 
 pub use self::switch::{
-    Network, Switch, address_on, address6_on, cable, give_addresses, host_address, host_address6, interface,
-    takes_redirects,
+    Network, Switch, address_on, address6_on, cable, ethtool, give_addresses, host_address, host_address6, interface,
+    like_a_card,
 };
 use crate::cleanup::Guard;
 

@@ -54,9 +54,9 @@ impl Switch {
         give_addresses(host, number, network)
     }
 
-    /// Lets frames that a native XDP program redirects into the ports of this bridge arrive.
+    /// Lets frames that a native XDP program of a host redirects arrive at the bridge.
     pub fn takes_redirects(&self, network: u8, number: u8) -> Result<()> {
-        takes_redirects(&self.net, &plug(network, number))
+        ethtool(&self.net, &plug(network, number), &["gro", "on"])
     }
 
     /// Sets how large frames may be on the way to a host.
@@ -82,12 +82,18 @@ pub fn give_addresses(host: &NetNs, number: u8, network: u8) -> Result<()> {
     host.ip(&["link", "set", &port, "up"])
 }
 
-/// Lets frames arrive that a native XDP program redirects into the other end of this veth pair: without a program of its
-/// own an end takes them only with GRO (veth_xdp_xmit of drivers/net/veth.c), and drops them silently otherwise.
-pub fn takes_redirects(net: &NetNs, interface: &str) -> Result<()> {
-    let mut ethtool = net.command()?;
-    let said = ethtool.args(["ethtool", "-K", interface, "gro", "on"]).output().context("run ethtool")?;
-    ensure!(said.status.success(), "ethtool -K {interface} gro on: {}", String::from_utf8_lossy(&said.stderr));
+/// Makes an end of a veth pair as a network card is to a native XDP program. It takes frames that are redirected into the
+/// other end: without a program of its own an end takes them only with GRO (veth_xdp_xmit of drivers/net/veth.c), and drops
+/// them silently otherwise. And what it sends has its checksums in it, which veths leave out.
+pub fn like_a_card(net: &NetNs, interface: &str) -> Result<()> {
+    ethtool(net, interface, &["gro", "on", "tx", "off"])
+}
+
+/// Turns what a driver does on or off.
+pub fn ethtool(net: &NetNs, interface: &str, features: &[&str]) -> Result<()> {
+    let said = net.command()?.args(["ethtool", "-K", interface]).args(features).output().context("run ethtool")?;
+    let complaint = String::from_utf8_lossy(&said.stderr);
+    ensure!(said.status.success(), "ethtool -K {interface} {}: {complaint}", features.join(" "));
     Ok(())
 }
 
