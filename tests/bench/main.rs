@@ -5,6 +5,7 @@
 mod dial;
 mod hooks;
 mod planning;
+mod remote;
 mod services;
 mod sources;
 mod spin;
@@ -37,12 +38,23 @@ enum What {
     Sources(sources::Sources),
     /// What it costs to look at many services, and whether connects notice.
     Surface(surface::Surface),
+    /// Packets and connections per second through a host, against netfilter, HAProxy and no forwarding.
+    Remote(remote::Remote),
     /// What `services` runs on a host: connects in a loop.
     #[command(hide = true)]
     Dial(dial::Dial),
     /// What `hooks` runs in each cgroup: one system call over and over.
     #[command(hide = true)]
     Spin(spin::Spin),
+    /// What `remote` runs where the clients are.
+    #[command(hide = true)]
+    Pour(remote::Pour),
+    /// The same.
+    #[command(hide = true)]
+    Call(remote::Call),
+    /// What `remote` runs where the servers are.
+    #[command(hide = true)]
+    Answer(remote::Answer),
 }
 
 fn main() -> Result<()> {
@@ -54,5 +66,9 @@ fn main() -> Result<()> {
         What::Dial(dial) => dial.run(),
         What::Hooks(bench) => bench.run(),
         What::Spin(spin) => spin.run(),
+        What::Remote(bench) => bench.run(),
+        What::Pour(it) => it.run(),
+        What::Call(it) => it.run(),
+        What::Answer(it) => it.run(),
     }
 }

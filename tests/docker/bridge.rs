@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary};
 use serde_json::json;
@@ -47,6 +48,43 @@ fn containers_reach_services_at_the_bridge_at_the_host_and_where_told_so_at_thei
         // A listener of its own in the container is not asked about for the host's addresses.
         assert_eq!(lab.host(1).verdict("local_listener")?, 0);
     }
+    Ok(())
+}
+
+#[test]
+fn clients_on_another_host_reach_a_container_by_its_published_port_and_by_its_address() -> TestResult {
+    let lab = Lab::start(2)?;
+    let docker = Docker::start(&lab)?;
+    let published = ["--publish", "8001:80/tcp", "--publish", "8001:80/udp"];
+    let mut inside = docker.run("replica", &published)?;
+    assert_eq!(inside.tell("serve 0.0.0.0:80 inside")?, "ok");
+    let address = docker.command(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "replica"])?;
+    let service = |port: u16, protocol, address: &str, at: u16| {
+        let backends = json!([{ "address": address, "port": at }]);
+        let name = format!("{protocol}{port}");
+        json!({ "name": name, "port": port, "protocol": protocol, "expose": true, "backends": backends })
+    };
+    let both = |port, address: &str, at| ["tcp", "udp"].map(|protocol| service(port, protocol, address, at));
+    let services = [both(1234, "10.77.0.1", 8001), both(1235, address.trim(), 80)].concat();
+    let file = lab.run_dir().join("services.json");
+    fs::write(&file, json!({ "services": services }).to_string())?;
+    let arguments = ["--file", file.to_str().context("a strange path")?, "--interface", "lab0"];
+    let _agent = lab.host(1).agent_of(lab.host(1).cgroup(), &arguments)?;
+    lab.host(1).agent_ready(PATIENCE)?;
+    let mut client = lab.host(2).program_in(lab.host(2).cgroup(), &binary("attempts")?, &[])?;
+    for port in [1234, 1235] {
+        eventually_ok("a container answers", PATIENCE, || {
+            let said = client.tell(&format!("try tcp 10.77.0.1:{port}"))?;
+            ensure!(said.starts_with("inside "), "{said}");
+            Ok(())
+        })?;
+        for way in WAYS {
+            let said = client.tell(&format!("try {way} 10.77.0.1:{port}"))?;
+            let seen = said.split(' ').skip(1).all(|seen| seen == "-" || seen == format!("10.77.0.1:{port}"));
+            assert!(said.starts_with("inside ") && seen, "{way} {port}: {said}");
+        }
+    }
+    assert!(lab.host(1).verdict("delivered")? >= 6);
     Ok(())
 }
 

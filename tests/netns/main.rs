@@ -90,6 +90,8 @@ mod probes;
 mod programs;
 /// A boot without Marathon: the state file.
 mod rebooted;
+/// Clients on other hosts.
+mod remote;
 /// All backends replaced at once, a thousand times.
 mod replace;
 /// The agent dies and comes back.

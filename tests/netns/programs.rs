@@ -1,6 +1,6 @@
 //! Real programs through a service port, unmodified. All servers are on host 2, all clients on host 1.
 
-mod nameserver;
+pub(crate) mod nameserver;
 mod postgres;
 mod redis;
 mod throughput;
@@ -12,13 +12,13 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE};
+use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 
 use crate::answered::publish;
 use crate::served::{Served, curl};
 
 /// How long one run of a client may take.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 /// Where servers listen, as they want it written.
 const SERVER: &str = "10.77.0.2";
 
@@ -41,7 +41,12 @@ fn curl_is_answered_at_each_address_of_the_host_and_of_both_families() -> TestRe
 
 /// Runs a client on host 1 to a good end and returns what it said.
 fn run(lab: &Lab, name: &str, arguments: &[&str]) -> Result<String> {
-    let left = lab.host(1).run(&program(name)?, arguments, LONGEST)?;
+    run_on(lab.host(1), name, arguments)
+}
+
+/// The same on any host.
+pub(crate) fn run_on(host: &Host, name: &str, arguments: &[&str]) -> Result<String> {
+    let left = host.run(&program(name)?, arguments, LONGEST)?;
     Ok(left.well().with_context(|| format!("{name} {arguments:?}"))?.stdout)
 }
 
@@ -55,7 +60,7 @@ fn answers(what: &str, mut ask: impl FnMut() -> Result<String>, wanted: &str) ->
 }
 
 /// Where a program of the distribution is.
-fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut rooms: Vec<_> = env::split_paths(&path).collect();
     rooms.push("/usr/sbin".into());

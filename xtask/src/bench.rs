@@ -21,6 +21,9 @@ impl Bench {
     pub(crate) fn run(&self) -> Result<()> {
         workspace::need_root("bench")?;
         setup::tools()?;
+        if self.args.first().is_some_and(|it| it == "remote") {
+            setup::peers()?;
+        }
         build_ebpf::run()?;
         let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
         let mut bench = cargo();

@@ -74,7 +74,7 @@ fn nginx_finds_its_upstream_by_a_resolver_and_reaches_it_both_through_service_po
 }
 
 /// Answers for two names: one to look up, one that leads back to this host's loopback.
-fn nameserver(lab: &Lab) -> Result<Process> {
+pub(crate) fn nameserver(lab: &Lab) -> Result<Process> {
     let config = lab.run_dir().join("dnsmasq.conf");
     let listen = format!("listen-address={SERVER},{}\nport=7053\nbind-interfaces\n", host_address6(2));
     let names = "no-resolv\nno-hosts\naddress=/answer.test/192.0.2.53\naddress=/web.test/127.0.0.1\n";

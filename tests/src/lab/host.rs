@@ -13,7 +13,7 @@ use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::eventually::eventually_ok;
 use crate::http::{self, Url};
-use crate::net::{NetNs, Switch};
+use crate::net::{NetNs, address_on};
 use crate::process::{Finished, Process};
 use crate::summary::Summary;
 
@@ -24,6 +24,7 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Host {
     number: u8,
+    home: u8,
     address: Ipv4Addr,
     // Dropped first: it ends the processes that use the namespace.
     cgroup: Cgroup,
@@ -48,22 +49,34 @@ pub struct Load {
 }
 
 impl Host {
-    pub(super) fn join(number: u8, name: &str, switch: &Switch, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Self> {
-        let net = NetNs::create(&format!("{name}-host{number}"))?;
+    pub(super) fn create(number: u8, home: u8, name: &str, cgroup: &Cgroup, bpffs: &BpfFs) -> Result<Self> {
         Ok(Self {
             number,
-            address: switch.join(&net, number)?,
-            net,
+            home,
+            address: address_on(home, number),
+            net: NetNs::create(&format!("{name}-host{number}"))?,
             cgroup: cgroup.child(&format!("host{number}"))?,
             logs: bpffs.run_dir().to_path_buf(),
             bpffs: bpffs.path(),
         })
     }
 
-    /// Its address on the cluster's network.
+    /// Its address on the first network that it is on.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Its number, from 1.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// The first network that it is on.
+    #[must_use]
+    pub fn home(&self) -> u8 {
+        self.home
     }
 
     /// Its namespace.

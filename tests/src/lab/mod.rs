@@ -22,8 +22,10 @@
 
 mod builds;
 mod dialer;
+mod echo;
 mod host;
 pub mod kernel;
+mod networks;
 mod rows;
 mod sim;
 mod status;
@@ -36,14 +38,16 @@ use std::{env, path::Path};
 use anyhow::{Context as _, Result, ensure};
 
 pub use self::dialer::Dialer;
+pub use self::echo::Echo;
 pub use self::host::{Host, Load, Replica};
+pub use self::networks::{Arms, CLIENT, FAR, ROUTER};
 pub use self::rows::{Backend, Service};
 pub use self::sim::Sim;
 pub use self::turn::{Turn, alone};
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::cleanup;
-use crate::net::Switch;
+use crate::net::{Network, Switch};
 use crate::process::{Finished, Process};
 use crate::summary::Summary;
 
@@ -57,7 +61,8 @@ const MARATHON_PORT: u16 = 8080;
 #[derive(Debug)]
 pub struct Lab {
     hosts: Vec<Host>,
-    _switch: Switch,
+    networks: Vec<Network>,
+    switch: Switch,
     _cgroup: Cgroup,
     bpffs: BpfFs,
     // Dropped last: others may begin when nothing of this one is left.
@@ -65,10 +70,15 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes so many hosts, 10.77.0.1 and up. Needs root. Removes first what killed runs left behind.
+    /// Makes so many hosts on one switch, 10.77.0.1 and up. Needs root. Removes first what killed runs left behind.
     ///
     /// Other tests have labs at the same time: see [`alone`].
     pub fn start(hosts: u8) -> Result<Self> {
+        Self::joined(vec![Network::Switch((1..=hosts).collect())])
+    }
+
+    /// Makes the hosts that are on these networks. A host's own address is that on the first network that it is on.
+    pub fn joined(networks: Vec<Network>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces, cgroups and a bpf mount");
         let turn = Turn::shared();
         cleanup::on_signals()?;
@@ -77,9 +87,16 @@ impl Lab {
         let bpffs = BpfFs::mount(&name)?;
         let cgroup = Cgroup::create(&name)?;
         let switch = Switch::create(&format!("{name}-switch"))?;
-        let hosts =
-            (1..=hosts).map(|number| Host::join(number, &name, &switch, &cgroup, &bpffs)).collect::<Result<_>>()?;
-        Ok(Self { hosts, _switch: switch, _cgroup: cgroup, bpffs, _turn: turn })
+        let count = networks.iter().flat_map(Network::hosts).copied().max().unwrap_or(0);
+        let home = |number: u8| networks.iter().position(|network| network.hosts().contains(&number));
+        let host = |number| {
+            let home = home(number).with_context(|| format!("host {number} is on no network"))?;
+            Host::create(number, u8::try_from(home)?, &name, &cgroup, &bpffs)
+        };
+        let hosts = (1..=count).map(host).collect::<Result<_>>()?;
+        let lab = Self { hosts, networks, switch, _cgroup: cgroup, bpffs, _turn: turn };
+        lab.lay()?;
+        Ok(lab)
     }
 
     /// A host by its number, from 1.

@@ -12,7 +12,10 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 
-pub use self::switch::{Switch, host_address, host_address6};
+pub use self::switch::{
+    Network, Switch, address_on, address6_on, cable, ethtool, give_addresses, host_address, host_address6, interface,
+    like_a_card,
+};
 use crate::cleanup::Guard;
 
 /// Where `ip netns` keeps its names.

@@ -1,52 +1,138 @@
-//! One bridge in a namespace of its own, and veth pairs from it to the hosts: the cluster's network.
+//! The cluster's networks: bridges in a namespace of their own with veth pairs to the hosts, and cables between two.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use super::NetNs;
 
-const BRIDGE: &str = "switch0";
-/// Not `eth0`: a command that misses its namespace must not find an interface of that name.
-const PORT: &str = "lab0";
+/// How hosts are joined. The n-th network of a lab, from 0, is 10.(77+n).0.0/24 and fd77::/64, fd78::/64 and so on; on a
+/// host its interface is `labN`. There is no default route, and nothing leads outside.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// A bridge with these hosts, by number.
+    Switch(Vec<u8>),
+    /// One veth pair between two: nothing is in between that would cost anything.
+    Cable([u8; 2]),
+}
 
-/// The network that joins the hosts: 10.77.0.0/24 and fd77::/64, no default route, nothing leads outside.
+impl Network {
+    /// The hosts on it.
+    #[must_use]
+    pub fn hosts(&self) -> &[u8] {
+        match self {
+            Self::Switch(hosts) => hosts,
+            Self::Cable(hosts) => hosts,
+        }
+    }
+}
+
+/// The namespace of the bridges.
 #[derive(Debug)]
 pub struct Switch {
     net: NetNs,
 }
 
 impl Switch {
-    /// Makes the bridge, in a new namespace of this name.
+    /// Makes a new namespace of this name.
     pub fn create(name: &str) -> Result<Self> {
-        let net = NetNs::create(name)?;
-        net.ip(&["link", "add", BRIDGE, "type", "bridge"])?;
-        net.ip(&["link", "set", BRIDGE, "up"])?;
-        Ok(Self { net })
+        Ok(Self { net: NetNs::create(name)? })
     }
 
-    /// Joins a namespace as host `number` and returns its IPv4 address there.
-    pub fn join(&self, host: &NetNs, number: u8) -> Result<Ipv4Addr> {
-        let plug = format!("host{number}");
-        let pair = ["link", "add", &plug, "type", "veth", "peer", "name", PORT, "netns", host.name()];
-        self.net.ip(&pair)?;
-        self.net.ip(&["link", "set", &plug, "master", BRIDGE, "up"])?;
-        host.ip(&["address", "add", &format!("{}/24", host_address(number)), "dev", PORT])?;
-        // Duplicate address detection would keep the address unusable for a second or two.
-        host.ip(&["address", "add", &format!("{}/64", host_address6(number)), "dev", PORT, "nodad"])?;
-        host.ip(&["link", "set", PORT, "up"])?;
-        Ok(host_address(number))
+    /// Makes the bridge of a network.
+    pub fn bridge(&self, network: u8) -> Result<()> {
+        let bridge = bridge(network);
+        self.net.ip(&["link", "add", &bridge, "type", "bridge"])?;
+        self.net.ip(&["link", "set", &bridge, "up"])
+    }
+
+    /// Plugs a host into the bridge of a network.
+    pub fn join(&self, host: &NetNs, number: u8, network: u8) -> Result<()> {
+        let (plug, port) = (plug(network, number), interface(network));
+        self.net.ip(&["link", "add", &plug, "type", "veth", "peer", "name", &port, "netns", host.name()])?;
+        self.net.ip(&["link", "set", &plug, "master", &bridge(network), "up"])?;
+        give_addresses(host, number, network)
+    }
+
+    /// Lets frames that a native XDP program of a host redirects arrive at the bridge.
+    pub fn takes_redirects(&self, network: u8, number: u8) -> Result<()> {
+        ethtool(&self.net, &plug(network, number), &["gro", "on"])
+    }
+
+    /// Sets how large frames may be on the way to a host.
+    pub fn mtu(&self, network: u8, number: u8, bytes: u16) -> Result<()> {
+        self.net.ip(&["link", "set", &plug(network, number), "mtu", &bytes.to_string()])
     }
 }
 
-/// The address of host `number`.
+/// Joins two hosts directly.
+pub fn cable(network: u8, [one, other]: [(u8, &NetNs); 2]) -> Result<()> {
+    let port = interface(network);
+    one.1.ip(&["link", "add", &port, "type", "veth", "peer", "name", &port, "netns", other.1.name()])?;
+    give_addresses(one.1, one.0, network)?;
+    give_addresses(other.1, other.0, network)
+}
+
+/// Gives an interface that is new its addresses, and sets it up.
+pub fn give_addresses(host: &NetNs, number: u8, network: u8) -> Result<()> {
+    let port = interface(network);
+    host.ip(&["address", "add", &format!("{}/24", address_on(network, number)), "dev", &port])?;
+    // Duplicate address detection would keep the address unusable for a second or two.
+    host.ip(&["address", "add", &format!("{}/64", address6_on(network, number)), "dev", &port, "nodad"])?;
+    host.ip(&["link", "set", &port, "up"])
+}
+
+/// Makes an end of a veth pair as a network card is to a native XDP program. It takes frames that are redirected into the
+/// other end: without a program of its own an end takes them only with GRO (veth_xdp_xmit of drivers/net/veth.c), and drops
+/// them silently otherwise. And what it sends has its checksums in it, which veths leave out.
+pub fn like_a_card(net: &NetNs, interface: &str) -> Result<()> {
+    ethtool(net, interface, &["gro", "on", "tx", "off"])
+}
+
+/// Turns what a driver does on or off.
+pub fn ethtool(net: &NetNs, interface: &str, features: &[&str]) -> Result<()> {
+    let said = net.command()?.args(["ethtool", "-K", interface]).args(features).output().context("run ethtool")?;
+    let complaint = String::from_utf8_lossy(&said.stderr);
+    ensure!(said.status.success(), "ethtool -K {interface} {}: {complaint}", features.join(" "));
+    Ok(())
+}
+
+/// The interface of a network on every host. Not `eth0`: a command that misses its namespace must not find an interface
+/// of that name.
+#[must_use]
+pub fn interface(network: u8) -> String {
+    format!("lab{network}")
+}
+
+/// The address of host `number` on the first network.
 #[must_use]
 pub fn host_address(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 77, 0, number)
+    address_on(0, number)
 }
 
-/// The IPv6 address of host `number`.
+/// The IPv6 address of host `number` on the first network.
 #[must_use]
 pub fn host_address6(number: u8) -> Ipv6Addr {
-    Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into())
+    address6_on(0, number)
+}
+
+/// The address of host `number` on any network.
+#[must_use]
+pub fn address_on(network: u8, number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77 + network, 0, number)
+}
+
+/// The IPv6 address of host `number` on any network.
+#[must_use]
+pub fn address6_on(network: u8, number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77 + u16::from(network), 0, 0, 0, 0, 0, 0, number.into())
+}
+
+fn bridge(network: u8) -> String {
+    format!("switch{network}")
+}
+
+/// The other end of a host's interface.
+fn plug(network: u8, number: u8) -> String {
+    format!("net{network}host{number}")
 }

@@ -79,6 +79,11 @@ pub(crate) fn cargo_deb() -> Result<PathBuf> {
     cargo_deb::provide()
 }
 
+/// What forwarding is measured against.
+pub(crate) fn peers() -> Result<()> {
+    packages::provide(Part::Peers, None)
+}
+
 /// The compiler and the linker, installed where need be.
 pub(crate) fn toolchain() -> Result<Toolchain> {
     let compiler = find_or_install_compiler()?;

@@ -18,6 +18,7 @@ pub(super) enum Part {
     Programs,
     Surface,
     Dist,
+    Peers,
 }
 
 struct Package {
@@ -29,7 +30,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 27] = [
+const PACKAGES: [Package; 32] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -66,6 +67,12 @@ const PACKAGES: [Package; 27] = [
         name: "bpftool",
         gives: &["bpftool"],
         why: "what the kernel itself says is attached to a cgroup",
+    },
+    Package {
+        part: Part::Tools,
+        name: "ethtool",
+        gives: &["ethtool"],
+        why: "a veth takes frames that XDP redirects to it only with GRO on",
     },
     Package {
         part: Part::Etcd,
@@ -128,6 +135,25 @@ const PACKAGES: [Package; 27] = [
     Package { part: Part::Programs, name: "jq", gives: &["jq"], why: "reads Marathon's answers in vagrant/smoke.sh" },
     Package { part: Part::Programs, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
     Package { part: Part::Programs, name: "iperf3", gives: &["iperf3"], why: "many bytes and datagrams" },
+    Package { part: Part::Programs, name: "iputils-ping", gives: &["ping"], why: "echoes that are not ours" },
+    Package {
+        part: Part::Programs,
+        name: "traceroute",
+        gives: &["traceroute"],
+        why: "a client that looks at who says that a packet has come to its end",
+    },
+    Package {
+        part: Part::Peers,
+        name: "nftables",
+        gives: &["/usr/sbin/nft"],
+        why: "address translation by netfilter, which forwarding is measured against",
+    },
+    Package {
+        part: Part::Peers,
+        name: "haproxy",
+        gives: &["/usr/sbin/haproxy"],
+        why: "the proxy of meltwater/proxymatic, which forwarding is measured against",
+    },
     Package {
         part: Part::Surface,
         name: "prometheus",

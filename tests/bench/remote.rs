@@ -1,0 +1,121 @@
+//! What it costs to forward for clients on other machines: by TC and by XDP, against netfilter's address translation,
+//! HAProxy, plain routing and no forwarding at all.
+//!
+//! Three hosts are joined by cables that behave as network cards do: frames one by one, fetched by a thread for each
+//! interface (threaded NAPI). The threads of the host in the middle, and HAProxy there, have a CPU of their own; clients
+//! and servers have the others. So there is a rate, and there is what the host in the middle does for it.
+
+mod clients;
+mod peers;
+mod stage;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+pub(crate) use self::clients::{Answer, Call, Pour};
+use self::{
+    peers::Peer,
+    stage::{Sample, Stage},
+};
+use crate::statistics::median;
+
+/// Packets and connections per second through a host, and what a packet and a connection cost it.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Remote {
+    /// Rounds; each measures every peer once, in another order.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each measurement takes.
+    #[arg(long, default_value_t = 1.5)]
+    seconds: f64,
+    /// Measure these only.
+    #[arg(long, value_enum)]
+    only: Vec<Peer>,
+    /// Also write what was measured to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// What was measured of one peer.
+struct Row {
+    peer: Peer,
+    packets: Vec<Sample>,
+    connections: Vec<Sample>,
+}
+
+impl Remote {
+    pub(crate) fn run(&self) -> Result<()> {
+        let all = if self.only.is_empty() { Peer::ALL.to_vec() } else { self.only.clone() };
+        let mut rows: Vec<_> =
+            all.into_iter().map(|peer| Row { peer, packets: Vec::new(), connections: Vec::new() }).collect();
+        let stage = Stage::set()?;
+        let took = Duration::from_secs_f64(self.seconds);
+        let count = rows.len();
+        for round in 0..self.rounds {
+            for step in 0..count {
+                // Another first each round, so that none is always measured after the same other.
+                let row = &mut rows[(step + round) % count];
+                let running = row.peer.start(&stage)?;
+                if row.peer.takes_datagrams() {
+                    row.packets.push(stage.packets(row.peer, &running, took)?);
+                }
+                row.connections.push(stage.connections(row.peer, &running, took)?);
+                running.stop(&stage)?;
+            }
+        }
+        self.report(&rows)
+    }
+
+    fn report(&self, rows: &[Row]) -> Result<()> {
+        let packets = |row: &Row| Summary::of(&row.packets);
+        let connections = |row: &Row| Summary::of(&row.connections);
+        let base = |of: &dyn Fn(&Row) -> Option<Summary>| rows.iter().find(|it| it.peer == Peer::Nftables).and_then(of);
+        println!("medians of {} interleaved rounds of {} s; x: against nftables", self.rounds, self.seconds);
+        println!(
+            "{:<10} {:>12} {:>6} {:>8} {:>6}   {:>12} {:>6} {:>8} {:>6}",
+            "", "packets/s", "x", "CPU ns", "x", "connects/s", "x", "CPU µs", "x"
+        );
+        for row in rows {
+            let packets = columns(packets(row), base(&packets), 1.0);
+            let connections = columns(connections(row), base(&connections), 1e3);
+            println!("{:<10} {packets}   {connections}", row.peer.name());
+        }
+        println!("CPU is that of the host in the middle, for one packet or one connection; x of it is how much less.");
+        if let Some(file) = &self.json {
+            let whole = |samples: &[Sample]| -> Value {
+                Summary::of(samples).map_or(Value::Null, |it| {
+                    let rates: Vec<_> = samples.iter().map(Sample::rate).collect();
+                    json!({ "per_second": it.rate, "cpu_ns": it.cost, "rounds": rates })
+                })
+            };
+            let row = |it: &Row| json!({ "peer": it.peer.name(), "packets": whole(&it.packets), "connections": whole(&it.connections) });
+            fs::write(file, serde_json::to_vec_pretty(&rows.iter().map(row).collect::<Vec<_>>())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Medians of one kind of measurement.
+#[derive(Clone, Copy)]
+struct Summary {
+    /// Each second.
+    rate: f64,
+    /// Nanoseconds of the host in the middle for each.
+    cost: f64,
+}
+
+impl Summary {
+    fn of(samples: &[Sample]) -> Option<Self> {
+        let of = |value: fn(&Sample) -> f64| median(&samples.iter().map(value).collect::<Vec<_>>());
+        (!samples.is_empty()).then(|| Self { rate: of(Sample::rate), cost: of(Sample::cost) })
+    }
+}
+
+fn columns(measured: Option<Summary>, base: Option<Summary>, unit: f64) -> String {
+    let Some(Summary { rate, cost }) = measured else { return format!("{:>12} {:>6} {:>8} {:>6}", "-", "", "-", "") };
+    let ratio = |value: Option<f64>| value.filter(|it| it.is_finite()).map_or(String::new(), |it| format!("{it:.2}"));
+    let (faster, less) = (base.map(|it| rate / it.rate), base.map(|it| it.cost / cost));
+    format!("{rate:>12.0} {:>6} {:>8.1} {:>6}", ratio(faster), cost / unit, ratio(less))
+}

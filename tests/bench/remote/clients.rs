@@ -1,0 +1,138 @@
+//! What runs on the hosts at the ends: who pours packets, who opens connections, and who answers both.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
+};
+
+use super::stage::PAYLOAD;
+
+/// Flows that packets are poured over.
+const FLOWS: usize = 16;
+/// Packets that are handed to the kernel at once.
+const BATCH: usize = 64;
+/// Connections that are open at once.
+const CALLERS: usize = 16;
+/// How much longer clients run than is measured.
+const MARGIN: Duration = Duration::from_millis(300);
+
+/// Pours small datagrams.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Pour {
+    #[arg(long)]
+    to: SocketAddr,
+    #[arg(long)]
+    seconds: f64,
+}
+
+/// Opens connections, one after the other, several at a time.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Call {
+    #[arg(long)]
+    to: SocketAddr,
+    #[arg(long)]
+    seconds: f64,
+}
+
+/// Answers connections and datagrams with what it is sent.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Answer {
+    #[arg(long)]
+    port: u16,
+}
+
+impl Pour {
+    pub(crate) fn run(&self) -> Result<()> {
+        let flows = (0..FLOWS).map(|_| flow(self.to)).collect::<Result<Vec<_>>>()?;
+        println!("begins");
+        let packets = [b'x'; PAYLOAD as usize * BATCH];
+        let end = Instant::now() + Duration::from_secs_f64(self.seconds) + MARGIN;
+        while Instant::now() < end {
+            for flow in &flows {
+                // A queue that is full is what is wanted here.
+                let _ = flow.send(&packets);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A socket that has been answered once, so that both ways of the flow are known wherever it passes.
+fn flow(to: SocketAddr) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.connect(to)?;
+    for _ in 0..2 {
+        socket.send(b"?")?;
+        socket.recv(&mut [0; 8]).with_context(|| format!("no answer from {to}"))?;
+    }
+    // The kernel cuts what is sent into packets, just before the interface.
+    setsockopt(&socket, sockopt::UdpGsoSegment, &i32::from(PAYLOAD))?;
+    Ok(socket)
+}
+
+impl Call {
+    pub(crate) fn run(&self) -> Result<()> {
+        call(self.to)?;
+        println!("begins");
+        let (count, begun) = (AtomicU64::new(0), Instant::now());
+        let measured = begun + Duration::from_secs_f64(self.seconds);
+        let caller = || -> Result<()> {
+            while Instant::now() < measured + MARGIN {
+                call(self.to)?;
+                if Instant::now() < measured {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+            callers.into_iter().try_for_each(|it| it.join().map_err(|_| anyhow!("a caller panicked"))?)
+        })?;
+        println!("{}", count.into_inner());
+        Ok(())
+    }
+}
+
+/// Opened, asked, answered, closed with a reset: or the local ports would run out in TIME_WAIT.
+fn call(to: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(to).with_context(|| format!("connect to {to}"))?;
+    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0]).with_context(|| format!("an answer from {to}"))
+}
+
+impl Answer {
+    pub(crate) fn run(&self) -> Result<()> {
+        let any = (Ipv4Addr::UNSPECIFIED, self.port);
+        let (listener, socket) = (TcpListener::bind(any)?, UdpSocket::bind(any)?);
+        println!("listening");
+        thread::scope(|scope| {
+            for _ in 0..CALLERS {
+                scope.spawn(|| {
+                    let mut word = [0];
+                    for mut stream in listener.incoming().flatten() {
+                        // Until the other side resets.
+                        while stream.read_exact(&mut word).is_ok() && stream.write_all(&word).is_ok() {}
+                    }
+                });
+            }
+            let mut word = [0; 64];
+            loop {
+                let (length, from) = socket.recv_from(&mut word)?;
+                // Whoever has left does not mind.
+                let _ = socket.send_to(&word[..length], from);
+            }
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! The three hosts, the cables between them, and who runs on which CPU.
+
+use std::{
+    env, fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::{
+    eventually::until,
+    lab::{Host, Lab, PATIENCE},
+    net::{Network, address_on, ethtool, interface},
+    process::Process,
+};
+
+use super::peers::{Peer, Running};
+
+/// The host in the middle.
+pub(super) const MIDDLE: u8 = 1;
+/// Where the servers are.
+pub(super) const SERVERS: u8 = 2;
+/// Where the clients are.
+pub(super) const CLIENTS: u8 = 3;
+/// Between the middle and the servers.
+pub(super) const INNER: u8 = 0;
+/// Between the middle and the clients.
+pub(super) const OUTER: u8 = 1;
+/// Between clients and servers, past the middle.
+pub(super) const DIRECT: u8 = 2;
+/// What clients dial.
+pub(super) const PORT: u16 = 1234;
+/// Where the server listens.
+pub(super) const SERVER: u16 = 9_000;
+/// The payload of a datagram of [`super::Pour`]: what makes a frame of 64 bytes.
+pub(super) const PAYLOAD: u16 = 18;
+/// The CPU of the host in the middle.
+pub(super) const CPU: &str = "1";
+/// The CPU of everybody else.
+const OTHERS: &str = "0";
+
+/// What came of one measurement.
+pub(super) struct Sample {
+    count: u64,
+    took: Duration,
+    /// What the host in the middle worked meanwhile.
+    worked: Duration,
+}
+
+impl Sample {
+    pub(super) fn rate(&self) -> f64 {
+        self.count as f64 / self.took.as_secs_f64()
+    }
+
+    /// Nanoseconds for each.
+    pub(super) fn cost(&self) -> f64 {
+        self.worked.as_nanos() as f64 / self.count as f64
+    }
+}
+
+/// The hosts, and what runs on them all the time.
+pub(super) struct Stage {
+    pub(super) lab: Lab,
+    /// The threads that fetch packets for the host in the middle, by process id.
+    threads: Vec<u32>,
+    _server: Process,
+}
+
+impl Stage {
+    pub(super) fn set() -> Result<Self> {
+        ensure!(std::thread::available_parallelism()?.get() > 1, "needs two CPUs: one for the host in the middle");
+        let ends = [[MIDDLE, SERVERS], [MIDDLE, CLIENTS], [SERVERS, CLIENTS]];
+        let lab = Lab::joined(ends.map(Network::Cable).to_vec())?;
+        lab.route(CLIENTS, INNER, (OUTER, MIDDLE))?;
+        lab.route(SERVERS, OUTER, (INNER, MIDDLE))?;
+        lab.host(MIDDLE).forwards()?;
+        lab.like_cards()?;
+        let mut threads = Vec::new();
+        for (network, ends) in (0..).zip(ends) {
+            for number in ends {
+                let thread = fetched(lab.host(number), &interface(network))?;
+                let cpu = if number == MIDDLE { CPU } else { OTHERS };
+                run(Command::new("taskset").args(["-p", "-c", cpu, &thread.to_string()]))?;
+                threads.extend((number == MIDDLE).then_some(thread));
+            }
+        }
+        sink(lab.host(SERVERS))?;
+        let mut server = bound(lab.host(SERVERS), &["answer", "--port", &SERVER.to_string()])?;
+        server.said("listening", PATIENCE)?;
+        Ok(Self { lab, threads, _server: server })
+    }
+
+    /// How many small packets arrive where the servers are, while more are sent than can.
+    pub(super) fn packets(&self, peer: Peer, running: &Running, took: Duration) -> Result<Sample> {
+        let cable = if peer == Peer::Direct { DIRECT } else { INNER };
+        let arrived = || received(self.lab.host(SERVERS), &interface(cable));
+        let mut pouring = self.client("pour", peer, took)?;
+        pouring.said("begins", PATIENCE)?;
+        let sample = self.sample(running, took, arrived)?;
+        pouring.finish(PATIENCE)?.well()?;
+        Ok(sample)
+    }
+
+    /// How many connections are opened, used for a word and its answer, and closed.
+    pub(super) fn connections(&self, peer: Peer, running: &Running, took: Duration) -> Result<Sample> {
+        let mut calling = self.client("call", peer, took)?;
+        calling.said("begins", PATIENCE)?;
+        let mut sample = self.sample(running, took, || Ok(0))?;
+        sample.count = calling.finish(PATIENCE)?.well()?.stdout.lines().last().context("no answer")?.parse()?;
+        Ok(sample)
+    }
+
+    fn client(&self, verb: &str, peer: Peer, took: Duration) -> Result<Process> {
+        let (to, seconds) = (peer.dialled().to_string(), took.as_secs_f64().to_string());
+        bound(self.lab.host(CLIENTS), &[verb, "--to", &to, "--seconds", &seconds])
+    }
+
+    fn sample(&self, running: &Running, took: Duration, count: impl Fn() -> Result<u64>) -> Result<Sample> {
+        let worked = || -> Result<u64> { self.threads.iter().chain(&running.workers).copied().map(runtime).sum() };
+        let (begun, work, before) = (Instant::now(), worked()?, count()?);
+        until(begun + took);
+        let count = count()? - before;
+        Ok(Sample { count, took: begun.elapsed(), worked: Duration::from_nanos(worked()? - work) })
+    }
+}
+
+/// What a program of this benchmark does, on a CPU that is not that of the host in the middle.
+fn bound(host: &Host, arguments: &[&str]) -> Result<Process> {
+    let this = env::current_exe()?;
+    let this = this.to_str().context("a strange path")?;
+    host.spawn(Path::new("taskset"), &[&["-c", OTHERS, this], arguments].concat())
+}
+
+/// Makes an end of a cable take and give frames one by one, by a thread of its own; returns that thread.
+fn fetched(host: &Host, interface: &str) -> Result<u32> {
+    let before = fetchers()?;
+    // With segmentation left to the card, packets of a veth pass by its queue (veth_skb_is_eligible_for_gro).
+    ethtool(host.net(), interface, &["tso", "off", "tx-udp-segmentation", "off"])?;
+    let threaded = format!("echo 1 > /sys/class/net/{interface}/threaded");
+    // Not by nsenter: /sys shows the interfaces of the namespace that it was mounted in.
+    run(Command::new("ip").args(["netns", "exec", host.net().name(), "sh", "-c", &threaded]))?;
+    let new = fetchers()?.into_iter().find(|it| !before.contains(it));
+    new.with_context(|| format!("no thread for {interface}"))
+}
+
+/// The threads of the kernel that fetch packets, by process id.
+fn fetchers() -> Result<Vec<u32>> {
+    let processes = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let named =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("napi/lab"));
+    Ok(processes.filter(named).collect())
+}
+
+/// Throws away what is poured, as soon as it is counted.
+fn sink(host: &Host) -> Result<()> {
+    let rule = format!("udp dport {SERVER} udp length {} drop", PAYLOAD + 8);
+    for (nth, network) in [INNER, DIRECT].into_iter().enumerate() {
+        let hook = format!("type filter hook ingress device {} priority 0;", interface(network));
+        nft(host, &format!("table netdev sink{nth} {{\n chain in {{\n {hook}\n {rule}\n }}\n}}\n"))?;
+    }
+    Ok(())
+}
+
+/// Gives netfilter of a host rules.
+pub(super) fn nft(host: &Host, rules: &str) -> Result<()> {
+    run(host.net().command()?.args(["nft", rules]))
+}
+
+/// Packets that an interface has received.
+fn received(host: &Host, interface: &str) -> Result<u64> {
+    let said = host.net().enter(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
+    let line =
+        said.lines().find_map(|line| line.trim().strip_prefix(&format!("{interface}:"))?.split_whitespace().nth(1));
+    Ok(line.with_context(|| format!("no {interface}"))?.parse()?)
+}
+
+/// Nanoseconds that a process has run.
+fn runtime(process: u32) -> Result<u64> {
+    let said = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
+    Ok(said.split_whitespace().next().context("an empty schedstat")?.parse()?)
+}
+
+pub(super) fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The server by way of a network.
+pub(super) fn server(network: u8) -> SocketAddr {
+    (address_on(network, SERVERS), SERVER).into()
+}
+
+/// The host in the middle, as clients know it.
+pub(super) fn middle() -> Ipv4Addr {
+    address_on(OUTER, MIDDLE)
+}

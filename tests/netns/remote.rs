@@ -1,0 +1,198 @@
+//! Clients on another host, host 4, that dial a service port of host 1. The backends are on hosts 2 and 3, and nothing of
+//! host 1 listens anywhere.
+
+/// The agent dies, and what it left goes on.
+mod crashed;
+/// Datagrams, whole and in fragments.
+mod datagrams;
+/// What routers and hosts say when a packet cannot go on.
+mod errors;
+/// A flood of SYNs.
+mod flood;
+/// Interfaces that go, come and change their name.
+mod interfaces;
+/// Backends on host 1 itself, and clients on the host of a backend.
+mod near;
+/// All backends but one are replaced.
+mod replaced;
+/// Who is served, and by whom.
+mod rules;
+/// Real programs, unmodified.
+mod served;
+/// Many bytes over interfaces of different MTU.
+mod transfer;
+/// Connections that stay while the table changes.
+mod transfers;
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::lab::{Arms, CLIENT, Echo, Host, Lab, PATIENCE};
+use serde_json::{Value, json};
+
+use self::transfers::Transfers;
+use crate::served::PORT;
+use crate::written::{Written, backend};
+
+/// How long a client waits for anything.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// How packets of remote clients are forwarded, and where from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    pub(crate) arms: Arms,
+    xdp: bool,
+}
+
+const WAYS: [Way; 4] = [
+    Way { arms: Arms::Two, xdp: false },
+    Way { arms: Arms::One, xdp: false },
+    Way { arms: Arms::Two, xdp: true },
+    Way { arms: Arms::One, xdp: true },
+];
+/// Where it is enough to look at one.
+const ROUTED: Way = WAYS[0];
+const ONE_ARMED: Way = WAYS[1];
+
+impl Way {
+    /// The hosts, joined so.
+    fn lab(self) -> Result<Lab> {
+        self.prepare(Lab::remote(self.arms)?)
+    }
+
+    fn prepare(self, lab: Lab) -> Result<Lab> {
+        lab.host(1).forwards()?;
+        if self.xdp {
+            lab.like_cards()?;
+        }
+        Ok(lab)
+    }
+
+    /// What the agent is told of it.
+    fn arguments(self) -> Vec<String> {
+        let interfaces = self.arms.interfaces().into_iter().flat_map(|it| ["--interface".to_owned(), it]);
+        let xdp = ["--xdp", "native"].map(str::to_owned).into_iter().filter(|_| self.xdp);
+        interfaces.chain(xdp).collect()
+    }
+
+    /// Starts an agent on host 1 that serves this to other hosts.
+    fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<Written<'lab>> {
+        let arguments = self.arguments();
+        Written::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What clients dial, in either family.
+    fn dialled(self) -> [SocketAddr; 2] {
+        self.arms.dialled().map(|address| SocketAddr::new(address, PORT))
+    }
+}
+
+/// A service of both protocols with the backends `a` and `b`, and the agent that serves it.
+struct Remote<'lab> {
+    lab: &'lab Lab,
+    way: Way,
+    written: Written<'lab>,
+    echoes: Vec<Echo>,
+}
+
+impl<'lab> Remote<'lab> {
+    /// Starts it, with a backend on host 2 and one on host 3.
+    fn start(lab: &'lab Lab, way: Way) -> Result<Self> {
+        Self::of(lab, way, vec![lab.host(2).echo(7001, 'a')?, lab.host(3).echo(7001, 'b')?])
+    }
+
+    fn of(lab: &'lab Lab, way: Way, echoes: Vec<Echo>) -> Result<Self> {
+        let written = way.serve(lab, &both(&echoes, &[]))?;
+        Ok(Self { lab, way, written, echoes })
+    }
+
+    /// Fails unless so many new connections to each address are served, by these and no others.
+    fn answers_come_from(&self, names: &str) -> Result<()> {
+        for to in self.way.dialled() {
+            let seen: BTreeSet<char> = (0..40).map(|_| who(self.lab.host(CLIENT), to)).collect::<Result<_>>()?;
+            ensure!(seen == names.chars().collect(), "{to} is answered by {seen:?}, not by {names}");
+        }
+        Ok(())
+    }
+
+    /// Long transfers from the clients' host, half of them to each address.
+    fn transfers(&self, count: usize) -> Result<Transfers> {
+        Transfers::start(self.lab.host(CLIENT), &self.way.dialled(), count)
+    }
+}
+
+/// A service of one name and port for each protocol, open to other hosts, with whatever else a file may say of it.
+fn both(echoes: &[Echo], more: &[(&str, Value)]) -> [Value; 2] {
+    let mut places: Vec<_> = echoes.iter().flat_map(|echo| echo.places).collect();
+    // As rows come.
+    places.sort();
+    ["tcp", "udp"].map(|protocol| exposed(protocol, protocol, PORT, &places, more))
+}
+
+/// A service that is open to other hosts.
+fn exposed(name: &str, protocol: &str, port: u16, places: &[SocketAddr], more: &[(&str, Value)]) -> Value {
+    let backends: Vec<_> = places.iter().copied().map(backend).collect();
+    let mut service = json!({ "name": name, "protocol": protocol, "port": port, "expose": true, "backends": backends });
+    for (key, value) in more {
+        service[*key] = value.clone();
+    }
+    service
+}
+
+/// A connection from a host, and the name of who greets it.
+fn greeted(host: &Host, to: SocketAddr) -> Result<(TcpStream, char)> {
+    let outcome = host.net().enter(|| -> io::Result<_> {
+        let mut stream = TcpStream::connect_timeout(&to, WAIT)?;
+        stream.set_read_timeout(Some(WAIT))?;
+        let mut name = [0];
+        stream.read_exact(&mut name)?;
+        Ok((stream, char::from(name[0])))
+    })?;
+    outcome.with_context(|| format!("connect to {to} from host {}", host.number()))
+}
+
+/// Who greets a new connection.
+fn who(host: &Host, to: SocketAddr) -> Result<char> {
+    Ok(greeted(host, to)?.1)
+}
+
+/// Why a new connection is not served.
+fn refused(host: &Host, to: SocketAddr) -> Result<io::ErrorKind> {
+    match greeted(host, to) {
+        Ok((_, name)) => anyhow::bail!("{to} is served by {name}"),
+        Err(error) => Ok(error.downcast_ref::<io::Error>().context("no error of a socket")?.kind()),
+    }
+}
+
+/// A socket on a host that waits for answers as long as a client does, and hears of errors.
+fn socket(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+    let outcome = host.net().enter(|| -> io::Result<_> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.set_read_timeout(Some(WAIT))?;
+        socket.connect(to)?;
+        Ok(socket)
+    })?;
+    outcome.with_context(|| format!("a socket to {to}"))
+}
+
+/// Who answers a datagram.
+fn asked(socket: &UdpSocket) -> io::Result<char> {
+    let mut answer = [0; 8];
+    socket.send(b"?")?;
+    let length = socket.recv(&mut answer)?;
+    if length == 1 { Ok(char::from(answer[0])) } else { Err(io::Error::other(format!("{length} bytes"))) }
+}
+
+/// Waits until as many flows are counted as open on host 1.
+fn open_is(lab: &Lab, wanted: u64) -> Result<()> {
+    eventually_ok(&format!("{wanted} are open"), PATIENCE, || {
+        let open = lab.host(1).open_connections()?;
+        ensure!(open == wanted, "{open}");
+        Ok(())
+    })
+}

@@ -1,0 +1,85 @@
+//! Datagrams of every size. Those that do not fit into a packet come in fragments, and only the first of them has ports.
+
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+
+use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::CLIENT;
+
+use super::{ONE_ARMED, ROUTED, Remote, WAYS, asked, socket};
+
+const DATAGRAMS: usize = 10_000;
+/// What fits into one packet of 1,500 bytes, just fits, does not just fit, and is many fragments.
+const SIZES: [usize; 6] = [9, 64, 1_452, 1_473, 4_000, 9_001];
+/// How many are on their way at once: fewer than a socket's buffer takes.
+const WINDOW: usize = 8;
+
+#[test]
+fn ten_thousand_datagrams_with_and_without_fragments_come_back_whole_and_from_whom_was_asked() -> TestResult {
+    for way in WAYS {
+        let lab = way.lab()?;
+        let remote = Remote::start(&lab, way)?;
+        // Of each family half, from ten sockets each: to both backends.
+        for to in way.dialled() {
+            let mut names = BTreeSet::new();
+            for _ in 0..10 {
+                let socket = socket(lab.host(CLIENT), to)?;
+                names.insert(exchange(&socket, DATAGRAMS / WAYS.len() / 20).with_context(|| format!("{way:?} {to}"))?);
+            }
+            assert_eq!(names, BTreeSet::from([b'a', b'b']), "{way:?} {to}");
+        }
+        drop(remote);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_socket_keeps_its_backend_and_hears_from_whom_it_asked() -> TestResult {
+    for way in [ROUTED, ONE_ARMED] {
+        let lab = way.lab()?;
+        let remote = Remote::start(&lab, way)?;
+        for to in way.dialled() {
+            // A connected socket hears nobody else.
+            let socket = socket(lab.host(CLIENT), to)?;
+            let first = asked(&socket)?;
+            for _ in 0..50 {
+                assert_eq!(asked(&socket)?, first, "{way:?} {to}");
+            }
+        }
+        drop(remote);
+    }
+    Ok(())
+}
+
+/// Sends so many datagrams and looks at each that comes back; returns who answered.
+fn exchange(socket: &UdpSocket, count: usize) -> Result<u8> {
+    let mut names = BTreeSet::new();
+    let mut answer = vec![0; 1 << 16];
+    for first in (0..count).step_by(WINDOW) {
+        let window: Vec<_> = (first..count.min(first + WINDOW)).map(datagram).collect();
+        for datagram in &window {
+            socket.send(datagram)?;
+        }
+        let mut missing: Vec<_> = window.iter().map(|it| &it[1..]).collect();
+        while !missing.is_empty() {
+            let length = socket.recv(&mut answer).with_context(|| {
+                format!("no answer to {:?} bytes", missing.iter().map(|it| it.len() + 1).collect::<Vec<_>>())
+            })?;
+            let (name, rest) = answer[..length].split_first().context("an empty answer")?;
+            let nth = missing.iter().position(|it| *it == rest);
+            missing.remove(nth.with_context(|| format!("{length} bytes that nobody sent, or not now"))?);
+            names.insert(*name);
+        }
+    }
+    ensure!(names.len() == 1, "one socket is answered by {names:?}");
+    names.pop_first().context("no datagram")
+}
+
+/// The n-th: no other looks like it.
+fn datagram(nth: usize) -> Vec<u8> {
+    let size = SIZES[nth % SIZES.len()];
+    let mut bytes: Vec<u8> = (0..size).map(|at| (at * 7 + nth) as u8).collect();
+    bytes[1..9].copy_from_slice(&(nth as u64).to_be_bytes());
+    bytes
+}

@@ -1,0 +1,94 @@
+//! A flood of SYNs from addresses that nobody has, bounded in rate and number, in namespaces of the lab's own.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use etherparse::PacketBuilder;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, SockaddrIn, connect, socket};
+use proxymatic_tests::eventually::{eventually_ok, until};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{CLIENT, Host, Lab, PATIENCE};
+use proxymatic_tests::net::address_on;
+
+use crate::served::PORT;
+
+use super::{ROUTED, Remote, WAYS, asked, open_is, who};
+
+const RATE: u32 = 100_000;
+const SECONDS: u32 = 10;
+/// SYNs that are sent before the clock is looked at again.
+const BURST: u32 = 100;
+/// Where they say that they come from: 198.18.0.0/15 is for such tests (RFC 2544).
+const STRANGERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+
+#[test]
+fn under_a_flood_of_a_hundred_thousand_syns_a_second_established_flows_go_on_and_none_is_counted() -> TestResult {
+    for way in [ROUTED, WAYS[2]] {
+        let lab = way.lab()?;
+        strangers(&lab)?;
+        let remote = Remote::start(&lab, way)?;
+        let transfers = remote.transfers(50)?;
+        let datagrams = super::socket(lab.host(CLIENT), way.dialled()[0])?;
+        let first = asked(&datagrams)?;
+        open_is(&lab, 51)?;
+        let to = SocketAddrV4::new(address_on(way.arms.outside(), 1), PORT);
+        let seconds = if way.xdp { 2 } else { SECONDS };
+        let took = std::thread::scope(|scope| -> Result<Duration> {
+            let flood = scope.spawn(|| flood(lab.host(CLIENT), to, seconds));
+            while !flood.is_finished() {
+                transfers.go_on("ab", 10)?;
+                assert_eq!(asked(&datagrams).context("a flow of datagrams broke")?, first);
+            }
+            flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))?
+        })?;
+        let rate = f64::from(RATE * seconds) / took.as_secs_f64();
+        println!("{way:?}: {} SYNs in {took:.1?}, {rate:.0} a second; no flow broke", RATE * seconds);
+        assert!(rate > 0.9 * f64::from(RATE), "the flood was no flood: {rate:.0} SYNs a second");
+        // A SYN that nobody follows up is no connection.
+        open_is(&lab, 51)?;
+        transfers.go_on("ab", 10)?;
+        // What the flood has used up is free again once nobody waits for an answer any more.
+        eventually_ok("new connections are served", PATIENCE, || who(lab.host(CLIENT), way.dialled()[0]))?;
+        transfers.finish("ab")?;
+    }
+    Ok(())
+}
+
+/// Answers to the strangers go to the clients' host, which throws them away.
+fn strangers(lab: &Lab) -> Result<()> {
+    let way = [&format!("{STRANGERS}/15"), "via", &address_on(1, CLIENT).to_string()].map(str::to_owned);
+    lab.host(1).net().ip(&["route", "add", &way[0], &way[1], &way[2]])?;
+    lab.host(CLIENT).net().ip(&["route", "add", "blackhole", &way[0]])
+}
+
+/// How long it took to send as many as that.
+fn flood(from: &Host, to: SocketAddrV4, seconds: u32) -> Result<Duration> {
+    let raw = from.net().enter(|| -> io::Result<UdpSocket> {
+        // Packets are given to it with their IP header (raw(7)).
+        let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
+        connect(raw.as_raw_fd(), &SockaddrIn::from(to))?;
+        Ok(raw.into())
+    })?;
+    let raw = raw.context("a raw socket")?;
+    let mut packet = Vec::new();
+    let begun = Instant::now();
+    for nth in 0..RATE * seconds {
+        if nth % BURST == 0 {
+            until(begun + Duration::from_secs(1) * nth / RATE);
+        }
+        packet.clear();
+        // A host of its own each time, and its ports in turn.
+        let stranger = Ipv4Addr::from_bits(STRANGERS.to_bits() + nth % (1 << 17));
+        let syn = PacketBuilder::ipv4(stranger.octets(), to.ip().octets(), 64);
+        syn.tcp(1_024 + (nth / 7 % 60_000) as u16, to.port(), nth, 64_240).syn().write(&mut packet, &[])?;
+        match raw.send(&packet) {
+            // The queue of the interface is full: the next burst finds room.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {}
+            sent => drop(sent.context("send a SYN")?),
+        }
+    }
+    Ok(begun.elapsed())
+}

@@ -1,0 +1,72 @@
+//! Interfaces that go down, come back, change their name, and are made anew while the agent runs.
+
+use anyhow::Result;
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{CLIENT, Lab, PATIENCE};
+
+use super::{ONE_ARMED, Remote, WAYS, who};
+
+#[test]
+fn flows_go_on_when_an_interface_goes_down_and_comes_up_again() -> TestResult {
+    for way in WAYS {
+        let lab = way.lab()?;
+        let remote = Remote::start(&lab, way)?;
+        let transfers = remote.transfers(8)?;
+        for interface in way.arms.interfaces() {
+            set(&lab, &[&interface, "down"])?;
+            assert!(who(lab.host(CLIENT), way.dialled()[0]).is_err(), "{way:?}: served by nothing");
+            set(&lab, &[&interface, "up"])?;
+            back(&lab, &interface)?;
+            transfers.go_on("ab", 10)?;
+        }
+        remote.answers_come_from("ab")?;
+        transfers.finish("ab")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_served_again_and_its_flows_go_on() -> TestResult {
+    let way = ONE_ARMED;
+    let lab = way.lab()?;
+    let remote = Remote::start(&lab, way)?;
+    let transfers = remote.transfers(8)?;
+    for _ in 0..2 {
+        lab.host(1).net().ip(&["link", "delete", "lab0"])?;
+        lab.join(1, 0)?;
+        eventually_ok("it is served again", PATIENCE, || remote.answers_come_from("ab"))?;
+        transfers.go_on("ab", 10)?;
+    }
+    transfers.finish("ab")?;
+    Ok(())
+}
+
+#[test]
+fn flows_go_on_when_an_interface_changes_its_name_and_changes_it_back() -> TestResult {
+    for way in WAYS {
+        let lab = way.lab()?;
+        let remote = Remote::start(&lab, way)?;
+        let transfers = remote.transfers(8)?;
+        for (old, new) in [("lab0", "lan0"), ("lan0", "lab0")] {
+            set(&lab, &[old, "down"])?;
+            set(&lab, &[old, "name", new])?;
+            set(&lab, &[new, "up"])?;
+            back(&lab, new)?;
+            transfers.go_on("ab", 10)?;
+            remote.answers_come_from("ab")?;
+        }
+        transfers.finish("ab")?;
+    }
+    Ok(())
+}
+
+fn set(lab: &Lab, what: &[&str]) -> Result<()> {
+    lab.host(1).net().ip(&[&["link", "set"], what].concat())
+}
+
+/// Going down costs an interface its addresses of IPv6.
+fn back(lab: &Lab, interface: &str) -> Result<()> {
+    let [_, six] = lab.host(1).addresses_on(u8::from(interface.ends_with('1')));
+    lab.host(1).net().ip(&["address", "replace", &format!("{six}/64"), "dev", interface, "nodad"])
+}

@@ -1,0 +1,38 @@
+//! A program on a host that gives back what it is sent: see `echo`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+
+use super::{Host, PATIENCE, binary};
+use crate::process::Process;
+
+/// A running `echo`; dropping it ends it.
+#[derive(Debug)]
+pub struct Echo {
+    /// Where it listens, by the addresses of its host on the first network that it is on.
+    pub places: [SocketAddr; 2],
+    /// The process itself, to be killed.
+    pub process: Process,
+}
+
+impl Host {
+    /// Starts a program that gives back what it is sent over TCP and UDP, at every address of either family.
+    pub fn echo(&self, port: u16, name: char) -> Result<Echo> {
+        let [four, six] = self.addresses_on(self.home()).map(|address| SocketAddr::new(address, port));
+        let places = [four, six].map(|it| it.to_string());
+        let name = name.to_string();
+        let arguments = ["--name", &name, "--listen", &places[0], "--listen", &places[1]];
+        let mut process = self.spawn(&binary("echo")?, &arguments)?;
+        process.said("listening", PATIENCE)?;
+        Ok(Echo { places: [four, six], process })
+    }
+}
+
+impl Echo {
+    /// The place of the family of an address.
+    #[must_use]
+    pub fn place_for(&self, address: IpAddr) -> SocketAddr {
+        self.places[usize::from(address.is_ipv6())]
+    }
+}
