@@ -21,6 +21,7 @@ use super::{
     endpoint::{self, EndpointArgs, LogFormat},
     guard::{Guard, GuardArgs},
     remote::RemoteArgs,
+    replaced::ReplacedArgs,
     sources::SourceArgs,
     state,
 };
@@ -43,7 +44,7 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) endpoint: EndpointArgs,
     /// Log every map write too.
-    #[arg(long, env = "VERBOSE")]
+    #[arg(long, short = 'v', env = "VERBOSE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) verbose: bool,
     /// The cgroup2 folder whose sockets are served [default: the root of the host's tree].
     #[arg(long, value_name = "DIR", env = "CGROUP")]
@@ -78,6 +79,8 @@ pub(super) struct Args {
     /// How many slots fit: one for each backend where weights are equal.
     #[arg(long, value_name = "N", default_value_t = Slots::MAX)]
     pub(super) max_slots: u32,
+    #[command(flatten)]
+    replaced: ReplacedArgs,
 }
 
 /// Marks are written in hexadecimal by the tools that set them.
@@ -95,6 +98,9 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     let config = config::check(&args, pins).map_err(|wrong| anyhow::anyhow!(wrong.join("\n            ")))?;
     die_whole();
     start_log(config.verbose, config.log_format);
+    for complaint in args.replaced.complaints() {
+        tracing::warn!("{complaint}");
+    }
     let listener = config.endpoint.bind(&Pins::at(&config.kernel.bpffs))?;
     let mut kernel = Kernel::start(&config.kernel)?;
     let guard = Guard::raise(&config, kernel.take_interfaces())?;

@@ -218,6 +218,19 @@ impl Rows for Detached {
     }
 }
 
+/// What `healthcheck` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answered {
+    /// The state of the agent, as in its status; `None` where none answers.
+    pub state: Option<String>,
+}
+
+impl Rows for Answered {
+    fn table(&self) -> String {
+        self.state.as_ref().map_or("no agent answers\n".into(), |state| format!("{state}\n"))
+    }
+}
+
 /// A name and what is said of it, on as many lines as that takes.
 fn entry(name: &str, value: &str) -> String {
     const NAME: usize = 11;
@@ -298,7 +311,7 @@ fn self_test(test: &SelfTestStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{BackendRow, ServiceCounts};
+    use crate::surface::{BackendRow, RoundTrips, ServiceCounts};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -313,6 +326,7 @@ mod tests {
             task: "web.instance-1._app.1".into(),
             established: 9,
             rtt_us: 250,
+            rtts: RoundTrips::default(),
         };
         ServiceRow {
             name: "/shop/web".into(),

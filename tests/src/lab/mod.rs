@@ -27,6 +27,7 @@ pub mod kernel;
 mod rows;
 mod sim;
 mod status;
+mod turn;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use self::dialer::Dialer;
 pub use self::host::{Host, Load, Replica};
 pub use self::rows::{Backend, Service};
 pub use self::sim::Sim;
+pub use self::turn::{Turn, alone};
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::cleanup;
@@ -58,12 +60,17 @@ pub struct Lab {
     _switch: Switch,
     _cgroup: Cgroup,
     bpffs: BpfFs,
+    // Dropped last: others may begin when nothing of this one is left.
+    _turn: Turn,
 }
 
 impl Lab {
     /// Makes so many hosts, 10.77.0.1 and up. Needs root. Removes first what killed runs left behind.
+    ///
+    /// Other tests have labs at the same time: see [`alone`].
     pub fn start(hosts: u8) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces, cgroups and a bpf mount");
+        let turn = Turn::shared();
         cleanup::on_signals()?;
         cleanup::sweep();
         let name = cleanup::unique_name();
@@ -72,7 +79,7 @@ impl Lab {
         let switch = Switch::create(&format!("{name}-switch"))?;
         let hosts =
             (1..=hosts).map(|number| Host::join(number, &name, &switch, &cgroup, &bpffs)).collect::<Result<_>>()?;
-        Ok(Self { hosts, _switch: switch, _cgroup: cgroup, bpffs })
+        Ok(Self { hosts, _switch: switch, _cgroup: cgroup, bpffs, _turn: turn })
     }
 
     /// A host by its number, from 1.
