@@ -28,7 +28,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 22] = [
+const PACKAGES: [Package; 23] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -139,6 +139,7 @@ const PACKAGES: [Package; 22] = [
         gives: &["chromedriver"],
         why: "tells the browser what to do",
     },
+    Package { part: Part::Surface, name: "tmux", gives: &["tmux"], why: "a real terminal, for `top`" },
 ];
 
 /// Installs the packages of a part whose files are missing.
