@@ -63,7 +63,7 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         SERVICE  PID  COMMAND  DIALLED  CHOSEN  AGE  RTT  SENT  RECEIVED
         /web  *  dialer  127.0.0.1:1234/tcp  10.77.0.2:8001  *  *  *  *
     "#]], &expect![[r#"
-        {"age_s":"*","cgroup":"*","chosen":"10.77.0.2:8001","command":"dialer","dialled":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
+        {"age_s":"*","cgroup":"*","chosen":"10.77.0.2:8001","client":null,"command":"dialer","dialled":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
     "#]])?;
     Command::well(
         &["hook", "show"],
@@ -88,18 +88,18 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         sock_release  *  *  yes  *  *  *
     "#]],
         &expect![[r#"
-        {"effective":true,"hook":"connect6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"connect4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"sendmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"sendmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"post_bind6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"post_bind4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"recvmsg6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"recvmsg4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"getpeername6","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"getpeername4","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"tcp_states","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
-        {"effective":true,"hook":"sock_release","link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"connect6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"connect4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sendmsg6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sendmsg4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"post_bind6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"post_bind4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"recvmsg6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"recvmsg4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"getpeername6","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"getpeername4","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"tcp_states","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
+        {"effective":true,"hook":"sock_release","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
     "#]],
     )?;
     Ok(())

@@ -15,7 +15,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         &lab,
         &expect![[r#"
         MAP  ID  KIND  KEY  VALUE  ENTRIES  USED
-        CONFIG  *  array  4  64  *  1
+        CONFIG  *  array  4  72  *  1
         PORTS  *  array  4  8  *  1
         ADDRESSES  *  hash  16  4  *  2
         FRONTENDS  *  hash  8  4  *  1
@@ -31,13 +31,19 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         ALLOW_CGROUPS  *  hash  16  4  *  0
         EXCLUDED  *  hash  8  4  *  0
         EVENTS  *  ringbuf  0  0  *  -
-        COUNTERS  *  array  4  256  *  -
+        COUNTERS  *  array  4  512  *  -
+        CONNTRACK  *  lru_hash  40  80  *  0
+        HANDSHAKES  *  lru_hash  40  80  *  0
+        FRAGMENTS  *  lru_hash  40  16  *  0
+        SCRATCH  *  percpu_array  4  512  *  -
+        INTERFACES  *  hash  4  40  *  0
+        ANSWER_PORTS  *  array  4  64  *  -
         SERVICE_NAMES  *  hash  4  256  *  1
         DRAINED  *  hash  4  4  *  1
         BACKEND_NAMES  *  hash  4  256  *  2
     "#]],
         &expect![[r#"
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":64}
+        {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":72}
         {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
         {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
         {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
@@ -53,7 +59,13 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"entries":"*","id":"*","key":16,"kind":"hash","map":"ALLOW_CGROUPS","pin":"*","used":0,"value":4}
         {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
         {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":256}
+        {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
+        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
+        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"HANDSHAKES","pin":"*","used":0,"value":80}
+        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"FRAGMENTS","pin":"*","used":0,"value":16}
+        {"entries":"*","id":"*","key":4,"kind":"percpu_array","map":"SCRATCH","pin":"*","used":null,"value":512}
+        {"entries":"*","id":"*","key":4,"kind":"hash","map":"INTERFACES","pin":"*","used":0,"value":40}
+        {"entries":"*","id":"*","key":4,"kind":"array","map":"ANSWER_PORTS","pin":"*","used":null,"value":64}
         {"entries":"*","id":"*","key":4,"kind":"hash","map":"SERVICE_NAMES","pin":"*","used":1,"value":256}
         {"entries":"*","id":"*","key":4,"kind":"hash","map":"DRAINED","pin":"*","used":1,"value":4}
         {"entries":"*","id":"*","key":4,"kind":"hash","map":"BACKEND_NAMES","pin":"*","used":2,"value":256}
@@ -194,6 +206,8 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         looks_for_listeners  *
         looks_for_excluded  *
         sample  *
+        snat_first  *
+        snat_last  *
     "#]],
         &expect![[r#"
         {"field":"abi","value":"*"}
@@ -209,6 +223,8 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"field":"looks_for_listeners","value":"*"}
         {"field":"looks_for_excluded","value":"*"}
         {"field":"sample","value":"*"}
+        {"field":"snat_first","value":"*"}
+        {"field":"snat_last","value":"*"}
     "#]],
     )?;
     Command::well(&["map", "dump", "COUNTERS"], &["COUNT"], &["count"]).prints(&lab, &expect![[r#"
@@ -217,24 +233,38 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         full  *  Refused: every backend that would do is at its maxconn
         service_full  *  Refused: the service has as many connections from this host as it may have
         not_allowed  *  Refused: the allow list of the service does not name this client
-        bound_loopback  *  .. the socket is bound to a loopback address, and no backend is on this host
+        bound_loopback  *  ..the socket is bound to a loopback address, and no backend is on this host
         translated  *  Sent to an eligible backend
         drained  *  Sent to a draining backend, because the service has no active one
         panicked  *  Sent to an ejected backend, because the service has no other
         affine  *  Sent to the backend of an earlier connection of this client
         repeated  *  A datagram was sent to the backend of the one before it
-        untracked  *  ..e socket's state: not counted as open, and its peer name shows the backend
+        untracked  *  .. socket's state: not counted as open, and its peer name shows the backend
         reversed  *  A peer name or a sender was given as what the program had dialled
         local_listener  *  Left alone: a program in this namespace listens on the port itself
-        bypassed  *  ..ocket is the agent's own, has the bypass mark, or is of an excluded cgroup
+        bypassed  *  ..cket is the agent's own, has the bypass mark, or is of an excluded cgroup
         bound  *  A program has bound a service port
         failed  *  A backend refused a connection or did not answer it
-        abandoned  *  ..gram gave up a connection before the backend had answered, within a second
+        abandoned  *  ..ram gave up a connection before the backend had answered, within a second
         ejected  *  A backend was ejected
         ejection_capped  *  A backend that failed was not ejected: half of its service is already
         stale_slot  *  A slot named a backend whose id has a new owner; another slot was tried
-        stale_close  *  ..fter its backend's id had been given to another: the close was not counted
+        stale_close  *  ..ter its backend's id had been given to another: the close was not counted
         untold  *  An event was not told: the ring buffer is full, or nobody reads it
+        forwarded  *  ..n of a client on another machine was sent to a backend on another machine
+        delivered  *  ..nection of a client on another machine was sent to a backend on this host
+        accelerated  *  A packet was sent on by XDP, before the kernel had made anything of it
+        not_exposed  *  ..a client on another machine dialled a service that is not exposed to such
+        no_port  *  ..source port was free for a connection from another machine to its backend
+        no_return  *  ..ackend is by an interface that is not served, where no reply would be met
+        no_route  *  Left alone or dropped: this host has no way to the backend or to the client
+        no_room  *  Left alone: no memory for a connection from another machine
+        unknown_fragment  *  ..f a packet whose first one did not lead to a service, or has not come yet
+        unreadable  *  Left alone: a packet with more headers than are read, or with less than one
+        spoilt  *  Dropped: the kernel had no memory to rewrite a packet
+        too_big  *  .. larger than the way to the other end allows: its sender was told by ICMP
+        hops_exceeded  *  A packet had no hops left: its sender was told by ICMP
+        error_returned  *  ..MP error about a connection from another machine was led to the other end
     "#]], &expect![[r#"
         {"count":"*","meaning":"Refused: the service has no backend that this socket can reach","verdict":"no_backend"}
         {"count":"*","meaning":"Refused: every backend that would do is at its maxconn","verdict":"full"}
@@ -258,6 +288,20 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"count":"*","meaning":"A slot named a backend whose id has a new owner; another slot was tried","verdict":"stale_slot"}
         {"count":"*","meaning":"A socket closed after its backend's id had been given to another: the close was not counted","verdict":"stale_close"}
         {"count":"*","meaning":"An event was not told: the ring buffer is full, or nobody reads it","verdict":"untold"}
+        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on another machine","verdict":"forwarded"}
+        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on this host","verdict":"delivered"}
+        {"count":"*","meaning":"A packet was sent on by XDP, before the kernel had made anything of it","verdict":"accelerated"}
+        {"count":"*","meaning":"Left alone: a client on another machine dialled a service that is not exposed to such","verdict":"not_exposed"}
+        {"count":"*","meaning":"Left alone: no source port was free for a connection from another machine to its backend","verdict":"no_port"}
+        {"count":"*","meaning":"Left alone: the way to the backend is by an interface that is not served, where no reply would be met","verdict":"no_return"}
+        {"count":"*","meaning":"Left alone or dropped: this host has no way to the backend or to the client","verdict":"no_route"}
+        {"count":"*","meaning":"Left alone: no memory for a connection from another machine","verdict":"no_room"}
+        {"count":"*","meaning":"Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet","verdict":"unknown_fragment"}
+        {"count":"*","meaning":"Left alone: a packet with more headers than are read, or with less than one","verdict":"unreadable"}
+        {"count":"*","meaning":"Dropped: the kernel had no memory to rewrite a packet","verdict":"spoilt"}
+        {"count":"*","meaning":"A packet was larger than the way to the other end allows: its sender was told by ICMP","verdict":"too_big"}
+        {"count":"*","meaning":"A packet had no hops left: its sender was told by ICMP","verdict":"hops_exceeded"}
+        {"count":"*","meaning":"An ICMP error about a connection from another machine was led to the other end","verdict":"error_returned"}
     "#]])?;
     for map in ["AFFINITY", "ALLOW", "ALLOW_CGROUPS", "EXCLUDED"] {
         Command::well(&["map", "dump", map], &[], &[]).prints(&lab, &expect!["no entries\n"], &expect![""])?;
