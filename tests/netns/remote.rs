@@ -30,6 +30,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use proxymatic_common::ABI_VERSION;
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::lab::{Arms, CLIENT, Echo, Host, Lab, PATIENCE};
 use serde_json::{Value, json};
@@ -82,7 +83,13 @@ impl Way {
     /// Starts an agent on host 1 that serves this to other hosts.
     fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<Written<'lab>> {
         let arguments = self.arguments();
-        Written::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        let written = Written::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+        if self.xdp && self.arms == Arms::One {
+            // Any program would do, and to what leaves host 1 this one does nothing.
+            let program = format!("v{ABI_VERSION}/programs/xdp_ingress");
+            lab.takes_returns(1, 0, &lab.host(1).pins().join(program))?;
+        }
+        Ok(written)
     }
 
     /// What clients dial, in either family.

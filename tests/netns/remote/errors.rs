@@ -9,7 +9,7 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{CLIENT, FAR, Lab, PATIENCE, ROUTER};
 use proxymatic_tests::net::{address_on, address6_on};
 
-use super::{ROUTED, Remote, WAYS, asked, exposed, greeted, socket, who};
+use super::{ROUTED, Remote, WAIT, WAYS, asked, exposed, greeted, socket, who};
 use crate::programs::run_on;
 use crate::served::PORT;
 
@@ -57,6 +57,7 @@ fn a_narrow_link_behind_a_router_is_told_to_the_client_and_megabytes_still_pass(
             // Larger than the link lets through: the far end says that 1,460 bytes are fine.
             let said: Vec<u8> = (0..1_000_000_u32).map(|at| (at * 7) as u8).collect();
             let mut writer = stream.try_clone()?;
+            writer.set_write_timeout(Some(WAIT))?;
             let heard = std::thread::scope(|scope| -> Result<Vec<u8>> {
                 let writer = scope.spawn(|| writer.write_all(&said));
                 let mut heard = vec![0; said.len()];

@@ -10,7 +10,7 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Arms, CLIENT, Lab};
 use serde_json::Value;
 
-use super::{Remote, WAYS, greeted};
+use super::{Remote, WAIT, WAYS, greeted};
 use crate::programs::run_on;
 
 /// Over each family half, and each comes back.
@@ -55,6 +55,7 @@ fn there_and_back(mut stream: TcpStream) -> Result<()> {
     let pieces = MEGABYTES / 2;
     let piece = |nth: usize| -> Vec<u8> { (0..PIECE).map(|at| (at * 7 + at / 256 + nth) as u8).collect() };
     let mut writer = stream.try_clone()?;
+    writer.set_write_timeout(Some(WAIT))?;
     thread::scope(|scope| {
         let writing = scope.spawn(move || -> Result<()> {
             (0..pieces).try_for_each(|nth| writer.write_all(&piece(nth)))?;

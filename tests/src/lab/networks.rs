@@ -1,6 +1,7 @@
 //! Labs with clients on other hosts: how their hosts are joined, and what can be changed of that while they run.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -99,12 +100,19 @@ impl Lab {
         for (nth, network) in (0..).zip(&self.networks) {
             for number in network.hosts() {
                 if matches!(network, Network::Switch(_)) {
-                    self.switch.takes_redirects(nth, *number)?;
+                    self.switch.like_a_card(nth, *number)?;
                 }
                 like_a_card(self.host(*number).net(), &interface(nth))?;
             }
         }
         Ok(())
+    }
+
+    /// Runs a program that is pinned at the switch, on the end of a host's interface. To frames that go back by the interface
+    /// that they came from (XDP_TX) GRO does not help: veth_xdp_flush of drivers/net/veth.c wakes an end only where it has a
+    /// program, and until then they lie there.
+    pub fn takes_returns(&self, host: u8, network: u8, pinned: &Path) -> Result<()> {
+        self.switch.runs_xdp(network, host, pinned)
     }
 
     pub(super) fn lay(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The cluster's networks: bridges in a namespace of their own with veth pairs to the hosts, and cables between two.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -49,14 +50,27 @@ impl Switch {
     /// Plugs a host into the bridge of a network.
     pub fn join(&self, host: &NetNs, number: u8, network: u8) -> Result<()> {
         let (plug, port) = (plug(network, number), interface(network));
-        self.net.ip(&["link", "add", &plug, "type", "veth", "peer", "name", &port, "netns", host.name()])?;
+        // The same each time, or others would go on sending to the interface that was there before.
+        let card = format!("02:77:00:00:{network:02x}:{number:02x}");
+        let pair =
+            ["link", "add", &plug, "type", "veth", "peer", "name", &port, "address", &card, "netns", host.name()];
+        self.net.ip(&pair)?;
         self.net.ip(&["link", "set", &plug, "master", &bridge(network), "up"])?;
         give_addresses(host, number, network)
     }
 
-    /// Lets frames that a native XDP program of a host redirects arrive at the bridge.
-    pub fn takes_redirects(&self, network: u8, number: u8) -> Result<()> {
-        ethtool(&self.net, &plug(network, number), &["gro", "on"])
+    /// Makes the bridge's end of a host's interface as a network card is: see [`like_a_card`].
+    pub fn like_a_card(&self, network: u8, number: u8) -> Result<()> {
+        like_a_card(&self.net, &plug(network, number))
+    }
+
+    /// Runs an XDP program that is pinned on the bridge's end of a host's interface.
+    pub fn runs_xdp(&self, network: u8, number: u8, pinned: &Path) -> Result<()> {
+        let mut bpftool = self.net.command()?;
+        bpftool.args(["bpftool", "net", "attach", "xdp", "pinned"]).arg(pinned);
+        let said = bpftool.args(["dev", &plug(network, number), "overwrite"]).output().context("run bpftool")?;
+        ensure!(said.status.success(), "bpftool net attach: {}", String::from_utf8_lossy(&said.stderr));
+        Ok(())
     }
 
     /// Sets how large frames may be on the way to a host.
@@ -84,7 +98,7 @@ pub fn give_addresses(host: &NetNs, number: u8, network: u8) -> Result<()> {
 
 /// Makes an end of a veth pair as a network card is to a native XDP program. It takes frames that are redirected into the
 /// other end: without a program of its own an end takes them only with GRO (veth_xdp_xmit of drivers/net/veth.c), and drops
-/// them silently otherwise. And what it sends has its checksums in it, which veths leave out.
+/// them silently otherwise. And what it sends has its checksums in it, which veths leave out, also of what GRO has joined.
 pub fn like_a_card(net: &NetNs, interface: &str) -> Result<()> {
     ethtool(net, interface, &["gro", "on", "tx", "off"])
 }
