@@ -36,10 +36,10 @@ pub enum MapOp {
     SetPort(Port, u8),
     /// Switch: a new service can be found.
     PutFrontend(Frontend, u32),
+    /// Switch: an address means nothing to us any more. Before those that come, which may need its place.
+    DelAddress(Address),
     /// Switch: an address means a class.
     PutAddress(Address, Class),
-    /// Switch: an address means nothing to us any more.
-    DelAddress(Address),
     /// Switch: a service is not found any more.
     DelFrontend(Frontend),
     /// Break, at once: no service has a port any more.
@@ -104,8 +104,8 @@ impl MapOp {
             Self::PutHead(..) => 10,
             Self::SetPort(..) => 11,
             Self::PutFrontend(..) => 12,
-            Self::PutAddress(..) => 13,
-            Self::DelAddress(..) => 14,
+            Self::DelAddress(..) => 13,
+            Self::PutAddress(..) => 14,
             Self::DelFrontend(..) => 15,
             Self::ClearPort(..) => 16,
             Self::LowerBackend(..) => 17,

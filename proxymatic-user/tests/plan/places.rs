@@ -273,6 +273,23 @@ fn virtual_addresses_that_do_not_fit_are_complained_of_and_left_and_the_others_s
     assert_eq!([2, 3, 4, 5].map(|n| kernel.lead(at(n)).is_some()), [true, false, false, true]);
 }
 
+#[test]
+fn an_address_that_comes_gets_the_place_of_one_that_goes_where_all_are_taken() {
+    let mut tables = Tables::new(Capacity { addresses: 2, ..small().capacity });
+    let of = |hosts: &[u8]| Desired {
+        addresses: hosts.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect(),
+        ..Desired::default()
+    };
+    publish(&mut tables, &of(&[1, 2]));
+    let planned = plan(&of(&[2, 3]), &tables);
+    assert_eq!((planned.ops.len(), planned.complaints), (2, vec![]));
+    for op in &planned.ops {
+        tables.apply(op);
+        assert!(tables.addresses().len() <= 2, "the kernel would refuse it: {op}");
+    }
+    assert_eq!(publish(&mut tables, &of(&[2, 3])), "");
+}
+
 /// What only damage of maps can bring about comes to rest too.
 #[test]
 fn two_frontends_that_lead_to_one_service_and_one_backend_twice_are_told_apart() {
