@@ -80,8 +80,10 @@ mod tests {
     #[test]
     fn the_document_says_what_was_kept() {
         let (kept, document) = paths(workspace::root());
-        let wanted = report::document(&read(&kept).unwrap());
-        if env::var_os("UPDATE_EXPECT").is_some() {
+        let records = read(&kept).unwrap();
+        // Where no kernel was run yet there is none.
+        let wanted = if records.is_empty() { String::new() } else { report::document(&records) };
+        if env::var_os("UPDATE_EXPECT").is_some() && !records.is_empty() {
             fs::write(&document, &wanted).unwrap();
         }
         let written = fs::read_to_string(document).unwrap_or_default();
