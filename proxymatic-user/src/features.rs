@@ -5,7 +5,7 @@ use proxymatic_common::{PROTOCOL_TCP, PROTOCOL_UDP};
 use crate::{
     dataplane::{
         Error,
-        kernel::{Answer, Probes, netns_cookie},
+        kernel::{Answer, Probes, cgroup_root, netns_cookie},
     },
     sockets,
 };
@@ -19,6 +19,8 @@ pub struct FeatureRow {
     pub has: Option<bool>,
     /// Whether nothing can be attached without it.
     pub needed: bool,
+    /// What was found, where that says more than that it is there.
+    pub found: Option<String>,
     /// What is used instead; absent where it is there, or where there is nothing instead.
     pub instead: Option<&'static str>,
     /// What the kernel said; absent where it has it.
@@ -42,6 +44,8 @@ enum Without {
 enum Found {
     /// The kernel was asked.
     Answer(Answer),
+    /// It is there, and this is it.
+    There(String),
     /// It could not be.
     Unknown(String),
 }
@@ -55,7 +59,7 @@ macro_rules! load {
 }
 
 /// All questions, what is needed first.
-const QUESTIONS: [Question; 26] = [
+const QUESTIONS: [Question; 27] = [
     Question { feature: "hooks of connect", without: Nothing, ask: load!("connects") },
     Question { feature: "hooks of getpeername", without: Nothing, ask: load!("peer_names") },
     Question { feature: "hooks of sendmsg", without: Nothing, ask: load!("datagrams") },
@@ -76,6 +80,16 @@ const QUESTIONS: [Question; 26] = [
         feature: "programs replaced behind links",
         without: Nothing,
         ask: |probes| link(probes, |(_, put)| put),
+    },
+    Question {
+        feature: "the host's root of cgroups",
+        without: Instead("--cgroup has to name a folder"),
+        ask: |_| match cgroup_root() {
+            // One that it has mounted itself has no name.
+            Ok(path) if path.starts_with("/proc/self") => Found::There("mounted by this process for itself".into()),
+            Ok(path) => Found::There(path.display().to_string()),
+            Err(error) => Found::Answer(Err(error.to_string())),
+        },
     },
     Question {
         feature: "the host's namespace (SO_NETNS_COOKIE)",
@@ -150,16 +164,17 @@ pub fn features() -> Result<Vec<FeatureRow>, Error> {
 }
 
 fn row(question: &Question, found: Found) -> FeatureRow {
-    let (has, reason) = match found {
-        Found::Answer(Ok(())) => (Some(true), None),
-        Found::Answer(Err(reason)) => (Some(false), Some(reason)),
-        Found::Unknown(reason) => (None, Some(reason)),
+    let (has, found, reason) = match found {
+        Found::Answer(Ok(())) => (Some(true), None, None),
+        Found::There(what) => (Some(true), Some(what), None),
+        Found::Answer(Err(reason)) => (Some(false), None, Some(reason)),
+        Found::Unknown(reason) => (None, None, Some(reason)),
     };
     let (needed, instead) = match question.without {
         Nothing => (true, None),
         Instead(what) => (false, (has == Some(false)).then_some(what)),
     };
-    FeatureRow { feature: question.feature, has, needed, instead, reason }
+    FeatureRow { feature: question.feature, has, needed, found, instead, reason }
 }
 
 #[cfg(test)]

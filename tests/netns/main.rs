@@ -20,6 +20,8 @@ mod bypassed;
 mod calls;
 /// Pins that cannot be made, locks that were left, maps that are too small.
 mod cannot_pin;
+/// Which cgroup is taken for the host's root.
+mod cgroup_root;
 /// What commands print.
 mod commands;
 /// One connection: which destinations lead to a service, and what a program sees of it afterwards.

@@ -28,7 +28,7 @@ use crate::written::{backend, service};
 /// What tells the agent when to die; see the feature `fault-injection` of the agent's crate.
 const VARIABLE: &str = "PROXYMATIC_DIE_BEFORE_WRITE";
 /// How many hosts try numbers at the same time.
-const SITES: u8 = 4;
+const SITES: u8 = 8;
 /// The host of the replicas.
 const REPLICAS: u8 = SITES + 1;
 /// Five seconds of quarantine, and what comes before and after on a machine that is busy.
@@ -60,17 +60,7 @@ fn killed_before_any_write_of_a_replacement_of_all_backends_no_connect_fails() -
     let stage = Stage::start()?;
     let (before, after) = ([stage.web(0..2)], [stage.web(2..4)]);
     let writes = stage.at_every_write(|site, nth| {
-        site.serve(&before)?;
-        let load = site.load(URL)?;
-        site.write(&after)?;
-        let died = site.dies_or_settles(nth, &after)?;
-        load.reaches(10)?;
-        if died {
-            site.next_agent_settles(&after)?;
-            load.reaches(10)?;
-        }
-        let seen = load.finish()?;
-        ensure!(seen.failed == 0, "killed before write {nth}: {seen:?}");
+        let died = site.dies_under_load(nth, URL, &before, &after)?;
         site.answers(URL, &["c", "d"])?;
         Ok(died)
     })?;
@@ -85,17 +75,7 @@ fn killed_before_any_write_of_a_removal_the_other_service_is_not_touched_and_the
     let stage = Stage::start()?;
     let (before, after) = ([stage.web(0..2), stage.other()], [stage.other()]);
     let writes = stage.at_every_write(|site, nth| {
-        site.serve(&before)?;
-        let load = site.load(OTHER_URL)?;
-        site.write(&after)?;
-        let died = site.dies_or_settles(nth, &after)?;
-        load.reaches(10)?;
-        if died {
-            site.next_agent_settles(&after)?;
-            load.reaches(10)?;
-        }
-        let seen = load.finish()?;
-        ensure!(seen.failed == 0, "killed before write {nth}: {seen:?}");
+        let died = site.dies_under_load(nth, OTHER_URL, &before, &after)?;
         let dialled = site.host.dialer()?.tell(&format!("connect c 127.0.0.1:{PORT}"))?;
         ensure!(dialled == "ECONNREFUSED", "the port is an ordinary one again: {dialled}");
         let passed = site.host.verdict("no_backend")?;
@@ -206,6 +186,23 @@ impl Site<'_> {
             self.is_settled(services)
         })?;
         self.agent.replace(Some(agent));
+        Ok(died)
+    }
+
+    /// The same of an agent that comes upon what another has served, and the next one if it died; holds that no connect
+    /// to this URL fails meanwhile.
+    fn dies_under_load(&self, nth: u64, url: &str, before: &[Value], after: &[Value]) -> Result<bool> {
+        self.serve(before)?;
+        let load = self.load(url)?;
+        self.write(after)?;
+        let died = self.dies_or_settles(nth, after)?;
+        load.reaches(10)?;
+        if died {
+            self.next_agent_settles(after)?;
+            load.reaches(10)?;
+        }
+        let seen = load.finish()?;
+        ensure!(seen.failed == 0, "killed before write {nth}: {seen:?}");
         Ok(died)
     }
 

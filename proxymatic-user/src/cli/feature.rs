@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_and_missing_is_unwell() {
-        let row = |needed, has| FeatureRow { feature: "x", has, needed, instead: None, reason: None };
+        let row = |needed, has| FeatureRow { feature: "x", has, needed, found: None, instead: None, reason: None };
         assert_eq!(health(&[row(true, Some(true)), row(false, Some(false))]), Health::Well);
         assert_eq!(health(&[row(true, Some(false)), row(false, None)]), Health::Unwell);
         assert_eq!(health(&[row(true, Some(true)), row(true, None)]), Health::Unknown);

@@ -175,10 +175,14 @@ impl Rows for Vec<FeatureRow> {
                 None => "unknown",
             };
             let needed = if row.needed { "yes" } else { "no" };
-            let said = [row.instead, row.reason.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+            let said = [row.found.as_deref(), row.instead, row.reason.as_deref()]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join("; ");
             vec![row.feature.into(), has.into(), needed.into(), if said.is_empty() { "-".into() } else { said }]
         });
-        table(&["FEATURE", "HAS", "NEEDED", "INSTEAD"], &[], rows)
+        table(&["FEATURE", "HAS", "NEEDED", "FOUND OR INSTEAD"], &[], rows)
     }
 }
 

@@ -12,13 +12,18 @@ pub(super) struct Version(u32, u32, u32);
 /// 8520e224f547.
 const CLASSIDS: Version = Version(5, 14, 0);
 
-/// From here on the kernel's own clients keep the address that they were told: commit 0bdf399342c5 ("net: Avoid address
-/// overwrite in kernel_connect"), and the stable releases that took it over.
+/// From here on the kernel's own clients keep the address that they were told: commits 0bdf399342c5 ("net: Avoid address
+/// overwrite in kernel_connect"), 26297b4ce1ce (who did not connect by that) and 86a7e0b69bd5 (datagrams).
 const CLIENTS: Version = Version(6, 6, 0);
+/// The first stable releases with all three: the first of them had come a release or two before. By the announcements of
+/// these releases (5.10.198-rc1 and so on, October 2023).
 const CLIENTS_STABLE: [Version; 4] = [Version(5, 10, 198), Version(5, 15, 135), Version(6, 1, 57), Version(6, 5, 7)];
+/// SMB has a way of its own to connect, mended by commit cedc019b9f26, which 5.15.135 has not.
+const SMB_STABLE: [Version; 1] = [Version(6, 5, 7)];
 
 /// Clients in the kernel that connect again by themselves.
 const CLIENT_KINDS: [&str; 7] = ["nfs", "nfs4", "ceph", "cifs", "smb3", "glusterfs", "afs"];
+const SMB: [&str; 2] = ["cifs", "smb3"];
 
 impl Version {
     /// From `uname -r`, and `/proc/version`: distributions that count by themselves say there which stable release theirs
@@ -58,10 +63,13 @@ pub(super) fn classids(version: Version, cgroups: &str) -> Option<String> {
 
 /// Clients in the kernel, by `/proc/mounts`.
 pub(super) fn clients(version: Version, mounts: &str) -> Option<String> {
-    let kind = |line: &str| line.split(' ').nth(2).filter(|kind| CLIENT_KINDS.contains(kind)).map(str::to_owned);
-    let kinds: BTreeSet<_> = mounts.lines().filter_map(kind).collect();
-    let stable = CLIENTS_STABLE.iter().any(|it| (it.0, it.1) == (version.0, version.1) && version >= *it);
-    (version < CLIENTS && !stable && !kinds.is_empty()).then(|| {
+    let mended = |kind: &str| {
+        let stable = if SMB.contains(&kind) { &SMB_STABLE[..] } else { &CLIENTS_STABLE[..] };
+        version >= CLIENTS || stable.iter().any(|it| (it.0, it.1) == (version.0, version.1) && version >= *it)
+    };
+    let kinds = mounts.lines().filter_map(|line| line.split(' ').nth(2));
+    let kinds: BTreeSet<_> = kinds.filter(|kind| CLIENT_KINDS.contains(kind) && !mended(kind)).collect();
+    (!kinds.is_empty()).then(|| {
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
         format!(
             "file systems of other hosts are mounted ({kinds}): this kernel's own clients remember the replica and not the \
@@ -108,6 +116,11 @@ mod tests {
         for fixed in [Version(5, 10, 198), Version(5, 15, 140), Version(6, 1, 57), Version(6, 6, 0), Version(7, 0, 0)] {
             assert_eq!(clients(fixed, mounts), None, "{fixed:?}");
         }
+        let smb = format!("{mounts}//filer/c /c cifs rw 0 0\n");
+        assert!(
+            clients(Version(5, 15, 140), &smb).unwrap().starts_with("file systems of other hosts are mounted (cifs): ")
+        );
+        assert_eq!(clients(Version(6, 5, 7), &smb), None);
         assert_eq!(clients(OLD, "proc /proc proc rw 0 0\n/dev/sda /nfs ext4 rw 0 0\n"), None);
     }
 }

@@ -136,6 +136,13 @@ pub(super) fn unpack_with_needs(packages: &[&str], folder: &Path) -> Result<()> 
     unpack(Command::new("apt-get"), &found, folder)
 }
 
+/// Whether a package is installed on this machine.
+pub(super) fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    command::ask(&mut query).is_some_and(|said| said.trim() == "installed")
+}
+
 /// In a folder beside the final place, which is renamed when whole: an interrupted download leaves nothing half.
 fn unpack(mut apt: Command, packages: &[String], folder: &Path) -> Result<()> {
     println!("fetching {}", packages.join(" "));

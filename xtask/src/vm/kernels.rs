@@ -61,6 +61,12 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// Which of [`KERNELS`] it is, if any.
+    pub(super) fn series(&self) -> Option<&'static str> {
+        let is = |series: &&str| numbers(&self.release).starts_with(&numbers(series));
+        if self.newest { Some(NEWEST) } else { KERNELS.into_iter().filter(|it| *it != NEWEST).find(is) }
+    }
+
     /// The image that boots.
     pub(super) fn image(&self) -> PathBuf {
         self.home.join("vmlinuz")

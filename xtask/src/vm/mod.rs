@@ -24,13 +24,15 @@ mod chosen;
 mod initramfs;
 mod kernels;
 mod outcome;
+mod record;
 mod report;
 mod tools;
 
 use apt::Apt;
 use boot::Accelerator;
+use chosen::Choice;
 pub(crate) use kernels::is_named;
-use kernels::{KERNELS, Kernel};
+use kernels::{KERNELS, Kernel, NEWEST};
 use outcome::Outcome;
 use tools::Tools;
 
@@ -39,14 +41,15 @@ const TEST: Duration = Duration::from_secs(120);
 const MACHINE: Duration = Duration::from_secs(15 * 60);
 /// How many times longer tests wait for facts than on a machine of its own.
 const PATIENCE: u32 = 6;
-const DOCUMENT: &str = "docs/kernels.md";
 
 /// Which kernels are asked for.
 pub(crate) enum Which {
-    /// All that docs/kernels.md tells of; it is written anew.
+    /// All that docs/kernels.md tells of.
     All,
     /// These series.
     Named(Vec<String>),
+    /// The oldest and the newest, with few tests: whether hooks load, attach and lead somewhere.
+    Ends,
 }
 
 /// What came of one kernel.
@@ -70,34 +73,46 @@ struct Plan {
 /// [`Failed`] where a test failed, or was skipped on the newest kernel, which has everything; others where there is no
 /// kernel or no QEMU to be had.
 pub(crate) fn run(which: &Which, filter: Option<&str>) -> Result<()> {
-    let cache = workspace::cache()?.join("vm");
-    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let apt = Apt::open(&cache.join("apt"))?;
-    let tools = Tools::provide(&cache)?;
-    let kernels = which.kernels(|series| Kernel::provide(series, &apt, &tools, &cache))?;
-    let plan = Plan::make(filter)?;
+    let plan = Plan::make(which.choice(), filter)?;
     if plan.tests.is_empty() {
         // As with any other tier; what was to be named may be in that one.
         println!("no test that runs in virtual machines has {:?} in its name", filter.unwrap_or_default());
         return Ok(());
     }
-    let mut accelerator = None;
-    let mut runs = Vec::new();
+    let cache = workspace::cache()?.join("vm");
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    let apt = Apt::open(&cache.join("apt"))?;
+    let tools = Tools::provide(&cache)?;
+    let kernels = which.kernels(|series| Kernel::provide(series, &apt, &tools, &cache))?;
+    let keeps = which.choice() == Choice::All && filter.is_none();
+    let (mut accelerator, mut wrong) = (None, Vec::new());
     for kernel in kernels {
-        runs.push(run_one(kernel, &mut accelerator, &tools, &plan)?);
+        match run_one(kernel, &mut accelerator, &tools, &plan) {
+            Ok(run) => {
+                wrong.extend(run.wrong());
+                // Each at once: the next may not come up.
+                if keeps {
+                    record::keep(run)?;
+                }
+            }
+            Err(error) => wrong.push(format!("{error:#}")),
+        }
     }
-    if matches!(which, Which::All) && filter.is_none() {
-        fs::write(workspace::root().join(DOCUMENT), report::document(&runs))?;
-        println!("wrote {DOCUMENT}");
-    }
-    let wrong: Vec<_> = runs.iter().flat_map(Run::wrong).collect();
     if wrong.is_empty() { Ok(()) } else { Err(anyhow!(Failed(wrong.join("\n")))) }
 }
 
 impl Which {
+    fn choice(&self) -> Choice {
+        match self {
+            Self::All | Self::Named(_) => Choice::All,
+            Self::Ends => Choice::Few,
+        }
+    }
+
     fn kernels(&self, provide: impl Fn(&str) -> Result<Kernel>) -> Result<Vec<Kernel>> {
         let series: Vec<&str> = match self {
             Self::All => KERNELS.to_vec(),
+            Self::Ends => vec![KERNELS[0], NEWEST],
             Self::Named(series) => series.iter().map(String::as_str).collect(),
         };
         let mut kernels = Vec::new();
@@ -112,13 +127,13 @@ impl Which {
 }
 
 impl Plan {
-    fn make(filter: Option<&str>) -> Result<Self> {
+    fn make(choice: Choice, filter: Option<&str>) -> Result<Self> {
         build_ebpf::run()?;
         let programs = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
         let binary = workspace::build_test("proxymatic-tests", "netns")?;
         let list = command::read(Command::new(&binary).args(["--list", "--format", "terse"]))?;
         let all: Vec<_> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
-        let chosen = chosen::of(&all)
+        let chosen = chosen::of(&all, choice)
             .map_err(|stale| anyhow!("no test is of {}: mend the table in xtask/src/vm/chosen.rs", stale.join(", ")))?;
         let matches = |it: &&str| filter.is_none_or(|filter| it.contains(filter));
         let tests: Vec<_> = chosen.into_iter().filter(matches).map(str::to_owned).collect();

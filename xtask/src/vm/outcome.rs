@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
     /// Seconds from the start of the kernel to the first test.
     pub(super) boot: f64,
@@ -18,7 +19,7 @@ pub(super) struct Outcome {
 }
 
 /// One test.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Test {
     pub(super) name: String,
     pub(super) seconds: f64,
@@ -26,7 +27,8 @@ pub(super) struct Test {
 }
 
 /// How it came out.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
     Passed,
     /// What it left out, and why: lines `SKIPPED WHAT: WHY` of its output.
@@ -97,7 +99,8 @@ fn verdict(name: &str, results: &str, log: &str) -> (f64, Verdict) {
         Some("124" | "137" | "143") => Verdict::Failed("not done in its time".into()),
         status => Verdict::Failed(format!("exit code {}", status.unwrap_or("unknown"))),
     };
-    (at(&ended) - at(&begun), verdict)
+    // The clock of /proc/uptime has two digits; what is kept is to be read by people.
+    ((100.0 * (at(&ended) - at(&begun))).round() / 100.0, verdict)
 }
 
 fn facts(log: &str) -> impl Iterator<Item = (String, String)> {

@@ -6,12 +6,13 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::apt;
 
@@ -20,22 +21,43 @@ const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 const DATA: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
+/// Where each has the program that is wanted, below a root.
+const QEMU: &str = "usr/bin/qemu-system-x86_64";
+const BUSYBOX: &str = "bin/busybox";
+
 /// Where they are.
 pub(super) struct Tools {
     home: PathBuf,
 }
 
 impl Tools {
-    /// Unpacks them where they are not yet.
+    /// Unpacks them where they are not yet. What is installed on this machine anyway is taken from there.
     ///
     /// # Errors
     /// apt cannot fetch them.
     pub(super) fn provide(cache: &Path) -> Result<Self> {
         let tools = Self { home: cache.join("tools") };
-        if !tools.home.exists() {
+        if !tools.are_there() {
+            if tools.home.exists() {
+                fs::remove_dir_all(&tools.home)?;
+            }
             apt::unpack_with_needs(&PACKAGES, &tools.home)?;
+            ensure!(tools.are_there(), "{} have neither {QEMU} nor {BUSYBOX} in them", PACKAGES.join(" and "));
         }
         Ok(tools)
+    }
+
+    fn are_there(&self) -> bool {
+        [QEMU, BUSYBOX].into_iter().zip(PACKAGES).all(|(program, package)| {
+            // The package by name: another busybox would need libraries.
+            self.home.join(program).exists() || (Path::new("/").join(program).exists() && apt::is_installed(package))
+        })
+    }
+
+    /// Where a program is, which is in the cache or installed.
+    fn program(&self, program: &str) -> PathBuf {
+        let unpacked = self.home.join(program);
+        if unpacked.exists() { unpacked } else { Path::new("/").join(program) }
     }
 
     /// QEMU, with its libraries and its data, under timeout(1), which ends it whatever becomes of this process. In the
@@ -43,16 +65,20 @@ impl Tools {
     pub(super) fn qemu(&self, limit: Duration) -> Command {
         let mut qemu = Command::new("timeout");
         qemu.args(["--foreground", "--kill-after=5", &limit.as_secs().to_string()]);
-        qemu.arg(self.home.join("usr/bin/qemu-system-x86_64")).env("LD_LIBRARY_PATH", self.libraries());
-        for data in DATA {
-            qemu.arg("-L").arg(self.home.join(data));
+        let program = self.program(QEMU);
+        qemu.arg(&program);
+        if program.starts_with(&self.home) {
+            qemu.env("LD_LIBRARY_PATH", self.libraries());
+            for data in DATA {
+                qemu.arg("-L").arg(self.home.join(data));
+            }
         }
         qemu
     }
 
     /// The program busybox, which needs no libraries.
     pub(super) fn busybox_path(&self) -> PathBuf {
-        self.home.join("bin/busybox")
+        self.program(BUSYBOX)
     }
 
     /// One of the programs in it.

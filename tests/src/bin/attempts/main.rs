@@ -132,16 +132,21 @@ impl Attempt {
     fn datagrams(&self) -> Outcome {
         let socket = UdpSocket::from(self.socket(SocketType::DGRAM, None)?);
         at("timeout", socket.set_read_timeout(Some(PATIENCE)))?;
-        // Only so an unconnected socket hears of a closed port.
-        at("option", setsockopt(&socket, sockopt::Ipv4RecvErr, &true))?;
-        if self.to.is_ipv6() {
-            at("option", setsockopt(&socket, sockopt::Ipv6RecvErr, &true))?;
-        }
+        self.hear_of_closed_ports(&socket)?;
         at("send", sendto(&socket, QUESTION, SendFlags::empty(), &self.to))?;
         let (word, first) = at("receive", self.receive_from(&socket))?;
         at("send", sendto(&socket, QUESTION, SendFlags::empty(), &self.to))?;
         let second = at("receive", self.receive_message(&socket))?;
         Ok(Answer { word, peer: socket.peer_addr().ok(), from: [Some(first), second] })
+    }
+
+    /// Without this option an unconnected socket hears nothing of them, and waits for ever (ip(7), IP_RECVERR).
+    fn hear_of_closed_ports(&self, socket: impl AsFd) -> Outcome<()> {
+        at("option", setsockopt(&socket, sockopt::Ipv4RecvErr, &true))?;
+        if self.to.is_ipv6() {
+            at("option", setsockopt(&socket, sockopt::Ipv6RecvErr, &true))?;
+        }
+        Ok(())
     }
 
     fn receive_from(&self, socket: &UdpSocket) -> io::Result<(String, SocketAddr)> {

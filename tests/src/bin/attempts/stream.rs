@@ -48,7 +48,13 @@ pub(crate) fn answer(attempt: &Attempt, mut stream: TcpStream) -> Outcome {
     let mut buffer = [0; 64];
     at("timeout", stream.set_read_timeout(Some(PATIENCE)))?;
     at("read", attempt.ready(&stream, PollFlags::IN))?;
-    let length = at("read", stream.read(&mut buffer))?;
+    // What a ring still has to do interrupts calls that have nothing to do with it.
+    let length = loop {
+        match stream.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break at("read", read)?,
+        }
+    };
     let peer = at("peer", stream.peer_addr())?;
     Ok(Answer { word: text(&buffer[..length]), peer: Some(peer), from: [None, None] })
 }

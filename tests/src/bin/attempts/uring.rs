@@ -6,16 +6,20 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::{mem, ptr};
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::{IoUring, opcode, types::Fd};
+use io_uring::types::{Fd, Timespec};
+use io_uring::{IoUring, opcode};
 use nix::libc;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
 use rustix::net::SocketType;
 
 use crate::{
-    Answer, Attempt, Outcome, QUESTION, at,
+    Answer, Attempt, Outcome, PATIENCE, QUESTION, at,
     stream::{answer, finish as end_connect},
     text,
 };
+
+/// Which of the completions is the one of the operation, and not of its time limit.
+const OPERATION: u64 = 1;
 
 /// IORING_OP_CONNECT and IORING_OP_SEND; with `in_thread`, the former in a thread of the kernel from the start.
 pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
@@ -40,6 +44,7 @@ pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
 pub(crate) fn datagram(attempt: &Attempt) -> Outcome {
     let mut ring = at("ring", IoUring::new(4))?;
     let socket = attempt.socket(SocketType::DGRAM, None)?;
+    attempt.hear_of_closed_ports(&socket)?;
     let to = SockaddrStorage::from(attempt.to);
     let mut question = QUESTION.to_vec();
     let mut part = libc::iovec { iov_base: question.as_mut_ptr().cast(), iov_len: question.len() };
@@ -79,12 +84,22 @@ fn message(part: &mut libc::iovec) -> libc::msghdr {
     message
 }
 
+/// Waits for the end of one operation, which the kernel gives up after a while.
+///
 /// # Safety
 /// What the operation points to must live, which until this returns the caller's variables do.
 unsafe fn finish(ring: &mut IoUring, operation: &Entry) -> io::Result<usize> {
-    // SAFETY: as the caller promises.
-    unsafe { ring.submission().push(operation) }.map_err(io::Error::other)?;
-    ring.submit_and_wait(1)?;
-    let result = ring.completion().next().map(|done| done.result()).ok_or_else(|| io::Error::other("no completion"))?;
-    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+    let patience = Timespec::from(PATIENCE);
+    let operation = operation.clone().flags(Flags::IO_LINK).user_data(OPERATION);
+    let entries = [operation, opcode::LinkTimeout::new(&raw const patience).build()];
+    // SAFETY: as the caller promises; and the time lives until both are over.
+    unsafe { ring.submission().push_multiple(&entries) }.map_err(io::Error::other)?;
+    ring.submit_and_wait(entries.len())?;
+    // Both are taken out: what stayed would be taken for the end of the next one.
+    let ended: Vec<_> = ring.completion().collect();
+    let result = ended.iter().find(|done| done.user_data() == OPERATION).map(|done| done.result());
+    match result.ok_or_else(|| io::Error::other("no completion"))? {
+        given_up if given_up == -libc::ECANCELED => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+        result => usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result)),
+    }
 }

@@ -1,0 +1,92 @@
+//! What is kept of the last run on each kernel, in docs/kernels.json: docs/kernels.md is made of that, so that one kernel can
+//! be run again without the others.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Run, kernels::KERNELS, outcome::Outcome, report};
+use crate::{command, workspace};
+
+/// Of one kernel.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Record {
+    /// One of [`KERNELS`].
+    pub(super) series: String,
+    /// Version of the package.
+    pub(super) package: String,
+    pub(super) accelerator: String,
+    /// Of the machine, from its start to its end.
+    pub(super) seconds: f64,
+    /// What was built.
+    pub(super) commit: String,
+    pub(super) outcome: Outcome,
+}
+
+/// Puts a run in the place of the one that was kept of the same kernel, and writes the document anew. A kernel that the
+/// document does not tell of is left out.
+pub(super) fn keep(run: Run) -> Result<()> {
+    let Some(series) = run.kernel.series() else { return Ok(()) };
+    let (kept, document) = paths(workspace::root());
+    let mut records = read(&kept)?;
+    records.retain(|record| record.series != series);
+    records.push(Record {
+        series: series.to_owned(),
+        package: run.kernel.version,
+        accelerator: run.accelerator.name().to_owned(),
+        seconds: run.took.as_secs_f64().round(),
+        commit: commit(),
+        outcome: run.outcome,
+    });
+    records.sort_by_key(|record| KERNELS.iter().position(|series| *series == record.series));
+    let json = serde_json::to_string_pretty(&records)? + "\n";
+    fs::write(&kept, json).with_context(|| format!("cannot write {}", kept.display()))?;
+    fs::write(&document, report::document(&records)).with_context(|| format!("cannot write {}", document.display()))?;
+    println!("wrote {}", document.display());
+    Ok(())
+}
+
+fn paths(root: &Path) -> (PathBuf, PathBuf) {
+    (root.join("docs/kernels.json"), root.join("docs/kernels.md"))
+}
+
+fn read(kept: &Path) -> Result<Vec<Record>> {
+    match fs::read(kept) {
+        Ok(json) => serde_json::from_slice(&json).with_context(|| format!("cannot read {}", kept.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", kept.display())),
+    }
+}
+
+/// As git calls what is checked out; nothing where there is no git.
+fn commit() -> String {
+    let mut describe = Command::new("git");
+    describe.args(["describe", "--always", "--dirty"]).current_dir(workspace::root());
+    command::ask(&mut describe).map_or_else(String::new, |said| said.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+
+    use super::*;
+
+    #[test]
+    fn the_document_says_what_was_kept() {
+        let (kept, document) = paths(workspace::root());
+        let records = read(&kept).unwrap();
+        // Where no kernel was run yet there is none.
+        let wanted = if records.is_empty() { String::new() } else { report::document(&records) };
+        if env::var_os("UPDATE_EXPECT").is_some() && !records.is_empty() {
+            fs::write(&document, &wanted).unwrap();
+        }
+        let written = fs::read_to_string(document).unwrap_or_default();
+        assert_eq!(written, wanted, "`cargo xtask test vm` writes both, UPDATE_EXPECT=1 one from the other");
+    }
+}
