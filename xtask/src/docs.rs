@@ -1,7 +1,11 @@
 //! `cargo xtask docs`: man pages and completions of shells, made by the program itself from the definitions of its command
 //! line, into `docs` of the target folder.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -15,20 +19,25 @@ const SHELLS: [(&str, &str); 3] = [("bash", "proxymatic.bash"), ("zsh", "_proxym
 
 pub(crate) fn run() -> Result<()> {
     command::run(cargo().args(["build", "--quiet", "-p", "proxymatic-user"]))?;
-    let target = workspace::target_dir();
-    let (program, docs) = (target.join("debug/proxymatic"), target.join("docs"));
+    let docs = make(&workspace::target_dir().join("debug/proxymatic"))?;
+    println!("{}", docs.display());
+    Ok(())
+}
+
+/// Has a build of the program write them, and says where they are.
+pub(crate) fn make(program: &Path) -> Result<PathBuf> {
+    let docs = workspace::target_dir().join("docs");
     let (man, completions) = (docs.join("man"), docs.join("completions"));
     // Pages of verbs that are no more would stay.
     if docs.exists() {
         fs::remove_dir_all(&docs).with_context(|| format!("cannot empty {}", docs.display()))?;
     }
     fs::create_dir_all(&completions).with_context(|| format!("cannot make {}", completions.display()))?;
-    command::run(Command::new(&program).arg("manual").arg(&man))?;
+    command::run(Command::new(program).arg("manual").arg(&man))?;
     for (shell, file) in SHELLS {
-        write(&program, shell, &completions.join(file))?;
+        write(program, shell, &completions.join(file))?;
     }
-    println!("{}", docs.display());
-    Ok(())
+    Ok(docs)
 }
 
 fn write(program: &Path, shell: &str, file: &Path) -> Result<()> {

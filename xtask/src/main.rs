@@ -10,6 +10,7 @@ mod bench;
 mod build_ebpf;
 mod command;
 mod demo;
+mod dist;
 mod docs;
 mod fuzz;
 mod image;
@@ -52,6 +53,8 @@ enum Task {
     Docs,
     /// Build the container images from static binaries (needs Docker).
     Image(image::Image),
+    /// Make what is given to others in target/dist: a static binary in an archive, and a Debian package.
+    Dist,
     /// Fuzz what reads the outside world, and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
     Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(it) => it.run(),
         Task::Docs => docs::run(),
         Task::Image(it) => it.run(),
+        Task::Dist => dist::run(),
         Task::Fuzz(it) => it.run(),
         Task::Tidy => tidy::run(),
         Task::Ci => test::Test::default().run(),

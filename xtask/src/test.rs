@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     build_ebpf,
     command::{self, Failed},
-    image, setup, tidy, variants, vm,
+    dist, image, setup, tidy, variants, vm,
     workspace::{self, cargo},
 };
 
@@ -57,6 +57,8 @@ enum Tier {
     Surface,
     /// The image, the local cluster, containers on a Docker bridge; needs root.
     Docker,
+    /// What `cargo xtask dist` makes: scripts and units are checked, the Debian package is installed and removed; needs root.
+    Dist,
     /// Debian's kernels in virtual machines.
     Vm,
 }
@@ -127,6 +129,7 @@ impl Tier {
             Self::Netns => netns(filter),
             Self::Surface => surface(filter),
             Self::Docker => docker(filter),
+            Self::Dist => dist(filter),
             Self::Vm => vm::run(kernels, filter),
         }
     }
@@ -180,6 +183,24 @@ fn docker(filter: Option<&str>) -> Result<()> {
     command::run(with_root_command("docker", 1, filter)?.env("PROXYMATIC_IMAGE_DIR", images))
 }
 
+fn dist(filter: Option<&str>) -> Result<()> {
+    workspace::need_root("test dist")?;
+    setup::tools()?;
+    setup::dist()?;
+    dist::check_scripts()?;
+    let made = dist::make()?;
+    let debian = dist::debian_root()?;
+    let binaries = workspace::build_release(&["proxymatic-tests"])?;
+    let mut test: Command = cargo();
+    test.args(["test", "-p", "proxymatic-tests", "--release", "--test", "dist"])
+        .args(filter)
+        .args(["--", "--test-threads=1"])
+        .env("PROXYMATIC_BIN_DIR", binaries)
+        .env("PROXYMATIC_DIST", made)
+        .env("PROXYMATIC_DEBIAN", debian);
+    command::run(&mut test)
+}
+
 /// One of the tiers that attach what is built now, with so many tests at a time.
 fn with_root(tier: &str, threads: u32, filter: Option<&str>) -> Result<()> {
     command::run(&mut with_root_command(tier, threads, filter)?)
@@ -223,7 +244,10 @@ mod tests {
 
     #[test]
     fn all_tiers_run_when_none_is_named() {
-        assert_eq!(names(&[]), ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "surface", "docker"]);
+        assert_eq!(
+            names(&[]),
+            ["fmt", "tidy", "clippy", "host", "sim", "etcd", "wire", "netns", "surface", "docker", "dist"]
+        );
     }
 
     #[test]
@@ -236,7 +260,7 @@ mod tests {
         assert_eq!(names(&["6.1", "fmt"]), ["fmt", "vm"]);
         assert!(matches!(test(&["6.1", "newest"]).kernels(), vm::Which::Named(it) if it == ["6.1", "newest"]));
         assert!(matches!(test(&["vm"]).kernels(), vm::Which::All));
-        assert!(Word::parse("vmm").err().unwrap().to_string().contains("docker, vm; a kernel"));
+        assert!(Word::parse("vmm").err().unwrap().to_string().contains("dist, vm; a kernel"));
     }
 
     #[test]

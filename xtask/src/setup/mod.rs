@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Error, Result};
 
+mod cargo_deb;
 mod compiler;
 mod linker;
 mod packages;
@@ -66,6 +67,16 @@ pub(crate) fn docker() -> Result<()> {
 /// What images are made with and of, besides what is built.
 pub(crate) fn image() -> Result<()> {
     packages::provide(Part::Image, None)
+}
+
+/// What `cargo xtask dist` is tested with.
+pub(crate) fn dist() -> Result<()> {
+    packages::provide(Part::Dist, None)
+}
+
+/// cargo-deb, which makes the Debian package.
+pub(crate) fn cargo_deb() -> Result<PathBuf> {
+    cargo_deb::provide()
 }
 
 /// The compiler and the linker, installed where need be.

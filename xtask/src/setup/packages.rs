@@ -17,6 +17,7 @@ pub(super) enum Part {
     Image,
     Programs,
     Surface,
+    Dist,
 }
 
 struct Package {
@@ -28,7 +29,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 22] = [
+const PACKAGES: [Package; 26] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -124,6 +125,7 @@ const PACKAGES: [Package; 22] = [
         gives: &["nginx"],
         why: "a client that does not block, with a resolver of its own",
     },
+    Package { part: Part::Programs, name: "jq", gives: &["jq"], why: "reads Marathon's answers in vagrant/smoke.sh" },
     Package { part: Part::Programs, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
     Package { part: Part::Programs, name: "iperf3", gives: &["iperf3"], why: "many bytes and datagrams" },
     Package {
@@ -138,6 +140,14 @@ const PACKAGES: [Package; 22] = [
         name: "chromium-driver",
         gives: &["chromedriver"],
         why: "tells the browser what to do",
+    },
+    Package { part: Part::Dist, name: "shellcheck", gives: &["shellcheck"], why: "checks the scripts" },
+    Package { part: Part::Dist, name: "systemd", gives: &["systemd-analyze"], why: "checks the units" },
+    Package {
+        part: Part::Dist,
+        name: "debootstrap",
+        gives: &["/usr/sbin/debootstrap"],
+        why: "makes a small Debian, in which the package is installed and removed",
     },
 ];
 
