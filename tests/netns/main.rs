@@ -28,6 +28,8 @@ mod connect;
 mod contained;
 /// `detach` removes exactly what was put there.
 mod detach;
+/// What the documents show was printed by the program.
+mod documents;
 /// What the operator drains.
 mod drained;
 /// Who gets connections, by state and health of the tasks.
@@ -110,6 +112,8 @@ mod steady;
 mod unheard;
 /// Another build of the agent, of the same or of another version of the layouts, takes over.
 mod upgrade;
+/// The script that proves a cluster of virtual machines.
+mod vagrant;
 /// What on a host is in the way.
 mod warned;
 /// Services written down in a file.

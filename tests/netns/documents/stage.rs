@@ -1,0 +1,156 @@
+//! The cluster that the documents talk about: Marathon and a client on host 1, three replicas of /demo/web, one a host.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use proxymatic_tests::eventually::eventually;
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, Replica, Sim, binary};
+use proxymatic_tests::process::Process;
+use serde_json::{Value, json};
+
+const APP: &str = "/demo/web";
+const PORT: u16 = 1234;
+/// What the documents call the host that Marathon is on.
+const MARATHON: &str = "marathon.example";
+/// How long a command may print something else first: what it shows takes a moment to come about.
+const SETTLE: Duration = Duration::from_secs(6);
+
+pub(super) struct Stage<'lab> {
+    lab: &'lab Lab,
+    sim: Option<Sim<'lab>>,
+    agent: Option<Process>,
+    replicas: BTreeMap<&'static str, Replica>,
+    /// Programs on host 1 that listen, and have nothing to do with Marathon.
+    programs: BTreeMap<String, Replica>,
+    /// Programs that hold connections.
+    held: Vec<Dialer>,
+    /// Where the tasks of the next app are.
+    places: Vec<Value>,
+}
+
+pub(super) fn lab() -> Result<Lab> {
+    Lab::start(3)
+}
+
+impl<'lab> Stage<'lab> {
+    pub(super) fn set(lab: &'lab Lab) -> Result<Self> {
+        let members = [("a", 1, 8001), ("b", 2, 8002), ("c", 3, 8003)];
+        let replicas = members.map(|(name, host, port)| lab.replica(host, port, name).map(|replica| (name, replica)));
+        let replicas = replicas.into_iter().collect::<Result<_>>()?;
+        let mut stage = Self {
+            lab,
+            sim: None,
+            agent: None,
+            replicas,
+            programs: BTreeMap::new(),
+            held: Vec::new(),
+            places: Vec::new(),
+        };
+        stage.start_marathon()?;
+        stage.start_agent()?;
+        Ok(stage)
+    }
+
+    /// Something happens.
+    pub(super) fn event(&mut self, event: &str) -> Result<()> {
+        match event.split_once(": ").unwrap_or((event, "")) {
+            ("replica killed", name) => {
+                let (_, mut replica) =
+                    self.replicas.remove_entry(name).with_context(|| format!("no replica {name}"))?;
+                replica.process.kill9().map(drop)
+            }
+            ("connection held", to) => {
+                let mut dialer = self.lab.host(1).dialer()?;
+                let said = dialer.tell(&format!("connect held {to}"))?;
+                ensure!(said == "ok", "{said}");
+                self.held.push(dialer);
+                Ok(())
+            }
+            ("listens", what) => {
+                let (name, port) = what.split_once(' ').context("listens: NAME PORT")?;
+                let everywhere = SocketAddr::from(([0, 0, 0, 0], port.parse()?));
+                self.programs.insert(name.to_owned(), self.lab.host(1).replica_at(everywhere, name, &[])?);
+                Ok(())
+            }
+            ("ends", name) => {
+                let mut program = self.programs.remove(name).with_context(|| format!("{name} does not run"))?;
+                program.process.kill9().map(drop)
+            }
+            ("Marathon gone", "") => self.sim.take().context("it is gone already")?.process.kill9().map(drop),
+            ("Marathon back", "") => self.start_marathon(),
+            ("agent gone", "") => self.agent.take().context("it is gone already")?.kill9().map(drop),
+            ("agent back", "") => self.start_agent(),
+            ("tasks at", places) => {
+                let place = |place: &str| -> Result<Value> {
+                    let (host, port) = place.split_once(':').with_context(|| format!("{place}: not HOST:PORT"))?;
+                    Ok(json!({ "host": host, "port": port.parse::<u16>()? }))
+                };
+                self.places = places.split_whitespace().map(place).collect::<Result<_>>()?;
+                Ok(())
+            }
+            _ => bail!("nobody knows how"),
+        }
+    }
+
+    /// Marathon gets an app, whose tasks run where was said before.
+    pub(super) fn deploy(&mut self, app: &str) -> Result<()> {
+        let app: Value = serde_json::from_str(app).with_context(|| format!("an app that is no JSON: {app}"))?;
+        let tasks = std::mem::take(&mut self.places);
+        let sim = self.sim.as_ref().context("Marathon is gone")?;
+        sim.control("apps", &json!({ "app": app, "tasks": tasks })).map(drop)
+    }
+
+    /// Runs a command on host 1 until it prints what is wanted, or for long enough; gives what it printed last, with the
+    /// paths and names that a host has in place of the lab's.
+    pub(super) fn run(&self, command: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let begun = Instant::now();
+        let done = || {
+            let printed = self.run_once(command);
+            let settled = printed.as_ref().is_ok_and(|it| wanted(it)) || begun.elapsed() > SETTLE;
+            settled.then_some(printed)
+        };
+        eventually(command, PATIENCE + SETTLE, done)?
+    }
+
+    fn run_once(&self, command: &str) -> Result<String> {
+        let host = self.lab.host(1);
+        if command == "cargo xtask demo" {
+            // It makes a cluster of its own.
+            let said = std::process::Command::new(binary("proxymatic-demo")?).output()?;
+            return Ok(String::from_utf8(said.stdout)?);
+        }
+        let programs = binary("proxymatic")?;
+        let programs = programs.parent().context("no folder")?.display().to_string();
+        let (pins, socket) = (host.pins().display().to_string(), host.socket().display().to_string());
+        let marathon = host.address().to_string();
+        let script = format!(
+            "export PATH={programs}:$PATH BPFFS={pins} AGENT_SOCKET={socket} NO_COLOR=1; {{ {}\n}} 2>&1",
+            command.replace(MARATHON, &marathon)
+        );
+        let left = host.run(Path::new("sh"), &["-c", &script], PATIENCE)?;
+        let cgroup = host.cgroup().path().display().to_string();
+        let marathon = format!("{marathon}:8080");
+        let names = [
+            (pins.as_str(), "/sys/fs/bpf/proxymatic"),
+            (&socket, "/run/proxymatic.sock"),
+            (&cgroup, "/sys/fs/cgroup"),
+            (&marathon, "marathon.example:8080"),
+        ];
+        Ok(names.iter().fold(left.stdout, |text, (lab, real)| text.replace(lab, real)))
+    }
+
+    fn start_marathon(&mut self) -> Result<()> {
+        let sim = self.lab.sim()?;
+        sim.app(APP, PORT, &[(1, 8001), (2, 8002), (3, 8003)])?;
+        self.sim = Some(sim);
+        Ok(())
+    }
+
+    fn start_agent(&mut self) -> Result<()> {
+        self.agent = Some(self.lab.agent(&["--self-test", "1"])?);
+        self.lab.host(1).agent_ready(PATIENCE)
+    }
+}

@@ -1,0 +1,50 @@
+//! The script that proves a cluster of virtual machines, here on hosts of the lab: it proves what it says, and says so when
+//! it cannot.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::Lab;
+use proxymatic_tests::process::Finished;
+
+const APP: &str = "/demo/web";
+/// Over a hundred programs are started.
+const RUN: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_smoke_script_finds_tasks_on_other_machines_through_the_service_port() -> TestResult {
+    let lab = Lab::start(3)?;
+    let sim = lab.sim()?;
+    sim.app(APP, 1234, &[(2, 8001), (3, 8002)])?;
+    let _replicas = (lab.replica(2, 8001, "a")?, lab.replica(3, 8002, "b")?);
+    let _agent = lab.agent_on(2, &[])?;
+    let said = smoke(&lab, "30")?.well()?.stdout;
+    for words in ["10.77.0.3:8002", "answered by:\n   a\n   b\n", "reach tasks on 2 machines"] {
+        assert!(said.contains(words), "{words:?} in {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_smoke_script_fails_where_nothing_forwards_and_cannot_tell_with_tasks_on_one_machine_only() -> TestResult {
+    let lab = Lab::start(3)?;
+    let sim = lab.sim()?;
+    sim.app(APP, 1234, &[(2, 8001)])?;
+    let _replicas = (lab.replica(2, 8001, "a")?, lab.replica(3, 8002, "b")?);
+    let one = smoke(&lab, "2")?;
+    assert!(one.status.code() == Some(2) && one.stderr.contains("no tasks of /demo/web on two machines"), "{one:?}");
+    sim.task(APP, 3, 8002)?;
+    let none = smoke(&lab, "2")?;
+    assert!(none.status.code() == Some(1) && none.stderr.contains("was answered by ''"), "{none:?}");
+    Ok(())
+}
+
+/// Runs it on host 2, for at most so many seconds.
+fn smoke(lab: &Lab, patience: &str) -> Result<Finished> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vagrant/smoke.sh");
+    let arguments = [script.to_str().context("a strange path")?, &lab.marathon_url()];
+    let patience = format!("PATIENCE={patience}");
+    lab.host(2).run(Path::new("env"), &[&[patience.as_str()][..], &arguments].concat(), RUN)
+}
