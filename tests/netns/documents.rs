@@ -69,7 +69,7 @@ fn perform(page: &Page) -> Result<Vec<String>> {
     }
     let lab = stage::lab()?;
     let mut stage = Stage::set(&lab)?;
-    let (mut wrong, mut changed) = (Vec::new(), page.text.clone());
+    let (mut wrong, mut changed) = (Vec::new(), Rewritten { text: page.text.clone(), at: 0 });
     for step in &page.steps {
         match step {
             Step::Lab(event) => stage.event(event).with_context(|| format!("lab: {event}"))?,
@@ -78,22 +78,38 @@ fn perform(page: &Page) -> Result<Vec<String>> {
             Step::Block(block) => wrong.extend(check(page, block, &stage, &mut changed)?),
         }
     }
-    if env::var_os(UPDATE).is_some() && changed != page.text {
-        fs::write(&page.file, changed)?;
+    if env::var_os(UPDATE).is_some() && changed.text != page.text {
+        fs::write(&page.file, changed.text)?;
         return Ok(Vec::new());
     }
     Ok(wrong)
 }
 
-fn check(page: &Page, block: &Block, stage: &Stage<'_>, changed: &mut String) -> Result<Vec<String>> {
+/// A page with other outputs. A command may stand in it twice: those before `at` are dealt with.
+struct Rewritten {
+    text: String,
+    at: usize,
+}
+
+impl Rewritten {
+    fn put(&mut self, command: &str, shown: &str, printed: &str) {
+        let (old, new) = (format!("$ {command}\n{shown}"), format!("$ {command}\n{printed}"));
+        if let Some(place) = self.text[self.at..].find(&old).map(|it| self.at + it) {
+            self.text.replace_range(place..place + old.len(), &new);
+            self.at = place + new.len();
+        }
+    }
+}
+
+fn check(page: &Page, block: &Block, stage: &Stage<'_>, changed: &mut Rewritten) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for (command, shown) in &block.commands {
         let printed = stage.run(command, |printed| same(shown, printed))?;
-        if !same(shown, &printed) {
+        let well = same(shown, &printed);
+        changed.put(command, shown, if well { shown } else { &printed });
+        if !well {
             let name = page.file.file_name().unwrap_or_default().display();
             wrong.push(format!("{name}: $ {command}\n--- it shows\n{shown}--- it printed\n{printed}---"));
-            let (old, new) = (format!("$ {command}\n{shown}"), format!("$ {command}\n{printed}"));
-            *changed = changed.replacen(&old, &new, 1);
         }
     }
     Ok(wrong)
