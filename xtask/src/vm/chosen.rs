@@ -16,12 +16,13 @@ const fn chosen(name: &'static str, seconds: u32) -> Chosen {
     Chosen { name, seconds }
 }
 
-pub(super) const CHOSEN: [Chosen; 8] = [
+pub(super) const CHOSEN: [Chosen; 9] = [
     chosen("kernel", 20),
     chosen("connect", 60),
     chosen("calls", 30),
     chosen("in_flight", 30),
-    chosen("packets", 60),
+    chosen("packets::local", 30),
+    chosen("packets::xdp", 30),
     // Filters of clsact instead of links, before 6.6.
     chosen("interfaces::hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_detach", 15),
     chosen("interfaces::the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away", 20),
