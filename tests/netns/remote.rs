@@ -84,7 +84,7 @@ impl Way {
     fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<Written<'lab>> {
         let arguments = self.arguments();
         let written = Written::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
-        if self.xdp && self.arms == Arms::One {
+        if self.xdp {
             // Any program would do, and to what leaves host 1 this one does nothing.
             let program = format!("v{ABI_VERSION}/programs/xdp_ingress");
             lab.takes_returns(1, 0, &lab.host(1).pins().join(program))?;
