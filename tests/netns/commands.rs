@@ -298,6 +298,7 @@ fn what_a_kernel_is_asked_for_is_as_agreed() -> TestResult {
         "timeout.connect (setsockopt TCP_SYNCNT)" true
         "links to cgroups" true
         "programs replaced behind links" true
+        "the host's root of cgroups" false
         "the host's namespace (SO_NETNS_COOKIE)" false
         "errors of refusals (set_retval)" false
         "MPTCP" false
