@@ -11,12 +11,18 @@ fn main() {
     let folder = folders.into_iter().find(|(feature, _)| env::var_os(feature).is_some()).map_or("", |(_, name)| name);
     let built = Path::new(&root).join("../target/bpf").join(folder);
     for name in ["proxymatic-hooks.o", "proxymatic-probes.o", "proxymatic-stores.o"] {
-        let from = built.join(name);
-        println!("cargo::rerun-if-changed={}", from.display());
-        let bytes = fs::read(&from).unwrap_or_default();
-        if bytes.is_empty() {
+        if embed(&built.join(name), &Path::new(&out).join(name)) == 0 {
             println!("cargo::warning=no {name}: this build cannot attach anything (cargo xtask build-ebpf makes it)");
         }
-        fs::write(Path::new(&out).join(name), bytes).expect("OUT_DIR can be written");
     }
+    // The hooks that log (`--bpf-log`). Builds that only tests run have none, and say so when asked to log.
+    embed(&built.join("log/proxymatic-hooks.o"), &Path::new(&out).join("proxymatic-hooks-log.o"));
+}
+
+/// Copies an object, and gives its size: 0 where there is none.
+fn embed(from: &Path, to: &Path) -> usize {
+    println!("cargo::rerun-if-changed={}", from.display());
+    let bytes = fs::read(from).unwrap_or_default();
+    fs::write(to, &bytes).expect("OUT_DIR can be written");
+    bytes.len()
 }

@@ -40,6 +40,7 @@ const WORDS: [&str; 40] = [
     "--bypass-mark",
     "0x1d",
     "--sample",
+    "--bpf-log",
     "--loopback",
     "all",
     "--local-listener",

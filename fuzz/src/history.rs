@@ -10,7 +10,7 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{Allowed, Backend, Policy, Protocol, Service, ServiceKey, Settings, State, Weight},
-    plan::{Capacity, Desired, Plan, QUARANTINE, Quarantine, Tables, plan, plan_changes},
+    plan::{Capacity, Desired, Exposed, Plan, QUARANTINE, Quarantine, Tables, plan, plan_changes},
 };
 
 use crate::{
@@ -102,6 +102,7 @@ impl Wanted {
             max_connections: 8192,
             cgroups,
             excluded: bits(self.excluded & 7).map(u64::from).collect(),
+            exposed: if self.excluded & 8 == 0 { Exposed::None } else { Exposed::All },
             resting: bits(self.resting).map(u32::from).collect(),
             // What operators do is not in these histories.
             drained: Default::default(),

@@ -128,6 +128,10 @@ impl Backend {
     }
 }
 
+/// Steps of the histogram of round trip times, in microseconds: what takes no longer than one is counted there. Powers of four,
+/// which seven counters stretch from one machine to another continent.
+pub const RTT_STEPS_US: [u32; 6] = [100, 400, 1_600, 6_400, 25_600, 102_400];
+
 /// What the kernel counts of a backend, by id. Two cache lines, so that neighbours do not share one.
 #[repr(C)]
 #[derive(Debug, Default)]
@@ -148,10 +152,13 @@ pub struct Load {
     pub rtt_us: Cell64,
     /// When that was measured: nanoseconds of the monotonic clock.
     pub rtt_at: Cell64,
-    /// Room for what comes.
-    rest: [u64; 8],
+    /// How many handshakes took how long, by [`RTT_STEPS_US`]; the last for what took longer than all.
+    pub rtts: [Cell64; 7],
+    /// All of them together, in microseconds.
+    pub rtt_sum_us: Cell64,
 }
 const _: () = assert!(size_of::<Load>() == 128, "two cache lines");
+const _: () = assert!(RTT_STEPS_US.len() + 1 == 7, "a step without a counter");
 
 impl Load {
     /// Connections open now.
@@ -163,10 +170,10 @@ impl Load {
     /// All cells, to be set to zero for a new owner.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at, rest: _ } = self;
-        for cell in [opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at] {
-            cell.set(0);
-        }
+        let Self { opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at, rtts, rtt_sum_us } =
+            self;
+        let cells = [opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at, rtt_sum_us];
+        cells.into_iter().chain(rtts).for_each(|cell| cell.set(0));
     }
 }
 

@@ -27,7 +27,7 @@ mod service;
 mod socket;
 
 pub use address::{Address, Port};
-pub use backend::{Backend, BackendState, Families, Load};
+pub use backend::{Backend, BackendState, Families, Load, RTT_STEPS_US};
 pub use cell::Cell64;
 pub use client::{Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Client};
 pub use config::{AgentState, Config, Looks, Loopback};

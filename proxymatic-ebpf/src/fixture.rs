@@ -181,8 +181,8 @@ impl Tables for Fixture {
     fn now(&self) -> u64 {
         self.now.get()
     }
-    fn add(&self, cell: &Cell64) {
-        cell.add(1);
+    fn raise(&self, cell: &Cell64, by: u64) {
+        cell.add(by);
     }
     fn count(&self, reason: Reason) {
         *self.counts.borrow_mut().entry(reason).or_default() += 1;

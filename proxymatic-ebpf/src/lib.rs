@@ -89,7 +89,12 @@ pub trait Tables {
         self.now()
     }
     /// Adds one.
-    fn add(&self, cell: &Cell64);
+    #[inline(always)]
+    fn add(&self, cell: &Cell64) {
+        self.raise(cell, 1);
+    }
+    /// Adds so many.
+    fn raise(&self, cell: &Cell64, by: u64);
     /// Adds one to a reason's counter.
     fn count(&self, reason: Reason);
     /// Tells the agent. False where it cannot be told.

@@ -292,11 +292,11 @@ impl Tables for Maps {
         unsafe { helper::bpf_ktime_get_coarse_ns() }
     }
     #[inline(always)]
-    fn add(&self, cell: &Cell64) {
+    fn raise(&self, cell: &Cell64, by: u64) {
         // The result is not used, which makes it the plain XADD that 5.10 has.
         // SAFETY: the cell is in a map, aligned and live.
         unsafe {
-            intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell.as_ptr(), 1);
+            intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell.as_ptr(), by);
         }
     }
     #[inline(always)]

@@ -1,6 +1,8 @@
 //! How connections end up, and what that does to their backends: the ejection of those that fail.
 
-use proxymatic_common::{Address, Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, Port, Reason, Socket};
+use proxymatic_common::{
+    Address, Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, Port, RTT_STEPS_US, Reason, Socket,
+};
 
 use crate::{Tables, select::below, socket::close, tell};
 
@@ -35,7 +37,22 @@ pub(crate) fn answered<T: Tables>(tables: &T, id: u32, generation: u32, rtt_us: 
     }
     if rtt_us != 0 {
         measure(tables, load, u64::from(rtt_us));
+        sort(tables, load, rtt_us);
     }
+}
+
+/// Counts a round trip time for the histogram. Once for each connection, and not in the program's call: the kernel comes here
+/// when the backend's answer arrives.
+#[inline(always)]
+fn sort<T: Tables>(tables: &T, load: &Load, rtt_us: u32) {
+    let mut nth = 0;
+    for step in RTT_STEPS_US {
+        nth += usize::from(rtt_us > step);
+    }
+    if let Some(cell) = load.rtts.get(nth) {
+        tables.add(cell);
+    }
+    tables.raise(&load.rtt_sum_us, u64::from(rtt_us));
 }
 
 /// Peak exponentially weighted moving average: a rise counts at once, a fall the more the longer the last one is past.

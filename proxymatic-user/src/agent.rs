@@ -10,6 +10,7 @@ mod helpers;
 mod keep;
 mod listeners;
 mod merge;
+mod publish;
 mod restored;
 mod self_tests;
 mod sweeps;
@@ -18,6 +19,7 @@ mod wishes;
 
 pub use helpers::Helpers;
 pub(crate) use merge::merge;
+pub use publish::PATIENCE;
 pub use restored::{Restored, SILENCE};
 pub use self_tests::SelfTest;
 pub use wishes::Wishes;
@@ -27,31 +29,21 @@ use self::{eject::Ejected, keep::Keeping, restored::Kept, self_tests::Tested, sw
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use proxymatic_common::{AgentState, Class};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    dataplane::{Dataplane, Error, Said},
+    dataplane::{Dataplane, Error},
     model::{Complaint, Snapshot},
-    plan::{Desired, MapOp, Quarantine, Tables, plan_changes},
+    plan::{Desired, Quarantine, Tables},
     probe::Answered,
     sockets,
     source::{Report, SourceId},
     surface::{AgentStatus, Latencies, SourceStatus, Trouble},
 };
-
-/// How long the agent waits after the kernel refused a write before it plans again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How often a write is tried before a plan is given up. The kernel takes what it needs for an entry without waiting, and
-/// backs off from a bucket that another CPU is at: ENOMEM and EBUSY are often over at once.
-const TRIES: usize = 3;
-
-/// How long the agent waits for the first answer of every source before it publishes without those that are silent.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that can wake the agent.
 #[derive(Debug)]
@@ -147,6 +139,7 @@ impl<D: Dataplane> Agent<D> {
             (*source, Heard { snapshot: None, at: None, trouble: None, restored: None, failures: 0 })
         };
         Ok(Self {
+            sweeps: Sweeps::adopt(&tables),
             plane,
             tables,
             settled: Desired::default(),
@@ -166,7 +159,6 @@ impl<D: Dataplane> Agent<D> {
             resting: BTreeSet::new(),
             drained: BTreeSet::new(),
             bound: BTreeSet::new(),
-            sweeps: Sweeps::default(),
             tested: Tested::default(),
             warnings: Vec::new(),
             interfaces: Vec::new(),
@@ -281,79 +273,6 @@ impl<D: Dataplane> Agent<D> {
         }
     }
 
-    /// Whether it is known well enough what the maps should say.
-    fn knows_enough(&self, now: Instant) -> bool {
-        let answered = self.sources.values().filter(|heard| heard.snapshot.is_some()).count();
-        let waited = self.began.is_some_and(|began| now.saturating_duration_since(began) >= PATIENCE);
-        answered == self.sources.len() || (waited && answered > 0)
-    }
-
-    /// Plans and carries out, once enough is known. Whether anything was written, and all of it.
-    fn publish(&mut self, now: Instant) -> bool {
-        let enough = self.knows_enough(now);
-        if !enough && !self.restores() {
-            return false;
-        }
-        let said = self.sources.iter().map(|(source, heard)| (*source, heard.known())).collect();
-        let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
-        // What was said before a reboot removes nothing that somebody has said since.
-        let restored = self.sources.iter().filter(|(_, heard)| heard.is_restored());
-        desired.silent.extend(restored.map(|(source, _)| source.code()));
-        desired.resting.clone_from(&self.resting);
-        desired.drained = self.take_drained();
-        self.tested.put(&mut desired);
-        self.cgroups = self.named_cgroups();
-        let missing = self.wishes.put(&mut desired, self.cgroups.clone());
-        let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
-        self.sweeps.leave(&planned.ops, &self.tables, now);
-        self.sweeps.listeners.added(&planned.ops, now);
-        self.complaints = conflicts;
-        self.complaints.extend(missing);
-        self.complaints.extend(planned.complaints);
-        self.refused = None;
-        let turning = self.turning(&planned.ops);
-        for op in &planned.ops {
-            tracing::debug!("{op}");
-            if let Err(error) = self.write(op) {
-                // Every prefix of a plan serves every service: stopping here is safe.
-                tracing::error!("{error}; planning again in {} s", RETRY.as_secs());
-                self.refused = Some((error.to_string(), now + RETRY));
-                return false;
-            }
-        }
-        // What a silent source once said may be known only to the version that is to be replaced.
-        if self.addresses_told
-            && self.sources.values().all(|heard| heard.snapshot.is_some())
-            && let Err(error) = self.plane.serve()
-        {
-            tracing::error!("{error}; trying again in {} s", RETRY.as_secs());
-            self.refused = Some((error.to_string(), now + RETRY));
-            return false;
-        }
-        desired.services.retain(|key, _| !planned.unsettled.contains(key));
-        self.settled = desired;
-        self.tell_applied(planned.ops.len(), &turning);
-        if enough {
-            self.announce(AgentState::OK, true);
-        }
-        self.helpers.tell_ports(&self.tables);
-        self.sweep(now);
-        self.test(now);
-        !planned.ops.is_empty()
-    }
-
-    /// Carries out one write, and follows it.
-    fn write(&mut self, op: &MapOp) -> Result<(), Error> {
-        let mut outcome = self.plane.apply(op);
-        for _ in 1..TRIES {
-            if outcome.is_ok() {
-                break;
-            }
-            outcome = self.plane.apply(op);
-        }
-        outcome.inspect(|()| self.tables.apply(op))
-    }
-
     fn tick(&mut self, now: Instant) {
         self.fall_back(now);
         self.keep(now);
@@ -389,14 +308,6 @@ impl<D: Dataplane> Agent<D> {
         let snapshots = self.sources.values().filter_map(Heard::known);
         let settings = snapshots.flat_map(|snapshot| snapshot.services.values()).map(|service| &service.settings);
         self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
-    }
-
-    fn announce(&mut self, state: AgentState, synced: bool) {
-        // Who is leaving stays so, whatever is published meanwhile.
-        if self.state != AgentState::TERMINATING {
-            self.state = state;
-        }
-        self.plane.announce(Said { agent: self.state, synced });
     }
 
     /// What only the agent knows.

@@ -36,14 +36,18 @@ struct Stage {
 
 impl Stage {
     fn start(faults: Faults, protocol: Protocol, hosts: u8) -> Self {
-        let plane = Memory::new(Capacity::default(), faults);
+        let mut stage = Self::adopt(Memory::new(Capacity::default(), faults));
+        stage.says(protocol, 1..=hosts);
+        stage
+    }
+
+    /// An agent on tables that another one may have left.
+    fn adopt(plane: Memory) -> Self {
         let (to_probes, probes) = mpsc::unbounded_channel();
         let (to_sweeps, jobs) = mpsc::channel(1);
         let helpers = Helpers { probes: Some(to_probes), sweeps: Some(to_sweeps), ..Helpers::default() };
         let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers));
-        let mut stage = Self { agent, probes, jobs, now: Instant::now() };
-        stage.says(protocol, 1..=hosts);
-        stage
+        Self { agent, probes, jobs, now: Instant::now() }
     }
 
     /// Marathon says that there are tasks on these hosts.
@@ -259,6 +263,19 @@ fn the_sockets_of_a_backend_that_is_gone_are_looked_for_twice() {
         }
         stage.ticks(3);
         assert_eq!(stage.job(), None);
+    });
+}
+
+#[test]
+fn what_an_agent_that_died_had_not_told_sockets_the_next_one_tells_them() {
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Protocol::Udp, 2);
+        let gone = stage.id(2);
+        stage.says(Protocol::Udp, 1..=1);
+        // Dies here, before anything came of the job.
+        let mut next = Stage::adopt(stage.agent.plane().clone());
+        next.ticks(1);
+        assert!(next.job().is_some_and(|job| job.gone.contains_key(&gone)));
     });
 }
 

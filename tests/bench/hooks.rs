@@ -190,6 +190,7 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
         looks: plane.looks,
         bypass_mark: 0,
         sample: 0,
+        log: None,
     };
     let kernel = host.net().enter(|| Kernel::start(&settings))??;
     let mut agent = Agent::adopt(kernel, &[SourceId::Marathon])?;

@@ -1,44 +1,52 @@
 //! Every command that shows something, as table and as JSON, on a data plane that runs.
 
+/// `map`.
+mod maps;
+/// `status`.
+mod status;
+
+use anyhow::{Result, ensure};
 use expect_test::expect;
+use proxymatic_common::ABI_VERSION;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE};
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use serde_json::Value;
 
 use crate::golden::Command;
 use crate::served::{SERVICE, Served};
 
-#[test]
-fn what_each_command_prints_is_as_agreed() -> TestResult {
-    let lab = Lab::start(2)?;
-    let mut served = Served::start(&lab, 2)?;
-    // None of this needs an agent; and nothing changes while it is looked at.
+/// A service of two replicas, of which one is drained and one has a connection. There is no agent: nothing changes while it
+/// is looked at.
+fn quiet(lab: &Lab) -> Result<(Served<'_>, Dialer)> {
+    let mut served = Served::start(lab, 2)?;
     served.agent.kill9()?;
     let second = served.replicas[1].address.to_string();
     lab.proxymatic(&["backend", "drain", &second])?.well()?;
     served.when_states(&["active", "draining"])?;
     let mut dialer = lab.host(1).dialer()?;
-    assert_eq!(dialer.hold("held", 1, SERVICE)?, ["ok"]);
-    let command = |arguments: &'static [&str], columns: &'static [&str], keys: &'static [&str]| Command {
-        arguments,
-        code: 0,
-        columns,
-        keys,
-    };
-    command(&["service", "show"], &[], &["task"]).prints(&lab, &expect![[r#"
+    ensure!(dialer.hold("held", 1, SERVICE)? == ["ok"], "not connected");
+    Ok((served, dialer))
+}
+
+#[test]
+fn what_each_command_prints_is_as_agreed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let (_served, _dialer) = quiet(&lab)?;
+    Command::well(&["service", "show"], &[], &["task"]).prints(&lab, &expect![[r#"
         SERVICE  PORT  POLICY  BACKEND  STATE  WEIGHT  ACTIVE  TOTAL
         /web  1234/tcp  leastconn  10.77.0.2:8001  active  500  1  1
         10.77.0.2:8002  draining  500  0  0
     "#]], &expect![[r#"
         {"address":null,"backends":[{"active":1,"address":"10.77.0.2","failed":0,"maxconn":0,"port":8001,"state":"active","task":"*","total":1,"weight":500},{"active":0,"address":"10.77.0.2","failed":0,"maxconn":0,"port":8002,"state":"draining","task":"*","total":0,"weight":500}],"name":"/web","policy":"leastconn","port":1234,"protocol":"tcp","source":"marathon"}
     "#]])?;
-    command(&["service", "show", "1234"], &[], &["task"]).prints(&lab, &expect![[r#"
+    Command::well(&["service", "show", "1234"], &[], &["task"]).prints(&lab, &expect![[r#"
         SERVICE  PORT  POLICY  BACKEND  STATE  WEIGHT  ACTIVE  TOTAL
         /web  1234/tcp  leastconn  10.77.0.2:8001  active  500  1  1
         10.77.0.2:8002  draining  500  0  0
     "#]], &expect![[r#"
         {"address":null,"backends":[{"active":1,"address":"10.77.0.2","failed":0,"maxconn":0,"port":8001,"state":"active","task":"*","total":1,"weight":500},{"active":0,"address":"10.77.0.2","failed":0,"maxconn":0,"port":8002,"state":"draining","task":"*","total":0,"weight":500}],"name":"/web","policy":"leastconn","port":1234,"protocol":"tcp","source":"marathon"}
     "#]])?;
-    command(&["backend", "show", "web"], &["TASK"], &["task"]).prints(&lab, &expect![[r#"
+    Command::well(&["backend", "show", "web"], &["TASK"], &["task"]).prints(&lab, &expect![[r#"
         BACKEND  SERVICE  STATE  ACTIVE  TOTAL  MAXCONN  TASK
         10.77.0.2:8001  /web  active  1  1  -  *
         10.77.0.2:8002  /web  draining  0  0  -  *
@@ -46,7 +54,7 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         {"active":1,"address":"10.77.0.2","failed":0,"maxconn":0,"port":8001,"service":"/web","state":"active","task":"*","total":1,"weight":500}
         {"active":0,"address":"10.77.0.2","failed":0,"maxconn":0,"port":8002,"service":"/web","state":"draining","task":"*","total":0,"weight":500}
     "#]])?;
-    command(
+    Command::well(
         &["flow", "show", "--service", "web"],
         &["PID", "AGE", "RTT", "SENT", "RECEIVED"],
         &["pid", "cgroup", "local", "task", "age_s", "rtt_us", "sent", "received"],
@@ -57,7 +65,7 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
     "#]], &expect![[r#"
         {"age_s":"*","cgroup":"*","chosen":"10.77.0.2:8001","client":null,"command":"dialer","dialled":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
     "#]])?;
-    command(
+    Command::well(
         &["hook", "show"],
         &["PROGRAM", "LINK", "RUNS", "MEAN_NS", "PIN"],
         &["program", "link", "runs", "mean_ns", "pin"],
@@ -94,338 +102,213 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         {"effective":true,"hook":"sock_release","interface":null,"link":"*","mean_ns":null,"pin":"*","program":"*","runs":"*"}
     "#]],
     )?;
-    command(&["map", "show"], &["ID", "ENTRIES"], &["id", "pin", "entries"]).prints(
-        &lab,
-        &expect![[r#"
-        MAP  ID  KIND  KEY  VALUE  ENTRIES  USED
-        CONFIG  *  array  4  72  *  1
-        PORTS  *  array  4  8  *  1
-        ADDRESSES  *  hash  16  4  *  2
-        FRONTENDS  *  hash  8  4  *  1
-        HEADS  *  array  4  8  *  1
-        SERVICES  *  array  4  64  *  1
-        SERVICE_LOAD  *  array  4  128  *  -
-        SLOTS  *  array  4  8  *  3
-        BACKENDS  *  array  4  64  *  2
-        LOAD  *  array  4  128  *  -
-        SOCKETS  *  sk_storage  4  400  *  -
-        AFFINITY  *  lru_hash  24  16  *  0
-        ALLOW  *  lpm_trie  24  4  *  0
-        ALLOW_CGROUPS  *  hash  16  4  *  0
-        EXCLUDED  *  hash  8  4  *  0
-        EVENTS  *  ringbuf  0  0  *  -
-        COUNTERS  *  array  4  512  *  -
-        CONNTRACK  *  lru_hash  40  80  *  0
-        HANDSHAKES  *  lru_hash  40  80  *  0
-        FRAGMENTS  *  lru_hash  40  16  *  0
-        SCRATCH  *  percpu_array  4  512  *  -
-        INTERFACES  *  hash  4  40  *  0
-        ANSWER_PORTS  *  array  4  64  *  -
-        SERVICE_NAMES  *  hash  4  256  *  1
-        DRAINED  *  hash  4  4  *  1
-        BACKEND_NAMES  *  hash  4  256  *  2
-    "#]],
-        &expect![[r#"
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":72}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
-        {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
-        {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"HEADS","pin":"*","used":1,"value":8}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICES","pin":"*","used":1,"value":64}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICE_LOAD","pin":"*","used":null,"value":128}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"SLOTS","pin":"*","used":3,"value":8}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKENDS","pin":"*","used":2,"value":64}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"LOAD","pin":"*","used":null,"value":128}
-        {"entries":"*","id":"*","key":4,"kind":"sk_storage","map":"SOCKETS","pin":"*","used":null,"value":400}
-        {"entries":"*","id":"*","key":24,"kind":"lru_hash","map":"AFFINITY","pin":"*","used":0,"value":16}
-        {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"ALLOW","pin":"*","used":0,"value":4}
-        {"entries":"*","id":"*","key":16,"kind":"hash","map":"ALLOW_CGROUPS","pin":"*","used":0,"value":4}
-        {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
-        {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
-        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
-        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"HANDSHAKES","pin":"*","used":0,"value":80}
-        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"FRAGMENTS","pin":"*","used":0,"value":16}
-        {"entries":"*","id":"*","key":4,"kind":"percpu_array","map":"SCRATCH","pin":"*","used":null,"value":512}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"INTERFACES","pin":"*","used":0,"value":40}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"ANSWER_PORTS","pin":"*","used":null,"value":64}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"SERVICE_NAMES","pin":"*","used":1,"value":256}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"DRAINED","pin":"*","used":1,"value":4}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"BACKEND_NAMES","pin":"*","used":2,"value":256}
-    "#]],
-    )?;
-    command(&["map", "dump", "FRONTENDS"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        CLASS  PORT  PROTOCOL  SERVICE  NAME
-        1  1234  tcp  0  /web
-    "#]],
-        &expect![[r#"
-        {"class":1,"name":"/web","port":1234,"protocol":"tcp","service":0}
-    "#]],
-    )?;
-    command(&["map", "dump", "backends"], &[], &[]).prints(&lab, &expect![[r#"
-        BACKEND  AT  STATE  TOLD  GENERATION  WEIGHT  MAXCONN  LOCAL  SERVICE  NAME
-        0  10.77.0.2:8001  active  active  1  500  0  no  0  /web
-        1  10.77.0.2:8002  draining  active  1  500  0  no  0  /web
+    Ok(())
+}
+
+#[test]
+fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut served = Served::start(&lab, 1)?;
+    let first = served.replicas[0].address.to_string();
+    let drain = ["backend", "drain", &first];
+    Command::well(&drain, &["TASK"], &["task"]).unwell().prints(&lab, &expect![[r#"
+        WRONG  /web has no other backend that is active, so new connections still go to draining ones;
+        undrain one, or scale it up
+        BACKEND  SERVICE  STATE  ACTIVE  TOTAL  MAXCONN  TASK
+        10.77.0.2:8001  /web  draining  0  0  -  *
     "#]], &expect![[r#"
-        {"at":"10.77.0.2:8001","backend":0,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"state":"active","told":"active","weight":500}
-        {"at":"10.77.0.2:8002","backend":1,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"state":"draining","told":"active","weight":500}
+        {
+          "backends": [
+            {
+              "active": 0,
+              "address": "10.77.0.2",
+              "failed": 0,
+              "maxconn": 0,
+              "port": 8001,
+              "service": "/web",
+              "state": "draining",
+              "task": "*",
+              "total": 0,
+              "weight": 500
+            }
+          ],
+          "warnings": [
+            "/web has no other backend that is active, so new connections still go to draining ones; undrain one, or scale it up"
+          ]
+        }
     "#]])?;
-    command(&["map", "dump", "SERVICES"], &[], &[]).prints(&lab, &expect![[r#"
-        SERVICE  SOURCE  POLICY  FEATURES  MAXCONN  AFFINITY_S  CONNECT_MS  CLIENT_MS  SERVER_MS  NAME
-        0  marathon  leastconn  -  8192  0  3000  0  0  /web
-    "#]], &expect![[r#"
-        {"affinity_s":0,"client_ms":0,"connect_ms":3000,"features":"","maxconn":8192,"name":"/web","policy":"leastconn","server_ms":0,"service":0,"source":"marathon"}
-    "#]])?;
-    command(&["map", "dump", "HEADS"], &["GENERATION", "BASE"], &["generation", "base"]).prints(
+    let undrain = ["backend", "undrain", &first];
+    Command::well(&undrain, &["TASK"], &["task"]).prints(
         &lab,
         &expect![[r#"
-            SERVICE  GENERATION  LENGTH  BASE  NAME
-            0  *  1  *  /web
-        "#]],
+        BACKEND  SERVICE  STATE  ACTIVE  TOTAL  MAXCONN  TASK
+        10.77.0.2:8001  /web  active  0  0  -  *
+    "#]],
         &expect![[r#"
-            {"base":"*","generation":"*","length":1,"name":"/web","service":0}
-        "#]],
+        {
+          "backends": [
+            {
+              "active": 0,
+              "address": "10.77.0.2",
+              "failed": 0,
+              "maxconn": 0,
+              "port": 8001,
+              "service": "/web",
+              "state": "active",
+              "task": "*",
+              "total": 0,
+              "weight": 500
+            }
+          ],
+          "warnings": []
+        }
+    "#]],
     )?;
-    command(&["map", "dump", "SLOTS"], &["SLOT"], &["slot"]).prints(
+    served.agent.terminate(PATIENCE)?;
+    let pins = format!("{}/v{ABI_VERSION}", lab.host(1).pins().display());
+    let pins = [(pins.as_str(), "PINS")];
+    Command::well(&["detach"], &[], &[]).calling(&pins).prints_table(
         &lab,
         &expect![[r#"
-        SLOT  BACKEND  GENERATION  AT
-        *  0  1  10.77.0.2:8001
-        *  1  1  10.77.0.2:8002
-        *  0  1  10.77.0.2:8001
-    "#]],
-        &expect![[r#"
-        {"at":"10.77.0.2:8001","backend":0,"generation":1,"slot":"*"}
-        {"at":"10.77.0.2:8002","backend":1,"generation":1,"slot":"*"}
-        {"at":"10.77.0.2:8001","backend":0,"generation":1,"slot":"*"}
+        removed PINS/links/connect6
+        removed PINS/links/connect4
+        removed PINS/links/sendmsg6
+        removed PINS/links/sendmsg4
+        removed PINS/links/post_bind6
+        removed PINS/links/post_bind4
+        removed PINS/links/recvmsg6
+        removed PINS/links/recvmsg4
+        removed PINS/links/getpeername6
+        removed PINS/links/getpeername4
+        removed PINS/links/tcp_states
+        removed PINS/links/sock_release
+        removed PINS/programs/connect6
+        removed PINS/programs/connect4
+        removed PINS/programs/sendmsg6
+        removed PINS/programs/sendmsg4
+        removed PINS/programs/post_bind6
+        removed PINS/programs/post_bind4
+        removed PINS/programs/recvmsg6
+        removed PINS/programs/recvmsg4
+        removed PINS/programs/getpeername6
+        removed PINS/programs/getpeername4
+        removed PINS/programs/tcp_states
+        removed PINS/programs/sock_release
+        removed PINS/maps/CONFIG
+        removed PINS/maps/PORTS
+        removed PINS/maps/ADDRESSES
+        removed PINS/maps/FRONTENDS
+        removed PINS/maps/HEADS
+        removed PINS/maps/SERVICES
+        removed PINS/maps/SERVICE_LOAD
+        removed PINS/maps/SLOTS
+        removed PINS/maps/BACKENDS
+        removed PINS/maps/LOAD
+        removed PINS/maps/SOCKETS
+        removed PINS/maps/AFFINITY
+        removed PINS/maps/ALLOW
+        removed PINS/maps/ALLOW_CGROUPS
+        removed PINS/maps/EXCLUDED
+        removed PINS/maps/EVENTS
+        removed PINS/maps/COUNTERS
+        removed PINS/maps/SERVICE_NAMES
+        removed PINS/maps/DRAINED
+        removed PINS/maps/BACKEND_NAMES
     "#]],
     )?;
-    command(&["map", "dump", "LOAD"], &["RTT_US"], &["rtt_us"]).prints(&lab, &expect![[r#"
-        BACKEND  OPENED  CLOSED  ACTIVE  ESTABLISHED  FAILED  CONSECUTIVE  EJECTED_MS  RTT_US  AT
-        0  1  0  1  1  0  0  0  *  ..77.0.2:8001
-        1  0  0  0  0  0  0  0  *  ..77.0.2:8002
-    "#]], &expect![[r#"
-        {"active":1,"at":"10.77.0.2:8001","backend":0,"closed":0,"consecutive":0,"ejected_ms":0,"established":1,"failed":0,"opened":1,"rtt_us":"*"}
-        {"active":0,"at":"10.77.0.2:8002","backend":1,"closed":0,"consecutive":0,"ejected_ms":0,"established":0,"failed":0,"opened":0,"rtt_us":"*"}
-    "#]])?;
-    command(&["map", "dump", "SERVICE_LOAD"], &["BOUND", "UNHEARD"], &["bound", "unheard"]).prints(
+    served.start_agent()?;
+    served.agent.terminate(PATIENCE)?;
+    Command::well(&["detach"], &[], &[]).calling(&pins).prints_json(
         &lab,
         &expect![[r#"
-            SERVICE  OPENED  CLOSED  ACTIVE  REFUSED  BOUND  UNHEARD  NAME
-            0  1  0  1  0  *  *  /web
-        "#]],
-        &expect![[r#"
-            {"active":1,"bound":"*","closed":0,"name":"/web","opened":1,"refused":0,"service":0,"unheard":"*"}
-        "#]],
-    )?;
-    command(&["map", "dump", "DRAINED"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        BACKEND  GENERATION  AT
-        1  1  10.77.0.2:8002
-    "#]],
-        &expect![[r#"
-        {"at":"10.77.0.2:8002","backend":1,"generation":1}
-    "#]],
-    )?;
-    command(&["map", "dump", "PORTS"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        PORT  PROTOCOL
-        1234  tcp
-    "#]],
-        &expect![[r#"
-        {"port":1234,"protocol":"tcp"}
-    "#]],
-    )?;
-    command(&["map", "dump", "SOCKETS"], &["LOCAL", "PID"], &["local", "pid"]).prints(
-        &lab,
-        &expect![[r#"
-            PROTOCOL  LOCAL  DIALLED  CHOSEN  BACKEND  GENERATION  COUNTED  PID
-            tcp  *  127.0.0.1:1234  10.77.0.2:8001  0  1  yes  *
-        "#]],
-        &expect![[r#"
-            {"backend":0,"chosen":"10.77.0.2:8001","counted":true,"dialled":"127.0.0.1:1234","generation":1,"local":"*","pid":"*","protocol":"tcp"}
-        "#]],
-    )?;
-    command(&["map", "dump", "SERVICE_NAMES"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        ID  NAME
-        0  /web
-    "#]],
-        &expect![[r#"
-        {"id":0,"name":"/web"}
-    "#]],
-    )?;
-    command(&["map", "dump", "BACKEND_NAMES"], &["NAME"], &["name"]).prints(
-        &lab,
-        &expect![[r#"
-        ID  NAME
-        0  *
-        1  *
-    "#]],
-        &expect![[r#"
-        {"id":0,"name":"*"}
-        {"id":1,"name":"*"}
+        {
+          "removed": [
+            "PINS/links/connect6",
+            "PINS/links/connect4",
+            "PINS/links/sendmsg6",
+            "PINS/links/sendmsg4",
+            "PINS/links/post_bind6",
+            "PINS/links/post_bind4",
+            "PINS/links/recvmsg6",
+            "PINS/links/recvmsg4",
+            "PINS/links/getpeername6",
+            "PINS/links/getpeername4",
+            "PINS/links/tcp_states",
+            "PINS/links/sock_release",
+            "PINS/programs/connect6",
+            "PINS/programs/connect4",
+            "PINS/programs/sendmsg6",
+            "PINS/programs/sendmsg4",
+            "PINS/programs/post_bind6",
+            "PINS/programs/post_bind4",
+            "PINS/programs/recvmsg6",
+            "PINS/programs/recvmsg4",
+            "PINS/programs/getpeername6",
+            "PINS/programs/getpeername4",
+            "PINS/programs/tcp_states",
+            "PINS/programs/sock_release",
+            "PINS/maps/CONFIG",
+            "PINS/maps/PORTS",
+            "PINS/maps/ADDRESSES",
+            "PINS/maps/FRONTENDS",
+            "PINS/maps/HEADS",
+            "PINS/maps/SERVICES",
+            "PINS/maps/SERVICE_LOAD",
+            "PINS/maps/SLOTS",
+            "PINS/maps/BACKENDS",
+            "PINS/maps/LOAD",
+            "PINS/maps/SOCKETS",
+            "PINS/maps/AFFINITY",
+            "PINS/maps/ALLOW",
+            "PINS/maps/ALLOW_CGROUPS",
+            "PINS/maps/EXCLUDED",
+            "PINS/maps/EVENTS",
+            "PINS/maps/COUNTERS",
+            "PINS/maps/SERVICE_NAMES",
+            "PINS/maps/DRAINED",
+            "PINS/maps/BACKEND_NAMES"
+          ]
+        }
     "#]],
     )?;
-    command(&["map", "dump", "CONFIG"], &["VALUE"], &["value"]).prints(
-        &lab,
-        &expect![[r#"
-        FIELD  VALUE
-        abi  *
-        loopback  *
-        host_netns  *
-        cgroup  *
-        heartbeat_s_ago  *
-        synced_s_ago  *
-        agent  *
-        pid  *
-        agent_tgid  *
-        bypass_mark  *
-        looks_for_listeners  *
-        looks_for_excluded  *
-        sample  *
-        snat_first  *
-        snat_last  *
-    "#]],
-        &expect![[r#"
-        {"field":"abi","value":"*"}
-        {"field":"loopback","value":"*"}
-        {"field":"host_netns","value":"*"}
-        {"field":"cgroup","value":"*"}
-        {"field":"heartbeat_s_ago","value":"*"}
-        {"field":"synced_s_ago","value":"*"}
-        {"field":"agent","value":"*"}
-        {"field":"pid","value":"*"}
-        {"field":"agent_tgid","value":"*"}
-        {"field":"bypass_mark","value":"*"}
-        {"field":"looks_for_listeners","value":"*"}
-        {"field":"looks_for_excluded","value":"*"}
-        {"field":"sample","value":"*"}
-        {"field":"snat_first","value":"*"}
-        {"field":"snat_last","value":"*"}
-    "#]],
-    )?;
-    command(&["map", "dump", "COUNTERS"], &["COUNT"], &["count"]).prints(&lab, &expect![[r#"
-        VERDICT  COUNT  MEANING
-        no_backend  *  Refused: the service has no backend that this socket can reach
-        full  *  Refused: every backend that would do is at its maxconn
-        service_full  *  Refused: the service has as many connections from this host as it may have
-        not_allowed  *  Refused: the allow list of the service does not name this client
-        bound_loopback  *  ..the socket is bound to a loopback address, and no backend is on this host
-        translated  *  Sent to an eligible backend
-        drained  *  Sent to a draining backend, because the service has no active one
-        panicked  *  Sent to an ejected backend, because the service has no other
-        affine  *  Sent to the backend of an earlier connection of this client
-        repeated  *  A datagram was sent to the backend of the one before it
-        untracked  *  .. socket's state: not counted as open, and its peer name shows the backend
-        reversed  *  A peer name or a sender was given as what the program had dialled
-        local_listener  *  Left alone: a program in this namespace listens on the port itself
-        bypassed  *  ..cket is the agent's own, has the bypass mark, or is of an excluded cgroup
-        bound  *  A program has bound a service port
-        failed  *  A backend refused a connection or did not answer it
-        abandoned  *  ..ram gave up a connection before the backend had answered, within a second
-        ejected  *  A backend was ejected
-        ejection_capped  *  A backend that failed was not ejected: half of its service is already
-        stale_slot  *  A slot named a backend whose id has a new owner; another slot was tried
-        stale_close  *  ..ter its backend's id had been given to another: the close was not counted
-        untold  *  An event was not told: the ring buffer is full, or nobody reads it
-        forwarded  *  ..n of a client on another machine was sent to a backend on another machine
-        delivered  *  ..nection of a client on another machine was sent to a backend on this host
-        accelerated  *  A packet was sent on by XDP, before the kernel had made anything of it
-        not_exposed  *  ..a client on another machine dialled a service that is not exposed to such
-        no_port  *  ..source port was free for a connection from another machine to its backend
-        no_return  *  ..ackend is by an interface that is not served, where no reply would be met
-        no_route  *  Left alone or dropped: this host has no way to the backend or to the client
-        no_room  *  Left alone: no memory for a connection from another machine
-        unknown_fragment  *  ..f a packet whose first one did not lead to a service, or has not come yet
-        unreadable  *  Left alone: a packet with more headers than are read, or with less than one
-        spoilt  *  Dropped: the kernel had no memory to rewrite a packet
-        too_big  *  .. larger than the way to the other end allows: its sender was told by ICMP
-        hops_exceeded  *  A packet had no hops left: its sender was told by ICMP
-        error_returned  *  ..MP error about a connection from another machine was led to the other end
-    "#]], &expect![[r#"
-        {"count":"*","meaning":"Refused: the service has no backend that this socket can reach","verdict":"no_backend"}
-        {"count":"*","meaning":"Refused: every backend that would do is at its maxconn","verdict":"full"}
-        {"count":"*","meaning":"Refused: the service has as many connections from this host as it may have","verdict":"service_full"}
-        {"count":"*","meaning":"Refused: the allow list of the service does not name this client","verdict":"not_allowed"}
-        {"count":"*","meaning":"Refused: the socket is bound to a loopback address, and no backend is on this host","verdict":"bound_loopback"}
-        {"count":"*","meaning":"Sent to an eligible backend","verdict":"translated"}
-        {"count":"*","meaning":"Sent to a draining backend, because the service has no active one","verdict":"drained"}
-        {"count":"*","meaning":"Sent to an ejected backend, because the service has no other","verdict":"panicked"}
-        {"count":"*","meaning":"Sent to the backend of an earlier connection of this client","verdict":"affine"}
-        {"count":"*","meaning":"A datagram was sent to the backend of the one before it","verdict":"repeated"}
-        {"count":"*","meaning":"Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name shows the backend","verdict":"untracked"}
-        {"count":"*","meaning":"A peer name or a sender was given as what the program had dialled","verdict":"reversed"}
-        {"count":"*","meaning":"Left alone: a program in this namespace listens on the port itself","verdict":"local_listener"}
-        {"count":"*","meaning":"Left alone: the socket is the agent's own, has the bypass mark, or is of an excluded cgroup","verdict":"bypassed"}
-        {"count":"*","meaning":"A program has bound a service port","verdict":"bound"}
-        {"count":"*","meaning":"A backend refused a connection or did not answer it","verdict":"failed"}
-        {"count":"*","meaning":"A program gave up a connection before the backend had answered, within a second","verdict":"abandoned"}
-        {"count":"*","meaning":"A backend was ejected","verdict":"ejected"}
-        {"count":"*","meaning":"A backend that failed was not ejected: half of its service is already","verdict":"ejection_capped"}
-        {"count":"*","meaning":"A slot named a backend whose id has a new owner; another slot was tried","verdict":"stale_slot"}
-        {"count":"*","meaning":"A socket closed after its backend's id had been given to another: the close was not counted","verdict":"stale_close"}
-        {"count":"*","meaning":"An event was not told: the ring buffer is full, or nobody reads it","verdict":"untold"}
-        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on another machine","verdict":"forwarded"}
-        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on this host","verdict":"delivered"}
-        {"count":"*","meaning":"A packet was sent on by XDP, before the kernel had made anything of it","verdict":"accelerated"}
-        {"count":"*","meaning":"Left alone: a client on another machine dialled a service that is not exposed to such","verdict":"not_exposed"}
-        {"count":"*","meaning":"Left alone: no source port was free for a connection from another machine to its backend","verdict":"no_port"}
-        {"count":"*","meaning":"Left alone: the way to the backend is by an interface that is not served, where no reply would be met","verdict":"no_return"}
-        {"count":"*","meaning":"Left alone or dropped: this host has no way to the backend or to the client","verdict":"no_route"}
-        {"count":"*","meaning":"Left alone: no memory for a connection from another machine","verdict":"no_room"}
-        {"count":"*","meaning":"Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet","verdict":"unknown_fragment"}
-        {"count":"*","meaning":"Left alone: a packet with more headers than are read, or with less than one","verdict":"unreadable"}
-        {"count":"*","meaning":"Dropped: the kernel had no memory to rewrite a packet","verdict":"spoilt"}
-        {"count":"*","meaning":"A packet was larger than the way to the other end allows: its sender was told by ICMP","verdict":"too_big"}
-        {"count":"*","meaning":"A packet had no hops left: its sender was told by ICMP","verdict":"hops_exceeded"}
-        {"count":"*","meaning":"An ICMP error about a connection from another machine was led to the other end","verdict":"error_returned"}
-    "#]])?;
-    command(&["map", "dump", "AFFINITY"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        no entries
-    "#]],
-        &expect![[""]],
-    )?;
-    command(&["map", "dump", "ALLOW"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        no entries
-    "#]],
-        &expect![[""]],
-    )?;
-    command(&["map", "dump", "ALLOW_CGROUPS"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        no entries
-    "#]],
-        &expect![[""]],
-    )?;
-    command(&["map", "dump", "EXCLUDED"], &[], &[]).prints(
-        &lab,
-        &expect![[r#"
-        no entries
-    "#]],
-        &expect![[""]],
-    )?;
-    command(&["map", "dump", "ADDRESSES"], &["ADDRESS"], &["address"]).prints(
-        &lab,
-        &expect![[r#"
-        ADDRESS  CLASS
-        *  1
-        *  1
-    "#]],
-        &expect![[r#"
-        {"address":"*","class":1}
-        {"address":"*","class":1}
-    "#]],
-    )?;
+    Ok(())
+}
+
+#[test]
+fn what_a_kernel_is_asked_for_is_as_agreed() -> TestResult {
+    let lab = Lab::start(1)?;
+    // Whether this kernel has it is another matter: see `feature`.
+    let rows: Vec<Value> = serde_json::from_str(&lab.proxymatic(&["-j", "feature", "probe"])?.well()?.stdout)?;
+    let lines: String = rows.iter().map(|row| format!("{} {}\n", row["feature"], row["needed"])).collect();
+    expect![[r#"
+        "hooks of connect" true
+        "hooks of getpeername" true
+        "hooks of sendmsg" true
+        "hooks of recvmsg" true
+        "hook of close (sock_release)" true
+        "hooks of bind (post_bind)" true
+        "hook of TCP states (sock_ops)" true
+        "state of sockets (sk_storage) in connect" true
+        "state of sockets (sk_storage) in close" true
+        "state of sockets (sk_storage) in TCP states" true
+        "events (ring buffer)" true
+        "namespaces told apart (netns cookie) by hooks" true
+        "listeners (sk_lookup)" true
+        "cgroups of programs (cgroup id)" true
+        "timeout.connect (setsockopt TCP_SYNCNT)" true
+        "links to cgroups" true
+        "programs replaced behind links" true
+        "the host's namespace (SO_NETNS_COOKIE)" false
+        "errors of refusals (set_retval)" false
+        "MPTCP" false
+        "UDP sockets ended (SOCK_DESTROY)" false
+        "TCP connections ended (SOCK_DESTROY)" false
+        "copies of sockets (pidfd_getfd)" false
+        "memory of maps by cgroup" false
+        "run times (bpf_stats)" false
+        "links to interfaces (tcx)" false
+    "#]]
+    .assert_eq(&lines);
     Ok(())
 }
 
@@ -450,7 +333,7 @@ fn what_is_wrong_on_a_command_line_is_one_line_and_exit_code_2() -> TestResult {
         assert!(left.status.code() == Some(2) && left.stdout.is_empty(), "{arguments:?}: {left:?}");
         assert!(left.stderr.lines().count() == 1 && left.stderr.contains(part), "{arguments:?}: {left:?}");
         let left = lab.proxymatic(&[&["-j"], arguments].concat())?;
-        let said: serde_json::Value = serde_json::from_str(&left.stdout)?;
+        let said: Value = serde_json::from_str(&left.stdout)?;
         assert!(left.stderr.is_empty() && said["error"].as_str().is_some_and(|it| it.contains(part)), "{left:?}");
     }
     Ok(())

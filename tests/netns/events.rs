@@ -1,22 +1,23 @@
 //! `event watch`: with an agent for any number of watchers, without one for a single one.
 
-use anyhow::{Context as _, Result};
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use expect_test::expect;
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use proxymatic_tests::process::Process;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::golden::{mask, masked_line};
 use crate::served::{SERVICE, Served};
 
 struct Watcher(Process);
 
 impl Watcher {
     fn start(lab: &Lab) -> Result<Self> {
-        let host = lab.host(1);
-        let (pins, socket) = (host.pins().display().to_string(), host.socket().display().to_string());
-        let arguments = ["-j", "--bpffs", &pins, "--socket", &socket, "event", "watch"];
-        Ok(Self(host.spawn(&binary("proxymatic")?, &arguments)?))
+        Ok(Self(watch(lab, &["-j"])?))
     }
 
     fn seen(&self) -> Result<Vec<Value>> {
@@ -34,6 +35,13 @@ impl Watcher {
             found.with_context(|| format!("{seen:?}\n{}", self.0.log()))
         })
     }
+}
+
+fn watch(lab: &Lab, flags: &[&str]) -> Result<Process> {
+    let host = lab.host(1);
+    let (pins, socket) = (host.pins().display().to_string(), host.socket().display().to_string());
+    let arguments = ["--bpffs", &pins, "--socket", &socket, "event", "watch"];
+    host.spawn(&binary("proxymatic")?, &[flags, &arguments].concat())
 }
 
 fn nothing() -> Result<()> {
@@ -130,5 +138,81 @@ fn so_many_events_and_no_more_are_shown_on_request() -> TestResult {
     assert_eq!(dialer.hold("x", 1, SERVICE)?, ["ECONNREFUSED"]);
     let left = lab.proxymatic(&["event", "watch", "--count", "1"])?.well()?;
     assert!(left.stdout.contains("failed      /web") && left.stdout.lines().count() == 1, "{left:?}");
+    Ok(())
+}
+
+/// All that can be made to happen in one order, and what another number follows each time.
+const HAPPENINGS: [&str; 8] =
+    ["draining", "applied", "active", "failed", "ejected", "readmitted", "connected", "refused"];
+const WORDS: [&str; 4] = ["after ", "for ", "process ", "applied     "];
+const KEYS: [&str; 7] = ["time", "task", "pid", "cgroup", "after_s", "for_s", "writes"];
+
+#[test]
+fn what_is_printed_of_each_thing_that_happens_is_as_agreed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut served = Served::on(&lab, lab.sim()?, 2, json!({}), &["--sample", "1"])?;
+    served.when_active(&[0, 1])?;
+    served.sim.app("/idle", 1235, &[])?;
+    lab.service_when("/idle is known", "/idle", |idle| idle.backends.is_empty())?;
+    let watchers = (watch(&lab, &[])?, Watcher::start(&lab)?);
+    let first = served.replicas[0].address.to_string();
+    // Until both watch: they may still be starting.
+    let toggle = || {
+        lab.proxymatic(&["backend", "undrain", &first])?.well()?;
+        served.when_active(&[0, 1])?;
+        lab.proxymatic(&["backend", "drain", &first])?.well()?;
+        served.when_states(&["draining", "active"]).map(drop)
+    };
+    watchers.1.sees("draining", toggle)?;
+    eventually_ok("people see it too", PATIENCE, || {
+        toggle()?;
+        ensure!(watchers.0.stdout()?.contains("draining"), "{}", watchers.0.log());
+        Ok(())
+    })?;
+    watchers.1.sees("connected", || served.ask(1).map(drop))?;
+    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
+    served.when_active(&[0, 1])?;
+    served.replicas[0].process.kill9()?;
+    watchers.1.sees("ejected", || served.ask(1).map(drop))?;
+    let _back = lab.replica(2, 8001, "a")?;
+    watchers.1.sees("readmitted", nothing)?;
+    assert_eq!(lab.host(1).dialer()?.hold("x", 1, (Ipv4Addr::LOCALHOST, 1235).into())?, ["ECONNREFUSED"]);
+    watchers.1.sees("refused", nothing)?;
+    let lines = |said: &str| -> String {
+        let line = |event: &&str| said.lines().find(|line| line.get(14..).is_some_and(|rest| rest.starts_with(*event)));
+        let masked = |line: &str| masked_line(&line[14..], &WORDS) + "\n";
+        HAPPENINGS.iter().filter_map(line).map(masked).collect()
+    };
+    eventually_ok("people see all of it", PATIENCE, || {
+        ensure!(lines(&watchers.0.stdout()?).lines().count() == HAPPENINGS.len(), "{}", watchers.0.log());
+        Ok(())
+    })?;
+    expect![[r#"
+        draining    /web  backend 10.77.0.2:8001, operator
+        applied     * writes
+        active      /web  backend 10.77.0.2:8001
+        failed      /web  127.0.0.1:1234/tcp, backend 10.77.0.2:8001, after *
+        ejected     /web  backend 10.77.0.2:8001, for *
+        readmitted  /web  backend 10.77.0.2:8001, after *
+        connected   /web  127.0.0.1:1234/tcp, backend 10.77.0.2:8002, translated, process *
+        refused     /idle  127.0.0.1:1235/tcp, no_backend, process *
+    "#]]
+    .assert_eq(&lines(&watchers.0.stdout()?));
+    let seen = watchers.1.seen()?;
+    let row = |event: &&str| {
+        let mut row = seen.iter().find(|it| it["event"] == *event).cloned()?;
+        mask(&mut row, &KEYS);
+        Some(format!("{row}\n"))
+    };
+    expect![[r#"
+        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"draining","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":"operator","service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":null,"cgroup":null,"dialled":null,"event":"applied","for_s":null,"lost":null,"pid":null,"protocol":null,"reason":null,"service":null,"task":null,"time":"*","writes":"*"}
+        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"active","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":"*","backend":"10.77.0.2:8001","cgroup":null,"dialled":"127.0.0.1:1234","event":"failed","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"ejected","for_s":"*","lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":"*","backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"readmitted","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":"10.77.0.2:8002","cgroup":"*","dialled":"127.0.0.1:1234","event":"connected","for_s":null,"lost":null,"pid":"*","protocol":"tcp","reason":"translated","service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":null,"cgroup":"*","dialled":"127.0.0.1:1235","event":"refused","for_s":null,"lost":null,"pid":"*","protocol":"tcp","reason":"no_backend","service":"/idle","task":null,"time":"*","writes":null}
+    "#]].assert_eq(&HAPPENINGS.iter().filter_map(row).collect::<String>());
     Ok(())
 }

@@ -8,19 +8,53 @@ use serde_json::Value;
 /// What stands in the place of a value that is another each time.
 const MASK: &str = "*";
 
-/// A command, its exit code, and what of its output is another each time: columns of the table by their heads, and keys of
-/// the JSON.
+/// A command, its exit code, and what of its output is another each time.
+#[derive(Default)]
 pub(crate) struct Command<'a> {
-    pub(crate) arguments: &'a [&'a str],
-    pub(crate) code: i32,
-    pub(crate) columns: &'a [&'a str],
-    pub(crate) keys: &'a [&'a str],
+    arguments: &'a [&'a str],
+    code: i32,
+    columns: &'a [&'a str],
+    keys: &'a [&'a str],
+    words: Option<&'a [&'a str]>,
+    known: &'a [(&'a str, &'a str)],
 }
 
-impl Command<'_> {
+impl<'a> Command<'a> {
+    /// One that finds all well. Others each time are columns of the table by their heads, and keys of the JSON.
+    pub(crate) fn well(arguments: &'a [&'a str], columns: &'a [&'a str], keys: &'a [&'a str]) -> Self {
+        Self { arguments, columns, keys, ..Self::default() }
+    }
+
+    /// One that finds something unwell.
+    pub(crate) fn unwell(self) -> Self {
+        Self { code: 1, ..self }
+    }
+
+    /// One that prints sentences and no columns; another each time is the word that follows one of these.
+    pub(crate) fn sentences(self, words: &'a [&'a str]) -> Self {
+        Self { words: Some(words), ..self }
+    }
+
+    /// What only this run knows, and what to call it.
+    pub(crate) fn calling(self, known: &'a [(&'a str, &'a str)]) -> Self {
+        Self { known, ..self }
+    }
+
     /// Runs it on host 1 for people and for programs.
     pub(crate) fn prints(&self, lab: &Lab, table: &Expect, json: &Expect) -> Result<()> {
-        table.assert_eq(&masked_table(&self.run(lab, &[])?, self.columns));
+        self.prints_table(lab, table)?;
+        self.prints_json(lab, json)
+    }
+
+    /// Runs it on host 1 for people.
+    pub(crate) fn prints_table(&self, lab: &Lab, table: &Expect) -> Result<()> {
+        let said = self.run(lab, &[])?;
+        table.assert_eq(&self.masked(&said));
+        Ok(())
+    }
+
+    /// Runs it on host 1 for programs.
+    pub(crate) fn prints_json(&self, lab: &Lab, json: &Expect) -> Result<()> {
         let said = self.run(lab, &["-j"])?;
         let mut value: Value = serde_json::from_str(&said).with_context(|| said.clone())?;
         mask(&mut value, self.keys);
@@ -38,8 +72,42 @@ impl Command<'_> {
         ensure!(!left.stdout.contains('\x1b'), "colour though this is no terminal: {left:?}");
         let wide = left.stdout.lines().find(|line| flags.is_empty() && line.chars().count() > 100);
         ensure!(wide.is_none(), "{:?}: more than 100 columns: {wide:?}", self.arguments);
-        Ok(left.stdout)
+        Ok(self.known.iter().fold(left.stdout, |text, (value, name)| text.replace(value, name)))
     }
+
+    fn masked(&self, text: &str) -> String {
+        match self.words {
+            Some(words) => unwrapped(text).lines().map(|line| masked_line(line, words) + "\n").collect(),
+            None => masked_table(text, self.columns),
+        }
+    }
+}
+
+/// Each entry on one line, however it was broken.
+fn unwrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match lines.last_mut().filter(|_| line.starts_with("     ")) {
+            Some(last) => *last += &format!(" {}", line.trim_start()),
+            None => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
+/// A line without what follows each of these words.
+pub(crate) fn masked_line(line: &str, words: &[&str]) -> String {
+    let mut line = line.to_owned();
+    for word in words.iter().copied() {
+        let parts: Vec<_> = line.split(word).map(str::to_owned).collect();
+        let value = |part: &String| {
+            let rest = part.trim_start_matches(|it: char| !it.is_whitespace() && !",;:)".contains(it));
+            format!("{MASK}{rest}")
+        };
+        let rest: Vec<_> = parts.iter().skip(1).map(value).collect();
+        line = std::iter::once(parts[0].clone()).chain(rest).collect::<Vec<_>>().join(word);
+    }
+    line
 }
 
 /// A table without what is another each time, and so without its widths: cells with two blanks between.
@@ -47,7 +115,8 @@ fn masked_table(text: &str, columns: &[&str]) -> String {
     let cells = |line: &str| -> Vec<String> {
         line.trim().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
     };
-    let header = text.lines().next().map(cells).unwrap_or_default();
+    // Sentences may come before it.
+    let header = text.lines().find(|line| !line.contains(char::is_lowercase)).map(cells).unwrap_or_default();
     let masked = |line: &str| {
         let mut cells = cells(line);
         for (cell, head) in cells.iter_mut().zip(&header) {
@@ -60,7 +129,8 @@ fn masked_table(text: &str, columns: &[&str]) -> String {
     text.lines().map(masked).collect()
 }
 
-fn mask(value: &mut Value, keys: &[&str]) {
+/// A JSON value without those of these keys.
+pub(crate) fn mask(value: &mut Value, keys: &[&str]) {
     match value {
         Value::Array(rows) => rows.iter_mut().for_each(|row| mask(row, keys)),
         Value::Object(fields) => {

@@ -64,6 +64,8 @@ mod latency;
 mod limits;
 /// Programs that listen on a service port themselves.
 mod listeners;
+/// What the hooks log where they are asked to.
+mod logged;
 /// A hash of the client.
 mod maglev;
 /// Marathon is not there.

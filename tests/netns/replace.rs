@@ -93,6 +93,7 @@ fn agent(host: &Host) -> Result<Agent<Kernel>> {
         looks: Looks::default(),
         bypass_mark: 0,
         sample: 0,
+        log: None,
     };
     let kernel = host.net().enter(|| Kernel::start(&settings))??;
     let mut agent = Agent::adopt(kernel, &[SourceId::Marathon])?;

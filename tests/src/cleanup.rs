@@ -1,13 +1,13 @@
 //! What must be undone, whatever happens: by `Drop`, by SIGINT or SIGTERM, after a SIGKILL by the next run ([`sweep`]).
 //!
-//! One lock serialises making and undoing. The signal thread takes it and never gives it back, so that nothing new is
-//! made while it cleans up and the main thread cannot leave early; therefore neither `make` nor `undo` may make or drop
-//! a [`Guard`].
+//! Who makes or undoes something is behind a gate meanwhile. The signal thread shuts it and never opens it again, so that
+//! nothing new is made while it cleans up and no thread leaves something half undone; therefore neither `make` nor `undo`
+//! may make or drop a [`Guard`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::{fs, process, thread};
 
 use anyhow::{Context as _, Result};
@@ -20,6 +20,7 @@ const RUN: &str = "/run";
 
 type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
 
+static GATE: RwLock<()> = RwLock::new(());
 static UNDO: Mutex<BTreeMap<u64, Undo>> = Mutex::new(BTreeMap::new());
 static EXPECTED: AtomicBool = AtomicBool::new(false);
 
@@ -33,9 +34,10 @@ impl Guard {
         make: impl FnOnce() -> Result<T>,
         undo: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Result<(Self, T)> {
-        let mut noted = lock();
+        let _gate = GATE.read().unwrap_or_else(PoisonError::into_inner);
         match make() {
             Ok(made) => {
+                let mut noted = lock();
                 let id = noted.last_key_value().map_or(0, |(last, _)| last + 1);
                 noted.insert(id, Box::new(undo));
                 Ok((Self(id), made))
@@ -50,8 +52,9 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut noted = lock();
-        if let Some(undo) = noted.remove(&self.0) {
+        let _gate = GATE.read().unwrap_or_else(PoisonError::into_inner);
+        let undo = lock().remove(&self.0);
+        if let Some(undo) = undo {
             complain(undo());
         }
     }
@@ -120,6 +123,7 @@ fn watch_signals() -> Result<()> {
                 _ = hangup.recv() => SignalKind::hangup().as_raw_value(),
             }
         });
+        let _shut = GATE.write().unwrap_or_else(PoisonError::into_inner);
         let mut noted = lock();
         while let Some((_, undo)) = noted.pop_last() {
             complain(undo());

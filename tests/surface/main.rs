@@ -1,9 +1,11 @@
-//! What people and monitoring see of an agent, with the programs they use: a browser, and Prometheus. All need root.
+//! What people and monitoring see of an agent, with the programs they use: a browser, a terminal, Prometheus. All need root.
 
 /// The page.
 mod browser;
 /// Metrics, rules and dashboard.
 mod prometheus;
+/// The live screen.
+mod terminal;
 
 use std::{fs, path::Path};
 

@@ -19,7 +19,11 @@ use crate::{
 /// BPF programs run in the byte order of the kernel that loads them.
 const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
+/// The folder of the object whose hooks log (`proxymatic run --bpf-log`).
+const LOUD: &str = "log";
+
 pub(crate) fn run() -> Result<()> {
+    build(LOUD, &["--features", "proxymatic-ebpf/log"])?;
     build("", &[])
 }
 

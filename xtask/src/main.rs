@@ -12,6 +12,7 @@ mod command;
 mod demo;
 mod docs;
 mod fuzz;
+mod image;
 mod run;
 mod setup;
 mod soak;
@@ -49,6 +50,8 @@ enum Task {
     Bench(bench::Bench),
     /// Make man pages and completions of shells in target/docs.
     Docs,
+    /// Build the container images from static binaries (needs Docker).
+    Image(image::Image),
     /// Fuzz what reads the outside world, and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
     Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
@@ -77,6 +80,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test(it) => it.run(),
         Task::Bench(it) => it.run(),
         Task::Docs => docs::run(),
+        Task::Image(it) => it.run(),
         Task::Fuzz(it) => it.run(),
         Task::Tidy => tidy::run(),
         Task::Ci => test::Test::default().run(),

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     build_ebpf,
     command::{self, Failed},
-    setup, tidy, variants, vm,
+    image, setup, tidy, variants, vm,
     workspace::{self, cargo},
 };
 
@@ -55,7 +55,7 @@ enum Tier {
     Netns,
     /// The status endpoint, seen with a real browser and a real Prometheus; needs root.
     Surface,
-    /// Containers on a Docker bridge; needs root.
+    /// The image, the local cluster, containers on a Docker bridge; needs root.
     Docker,
     /// Debian's kernels in virtual machines.
     Vm,
@@ -161,34 +161,39 @@ fn netns(filter: Option<&str>) -> Result<()> {
     setup::tools()?;
     setup::programs()?;
     variants::build()?;
-    with_root("netns", filter)
+    // Most tests wait most of the time; what measures has the machine for itself (`alone` of the lab).
+    with_root("netns", 2, filter)
 }
 
 fn surface(filter: Option<&str>) -> Result<()> {
     workspace::need_root("test surface")?;
     setup::tools()?;
     setup::surface()?;
-    with_root("surface", filter)
+    with_root("surface", 1, filter)
 }
 
 fn docker(filter: Option<&str>) -> Result<()> {
     workspace::need_root("test docker")?;
     setup::tools()?;
     setup::docker()?;
-    with_root("docker", filter)
+    let images = image::prepare()?;
+    command::run(with_root_command("docker", 1, filter)?.env("PROXYMATIC_IMAGE_DIR", images))
 }
 
-/// One of the tiers that attach what is built now.
-fn with_root(tier: &str, filter: Option<&str>) -> Result<()> {
+/// One of the tiers that attach what is built now, with so many tests at a time.
+fn with_root(tier: &str, threads: u32, filter: Option<&str>) -> Result<()> {
+    command::run(&mut with_root_command(tier, threads, filter)?)
+}
+
+fn with_root_command(tier: &str, threads: u32, filter: Option<&str>) -> Result<Command> {
     build_ebpf::run()?;
     let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
     let mut test: Command = cargo();
     test.args(["test", "-p", "proxymatic-tests", "--release", "--test", tier])
         .args(filter)
-        // One at a time: they share the machine's clock, CPUs and ports.
-        .args(["--", "--test-threads=1"])
+        .args(["--", &format!("--test-threads={threads}")])
         .env("PROXYMATIC_BIN_DIR", binaries);
-    command::run(&mut test)
+    Ok(test)
 }
 
 fn print_table(times: &[(Tier, Duration, bool)]) {

@@ -2,6 +2,7 @@
 
 mod caller;
 mod context;
+mod log;
 mod packets;
 mod socket;
 mod stream;

@@ -14,6 +14,7 @@ use proxymatic_ebpf::{Choice, Flow, Tables as _, Verdict};
 use super::{
     caller::Program,
     context::{Family, destination, flow, raw, set_destination, socket_of},
+    log,
 };
 use crate::maps::{self, Maps};
 
@@ -66,14 +67,17 @@ fn dial<F: Family, const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow)
     match proxymatic_ebpf::route(&Maps, &caller, flow) {
         Verdict::Pass => GO_ON,
         Verdict::Leave(reason) => {
+            log::left(flow, reason);
             Maps.count(reason);
             GO_ON
         }
         Verdict::Refuse(service, reason) => {
+            log::refused(flow, service, reason);
             proxymatic_ebpf::refused(&Maps, &caller, flow, service, reason);
             refuse::<F>(context, reason)
         }
         Verdict::Translate(choice) => {
+            log::sent(flow, &choice);
             Maps.count(choice.reason);
             note::<CONNECTS>(context, flow, &choice);
             proxymatic_ebpf::sampled(&Maps, &caller, flow, &choice);

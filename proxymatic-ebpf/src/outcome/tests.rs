@@ -156,3 +156,17 @@ fn what_happens_to_an_id_with_a_new_owner_is_not_charged_to_it() {
     let load = &tables.loads[choice.backend as usize];
     assert_eq!((load.failed.get(), load.established.get(), load.rtt_us.get()), (0, 0, 0));
 }
+
+#[test]
+fn round_trip_times_are_counted_by_step_and_one_of_exactly_a_step_is_within_it() {
+    let tables = Fixture::with_weights(&[1]);
+    for rtt in [0, 1, 100, 101, 400, 102_400, 102_401, u32::MAX] {
+        let (socket, _) = connect(&tables);
+        established(&tables, &socket, rtt);
+    }
+    let load = &tables.loads[0];
+    assert_eq!(load.rtts.each_ref().map(proxymatic_common::Cell64::get), [2, 2, 0, 0, 0, 1, 2]);
+    assert_eq!(load.rtt_sum_us.get(), 1 + 100 + 101 + 400 + 102_400 + 102_401 + u64::from(u32::MAX));
+    load.reset();
+    assert!(load.rtts.iter().all(|cell| cell.get() == 0) && load.rtt_sum_us.get() == 0);
+}

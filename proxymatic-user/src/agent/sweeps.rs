@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{BackendState, Class, Features, PROTOCOL_TCP};
+use proxymatic_common::{Backend, BackendState, Class, Features, PROTOCOL_TCP};
 
 use super::{
     Agent,
@@ -53,26 +53,37 @@ pub(super) struct Sweeps {
 #[derive(Debug)]
 struct Leaving {
     gone: Gone,
-    at: Instant,
+    /// When to look; `None` for at once.
+    at: Option<Instant>,
     looks: u8,
 }
 
 impl Sweeps {
+    /// With what an agent may have left undone that died: backends that are gone, whose sockets nobody may have told.
+    pub(super) fn adopt(tables: &Tables) -> Self {
+        let mut sweeps = Self::default();
+        for (id, entry) in tables.backends() {
+            sweeps.note(*id, &entry.backend, tables, None);
+        }
+        sweeps
+    }
+
     /// Notes the backends whose sockets have to be told when these writes have been carried out.
     pub(super) fn leave(&mut self, ops: &[MapOp], tables: &Tables, now: Instant) {
         for op in ops {
-            if let MapOp::LowerBackend(id, backend) = op
-                && backend.state == BackendState::GONE
-            {
-                let service = tables.services().get(&backend.service);
-                let tcp = is_tcp(tables, backend.service);
-                let reset = service.is_some_and(|service| service.settings.features.has(Features::RESET));
-                if !tcp || reset {
-                    let owner = Owner { backend: *id, generation: backend.generation };
-                    let gone = Gone { address: backend.address, port: backend.port, tcp: reset };
-                    self.gone.insert(owner, Leaving { gone, at: now, looks: 0 });
-                }
+            if let MapOp::LowerBackend(id, backend) = op {
+                self.note(*id, backend, tables, Some(now));
             }
+        }
+    }
+
+    fn note(&mut self, id: u32, backend: &Backend, tables: &Tables, at: Option<Instant>) {
+        let service = tables.services().get(&backend.service);
+        let reset = service.is_some_and(|service| service.settings.features.has(Features::RESET));
+        if backend.state == BackendState::GONE && (reset || !is_tcp(tables, backend.service)) {
+            let owner = Owner { backend: id, generation: backend.generation };
+            let gone = Gone { address: backend.address, port: backend.port, tcp: reset };
+            self.gone.insert(owner, Leaving { gone, at, looks: 0 });
         }
     }
 
@@ -104,9 +115,9 @@ impl Sweeps {
         };
         // What was not carried out is planned, and so noted, again.
         self.gone.retain(|owner, leaving| is_gone(owner) && leaving.looks < 2);
-        for (owner, leaving) in self.gone.iter_mut().filter(|(_, leaving)| leaving.at <= now) {
+        for (owner, leaving) in self.gone.iter_mut().filter(|(_, leaving)| leaving.at.is_none_or(|at| at <= now)) {
             leaving.looks += 1;
-            leaving.at = now + SECOND_LOOK;
+            leaving.at = Some(now + SECOND_LOOK);
             job.gone.insert(*owner, leaving.gone);
         }
         if !self.is_free(now) {

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aya_log::Level;
 use proxymatic_common::{Head, Looks, Loopback};
 
 use super::{
@@ -68,6 +69,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
                 bypass_mark: args.bypass_mark,
                 sample: args.sample,
                 remote,
+                log: args.bpf_log.then_some(if args.verbose { Level::Debug } else { Level::Info }),
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
             },
             wishes,

@@ -29,7 +29,7 @@ pub(super) struct GuardArgs {
           value_parser = clap::value_parser!(u16).range(..=3600))]
     self_test: u16,
     /// Keep service ports from sockets that ask for no port: adds them to net.ipv4.ip_local_reserved_ports.
-    #[arg(long, env = "RESERVE_PORTS")]
+    #[arg(long, env = "RESERVE_PORTS", value_parser = clap::builder::BoolishValueParser::new())]
     reserve_ports: bool,
 }
 

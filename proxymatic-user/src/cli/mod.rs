@@ -10,10 +10,12 @@ mod event;
 mod feature;
 mod flow;
 mod guard;
+mod healthcheck;
 mod hook;
 mod map;
 mod plan;
 mod remote;
+mod replaced;
 mod run;
 mod service;
 mod sources;
@@ -21,6 +23,8 @@ mod state;
 mod status;
 mod top;
 mod usage;
+#[cfg(test)]
+mod variables;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -127,6 +131,8 @@ enum Object {
     /// What the agent runs to test itself: not for people.
     #[command(hide = true)]
     SelfTest,
+    /// Whether the agent answers, whatever its sources do: for who supervises it. Exit code 1 where it does not.
+    Healthcheck,
     /// A live screen of services: rate, active, failed, round trip time.
     Top,
     /// Remove everything that is pinned: the kernel forwards nothing any more.
@@ -198,6 +204,7 @@ fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
         }
         Object::Feature { verb } => feature::run(verb.unwrap_or_default(), format),
         Object::SelfTest => guard::self_test(),
+        Object::Healthcheck => healthcheck::run(&cli.pins, format),
         Object::Top => top::run(&cli.pins),
         Object::Detach => detach::run(&cli.pins, format),
         Object::Completions { shell } => documents::completions(shell),

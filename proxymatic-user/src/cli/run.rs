@@ -21,13 +21,14 @@ use super::{
     endpoint::{self, EndpointArgs, LogFormat},
     guard::{Guard, GuardArgs},
     remote::RemoteArgs,
+    replaced::ReplacedArgs,
     sources::SourceArgs,
     state,
 };
 use crate::{
     addresses,
     agent::{Agent, Event, Helpers},
-    dataplane::kernel::{Events, Kernel, Pins},
+    dataplane::kernel::{Events, HookLog, Kernel, Pins},
     privileges::{self, Thread, Uses},
     probe,
     sockets::Sweeper,
@@ -43,7 +44,7 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) endpoint: EndpointArgs,
     /// Log every map write too.
-    #[arg(long, env = "VERBOSE")]
+    #[arg(long, short = 'v', env = "VERBOSE", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) verbose: bool,
     /// The cgroup2 folder whose sockets are served [default: the root of the host's tree].
     #[arg(long, value_name = "DIR", env = "CGROUP")]
@@ -62,6 +63,10 @@ pub(super) struct Args {
     /// Tell one of so many connections as an event; 0 for none. What fails or is refused is told anyway.
     #[arg(long, value_name = "N", default_value_t = 0, env = "SAMPLE")]
     pub(super) sample: u32,
+    /// Have the hooks log each connection to a service that they refuse, and with --verbose what they do with each. They run
+    /// other programs then, which take longer. For finding out, not for every day.
+    #[arg(long, env = "BPF_LOG")]
+    pub(super) bpf_log: bool,
     #[command(flatten)]
     pub(super) remote: RemoteArgs,
     #[command(flatten)]
@@ -78,6 +83,8 @@ pub(super) struct Args {
     /// How many slots fit: one for each backend where weights are equal.
     #[arg(long, value_name = "N", default_value_t = Slots::MAX)]
     pub(super) max_slots: u32,
+    #[command(flatten)]
+    replaced: ReplacedArgs,
 }
 
 /// Marks are written in hexadecimal by the tools that set them.
@@ -95,8 +102,12 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     let config = config::check(&args, pins).map_err(|wrong| anyhow::anyhow!(wrong.join("\n            ")))?;
     die_whole();
     start_log(config.verbose, config.log_format);
+    for complaint in args.replaced.complaints() {
+        tracing::warn!("{complaint}");
+    }
     let listener = config.endpoint.bind(&Pins::at(&config.kernel.bpffs))?;
     let mut kernel = Kernel::start(&config.kernel)?;
+    let log = kernel.take_log();
     let guard = Guard::raise(&config, kernel.take_interfaces())?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // Large answers are read one step after the other; each thread keeps the heap that the largest one took.
@@ -108,7 +119,10 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
         privileges::keep(Thread::Readers, uses).expect("capabilities can be given up");
     });
     let runtime = runtime.build().context("cannot start tokio")?;
-    runtime.block_on(serve(config, kernel, guard, listener))?;
+    runtime.block_on(async {
+        tokio::spawn(pass_on_log(log));
+        serve(config, kernel, guard, listener).await
+    })?;
     Ok(Health::Well)
 }
 
@@ -173,6 +187,15 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Optio
     // The pins stay; the socket would only lead nowhere.
     let _ = std::fs::remove_file(&config.socket);
     Ok(())
+}
+
+/// Passes on what the hooks log, if they do.
+async fn pass_on_log(log: Option<HookLog>) {
+    if let Some(log) = log
+        && let Err(error) = log.follow().await
+    {
+        tracing::error!("what the hooks log cannot be read: {error}");
+    }
 }
 
 /// Starts what listens to the kernel, and what the agent has done for it.

@@ -9,10 +9,10 @@ use crate::source::{self, file, marathon, registrator};
 #[derive(Debug, clap::Args)]
 pub(super) struct SourceArgs {
     /// Where Marathon is: one URL or several, tried in order.
-    #[arg(long, value_name = "URL", env = "MARATHON_URL", value_delimiter = ',')]
+    #[arg(long, short = 'm', value_name = "URL", env = "MARATHON_URL", value_delimiter = ',')]
     pub(super) marathon: Vec<String>,
     /// Where registrator keeps its services in etcd: etcd://HOST:PORT/PREFIX, https:// for TLS, or several hosts with commas between.
-    #[arg(long, value_name = "URL", env = "REGISTRATOR_URL")]
+    #[arg(long, short = 'r', value_name = "URL", env = "REGISTRATOR_URL")]
     pub(super) registrator: Option<String>,
     /// A file with user:password on its first line, for the etcd of registrator.
     #[arg(long, value_name = "PATH", env = "REGISTRATOR_CREDENTIALS_FILE")]
@@ -33,13 +33,13 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "PATH", env = "MARATHON_CA_CERT")]
     pub(super) marathon_ca_cert: Option<PathBuf>,
     /// Seconds between full reads; events come in between.
-    #[arg(long, value_name = "SECONDS", env = "REFRESH_INTERVAL", default_value_t = 60)]
+    #[arg(long, short = 'i', value_name = "SECONDS", env = "REFRESH_INTERVAL", default_value_t = 60)]
     pub(super) refresh_interval: u32,
     /// How many agents share the clients of a service: maxconn labels are divided by it.
     #[arg(long, value_name = "N", env = "GROUP_SIZE", default_value_t = 1)]
     pub(super) group_size: u32,
     /// Serve services whose port is that of their tasks on their own hosts, too.
-    #[arg(long, env = "EXPOSE_HOST", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, short = 'e', env = "EXPOSE_HOST", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) expose_host: bool,
 }
 

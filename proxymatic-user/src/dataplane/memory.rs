@@ -15,7 +15,7 @@ pub struct Faults {
 }
 
 /// Tables that follow writes, without a kernel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     tables: Tables,
     /// How often a write is refused from here on.

@@ -27,7 +27,9 @@ pub use flow::{FlowRow, flow_rows};
 pub use happening::Happening;
 pub use latency::Latencies;
 pub use plan::Planned;
-pub use render::{BackendOf, Backends, Detached, Format, Moved, Rows, note, print, print_error, print_line, text};
+pub use render::{
+    Answered, BackendOf, Backends, Detached, Format, Moved, Rows, note, print, print_error, print_line, text,
+};
 pub use status::{Ejection, Seen, Status, see, status};
 pub use top::{Board, Order, Sample, draw, samples};
-pub use view::{BackendRow, ServiceCounts, ServiceRow, services};
+pub use view::{BackendRow, RoundTrips, ServiceCounts, ServiceRow, services};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Rows, ServiceRow, view};
+use super::{Rows, ServiceRow, render::entry, view};
 use crate::{
     model::Complaint,
     plan::{MapOp, Tables},
@@ -43,8 +43,27 @@ impl Rows for Planned {
             text += &format!("  {operation}\n");
         }
         for complaint in &self.complaints {
-            text += &format!("{:<11}{}: {}\n", "complaint", complaint.app, complaint.reason);
+            text += &entry("complaint", &format!("{}: {}", complaint.app, complaint.reason));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_it_is_compared_with_and_its_complaints_fit_a_terminal() {
+        let reason =
+            "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default is used";
+        let complaint = Complaint { app: "/shop/web".into(), reason: reason.into() };
+        let planned = Planned::new("empty tables".into(), Tables::default(), &[], vec![complaint]);
+        let table = planned.table();
+        assert!(
+            table.contains("\n\ncompared with empty tables\nnothing would change\ncomplaint  /shop/web: label "),
+            "{table}"
+        );
+        assert!(table.ends_with("is used\n") && table.lines().all(|line| line.chars().count() <= 100), "{table}");
     }
 }

@@ -218,8 +218,21 @@ impl Rows for Detached {
     }
 }
 
+/// What `healthcheck` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answered {
+    /// The state of the agent, as in its status; `None` where none answers.
+    pub state: Option<String>,
+}
+
+impl Rows for Answered {
+    fn table(&self) -> String {
+        self.state.as_ref().map_or("no agent answers\n".into(), |state| format!("{state}\n"))
+    }
+}
+
 /// A name and what is said of it, on as many lines as that takes.
-fn entry(name: &str, value: &str) -> String {
+pub(super) fn entry(name: &str, value: &str) -> String {
     const NAME: usize = 11;
     let (mut text, mut at) = (format!("{name:<NAME$}"), NAME);
     for (i, word) in value.split(' ').enumerate() {
@@ -234,8 +247,11 @@ fn entry(name: &str, value: &str) -> String {
         text += word;
         at += length;
     }
-    text + "\n"
+    text.replace(GLUE, " ") + "\n"
 }
+
+/// Between words of an entry that are not to be parted.
+const GLUE: &str = "\u{a0}";
 
 impl Rows for Status {
     fn table(&self) -> String {
@@ -275,9 +291,10 @@ impl Rows for Status {
         for backend in &self.drained {
             line("drained", format!("{backend} by the operator, until `proxymatic backend undrain {backend}`"));
         }
-        let fill = self.maps.iter().map(|fill| format!("{} {} of {}", fill.map, fill.used, fill.entries));
+        let fill =
+            self.maps.iter().map(|fill| format!("{}{GLUE}{}{GLUE}of{GLUE}{}", fill.map, fill.used, fill.entries));
         line("maps", fill.collect::<Vec<_>>().join(", "));
-        let seen = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name} {n}"));
+        let seen = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name}{GLUE}{n}"));
         let seen = seen.collect::<Vec<_>>().join(", ");
         line("verdicts", if seen.is_empty() { "none".into() } else { seen });
         let agent = self.agent.as_ref().map_or(String::new(), |agent| format!("agent {}, ", agent.version));
@@ -298,7 +315,7 @@ fn self_test(test: &SelfTestStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{BackendRow, ServiceCounts};
+    use crate::surface::{BackendRow, RoundTrips, ServiceCounts};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -313,6 +330,7 @@ mod tests {
             task: "web.instance-1._app.1".into(),
             established: 9,
             rtt_us: 250,
+            rtts: RoundTrips::default(),
         };
         ServiceRow {
             name: "/shop/web".into(),

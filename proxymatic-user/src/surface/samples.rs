@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use proxymatic_common::Reason;
 
 use super::{
-    AgentStatus, BackendRow, Latencies, Seen, SelfTestStatus, ServiceCounts, ServiceRow, SourceStatus, Status,
-    status::Fill,
+    AgentStatus, BackendRow, Latencies, RoundTrips, Seen, SelfTestStatus, ServiceCounts, ServiceRow, SourceStatus,
+    Status, status::Fill,
 };
 use crate::dataplane::kernel::{HOOKS, HookRow};
 
@@ -24,6 +24,7 @@ pub(super) fn service(name: &str, port: u16, states: &[&'static str]) -> Service
         task: format!("task.{nth}"),
         established: 5,
         rtt_us: 250,
+        rtts: RoundTrips { steps: [0, 4, 0, 0, 0, 0, 1], sum_us: 201_000 },
     };
     ServiceRow {
         name: name.into(),

@@ -280,7 +280,9 @@ fn of_self_test(test: &SelfTestStatus, wrong: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{BackendRow, Latencies, RestoredFrom, SelfTestStatus, ServiceCounts, SourceStatus};
+    use crate::surface::{
+        BackendRow, Latencies, RestoredFrom, RoundTrips, SelfTestStatus, ServiceCounts, SourceStatus,
+    };
 
     fn row(states: &[&'static str]) -> ServiceRow {
         let backend = |state: &&'static str| BackendRow {
@@ -295,6 +297,7 @@ mod tests {
             task: String::new(),
             established: 0,
             rtt_us: 0,
+            rtts: RoundTrips::default(),
         };
         ServiceRow {
             name: "/web".into(),

@@ -70,6 +70,32 @@ pub struct BackendRow {
     /// Round trip time as the policy `latency` sees it, in microseconds; 0 for none measured yet. Not in the JSON.
     #[serde(skip)]
     pub rtt_us: u64,
+    /// How many handshakes took how long; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub rtts: RoundTrips,
+}
+
+/// How many handshakes with a backend took how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RoundTrips {
+    /// By [`proxymatic_common::RTT_STEPS_US`]; the last for what took longer than all.
+    pub steps: [u64; 7],
+    /// All of them together, in microseconds.
+    pub sum_us: u64,
+}
+
+impl RoundTrips {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.steps.iter().sum()
+    }
+
+    /// With those of another backend.
+    pub(super) fn and(mut self, other: &Self) -> Self {
+        self.steps.iter_mut().zip(other.steps).for_each(|(step, more)| *step += more);
+        self.sum_us += other.sum_us;
+        self
+    }
 }
 
 /// What is counted of a backend.
@@ -80,6 +106,7 @@ struct Counted {
     failed: u64,
     established: u64,
     rtt_us: u64,
+    rtts: RoundTrips,
     ejected: bool,
 }
 
@@ -131,6 +158,7 @@ fn of_backend(maps: &Maps, id: u32) -> Counted {
         failed: load.failed.get(),
         established: load.established.get(),
         rtt_us: load.rtt_us.get(),
+        rtts: RoundTrips { steps: load.rtts.each_ref().map(Cell64::get), sum_us: load.rtt_sum_us.get() },
         ejected: maps.ejected(id),
     })
 }
@@ -146,7 +174,7 @@ fn backends(tables: &Tables, service: &ServiceEntry, maps: Option<&Maps>) -> Vec
 
 fn backend(entry: &BackendEntry, counted: Counted) -> BackendRow {
     let backend = &entry.backend;
-    let Counted { active, total, failed, established, rtt_us, ejected } = counted;
+    let Counted { active, total, failed, established, rtt_us, rtts, ejected } = counted;
     let full = backend.maxconn != 0 && active >= u64::from(backend.maxconn);
     BackendRow {
         address: backend.address.into(),
@@ -164,6 +192,7 @@ fn backend(entry: &BackendEntry, counted: Counted) -> BackendRow {
         task: entry.task.clone(),
         established,
         rtt_us,
+        rtts,
     }
 }
 

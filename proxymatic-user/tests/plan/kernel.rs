@@ -128,8 +128,8 @@ impl proxymatic_ebpf::Tables for Kernel<'_> {
     fn now(&self) -> u64 {
         0
     }
-    fn add(&self, cell: &Cell64) {
-        cell.add(1);
+    fn raise(&self, cell: &Cell64, by: u64) {
+        cell.add(by);
     }
     fn count(&self, reason: Reason) {
         *self.counts.borrow_mut().entry(reason).or_default() += 1;

@@ -31,6 +31,12 @@ struct Args {
     /// Whose JSON to write: 1.3, 1.4, 1.5 or 1.8.
     #[arg(long, value_name = "VERSION", default_value = "1.8", value_parser = dialect)]
     dialect: Dialect,
+    /// The socket of a Docker that is to run the tasks of apps which come by /v2/apps, as containers; they are ended with it.
+    #[arg(long, value_name = "SOCKET", requires = "hostname")]
+    docker: Option<PathBuf>,
+    /// Where those tasks are said to be: a name or an address of that Docker's host.
+    #[arg(long, value_name = "HOST")]
+    hostname: Option<String>,
     /// A JSON array of what POST /sim/apps takes: the apps to begin with.
     #[arg(long, value_name = "FILE.json")]
     apps: Option<PathBuf>,
@@ -66,11 +72,17 @@ async fn run(args: Args) -> Result<()> {
             sim.command("apps", app).with_context(|| format!("{}, entry {n}", at()))?;
         }
     }
+    let tasks = args.docker.as_ref().zip(args.hostname.clone());
+    let mesos = tasks.map(|(socket, host)| sim.run_containers(socket, host)).transpose().context("--docker")?;
     println!("marathon-sim listening on {}", sim.url());
     // As the first process of a container it gets neither signal unless it asks for them.
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = ctrl_c() => interrupted.context("waiting for an interrupt"),
+        _ = terminate.recv() => {}
+        interrupted = ctrl_c() => interrupted.context("waiting for an interrupt")?,
     }
+    if let Some(mesos) = mesos {
+        mesos.stop().await;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! One replica of the demo's application: answers with its own name, finishes what is open when asked to stop.
+//! One replica of the demo's applications: answers with its own name, finishes what is open when asked to stop.
 #![expect(clippy::print_stdout, reason = "a program's answer goes to stdout")]
 
 use std::net::SocketAddr;
@@ -8,23 +8,41 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::Query;
 use axum::routing::get;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
-/// A small HTTP application that answers with its own name.
+/// A small application that answers with its own name.
 #[derive(Parser)]
 struct Args {
     /// Where to listen.
     #[arg(long, value_name = "IP:PORT")]
     listen: SocketAddr,
     /// What to answer.
-    #[arg(long)]
+    #[arg(long, env = "MESOS_TASK_ID")]
     name: String,
-    /// How long every answer takes.
+    /// What to speak.
+    #[arg(long, value_enum, default_value = "http")]
+    speaks: Speaks,
+    /// How long every answer of HTTP takes.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     slow: u64,
+    /// How long to go on taking connections once asked to stop: who sends them has to hear of it first.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    linger: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Speaks {
+    /// HTTP: the name.
+    Http,
+    /// Lines over TCP: each comes back with the name before it.
+    Lines,
+    /// Datagrams: each comes back with the name before it.
+    Udp,
 }
 
 #[derive(Deserialize)]
@@ -35,21 +53,74 @@ struct Slow {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Args { listen, name, slow: always } = Args::parse();
+    let Args { listen, name, speaks, slow, linger } = Args::parse();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stopped = async move {
+        terminate.recv().await;
+        sleep(Duration::from_millis(linger)).await;
+    };
+    let at = || format!("listen on {listen}");
+    if let Speaks::Udp = speaks {
+        let socket = UdpSocket::bind(listen).await.with_context(at)?;
+        println!("replica {name} listening on {}", socket.local_addr()?);
+        return tokio::select! {
+            () = stopped => Ok(()),
+            failed = datagrams(&socket, &name) => failed,
+        };
+    }
+    let listener = TcpListener::bind(listen).await.with_context(at)?;
+    println!("replica {name} listening on {}", listener.local_addr()?);
+    match speaks {
+        Speaks::Http => http(listener, name, slow, stopped).await,
+        Speaks::Lines | Speaks::Udp => tokio::select! {
+            () = stopped => Ok(()),
+            failed = lines(&listener, &name) => failed,
+        },
+    }
+}
+
+async fn http(
+    listener: TcpListener,
+    name: String,
+    always: u64,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let answer = format!("{name}\n");
     let slowly = move |Query(slow): Query<Slow>| async move {
         let takes = Duration::from_millis(always + slow.ms);
         // Not at all rather than until the timer's next tick.
         if !takes.is_zero() {
-            tokio::time::sleep(takes).await;
+            sleep(takes).await;
         }
         answer
     };
     let app = Router::new().route("/", get(slowly.clone())).route("/slow", get(slowly));
+    Ok(axum::serve(listener, app).with_graceful_shutdown(stopped).await?)
+}
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
-    println!("replica {name} listening on {}", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(async move { terminate.recv().await.unwrap_or(()) }).await?;
-    Ok(())
+async fn lines(listener: &TcpListener, name: &str) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(echo(stream, name.to_owned()));
+    }
+}
+
+/// Until the client leaves, however it does.
+async fn echo(mut stream: TcpStream, name: String) -> Option<()> {
+    let (read, mut write) = stream.split();
+    let mut lines = BufReader::new(read).lines();
+    while let Some(line) = lines.next_line().await.ok()? {
+        write.write_all(format!("{name}: {line}\n").as_bytes()).await.ok()?;
+    }
+    None
+}
+
+async fn datagrams(socket: &UdpSocket, name: &str) -> Result<()> {
+    let mut question = [0; 1500];
+    loop {
+        let (length, from) = socket.recv_from(&mut question).await?;
+        let said = String::from_utf8_lossy(&question[..length]);
+        // One client that cannot be answered is its own trouble.
+        let _ = socket.send_to(format!("{name}: {said}").as_bytes(), from).await;
+    }
 }

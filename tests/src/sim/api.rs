@@ -17,7 +17,7 @@ use tower_http::compression::CompressionLayer;
 
 use super::shared::{Logged, Shared};
 use super::view::{self, Embed, Status};
-use super::{command, fault, gate, stream};
+use super::{command, deploy, fault, gate, stream};
 
 type Pairs = Vec<(String, String)>;
 
@@ -38,9 +38,9 @@ pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
             "/v2/leader",
             get(async |State(shared): Shares| shared.look(|inner| answer(view::leader(&inner.cluster)))),
         )
-        .route("/v2/apps", get(apps))
+        .route("/v2/apps", get(apps).post(deploy::create))
         .route("/v2/apps/", get(apps))
-        .route("/v2/apps/{*path}", get(below_apps))
+        .route("/v2/apps/{*path}", get(below_apps).put(deploy::put).delete(deploy::delete))
         .route("/v2/tasks", get(tasks))
         .route("/v2/deployments", get(async || answer(json!([]))))
         .route("/v2/pods", get(|shared| pods(shared, Path(String::new()))))
@@ -198,11 +198,11 @@ fn embed(query: &Pairs) -> Embed {
     query.iter().filter(|(key, _)| key == "embed").fold(Embed::default(), |embed, (_, value)| embed.with(value))
 }
 
-fn message(status: StatusCode, text: impl Into<String>) -> Response {
+pub(super) fn message(status: StatusCode, text: impl Into<String>) -> Response {
     (status, answer(json!({"message": text.into()}))).into_response()
 }
 
-fn answer(body: impl Serialize) -> Response {
+pub(super) fn answer(body: impl Serialize) -> Response {
     match serde_json::to_vec(&body) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -2,7 +2,7 @@
 //!
 //! No I/O and no clock: whoever owns the cluster tells it the time with [`Cluster::tick`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -154,6 +154,47 @@ impl Cluster {
         self.switch(&id, &version);
         self.deploy(&id, &version, "RestartApplication", Vec::new(), Vec::new());
         Ok(version.stamp)
+    }
+
+    /// What `PUT /v2/apps/{id}` does: makes an app, or a new version of it, without any task. Where only `instances` differ
+    /// it is the configuration of before. Answers with the name of the version.
+    pub fn put(&mut self, definition: Value) -> Result<Stamp, Refused> {
+        let Value::Object(given) = definition else {
+            return Err(Refused::new("an app must be a JSON object with at least an \"id\""));
+        };
+        let id = given.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
+        let before = self.apps.get(&id).map(|app| Arc::clone(app.current()));
+        let mut definition = before.as_ref().map(|version| version.json.clone()).unwrap_or_default();
+        definition.extend(given);
+        let asked = normalise(definition.clone(), self.now, before.as_deref(), BTreeSet::new)?;
+        let differs = before.as_ref().is_none_or(|before| !before.is_configured_as(&asked));
+        let action = if before.is_none() { "StartApplication" } else { "ScaleApplication" };
+        let version = self.new_version(definition, differs)?;
+        self.switch(&id, &version);
+        self.deploy(&id, &version, action, Vec::new(), Vec::new());
+        Ok(version.stamp)
+    }
+
+    /// Starts a task of the version that there is, as Marathon does until it has as many as it wants. Answers with its id.
+    pub fn start(&mut self, id: &str, place: &Place) -> Result<String, Refused> {
+        let app = self.apps.get(id).ok_or_else(|| Refused::no_app(id))?;
+        let version = Arc::clone(app.current());
+        let task = self.agents.place(id, &version, std::slice::from_ref(place), self.now)?.remove(0);
+        self.events.extend(story::launched(self.now, id, &task));
+        let started = task.id.clone();
+        self.put_task(id, task);
+        Ok(started)
+    }
+
+    /// Marathon decides to stop a task: its goal changes, not yet its state.
+    pub fn kill(&mut self, task: &str) -> Result<(), Refused> {
+        let (id, mut it) = self.take_task(task)?;
+        if !it.stopping {
+            it.stopping = true;
+            self.events.push(Event::instance_changed(self.now, &id, &it, it.state.condition()));
+        }
+        self.put_task(&id, it);
+        Ok(())
     }
 
     /// Stops all tasks of an app and starts new ones, in one step and without a new version.

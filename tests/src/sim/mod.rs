@@ -7,7 +7,8 @@
 //!     '-- api ------------------------------ GET /v2/apps …, fault and log around it
 //! ```
 //!
-//! It speaks Marathon 1.8 and later, and by way of `dialect` as earlier ones did.
+//! It speaks Marathon 1.8 and later, and by way of `dialect` as earlier ones did. Apps that come by Marathon's own API
+//! (`deploy`: POST, PUT and DELETE) have tasks where there is a [`Mesos`], which makes containers of them.
 //!
 //! Control: `POST /sim/<command>` with JSON, or [`Sim::command`], or the method named here.
 //!
@@ -41,12 +42,14 @@ mod app;
 mod cluster;
 mod command;
 mod delivery;
+mod deploy;
 mod dialect;
 mod event;
 mod fault;
 mod gate;
 mod hub;
 mod launch;
+mod mesos;
 mod pod;
 mod ports;
 mod refused;
@@ -70,6 +73,7 @@ pub use dialect::Dialect;
 pub use event::Event;
 pub use fault::{Fault, FaultKind};
 pub use gate::Guard;
+pub use mesos::Mesos;
 pub use pod::PodPlace;
 pub use refused::Refused;
 pub use server::{Node, Options, Sim, serve};

@@ -263,6 +263,10 @@ impl Sim {
         self.shared.look(command::summary)
     }
 
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         self.shared.change(change)
     }

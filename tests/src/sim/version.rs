@@ -57,6 +57,16 @@ impl Version {
     pub fn host_ports(&self) -> usize {
         self.ports.iter().filter(|port| port.host.is_some()).count()
     }
+
+    /// Whether it differs from another in nothing but its name and `instances`.
+    pub(super) fn is_configured_as(&self, other: &Self) -> bool {
+        let own = |json: &Map<String, Value>| {
+            let mut json = json.clone();
+            json.retain(|key, _| !matches!(key.as_str(), "version" | "versionInfo" | "instances"));
+            json
+        };
+        own(&self.json) == own(&other.json)
+    }
 }
 
 /// Brings `definition` into the form Marathon stores. `previous` keeps its dynamic service ports;

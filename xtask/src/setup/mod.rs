@@ -68,6 +68,11 @@ pub(crate) fn peers() -> Result<()> {
     packages::provide(Part::Peers, None)
 }
 
+/// What images are made with and of, besides what is built.
+pub(crate) fn image() -> Result<()> {
+    packages::provide(Part::Image, None)
+}
+
 /// The compiler and the linker, installed where need be.
 pub(crate) fn toolchain() -> Result<Toolchain> {
     let compiler = find_or_install_compiler()?;

@@ -14,6 +14,7 @@ pub(super) enum Part {
     Tools,
     Etcd,
     Docker,
+    Image,
     Programs,
     Surface,
     Peers,
@@ -28,7 +29,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 24] = [
+const PACKAGES: [Package; 28] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -83,6 +84,25 @@ const PACKAGES: [Package; 24] = [
         name: "docker.io",
         gives: &["dockerd", "/usr/bin/docker"],
         why: "containers on a bridge, of a daemon that the tests start themselves",
+    },
+    Package {
+        part: Part::Docker,
+        name: "docker-compose",
+        gives: &["/usr/bin/docker-compose"],
+        why: "the local cluster, as people start it",
+    },
+    Package {
+        part: Part::Image,
+        name: "libc6-dev",
+        // By its header where it is for another processor: the folder of the library has the name of one.
+        gives: &["/usr/include/features.h"],
+        why: "the C library that static binaries are linked with",
+    },
+    Package {
+        part: Part::Image,
+        name: "ca-certificates",
+        gives: &["/etc/ssl/certs/ca-certificates.crt"],
+        why: "whom the agent in the image trusts",
     },
     // Real programs that the netns tier runs through service ports. Of two packages that have one, that which installs
     // no unit to start it on the machine.
@@ -145,6 +165,7 @@ const PACKAGES: [Package; 24] = [
         gives: &["chromedriver"],
         why: "tells the browser what to do",
     },
+    Package { part: Part::Surface, name: "tmux", gives: &["tmux"], why: "a real terminal, for `top`" },
 ];
 
 /// Installs the packages of a part whose files are missing.

@@ -122,13 +122,17 @@ pub(super) fn unpack_with_needs(packages: &[&str], folder: &Path) -> Result<()> 
         simulate.args(["install", "--simulate", "--no-install-recommends"]).args(packages);
         command::ask(&mut simulate).map(|said| to_be_installed(&said)).filter(|it| !it.is_empty())
     };
-    let found = match simulate() {
+    let mut found = match simulate() {
         Some(found) => found,
         None => {
             command::run(Command::new("apt-get").args(["update", "--quiet"]))?;
             simulate().ok_or_else(|| anyhow!("apt-get knows no way to {}", packages.join(" ")))?
         }
     };
+    // What is installed is not to be installed. Its needs are, then, but it has to be where the others are.
+    let missing = |name: &&str| !found.iter().any(|it| it.split('=').next() == Some(*name));
+    let installed: Vec<_> = packages.iter().copied().filter(missing).map(str::to_owned).collect();
+    found.extend(installed);
     unpack(Command::new("apt-get"), &found, folder)
 }
 

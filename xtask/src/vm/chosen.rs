@@ -6,7 +6,7 @@
 //! instructions are translated all is ten times slower than elsewhere.
 
 /// A module of tests, or one test of one, and about how many seconds it takes on 6.1 (translated, two processors of
-/// 2026). All of them together are to stay near three minutes ([`BUDGET`]).
+/// 2026). All of them together are to stay near four minutes ([`BUDGET`]).
 pub(super) struct Chosen {
     name: &'static str,
     seconds: u32,
@@ -16,11 +16,21 @@ const fn chosen(name: &'static str, seconds: u32) -> Chosen {
     Chosen { name, seconds }
 }
 
-pub(super) const CHOSEN: [Chosen; 5] =
-    [chosen("kernel", 20), chosen("connect", 60), chosen("calls", 30), chosen("in_flight", 30), chosen("packets", 60)];
+pub(super) const CHOSEN: [Chosen; 9] = [
+    chosen("kernel", 20),
+    chosen("connect", 60),
+    chosen("calls", 30),
+    chosen("in_flight", 30),
+    chosen("packets::local", 30),
+    chosen("packets::xdp", 30),
+    // Filters of clsact instead of links, before 6.6.
+    chosen("interfaces::hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_detach", 15),
+    chosen("interfaces::the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away", 20),
+    chosen("interfaces_served::a_client_on_another_host_is_counted_and_shown_while_its_connection_is_open", 15),
+];
 
 /// Seconds that all of them may take together, on 6.1.
-const BUDGET: u32 = 200;
+const BUDGET: u32 = 250;
 const _: () = assert!(total() <= BUDGET, "too much for one virtual machine: choose less");
 
 const fn total() -> u32 {

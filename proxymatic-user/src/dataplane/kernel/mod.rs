@@ -11,6 +11,7 @@ mod events;
 mod hooks;
 mod host;
 mod interfaces;
+mod log;
 mod maps;
 #[cfg(feature = "fault-injection")]
 mod mortal;
@@ -24,6 +25,7 @@ mod shared;
 mod value;
 mod versions;
 
+pub use self::log::HookLog;
 pub use cgroup::cgroup_root;
 pub use drain::{Drain, drain};
 pub use events::Events;
@@ -50,6 +52,7 @@ use std::{
 };
 
 use aya::Ebpf;
+use aya_log::Level;
 use proxymatic_common::{ABI_VERSION, Cell64, Config, Looks, Loopback};
 
 use super::{Counts, Dataplane, Error, Hearing, Reach, Said};
@@ -72,6 +75,8 @@ pub struct Settings {
     pub sample: u32,
     /// How clients on other machines are served.
     pub remote: Remote,
+    /// Whether the hooks log what they decide, and how much of it.
+    pub log: Option<Level>,
     /// How many entries new maps get. Maps that are pinned already keep theirs.
     pub capacity: Capacity,
 }
@@ -96,6 +101,7 @@ pub struct Kernel {
     serves: Arc<AtomicBool>,
     /// When versions that were replaced are looked at next; never where there are none.
     look: Option<Instant>,
+    log: Option<HookLog>,
     _lock: Lock,
 }
 
@@ -130,7 +136,8 @@ impl Kernel {
         pins.heal()?;
         maps::check(&pins)?;
         interfaces::refuse(&pins, &settings.remote)?;
-        let mut object = object::load(&pins, settings.capacity, &settings.remote)?;
+        let mut object = object::load(&pins, settings.capacity, &settings.remote, settings.log)?;
+        let log = settings.log.map(|_| HookLog::of(&mut object)).transpose()?;
         attach::load(&mut object)?;
         let interfaces = if settings.remote.is_wanted() {
             interfaces::load(&mut object, &settings.remote)?;
@@ -171,6 +178,7 @@ impl Kernel {
             remote: settings.remote.is_wanted(),
             serves: Arc::default(),
             look: Some(Instant::now()),
+            log,
             _lock: lock,
         };
         match kernel.pins.served_by() {
@@ -187,6 +195,11 @@ impl Kernel {
     /// He is to begin once the flag is set: until then another version serves.
     pub fn take_interfaces(&mut self) -> Option<(Interfaces, Arc<AtomicBool>)> {
         self.interfaces.take().map(|interfaces| (interfaces, Arc::clone(&self.serves)))
+    }
+
+    /// What the hooks log, where they do: once.
+    pub fn take_log(&mut self) -> Option<HookLog> {
+        self.log.take()
     }
 
     /// What is left of versions that nobody needs any more.

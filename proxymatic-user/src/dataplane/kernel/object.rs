@@ -3,6 +3,7 @@
 use std::num::NonZero;
 
 use aya::{Ebpf, EbpfLoader, maps::MapData, programs::CgroupSockAddr};
+use aya_log::Level;
 use proxymatic_common::maps::{self as declared, MapDef};
 
 use super::{Pins, Remote, maps::OF_PACKETS, pins::remove};
@@ -10,6 +11,8 @@ use crate::{dataplane::Error, plan::Capacity};
 
 /// The hooks, as `cargo xtask build-ebpf` left them; empty where it never ran.
 static HOOKS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-hooks.o"));
+/// The hooks that log their verdicts too; empty where there are none in this build.
+static LOUD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-hooks-log.o"));
 /// The probes.
 static PROBES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-probes.o"));
 
@@ -36,23 +39,28 @@ fn no_object() -> Error {
 ///
 /// # Errors
 /// There is no object in this build, or the kernel refuses a map.
-pub(super) fn load(pins: &Pins, capacity: Capacity, remote: &Remote) -> Result<Ebpf, Error> {
-    if HOOKS.is_empty() || PROBES.is_empty() {
+pub(super) fn load(pins: &Pins, capacity: Capacity, remote: &Remote, log: Option<Level>) -> Result<Ebpf, Error> {
+    let object = if log.is_some() { LOUD } else { HOOKS };
+    if object.is_empty() || PROBES.is_empty() {
         return Err(no_object());
     }
     let (has_retval, has_mptcp, has_coarse) = (probe("set_retval")?, probe("mptcp")?, probe("coarse")?);
     make_room(pins, capacity, remote)?;
+    let level = log.map_or(0, |level| level as u8);
     let mut loader = EbpfLoader::new();
     loader.override_global("HAS_RETVAL", &has_retval, true);
     loader.override_global("HAS_MPTCP", &has_mptcp, true);
     loader.override_global("HAS_COARSE", &has_coarse, true);
+    if log.is_some() {
+        loader.override_global(aya_log::LEVEL, &level, true);
+    }
     for map in declared::ALL {
         loader.map_pin_path(map.name, pins.map(map.name));
         if let Some(entries) = wanted(map.name, capacity, remote) {
             loader.map_max_entries(map.name, entries);
         }
     }
-    let loaded = loader.load(HOOKS).map_err(|error| Error::kernel("load the eBPF object", &error))?;
+    let loaded = loader.load(object).map_err(|error| Error::kernel("load the eBPF object", &error))?;
     warn_of_sizes(pins, capacity, remote);
     Ok(loaded)
 }

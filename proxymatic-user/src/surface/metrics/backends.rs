@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::surface::{BackendRow, ServiceRow};
+use crate::surface::{BackendRow, RoundTrips, ServiceRow};
 
 /// What is told of one backend, or of several together.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub(super) struct Series<'a> {
     pub(super) eligible: u64,
     /// Of the slowest.
     pub(super) rtt_us: u64,
+    pub(super) rtts: RoundTrips,
 }
 
 /// All series, of which at most so many are of one address; and how many backends have none of their own.
@@ -59,5 +60,6 @@ fn together<'a>(
         failed: sum(|row| row.failed),
         eligible: sum(|row| u64::from(row.state == "active")),
         rtt_us: rows.clone().map(|row| row.rtt_us).max().unwrap_or(0),
+        rtts: rows.fold(RoundTrips::default(), |all, row| all.and(&row.rtts)),
     }
 }

@@ -53,5 +53,6 @@ families! {
     BACKEND_FAILURES = Counter "backend_failures", "TCP connections from this host that the backend refused or did not answer.";
     BACKEND_ELIGIBLE = Gauge "backend_eligible", "1 where the backend takes new connections, 0 where it is warming, draining, ejected or full.";
     BACKEND_RTT = Gauge "backend_rtt_seconds", "Round trip time of the handshake as the policy latency sees it: a peak-sensitive moving average, no distribution; absent before the first.";
+    BACKEND_HANDSHAKE = Histogram "backend_handshake_seconds", "Round trip times of the handshakes with the backend; absent before the first.";
     BACKENDS_FOLDED = Gauge "folded_backends", "Backends beyond the first 10000, which have no series of their own: each service has one of backend=\"other\" for them.";
 }

@@ -18,7 +18,7 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use proxymatic_common::{ABI_VERSION, AgentState, Reason};
+use proxymatic_common::{ABI_VERSION, AgentState, RTT_STEPS_US, Reason};
 
 pub(super) use prometheus_text::CONTENT_TYPE;
 
@@ -152,7 +152,14 @@ fn backends(out: &mut Out<'_>, series: &[Series<'_>]) -> fmt::Result {
     out.counter(&families::BACKEND_FAILURES, series.iter().map(|it| (of(it), it.failed)))?;
     out.gauge(&families::BACKEND_ELIGIBLE, series.iter().map(|it| (of(it), it.eligible)))?;
     let measured = series.iter().filter(|it| it.rtt_us > 0);
-    out.gauge(&families::BACKEND_RTT, measured.map(|it| (of(it), it.rtt_us as f64 / 1e6)))
+    out.gauge(&families::BACKEND_RTT, measured.map(|it| (of(it), it.rtt_us as f64 / 1e6)))?;
+    let mut encoder = out.begin(&families::BACKEND_HANDSHAKE)?;
+    let bounds = RTT_STEPS_US.map(|us| f64::from(us) / 1e6).into_iter().chain([f64::INFINITY]);
+    series.iter().filter(|it| it.rtts.count() > 0).try_for_each(|it| {
+        let steps: Vec<_> = bounds.clone().zip(it.rtts.steps).collect();
+        let sum = it.rtts.sum_us as f64 / 1e6;
+        encoder.encode_family(&of(it))?.encode_histogram::<NoLabelSet>(sum, it.rtts.count(), &steps, None)
+    })
 }
 
 /// What names a service, and what follows that.

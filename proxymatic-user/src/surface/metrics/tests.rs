@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::surface::{BackendRow, samples};
+use crate::surface::{BackendRow, RoundTrips, samples};
 
 const DOCUMENT: &str = include_str!("../../../../docs/operating.md");
 
@@ -27,11 +27,8 @@ fn every_metric_is_told_once_and_with_the_help_it_has() {
     );
     assert_eq!(told.len(), families::ALL.len());
     // A service and a backend have all of them; only what is measured may be absent.
-    for (name, _) in known.iter().filter(|(name, _)| !name.ends_with("publish_seconds")) {
-        assert!(
-            text.lines().any(|line| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"))),
-            "{name}"
-        );
+    for (name, _) in &known {
+        assert!([" ", "{", "_count ", "_count{"].iter().any(|end| text.contains(&format!("\n{name}{end}"))), "{name}");
     }
 }
 
@@ -57,6 +54,18 @@ fn a_backend_that_is_ejected_takes_no_connections_and_one_without_measurement_ha
     assert!(text.contains(&format!("proxymatic_backend_rtt_seconds{} 0.00025\n", labels(0))), "{text}");
     assert!(!text.contains(&format!("proxymatic_backend_rtt_seconds{}", labels(1))), "{text}");
     assert!(text.contains("proxymatic_service_refused_total{service=\"/web\",protocol=\"tcp\",port=\"1234\",reason=\"no_backend\"} 3\n"), "{text}");
+}
+
+#[test]
+fn a_histogram_adds_up_from_step_to_step_and_is_absent_where_nothing_was_measured() {
+    let mut service = samples::service("/web", 1234, &["active", "active"]);
+    service.backends[1].rtts = RoundTrips::default();
+    let text = told(vec![service]);
+    let lines: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("proxymatic_backend_handshake_seconds_")).collect();
+    let counts: Vec<_> = lines.iter().filter_map(|line| line.rsplit_once(' ')).map(|(_, count)| count).collect();
+    assert_eq!(counts, ["0", "4", "4", "4", "4", "4", "5", "0.201", "5"], "{lines:?}");
+    assert!(lines[1].contains(r#"backend="10.0.0.0:31000",le="0.0004"}"#), "{lines:?}");
 }
 
 #[test]

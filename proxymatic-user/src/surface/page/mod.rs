@@ -83,20 +83,34 @@ fn is_wanted(row: &ServiceRow, wanted: &str) -> bool {
 
 fn overview(seen: &Seen) -> Markup {
     let status = &seen.status;
-    let state = status.agent.as_ref().map_or("no agent", |agent| agent.state.as_str());
+    let state = status.agent.as_ref().map_or("none", |agent| agent.state.as_str());
+    let sources = status.agent.iter().flat_map(|agent| &agent.sources);
+    let answered = sources.map(|it| match it.answered_s {
+        Some(age) => format!("; {} answered {age:.0} s ago", it.source),
+        None => format!("; {} has not answered yet", it.source),
+    });
     let backends = status.backends.iter().map(|(state, count)| format!("{count} {state}"));
     let backends = backends.collect::<Vec<_>>().join(", ");
     html! {
         p.overview {
-            strong class={ "state " (state) } { (state) }
-            " " (status.services) " services"
+            // The agent's own state: what is wrong with services is another matter.
+            "Agent " strong class={ "state " (state) } { (state) }
+            "; " (status.services) " services"
             @if !backends.is_empty() { "; backends: " (backends) }
+            @for answered in answered { (answered) }
         }
         @if !status.wrong.is_empty() {
             section.wrong aria-labelledby="wrong" {
                 h2 #wrong { "What is wrong" }
                 ul { @for line in status.wrong.iter().take(20) { li { (line) } } }
                 @if status.wrong.len() > 20 { p { (status.wrong.len() - 20) " more: proxymatic status" } }
+            }
+        }
+        @if !status.complaints.is_empty() {
+            section.undone aria-labelledby="undone" {
+                h2 #undone { "Asked for and not done" }
+                ul { @for it in status.complaints.iter().take(20) { li { (it.app) ": " (it.reason) } } }
+                @if status.complaints.len() > 20 { p { (status.complaints.len() - 20) " more: proxymatic status" } }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The page.
 
 use super::*;
-use crate::surface::samples;
+use crate::{model::Complaint, surface::samples};
 
 #[test]
 fn a_hostile_name_is_text() {
@@ -43,7 +43,10 @@ fn a_service_is_found_by_part_of_its_name_or_by_its_port_and_no_page_is_endless(
 fn what_is_wrong_comes_first() {
     let mut seen = samples::seen(vec![samples::service("/web", 1234, &[])]);
     seen.status.wrong = vec!["the kernel refused a write".into()];
+    seen.status.complaints = vec![Complaint { app: "/shop".into(), reason: "its weight is no number".into() }];
     let page = html(&seen, "").into_string();
     let at = |text| page.find(text).unwrap_or_else(|| panic!("{text} in {page}"));
-    assert!(at("the kernel refused a write") < at("/web") && at("/web") < at("no backend"));
+    assert!(at("the kernel refused a write") < at("/shop: its weight is no number"));
+    assert!(at("/shop: its weight is no number") < at("/web") && at("/web") < at("no backend"));
+    assert!(page.contains("marathon answered 2 s ago"), "{page}");
 }

@@ -25,8 +25,14 @@ In that shell, a client through the service port:
    curl {URL}
 What the agent and the kernel know:
    p='{proxymatic}'
-   $p service show
    $p status
+   $p service show
+   $p flow show
+   $p top
+   $p event watch
+   $p backend drain 10.77.0.1:8001
+   $p help
+   curl http://10.77.0.1:9090/metrics
 End a task the Mesos way (TASK_KILLING, then TASK_KILLED):
    curl --json '{{\"task\": \"{task}\", \"state\": \"TASK_KILLING\"}}' {marathon}/sim/state
 One more replica: its process, then its task:

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod control;
+mod deploy;
 mod dialect;
 mod fault;
 mod http;

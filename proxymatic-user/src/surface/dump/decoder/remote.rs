@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use proxymatic_common::{Address, Connection, Half, InterfaceKind, Port, Progress, Tuple};
 use serde_json::{Value, json};
 
-use super::{Decoder, Dump, ago, protocol};
+use super::{super::Dump, Decoder, ago, protocol};
 use crate::dataplane::{Error, kernel::Remotes};
 
 impl Decoder<'_> {

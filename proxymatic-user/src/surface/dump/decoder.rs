@@ -1,0 +1,344 @@
+//! What each map's bytes mean.
+
+mod remote;
+
+use std::net::{IpAddr, SocketAddr};
+
+use proxymatic_common::{
+    AllowKey, BackendState, Features, Looks, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason,
+    maps::{self as declared, MapDef as _},
+};
+use serde_json::{Value, json};
+
+use super::Dump;
+use crate::{
+    dataplane::{
+        Error,
+        kernel::{Maps, Pins, affinities, monotonic},
+    },
+    plan::Tables,
+    sockets::flows,
+    surface::cgroups::Cgroups,
+};
+
+/// Decodes a map by its name. `None` where what is in it cannot be read without taking it from others.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error> {
+    let mut of = Decoder { pins, maps, tables: maps.tables()?, cgroups: Cgroups::default() };
+    Ok(match name {
+        declared::ConfigMap::NAME => Some(of.config()),
+        declared::Ports::NAME => Some(of.ports()),
+        declared::Addresses::NAME => Some(of.addresses()?),
+        declared::Frontends::NAME => Some(of.frontends()?),
+        declared::Heads::NAME => Some(of.heads()),
+        declared::Services::NAME => Some(of.services()),
+        declared::ServiceLoads::NAME => Some(of.service_loads()),
+        declared::Slots::NAME => Some(of.slots()),
+        declared::Backends::NAME => Some(of.backends()),
+        declared::Loads::NAME => Some(of.loads()),
+        declared::Sockets::NAME => Some(of.sockets()?),
+        declared::Affinities::NAME => Some(of.affinities()?),
+        declared::Allows::NAME => Some(of.allowed()?),
+        declared::AllowedCgroups::NAME => Some(of.allowed_cgroups()?),
+        declared::Excluded::NAME => Some(of.excluded()?),
+        declared::CountersMap::NAME => Some(of.counters()),
+        declared::Conntrack::NAME => Some(of.connections(true)?),
+        declared::Handshakes::NAME => Some(of.connections(false)?),
+        declared::Fragments::NAME => Some(of.fragments()?),
+        declared::Interfaces::NAME => Some(of.interfaces()?),
+        declared::AnswerPortsMap::NAME => Some(of.answer_ports()?),
+        declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
+        declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
+        declared::Drained::NAME => Some(of.drained()?),
+        _ => None,
+    })
+}
+
+struct Decoder<'a> {
+    pins: &'a Pins,
+    maps: &'a Maps,
+    tables: Tables,
+    cgroups: Cgroups,
+}
+
+impl Decoder<'_> {
+    fn service(&self, id: u32) -> Value {
+        self.tables.services().get(&id).map_or(Value::Null, |entry| json!(entry.name))
+    }
+
+    /// Where a backend listens, if this is still the owner of the id that was meant.
+    fn backend(&self, id: u32, generation: Option<u32>) -> Value {
+        let entry = self.tables.backends().get(&id).map(|entry| entry.backend);
+        let entry = entry.filter(|backend| generation.is_none_or(|generation| backend.generation == generation));
+        entry.map_or(Value::Null, |it| json!(SocketAddr::new(it.address.into(), it.port.get())))
+    }
+
+    fn config(&self) -> Dump {
+        let config = self.maps.config();
+        let loopback = match config.loopback {
+            Loopback::NONE => "none",
+            Loopback::HOST => "host",
+            Loopback::ALL => "all",
+            _ => "unknown",
+        };
+        let fields = [
+            ("abi", json!(config.abi)),
+            ("loopback", json!(loopback)),
+            ("host_netns", json!(config.host_netns)),
+            ("cgroup", json!(config.cgroup)),
+            ("heartbeat_s_ago", ago(config.heartbeat)),
+            ("synced_s_ago", ago(config.synced)),
+            ("agent", json!(config.agent.name())),
+            ("pid", json!(config.pid)),
+            ("agent_tgid", json!(config.agent_tgid)),
+            ("bypass_mark", json!(config.bypass_mark)),
+            ("looks_for_listeners", json!(config.looks.has(Looks::LISTENERS))),
+            ("looks_for_excluded", json!(config.looks.has(Looks::EXCLUDED))),
+            ("sample", json!(config.sample)),
+            ("snat_first", json!(config.snat_first)),
+            ("snat_last", json!(config.snat_last)),
+        ];
+        Dump { columns: &["field", "value"], rows: fields.map(|(name, value)| vec![json!(name), value]).into() }
+    }
+
+    fn ports(&self) -> Dump {
+        let of_word = |(word, bits): (u32, u64)| {
+            let (base, protocol) = if word < 1024 { (0, "tcp") } else { (1024, "udp") };
+            let set = (0..64_u32).filter(move |bit| bits & 1 << bit != 0);
+            set.map(move |bit| vec![json!((word - base) * 64 + bit), json!(protocol)])
+        };
+        Dump { columns: &["port", "protocol"], rows: self.maps.port_words().flat_map(of_word).collect() }
+    }
+
+    fn addresses(&self) -> Result<Dump, Error> {
+        let row = |(address, class)| vec![json!(IpAddr::from(address)), json!(class)];
+        let rows = self.maps.addresses()?.into_iter().map(|(address, class)| row((address, class.0))).collect();
+        Ok(Dump { columns: &["address", "class"], rows }.sorted())
+    }
+
+    fn frontends(&self) -> Result<Dump, Error> {
+        let rows = self.maps.frontends()?.into_iter().map(|(frontend, id)| {
+            let class = json!(frontend.class.0);
+            vec![class, json!(frontend.port.get()), protocol(frontend.protocol), json!(id), self.service(id)]
+        });
+        Ok(Dump { columns: &["class", "port", "protocol", "service", "name"], rows: rows.collect() }.sorted())
+    }
+
+    fn heads(&self) -> Dump {
+        let rows = self.maps.heads().map(|(id, head)| {
+            vec![json!(id), json!(head.generation()), json!(head.length()), json!(head.base()), self.service(id)]
+        });
+        Dump { columns: &["service", "generation", "length", "base", "name"], rows: rows.collect() }
+    }
+
+    fn services(&self) -> Dump {
+        let rows = self.maps.services().map(|(id, it)| {
+            let named = [(Features::ALLOW, "allow"), (Features::OWN_LISTENER, "own_listener")];
+            let named = named.into_iter().chain([(Features::RESET, "reset"), (Features::EXPOSE, "expose")]);
+            let features: Vec<_> = named.filter(|(bit, _)| it.features.has(*bit)).map(|(_, name)| name).collect();
+            vec![
+                json!(id),
+                json!(it.source.name()),
+                json!(it.policy.name()),
+                json!(features.join(",")),
+                json!(it.maxconn),
+                json!(it.affinity),
+                json!(it.connect_ms),
+                json!(it.idle_client_ms),
+                json!(it.idle_server_ms),
+                self.service(id),
+            ]
+        });
+        let columns = &[
+            "service",
+            "source",
+            "policy",
+            "features",
+            "maxconn",
+            "affinity_s",
+            "connect_ms",
+            "client_ms",
+            "server_ms",
+            "name",
+        ];
+        Dump { columns, rows: rows.collect() }
+    }
+
+    fn service_loads(&self) -> Dump {
+        let ids = self.tables.services().keys();
+        let rows = ids.filter_map(|id| Some((id, self.maps.service_load(*id)?))).map(|(id, load)| {
+            vec![
+                json!(id),
+                json!(load.opened.get()),
+                json!(load.closed.get()),
+                json!(load.active()),
+                json!(load.refused.iter().map(proxymatic_common::Cell64::get).sum::<u64>()),
+                json!(load.bound.get()),
+                json!(load.unheard.get()),
+                self.service(*id),
+            ]
+        });
+        let columns = &["service", "opened", "closed", "active", "refused", "bound", "unheard", "name"];
+        Dump { columns, rows: rows.collect() }
+    }
+
+    fn slots(&self) -> Dump {
+        let rows = self.maps.slots().map(|(index, slot)| {
+            let (backend, generation) = (slot.backend(), slot.generation());
+            vec![json!(index), json!(backend), json!(generation), self.backend(backend, Some(generation))]
+        });
+        Dump { columns: &["slot", "backend", "generation", "at"], rows: rows.collect() }
+    }
+
+    fn backends(&self) -> Dump {
+        let rows = self.maps.backends().map(|(id, it)| {
+            let free = it.state == BackendState::FREE;
+            vec![
+                json!(id),
+                if free { Value::Null } else { json!(SocketAddr::new(it.address.into(), it.port.get())) },
+                json!(it.state.name()),
+                json!(it.told.name()),
+                json!(it.generation),
+                json!(it.weight),
+                json!(it.maxconn),
+                json!(it.local != 0),
+                if free { Value::Null } else { json!(it.service) },
+                if free { Value::Null } else { self.service(it.service) },
+            ]
+        });
+        let columns =
+            &["backend", "at", "state", "told", "generation", "weight", "maxconn", "local", "service", "name"];
+        Dump { columns, rows: rows.collect() }
+    }
+
+    fn loads(&self) -> Dump {
+        let now = monotonic();
+        let ids = self.tables.backends().keys();
+        let rows = ids.filter_map(|id| Some((id, self.maps.load(*id)?))).map(|(id, load)| {
+            vec![
+                json!(id),
+                json!(load.opened.get()),
+                json!(load.closed.get()),
+                json!(load.active()),
+                json!(load.established.get()),
+                json!(load.failed.get()),
+                json!(load.consecutive.get()),
+                json!(load.ejected_until.get().saturating_sub(now) / 1_000_000),
+                json!(load.rtt_us.get()),
+                self.backend(*id, None),
+            ]
+        });
+        let columns = &[
+            "backend",
+            "opened",
+            "closed",
+            "active",
+            "established",
+            "failed",
+            "consecutive",
+            "ejected_ms",
+            "rtt_us",
+            "at",
+        ];
+        Dump { columns, rows: rows.collect() }
+    }
+
+    fn sockets(&self) -> Result<Dump, Error> {
+        let rows = flows(self.pins)?.flows.into_iter().filter(|flow| flow.client.is_none()).map(|flow| {
+            let made = flow.made;
+            vec![
+                protocol(flow.protocol),
+                json!(SocketAddr::new(flow.local.into(), flow.local_port.get())),
+                json!(SocketAddr::new(made.dialled.into(), made.dialled_port.get())),
+                json!(SocketAddr::new(made.chosen.into(), made.chosen_port.get())),
+                json!(made.backend),
+                json!(made.generation),
+                json!(made.counted != 0),
+                json!(flow.process.map(|process| process.pid)),
+            ]
+        });
+        let columns = &["protocol", "local", "dialled", "chosen", "backend", "generation", "counted", "pid"];
+        Ok(Dump { columns, rows: rows.collect() }.sorted())
+    }
+
+    fn affinities(&mut self) -> Result<Dump, Error> {
+        let mut rows = Vec::new();
+        for (key, value) in affinities(self.pins)? {
+            let path = json!(self.cgroups.path(key.client.cgroup));
+            rows.push(vec![
+                json!(key.service),
+                json!(key.client.cgroup),
+                json!(key.client.netns),
+                json!(value.backend),
+                json!(value.generation),
+                ago(value.at),
+                self.backend(value.backend, Some(value.generation)),
+                path,
+            ]);
+        }
+        let columns = &["service", "cgroup", "netns", "backend", "generation", "used_s_ago", "at", "path"];
+        Ok(Dump { columns, rows }.sorted())
+    }
+
+    fn allowed(&self) -> Result<Dump, Error> {
+        let rows = self.maps.allowed()?.into_iter().map(|AllowKey { bits, network }| {
+            let before = if network.address.is_v4() { 32 + 96 } else { 32 };
+            let text = format!("{}/{}", IpAddr::from(network.address), bits.saturating_sub(before));
+            vec![json!(network.service), json!(text), self.service(network.service)]
+        });
+        Ok(Dump { columns: &["service", "network", "name"], rows: rows.collect() }.sorted())
+    }
+
+    fn allowed_cgroups(&mut self) -> Result<Dump, Error> {
+        let mut rows = Vec::new();
+        for key in self.maps.allowed_cgroups()? {
+            let path = json!(self.cgroups.path(key.cgroup));
+            rows.push(vec![json!(key.service), json!(key.cgroup), path, self.service(key.service)]);
+        }
+        Ok(Dump { columns: &["service", "cgroup", "path", "name"], rows }.sorted())
+    }
+
+    fn excluded(&mut self) -> Result<Dump, Error> {
+        let mut rows = Vec::new();
+        for cgroup in self.maps.excluded()? {
+            rows.push(vec![json!(cgroup), json!(self.cgroups.path(cgroup))]);
+        }
+        Ok(Dump { columns: &["cgroup", "path"], rows }.sorted())
+    }
+
+    fn counters(&self) -> Dump {
+        let row = |reason: &Reason| {
+            vec![json!(reason.name()), json!(self.maps.count(*reason)), json!(reason.describe().trim_end_matches('.'))]
+        };
+        Dump { columns: &["verdict", "count", "meaning"], rows: Reason::ALL.iter().map(row).collect() }
+    }
+
+    fn drained(&self) -> Result<Dump, Error> {
+        let rows = self
+            .maps
+            .drained()?
+            .into_iter()
+            .map(|(id, generation)| vec![json!(id), json!(generation), self.backend(id, Some(generation))]);
+        Ok(Dump { columns: &["backend", "generation", "at"], rows: rows.collect() })
+    }
+}
+
+fn names(names: Vec<(u32, String)>) -> Dump {
+    let rows = names.into_iter().map(|(id, name)| vec![json!(id), json!(name)]).collect();
+    Dump { columns: &["id", "name"], rows }.sorted()
+}
+
+fn protocol(number: u8) -> Value {
+    match number {
+        PROTOCOL_TCP => json!("tcp"),
+        PROTOCOL_UDP => json!("udp"),
+        other => json!(other),
+    }
+}
+
+/// Seconds since a moment of the monotonic clock; null for never.
+fn ago(at: u64) -> Value {
+    if at == 0 { Value::Null } else { json!((monotonic().saturating_sub(at) / 1_000_000) as f64 / 1000.0) }
+}

@@ -1,0 +1,127 @@
+//! When the agent has something written down, and what where that fails.
+
+use std::time::Instant;
+
+use proxymatic_user::{
+    agent::{Agent, Event},
+    dataplane::Faults,
+    source::SourceId,
+    state::Answers,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    MINUTE, SECOND, empty, says,
+    scenario::{Driven, NO_FAULTS, with_faults_and_without},
+    served, snapshot, ticks,
+};
+
+/// An agent that has what Marathon says written down, and the other end of that.
+fn keeping(faults: Faults) -> (Driven, mpsc::Receiver<Answers>) {
+    let (jobs, written) = mpsc::channel(1);
+    let agent = Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap();
+    (Driven::new(agent.keeping(jobs, None)), written)
+}
+
+/// The seconds at which something was given to be written, while each of them ends like this.
+fn written_in(
+    agent: &mut Driven,
+    written: &mut mpsc::Receiver<Answers>,
+    now: &mut Instant,
+    seconds: u32,
+    outcome: &Result<(), String>,
+) -> Vec<u32> {
+    let mut at = Vec::new();
+    for second in 1..=seconds {
+        ticks(agent, now, 1);
+        if written.try_recv().is_ok() {
+            at.push(second);
+            agent.handle(Event::Kept(outcome.clone()), *now);
+        }
+    }
+    at
+}
+
+#[test]
+fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
+    with_faults_and_without(|faults| {
+        let (mut agent, mut written) = keeping(faults);
+        let mut now = Instant::now();
+        assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [0; 0], "nobody has said anything");
+        let first = snapshot(&[(1, "/web", &[1])]);
+        agent.handle(says(SourceId::Marathon, first.clone(), now), now);
+        agent.handle(Event::Tick, now + SECOND);
+        now += SECOND;
+        let job = written.try_recv().unwrap();
+        assert_eq!((job[&SourceId::Marathon].age, &job[&SourceId::Marathon].snapshot), (SECOND, &first));
+        // While that is being written.
+        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
+        ticks(&mut agent, &mut now, 30);
+        assert!(written.try_recv().is_err(), "one at a time: the disk is slow");
+        assert!(agent.status(now).complaints[0].reason.contains("is not done; look at its disk"));
+        agent.handle(Event::Kept(Ok(())), now);
+        assert_eq!(agent.status(now).complaints, []);
+        assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [1]);
+        for round in 0..20_u8 {
+            agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[10 + round])]), now), now);
+            let at = written_in(&mut agent, &mut written, &mut now, 1, &Ok(()));
+            assert!(at.is_empty() || round % 5 == 0, "one a second is too often: {round}");
+        }
+        // The same again and again, and then for five minutes.
+        let last = snapshot(&[(1, "/web", &[99])]);
+        agent.handle(says(SourceId::Marathon, last.clone(), now), now);
+        assert_eq!(written_in(&mut agent, &mut written, &mut now, 20, &Ok(())).len(), 1);
+        let mut again = Vec::new();
+        for _ in 0..60 {
+            agent.handle(says(SourceId::Marathon, last.clone(), now), now);
+            again.extend(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())));
+        }
+        assert_eq!(again.len(), 2, "in ten minutes");
+    });
+}
+
+#[test]
+fn an_agent_that_leaves_has_it_written_once_more() {
+    with_faults_and_without(|faults| {
+        let (mut agent, mut written) = keeping(faults);
+        let now = Instant::now();
+        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+        agent.handle(Event::Tick, now);
+        assert!(written.try_recv().is_ok(), "and it is not done yet");
+        assert!(!agent.handle(Event::Stop, now + MINUTE));
+        assert_eq!(written.try_recv().unwrap()[&SourceId::Marathon].age, MINUTE);
+    });
+    let (mut silent, mut written) = keeping(NO_FAULTS);
+    silent.handle(Event::Stop, Instant::now());
+    assert!(written.try_recv().is_err(), "what nobody has said is not written over what is there");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_complained_of_and_tried_again_while_all_else_goes_on() {
+    with_faults_and_without(|faults| {
+        let (mut agent, mut written) = keeping(faults);
+        let mut now = Instant::now();
+        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+        let full = Err("--state-file /f cannot be written: No space left on device".to_owned());
+        assert_eq!(written_in(&mut agent, &mut written, &mut now, 65, &full), [1, 31, 61]);
+        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
+        assert_eq!(served(&agent), ["1 /web.2"]);
+        let complaints = agent.status(now).complaints;
+        assert_eq!(complaints.len(), 1);
+        assert!(complaints[0].app == "state file" && complaints[0].reason.contains("No space left"), "{complaints:?}");
+        assert_eq!(written_in(&mut agent, &mut written, &mut now, 60, &Ok(())), [26]);
+        assert_eq!(agent.status(now).complaints, []);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_the_file_from_the_start_is_complained_of_until_it_is_written() {
+    let (jobs, mut written) = mpsc::channel(1);
+    let agent = Agent::adopt(empty(NO_FAULTS), &[SourceId::Marathon]).unwrap();
+    let mut agent = Driven::new(agent.keeping(jobs, Some("--state-file /f is not used: its checksum is wrong".into())));
+    let mut now = Instant::now();
+    assert!(agent.status(now).complaints[0].reason.contains("checksum"));
+    agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+    assert_eq!(written_in(&mut agent, &mut written, &mut now, 3, &Ok(())), [1]);
+    assert_eq!(agent.status(now).complaints, []);
+}

@@ -1,0 +1,474 @@
+//! `status`: where all is well, where much is not, and without an agent.
+
+use expect_test::expect;
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Lab, PATIENCE};
+use serde_json::json;
+
+use crate::golden::Command;
+use crate::served::Served;
+
+/// What another number follows each time.
+const WORDS: [&str; 7] = ["process ", "answered ", "SLOTS ", "translated ", "panicked ", "out for ", "data plane "];
+const KEYS: [&str; 9] = ["pid", "answered_s", "out_s", "used", "translated", "panicked", "reversed", "attempts", "abi"];
+
+fn status<'a>() -> Command<'a> {
+    Command::well(&["status"], &[], &KEYS).sentences(&WORDS)
+}
+
+#[test]
+fn where_all_is_well_the_status_says_so_first() -> TestResult {
+    let lab = Lab::start(2)?;
+    let _served = Served::start(&lab, 2)?;
+    status().prints(&lab, &expect![[r#"
+        well       nothing is wrong
+        hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
+        agent      OK, process *
+        source     marathon: answered * s ago
+        self-test  switched off (--self-test 0)
+        services   1; backends: 2 active
+        maps       SERVICES 1 of 16384, BACKENDS 2 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, ALLOW 0 of 65536, ALLOW_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
+        verdicts   none
+        versions   agent 0.1.0, data plane *, this command 0.1.0
+    "#]], &expect![[r#"
+        {
+          "abi": "*",
+          "agent": {
+            "complaints": [],
+            "ejected": [],
+            "pid": "*",
+            "refused": null,
+            "remote_connections": null,
+            "self_test": {
+              "error": null,
+              "every_s": 0,
+              "impossible": null,
+              "succeeded_s": null
+            },
+            "sources": [
+              {
+                "answered_s": "*",
+                "restored": null,
+                "source": "marathon",
+                "trouble": null
+              }
+            ],
+            "state": "OK",
+            "version": "0.1.0"
+          },
+          "backends": {
+            "active": 2
+          },
+          "complaints": [],
+          "drained": [],
+          "ejected": [],
+          "hooks": [
+            "connect6",
+            "connect4",
+            "sendmsg6",
+            "sendmsg4",
+            "post_bind6",
+            "post_bind4",
+            "recvmsg6",
+            "recvmsg4",
+            "getpeername6",
+            "getpeername4",
+            "tcp_states",
+            "sock_release"
+          ],
+          "maps": [
+            {
+              "entries": 16384,
+              "map": "SERVICES",
+              "used": "*"
+            },
+            {
+              "entries": 65536,
+              "map": "BACKENDS",
+              "used": "*"
+            },
+            {
+              "entries": 1048576,
+              "map": "SLOTS",
+              "used": "*"
+            },
+            {
+              "entries": 4096,
+              "map": "ADDRESSES",
+              "used": "*"
+            },
+            {
+              "entries": 65536,
+              "map": "ALLOW",
+              "used": "*"
+            },
+            {
+              "entries": 16384,
+              "map": "ALLOW_CGROUPS",
+              "used": "*"
+            },
+            {
+              "entries": 1024,
+              "map": "EXCLUDED",
+              "used": "*"
+            }
+          ],
+          "services": 1,
+          "verdicts": {
+            "abandoned": 0,
+            "accelerated": 0,
+            "affine": 0,
+            "bound": 0,
+            "bound_loopback": 0,
+            "bypassed": 0,
+            "delivered": 0,
+            "drained": 0,
+            "ejected": 0,
+            "ejection_capped": 0,
+            "error_returned": 0,
+            "failed": 0,
+            "forwarded": 0,
+            "full": 0,
+            "hops_exceeded": 0,
+            "local_listener": 0,
+            "no_backend": 0,
+            "no_port": 0,
+            "no_return": 0,
+            "no_room": 0,
+            "no_route": 0,
+            "not_allowed": 0,
+            "not_exposed": 0,
+            "panicked": "*",
+            "repeated": 0,
+            "reversed": "*",
+            "service_full": 0,
+            "spoilt": 0,
+            "stale_close": 0,
+            "stale_slot": 0,
+            "too_big": 0,
+            "translated": "*",
+            "unknown_fragment": 0,
+            "unreadable": 0,
+            "untold": 0,
+            "untracked": 0
+          },
+          "version": "0.1.0",
+          "wrong": []
+        }
+    "#]])?;
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
+    let lab = Lab::start(2)?;
+    let heavy = json!({ "labels": { "com.meltwater.proxymatic.port.0.weight": "heavy" } });
+    let mut served = Served::unready(&lab, 3, heavy)?;
+    served.when_active(&[0, 1, 2])?;
+    served.sim.app("/idle", 1235, &[])?;
+    lab.service_when("nobody serves /idle", "/idle", |idle| idle.backends.is_empty())?;
+    lab.proxymatic(&["backend", "drain", &served.replicas[2].address.to_string()])?.well()?;
+    served.replicas[0].process.kill9()?;
+    served.ask(20)?;
+    served.when_states(&["ejected", "active", "draining"])?;
+    served.sim.process.kill9()?;
+    eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("").map(drop))?;
+    status().unwell().prints(&lab, &expect![[r#"
+        WRONG      marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
+        WRONG      /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it
+        hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
+        agent      OK, process *
+        source     marathon: answered * s ago
+        self-test  switched off (--self-test 0)
+        services   2; backends: 1 active, 1 draining, 1 ejected
+        complaint  /web: label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used
+        ejected    /web: 10.77.0.2:8001 once, out for *
+        drained    10.77.0.2:8003 by the operator, until `proxymatic backend undrain 10.77.0.2:8003`
+        maps       SERVICES 2 of 16384, BACKENDS 3 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, ALLOW 0 of 65536, ALLOW_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
+        verdicts   ejected 1, failed 1, translated *
+        versions   agent 0.1.0, data plane *, this command 0.1.0
+    "#]], &expect![[r#"
+        {
+          "abi": "*",
+          "agent": {
+            "complaints": [
+              {
+                "app": "/web",
+                "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
+              }
+            ],
+            "ejected": [
+              {
+                "backend": "10.77.0.2:8001",
+                "out_s": "*",
+                "service": "/web"
+              }
+            ],
+            "pid": "*",
+            "refused": null,
+            "remote_connections": null,
+            "self_test": {
+              "error": null,
+              "every_s": 0,
+              "impossible": null,
+              "succeeded_s": null
+            },
+            "sources": [
+              {
+                "answered_s": "*",
+                "restored": null,
+                "source": "marathon",
+                "trouble": {
+                  "attempts": "*",
+                  "reason": "http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling",
+                  "url": "http://10.77.0.1:8080/v2/events"
+                }
+              }
+            ],
+            "state": "OK",
+            "version": "0.1.0"
+          },
+          "backends": {
+            "active": 1,
+            "draining": 1,
+            "ejected": 1
+          },
+          "complaints": [
+            {
+              "app": "/web",
+              "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
+            }
+          ],
+          "drained": [
+            "10.77.0.2:8003"
+          ],
+          "ejected": [
+            {
+              "backend": "10.77.0.2:8001",
+              "out_s": "*",
+              "service": "/web",
+              "times": 1
+            }
+          ],
+          "hooks": [
+            "connect6",
+            "connect4",
+            "sendmsg6",
+            "sendmsg4",
+            "post_bind6",
+            "post_bind4",
+            "recvmsg6",
+            "recvmsg4",
+            "getpeername6",
+            "getpeername4",
+            "tcp_states",
+            "sock_release"
+          ],
+          "maps": [
+            {
+              "entries": 16384,
+              "map": "SERVICES",
+              "used": "*"
+            },
+            {
+              "entries": 65536,
+              "map": "BACKENDS",
+              "used": "*"
+            },
+            {
+              "entries": 1048576,
+              "map": "SLOTS",
+              "used": "*"
+            },
+            {
+              "entries": 4096,
+              "map": "ADDRESSES",
+              "used": "*"
+            },
+            {
+              "entries": 65536,
+              "map": "ALLOW",
+              "used": "*"
+            },
+            {
+              "entries": 16384,
+              "map": "ALLOW_CGROUPS",
+              "used": "*"
+            },
+            {
+              "entries": 1024,
+              "map": "EXCLUDED",
+              "used": "*"
+            }
+          ],
+          "services": 2,
+          "verdicts": {
+            "abandoned": 0,
+            "accelerated": 0,
+            "affine": 0,
+            "bound": 0,
+            "bound_loopback": 0,
+            "bypassed": 0,
+            "delivered": 0,
+            "drained": 0,
+            "ejected": 1,
+            "ejection_capped": 0,
+            "error_returned": 0,
+            "failed": 1,
+            "forwarded": 0,
+            "full": 0,
+            "hops_exceeded": 0,
+            "local_listener": 0,
+            "no_backend": 0,
+            "no_port": 0,
+            "no_return": 0,
+            "no_room": 0,
+            "no_route": 0,
+            "not_allowed": 0,
+            "not_exposed": 0,
+            "panicked": "*",
+            "repeated": 0,
+            "reversed": "*",
+            "service_full": 0,
+            "spoilt": 0,
+            "stale_close": 0,
+            "stale_slot": 0,
+            "too_big": 0,
+            "translated": "*",
+            "unknown_fragment": 0,
+            "unreadable": 0,
+            "untold": 0,
+            "untracked": 0
+          },
+          "version": "0.1.0",
+          "wrong": [
+            "marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling",
+            "/idle 1235/tcp has no backend that takes traffic: look at what marathon says of it"
+          ]
+        }
+    "#]])?;
+    Ok(())
+}
+
+#[test]
+fn without_an_agent_the_status_is_read_from_the_pins() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut served = Served::start(&lab, 2)?;
+    served.agent.kill9()?;
+    status().unwell().prints(&lab, &expect![[r#"
+        WRONG      no agent answers: traffic goes on as last published; start it (proxymatic run)
+        hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
+        agent      none
+        services   1; backends: 2 active
+        maps       SERVICES 1 of 16384, BACKENDS 2 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, ALLOW 0 of 65536, ALLOW_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
+        verdicts   none
+        versions   data plane *, this command 0.1.0
+    "#]], &expect![[r#"
+        {
+          "abi": "*",
+          "agent": null,
+          "backends": {
+            "active": 2
+          },
+          "complaints": [],
+          "drained": [],
+          "ejected": [],
+          "hooks": [
+            "connect6",
+            "connect4",
+            "sendmsg6",
+            "sendmsg4",
+            "post_bind6",
+            "post_bind4",
+            "recvmsg6",
+            "recvmsg4",
+            "getpeername6",
+            "getpeername4",
+            "tcp_states",
+            "sock_release"
+          ],
+          "maps": [
+            {
+              "entries": 16384,
+              "map": "SERVICES",
+              "used": "*"
+            },
+            {
+              "entries": 65536,
+              "map": "BACKENDS",
+              "used": "*"
+            },
+            {
+              "entries": 1048576,
+              "map": "SLOTS",
+              "used": "*"
+            },
+            {
+              "entries": 4096,
+              "map": "ADDRESSES",
+              "used": "*"
+            },
+            {
+              "entries": 65536,
+              "map": "ALLOW",
+              "used": "*"
+            },
+            {
+              "entries": 16384,
+              "map": "ALLOW_CGROUPS",
+              "used": "*"
+            },
+            {
+              "entries": 1024,
+              "map": "EXCLUDED",
+              "used": "*"
+            }
+          ],
+          "services": 1,
+          "verdicts": {
+            "abandoned": 0,
+            "accelerated": 0,
+            "affine": 0,
+            "bound": 0,
+            "bound_loopback": 0,
+            "bypassed": 0,
+            "delivered": 0,
+            "drained": 0,
+            "ejected": 0,
+            "ejection_capped": 0,
+            "error_returned": 0,
+            "failed": 0,
+            "forwarded": 0,
+            "full": 0,
+            "hops_exceeded": 0,
+            "local_listener": 0,
+            "no_backend": 0,
+            "no_port": 0,
+            "no_return": 0,
+            "no_room": 0,
+            "no_route": 0,
+            "not_allowed": 0,
+            "not_exposed": 0,
+            "panicked": "*",
+            "repeated": 0,
+            "reversed": "*",
+            "service_full": 0,
+            "spoilt": 0,
+            "stale_close": 0,
+            "stale_slot": 0,
+            "too_big": 0,
+            "translated": "*",
+            "unknown_fragment": 0,
+            "unreadable": 0,
+            "untold": 0,
+            "untracked": 0
+          },
+          "version": "0.1.0",
+          "wrong": [
+            "no agent answers: traffic goes on as last published; start it (proxymatic run)"
+          ]
+        }
+    "#]])?;
+    Ok(())
+}
