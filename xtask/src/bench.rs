@@ -21,6 +21,13 @@ impl Bench {
     pub(crate) fn run(&self) -> Result<()> {
         workspace::need_root("bench")?;
         setup::tools()?;
+        if self.args.iter().any(|it| matches!(it.to_str(), Some("local" | "change" | "all"))) {
+            setup::load()?;
+        }
+        // Whatever else is compared must be asked for: a host is not to get six forwarders by a measurement.
+        if self.args.iter().any(|it| it == "--install") {
+            setup::peers()?;
+        }
         build_ebpf::run()?;
         let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
         let mut bench = cargo();

@@ -58,6 +58,16 @@ pub(crate) fn surface() -> Result<()> {
     packages::provide(Part::Surface, None)
 }
 
+/// What benchmarks make load with.
+pub(crate) fn load() -> Result<()> {
+    packages::provide(Part::Load, None)
+}
+
+/// What benchmarks compare this project with.
+pub(crate) fn peers() -> Result<()> {
+    packages::provide(Part::Peers, None)
+}
+
 /// What the tests with containers run.
 pub(crate) fn docker() -> Result<()> {
     packages::provide(Part::Docker, None)

@@ -16,6 +16,8 @@ pub(super) enum Part {
     Docker,
     Programs,
     Surface,
+    Peers,
+    Load,
 }
 
 struct Package {
@@ -27,7 +29,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 28] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -119,6 +121,25 @@ const PACKAGES: [Package; 19] = [
         gives: &["chromedriver"],
         why: "tells the browser what to do",
     },
+    Package { part: Part::Peers, name: "haproxy", gives: &["haproxy"], why: "forwards TCP for meltwater/proxymatic" },
+    Package { part: Part::Peers, name: "pen", gives: &["pen"], why: "forwards UDP for meltwater/proxymatic" },
+    Package { part: Part::Peers, name: "nginx", gives: &["nginx"], why: "forwards TCP and UDP" },
+    Package {
+        part: Part::Peers,
+        name: "libnginx-mod-stream",
+        gives: &["/usr/lib/nginx/modules/ngx_stream_module.so"],
+        why: "the part of nginx that does",
+    },
+    Package { part: Part::Peers, name: "nftables", gives: &["nft"], why: "translates addresses" },
+    Package {
+        part: Part::Peers,
+        name: "iptables",
+        gives: &["iptables", "iptables-restore"],
+        why: "translates addresses, as most clusters do",
+    },
+    Package { part: Part::Peers, name: "ipvsadm", gives: &["ipvsadm"], why: "tells IPVS what to do" },
+    Package { part: Part::Load, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
+    Package { part: Part::Load, name: "iperf3", gives: &["iperf3"], why: "many bytes" },
 ];
 
 /// Installs the packages of a part whose files are missing.
