@@ -2,10 +2,20 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is this program's output")]
 
+mod answer;
+mod change;
+mod chart;
 mod dial;
+mod everything;
+mod fleet;
 mod hooks;
+mod load;
+mod local;
+mod machine;
+mod peers;
 mod planning;
 mod remote;
+mod scale;
 mod services;
 mod sources;
 mod spin;
@@ -28,6 +38,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Side by side with no forwarder, HAProxy, Pen, nginx, nftables, iptables and IPVS.
+    Local(local::Local),
     /// The mean run time of the connect program with one service and with many.
     Services(services::Services),
     /// What the hooks cost each call: for each policy, for few and many services and backends.
@@ -40,6 +52,29 @@ enum What {
     Surface(surface::Surface),
     /// Packets and connections per second through a host, against netfilter, HAProxy and no forwarding.
     Remote(remote::Remote),
+    /// From an event of Marathon to connections: with HAProxy and Pen as meltwater/proxymatic reloads them.
+    Change(change::Change),
+    /// Sync time, memory and event latency, as the cluster grows.
+    Scale(scale::Scale),
+    /// What a Marathon's leader sees of 10 to 10,000 agents.
+    Fleet(fleet::Fleet),
+    /// All of `local`, `change`, `scale` and `fleet`, several times, written where the documents have it.
+    All(everything::Everything),
+    /// What `scale` runs for each size.
+    #[command(hide = true)]
+    Sync(scale::FullSync),
+    /// What `change` runs in the place of meltwater/proxymatic.
+    #[command(hide = true)]
+    Formerly(change::Formerly),
+    /// What `change` watches changes by.
+    #[command(hide = true)]
+    Probe(change::Probe),
+    /// What benchmarks run as backends.
+    #[command(hide = true)]
+    Answer(answer::Answer),
+    /// What benchmarks run as clients.
+    #[command(hide = true)]
+    Load(load::Load),
     /// What `services` runs on a host: connects in a loop.
     #[command(hide = true)]
     Dial(dial::Dial),
@@ -59,6 +94,16 @@ enum What {
 
 fn main() -> Result<()> {
     match Cli::parse().what {
+        What::Local(bench) => bench.run(),
+        What::Change(bench) => bench.run(),
+        What::Scale(bench) => bench.run(),
+        What::Fleet(bench) => bench.run(),
+        What::All(bench) => bench.run(),
+        What::Sync(sync) => sync.run(),
+        What::Formerly(it) => it.run(),
+        What::Probe(probe) => probe.run(),
+        What::Answer(answer) => answer.run(),
+        What::Load(load) => load.run(),
         What::Services(bench) => bench.run(),
         What::Plan(bench) => bench.run(),
         What::Sources(bench) => bench.run(),

@@ -53,32 +53,80 @@ const FIRST: u16 = 10_000;
 /// Where the simulated Marathon listens.
 const MARATHON: u16 = 8080;
 
+/// What came of it, times in ms and memory in MB.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// One listing of the simulated Marathon alone.
+    pub(crate) answer: f64,
+    /// From the agent's start to the last service in the maps.
+    pub(crate) read: f64,
+    /// From the bytes of an event that ends a task to the switch, one for each.
+    pub(crate) written: Vec<f64>,
+    asked: Vec<f64>,
+    listings: usize,
+    /// The agent's resident memory in the end, and at its highest.
+    pub(crate) resident: f64,
+    pub(crate) highest: f64,
+}
+
 impl Sources {
     pub(crate) fn run(&self) -> Result<()> {
+        let found = self.measure(|_, _, _| Ok(()))?;
+        let many = u32::from(self.apps) * u32::from(self.tasks);
+        println!("{} apps, {many} tasks; medians in ms", self.apps);
+        println!("{:>9.0}  the simulated Marathon alone: one listing, asked for and received", found.answer);
+        println!("{:>9.0}  from the agent's start to the last service in the maps", found.read);
+        println!("{:>9.0}  the difference: attaching, reading, planning, writing", found.read - found.answer);
+        println!("{:>9.2}  from the event's bytes that end a task to its service's switch", median(&found.written));
+        println!("{:>9.2}  the same, 99th percentile of {}", percentile(&found.written, 99), found.written.len());
+        println!("{:>9}  full reads went on meanwhile", found.listings);
+        println!("{:>9.2}  from the request that makes the simulator end the task", median(&found.asked));
+        println!("{:>9.2}  the same, 99th percentile", percentile(&found.asked, 99));
+        println!("{:>9.0}  MB: the agent's resident memory, now", found.resident);
+        println!("{:>9.0}  MB: and at its highest", found.highest);
+        Ok(())
+    }
+
+    /// The same for another bench: so many apps of so many tasks, and so many events.
+    pub(crate) fn of(apps: u16, tasks: u16, events: usize) -> Self {
+        Self { apps, tasks, events, pause: 20 }
+    }
+
+    /// Measures. Before the agent starts, `first` gets the lab, its host, and what Marathon answers to a listing.
+    pub(crate) fn measure(&self, first: impl FnOnce(&Lab, &Host, &str) -> Result<()>) -> Result<Measured> {
         let lab = Lab::start(1)?;
         let host = lab.host(1);
         let marathon = SocketAddr::from((host.address(), MARATHON));
         let mut sim = self.simulate(&lab, host)?;
-        let answer = self.answer_alone(host, marathon)?;
-        let started = Instant::now();
+        let (answer, body) = self.answer_alone(host, marathon)?;
+        first(&lab, host, &body)?;
+        drop(body);
+        let (services, backends, slots) = self.capacity();
+        let sizes = ["--max-services", &services, "--max-backends", &backends, "--max-slots", &slots];
         // So often that full reads go on while events come.
-        let agent = host.agent(&format!("http://{marathon}"), &["--refresh-interval", "1"])?;
+        let flags = [&["--refresh-interval", "1"][..], &sizes].concat();
+        let started = Instant::now();
+        let agent = host.agent(&format!("http://{marathon}"), &flags)?;
         let (maps, read) = self.first_read(host, started)?;
-        let many = u32::from(self.apps) * u32::from(self.tasks);
-        println!("{} apps, {many} tasks; medians in ms", self.apps);
-        println!("{:>9.0}  the simulated Marathon alone: one listing, asked for and received", ms(answer));
-        println!("{:>9.0}  from the agent's start to the last service in the maps", ms(read));
-        println!("{:>9.0}  the difference: attaching, reading, planning, writing", ms(read.saturating_sub(answer)));
         let times = self.events(host, marathon, &maps)?;
-        println!("{:>9.2}  from the event's bytes that end a task to its service's switch", median(&times.written));
-        println!("{:>9.2}  the same, 99th percentile of {}", percentile(&times.written, 99), times.written.len());
-        println!("{:>9}  full reads went on meanwhile", times.listings);
-        println!("{:>9.2}  from the request that makes the simulator end the task", median(&times.asked));
-        println!("{:>9.2}  the same, 99th percentile", percentile(&times.asked, 99));
-        println!("{:>9.0}  MB: the agent's resident memory, now", resident(&agent, "VmRSS:")?);
-        println!("{:>9.0}  MB: and at its highest", resident(&agent, "VmHWM:")?);
+        let found = Measured {
+            answer: ms(answer),
+            read: ms(read),
+            written: times.written,
+            asked: times.asked,
+            listings: times.listings,
+            resident: resident(&agent, "VmRSS:")?,
+            highest: resident(&agent, "VmHWM:")?,
+        };
         sim.terminate(Duration::from_secs(5))?;
-        Ok(())
+        Ok(found)
+    }
+
+    /// The sizes of maps that this wants: the defaults, where they do.
+    fn capacity(&self) -> (String, String, String) {
+        let backends = u32::from(self.apps) * u32::from(self.tasks);
+        let services = (u32::from(self.apps) + 64).max(16_384);
+        (services.to_string(), (backends + backends / 4).max(65_536).to_string(), (1 << 20).to_string())
     }
 
     fn simulate(&self, lab: &Lab, host: &Host) -> Result<Process> {
@@ -95,12 +143,12 @@ impl Sources {
     }
 
     /// What the simulator itself needs for a listing, the second time: the first makes its texts.
-    fn answer_alone(&self, host: &Host, marathon: SocketAddr) -> Result<Duration> {
+    fn answer_alone(&self, host: &Host, marathon: SocketAddr) -> Result<(Duration, String)> {
         let path = "/v2/apps?embed=apps.tasks&embed=apps.readiness";
         host.call("GET", marathon, path, "")?;
         let asked = Instant::now();
-        host.call("GET", marathon, path, "")?;
-        Ok(asked.elapsed())
+        let body = host.call("GET", marathon, path, "")?;
+        Ok((asked.elapsed(), body))
     }
 
     fn first_read(&self, host: &Host, started: Instant) -> Result<(Maps, Duration)> {
@@ -177,7 +225,7 @@ fn ms(time: Duration) -> f64 {
 }
 
 /// A line of /proc/PID/status, in MB.
-fn resident(process: &Process, line: &str) -> Result<f64> {
+pub(crate) fn resident(process: &Process, line: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid()?))?;
     let found = status.lines().find_map(|text| text.strip_prefix(line)).context("no such line")?;
     let kilobytes: f64 = found.trim().trim_end_matches(" kB").parse()?;

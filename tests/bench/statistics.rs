@@ -2,13 +2,18 @@
 
 /// The middle value.
 pub(crate) fn median(values: &[f64]) -> f64 {
-    percentile(values, 50)
+    permille(values, 500)
 }
 
 /// The value that so many percent are not above; not a number where there are none.
 pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
+    permille(values, percent * 10)
+}
+
+/// The value that so many of a thousand are not above; not a number where there are none.
+pub(crate) fn permille(values: &[f64], permille: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    let index = (sorted.len() * permille / 1000).min(sorted.len().saturating_sub(1));
     sorted.get(index).copied().unwrap_or(f64::NAN)
 }

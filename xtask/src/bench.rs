@@ -22,6 +22,13 @@ impl Bench {
         workspace::need_root("bench")?;
         setup::tools()?;
         if self.args.first().is_some_and(|it| it == "remote") {
+            setup::remote_peers()?;
+        }
+        if self.args.iter().any(|it| matches!(it.to_str(), Some("local" | "change" | "all"))) {
+            setup::load()?;
+        }
+        // Whatever else is compared must be asked for: a host is not to get six forwarders by a measurement.
+        if self.args.iter().any(|it| it == "--install") {
             setup::peers()?;
         }
         build_ebpf::run()?;

@@ -59,6 +59,16 @@ pub(crate) fn surface() -> Result<()> {
     packages::provide(Part::Surface, None)
 }
 
+/// What benchmarks make load with.
+pub(crate) fn load() -> Result<()> {
+    packages::provide(Part::Load, None)
+}
+
+/// What benchmarks compare this project with.
+pub(crate) fn peers() -> Result<()> {
+    packages::provide(Part::Peers, None)
+}
+
 /// What the tests with containers run.
 pub(crate) fn docker() -> Result<()> {
     packages::provide(Part::Docker, None)
@@ -79,9 +89,9 @@ pub(crate) fn cargo_deb() -> Result<PathBuf> {
     cargo_deb::provide()
 }
 
-/// What forwarding is measured against.
-pub(crate) fn peers() -> Result<()> {
-    packages::provide(Part::Peers, None)
+/// What forwarding for other machines is measured against.
+pub(crate) fn remote_peers() -> Result<()> {
+    packages::provide(Part::RemotePeers, None)
 }
 
 /// The compiler and the linker, installed where need be.

@@ -18,7 +18,9 @@ pub(super) enum Part {
     Programs,
     Surface,
     Dist,
+    RemotePeers,
     Peers,
+    Load,
 }
 
 struct Package {
@@ -30,7 +32,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 32] = [
+const PACKAGES: [Package; 41] = [
     Package {
         part: Part::Compiler,
         name: "rustc-web",
@@ -143,13 +145,13 @@ const PACKAGES: [Package; 32] = [
         why: "a client that looks at who says that a packet has come to its end",
     },
     Package {
-        part: Part::Peers,
+        part: Part::RemotePeers,
         name: "nftables",
         gives: &["/usr/sbin/nft"],
         why: "address translation by netfilter, which forwarding is measured against",
     },
     Package {
-        part: Part::Peers,
+        part: Part::RemotePeers,
         name: "haproxy",
         gives: &["/usr/sbin/haproxy"],
         why: "the proxy of meltwater/proxymatic, which forwarding is measured against",
@@ -176,6 +178,25 @@ const PACKAGES: [Package; 32] = [
         gives: &["/usr/sbin/debootstrap"],
         why: "makes a small Debian, in which the package is installed and removed",
     },
+    Package { part: Part::Peers, name: "haproxy", gives: &["haproxy"], why: "forwards TCP for meltwater/proxymatic" },
+    Package { part: Part::Peers, name: "pen", gives: &["pen"], why: "forwards UDP for meltwater/proxymatic" },
+    Package { part: Part::Peers, name: "nginx", gives: &["nginx"], why: "forwards TCP and UDP" },
+    Package {
+        part: Part::Peers,
+        name: "libnginx-mod-stream",
+        gives: &["/usr/lib/nginx/modules/ngx_stream_module.so"],
+        why: "the part of nginx that does",
+    },
+    Package { part: Part::Peers, name: "nftables", gives: &["nft"], why: "translates addresses" },
+    Package {
+        part: Part::Peers,
+        name: "iptables",
+        gives: &["iptables", "iptables-restore"],
+        why: "translates addresses, as most clusters do",
+    },
+    Package { part: Part::Peers, name: "ipvsadm", gives: &["ipvsadm"], why: "tells IPVS what to do" },
+    Package { part: Part::Load, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
+    Package { part: Part::Load, name: "iperf3", gives: &["iperf3"], why: "many bytes" },
 ];
 
 /// Installs the packages of a part whose files are missing.

@@ -9,8 +9,11 @@ mod pod;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::{Value, value::RawValue};
 
 pub use self::{
     legacy::{Discovery, DiscoveryPort, Docker, IpPerTask},
@@ -49,7 +52,13 @@ pub enum Loose<T> {
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Loose<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        // Read as it is written where it is what it should be: to make a tree of it first takes several times as long.
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        if let Ok(it) = serde_json::from_str(text.get()) {
+            return Ok(Self::Good(it));
+        }
+        // A tree has no field twice, which is wrong only for those who read as it is written.
+        let value: Value = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
         let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
         Ok(match T::deserialize(value) {
             Ok(it) => Self::Good(it),

@@ -1,0 +1,129 @@
+//! From one agent to a fleet: agents do not talk to each other, so that what they ask for adds up.
+
+use std::{fmt, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Single;
+use crate::{
+    chart::{self, Line},
+    machine::Machine,
+};
+
+/// A whole run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) seconds: f64,
+    pub(crate) apps: u16,
+    pub(crate) tasks: u16,
+    pub(crate) marathon: Single,
+    pub(crate) etcd: Option<Single>,
+}
+
+/// How many agents.
+const FLEETS: [u32; 4] = [10, 100, 1_000, 10_000];
+/// The default of --refresh-interval, in seconds.
+const REFRESH: f64 = 60.0;
+/// Each is drawn from three quarters of the interval up: this much of it in the middle.
+const MEAN: f64 = 0.875;
+/// So many full reads a second of a whole fleet are nothing to speak of.
+const FLAT: f64 = 1.5;
+
+impl Single {
+    /// Requests and megabytes a second of so many agents by the clock alone.
+    fn polls(&self, agents: f64, refresh: f64) -> (f64, f64) {
+        let reads = agents / (refresh * MEAN);
+        (reads * self.full_requests, reads * self.full_bytes / 1e6)
+    }
+
+    /// Requests, megabytes and events a second while one task is replaced each second.
+    fn rolling(&self, agents: f64) -> (f64, f64, f64) {
+        let each = agents / self.replaced;
+        (each * self.requests, each * self.bytes / 1e6, each * self.events)
+    }
+}
+
+/// The refresh interval at which a fleet reads everything no more often than a small one, from the default to a day.
+fn flat(agents: f64) -> f64 {
+    ((agents / FLAT / MEAN / 60.0).ceil() * 60.0).clamp(REFRESH, 86_400.0)
+}
+
+impl Report {
+    pub(crate) fn write(&self, file: &Path) -> Result<()> {
+        fs::write(file, serde_json::to_string_pretty(self)? + "\n").with_context(|| format!("write {}", file.display()))
+    }
+
+    pub(crate) fn draw(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let line = |name: &str, of: &dyn Fn(f64) -> f64| Line {
+            name: name.to_owned(),
+            points: FLEETS.iter().map(|agents| (f64::from(*agents), of(f64::from(*agents)))).collect(),
+        };
+        let all = [
+            line("full reads by the clock, default interval", &|agents| self.marathon.polls(agents, REFRESH).0),
+            line("full reads by the clock, interval as advised", &|agents| self.marathon.polls(agents, flat(agents)).0),
+            line("reads while one task is replaced each second", &|agents| self.marathon.rolling(agents).0),
+        ];
+        let title = "Requests a second at Marathon's leader, simulated from one agent";
+        chart::lines(&folder.join("fleet.svg"), title, ["agents", "requests a second"], &all)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { machine, seconds, apps, tasks, marathon, etcd } = self;
+        writeln!(f, "{machine}")?;
+        writeln!(f, "measured: one agent, {apps} apps of {tasks} tasks; {seconds:.0} s in all")?;
+        writeln!(
+            f,
+            "{:<10}{:>20}{:>30}{:>26}",
+            "", "a full read", "for each task replaced", "end of a task to switch"
+        )?;
+        for (name, it) in [("Marathon", Some(marathon)), ("etcd", etcd.as_ref())] {
+            let Some(it) = it else {
+                writeln!(f, "{name:<10} not measured: etcd is not installed")?;
+                continue;
+            };
+            let full = format!("{:.0} req, {:.2} MB", it.full_requests, it.full_bytes / 1e6);
+            let each = format!(
+                "{:.1} req, {:.1} kB, {:.0} events",
+                it.requests / it.replaced,
+                it.bytes / it.replaced / 1e3,
+                it.events / it.replaced
+            );
+            writeln!(f, "{name:<10}{full:>20}{each:>30}{:>23.1} ms", it.switch_ms)?;
+        }
+        writeln!(f, "\nsimulated: a second at Marathon's leader; one task is replaced each second")?;
+        writeln!(
+            f,
+            "{:>7} |{:>11}{:>9} |{:>14}{:>9}{:>9} |{:>11}{:>9}{:>9}",
+            "agents", "by clock", "MB", "to be flat", "req", "MB", "rolling", "MB", "events"
+        )?;
+        for agents in FLEETS {
+            let n = f64::from(agents);
+            let ((by_clock, bytes), (flat_requests, flat_bytes)) =
+                (marathon.polls(n, REFRESH), marathon.polls(n, flat(n)));
+            let (requests, rolled, events) = marathon.rolling(n);
+            writeln!(
+                f,
+                "{agents:>7} |{by_clock:>7.1} req{bytes:>9.1} |{:>12.0} s{flat_requests:>9.1}{flat_bytes:>9.1} |\
+                 {requests:>7.0} req{rolled:>9.1}{events:>9.0}",
+                flat(n)
+            )?;
+        }
+        writeln!(
+            f,
+            "\nby clock: full reads with --refresh-interval 60; to be flat: the one that keeps them at {FLAT} a second"
+        )?;
+        writeln!(
+            f,
+            "rolling: what each replaced task makes every agent ask for; no setting of an agent makes that less."
+        )?;
+        writeln!(
+            f,
+            "Where it is too much for one leader, registrator and etcd take over: each agent asks a member near it."
+        )
+    }
+}

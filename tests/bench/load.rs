@@ -1,0 +1,217 @@
+//! Makes load on order and says what came of it: what `local` runs on each host, where wrk and iperf3 do not fit.
+//!
+//! wrk and iperf3 cannot dial another service with each connection, nor time connect(2); netperf, which has a
+//! connect-request-response test, is not free software and not in Debian.
+
+use std::{
+    io::{self, BufRead as _, ErrorKind, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream as Blocking},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use mio::{
+    Events, Interest, Poll, Token,
+    net::{TcpStream, UdpSocket},
+};
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{answer::MESSAGE, statistics::permille};
+
+/// Takes orders from standard input, `WORK ADDRESS FIRST PORTS MS`, and answers each with one line of JSON.
+#[derive(Debug, clap::Parser)]
+pub(crate) struct Load;
+
+/// What came of one order.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Connections, or requests, that were answered.
+    pub(crate) count: u64,
+    /// Those that failed, or had no answer in time.
+    pub(crate) failed: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// How long one connect(2) took, in microseconds: the median, 99 and 99.9 of a hundred.
+    pub(crate) connect_us: [f64; 3],
+}
+
+/// How many connections, or UDP sockets, are under way at once.
+const AT_ONCE: usize = 16;
+/// When a datagram is given up.
+const LOST: Duration = Duration::from_millis(200);
+
+impl Load {
+    pub(crate) fn run(&self) -> Result<()> {
+        for line in io::stdin().lock().lines() {
+            let line = line?;
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [work, address, first, ports, ms] = words[..] else { bail!("cannot read {line:?}") };
+            let targets = Targets {
+                address: address.parse()?,
+                first: first.parse()?,
+                count: ports.parse()?,
+                x: 88_172_645_463_325_252,
+            };
+            let time = Duration::from_millis(ms.parse()?);
+            let done = match work {
+                "crr" => connections(targets, time),
+                "udp" => datagrams(targets, time, true),
+                "udp-unconnected" => datagrams(targets, time, false),
+                "connect" => connects(targets, time),
+                _ => bail!("no work is called {work}"),
+            };
+            println!("{}", serde_json::to_string(&done.with_context(|| line.clone())?)?);
+        }
+        Ok(())
+    }
+}
+
+/// What is dialled, in a fixed shuffle that no cache would like.
+struct Targets {
+    address: Ipv4Addr,
+    first: u16,
+    count: u16,
+    x: u64,
+}
+
+impl Targets {
+    fn next(&mut self) -> SocketAddr {
+        self.x ^= self.x << 13;
+        self.x ^= self.x >> 7;
+        self.x ^= self.x << 17;
+        SocketAddr::from((self.address, self.first + (self.x % u64::from(self.count)) as u16))
+    }
+}
+
+/// One connection with one request, from socket(2) to close(2).
+struct Flight {
+    stream: TcpStream,
+    sent: bool,
+    answered: bool,
+}
+
+/// How a flight goes on.
+enum Step {
+    Waits,
+    Landed,
+    Failed,
+}
+
+impl Flight {
+    fn start(targets: &mut Targets, poll: &Poll, token: usize) -> Result<Self> {
+        let mut stream = TcpStream::connect(targets.next())?;
+        poll.registry().register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { stream, sent: false, answered: false })
+    }
+
+    fn step(&mut self) -> Step {
+        let failed = |error: &io::Error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::NotConnected => Step::Waits,
+            _ => Step::Failed,
+        };
+        if !self.sent {
+            match self.stream.write(&[b'C'; MESSAGE]) {
+                Ok(_) => self.sent = true,
+                Err(error) => return failed(&error),
+            }
+        }
+        let mut bytes = [0; 2 * MESSAGE];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) if self.answered => return Step::Landed,
+                Ok(0) => return Step::Failed,
+                Ok(_) => self.answered = true,
+                Err(error) => return failed(&error),
+            }
+        }
+    }
+}
+
+/// Connection after connection, each with one request.
+fn connections(mut targets: Targets, time: Duration) -> Result<Done> {
+    let mut poll = Poll::new()?;
+    let mut flights =
+        (0..AT_ONCE).map(|token| Flight::start(&mut targets, &poll, token)).collect::<Result<Vec<_>>>()?;
+    let (mut done, begun, mut events) = (Done::default(), Instant::now(), Events::with_capacity(AT_ONCE));
+    while begun.elapsed() < time {
+        poll.poll(&mut events, Some(Duration::from_millis(100)))?;
+        for event in &events {
+            let Token(token) = event.token();
+            match flights[token].step() {
+                Step::Waits => continue,
+                Step::Landed => done.count += 1,
+                Step::Failed => done.failed += 1,
+            }
+            flights[token] = Flight::start(&mut targets, &poll, token)?;
+        }
+    }
+    Ok(Done { seconds: begun.elapsed().as_secs_f64(), ..done })
+}
+
+/// Request after request from UDP sockets, one under way for each.
+fn datagrams(mut targets: Targets, time: Duration, connected: bool) -> Result<Done> {
+    let mut poll = Poll::new()?;
+    let mut sockets = Vec::with_capacity(AT_ONCE);
+    for token in 0..AT_ONCE {
+        let mut socket = UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
+        let to = targets.next();
+        if connected {
+            socket.connect(to)?;
+        }
+        poll.registry().register(&mut socket, Token(token), Interest::READABLE)?;
+        sockets.push((socket, to, Instant::now()));
+    }
+    let ask = |socket: &UdpSocket, to: SocketAddr| {
+        let question = [b'U'; MESSAGE];
+        if connected { socket.send(&question) } else { socket.send_to(&question, to) }
+    };
+    let (mut done, begun, mut events) = (Done::default(), Instant::now(), Events::with_capacity(AT_ONCE));
+    for (socket, to, _) in &sockets {
+        ask(socket, *to)?;
+    }
+    let mut bytes = [0; 2 * MESSAGE];
+    while begun.elapsed() < time {
+        poll.poll(&mut events, Some(LOST / 2))?;
+        for event in &events {
+            let Token(token) = event.token();
+            let (socket, to, asked) = &mut sockets[token];
+            // Each answer is followed by the next question, until there is none: the socket is told of once only.
+            while let Ok((_, from)) = socket.recv_from(&mut bytes) {
+                done.count += u64::from(from == *to);
+                done.failed += u64::from(from != *to);
+                *asked = Instant::now();
+                let _ = ask(socket, *to);
+            }
+        }
+        if events.is_empty() {
+            for (socket, to, asked) in sockets.iter_mut().filter(|(_, _, asked)| asked.elapsed() > LOST) {
+                done.failed += 1;
+                *asked = Instant::now();
+                let _ = ask(socket, *to);
+            }
+        }
+    }
+    Ok(Done { seconds: begun.elapsed().as_secs_f64(), ..done })
+}
+
+/// One connect(2) after the other, each timed.
+fn connects(mut targets: Targets, time: Duration) -> Result<Done> {
+    let (mut took, mut failed, begun) = (Vec::new(), 0, Instant::now());
+    while begun.elapsed() < time {
+        let to = targets.next();
+        let dialled = Instant::now();
+        let Ok(stream) = Blocking::connect(to) else {
+            failed += 1;
+            continue;
+        };
+        took.push(dialled.elapsed().as_secs_f64() * 1e6);
+        // Closed with a reset, or the local ports would run out in TIME_WAIT.
+        setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+    }
+    let connect_us = [500, 990, 999].map(|of| permille(&took, of));
+    Ok(Done { count: took.len() as u64, failed, seconds: begun.elapsed().as_secs_f64(), connect_us })
+}

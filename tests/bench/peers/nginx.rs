@@ -1,0 +1,28 @@
+//! nginx, its module stream.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use proxymatic_tests::process::Process;
+
+use super::{Task, program};
+
+/// What stands before the services.
+const HEAD: &str = include_str!("nginx.conf");
+/// Where Debian puts the module.
+pub(super) const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+pub(super) fn start(task: &Task<'_>) -> Result<Vec<Process>> {
+    let connections = task.services.len() + 4096;
+    let mut text = format!("load_module {MODULE};\n{HEAD}events {{ worker_connections {connections}; }}\nstream {{\n");
+    for (nth, service) in task.services.iter().enumerate() {
+        write!(text, "upstream u{nth} {{ least_conn; zone u{nth} 64k; ")?;
+        service.backends.iter().try_for_each(|port| write!(text, "server {}:{port}; ", task.backend))?;
+        let (udp, answers) = if service.udp { (" udp reuseport", "proxy_responses 1; ") } else { ("", "") };
+        writeln!(text, "}}\nserver {{ listen {}{udp}; {answers}proxy_pass u{nth}; }}", service.port)?;
+    }
+    text += "}\n";
+    let file = task.write("nginx.conf", &text)?;
+    let folder = task.folder.to_string_lossy().into_owned();
+    Ok(vec![task.host.spawn(&program("nginx")?, &["-c", &file, "-p", &folder, "-g", "daemon off;"])?])
+}
