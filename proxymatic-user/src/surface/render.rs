@@ -41,7 +41,7 @@ pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
 /// Only for rows that JSON cannot say; there are none.
 pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
     Ok(match format {
-        Format::Table => colour::paint(rows.table()),
+        Format::Table => colour::paint(plain(&rows.table())),
         Format::Json => serde_json::to_string(rows)?,
         Format::Pretty => serde_json::to_string_pretty(rows)?,
     })
@@ -53,7 +53,7 @@ pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
 /// Standard output cannot be written.
 pub fn print_line(happening: &Happening, format: Format) -> io::Result<bool> {
     let text = match format {
-        Format::Table => colour::paint(happening.line()),
+        Format::Table => colour::paint(plain(&happening.line())),
         Format::Json | Format::Pretty => serde_json::to_string(happening)?,
     };
     let mut out = io::stdout().lock();
@@ -65,15 +65,20 @@ pub fn print_line(happening: &Happening, format: Format) -> io::Result<bool> {
 
 /// Tells people of something beside what was asked for: a line on standard error.
 pub fn note(text: &str) {
-    let _ = write(&mut io::stderr().lock(), &format!("proxymatic: {text}"));
+    let _ = write(&mut io::stderr().lock(), &plain(&format!("proxymatic: {text}")));
 }
 
 /// Prints an error: a line for people on standard error, JSON on standard output.
 pub fn print_error(error: &str, format: Format) {
     let _ = match format {
-        Format::Table => write(&mut io::stderr().lock(), &format!("proxymatic: {error}")),
+        Format::Table => write(&mut io::stderr().lock(), &plain(&format!("proxymatic: {error}"))),
         _ => write(&mut io::stdout().lock(), &serde_json::json!({ "error": error }).to_string()),
     };
+}
+
+/// Without what a terminal would obey: names, labels and task ids are other people's words.
+fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 fn write(out: &mut impl Write, text: &str) -> io::Result<()> {
@@ -346,6 +351,14 @@ mod tests {
             backends: vec![backend(1, 7), backend(2, 1200)],
             counts: ServiceCounts::default(),
         }
+    }
+
+    #[test]
+    fn a_name_that_would_move_the_cursor_does_not_reach_a_terminal() {
+        let hostile = ServiceRow { name: "/a\u{1b}[2J\u{9b}31m\rb".into(), ..service() };
+        let text = text(&vec![hostile], Format::Table).unwrap();
+        assert!(text.contains("/a\u{fffd}[2J\u{fffd}31m\u{fffd}b"), "{text:?}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     }
 
     #[test]
