@@ -170,106 +170,118 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
     Command::well(&["detach"], &[], &[]).calling(&pins).prints_table(
         &lab,
         &expect![[r#"
-        removed PINS/links/connect6
-        removed PINS/links/connect4
-        removed PINS/links/sendmsg6
-        removed PINS/links/sendmsg4
-        removed PINS/links/post_bind6
-        removed PINS/links/post_bind4
-        removed PINS/links/recvmsg6
-        removed PINS/links/recvmsg4
-        removed PINS/links/getpeername6
-        removed PINS/links/getpeername4
-        removed PINS/links/tcp_states
-        removed PINS/links/sock_release
-        removed PINS/programs/connect6
-        removed PINS/programs/connect4
-        removed PINS/programs/sendmsg6
-        removed PINS/programs/sendmsg4
-        removed PINS/programs/post_bind6
-        removed PINS/programs/post_bind4
-        removed PINS/programs/recvmsg6
-        removed PINS/programs/recvmsg4
-        removed PINS/programs/getpeername6
-        removed PINS/programs/getpeername4
-        removed PINS/programs/tcp_states
-        removed PINS/programs/sock_release
-        removed PINS/maps/CONFIG
-        removed PINS/maps/PORTS
-        removed PINS/maps/ADDRESSES
-        removed PINS/maps/FRONTENDS
-        removed PINS/maps/HEADS
-        removed PINS/maps/SERVICES
-        removed PINS/maps/SERVICE_LOAD
-        removed PINS/maps/SLOTS
-        removed PINS/maps/BACKENDS
-        removed PINS/maps/LOAD
-        removed PINS/maps/SOCKETS
-        removed PINS/maps/AFFINITY
-        removed PINS/maps/ALLOW
-        removed PINS/maps/ALLOW_CGROUPS
-        removed PINS/maps/EXCLUDED
-        removed PINS/maps/EVENTS
-        removed PINS/maps/COUNTERS
-        removed PINS/maps/SERVICE_NAMES
-        removed PINS/maps/DRAINED
-        removed PINS/maps/BACKEND_NAMES
-    "#]],
+            removed PINS/links/connect6
+            removed PINS/links/connect4
+            removed PINS/links/sendmsg6
+            removed PINS/links/sendmsg4
+            removed PINS/links/post_bind6
+            removed PINS/links/post_bind4
+            removed PINS/links/recvmsg6
+            removed PINS/links/recvmsg4
+            removed PINS/links/getpeername6
+            removed PINS/links/getpeername4
+            removed PINS/links/tcp_states
+            removed PINS/links/sock_release
+            removed PINS/programs/connect6
+            removed PINS/programs/connect4
+            removed PINS/programs/sendmsg6
+            removed PINS/programs/sendmsg4
+            removed PINS/programs/post_bind6
+            removed PINS/programs/post_bind4
+            removed PINS/programs/recvmsg6
+            removed PINS/programs/recvmsg4
+            removed PINS/programs/getpeername6
+            removed PINS/programs/getpeername4
+            removed PINS/programs/tcp_states
+            removed PINS/programs/sock_release
+            removed PINS/maps/CONFIG
+            removed PINS/maps/PORTS
+            removed PINS/maps/ADDRESSES
+            removed PINS/maps/FRONTENDS
+            removed PINS/maps/HEADS
+            removed PINS/maps/SERVICES
+            removed PINS/maps/SERVICE_LOAD
+            removed PINS/maps/SLOTS
+            removed PINS/maps/BACKENDS
+            removed PINS/maps/LOAD
+            removed PINS/maps/SOCKETS
+            removed PINS/maps/AFFINITY
+            removed PINS/maps/ALLOW
+            removed PINS/maps/ALLOW_CGROUPS
+            removed PINS/maps/EXCLUDED
+            removed PINS/maps/EVENTS
+            removed PINS/maps/COUNTERS
+            removed PINS/maps/CONNTRACK
+            removed PINS/maps/HANDSHAKES
+            removed PINS/maps/FRAGMENTS
+            removed PINS/maps/SCRATCH
+            removed PINS/maps/INTERFACES
+            removed PINS/maps/ANSWER_PORTS
+            removed PINS/maps/SERVICE_NAMES
+            removed PINS/maps/DRAINED
+            removed PINS/maps/BACKEND_NAMES
+        "#]],
     )?;
     served.start_agent()?;
     served.agent.terminate(PATIENCE)?;
     Command::well(&["detach"], &[], &[]).calling(&pins).prints_json(
         &lab,
         &expect![[r#"
-        {
-          "removed": [
-            "PINS/links/connect6",
-            "PINS/links/connect4",
-            "PINS/links/sendmsg6",
-            "PINS/links/sendmsg4",
-            "PINS/links/post_bind6",
-            "PINS/links/post_bind4",
-            "PINS/links/recvmsg6",
-            "PINS/links/recvmsg4",
-            "PINS/links/getpeername6",
-            "PINS/links/getpeername4",
-            "PINS/links/tcp_states",
-            "PINS/links/sock_release",
-            "PINS/programs/connect6",
-            "PINS/programs/connect4",
-            "PINS/programs/sendmsg6",
-            "PINS/programs/sendmsg4",
-            "PINS/programs/post_bind6",
-            "PINS/programs/post_bind4",
-            "PINS/programs/recvmsg6",
-            "PINS/programs/recvmsg4",
-            "PINS/programs/getpeername6",
-            "PINS/programs/getpeername4",
-            "PINS/programs/tcp_states",
-            "PINS/programs/sock_release",
-            "PINS/maps/CONFIG",
-            "PINS/maps/PORTS",
-            "PINS/maps/ADDRESSES",
-            "PINS/maps/FRONTENDS",
-            "PINS/maps/HEADS",
-            "PINS/maps/SERVICES",
-            "PINS/maps/SERVICE_LOAD",
-            "PINS/maps/SLOTS",
-            "PINS/maps/BACKENDS",
-            "PINS/maps/LOAD",
-            "PINS/maps/SOCKETS",
-            "PINS/maps/AFFINITY",
-            "PINS/maps/ALLOW",
-            "PINS/maps/ALLOW_CGROUPS",
-            "PINS/maps/EXCLUDED",
-            "PINS/maps/EVENTS",
-            "PINS/maps/COUNTERS",
-            "PINS/maps/SERVICE_NAMES",
-            "PINS/maps/DRAINED",
-            "PINS/maps/BACKEND_NAMES"
-          ]
-        }
-    "#]],
+            {
+              "removed": [
+                "PINS/links/connect6",
+                "PINS/links/connect4",
+                "PINS/links/sendmsg6",
+                "PINS/links/sendmsg4",
+                "PINS/links/post_bind6",
+                "PINS/links/post_bind4",
+                "PINS/links/recvmsg6",
+                "PINS/links/recvmsg4",
+                "PINS/links/getpeername6",
+                "PINS/links/getpeername4",
+                "PINS/links/tcp_states",
+                "PINS/links/sock_release",
+                "PINS/programs/connect6",
+                "PINS/programs/connect4",
+                "PINS/programs/sendmsg6",
+                "PINS/programs/sendmsg4",
+                "PINS/programs/post_bind6",
+                "PINS/programs/post_bind4",
+                "PINS/programs/recvmsg6",
+                "PINS/programs/recvmsg4",
+                "PINS/programs/getpeername6",
+                "PINS/programs/getpeername4",
+                "PINS/programs/tcp_states",
+                "PINS/programs/sock_release",
+                "PINS/maps/CONFIG",
+                "PINS/maps/PORTS",
+                "PINS/maps/ADDRESSES",
+                "PINS/maps/FRONTENDS",
+                "PINS/maps/HEADS",
+                "PINS/maps/SERVICES",
+                "PINS/maps/SERVICE_LOAD",
+                "PINS/maps/SLOTS",
+                "PINS/maps/BACKENDS",
+                "PINS/maps/LOAD",
+                "PINS/maps/SOCKETS",
+                "PINS/maps/AFFINITY",
+                "PINS/maps/ALLOW",
+                "PINS/maps/ALLOW_CGROUPS",
+                "PINS/maps/EXCLUDED",
+                "PINS/maps/EVENTS",
+                "PINS/maps/COUNTERS",
+                "PINS/maps/CONNTRACK",
+                "PINS/maps/HANDSHAKES",
+                "PINS/maps/FRAGMENTS",
+                "PINS/maps/SCRATCH",
+                "PINS/maps/INTERFACES",
+                "PINS/maps/ANSWER_PORTS",
+                "PINS/maps/SERVICE_NAMES",
+                "PINS/maps/DRAINED",
+                "PINS/maps/BACKEND_NAMES"
+              ]
+            }
+        "#]],
     )?;
     Ok(())
 }
