@@ -21,6 +21,7 @@ const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_XDP: u32 = 6;
@@ -49,6 +50,11 @@ struct LinkUpdate {
     program: u32,
     flags: u32,
     old_program: u32,
+}
+
+#[repr(C)]
+struct LinkDetach {
+    link: u32,
 }
 
 #[repr(C)]
@@ -199,6 +205,14 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let mut command =
         LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
     bpf(BPF_LINK_UPDATE, &mut command).map(drop)
+}
+
+/// Detaches a link now. One that merely loses its pin runs its program until a worker of the kernel has come to it.
+///
+/// # Errors
+/// EOPNOTSUPP where the kernel does not detach links of that kind by force.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &mut LinkDetach { link: link.as_raw_fd() as u32 }).map(drop)
 }
 
 /// Where a link is attached.

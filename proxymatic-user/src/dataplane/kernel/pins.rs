@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -11,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use proxymatic_common::{ABI_VERSION, maps};
 
 use super::{
-    HOOKS,
+    HOOKS, bpf,
     interfaces::{self, PACKET_HOOKS},
 };
 use crate::dataplane::Error;
@@ -234,8 +237,14 @@ pub(super) fn unpin_all(pins: impl IntoIterator<Item = PathBuf>) -> Result<Vec<P
     Ok(removed)
 }
 
-/// Removes a pin. False where there was none.
+/// Removes a pin. False where there was none. A link's program does not run any more when this returns.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    if path.parent().is_some_and(|folder| folder.ends_with("links"))
+        && let Ok(link) = bpf::open(path)
+        && let Err(error) = bpf::detach_link(link.as_fd())
+    {
+        tracing::debug!("{}: not detached by force, but with its pin: {error}", path.display());
+    }
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
