@@ -89,7 +89,7 @@ enum What {
     Call(remote::Call),
     /// What `remote` runs where the servers are.
     #[command(hide = true)]
-    Answer(remote::Answer),
+    Reply(remote::Answer),
 }
 
 fn main() -> Result<()> {
@@ -114,6 +114,6 @@ fn main() -> Result<()> {
         What::Remote(bench) => bench.run(),
         What::Pour(it) => it.run(),
         What::Call(it) => it.run(),
-        What::Answer(it) => it.run(),
+        What::Reply(it) => it.run(),
     }
 }

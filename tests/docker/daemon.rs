@@ -112,7 +112,12 @@ impl<'lab> Docker<'lab> {
     /// The file systems that it has mounted of a type.
     pub(crate) fn mounted(&self, kind: &str) -> Result<Vec<String>> {
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.daemon.pid()?))?;
-        let of_kind = |line: &&str| line.split_once(" - ").is_some_and(|(_, it)| it.starts_with(&format!("{kind} ")));
+        // Other labs come and go meanwhile.
+        let of_others =
+            |line: &str| line.contains("/proxymatic-lab-") && !line.contains(&self.lab.run_dir().display().to_string());
+        let of_kind = |line: &&str| {
+            !of_others(line) && line.split_once(" - ").is_some_and(|(_, it)| it.starts_with(&format!("{kind} ")))
+        };
         Ok(mounts.lines().filter(of_kind).map(str::to_owned).collect())
     }
 

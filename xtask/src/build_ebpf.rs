@@ -30,9 +30,10 @@ pub(crate) fn run() -> Result<()> {
 /// The same with more arguments for cargo, to `target/bpf/FOLDER/`.
 pub(crate) fn build(folder: &str, more: &[&str]) -> Result<()> {
     let target = workspace::root().join("target");
-    let messages = command::read(compile(&setup::toolchain()?, &target).args(more))?;
+    let toolchain = setup::toolchain()?;
+    let messages = command::read(compile(&toolchain, &target).args(more))?;
     for binary in executables(&messages) {
-        let object = publish(&binary, &target.join("bpf").join(folder))
+        let object = publish(&binary, &target.join("bpf").join(folder), toolchain.strip().as_deref())
             .with_context(|| format!("cannot publish {}", binary.display()))?;
         println!("{object}");
     }
@@ -60,16 +61,22 @@ fn executables(messages: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Copies a built object, unless its bytes are there already: the agent is rebuilt when the file is written.
-fn publish(binary: &Path, folder: &Path) -> Result<String> {
+/// Copies a built object, unless its bytes are there already: the agent is rebuilt when the file is written. Of debug
+/// information only what the kernel reads is kept (BTF): it is three quarters of an object.
+fn publish(binary: &Path, folder: &Path, strip: Option<&Path>) -> Result<String> {
     let name = binary.file_name().context("it has no name")?;
     let object = folder.join(name).with_extension("o");
-    let bytes = fs::read(binary)?;
+    let new = object.with_extension("o.new");
+    fs::create_dir_all(folder)?;
+    fs::copy(binary, &new)?;
+    if let Some(strip) = strip {
+        command::run(Command::new(strip).arg("--strip-debug").arg(&new))?;
+    }
+    let bytes = fs::read(&new)?;
     let same = fs::read(&object).is_ok_and(|old| old == bytes);
-    if !same {
-        fs::create_dir_all(folder)?;
-        let new = object.with_extension("o.new");
-        fs::write(&new, &bytes)?;
+    if same {
+        fs::remove_file(&new)?;
+    } else {
         fs::rename(&new, &object)?;
     }
     let news = if same { "unchanged" } else { "new" };
@@ -96,10 +103,10 @@ a build script's own line"#;
         let binary = folder.join("proxymatic-hooks");
         fs::write(&binary, "one").unwrap();
 
-        assert!(publish(&binary, &folder).unwrap().ends_with("3 bytes, new"));
-        assert!(publish(&binary, &folder).unwrap().ends_with("3 bytes, unchanged"));
+        assert!(publish(&binary, &folder, None).unwrap().ends_with("3 bytes, new"));
+        assert!(publish(&binary, &folder, None).unwrap().ends_with("3 bytes, unchanged"));
         fs::write(&binary, "two").unwrap();
-        assert!(publish(&binary, &folder).unwrap().ends_with("3 bytes, new"));
+        assert!(publish(&binary, &folder, None).unwrap().ends_with("3 bytes, new"));
         assert_eq!(fs::read(folder.join("proxymatic-hooks.o")).unwrap(), b"two");
 
         fs::remove_dir_all(&folder).unwrap();

@@ -87,7 +87,7 @@ impl Stage {
             }
         }
         sink(lab.host(SERVERS))?;
-        let mut server = bound(lab.host(SERVERS), &["answer", "--port", &SERVER.to_string()])?;
+        let mut server = bound(lab.host(SERVERS), &["reply", "--port", &SERVER.to_string()])?;
         server.said("listening", PATIENCE)?;
         Ok(Self { lab, threads, _server: server })
     }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_common::{Looks, Loopback};
 use proxymatic_user::{
     agent::{Agent, Event},
-    dataplane::kernel::{Kernel, Pins, Settings},
+    dataplane::kernel::{Kernel, Pins, Remote, Settings},
     plan::Capacity,
     source::{
         Report, SourceId,
@@ -71,6 +71,8 @@ impl FullSync {
             looks: Looks::LISTENERS,
             bypass_mark: 0,
             sample: 0,
+            remote: Remote::default(),
+            log: None,
         };
         let mut agent = Agent::adopt(Kernel::start(&settings)?, &[SourceId::Marathon])?;
         agent.handle(Event::Addresses(BTreeSet::from([[10, 77, 0, 1].into()])), Instant::now());

@@ -1,11 +1,12 @@
 //! The object in a namespace of its own, with one service, without an agent.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{Program, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{Program, ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxymatic_common::maps::{self as declared, MapDef};
 use proxymatic_common::{
@@ -247,12 +248,19 @@ pub(crate) fn load() -> Result<Ebpf> {
     }
     let mut ebpf = loader.load_file(&path).with_context(|| format!("load {}", path.display()))?;
     for name in PROGRAMS {
-        match ebpf.program_mut(name).with_context(|| format!("no program {name}"))? {
+        let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        let mut load = || match program {
             Program::SchedClassifier(program) => SchedClassifier::load(program),
             Program::Xdp(program) => Xdp::load(program),
-            _ => anyhow::bail!("{name} is of another kind"),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        // A process of another test may end meanwhile: a signal interrupts the verifier, as the agent knows.
+        let interrupted = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock);
+        let mut loaded = load();
+        while loaded.as_ref().is_err_and(interrupted) {
+            loaded = load();
         }
-        .with_context(|| format!("load {name}"))?;
+        loaded.with_context(|| format!("load {name}"))?;
     }
     ensure!(ebpf.programs().count() > PROGRAMS.len(), "not the whole object");
     Ok(ebpf)

@@ -25,6 +25,12 @@ impl Toolchain {
     pub(crate) fn cargo_build(&self) -> Command {
         self.compiler.cargo_build(&self.linker)
     }
+
+    /// What takes debug information out of an object, where it came with the compiler's LLVM.
+    pub(crate) fn strip(&self) -> Option<PathBuf> {
+        let strip = PathBuf::from(format!("/usr/lib/llvm-{}/bin/llvm-strip", self.compiler.rustc().llvm));
+        strip.is_file().then_some(strip)
+    }
 }
 
 pub(crate) fn run() -> Result<()> {

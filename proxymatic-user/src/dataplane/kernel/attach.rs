@@ -183,8 +183,23 @@ pub(super) fn program<'a>(object: &'a mut Ebpf, hook: &str) -> Result<&'a mut Pr
     })
 }
 
+/// How often a program is loaded before a kernel that was interrupted is believed.
+const LOADS: usize = 5;
+
 /// Loads a program of one of the kinds that hooks and probes are.
 pub(super) fn load_one(program: &mut Program) -> Result<(), ProgramError> {
+    // A signal that comes while the kernel verifies a program ends that (bpf_check, do_check of kernel/bpf/verifier.c).
+    let interrupted = |loaded: &Result<(), ProgramError>| matches!(loaded, Err(ProgramError::LoadError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EAGAIN));
+    for _ in 1..LOADS {
+        let loaded = load_once(program);
+        if !interrupted(&loaded) {
+            return loaded;
+        }
+    }
+    load_once(program)
+}
+
+fn load_once(program: &mut Program) -> Result<(), ProgramError> {
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),

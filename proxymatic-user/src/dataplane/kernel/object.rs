@@ -2,11 +2,11 @@
 
 use std::num::NonZero;
 
-use aya::{Ebpf, EbpfLoader, maps::MapData, programs::CgroupSockAddr};
+use aya::{Ebpf, EbpfLoader, maps::MapData};
 use aya_log::Level;
 use proxymatic_common::maps::{self as declared, MapDef};
 
-use super::{Pins, Remote, maps::OF_PACKETS, pins::remove};
+use super::{Pins, Remote, attach, maps::OF_PACKETS, pins::remove};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The hooks, as `cargo xtask build-ebpf` left them; empty where it never ran.
@@ -123,6 +123,5 @@ fn warn_of_sizes(pins: &Pins, capacity: Capacity, remote: &Remote) {
 fn probe(name: &str) -> Result<u32, Error> {
     let failed = |error: &dyn std::error::Error| Error::kernel("load the probes", error);
     let mut probes = Ebpf::load(PROBES).map_err(|error| failed(&error))?;
-    let probe: Option<&mut CgroupSockAddr> = probes.program_mut(name).and_then(|program| program.try_into().ok());
-    Ok(u32::from(probe.is_some_and(|program| program.load().is_ok())))
+    Ok(u32::from(probes.program_mut(name).is_some_and(|program| attach::load_one(program).is_ok())))
 }
