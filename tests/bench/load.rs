@@ -115,7 +115,8 @@ impl Flight {
         };
         if !self.sent {
             match self.stream.write(&[b'C'; MESSAGE]) {
-                Ok(_) => self.sent = true,
+                Ok(MESSAGE) => self.sent = true,
+                Ok(_) => return Step::Failed,
                 Err(error) => return failed(&error),
             }
         }

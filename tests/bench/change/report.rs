@@ -64,7 +64,7 @@ impl Report {
                 ),
                 ("a task ends: ms to its last connection", |it: &Changed| median(&it.end_ms)),
             ] {
-                let own = self.changed.iter().filter(|it| it.services == services);
+                let own = self.changed.iter().filter(|it| it.services == services && of(it).is_finite());
                 let bar =
                     |it: &Changed| Bar { name: it.name.clone(), value: of(it), said: format!("{:.1} ms", of(it)) };
                 panels.push(Panel { title: format!("{services} services; {title}"), bars: own.map(bar).collect() });
@@ -103,7 +103,10 @@ impl fmt::Display for Report {
         writeln!(f, "{:>8}  {:<12}{:>18}{:>18}{:>26}", "services", "", "start", "end", "failed")?;
         for (single, many) in self.changed.iter().zip(&self.rolled) {
             let longest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-            let both = |values: &[f64]| format!("{:.1} ({:.0})", median(values), longest(values));
+            let both = |values: &[f64]| match values {
+                [] => "-".to_owned(),
+                _ => format!("{:.1} ({:.0})", median(values), longest(values)),
+            };
             let failed = many.failed.values().sum::<usize>();
             writeln!(
                 f,

@@ -136,7 +136,6 @@ pub(super) fn etcd(size: &Size) -> Result<Single> {
         &peer,
         "--initial-cluster",
         &cluster,
-        "--unsafe-no-fsync",
     ];
     let _etcd = host.spawn(&program("etcd")?, &arguments[..])?;
     eventually_ok("etcd is up", Duration::from_secs(30), || host.call("GET", at, "/health", "").map(drop))?;

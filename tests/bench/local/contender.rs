@@ -52,7 +52,7 @@ pub(crate) struct Contender<'a> {
     host: &'a Host,
     backends: &'a Host,
     load: Dialer,
-    _processes: Vec<Process>,
+    processes: Vec<Process>,
     /// What was measured, one value for each round.
     pub(crate) values: BTreeMap<Metric, Vec<f64>>,
 }
@@ -67,7 +67,7 @@ impl<'a> Contender<'a> {
         processes: Vec<Process>,
     ) -> Result<Self> {
         let load = host.program_in(host.cgroup(), &env::current_exe()?, &["load"])?;
-        Ok(Self { peer, shape, dialled, host, backends, load, _processes: processes, values: BTreeMap::new() })
+        Ok(Self { peer, shape, dialled, host, backends, load, processes, values: BTreeMap::new() })
     }
 
     /// Waits until it answers everything without a failure.
@@ -79,7 +79,8 @@ impl<'a> Contender<'a> {
                 let done = self.order(work, 200)?;
                 ensure!(done.count > 0 && done.failed == 0, "{work}: {done:?}");
                 Ok(())
-            })?;
+            })
+            .with_context(|| self.processes.iter().map(Process::log).collect::<String>())?;
         }
         Ok(())
     }

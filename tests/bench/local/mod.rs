@@ -110,7 +110,7 @@ impl Local {
             measured.push(part(shape, works, &entries, rounds)?);
         }
         for tool in [("wrk", "-v"), ("iperf3", "--version")] {
-            versions.extend(crate::peers::said(tool.0, tool.1).map(|said| (tool.0.to_owned(), said)));
+            versions.extend(crate::peers::said(tool.0, &[tool.1]).map(|said| (tool.0.to_owned(), said)));
         }
         let seconds = begun.elapsed().as_secs_f64();
         Ok(Report { machine: Machine::this(), versions, skipped, rounds, seconds, parts: measured })

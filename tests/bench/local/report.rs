@@ -131,7 +131,9 @@ fn said(metric: Metric, Ratio { value, ratio, spread }: Ratio) -> String {
         Metric::Crr | Metric::Rr | Metric::Udp | Metric::UdpUnconnected => format!("{:.1}k", value / 1000.0),
         Metric::Switches => return format!("{value:.2}"),
         Metric::Failed => return format!("{value:.0}"),
-        Metric::ConnectP50 | Metric::ConnectP99 | Metric::ConnectP999 | Metric::CpuUs => format!("{value:.1}"),
+        // Of few samples: a ratio would say more than is known.
+        Metric::ConnectP99 | Metric::ConnectP999 => return format!("{value:.0}"),
+        Metric::ConnectP50 | Metric::CpuUs => format!("{value:.1}"),
     };
     format!("{value} {ratio:.2}±{spread:.0}%")
 }

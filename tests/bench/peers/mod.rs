@@ -158,16 +158,16 @@ impl Peer {
 
     /// What it is, in its own words.
     pub(crate) fn version(self) -> Option<String> {
-        let (program, argument) = match self {
-            Self::None | Self::Ours(_) => return None,
-            Self::Haproxy { .. } => ("haproxy", "-v"),
-            Self::Pen => ("pen", "-?"),
-            Self::Nginx => ("nginx", "-v"),
-            Self::Nftables => ("nft", "--version"),
-            Self::Iptables => ("iptables", "--version"),
-            Self::Ipvs => ("ipvsadm", "--version"),
-        };
-        said(program, argument)
+        match self {
+            Self::None | Self::Ours(_) => None,
+            Self::Haproxy { .. } => said("haproxy", &["-v"]),
+            // It says how it is used, but not which one it is.
+            Self::Pen => said("dpkg-query", &["--show", "pen"]),
+            Self::Nginx => said("nginx", &["-v"]),
+            Self::Nftables => said("nft", &["--version"]),
+            Self::Iptables => said("iptables", &["--version"]),
+            Self::Ipvs => said("ipvsadm", &["--version"]),
+        }
     }
 
     /// Starts it on a host, so that it serves.
@@ -197,8 +197,8 @@ impl Task<'_> {
 }
 
 /// The first line of what a program says of itself.
-pub(crate) fn said(name: &str, argument: &str) -> Option<String> {
-    let output = Command::new(program(name).ok()?).arg(argument).output().ok()?;
+pub(crate) fn said(name: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program(name).ok()?).args(arguments).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let line = String::from_utf8_lossy(&text).lines().find(|line| !line.trim().is_empty())?.trim().to_owned();
     Some(line)

@@ -14,9 +14,13 @@ pub(super) const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn start(task: &Task<'_>) -> Result<Vec<Process>> {
     let connections = task.services.len() + 4096;
-    let mut text = format!("load_module {MODULE};\n{HEAD}events {{ worker_connections {connections}; }}\nstream {{\n");
+    let mut text = format!("load_module {MODULE};\n{HEAD}");
+    // Never a file that is not ours: nginx removes it when it ends.
+    writeln!(text, "pid {};", task.folder.join("nginx.pid").display())?;
+    writeln!(text, "events {{ worker_connections {connections}; }}\nstream {{")?;
     for (nth, service) in task.services.iter().enumerate() {
-        write!(text, "upstream u{nth} {{ least_conn; zone u{nth} 64k; ")?;
+        let kilobytes = 64 + 4 * service.backends.len();
+        write!(text, "upstream u{nth} {{ least_conn; zone u{nth} {kilobytes}k; ")?;
         service.backends.iter().try_for_each(|port| write!(text, "server {}:{port}; ", task.backend))?;
         let (udp, answers) = if service.udp { (" udp reuseport", "proxy_responses 1; ") } else { ("", "") };
         writeln!(text, "}}\nserver {{ listen {}{udp}; {answers}proxy_pass u{nth}; }}", service.port)?;
