@@ -71,8 +71,12 @@ pub(crate) fn build_static(programs: &[(&str, &str)]) -> Result<PathBuf> {
 
 /// What keeps the image below 20 MB. A panic ends the agent in any case, and says its file and line without symbols; what
 /// has to be fast runs in the kernel, and is compiled apart.
-const LEAN: [&str; 3] =
-    [r#"profile.release.strip="symbols""#, r#"profile.release.panic="abort""#, r#"profile.release.opt-level="s""#];
+const LEAN: [&str; 4] = [
+    r#"profile.release.strip="symbols""#,
+    r#"profile.release.panic="abort""#,
+    r#"profile.release.opt-level="s""#,
+    r#"profile.release.package."*".opt-level="z""#,
+];
 
 /// Builds a test program in release and says where it is.
 pub(crate) fn build_test(package: &str, name: &str) -> Result<PathBuf> {
