@@ -1,4 +1,4 @@
-//! What a user would pick in our place, each with a configuration that its own documentation agrees with: the files
+//! What a user would pick in our place, each with a configuration of its own: the files
 //! here say what each line is there for.
 
 mod haproxy;
