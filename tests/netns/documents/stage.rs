@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use proxymatic_tests::eventually::eventually;
+use proxymatic_tests::eventually::{eventually, eventually_ok};
 use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, Replica, Sim, binary};
 use proxymatic_tests::process::Process;
 use serde_json::{Value, json};
@@ -64,8 +64,12 @@ impl<'lab> Stage<'lab> {
             }
             ("connection held", to) => {
                 let mut dialer = self.lab.host(1).dialer()?;
-                let said = dialer.tell(&format!("connect held {to}"))?;
-                ensure!(said == "ok", "{said}");
+                // A replica that is dead, and of which Marathon knows nothing, may cost one connect.
+                eventually_ok("a connection is held", PATIENCE, || {
+                    let said = dialer.tell(&format!("connect held {to}"))?;
+                    ensure!(said == "ok", "{said}");
+                    Ok(())
+                })?;
                 self.held.push(dialer);
                 Ok(())
             }
