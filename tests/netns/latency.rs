@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use proxymatic_tests::eventually::uninterrupted;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, alone};
 use proxymatic_tests::net::host_address;
@@ -92,7 +93,7 @@ fn delay(socket: &UdpSocket, ended: &AtomicBool) -> io::Result<()> {
             continue;
         }
         socket.set_read_timeout(Some(next.unwrap_or(WAY)))?;
-        match socket.recv_from(&mut buffer) {
+        match uninterrupted(|| socket.recv_from(&mut buffer)) {
             Ok((length, from)) => {
                 let to = if from.ip() == one { other } else { one };
                 sum(&mut buffer[..length]);

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_common::ABI_VERSION;
-use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::eventually::{eventually_ok, uninterrupted};
 use proxymatic_tests::lab::{Arms, CLIENT, Echo, Host, Lab, PATIENCE};
 use serde_json::{Value, json};
 
@@ -191,7 +191,7 @@ fn socket(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
 fn asked(socket: &UdpSocket) -> io::Result<char> {
     let mut answer = [0; 8];
     socket.send(b"?")?;
-    let length = socket.recv(&mut answer)?;
+    let length = uninterrupted(|| socket.recv(&mut answer))?;
     if length == 1 { Ok(char::from(answer[0])) } else { Err(io::Error::other(format!("{length} bytes"))) }
 }
 

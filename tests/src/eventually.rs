@@ -1,5 +1,6 @@
 //! Waiting for facts. The one place in the project where a thread sleeps.
 
+use std::io::{self, ErrorKind};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -27,6 +28,17 @@ pub fn eventually_ok<T>(what: &str, timeout: Duration, probe: impl FnMut() -> Re
 /// Waits for a deadline that is itself the fact, such as the end of a grace period.
 pub fn until(deadline: Instant) {
     pause(deadline.saturating_duration_since(Instant::now()));
+}
+
+/// What a call on a socket with a time limit says. A signal ends such a call whatever its handler wants, and so does a
+/// process that is stopped and goes on: signal(7).
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 fn stretched(timeout: Duration) -> Duration {

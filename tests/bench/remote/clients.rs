@@ -14,6 +14,8 @@ use nix::{
     sys::socket::{setsockopt, sockopt},
 };
 
+use proxymatic_tests::eventually::uninterrupted;
+
 use super::stage::PAYLOAD;
 
 /// Flows that packets are poured over.
@@ -73,7 +75,7 @@ fn flow(to: SocketAddr) -> Result<UdpSocket> {
     socket.connect(to)?;
     for _ in 0..2 {
         socket.send(b"?")?;
-        socket.recv(&mut [0; 8]).with_context(|| format!("no answer from {to}"))?;
+        uninterrupted(|| socket.recv(&mut [0; 8])).with_context(|| format!("no answer from {to}"))?;
     }
     // The kernel cuts what is sent into packets, just before the interface.
     setsockopt(&socket, sockopt::UdpGsoSegment, &i32::from(PAYLOAD))?;

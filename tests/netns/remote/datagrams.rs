@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::UdpSocket;
 
 use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::uninterrupted;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::CLIENT;
 
@@ -63,7 +64,7 @@ fn exchange(socket: &UdpSocket, count: usize) -> Result<u8> {
         }
         let mut missing: Vec<_> = window.iter().map(|it| &it[1..]).collect();
         while !missing.is_empty() {
-            let length = socket.recv(&mut answer).with_context(|| {
+            let length = uninterrupted(|| socket.recv(&mut answer)).with_context(|| {
                 format!("no answer to {:?} bytes", missing.iter().map(|it| it.len() + 1).collect::<Vec<_>>())
             })?;
             let (name, rest) = answer[..length].split_first().context("an empty answer")?;

@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use proxymatic_tests::eventually::uninterrupted;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Arms, CLIENT, Lab};
 use serde_json::Value;
@@ -66,7 +67,7 @@ fn there_and_back(mut stream: TcpStream) -> Result<()> {
             stream.read_exact(&mut heard).with_context(|| format!("megabyte {nth}"))?;
             ensure!(heard == piece(nth), "megabyte {nth} came back as another");
         }
-        ensure!(stream.read(&mut heard)? == 0, "more came back than was sent");
+        ensure!(uninterrupted(|| stream.read(&mut heard))? == 0, "more came back than was sent");
         writing.join().map_err(|_| anyhow!("the writer panicked"))?
     })
 }

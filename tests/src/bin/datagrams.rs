@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
+use proxymatic_tests::eventually::uninterrupted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -104,7 +105,7 @@ fn serve(at: SocketAddr, word: String) -> io::Result<String> {
 fn ask(socket: &UdpSocket) -> io::Result<String> {
     let mut buffer = [0; 64];
     socket.send(b"?")?;
-    let length = socket.recv(&mut buffer)?;
+    let length = uninterrupted(|| socket.recv(&mut buffer))?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into())
 }
 
@@ -115,7 +116,7 @@ fn ask_to(socket: &UdpSocket, to: SocketAddr) -> io::Result<String> {
 
 fn receive(socket: &UdpSocket) -> io::Result<String> {
     let mut buffer = [0; 64];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))?;
     Ok(format!("{} {from}", String::from_utf8_lossy(&buffer[..length])))
 }
 

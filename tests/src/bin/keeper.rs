@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
-use proxymatic_tests::eventually::until;
+use proxymatic_tests::eventually::{uninterrupted, until};
 use proxymatic_tests::summary::{Failed, Summary};
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -122,7 +122,7 @@ fn ask_stream(mut stream: &TcpStream, service: SocketAddr) -> Result<String> {
     ensure!(peer == service, "getpeername says {peer}");
     stream.write_all(b"?")?;
     let mut buffer = [0; 64];
-    let length = stream.read(&mut buffer)?;
+    let length = uninterrupted(|| stream.read(&mut buffer))?;
     ensure!(length > 0, "closed");
     Ok(String::from_utf8_lossy(&buffer[..length]).into())
 }
@@ -141,7 +141,7 @@ fn ask_to(socket: &UdpSocket, service: SocketAddr) -> Result<String> {
 
 fn received(socket: &UdpSocket, service: SocketAddr) -> Result<String> {
     let mut buffer = [0; 64];
-    let (length, from) = socket.recv_from(&mut buffer)?;
+    let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))?;
     ensure!(from == service, "answered by {from}");
     Ok(String::from_utf8_lossy(&buffer[..length]).into())
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 use nix::errno::Errno;
-use proxymatic_tests::eventually::until;
+use proxymatic_tests::eventually::{uninterrupted, until};
 use proxymatic_tests::summary::{Failed, Summary};
 
 /// Asks a UDP service until standard input is closed. Exit status 0 if every datagram was answered, 1 if not.
@@ -135,10 +135,10 @@ fn ask(cli: &Cli, connected: bool, asker: &mut Option<Asker>) -> io::Result<Stri
     let mut buffer = [0; 64];
     let length = if asker.connected {
         asker.socket.send(b"?")?;
-        asker.socket.recv(&mut buffer)?
+        uninterrupted(|| asker.socket.recv(&mut buffer))?
     } else {
         asker.socket.send_to(b"?", cli.to)?;
-        let (length, from) = asker.socket.recv_from(&mut buffer)?;
+        let (length, from) = uninterrupted(|| asker.socket.recv_from(&mut buffer))?;
         if from != cli.to {
             return Err(io::Error::other(format!("answered by {from}")));
         }

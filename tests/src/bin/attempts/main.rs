@@ -24,6 +24,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
+use proxymatic_tests::eventually::uninterrupted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, Protocol, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, listen,
@@ -152,16 +153,18 @@ impl Attempt {
     fn receive_from(&self, socket: &UdpSocket) -> io::Result<(String, SocketAddr)> {
         let mut buffer = [0; 64];
         self.ready(socket, PollFlags::IN)?;
-        let (length, from) = socket.recv_from(&mut buffer)?;
+        let (length, from) = uninterrupted(|| socket.recv_from(&mut buffer))?;
         Ok((text(&buffer[..length]), from))
     }
 
     fn receive_message(&self, socket: &UdpSocket) -> io::Result<Option<SocketAddr>> {
-        let mut buffer = [0; 64];
         self.ready(socket, PollFlags::IN)?;
-        let (mut into, mut no_control) = ([IoSliceMut::new(&mut buffer)], RecvAncillaryBuffer::default());
-        let message = recvmsg(socket, &mut into, &mut no_control, RecvFlags::empty())?;
-        message.address.map(|from| SocketAddr::try_from(from).map_err(io::Error::from)).transpose()
+        uninterrupted(|| {
+            let mut buffer = [0; 64];
+            let (mut into, mut no_control) = ([IoSliceMut::new(&mut buffer)], RecvAncillaryBuffer::default());
+            let message = recvmsg(socket, &mut into, &mut no_control, RecvFlags::empty())?;
+            message.address.map(|from| SocketAddr::try_from(from).map_err(io::Error::from)).transpose()
+        })
     }
 
     /// Waits as programs do whose sockets do not block; with others the kernel waits.

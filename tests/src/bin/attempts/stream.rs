@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use proxymatic_tests::eventually::uninterrupted;
 use rustix::event::PollFlags;
 use rustix::net::{Protocol, SendFlags, SocketType, connect, sendto};
 
@@ -49,12 +50,7 @@ pub(crate) fn answer(attempt: &Attempt, mut stream: TcpStream) -> Outcome {
     at("timeout", stream.set_read_timeout(Some(PATIENCE)))?;
     at("read", attempt.ready(&stream, PollFlags::IN))?;
     // What a ring still has to do interrupts calls that have nothing to do with it.
-    let length = loop {
-        match stream.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => break at("read", read)?,
-        }
-    };
+    let length = at("read", uninterrupted(|| stream.read(&mut buffer)))?;
     let peer = at("peer", stream.peer_addr())?;
     Ok(Answer { word: text(&buffer[..length]), peer: Some(peer), from: [None, None] })
 }
