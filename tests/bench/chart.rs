@@ -1,6 +1,6 @@
 //! Charts as SVG: bars beside each other, and lines on two logarithmic axes.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
@@ -75,6 +75,14 @@ pub(crate) fn lines(file: &Path, title: &str, axes: [&str; 2], all: &[Line]) -> 
     root.present().map_err(|error| anyhow!("write {}: {error}", file.display()))
 }
 
+/// Round numbers of each decade, fewer where there are many decades: all of them would be written over each other.
+fn ticks(range: &Range<f64>) -> Vec<f64> {
+    let decades = range.start.log10().floor() as i32..=range.end.log10().ceil() as i32;
+    let of_each: &[f64] = if decades.clone().count() > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let all = decades.flat_map(|decade| of_each.iter().map(move |it| it * 10_f64.powi(decade)));
+    all.filter(|it| range.contains(it)).collect()
+}
+
 fn draw_lines(root: &Area<'_>, title: &str, axes: [&str; 2], all: &[Line]) -> Drawn {
     root.fill(&WHITE)?;
     let points = || all.iter().flat_map(|line| &line.points);
@@ -88,8 +96,19 @@ fn draw_lines(root: &Area<'_>, title: &str, axes: [&str; 2], all: &[Line]) -> Dr
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(70)
-        .build_cartesian_2d(across.log_scale(), up.log_scale())?;
-    chart.configure_mesh().x_desc(axes[0]).y_desc(axes[1]).light_line_style(WHITE).draw()?;
+        .build_cartesian_2d(
+            across.clone().log_scale().with_key_points(ticks(&across)),
+            up.clone().log_scale().with_key_points(ticks(&up)),
+        )?;
+    let said = |value: &f64| value.to_string();
+    chart
+        .configure_mesh()
+        .x_desc(axes[0])
+        .y_desc(axes[1])
+        .x_label_formatter(&said)
+        .y_label_formatter(&said)
+        .light_line_style(WHITE)
+        .draw()?;
     for (line, colour) in all.iter().zip(COLOURS.iter().cycle()) {
         let drawn = chart.draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?;
         let (colour, name) = (*colour, line.name.as_str());

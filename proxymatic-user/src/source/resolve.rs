@@ -69,6 +69,11 @@ impl Resolver {
         self.known.iter().map(|(name, entry)| (name.clone(), entry.address.clone())).collect()
     }
 
+    /// The address of a name as it was last said, without asking.
+    pub(crate) fn known(&self, name: &str) -> Option<IpAddr> {
+        self.known.get(name)?.address.as_ref().ok().copied()
+    }
+
     /// Asks for what is due; what has no answer in time stays due.
     async fn ask(&mut self, dns: &TokioResolver, due: &mut BTreeSet<String>) {
         let patience = |name: &String| match self.known.get(name) {

@@ -88,6 +88,21 @@ async fn a_task_that_is_told_to_stop_drains_without_waiting_for_quiet() {
 }
 
 #[tokio::test]
+async fn a_task_that_starts_is_served_before_anything_is_read() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    let wait = Duration::from_secs(1);
+    let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
+    source.sees(1234, &[(8080, State::Active)]).await;
+    let reads = count(&sim, "/v2/apps");
+    let second = sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap().remove(0);
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    sim.set_state(&second, TaskState::TaskKilled).unwrap();
+    source.sees(1234, &[(8080, State::Active)]).await;
+    assert_eq!(count(&sim, "/v2/apps"), reads, "it came and went before anything was read");
+}
+
+#[tokio::test]
 async fn a_storm_of_events_is_a_few_reads() {
     let sim = Sim::start().await.unwrap();
     let mut source = Source::of(&sim);

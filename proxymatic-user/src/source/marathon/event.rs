@@ -1,11 +1,12 @@
-//! What an event says: how soon to look, at which app, and whether a task has come to its end. Pure and total.
+//! What an event says: how soon to look, at which app, and whether a task has begun to run or come to its end. Pure and
+//! total.
 //!
-//! Events are hints: they may be lost, doubled or late. So nothing is ever added for one, and what is taken away for
-//! one is put right by the next answer.
+//! Events are hints: they may be lost, doubled or late. What is added or taken away for one is put right by the next
+//! answer.
 
 use serde::Deserialize;
 
-use super::{pace::Hint, sse::Event};
+use super::{pace::Hint, sse::Event, start::Start};
 
 /// What was learnt from one event, or from the stream itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) struct Note {
     pub(super) app: Option<String>,
     /// The task that has come to its end.
     pub(super) end: Option<End>,
+    /// The task that has begun to run.
+    pub(super) start: Option<Start>,
 }
 
 /// A task that has come to its end.
@@ -30,7 +33,7 @@ pub(super) struct End {
 impl Note {
     /// Something that concerns everything.
     pub(super) fn of_all(hint: Hint) -> Self {
-        Self { hint, app: None, end: None }
+        Self { hint, app: None, end: None, start: None }
     }
 }
 
@@ -55,9 +58,10 @@ struct Definition {
 pub(super) fn note(event: &Event) -> Note {
     let data: Data = serde_json::from_str(&event.data).unwrap_or_default();
     let app = data.app_id.or(data.run_spec_id);
-    let changed = |app| Note { hint: Hint::Changed, app, end: None };
+    let changed = |app| Note { hint: Hint::Changed, app, end: None, start: None };
     match event.name.as_str() {
         "status_update_event" => match data.task_status.as_deref().unwrap_or_default() {
+            "TASK_RUNNING" => Note { start: Start::of(&event.data), ..changed(app) },
             "TASK_KILLING" => ended(app, data.task_id, true),
             "TASK_KILLED"
             | "TASK_FINISHED"
@@ -67,7 +71,7 @@ pub(super) fn note(event: &Event) -> Note {
             | "TASK_GONE_BY_OPERATOR"
             | "TASK_DROPPED" => ended(app, data.task_id, false),
             // Such a task may be back: whether it counts is for the listing to say.
-            "TASK_LOST" | "TASK_UNKNOWN" => Note { hint: Hint::Urgent, app, end: None },
+            "TASK_LOST" | "TASK_UNKNOWN" => Note { hint: Hint::Urgent, ..changed(app) },
             _ => changed(app),
         },
         "unhealthy_instance_kill_event" | "unhealthy_task_kill_event" => ended(app, data.task_id, true),
@@ -82,7 +86,7 @@ pub(super) fn note(event: &Event) -> Note {
 fn ended(app: Option<String>, task: Option<String>, lingers: bool) -> Note {
     let end = task.filter(|task| !task.is_empty()).map(|task| End { task, lingers });
     // Where the task has left already, looking is not urgent any more, and agents need not ask all at once.
-    Note { hint: if end.is_some() { Hint::Changed } else { Hint::Urgent }, app, end }
+    Note { hint: if end.is_some() { Hint::Changed } else { Hint::Urgent }, app, end, start: None }
 }
 
 #[cfg(test)]
@@ -105,7 +109,7 @@ mod tests {
                 &format!(r#"{{"taskStatus":"TASK_{status}","taskId":"t","appId":"/a","host":null}}"#),
             );
             let end = Some(End { task: "t".into(), lingers });
-            assert_eq!(said, Note { hint: Hint::Changed, app: Some("/a".into()), end }, "{status}");
+            assert_eq!(said, Note { hint: Hint::Changed, app: Some("/a".into()), end, start: None }, "{status}");
         }
         let kill = say("unhealthy_instance_kill_event", r#"{"taskId":"t","appId":"/a"}"#);
         assert_eq!(kill.end, Some(End { task: "t".into(), lingers: true }));

@@ -1,6 +1,7 @@
 //! What was said last, and what of an answer is believed. Pure: the clock is an argument.
 //!
-//! A task that an event says has ended leaves at once, before anything is read again. And what is merely missing from
+//! A task that an event says has ended leaves at once, before anything is read again, and one that an event says runs is
+//! taken in as soon, where it is known what it serves. And what is merely missing from
 //! an answer stays until a second, later one lacks it too: Marathon has been seen to list nothing for a moment.
 
 use std::{
@@ -60,6 +61,33 @@ impl Held {
         self.ends.extend(ends);
         // What was adopted is not said: that is for the first answer to do.
         changed && self.said.is_some()
+    }
+
+    /// An event said that a task runs, which serves this by itself. Whether that changes what was said.
+    ///
+    /// A service that was not said before, or that another app names, is for the next answer to say.
+    pub(super) fn start(&mut self, served: &Snapshot) -> bool {
+        let Some((_, said)) = &mut self.said else { return false };
+        let mut changed = false;
+        let identity = |it: &Backend| (it.task.clone(), it.address, it.port);
+        for (key, service) in &served.services {
+            let Some(known) = said.services.get_mut(key).filter(|it| it.name == service.name) else { continue };
+            // One that an event says is to end stays so until an answer says otherwise.
+            for new in
+                service.backends.iter().filter(|it| it.state == State::Active && !self.ends.contains_key(&it.task))
+            {
+                let place = known.backends.binary_search_by_key(&identity(new), identity);
+                match place {
+                    Ok(at) if known.backends[at].state == State::Warming => {
+                        Arc::make_mut(known).backends[at].state = State::Active;
+                    }
+                    Ok(_) => continue,
+                    Err(at) => Arc::make_mut(known).backends.insert(at, new.clone()),
+                }
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// What was said last, with all that has ended since, and when it was asked for. Cheap: the services are shared.

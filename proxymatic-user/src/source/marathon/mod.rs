@@ -22,6 +22,7 @@ pub mod ports;
 pub mod read;
 mod reader;
 pub mod sse;
+mod start;
 mod stream;
 mod versions;
 pub mod wire;
@@ -50,12 +51,16 @@ use self::{
     pace::{Dice, Failures, Pace},
     read::Rules,
     reader::Reader,
+    start::Start,
 };
 use super::{Report, SourceId};
 use crate::model::Snapshot;
 
 /// The refresh intervals that make sense: more often would be a load on Marathon, more rarely no refresh.
 const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+/// The most starts that are kept while a read is under way.
+const MAX_STARTS: usize = 1_000;
 
 /// What the source has to know.
 #[derive(Clone, Debug)]
@@ -143,12 +148,12 @@ async fn read_on(
     mut notes: mpsc::Receiver<Note>,
     reports: &mpsc::Sender<Report>,
 ) {
-    let mut news = News { pace: Pace::new(Instant::now(), timing), dirty: Dirty::default(), held };
+    let mut news = News { pace: Pace::new(Instant::now(), timing), dirty: Dirty::default(), held, starts: Vec::new() };
     let mut failures = Failures::default();
     loop {
         tokio::select! {
             Some(note) = notes.recv() => {
-                if !news.hear(note, &mut notes, reports).await {
+                if !news.hear(note, &mut notes, reports).await || !news.start(&reader, reports).await {
                     return;
                 }
                 continue;
@@ -200,6 +205,9 @@ async fn read_on(
         {
             return;
         }
+        if !news.start(&reader, reports).await {
+            return;
+        }
     }
 }
 
@@ -208,6 +216,8 @@ struct News {
     pace: Pace,
     dirty: Dirty,
     held: Held,
+    /// Tasks that have begun to run, in the order of their events: kept while a read is under way.
+    starts: Vec<Start>,
 }
 
 impl News {
@@ -216,13 +226,28 @@ impl News {
     async fn hear(&mut self, note: Note, more: &mut mpsc::Receiver<Note>, reports: &mpsc::Sender<Report>) -> bool {
         let (now, mut changed) = (Instant::now(), false);
         let mut next = Some(note);
-        while let Some(Note { hint, app, end }) = next {
+        while let Some(Note { hint, app, end, start }) = next {
             self.pace.hint(now, hint);
             if let Some(end) = end {
                 changed |= self.held.end(end, app.clone(), now);
             }
             self.dirty.note(app);
+            // What is too much is in the answer that is asked for in any case.
+            self.starts.extend(start.filter(|_| self.starts.len() < MAX_STARTS));
             next = more.try_recv().ok();
+        }
+        match self.report_if(changed) {
+            Some(report) => reports.send(report).await.is_ok(),
+            None => true,
+        }
+    }
+
+    /// Reports the tasks that have begun to run, as far as nothing has to be asked to know where they are served.
+    /// False where nobody takes reports any more.
+    async fn start(&mut self, reader: &Reader<'_>, reports: &mpsc::Sender<Report>) -> bool {
+        let mut changed = false;
+        for start in std::mem::take(&mut self.starts) {
+            changed |= reader.started(&start).is_some_and(|served| self.held.start(&served));
         }
         match self.report_if(changed) {
             Some(report) => reports.send(report).await.is_ok(),

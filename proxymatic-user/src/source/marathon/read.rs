@@ -92,8 +92,7 @@ pub fn needs(listing: &Listing) -> Needs {
 ///
 /// Every app's service ports become services, also where no task serves them: to dial such a port is to be refused.
 pub fn read(listing: &Listing, found: &Found, rules: impl Into<Rules>) -> Snapshot {
-    let rules = rules.into();
-    let mut reading = Reading { found, rules, merge: Merge::default(), complaints: BTreeSet::new() };
+    let mut reading = Reading::new(found, rules.into());
     for app in &listing.apps {
         match app {
             Loose::Good(app) => reading.app(app),
@@ -115,8 +114,15 @@ pub fn read(listing: &Listing, found: &Found, rules: impl Into<Rules>) -> Snapsh
     if let Some(reason) = &listing.pods_unknown {
         reading.complain("pods", reason.clone());
     }
-    let services = reading.merge.services(rules, &mut reading.complaints);
-    Snapshot { services, complaints: reading.complaints.into_iter().collect() }
+    reading.end()
+}
+
+/// Reads one task of an app as if there were no other; `None` where it was started from an earlier definition.
+pub(super) fn read_task(app: &App, task: &Task, found: &Found, rules: Rules) -> Option<Snapshot> {
+    let mut reading = Reading::new(found, rules);
+    let definition = is_current(app, task).then(|| reading.define(app, app))?;
+    reading.task(app, &definition, task, None);
+    Some(reading.end())
 }
 
 /// The state of one [`read`].
@@ -128,6 +134,15 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
+    fn new(found: &'a Found, rules: Rules) -> Self {
+        Self { found, rules, merge: Merge::default(), complaints: BTreeSet::new() }
+    }
+
+    fn end(mut self) -> Snapshot {
+        let services = self.merge.services(self.rules, &mut self.complaints);
+        Snapshot { services, complaints: self.complaints.into_iter().collect() }
+    }
+
     fn complain(&mut self, app: &str, reason: String) {
         self.complaints.insert(Complaint { app: app.to_owned(), reason });
     }
@@ -259,7 +274,7 @@ fn claims<'a>(app: &'a App, definition: &Definition<'a>, index: usize) -> Vec<As
     asked(number, &definition.vips[index], port.protocols, Claim { app: &app.id, by_label, on_its_hosts })
 }
 
-fn good<T>(all: &[Loose<T>]) -> impl Iterator<Item = &T> {
+pub(super) fn good<T>(all: &[Loose<T>]) -> impl Iterator<Item = &T> {
     all.iter().filter_map(|it| match it {
         Loose::Good(it) => Some(it),
         Loose::Bad { .. } => None,
@@ -267,7 +282,7 @@ fn good<T>(all: &[Loose<T>]) -> impl Iterator<Item = &T> {
 }
 
 /// The address of a host that is one; IPv6 may stand in brackets.
-fn address_of(host: &str) -> Option<IpAddr> {
+pub(super) fn address_of(host: &str) -> Option<IpAddr> {
     host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 

@@ -11,6 +11,7 @@ use super::{
     failure::Failure,
     pods::Pods,
     read::{self, AppVersion, Found, Rules},
+    start::Start,
     versions::Versions,
     wire::{App, Listing, Loose, Pod},
 };
@@ -81,6 +82,12 @@ impl<'a> Reader<'a> {
         self.listing = Some(listing);
         self.last = snapshot.clone();
         Ok((at, scope, snapshot))
+    }
+
+    /// What a task that has begun to run serves, by the definition that was read last; `None` where that, or the
+    /// address of its host, has to be asked for.
+    pub(super) fn started(&self, start: &Start) -> Option<Snapshot> {
+        start.read(self.listing.as_ref()?, |name| self.hosts.known(name), self.rules)
     }
 
     /// Everything, asked for now.

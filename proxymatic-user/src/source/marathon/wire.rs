@@ -209,7 +209,7 @@ pub struct ReadinessResult {
 }
 
 /// One task.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
     /// Its id.
@@ -238,7 +238,7 @@ pub struct Task {
 }
 
 /// One address of a container.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IpAddress {
     /// The address.

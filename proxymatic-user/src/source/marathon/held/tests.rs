@@ -70,6 +70,44 @@ fn up_to_half_may_go_at_once_and_more_only_when_a_later_answer_says_so_too() {
 }
 
 #[test]
+fn what_an_event_says_runs_is_in_until_an_answer_says_otherwise() {
+    let (mut held, now) = held(&["b", "x"]);
+    assert!(held.start(&snapshot(&["a", "x"])), "b stays, a is new");
+    assert!(!held.start(&snapshot(&["a b"])), "said already");
+    assert!(!held.start(&snapshot(&["", "", "c"])), "a service that no answer has had");
+    assert_eq!(shown(&held), ["a b", "x"]);
+    let mut other = snapshot(&["c"]);
+    for service in other.services.values_mut() {
+        Arc::make_mut(service).name = "/other".into();
+    }
+    assert!(!held.start(&other), "the service of another app");
+    assert_eq!(listed(&mut held, now + CONFIRM, &["b", "x"]), ["b", "x"]);
+}
+
+#[test]
+fn a_task_that_ends_is_not_brought_back_by_a_word_that_it_runs() {
+    let (mut held, now) = held(&["a b"]);
+    assert!(end(&mut held, "a", true, now));
+    assert!(!held.start(&snapshot(&["a"])));
+    assert_eq!(shown(&held), ["(a) b"]);
+    assert!(end(&mut held, "a", false, now));
+    assert!(!held.start(&snapshot(&["a"])));
+    assert_eq!(shown(&held), ["b"]);
+}
+
+#[test]
+fn a_task_that_was_listed_before_it_ran_gets_connections_as_it_runs() {
+    let (mut held, now) = (Held::default(), Instant::now());
+    let mut starting = snapshot(&["a b"]);
+    for service in starting.services.values_mut() {
+        Arc::make_mut(service).backends[0].state = State::Warming;
+    }
+    held.answer((now, Scope::All, starting), now, CONFIRM).unwrap();
+    assert!(held.start(&snapshot(&["a"])));
+    assert_eq!(held.said().unwrap().1, snapshot(&["a b"]));
+}
+
+#[test]
 fn a_doubt_that_the_next_answer_does_not_share_is_over() {
     let (mut held, now) = held(&["a b c", "x"]);
     assert_eq!(listed(&mut held, now, &[]), ["a b c", "x"]);
