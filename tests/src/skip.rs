@@ -11,8 +11,9 @@ pub fn skipped(what: &str, why: &str) -> io::Result<()> {
     writeln!(io::stderr(), "\nSKIPPED {what}: {why}")
 }
 
-/// Says what a test has found out about the kernel, for docs/kernels.md, in the test's output.
+/// Says what a test has found out about the kernel, for docs/kernels.md, in the test's output: on a line of its own, which the
+/// name of the test may have begun.
 #[expect(clippy::print_stdout, reason = "the output of a test is where it is read from")]
 pub fn fact(name: &str, value: &str) {
-    println!("FACT {name}: {value}");
+    println!("\nFACT {name}: {value}");
 }
