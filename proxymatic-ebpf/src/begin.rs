@@ -195,8 +195,9 @@ fn same(one: &Tuple, other: &Tuple) -> bool {
 /// half.
 ///
 /// From a random place on: a port that was used long ago is better than one that was used just now, since the backend may
-/// still remember the connection. Where all that are tried are taken, one of a
-/// connection that is over will do: Linux lets a new connection take the place of one in TIME_WAIT.
+/// still remember the connection. Where all that are tried are taken, one of a connection that is over will do: Linux lets
+/// a new connection take the place of one in TIME_WAIT. Of those the one that was seen last the longest ago: packets of one
+/// that ended just now may still be on their way.
 #[inline(always)]
 fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &Connection) -> Result<(), Reason> {
     let ports = config.snat_last.wrapping_sub(config.snat_first).wrapping_add(1) & 0xffff;
@@ -204,7 +205,7 @@ fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &
     // So wide that none is tried twice, where there are so many.
     let step = 1 + below(random as u32, ports / TRIES);
     let mut place = below((random >> 32) as u32, ports);
-    let mut over = Port::new(0);
+    let (mut over, mut seen) = (Port::new(0), u64::MAX);
     for _ in 0..TRIES {
         let port = Port::new(config.snat_first.wrapping_add(place) as u16);
         place += step;
@@ -214,8 +215,9 @@ fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &
         reply.destination_port = port;
         match tables.connection(reply) {
             Some(other) => {
-                if is_over(other) && over.word() == 0 {
-                    over = port;
+                let at = other.seen.get();
+                if is_over(other) && at < seen {
+                    (over, seen) = (port, at);
                 }
             }
             None => {

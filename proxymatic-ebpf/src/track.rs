@@ -128,8 +128,16 @@ pub(crate) fn early<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveCo
             live.seen.set(tables.about_now());
         }
     } else if flags.has(Flags::RST) {
-        if reply && tables.handshake(&notes.other).is_none_or(|it| !progress(it).has(Progress::ANSWERED)) {
-            fails(tables, live, &notes.other);
+        if reply {
+            let client = tables.handshake(&notes.other);
+            let answered = client.filter(|it| progress(it).has(Progress::ANSWERED));
+            // What comes late of a connection that had the port before ends nothing: the client will not believe it either.
+            if !answered.map_or(flags.has(Flags::ACK), |it| follows(notes.header.sequence, it)) {
+                return true;
+            }
+            if answered.is_none() {
+                fails(tables, live, &notes.other);
+            }
         }
         forget(tables, notes);
     } else if reply && flags.has(Flags::SYN) {
@@ -171,8 +179,14 @@ fn answers<T: Connections>(tables: &T, header: &Header, client: &LiveConnection)
 /// Whether a segment acknowledges what the backend has answered.
 #[inline(always)]
 fn acknowledges(header: &Header, client: &LiveConnection) -> bool {
+    header.flags.has(Flags::ACK) && follows(header.acknowledged, client)
+}
+
+/// Whether a sequence number of the backend comes after its answer.
+#[inline(always)]
+fn follows(number: u32, client: &LiveConnection) -> bool {
     let first = ((client.state.get() >> 32) as u32).wrapping_add(1);
-    header.flags.has(Flags::ACK) && header.acknowledged.wrapping_sub(first) < WINDOW
+    number.wrapping_sub(first) < WINDOW
 }
 
 /// The connection is open from now on: both halves go where a flood cannot evict them. `live` is either half.

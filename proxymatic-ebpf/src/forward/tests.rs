@@ -210,6 +210,20 @@ fn a_backend_that_refuses_is_ejected_and_the_client_is_told() {
 }
 
 #[test]
+fn what_comes_late_of_a_connection_does_not_end_one_that_begins_on_its_port() {
+    for answered in [false, true] {
+        let host = host();
+        let snat = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0)).1.unwrap().from.1;
+        if answered {
+            let _ = arrive(&host, segment((BACKEND, 8000), (HOST, snat), "SA", 500, 11));
+        }
+        let late = segment((BACKEND, 8000), (HOST, snat), "R", 77_000_000, 0);
+        assert_eq!(arrive(&host, late).0, Fate::Out);
+        assert_eq!((host.loads[0].failed.get(), host.handshakes.borrow().len()), (0, 2), "{answered}");
+    }
+}
+
+#[test]
 fn a_syn_that_stays_unanswered_for_long_is_sent_to_another_backend() {
     let mut host = host();
     let other = Fixture::with_weights(&[1, 1]);
@@ -306,6 +320,23 @@ fn no_two_connections_to_a_backend_have_one_source_port() {
     assert_eq!(arrive(&host, segment((CLIENT, 4002), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
     let (fate, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
     assert_eq!((fate, out.unwrap().from.1), (Fate::Out, over.get()));
+}
+
+#[test]
+fn of_the_source_ports_of_connections_that_are_over_the_one_that_rested_longest_is_taken() {
+    let host = host();
+    let ports: Vec<_> = [4002, 4000, 4003, 4001]
+        .map(|port| {
+            host.pass(1.0);
+            connected(&host, port)
+        })
+        .into();
+    for port in 4000..4004 {
+        let _ = arrive(&host, segment((CLIENT, port), (HOST, 1234), "R", 11, 0));
+    }
+    let again =
+        (4010..4014).map(|port| arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0)).1.unwrap().from.1);
+    assert_eq!(again.collect::<Vec<_>>(), ports);
 }
 
 #[test]
