@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use proxymatic_user::cli::dry::{Judged, judge};
 
 /// Half of what is said is words that mean something.
-const WORDS: [&str; 40] = [
+const WORDS: &[&str] = &[
     "run",
     "plan",
     "show",
