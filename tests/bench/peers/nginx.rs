@@ -22,8 +22,8 @@ pub(super) fn start(task: &Task<'_>) -> Result<Vec<Process>> {
         let kilobytes = 64 + 4 * service.backends.len();
         write!(text, "upstream u{nth} {{ least_conn; zone u{nth} {kilobytes}k; ")?;
         service.backends.iter().try_for_each(|port| write!(text, "server {}:{port}; ", task.backend))?;
-        let (udp, answers) = if service.udp { (" udp reuseport", "proxy_responses 1; ") } else { ("", "") };
-        writeln!(text, "}}\nserver {{ listen {}{udp}; {answers}proxy_pass u{nth}; }}", service.port)?;
+        let (udp, idle) = if service.udp { (" udp reuseport", "proxy_timeout 20s; ") } else { ("", "") };
+        writeln!(text, "}}\nserver {{ listen {}{udp}; {idle}proxy_pass u{nth}; }}", service.port)?;
     }
     text += "}\n";
     let file = task.write("nginx.conf", &text)?;
