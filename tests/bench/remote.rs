@@ -6,6 +6,7 @@
 //! and servers have the others. So there is a rate, and there is what the host in the middle does for it.
 
 mod clients;
+mod frames;
 mod peers;
 mod stage;
 
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 pub(crate) use self::clients::{Answer, Call, Pour};
 use self::{
     peers::Peer,
-    stage::{Sample, Stage},
+    stage::{From, Sample, Stage},
 };
 use crate::statistics::median;
 
@@ -41,6 +42,7 @@ pub(crate) struct Remote {
 /// What was measured of one peer.
 struct Row {
     peer: Peer,
+    frames: Vec<Sample>,
     packets: Vec<Sample>,
     connections: Vec<Sample>,
 }
@@ -49,7 +51,7 @@ impl Remote {
     pub(crate) fn run(&self) -> Result<()> {
         let all = if self.only.is_empty() { Peer::ALL.to_vec() } else { self.only.clone() };
         let mut rows: Vec<_> =
-            all.into_iter().map(|peer| Row { peer, packets: Vec::new(), connections: Vec::new() }).collect();
+            all.into_iter().map(|peer| Row { peer, frames: vec![], packets: vec![], connections: vec![] }).collect();
         let stage = Stage::set()?;
         let took = Duration::from_secs_f64(self.seconds);
         let count = rows.len();
@@ -59,7 +61,8 @@ impl Remote {
                 let row = &mut rows[(step + round) % count];
                 let running = row.peer.start(&stage)?;
                 if row.peer.takes_datagrams() {
-                    row.packets.push(stage.packets(row.peer, &running, took)?);
+                    row.frames.push(stage.packets(row.peer, &running, took, From::Card)?);
+                    row.packets.push(stage.packets(row.peer, &running, took, From::Sockets)?);
                 }
                 row.connections.push(stage.connections(row.peer, &running, took)?);
                 running.stop(&stage)?;
@@ -69,20 +72,23 @@ impl Remote {
     }
 
     fn report(&self, rows: &[Row]) -> Result<()> {
-        let packets = |row: &Row| Summary::of(&row.packets);
-        let connections = |row: &Row| Summary::of(&row.connections);
-        let base = |of: &dyn Fn(&Row) -> Option<Summary>| rows.iter().find(|it| it.peer == Peer::Nftables).and_then(of);
         println!("medians of {} interleaved rounds of {} s; x: against nftables", self.rounds, self.seconds);
-        println!(
-            "{:<10} {:>12} {:>6} {:>8} {:>6}   {:>12} {:>6} {:>8} {:>6}",
-            "", "packets/s", "x", "CPU ns", "x", "connects/s", "x", "CPU µs", "x"
-        );
-        for row in rows {
-            let packets = columns(packets(row), base(&packets), 1.0);
-            let connections = columns(connections(row), base(&connections), 1e3);
-            println!("{:<10} {packets}   {connections}", row.peer.name());
+        type Of = fn(&Row) -> &[Sample];
+        let tables: [(&str, Of, &str, f64); 3] = [
+            ("small packets, as from a card", |row| &row.frames, "ns", 1.0),
+            ("small packets of sockets", |row| &row.packets, "ns", 1.0),
+            ("connections", |row| &row.connections, "µs", 1e3),
+        ];
+        for (title, of, word, unit) in tables {
+            println!("\n{title:<32} {:>12} {:>6} {:>8} {:>6}", "each second", "x", format!("CPU {word}"), "x");
+            let base = rows.iter().find(|it| it.peer == Peer::Nftables).and_then(|it| Summary::of(of(it)));
+            for row in rows {
+                println!("{:<32} {}", row.peer.name(), columns(Summary::of(of(row)), base, unit));
+            }
         }
-        println!("CPU is that of the host in the middle, for one packet or one connection; x of it is how much less.");
+        println!(
+            "\nCPU is that of the host in the middle, for one packet or one connection; x of it is how much less."
+        );
         if let Some(file) = &self.json {
             let whole = |samples: &[Sample]| -> Value {
                 Summary::of(samples).map_or(Value::Null, |it| {
@@ -90,7 +96,7 @@ impl Remote {
                     json!({ "per_second": it.rate, "cpu_ns": it.cost, "rounds": rates })
                 })
             };
-            let row = |it: &Row| json!({ "peer": it.peer.name(), "packets": whole(&it.packets), "connections": whole(&it.connections) });
+            let row = |it: &Row| json!({ "peer": it.peer.name(), "frames": whole(&it.frames), "packets": whole(&it.packets), "connections": whole(&it.connections) });
             fs::write(file, serde_json::to_vec_pretty(&rows.iter().map(row).collect::<Vec<_>>())?)?;
         }
         Ok(())

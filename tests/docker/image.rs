@@ -110,6 +110,11 @@ fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut Dial
             ensure!(connect(client)? == "ok");
             let flows = agent.asked(&["-j", "flow", "show"])?;
             ensure!(flows.trim() == "[]", "it has seen another namespace: {flows}");
+            eventually_ok("it says what it cannot see", 7 * PATIENCE, || {
+                let said = agent.log()?;
+                ensure!(said.contains("give the agent CAP_SYS_PTRACE"), "{said}");
+                Ok(())
+            })?;
         }
         "DAC_READ_SEARCH" => {
             agent.serves_within(PATIENCE)?;

@@ -44,6 +44,23 @@ fn with_service_wins_a_listener_on_a_service_port_gets_nothing() -> TestResult {
 }
 
 #[test]
+fn a_listener_of_one_family_keeps_nothing_that_is_dialled_by_the_other() -> TestResult {
+    for (listens, own) in [("0.0.0.0:1234", "127.0.0.1:1234"), ("[::1]:1234", "[::1]:1234")] {
+        let lab = Lab::start(2)?;
+        let (_replica, _agent, mut client) = served(&lab, &[])?;
+        let _stranger = serve(&lab, 1, listens, "stranger")?;
+        for dialled in ["127.0.0.1:1234", "[::1]:1234"] {
+            let expected = if dialled == own { "stranger" } else { "replica" };
+            // A datagram to an IPv6 address, unconnected, cannot become one to the replica, which speaks IPv4.
+            for way in ["tcp", "udp"] {
+                assert_eq!(who(&mut client, way, dialled)?, expected, "{listens}, {way} to {dialled}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
     if kernel::skips_loopback_host("listeners in containers")? {
         return Ok(());

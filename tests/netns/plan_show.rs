@@ -5,11 +5,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use expect_test::expect;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use proxymatic_tests::process::Finished;
 use serde_json::{Value, json};
 
+use crate::golden::Command;
 use crate::served::{APP, Served};
 
 #[test]
@@ -44,6 +46,69 @@ fn a_plan_after_one_task_has_gone_is_what_the_next_agent_writes_and_writes_nothi
     web.when_active(&[0, 2])?;
     assert_eq!(written(&web.agent.stderr()?)[..planned.len()], planned, "{}", web.agent.stderr()?);
     assert_eq!(self::plan(&lab)?["operations"], json!([]));
+    Ok(())
+}
+
+#[test]
+fn what_a_plan_prints_is_as_agreed() -> TestResult {
+    let lab = Lab::start(2)?;
+    let heavy = json!({ "labels": { "com.meltwater.proxymatic.port.0.weight": "heavy" } });
+    let mut web = Served::unready(&lab, 2, heavy)?;
+    web.when_active(&[0, 1])?;
+    web.agent.kill9()?;
+    web.sim.state(&web.tasks[1], "TASK_KILLED")?;
+    let (pins, url) = (lab.host(1).pins().display().to_string(), lab.marathon_url());
+    let arguments = ["plan", "show", "--marathon", &url];
+    let known = [(pins.as_str(), "PINS")];
+    Command::well(&arguments, &[], &["task"]).unwell().calling(&known).prints(&lab, &expect![[r#"
+        SERVICE  PORT  POLICY  BACKEND  STATE  WEIGHT  ACTIVE  TOTAL
+        /web  1234/tcp  leastconn  10.77.0.2:8001  active  500  0  0
+
+        compared with what is pinned under PINS
+        3 writes, in this order:
+        put slots 2..3
+        switch service 0 to 1 slots from 2
+        lower backend 1 10.77.0.2:8002 gone weight 500
+        complaint  /web: label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to
+        1000; the default of 500 is used
+    "#]], &expect![[r#"
+        {
+          "complaints": [
+            {
+              "app": "/web",
+              "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
+            }
+          ],
+          "operations": [
+            "put slots 2..3",
+            "switch service 0 to 1 slots from 2",
+            "lower backend 1 10.77.0.2:8002 gone weight 500"
+          ],
+          "services": [
+            {
+              "address": null,
+              "backends": [
+                {
+                  "active": 0,
+                  "address": "10.77.0.2",
+                  "failed": 0,
+                  "maxconn": 0,
+                  "port": 8001,
+                  "state": "active",
+                  "task": "*",
+                  "total": 0,
+                  "weight": 500
+                }
+              ],
+              "name": "/web",
+              "policy": "leastconn",
+              "port": 1234,
+              "protocol": "tcp",
+              "source": "marathon"
+            }
+          ]
+        }
+    "#]])?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use nix::{
     errno::Errno,
     sched::{CloneFlags, setns},
 };
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// The inode of the first pid namespace, in every kernel (PROC_PID_INIT_INO).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -18,14 +19,27 @@ const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Why only some namespaces can be seen from here, and what to do about it; `None` where all can.
 pub(super) fn blind() -> Option<String> {
     let ours = fs::read_link("/proc/self/ns/pid").ok();
-    if ours.as_deref() == Some(Path::new(FIRST_PID_NAMESPACE)) {
-        return None;
-    }
-    Some(
-        "sockets of other containers cannot be seen: connections to a replica that is gone are not reset there, and \
-         counts of open connections are not checked; run the container with --pid=host"
-            .into(),
-    )
+    let all_processes = ours.as_deref() == Some(Path::new(FIRST_PID_NAMESPACE));
+    // Of this thread: the kernel asks it, and nobody else.
+    let follows_links = capabilities(None).map_or(true, |has| has.effective.contains(CapabilitySet::SYS_PTRACE));
+    unseen(all_processes, follows_links)
+}
+
+/// The same from whether /proc has the processes of the whole host, and whether this thread may ask where those are that
+/// may do more than it (proc_pid_ns(5) and ptrace(2): PTRACE_MODE_READ_FSCREDS).
+fn unseen(all_processes: bool, follows_links: bool) -> Option<String> {
+    let (whose, remedy) = match (all_processes, follows_links) {
+        (true, true) => return None,
+        (true, false) => (
+            "other programs, in network namespaces of their own,",
+            "give the agent CAP_SYS_PTRACE: --cap-add SYS_PTRACE for a container, CapabilityBoundingSet= for a unit",
+        ),
+        (false, _) => ("other containers", "run the container with --pid=host"),
+    };
+    Some(format!(
+        "sockets of {whose} cannot be seen: connections to a replica that is gone are not reset there, and counts of open \
+         connections are not checked; {remedy}"
+    ))
 }
 
 /// A file for each network namespace that some process is in, by inode.
@@ -77,4 +91,18 @@ impl Home {
 
 fn gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unseen;
+
+    #[test]
+    fn what_hides_sockets_is_named_with_its_remedy() {
+        assert_eq!(unseen(true, true), None);
+        assert!(unseen(true, false).unwrap().contains("; give the agent CAP_SYS_PTRACE: "));
+        for follows_links in [true, false] {
+            assert!(unseen(false, follows_links).unwrap().ends_with("; run the container with --pid=host"));
+        }
+    }
 }

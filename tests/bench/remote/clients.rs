@@ -16,7 +16,7 @@ use nix::{
 
 use proxymatic_tests::eventually::uninterrupted;
 
-use super::stage::PAYLOAD;
+use super::{frames, stage::PAYLOAD};
 
 /// Flows that packets are poured over.
 const FLOWS: usize = 16;
@@ -34,6 +34,9 @@ pub(crate) struct Pour {
     to: SocketAddr,
     #[arg(long)]
     seconds: f64,
+    /// Not by sockets: as from a card, by this interface.
+    #[arg(long, value_name = "INTERFACE")]
+    card: Option<String>,
 }
 
 /// Opens connections, one after the other, several at a time.
@@ -56,8 +59,11 @@ impl Pour {
     pub(crate) fn run(&self) -> Result<()> {
         let flows = (0..FLOWS).map(|_| flow(self.to)).collect::<Result<Vec<_>>>()?;
         println!("begins");
-        let packets = [b'x'; PAYLOAD as usize * BATCH];
         let end = Instant::now() + Duration::from_secs_f64(self.seconds) + MARGIN;
+        if let Some(interface) = &self.card {
+            return frames::pour(&flows, interface, end);
+        }
+        let packets = [b'x'; PAYLOAD as usize * BATCH];
         while Instant::now() < end {
             for flow in &flows {
                 // A queue that is full is what is wanted here.

@@ -41,6 +41,15 @@ pub(super) const CPU: &str = "1";
 /// The CPU of everybody else.
 const OTHERS: &str = "0";
 
+/// Where packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// Sockets.
+    Sockets,
+    /// Nowhere: see [`super::frames`].
+    Card,
+}
+
 /// What came of one measurement.
 pub(super) struct Sample {
     count: u64,
@@ -83,7 +92,12 @@ impl Stage {
                 let thread = fetched(lab.host(number), &interface(network))?;
                 let cpu = if number == MIDDLE { CPU } else { OTHERS };
                 run(Command::new("taskset").args(["-p", "-c", cpu, &thread.to_string()]))?;
-                threads.extend((number == MIDDLE).then_some(thread));
+                if number == MIDDLE {
+                    threads.push(thread);
+                } else {
+                    // Before the programs there, as interrupts of a card: or they wait for each other's turns.
+                    run(Command::new("chrt").args(["--fifo", "--pid", "1", &thread.to_string()]))?;
+                }
             }
         }
         sink(lab.host(SERVERS))?;
@@ -93,10 +107,13 @@ impl Stage {
     }
 
     /// How many small packets arrive where the servers are, while more are sent than can.
-    pub(super) fn packets(&self, peer: Peer, running: &Running, took: Duration) -> Result<Sample> {
-        let cable = if peer == Peer::Direct { DIRECT } else { INNER };
+    pub(super) fn packets(&self, peer: Peer, running: &Running, took: Duration, from: From) -> Result<Sample> {
+        let direct = peer == Peer::Direct;
+        let (cable, own) = if direct { (DIRECT, DIRECT) } else { (INNER, OUTER) };
         let arrived = || received(self.lab.host(SERVERS), &interface(cable));
-        let mut pouring = self.client("pour", peer, took)?;
+        let own = interface(own);
+        let card: &[&str] = if from == From::Card { &["--card", &own] } else { &[] };
+        let mut pouring = self.client("pour", peer, took, card)?;
         pouring.said("begins", PATIENCE)?;
         let sample = self.sample(running, took, arrived)?;
         pouring.finish(PATIENCE)?.well()?;
@@ -105,16 +122,16 @@ impl Stage {
 
     /// How many connections are opened, used for a word and its answer, and closed.
     pub(super) fn connections(&self, peer: Peer, running: &Running, took: Duration) -> Result<Sample> {
-        let mut calling = self.client("call", peer, took)?;
+        let mut calling = self.client("call", peer, took, &[])?;
         calling.said("begins", PATIENCE)?;
         let mut sample = self.sample(running, took, || Ok(0))?;
         sample.count = calling.finish(PATIENCE)?.well()?.stdout.lines().last().context("no answer")?.parse()?;
         Ok(sample)
     }
 
-    fn client(&self, verb: &str, peer: Peer, took: Duration) -> Result<Process> {
+    fn client(&self, verb: &str, peer: Peer, took: Duration, more: &[&str]) -> Result<Process> {
         let (to, seconds) = (peer.dialled().to_string(), took.as_secs_f64().to_string());
-        bound(self.lab.host(CLIENTS), &[verb, "--to", &to, "--seconds", &seconds])
+        bound(self.lab.host(CLIENTS), &[&[verb, "--to", &to, "--seconds", &seconds], more].concat())
     }
 
     fn sample(&self, running: &Running, took: Duration, count: impl Fn() -> Result<u64>) -> Result<Sample> {

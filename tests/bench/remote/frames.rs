@@ -1,0 +1,83 @@
+//! Frames that no socket has sent: they come to the other end of a cable as from a network card.
+//!
+//! What a socket sends through a veth is copied there before an XDP program sees it, which no card has to do; and it saves
+//! netfilter what a card costs it, to make the kernel's form of a packet of a frame.
+
+use std::{
+    fs,
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    EbpfLoader,
+    maps::Array,
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+};
+use etherparse::PacketBuilder;
+
+use super::stage::PAYLOAD;
+
+/// The smallest frame, without its checksum.
+const LENGTH: usize = 60;
+/// How many are sent by one call.
+const CALL: u32 = 4_096;
+/// How many of these at once: as many as a card gives.
+const BATCH: u32 = 64;
+
+/// Sends frames of these flows, in turn, by an interface.
+pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result<()> {
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/proxymatic-pours.o");
+    let mut ebpf = EbpfLoader::new().load_file(&object).with_context(|| format!("load {}", object.display()))?;
+    let next = neighbour(interface)?;
+    let frames = flows.iter().map(|flow| frame(flow, next)).collect::<Result<Vec<_>>>()?;
+    let mut slots: Array<_, [u32; LENGTH / 4]> = Array::try_from(ebpf.map_mut("FRAMES").context("no map FRAMES")?)?;
+    ensure!(slots.len() as usize == frames.len(), "the program has {} flows", slots.len());
+    for (nth, frame) in (0..).zip(&frames) {
+        let mut words = [0; LENGTH / 4];
+        for (word, bytes) in words.iter_mut().zip(frame.chunks_exact(4)) {
+            *word = u32::from_ne_bytes(bytes.try_into()?);
+        }
+        slots.set(nth, words, 0)?;
+    }
+    let program: &mut Xdp = ebpf.program_mut("pour").context("no program pour")?.try_into()?;
+    program.load()?;
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let number = nix::net::if_::if_nametoindex(interface)?;
+    let context: Vec<u8> = [0, LENGTH as u32, 0, number, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+    while Instant::now() < end {
+        program.test_run(TestRunOptions {
+            data_in: Some(&frames[0]),
+            ctx_in: Some(&context),
+            repeat: CALL,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::default()
+        })?;
+    }
+    Ok(())
+}
+
+/// A datagram of a flow, as it is on the cable.
+fn frame(flow: &UdpSocket, next: [u8; 6]) -> Result<Vec<u8>> {
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (flow.local_addr()?, flow.peer_addr()?) else {
+        anyhow::bail!("not by IPv4")
+    };
+    // Nobody here asks who sent it.
+    let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], next).ipv4(from.ip().octets(), to.ip().octets(), 64);
+    let mut bytes = Vec::with_capacity(LENGTH);
+    packet.udp(from.port(), to.port()).write(&mut bytes, &[b'x'; PAYLOAD as usize])?;
+    ensure!(bytes.len() == LENGTH, "a frame of {} bytes", bytes.len());
+    Ok(bytes)
+}
+
+/// The link address of who is at the other end of a cable.
+fn neighbour(interface: &str) -> Result<[u8; 6]> {
+    let known = fs::read_to_string("/proc/thread-self/net/arp")?;
+    let line =
+        known.lines().find(|line| line.ends_with(interface)).with_context(|| format!("nobody at {interface}"))?;
+    let link = line.split_whitespace().nth(3).context("a strange line of the kernel")?;
+    let bytes = link.split(':').map(|it| u8::from_str_radix(it, 16)).collect::<Result<Vec<_>, _>>()?;
+    bytes.try_into().ok().with_context(|| format!("a strange link address: {link}"))
+}
