@@ -60,5 +60,5 @@ impl Everything {
 /// Prints a report, and adds it to the text of the run.
 fn said(text: &mut String, name: &str, report: &impl Display) {
     println!("{name}\n{report}");
-    *text += &format!("\n## bench {name}\n\n```\n{report}```\n");
+    *text += &format!("\n## bench {name}\n\n```text\n{report}```\n");
 }

@@ -93,6 +93,8 @@ enum What {
 }
 
 fn main() -> Result<()> {
+    // cargo starts it in the folder of its package; files that are named are meant from the workspace's.
+    std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     match Cli::parse().what {
         What::Local(bench) => bench.run(),
         What::Change(bench) => bench.run(),

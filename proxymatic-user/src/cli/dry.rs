@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::Parser as _;
 
-use super::{Cli, Object, config, plan, sources};
+use super::{Cli, Object, config, plan, sources, usage};
 
 /// What a command line comes to.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub fn judge(arguments: &[OsString]) -> Judged {
         }
         _ => Ok(()),
     };
-    checked.map_or_else(Judged::Wrong, |()| Judged::Fine)
+    checked.map_or_else(|wrong| Judged::Wrong(usage::lines(wrong)), |()| Judged::Fine)
 }
 
 #[cfg(test)]
@@ -67,5 +67,12 @@ mod tests {
         assert!(
             matches!(judged("proxymatic plan --group-size 0 --file x.toml"), Judged::Wrong(said) if said.len() == 1)
         );
+    }
+
+    #[test]
+    fn a_newline_that_was_typed_is_shown() {
+        let typed = ["proxymatic", "plan", "--file", "x.toml", "--exclude-cgroup", "a\nb"].map(Into::into);
+        let Judged::Wrong(said) = judge(&typed) else { panic!("{typed:?} is well") };
+        assert!(said[0].starts_with(r"--exclude-cgroup a\nb: must be"), "{said:?}");
     }
 }

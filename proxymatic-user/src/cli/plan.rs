@@ -14,6 +14,7 @@ use super::{
     Health, PinArgs,
     config::WishArgs,
     sources::{self, SourceArgs},
+    usage,
 };
 use crate::{
     addresses,
@@ -56,7 +57,7 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     let config = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
     let config = config.filter(|_| wrong.is_empty());
-    let config = config.ok_or_else(|| anyhow::anyhow!(wrong.join("\n            ")))?;
+    let config = config.ok_or_else(|| usage::all_of(wrong))?;
     let (tables, against) = pinned(&pins.bpffs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let addresses = runtime.block_on(addresses::read())?;

@@ -23,7 +23,7 @@ use super::{
     remote::RemoteArgs,
     replaced::ReplacedArgs,
     sources::SourceArgs,
-    state,
+    state, usage,
 };
 use crate::{
     addresses,
@@ -99,7 +99,7 @@ const HAPPENINGS: usize = 1024;
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
-    let config = config::check(&args, pins).map_err(|wrong| anyhow::anyhow!(wrong.join("\n            ")))?;
+    let config = config::check(&args, pins).map_err(usage::all_of)?;
     die_whole();
     start_log(config.verbose, config.log_format);
     for complaint in args.replaced.complaints() {

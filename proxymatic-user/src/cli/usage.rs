@@ -41,6 +41,17 @@ pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsStrin
     }
 }
 
+/// All that is wrong with what was typed, below each other.
+pub(super) fn all_of(wrong: Vec<String>) -> anyhow::Error {
+    anyhow::anyhow!(lines(wrong).join("\n            "))
+}
+
+/// The same, each in one line: a newline that was typed is shown, not done.
+pub(super) fn lines(wrong: Vec<String>) -> Vec<String> {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    wrong.into_iter().map(|said| said.chars().map(shown).collect()).collect()
+}
+
 fn unknown(what: &str, wrong: &str, path: &str, known: &[String]) -> String {
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     format!("{path} has no {what} {wrong}: the nearest is {}; `{path} --help` lists them all", nearest(wrong, &names))
