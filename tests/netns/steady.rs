@@ -192,7 +192,9 @@ fn one_wrong_listing(web: &Served<'_>, mut fault: Value) -> Result<()> {
 /// all is caught up with.
 fn no_answer(fault: Value, words: &str) -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Watched::start(Served::start(&lab, 2)?)?;
+    // Of an app that is checked: a task of another would be served by its event alone.
+    let checked = json!({ "healthChecks": true, "alive": true });
+    let mut web = Watched::start(Served::on(&lab, lab.sim()?, 2, checked, &[])?)?;
     web.sim.control("fault", &fault)?;
     web.scale()?;
     let status = web.says(words, PATIENCE)?;
