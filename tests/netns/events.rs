@@ -48,6 +48,21 @@ fn nothing() -> Result<()> {
     Ok(())
 }
 
+/// Drains a replica and ends that, each until the agent has published it: of what is taken back sooner it tells nobody.
+fn toggle(served: &Served, replica: usize) -> Result<()> {
+    let backend = served.replicas[replica].address.to_string();
+    for verb in ["drain", "undrain"] {
+        let told = || Ok::<_, anyhow::Error>(served.agent.stderr()?.matches(": drained ").count());
+        let before = told()?;
+        served.lab.proxymatic(&["backend", verb, &backend])?;
+        eventually_ok(&format!("the agent has published {verb}"), PATIENCE, || {
+            ensure!(told()? > before, "{}", served.agent.log());
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn all_who_watch_an_agent_see_drains_failures_ejections_and_re_admissions() -> TestResult {
     let lab = Lab::start(2)?;
@@ -56,19 +71,11 @@ fn all_who_watch_an_agent_see_drains_failures_ejections_and_re_admissions() -> T
     let first = served.replicas[0].address.to_string();
     for watcher in &watchers {
         // Until it is heard: the watcher may still be starting.
-        let toggled = || {
-            lab.proxymatic(&["backend", "undrain", &first])?.well()?;
-            served.when_active(&[0, 1])?;
-            lab.proxymatic(&["backend", "drain", &first])?.well()?;
-            served.when_states(&["draining", "active"]).map(drop)
-        };
-        let drained = watcher.sees("draining", toggled)?;
+        let drained = watcher.sees("draining", || toggle(&served, 0))?;
         assert_eq!(drained["reason"], "operator", "{drained}");
         assert_eq!((&drained["service"], &drained["backend"]), (&"/web".into(), &first.clone().into()), "{drained}");
         watcher.sees("applied", nothing)?;
     }
-    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
-    served.when_active(&[0, 1])?;
     served.replicas[0].process.kill9()?;
     for watcher in &watchers {
         let failed = watcher.sees("failed", || served.ask(1).map(drop))?;
@@ -99,12 +106,7 @@ fn without_an_agent_one_reads_and_a_second_is_told_who() -> TestResult {
     // An agent has the ring for itself, and tells the watcher.
     served.start_agent()?;
     let first = served.replicas[0].address.to_string();
-    let toggled = || {
-        lab.proxymatic(&["backend", "drain", &first])?;
-        served.when_states(&["draining"])?;
-        lab.proxymatic(&["backend", "undrain", &first])?.well().map(drop)
-    };
-    assert_eq!(watcher.sees("active", toggled)?["backend"], first);
+    assert_eq!(watcher.sees("active", || toggle(&served, 0))?["backend"], first);
     watcher.0.terminate(PATIENCE)?;
     Ok(())
 }
@@ -114,14 +116,10 @@ fn a_watcher_that_does_not_read_holds_nobody_up() -> TestResult {
     let lab = Lab::start(2)?;
     let served = Served::start(&lab, 2)?;
     let mut stuck = Watcher::start(&lab)?;
-    let first = served.replicas[0].address.to_string();
-    lab.proxymatic(&["backend", "drain", &first])?.well()?;
+    stuck.sees("draining", || toggle(&served, 0))?;
     stuck.0.signal(nix::sys::signal::Signal::SIGSTOP)?;
     let watcher = Watcher::start(&lab)?;
-    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
-    served.when_active(&[0, 1])?;
-    lab.proxymatic(&["backend", "drain", &first])?.well()?;
-    watcher.sees("draining", nothing)?;
+    watcher.sees("draining", || toggle(&served, 0))?;
     assert_eq!(lab.host(1).status()?["agent"]["state"], "OK");
     stuck.0.signal(nix::sys::signal::Signal::SIGCONT)?;
     Ok(())
@@ -155,23 +153,14 @@ fn what_is_printed_of_each_thing_that_happens_is_as_agreed() -> TestResult {
     served.sim.app("/idle", 1235, &[])?;
     lab.service_when("/idle is known", "/idle", |idle| idle.backends.is_empty())?;
     let watchers = (watch(&lab, &[])?, Watcher::start(&lab)?);
-    let first = served.replicas[0].address.to_string();
     // Until both watch: they may still be starting.
-    let toggle = || {
-        lab.proxymatic(&["backend", "undrain", &first])?.well()?;
-        served.when_active(&[0, 1])?;
-        lab.proxymatic(&["backend", "drain", &first])?.well()?;
-        served.when_states(&["draining", "active"]).map(drop)
-    };
-    watchers.1.sees("draining", toggle)?;
+    watchers.1.sees("draining", || toggle(&served, 0))?;
     eventually_ok("people see it too", PATIENCE, || {
-        toggle()?;
+        toggle(&served, 0)?;
         ensure!(watchers.0.stdout()?.contains("draining"), "{}", watchers.0.log());
         Ok(())
     })?;
     watchers.1.sees("connected", || served.ask(1).map(drop))?;
-    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
-    served.when_active(&[0, 1])?;
     served.replicas[0].process.kill9()?;
     watchers.1.sees("ejected", || served.ask(1).map(drop))?;
     let _back = lab.replica(2, 8001, "a")?;
