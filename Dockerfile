@@ -12,7 +12,7 @@
 FROM debian:bookworm-slim AS build
 # rustc-web and cargo-web are the compiler that Debian keeps new for its browsers, in bookworm-security.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends ca-certificates cargo-web g++ libc6-dev pkg-config rustc-web zlib1g-dev libzstd-dev
+ && apt-get install --yes --no-install-recommends ca-certificates cargo-web g++ libc6-dev make pkg-config rustc-web zlib1g-dev libzstd-dev
 WORKDIR /src
 COPY . .
 # Installs what it misses for eBPF (libstd-rust-web-dev-bpf, LLVM) and builds bpf-linker: some ten minutes on two cores.

@@ -291,7 +291,9 @@ fn what_a_kernel_is_asked_for_is_as_agreed() -> TestResult {
     let lab = Lab::start(1)?;
     // Whether this kernel has it is another matter: see `feature`.
     let asked = ["feature", "probe"];
-    Command::well(&asked, &["HAS", "FOUND OR INSTEAD"], &[]).prints_table(&lab, &expect![[r#"
+    Command::well(&asked, &["HAS", "FOUND OR INSTEAD"], &[]).prints_table(
+        &lab,
+        &expect![[r#"
         FEATURE  HAS  NEEDED  FOUND OR INSTEAD
         hooks of connect  *  yes  *
         hooks of getpeername  *  yes  *
@@ -320,7 +322,8 @@ fn what_a_kernel_is_asked_for_is_as_agreed() -> TestResult {
         memory of maps by cgroup  *  no  *
         run times (bpf_stats)  *  no  *
         links to interfaces (tcx)  *  no  *
-    "#]])?;
+    "#]],
+    )?;
     let mut rows: Vec<Value> = serde_json::from_str(&lab.proxymatic(&[&["-j"], &asked[..]].concat())?.well()?.stdout)?;
     for row in &mut rows {
         for key in ["has", "found", "instead", "reason"] {

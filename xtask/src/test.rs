@@ -18,9 +18,9 @@ use crate::{
 /// Arguments of the task.
 #[derive(Args, Default)]
 pub(crate) struct Test {
-    /// Tiers to run, in the order below whatever order they are named in; all but vm when none is named. A kernel (6.1,
-    /// newest) stands for the tier vm on that kernel, `ends` for the oldest and the newest with few tests; vm alone is on
-    /// four kernels.
+    /// Tiers to run, in the order below whatever order they are named in; all when none is named, vm with `ends`. A kernel
+    /// (6.1, newest) stands for the tier vm on that kernel, `ends` for the oldest and the newest with few tests; vm alone is
+    /// on four kernels.
     #[arg(value_name = "TIER|KERNEL", value_parser = Word::parse)]
     tiers: Vec<Word>,
     /// Run only the tests whose name contains this.
@@ -103,9 +103,7 @@ impl Test {
             })
         };
         let all = Tier::value_variants().iter().copied();
-        // Kernels are to be named: translated, each end of them takes minutes, and more where the machine is busy.
-        let unasked = |tier: Tier| self.tiers.is_empty() && tier != Tier::Vm;
-        all.filter(|tier| unasked(*tier) || named(*tier)).collect()
+        all.filter(|tier| self.tiers.is_empty() || named(*tier)).collect()
     }
 
     fn kernels(&self) -> vm::Which {
@@ -115,6 +113,8 @@ impl Test {
         };
         let named: Vec<_> = self.tiers.iter().filter_map(series).collect();
         match named.as_slice() {
+            // Translated, a kernel takes minutes with all of its tests: four are for who asks.
+            [] if self.tiers.is_empty() => vm::Which::Ends,
             [] => vm::Which::All,
             [ends] if ends == ENDS => vm::Which::Ends,
             _ => vm::Which::Named(named),
@@ -251,10 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn all_tiers_but_vm_run_when_none_is_named() {
+    fn all_tiers_run_when_none_is_named_and_vm_then_with_few_tests() {
         let all: Vec<_> = Tier::value_variants().iter().map(|tier| tier.name()).collect();
-        assert_eq!(names(&[]), all[..all.len() - 1]);
+        assert_eq!(names(&[]), all);
         assert_eq!(all.last().unwrap(), "vm");
+        assert!(matches!(test(&[]).kernels(), vm::Which::Ends));
     }
 
     #[test]

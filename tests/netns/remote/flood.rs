@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -19,8 +20,10 @@ use super::{ROUTED, Remote, WAYS, asked, open_is, who};
 
 const RATE: u32 = 100_000;
 const SECONDS: u32 = 10;
-/// SYNs that are sent before the clock is looked at again.
-const BURST: u32 = 100;
+/// One thread does not send as many, since each SYN is forwarded, answered and translated back in the call that sends it.
+const SENDERS: u32 = 2;
+/// SYNs that each sends before the clock is looked at again.
+const BURST: u32 = 50;
 /// Where they say that they come from: 198.18.0.0/15 is for such tests (RFC 2544).
 const STRANGERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
@@ -37,7 +40,7 @@ fn under_a_flood_of_a_hundred_thousand_syns_a_second_established_flows_go_on_and
         open_is(&lab, 51)?;
         let to = SocketAddrV4::new(address_on(way.arms.outside(), 1), PORT);
         let seconds = if way.xdp { 2 } else { SECONDS };
-        let took = std::thread::scope(|scope| -> Result<Duration> {
+        let took = thread::scope(|scope| -> Result<Duration> {
             let flood = scope.spawn(|| flood(lab.host(CLIENT), to, seconds));
             while !flood.is_finished() {
                 transfers.go_on("ab", 10)?;
@@ -47,8 +50,7 @@ fn under_a_flood_of_a_hundred_thousand_syns_a_second_established_flows_go_on_and
         })?;
         let rate = f64::from(RATE * seconds) / took.as_secs_f64();
         println!("{way:?}: {} SYNs in {took:.1?}, {rate:.0} a second; no flow broke", RATE * seconds);
-        // On a machine that has nothing else to do it is near to RATE.
-        assert!(rate > 0.1 * f64::from(RATE), "the flood was no flood: {rate:.0} SYNs a second");
+        assert!(rate > 0.5 * f64::from(RATE), "the flood was no flood: {rate:.0} SYNs a second");
         // A SYN that nobody follows up is no connection.
         open_is(&lab, 51)?;
         transfers.go_on("ab", 10)?;
@@ -68,6 +70,16 @@ fn strangers(lab: &Lab) -> Result<()> {
 
 /// How long it took to send as many as that.
 fn flood(from: &Host, to: SocketAddrV4, seconds: u32) -> Result<Duration> {
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let senders: Vec<_> = (0..SENDERS).map(|nth| scope.spawn(move || send(from, to, nth, seconds))).collect();
+        senders.into_iter().try_for_each(|it| it.join().map_err(|_| anyhow::anyhow!("a sender panicked"))?)
+    })?;
+    Ok(begun.elapsed())
+}
+
+/// The part of one sender.
+fn send(from: &Host, to: SocketAddrV4, sender: u32, seconds: u32) -> Result<()> {
     let raw = from.net().enter(|| -> io::Result<UdpSocket> {
         // Packets are given to it with their IP header (raw(7)).
         let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
@@ -77,8 +89,8 @@ fn flood(from: &Host, to: SocketAddrV4, seconds: u32) -> Result<Duration> {
     let raw = raw.context("a raw socket")?;
     let mut packet = Vec::new();
     let begun = Instant::now();
-    for nth in 0..RATE * seconds {
-        if nth % BURST == 0 {
+    for (sent, nth) in (sender..RATE * seconds).step_by(SENDERS as usize).enumerate() {
+        if sent % BURST as usize == 0 {
             until(begun + Duration::from_secs(1) * nth / RATE);
         }
         packet.clear();
@@ -92,5 +104,5 @@ fn flood(from: &Host, to: SocketAddrV4, seconds: u32) -> Result<Duration> {
             sent => drop(sent.context("send a SYN")?),
         }
     }
-    Ok(begun.elapsed())
+    Ok(())
 }

@@ -39,6 +39,8 @@ use tools::Tools;
 /// How long one test may take, and one machine.
 const TEST: Duration = Duration::from_secs(120);
 const MACHINE: Duration = Duration::from_secs(15 * 60);
+/// How often a machine is started that dies of how it is translated.
+const TRIES: u32 = 3;
 /// How many times longer tests wait for facts than on a machine of its own.
 const PATIENCE: u32 = 6;
 
@@ -165,14 +167,26 @@ fn run_one(kernel: Kernel, accelerator: &mut Option<Accelerator>, tools: &Tools,
     let out = folder.join("out");
     fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     initramfs::write(&folder.join("initramfs"), &kernel, tools)?;
-    plan.write(&out, &kernel)?;
     let accelerator = *accelerator.get_or_insert_with(|| Accelerator::find(&kernel, tools, &folder));
     println!("{}: {} tests, by {}", kernel.release, plan.tests.len(), accelerator.name());
-    let begun = Instant::now();
-    let ended = accelerator.run(&kernel, tools, &folder, MACHINE);
-    let took = begun.elapsed();
-    let tests: Vec<_> = plan.tests.iter().map(String::as_str).collect();
     let console = || fs::read_to_string(folder.join("console")).unwrap_or_default();
+    let mut tries = 1;
+    let (ended, took) = loop {
+        plan.write(&out, &kernel)?;
+        let begun = Instant::now();
+        let ended = accelerator.run(&kernel, tools, &folder, MACHINE);
+        if accelerator != Accelerator::Tcg || !boot::is_half_patched(&console()) || tries == TRIES {
+            break (ended, begun.elapsed());
+        }
+        tries += 1;
+        println!(
+            "{}: the translator ran an instruction that was being patched; again, {tries} of {TRIES}",
+            kernel.release
+        );
+        fs::remove_dir_all(&out)?;
+        fs::create_dir_all(&out)?;
+    };
+    let tests: Vec<_> = plan.tests.iter().map(String::as_str).collect();
     let outcome = outcome::read(&out, &tests).with_context(|| {
         format!(
             "{} did not come up: {}\n{}",

@@ -41,11 +41,13 @@ pub(super) struct Replica {
 #[derive(Debug, Default)]
 pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), Draft<'a>>);
 
+/// Most services are asked for by one app: lists take a tenth of what sets do for that, and clusters have many services.
 #[derive(Debug, Default)]
 struct Draft<'a> {
-    claims: BTreeSet<Claim<'a>>,
-    /// What each app asks of the service, by its present definition where that has the port.
-    labels: BTreeMap<&'a str, ServiceLabels>,
+    /// In order, each once.
+    claims: Vec<Claim<'a>>,
+    /// What each app asks of the service, by its present definition where that has the port. In order of apps.
+    labels: Vec<(&'a str, ServiceLabels)>,
     replicas: BTreeMap<Identity<'a>, Replica>,
 }
 
@@ -53,8 +55,12 @@ impl<'a> Merge<'a> {
     /// Notes that an app asks for a service port. Of several definitions of an app, the labels of the first are followed.
     pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: Claim<'a>, labels: &ServiceLabels) {
         let draft = self.0.entry((key, owner)).or_default();
-        draft.claims.insert(claim);
-        draft.labels.entry(claim.app).or_insert_with(|| labels.clone());
+        if let Err(at) = draft.claims.binary_search(&claim) {
+            draft.claims.insert(at, claim);
+        }
+        if let Err(at) = draft.labels.binary_search_by_key(&claim.app, |(app, _)| app) {
+            draft.labels.insert(at, (claim.app, labels.clone()));
+        }
     }
 
     /// Puts a task behind a service port.
@@ -64,33 +70,33 @@ impl<'a> Merge<'a> {
 
     /// The services, now that every app is in.
     pub(super) fn services(
-        &self,
+        self,
         rules: Rules,
         complaints: &mut BTreeSet<Complaint>,
     ) -> BTreeMap<ServiceKey, Arc<Service>> {
         let mut services = BTreeMap::new();
-        let mut first: Option<(ServiceKey, Owner<'_>, &Draft<'_>)> = None;
-        for ((key, owner), draft) in &self.0 {
+        let mut first: Option<(ServiceKey, Owner<'_>, Draft<'_>)> = None;
+        for ((key, owner), draft) in self.0 {
             // Owners of one service port follow each other: the first has it.
-            if let Some((taken, by, winner)) = first
-                && taken == *key
+            if let Some((taken, by, winner)) = &first
+                && *taken == key
             {
-                complaints.extend(owner::loses(*key, *owner, draft, by, winner));
+                complaints.extend(owner::loses(key, owner, &draft, *by, winner));
                 continue;
             }
-            first = Some((*key, *owner, draft));
+            let (_, _, draft) = first.insert((key, owner, draft));
             if let Some(claim) = draft.claims.iter().find(|claim| claim.on_its_hosts && !rules.expose_host) {
-                complaints.insert(Complaint { app: claim.app.to_owned(), reason: not_exposed(*key) });
+                complaints.insert(Complaint { app: claim.app.to_owned(), reason: not_exposed(key) });
                 continue;
             }
-            complaints.extend(conflict(*key, &draft.claims));
+            complaints.extend(conflict(key, &draft.claims));
             let name = match owner {
                 Owner::Port => draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
                 Owner::Name(name) => format!("{name}:{}", key.port),
             };
-            let (labels, differ) = draft.labels(*key);
+            let (labels, differ) = draft.labels(key);
             complaints.extend(differ);
-            services.insert(*key, Service { name, backends: draft.backends(), settings: labels.settings() }.into());
+            services.insert(key, Service { name, backends: draft.backends(), settings: labels.settings() }.into());
         }
         services
     }
@@ -106,7 +112,7 @@ impl Draft<'_> {
             if differ.is_empty() {
                 continue;
             }
-            let first = self.labels.keys().take(nth).copied().collect::<Vec<_>>().join(" and ");
+            let first = self.labels[..nth].iter().map(|(app, _)| *app).collect::<Vec<_>>().join(" and ");
             let reason = format!(
                 "service port {key}: it asks for another {} than {first}, which comes first and is followed; give them \
                  the same labels",
@@ -134,7 +140,7 @@ impl Draft<'_> {
 }
 
 /// Apps that share a service port without having been told to, most likely by mistake.
-fn conflict(key: ServiceKey, claims: &BTreeSet<Claim<'_>>) -> Option<Complaint> {
+fn conflict(key: ServiceKey, claims: &[Claim<'_>]) -> Option<Complaint> {
     let unmeant: BTreeSet<_> = claims.iter().filter(|claim| !claim.by_label).map(|claim| claim.app).collect();
     let first = unmeant.first().filter(|_| unmeant.len() > 1)?;
     let all = unmeant.iter().copied().collect::<Vec<_>>().join(" and ");
