@@ -12,6 +12,10 @@ pub const ESTABLISHED: u64 = 24 * 3600 * SECOND;
 pub const HALF_CLOSED: u64 = 3600 * SECOND;
 /// A TCP connection of which both ends have said all: as long as TIME_WAIT lasts in Linux.
 pub const CLOSING: u64 = 60 * SECOND;
+/// A connection that is over, before another may have its source port though there might be better ones: what is still on
+/// its way between two hosts of a cluster has come by then. Thousands of connections a second to one backend leave a port
+/// no longer than half a second.
+pub const REST: u64 = SECOND / 10;
 /// A TCP connection that was reset.
 pub const RESET: u64 = 10 * SECOND;
 /// Datagrams that nobody has answered yet.

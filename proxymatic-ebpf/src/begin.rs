@@ -2,6 +2,7 @@
 
 use proxymatic_common::{
     Address, Class, Config, Connection, Families, Half, Interface, InterfaceKind, PROTOCOL_TCP, Port, Reason, Tuple,
+    lifetimes,
 };
 
 use crate::{
@@ -15,7 +16,10 @@ use crate::{
 };
 
 /// How many source ports are tried.
-const TRIES: u32 = 16;
+pub(crate) const TRIES: u32 = 16;
+/// After how many that are all taken one will do that has rested. Where connections end as fast as they begin nearly all
+/// are taken, and each look is one at memory that no cache has.
+pub(crate) const FEW: u32 = 4;
 
 /// Finds a backend for a packet that belongs to no connection. False where the packet is left alone: the host itself then
 /// says that nobody listens there, if nobody does.
@@ -197,7 +201,7 @@ fn same(one: &Tuple, other: &Tuple) -> bool {
 /// From a random place on: a port that was used long ago is better than one that was used just now, since the backend may
 /// still remember the connection. Where all that are tried are taken, one of a connection that is over will do: Linux lets
 /// a new connection take the place of one in TIME_WAIT. Of those the one that was seen last the longest ago: packets of one
-/// that ended just now may still be on their way.
+/// that ended just now may still be on their way. Once [`FEW`] are taken, one that has rested for [`lifetimes::REST`] will do.
 #[inline(always)]
 fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &Connection) -> Result<(), Reason> {
     let ports = config.snat_last.wrapping_sub(config.snat_first).wrapping_add(1) & 0xffff;
@@ -206,7 +210,7 @@ fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &
     let step = 1 + below(random as u32, ports / TRIES);
     let mut place = below((random >> 32) as u32, ports);
     let (mut over, mut seen) = (Port::new(0), u64::MAX);
-    for _ in 0..TRIES {
+    for tried in 1..=TRIES {
         let port = Port::new(config.snat_first.wrapping_add(place) as u16);
         place += step;
         if place >= ports {
@@ -225,6 +229,9 @@ fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &
                     return Ok(());
                 }
             }
+        }
+        if tried >= FEW && seen < made.seen.saturating_sub(lifetimes::REST) {
+            break;
         }
     }
     if over.word() == 0 {

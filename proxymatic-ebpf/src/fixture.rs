@@ -42,6 +42,8 @@ pub(crate) struct Fixture {
     pub(crate) fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
     pub(crate) interfaces: BTreeMap<u32, Interface>,
     pub(crate) answer_ports: RefCell<BTreeSet<(Port, u8)>>,
+    /// How often it was looked for an open connection.
+    pub(crate) looked: Cell<u32>,
     affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
     random: Cell<u64>,
     counts: RefCell<BTreeMap<Reason, u64>>,
@@ -84,6 +86,7 @@ impl Fixture {
             fragments: RefCell::default(),
             interfaces: BTreeMap::new(),
             answer_ports: RefCell::default(),
+            looked: Cell::default(),
             affinities: RefCell::default(),
             random: Cell::new(88_172_645_463_325_252),
             counts: RefCell::default(),
@@ -204,6 +207,7 @@ impl Fixture {
 
 impl Connections for Fixture {
     fn connection(&self, key: &Tuple) -> Option<&LiveConnection> {
+        self.looked.set(self.looked.get() + 1);
         self.open.borrow().get(key).copied()
     }
     fn handshake(&self, key: &Tuple) -> Option<&LiveConnection> {

@@ -35,6 +35,9 @@ pub(crate) struct Hooks {
     /// Rounds; each measures every case once, in another order.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Only the cases with this in their names: for a profiler, which is to see one of them.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
 }
 
 /// The first service port.
@@ -87,6 +90,8 @@ impl Hooks {
         let spinners = cgroups.iter().map(|cgroup| host.program_in(cgroup, &loops, &["spin"]));
         let mut spinners = spinners.collect::<Result<Vec<_>>>()?;
         let (mut bare, mut cases) = self.cases(host, &planes);
+        cases.retain(|case| self.only.as_ref().is_none_or(|only| case.name.contains(only)));
+        anyhow::ensure!(!cases.is_empty(), "no case has {:?} in its name", self.only.as_deref().unwrap_or_default());
         for round in 0..self.rounds {
             // Before anything is attached anywhere: the kernel then skips even the question whether there is something.
             for case in &mut bare {

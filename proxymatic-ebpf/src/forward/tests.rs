@@ -1,5 +1,8 @@
 //! A client at 192.0.2.7 dials 10.77.0.1:1234; the backend is 10.9.0.0:8000.
 
+/// Which source port a connection gets.
+mod ports;
+
 use std::vec::Vec;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
@@ -305,38 +308,6 @@ fn what_begins_no_connection_and_belongs_to_none_is_left_alone() {
     }
     assert_eq!(arrive(&host, segment(("127.0.0.1", 4000), (HOST, 1234), SYN, 10, 0)).0, Fate::Pass);
     assert_eq!(host.counted(), []);
-}
-
-#[test]
-fn no_two_connections_to_a_backend_have_one_source_port() {
-    let host = host();
-    let mut ports: Vec<_> = (4000..4004).map(|port| connected(&host, port)).collect();
-    ports.sort_unstable();
-    assert_eq!(ports, [61_000, 61_001, 61_002, 61_003]);
-    assert_eq!(arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0)).0, Fate::Pass);
-    assert!(host.counted().contains(&(Reason::NoPort, 1)));
-    // One of a connection that is over will do.
-    let over = host.open.borrow().iter().find(|(key, _)| key.source_port.get() == 4002).unwrap().1.becomes.source_port;
-    assert_eq!(arrive(&host, segment((CLIENT, 4002), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
-    let (fate, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
-    assert_eq!((fate, out.unwrap().from.1), (Fate::Out, over.get()));
-}
-
-#[test]
-fn of_the_source_ports_of_connections_that_are_over_the_one_that_rested_longest_is_taken() {
-    let host = host();
-    let ports: Vec<_> = [4002, 4000, 4003, 4001]
-        .map(|port| {
-            host.pass(1.0);
-            connected(&host, port)
-        })
-        .into();
-    for port in 4000..4004 {
-        let _ = arrive(&host, segment((CLIENT, port), (HOST, 1234), "R", 11, 0));
-    }
-    let again =
-        (4010..4014).map(|port| arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0)).1.unwrap().from.1);
-    assert_eq!(again.collect::<Vec<_>>(), ports);
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! Which source port a connection to a backend elsewhere gets.
+
+use proxymatic_common::Reason;
+
+use super::*;
+use crate::begin::{FEW, TRIES};
+
+#[test]
+fn no_two_connections_to_a_backend_have_one_source_port() {
+    let host = host();
+    let mut ports: Vec<_> = (4000..4004).map(|port| connected(&host, port)).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [61_000, 61_001, 61_002, 61_003]);
+    assert_eq!(arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0)).0, Fate::Pass);
+    assert!(host.counted().contains(&(Reason::NoPort, 1)));
+    // One of a connection that is over will do.
+    let over = host.open.borrow().iter().find(|(key, _)| key.source_port.get() == 4002).unwrap().1.becomes.source_port;
+    assert_eq!(arrive(&host, segment((CLIENT, 4002), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
+    let (fate, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
+    assert_eq!((fate, out.unwrap().from.1), (Fate::Out, over.get()));
+}
+
+#[test]
+fn of_the_source_ports_of_connections_that_are_over_the_one_that_rested_longest_is_taken() {
+    let host = host();
+    let ports: Vec<_> = [4002, 4000, 4003, 4001]
+        .map(|port| {
+            host.pass(1.0);
+            connected(&host, port)
+        })
+        .into();
+    for port in 4000..4004 {
+        let _ = arrive(&host, segment((CLIENT, port), (HOST, 1234), "R", 11, 0));
+    }
+    let again =
+        (4010..4014).map(|port| arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0)).1.unwrap().from.1);
+    assert_eq!(again.collect::<Vec<_>>(), ports);
+}
+
+#[test]
+fn where_source_ports_are_of_connections_that_are_over_few_are_looked_at_once_those_have_rested() {
+    let mut host = host();
+    host.config.snat_last = 61_063;
+    for port in 4000..4064 {
+        // As many tries as it takes to get the last ones.
+        while arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0)).0 != Fate::Out {}
+    }
+    for (nth, port) in (4000..4064).enumerate() {
+        let (_, out) = arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0));
+        let snat = out.unwrap().from.1;
+        assert_eq!(arrive(&host, segment((BACKEND, 8000), (HOST, snat), "SA", 500, 11)).0, Fate::Out, "{nth}");
+        assert_eq!(arrive(&host, segment((CLIENT, port), (HOST, 1234), "A", 11, 501)).0, Fate::Out);
+        assert_eq!(arrive(&host, segment((CLIENT, port), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
+    }
+    let looks = |port| {
+        let before = host.looked.get();
+        assert_eq!(arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0)).0, Fate::Out);
+        host.looked.get() - before
+    };
+    let just_now = looks(5000);
+    host.pass(0.11);
+    let later = looks(5001);
+    assert_eq!(just_now - later, TRIES - FEW, "{just_now}, {later}");
+}
