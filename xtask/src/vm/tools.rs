@@ -20,6 +20,7 @@ const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
 /// Where its packages keep libraries, and what else QEMU reads.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 const DATA: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
+const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
 
 /// Where each has the program that is wanted, below a root.
 const QEMU: &str = "usr/bin/qemu-system-x86_64";
@@ -37,21 +38,18 @@ impl Tools {
     /// apt cannot fetch them.
     pub(super) fn provide(cache: &Path) -> Result<Self> {
         let tools = Self { home: cache.join("tools") };
-        if !tools.are_there() {
+        // One by one: where QEMU is installed and busybox is not, there is no need of a second QEMU.
+        let wanted: Vec<_> = [QEMU, BUSYBOX].into_iter().zip(PACKAGES).filter(|it| !is_installed(*it)).collect();
+        if wanted.iter().any(|(program, _)| !tools.home.join(program).exists()) {
             if tools.home.exists() {
                 fs::remove_dir_all(&tools.home)?;
             }
-            apt::unpack_with_needs(&PACKAGES, &tools.home)?;
-            ensure!(tools.are_there(), "{} have neither {QEMU} nor {BUSYBOX} in them", PACKAGES.join(" and "));
+            let packages: Vec<_> = wanted.iter().map(|(_, package)| *package).collect();
+            apt::unpack_with_needs(&packages, &tools.home)?;
+            let missing: Vec<_> = wanted.iter().filter(|(program, _)| !tools.home.join(program).exists()).collect();
+            ensure!(missing.is_empty(), "these packages do not have the program that is wanted of them: {missing:?}");
         }
         Ok(tools)
-    }
-
-    fn are_there(&self) -> bool {
-        [QEMU, BUSYBOX].into_iter().zip(PACKAGES).all(|(program, package)| {
-            // The package by name: another busybox would need libraries.
-            self.home.join(program).exists() || (Path::new("/").join(program).exists() && apt::is_installed(package))
-        })
     }
 
     /// Where a program is, which is in the cache or installed.
@@ -69,8 +67,12 @@ impl Tools {
         qemu.arg(&program);
         if program.starts_with(&self.home) {
             qemu.env("LD_LIBRARY_PATH", self.libraries());
+            // What of its needs is installed was not fetched.
             for data in DATA {
-                qemu.arg("-L").arg(self.home.join(data));
+                qemu.arg("-L").arg(self.home.join(data)).arg("-L").arg(Path::new("/").join(data));
+            }
+            if !self.home.join(MODULES).exists() {
+                qemu.env("QEMU_MODULE_DIR", Path::new("/").join(MODULES));
             }
         }
         qemu
@@ -92,4 +94,9 @@ impl Tools {
         // Not empty parts: those would be the current folder.
         env::join_paths(LIBRARIES.map(|it| self.home.join(it))).unwrap_or_default()
     }
+}
+
+/// Whether a program is there, from its package. By the package's name: another busybox would need libraries.
+fn is_installed((program, package): (&str, &str)) -> bool {
+    Path::new("/").join(program).exists() && apt::is_installed(package)
 }
