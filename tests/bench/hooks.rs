@@ -91,7 +91,11 @@ impl Hooks {
         let mut spinners = spinners.collect::<Result<Vec<_>>>()?;
         let (mut bare, mut cases) = self.cases(host, &planes);
         cases.retain(|case| self.only.as_ref().is_none_or(|only| case.name.contains(only)));
-        anyhow::ensure!(!cases.is_empty(), "no case has {:?} in its name", self.only.as_deref().unwrap_or_default());
+        anyhow::ensure!(
+            !cases.is_empty(),
+            "no case has {:?} in its name; without --only all are measured, and named",
+            self.only.as_deref().unwrap_or_default()
+        );
         for round in 0..self.rounds {
             // Before anything is attached anywhere: the kernel then skips even the question whether there is something.
             for case in &mut bare {

@@ -128,9 +128,13 @@ impl Tier {
             Self::Fmt => command::run(cargo().args(["fmt", "--all", "--check"])),
             Self::Tidy => tidy::run(),
             Self::Clippy => {
+                setup::build()?;
                 command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
             }
-            Self::Host => command::run(cargo().arg("test").args(filter)),
+            Self::Host => {
+                setup::build()?;
+                command::run(cargo().arg("test").args(filter))
+            }
             Self::Sim => command::run(cargo().args(["test", "-p", "proxymatic-tests", "--lib", "--bins"]).args(filter)),
             Self::Etcd => etcd(filter),
             Self::Wire => wire(filter),

@@ -45,8 +45,14 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The programs that the demo and the tests run.
+/// What building the workspace takes, besides Rust and the C compiler that links it.
+pub(crate) fn build() -> Result<()> {
+    packages::provide(Part::Build, None)
+}
+
+/// The programs that the demo and the tests run, and what they are built with.
 pub(crate) fn tools() -> Result<()> {
+    build()?;
     packages::provide(Part::Tools, None)
 }
 
@@ -82,6 +88,7 @@ pub(crate) fn docker() -> Result<()> {
 
 /// What images are made with and of, besides what is built.
 pub(crate) fn image() -> Result<()> {
+    build()?;
     packages::provide(Part::Image, None)
 }
 

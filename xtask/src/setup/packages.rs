@@ -9,6 +9,7 @@ use crate::{command, workspace};
 /// What a package is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Part {
+    Build,
     Compiler,
     Linker,
     Tools,
@@ -32,7 +33,14 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 41] = [
+const PACKAGES: [Package; 42] = [
+    // A C compiler is there: this task was linked with it.
+    Package {
+        part: Part::Build,
+        name: "make",
+        gives: &["make"],
+        why: "the agent's allocator, jemalloc, is built with it",
+    },
     Package {
         part: Part::Compiler,
         name: "rustc-web",

@@ -46,8 +46,12 @@ impl Tools {
             }
             let packages: Vec<_> = wanted.iter().map(|(_, package)| *package).collect();
             apt::unpack_with_needs(&packages, &tools.home)?;
-            let missing: Vec<_> = wanted.iter().filter(|(program, _)| !tools.home.join(program).exists()).collect();
-            ensure!(missing.is_empty(), "these packages do not have the program that is wanted of them: {missing:?}");
+            for (program, package) in wanted {
+                ensure!(
+                    tools.home.join(program).exists(),
+                    "Debian's {package} has no {program}: install one that has it"
+                );
+            }
         }
         Ok(tools)
     }
