@@ -7,7 +7,9 @@
 pub mod read;
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -21,6 +23,9 @@ use super::{
     retry::{Dice, Failures, Limits},
 };
 use crate::model::Snapshot;
+
+/// The address of each host that the file names, or why it has none.
+type Addresses = BTreeMap<String, Result<IpAddr, String>>;
 
 /// The largest file.
 const MOST: u64 = 16 << 20;
@@ -72,24 +77,18 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
 
 async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Report>) {
     let (mut failures, mut dice) = (Failures::default(), Dice::new(0));
-    let mut used: Option<(Vec<u8>, Listing)> = None;
-    let mut said: Option<(Snapshot, Instant)> = None;
+    let mut used: Option<Used> = None;
     loop {
         let at = Instant::now();
         let (report, wait) = match look(&config, &mut used).await {
-            Ok(listing) => {
+            Ok(used) => {
                 failures.clear();
-                let needed = listing.names().map(str::to_owned).collect();
-                let snapshot = listing.read(&hosts.resolve(&needed).await);
-                let known = said.as_ref().is_some_and(|(last, when)| *last == snapshot && when.elapsed() < REFRESH);
-                let report = (!known).then(|| {
-                    said = Some((snapshot.clone(), at));
-                    Report::Snapshot { source: SourceId::File, snapshot, at }
-                });
-                (report, config.every)
+                let needed = used.listing.names().map(str::to_owned).collect();
+                let snapshot = used.snapshot(hosts.resolve(&needed).await, at);
+                (snapshot.map(|snapshot| Report::Snapshot { source: SourceId::File, snapshot, at }), config.every)
             }
             Err(reason) => {
-                (used, said) = (None, None);
+                used = None;
                 let limits = Limits { first: config.every, most: config.every };
                 let (attempt, again_in, tell) = failures.add(&reason, limits, &mut dice);
                 let url = config.to_string();
@@ -109,11 +108,32 @@ async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Repor
     }
 }
 
+/// The file as it was when it last was looked at.
+struct Used {
+    content: Vec<u8>,
+    listing: Listing,
+    /// With which addresses of hosts the agent was told, and when.
+    said: Option<(Addresses, Instant)>,
+}
+
+impl Used {
+    /// What the agent has to be told: something new, or that all is still as it was. `at` is when the file was looked at.
+    fn snapshot(&mut self, addresses: Addresses, at: Instant) -> Option<Snapshot> {
+        // Of the same the same would be made, which takes milliseconds where there are thousands of services.
+        if self.said.as_ref().is_some_and(|(last, when)| *last == addresses && when.elapsed() < REFRESH) {
+            return None;
+        }
+        let snapshot = self.listing.read(&addresses);
+        self.said = Some((addresses, at));
+        Some(snapshot)
+    }
+}
+
 /// What the file says, read anew only where it is not as it was.
-async fn look<'a>(config: &Config, used: &'a mut Option<(Vec<u8>, Listing)>) -> Result<&'a Listing, String> {
+async fn look<'a>(config: &Config, used: &'a mut Option<Used>) -> Result<&'a mut Used, String> {
     let path = config.path.display();
     let mut content = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
-    if used.as_ref().is_none_or(|(known, _)| *known != content) {
+    if used.as_ref().is_none_or(|used| used.content != content) {
         loop {
             tokio::time::sleep(SETTLE).await;
             let again = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
@@ -123,9 +143,9 @@ async fn look<'a>(config: &Config, used: &'a mut Option<(Vec<u8>, Listing)>) -> 
             content = again;
         }
         let listing = read::parse(&content, config.format).map_err(|reason| format!("{path} {reason}"))?;
-        *used = Some((content, listing));
+        *used = Some(Used { content, listing, said: None });
     }
-    used.as_ref().map(|(_, listing)| listing).ok_or_else(|| format!("{path} cannot be read"))
+    used.as_mut().ok_or_else(|| format!("{path} cannot be read"))
 }
 
 async fn whole(path: &Path) -> io::Result<Vec<u8>> {

@@ -31,3 +31,24 @@ async fn an_address_that_changes_is_reported_though_the_file_stays_as_it_is() {
     says(Some(Some(([192, 0, 2, 2], 60))));
     assert_eq!(addresses(&mut reports).await, [IpAddr::from([192, 0, 2, 2])]);
 }
+
+/// A second is a hundred looks.
+#[tokio::test]
+async fn a_file_that_stays_as_it_is_is_told_once_and_one_that_changes_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("services.json");
+    let write = |address: &str| {
+        let backend = format!(r#"{{"address": "{address}", "port": 1}}"#);
+        let services = format!(r#"{{"services": [{{"name": "db", "port": 5432, "backends": [{backend}]}}]}}"#);
+        std::fs::write(&path, services).unwrap();
+    };
+    write("192.0.2.1");
+    let (send, mut reports) = mpsc::channel(8);
+    let config = Config { every: Duration::from_millis(10), ..Config::new(&path).unwrap() };
+    tokio::spawn(follow(config, Resolver::default(), send));
+    assert_eq!(addresses(&mut reports).await, [IpAddr::from([192, 0, 2, 1])]);
+    let more = timeout(Duration::from_secs(1), reports.recv()).await;
+    assert!(more.is_err(), "told again: {more:?}");
+    write("192.0.2.2");
+    assert_eq!(addresses(&mut reports).await, [IpAddr::from([192, 0, 2, 2])]);
+}
