@@ -1,6 +1,6 @@
 //! What the agent tells the hooks, and those who look at the pins, of itself.
 
-use crate::{assert_packed, plain_bytes};
+use crate::{assert_packed, bit_set, plain_bytes};
 
 /// From which network namespaces the loopback addresses lead to services.
 #[repr(transparent)]
@@ -26,18 +26,6 @@ impl Looks {
     pub const LISTENERS: Self = Self(1);
     /// Programs of the cgroups in `EXCLUDED` are left alone.
     pub const EXCLUDED: Self = Self(1 << 1);
-
-    /// Whether all bits of another set are in this one.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// What the agent last said of itself.
@@ -100,4 +88,5 @@ pub struct Config {
 }
 assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, Looks, u32, u32, u32);
 
+bit_set!(Looks);
 plain_bytes!(Loopback, Looks, AgentState, Config);

@@ -1,6 +1,6 @@
 //! What the kernel remembers of a connection of a client on another machine.
 
-use crate::{Address, Cell64, Port, assert_packed, plain_bytes};
+use crate::{Address, Cell64, Port, assert_packed, bit_set, plain_bytes};
 
 /// Who sends to whom, as a packet says it.
 #[repr(C)]
@@ -61,19 +61,6 @@ impl Half {
     /// The backend is on this host: only its end of the packets is rewritten, and they go through the host's stack. The
     /// replies are met where they leave an interface. Without it both ends are rewritten.
     pub const LOCAL: Self = Self(1 << 1);
-
-    /// Whether all bits of another set are in this one.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both.
-    #[must_use]
-    #[inline(always)]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// How far the sender of one half has come: a set of bits, only ever added to, and only by packets of that half.
@@ -90,19 +77,6 @@ impl Progress {
     pub const RESET: Self = Self(1 << 2);
     /// The connection is out of the counts.
     pub const CLOSED: Self = Self(1 << 3);
-
-    /// Whether all bits of another set are in this one.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both.
-    #[must_use]
-    #[inline(always)]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 
     /// Whether a connection is over with this half and the other one.
     #[inline(always)]
@@ -218,6 +192,7 @@ assert_packed!(Interface = InterfaceKind, u32, Address, Address);
 /// ever had a connection of a remote client on that port, so that what leaves from it is worth a look.
 pub type AnswerPorts = [u8; 64];
 
+bit_set!(Half, Progress);
 plain_bytes!(Tuple, Half, Progress, Connection, FragmentKey, FragmentPorts, InterfaceKind, Interface);
 
 #[cfg(test)]

@@ -67,3 +67,24 @@ macro_rules! plain_bytes {
     )+};
 }
 pub(crate) use plain_bytes;
+
+/// Gives a type that is a set of bits what sets have.
+macro_rules! bit_set {
+    ($($type:ty),+ $(,)?) => {$(
+        impl $type {
+            /// Whether all bits of another set are in this one.
+            #[inline(always)]
+            pub const fn has(self, other: Self) -> bool {
+                self.0 & other.0 == other.0
+            }
+
+            /// Both.
+            #[must_use]
+            #[inline(always)]
+            pub const fn with(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+        }
+    )+};
+}
+pub(crate) use bit_set;

@@ -1,6 +1,6 @@
 //! What a program dials, and how it is served.
 
-use crate::{Cell64, Port, assert_packed, cell::open, plain_bytes};
+use crate::{Cell64, Port, assert_packed, bit_set, cell::open, plain_bytes};
 
 /// A set of addresses that mean the same thing.
 #[repr(transparent)]
@@ -123,18 +123,6 @@ impl Features {
     pub const RESET: Self = Self(1 << 2);
     /// Clients on other machines are served.
     pub const EXPOSE: Self = Self(1 << 3);
-
-    /// Whether all bits of another set are in this one.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// The settings of a service, by id. One cache line that only the agent writes.
@@ -235,4 +223,5 @@ impl ServiceLoad {
     }
 }
 
+bit_set!(Features);
 plain_bytes!(Class, Frontend, Policy, SourceCode, Features, Service);

@@ -1,6 +1,6 @@
 //! What the kernel remembers of one socket, for as long as it lives.
 
-use crate::{Address, Port, assert_packed, plain_bytes};
+use crate::{Address, Port, assert_packed, bit_set, plain_bytes};
 
 /// One translation that a socket made.
 #[repr(C)]
@@ -49,19 +49,6 @@ impl Marks {
     pub const CLOSING: Self = Self(1);
     /// It has sent datagrams without a connection: not only the first of its ring is in use.
     pub const SENT: Self = Self(1 << 1);
-
-    /// Whether all bits of another set are in this one.
-    #[inline(always)]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both.
-    #[must_use]
-    #[inline(always)]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// The value of `SOCKETS`. The kernel makes it zeroed, which is a socket that translated nothing.
@@ -87,4 +74,5 @@ impl Socket {
     pub const NEW: Self = Self { start: 0, newest: 0, marks: Marks(0), ring: [Translation::NONE; RING] };
 }
 
+bit_set!(Marks);
 plain_bytes!(Translation, Marks, Socket);

@@ -11,6 +11,7 @@ mod admit;
 mod begin;
 mod forward;
 mod look;
+mod object;
 mod outcome;
 pub mod packet;
 mod remote;

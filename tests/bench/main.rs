@@ -12,6 +12,7 @@ mod hooks;
 mod load;
 mod local;
 mod machine;
+mod output;
 mod peers;
 mod planning;
 mod remote;

@@ -55,15 +55,20 @@ impl<'a> Command<'a> {
 
     /// Runs it on host 1 for programs.
     pub(crate) fn prints_json(&self, lab: &Lab, json: &Expect) -> Result<()> {
-        let said = self.run(lab, &["-j"])?;
-        let mut value: Value = serde_json::from_str(&said).with_context(|| said.clone())?;
-        mask(&mut value, self.keys);
-        let lines = match &value {
+        let lines = match &self.json(lab)? {
             Value::Array(rows) => rows.iter().map(|row| format!("{row}\n")).collect(),
             other => format!("{other:#}\n"),
         };
         json.assert_eq(&lines);
         Ok(())
+    }
+
+    /// What it prints for programs on host 1, but for what is another each time.
+    pub(crate) fn json(&self, lab: &Lab) -> Result<Value> {
+        let said = self.run(lab, &["-j"])?;
+        let mut value = serde_json::from_str(&said).with_context(|| said.clone())?;
+        mask(&mut value, self.keys);
+        Ok(value)
     }
 
     fn run(&self, lab: &Lab, flags: &[&str]) -> Result<String> {

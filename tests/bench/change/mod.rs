@@ -9,7 +9,6 @@ use std::{
     collections::{BTreeMap, VecDeque},
     env, fs,
     net::SocketAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -25,6 +24,7 @@ use self::report::{Changed, Rolled};
 pub(crate) use self::{formerly::Formerly, probe::Probe, report::Report};
 use crate::{
     machine::Machine,
+    output::Output,
     peers::{FIRST, program},
 };
 
@@ -43,12 +43,8 @@ pub(crate) struct Change {
     /// Milliseconds from TASK_KILLING until a replica stops listening.
     #[arg(long, default_value_t = 1_000)]
     grace: u64,
-    /// Write everything that was measured, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw a chart into this folder.
-    #[arg(long, value_name = "DIR")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Services whose replicas are replaced, under load; the next one is watched by itself.
@@ -98,19 +94,11 @@ impl Change {
     /// The way that `all` wants it.
     pub(crate) fn new(quick: bool) -> Self {
         let services = vec![10, 1_000, 5_000];
-        Self { quick, install: false, services, grace: 1_000, json: None, svg: None }
+        Self { quick, install: false, services, grace: 1_000, output: Output::default() }
     }
 
     pub(crate) fn run(&self) -> Result<()> {
-        let report = self.measure()?;
-        print!("{report}");
-        if let Some(file) = &self.json {
-            report.write(file)?;
-        }
-        if let Some(folder) = &self.svg {
-            report.draw(folder)?;
-        }
-        Ok(())
+        self.output.put(&self.measure()?)
     }
 
     pub(crate) fn measure(&self) -> Result<Report> {

@@ -1,13 +1,14 @@
 //! What was measured of changes: as a table, as JSON, as a chart.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     chart::{self, Bar, Panel},
     machine::Machine,
+    output::Measured,
     statistics::median,
 };
 
@@ -49,12 +50,19 @@ const OURS: &str = "proxymatic";
 const HAPROXY: &str = "haproxy";
 
 impl Report {
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        fs::write(file, serde_json::to_string_pretty(self)? + "\n").with_context(|| format!("write {}", file.display()))
+    fn sizes(&self) -> Vec<u16> {
+        let mut sizes: Vec<_> = self.changed.iter().map(|it| it.services).collect();
+        sizes.dedup();
+        sizes
     }
 
-    pub(crate) fn draw(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fn of(&self, name: &str, services: u16) -> Option<&Changed> {
+        self.changed.iter().find(|it| it.name == name && it.services == services)
+    }
+}
+
+impl Measured for Report {
+    fn draw(&self, folder: &Path) -> Result<()> {
         let mut panels = Vec::new();
         for services in self.sizes() {
             for (title, of) in [
@@ -71,16 +79,6 @@ impl Report {
             }
         }
         chart::bars(&folder.join("change.svg"), "From an event of Marathon to the connections", &panels)
-    }
-
-    fn sizes(&self) -> Vec<u16> {
-        let mut sizes: Vec<_> = self.changed.iter().map(|it| it.services).collect();
-        sizes.dedup();
-        sizes
-    }
-
-    fn of(&self, name: &str, services: u16) -> Option<&Changed> {
-        self.changed.iter().find(|it| it.name == name && it.services == services)
     }
 }
 

@@ -3,15 +3,12 @@
 mod report;
 mod watched;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 pub(crate) use self::report::Report;
-use crate::{machine::Machine, peers::program};
+use crate::{machine::Machine, output::Output, peers::program};
 
 /// Requests, bytes and events that Marathon's leader sees of 10 to 10,000 agents, at rest and while tasks are replaced.
 #[derive(Debug, clap::Parser)]
@@ -28,12 +25,8 @@ pub(crate) struct Fleet {
     /// Milliseconds from one replacement to the next.
     #[arg(long, default_value_t = 1_000)]
     pause: u64,
-    /// Write everything that was measured, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw a chart into this folder.
-    #[arg(long, value_name = "DIR")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What an agent does of itself, and what a change makes it do.
@@ -60,19 +53,11 @@ pub(crate) struct Single {
 impl Fleet {
     /// The way that `all` wants it.
     pub(crate) fn new() -> Self {
-        Self { apps: 1_000, tasks: 5, replaced: 20, pause: 1_000, json: None, svg: None }
+        Self { apps: 1_000, tasks: 5, replaced: 20, pause: 1_000, output: Output::default() }
     }
 
     pub(crate) fn run(&self) -> Result<()> {
-        let report = self.measure()?;
-        print!("{report}");
-        if let Some(file) = &self.json {
-            report.write(file)?;
-        }
-        if let Some(folder) = &self.svg {
-            report.draw(folder)?;
-        }
-        Ok(())
+        self.output.put(&self.measure()?)
     }
 
     pub(crate) fn measure(&self) -> Result<Report> {

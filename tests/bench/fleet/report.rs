@@ -1,14 +1,15 @@
 //! From one agent to a fleet: agents do not talk to each other, so that what they ask for adds up.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::Single;
 use crate::{
     chart::{self, Line},
     machine::Machine,
+    output::Measured,
 };
 
 /// A whole run.
@@ -50,13 +51,8 @@ fn flat(agents: f64) -> f64 {
     ((agents / FLAT / MEAN / 60.0).ceil() * 60.0).clamp(REFRESH, 86_400.0)
 }
 
-impl Report {
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        fs::write(file, serde_json::to_string_pretty(self)? + "\n").with_context(|| format!("write {}", file.display()))
-    }
-
-    pub(crate) fn draw(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+impl Measured for Report {
+    fn draw(&self, folder: &Path) -> Result<()> {
         let line = |name: &str, of: &dyn Fn(f64) -> f64| Line {
             name: name.to_owned(),
             points: FLEETS.iter().map(|agents| (f64::from(*agents), of(f64::from(*agents)))).collect(),

@@ -4,7 +4,7 @@ mod contender;
 mod report;
 mod targets;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result};
 use proxymatic_tests::{
@@ -17,6 +17,7 @@ pub(crate) use self::report::Report;
 use self::report::{Part, Row};
 use crate::{
     machine::Machine,
+    output::Output,
     peers::{IPERF, PLACES, Peer, Shape, Task, program},
 };
 
@@ -35,12 +36,8 @@ pub(crate) struct Local {
     /// Only the part with so many services.
     #[arg(long)]
     services: Option<u16>,
-    /// Write everything that was measured, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw charts into this folder.
-    #[arg(long, value_name = "DIR")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// The policies beside the default.
@@ -65,20 +62,12 @@ struct Entry {
 
 impl Local {
     pub(crate) fn run(&self) -> Result<()> {
-        let report = self.measure()?;
-        print!("{report}");
-        if let Some(file) = &self.json {
-            report.write(file)?;
-        }
-        if let Some(folder) = &self.svg {
-            report.draw(folder)?;
-        }
-        Ok(())
+        self.output.put(&self.measure()?)
     }
 
     /// The way that `all` wants it.
     pub(crate) fn new(quick: bool) -> Self {
-        Self { quick, install: false, rounds: None, services: None, json: None, svg: None }
+        Self { quick, install: false, rounds: None, services: None, output: Output::default() }
     }
 
     /// Measures all parts.

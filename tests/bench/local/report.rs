@@ -1,8 +1,8 @@
 //! What was measured: as a table, as JSON, as charts.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use super::targets;
 use crate::{
     chart::{self, Bar, Panel},
     machine::Machine,
+    output::Measured,
     peers::Shape,
     statistics::{median, percentile},
 };
@@ -142,15 +143,11 @@ impl Report {
     pub(crate) fn part(&self, services: u16, backends: u16) -> Option<&Part> {
         self.parts.iter().find(|part| part.shape == Shape { services, backends })
     }
+}
 
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(file, text).with_context(|| format!("write {}", file.display()))
-    }
-
+impl Measured for Report {
     /// One chart of rates, and one of what a connect costs.
-    pub(crate) fn draw(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fn draw(&self, folder: &Path) -> Result<()> {
         let Some(main) = self.part(1, 2) else { return Ok(()) };
         let panel = |part: &Part, metric: Metric, title: &str| {
             let bar = |row: &Row| {

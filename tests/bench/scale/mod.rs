@@ -6,7 +6,6 @@ mod sync;
 
 use std::{
     env, fs,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -17,6 +16,7 @@ use self::report::Size;
 pub(crate) use self::{report::Report, sync::FullSync};
 use crate::{
     machine::Machine,
+    output::Output,
     sources::Sources,
     statistics::{median, percentile},
 };
@@ -33,12 +33,8 @@ pub(crate) struct Scale {
     /// How many tasks are ended, one after the other.
     #[arg(long, default_value_t = 100)]
     events: usize,
-    /// Write everything that was measured, as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw a chart into this folder.
-    #[arg(long, value_name = "DIR")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 const SIZES: [u16; 5] = [100, 1_000, 5_000, 10_000, 20_000];
@@ -46,19 +42,11 @@ const SIZES: [u16; 5] = [100, 1_000, 5_000, 10_000, 20_000];
 impl Scale {
     /// The way that `all` wants it.
     pub(crate) fn new() -> Self {
-        Self { services: SIZES.into(), backends: 5, events: 100, json: None, svg: None }
+        Self { services: SIZES.into(), backends: 5, events: 100, output: Output::default() }
     }
 
     pub(crate) fn run(&self) -> Result<()> {
-        let report = self.measure()?;
-        print!("{report}");
-        if let Some(file) = &self.json {
-            report.write(file)?;
-        }
-        if let Some(folder) = &self.svg {
-            report.draw(folder)?;
-        }
-        Ok(())
+        self.output.put(&self.measure()?)
     }
 
     pub(crate) fn measure(&self) -> Result<Report> {

@@ -1,14 +1,15 @@
 //! What was measured of sizes: as a table, as JSON, as a chart.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::sync::Synced;
 use crate::{
     chart::{self, Line},
     machine::Machine,
+    output::Measured,
 };
 
 /// One size.
@@ -37,13 +38,8 @@ pub(crate) struct Report {
     pub(crate) sizes: Vec<Size>,
 }
 
-impl Report {
-    pub(crate) fn write(&self, file: &Path) -> Result<()> {
-        fs::write(file, serde_json::to_string_pretty(self)? + "\n").with_context(|| format!("write {}", file.display()))
-    }
-
-    pub(crate) fn draw(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+impl Measured for Report {
+    fn draw(&self, folder: &Path) -> Result<()> {
         let line = |name: &str, of: fn(&Size) -> f64| Line {
             name: name.to_owned(),
             points: self.sizes.iter().map(|size| (f64::from(size.services), of(size))).collect(),

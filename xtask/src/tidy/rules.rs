@@ -6,10 +6,10 @@ use super::Finding;
 const UNSAFE: [(&str, &str); 10] = [
     ("proxymatic-common/src/cell.rs", "counters that the kernel writes too: volatile there, atomic here"),
     ("proxymatic-common/src/lib.rs", "declares the types that cross a map to be plain bytes"),
-    ("proxymatic-ebpf/src/main.rs", "the licence is a symbol in a section that the loader reads"),
-    ("proxymatic-ebpf/src/probes.rs", "the same, and one call of each helper that is probed for"),
+    ("proxymatic-ebpf/src/object.rs", "the licence is a symbol in a section that the loader reads"),
+    ("proxymatic-ebpf/src/probes.rs", "one call of each helper that is probed for"),
     ("proxymatic-ebpf/src/stores.rs", "the same"),
-    ("proxymatic-ebpf/src/pours.rs", "the same, and a frame is what a raw pointer points to"),
+    ("proxymatic-ebpf/src/pours.rs", "a frame is what a raw pointer points to"),
     ("proxymatic-ebpf/src/maps.rs", "map lookups return raw pointers"),
     ("proxymatic-ebpf/src/hooks/", "contexts are raw pointers, helpers are foreign functions"),
     ("proxymatic-user/src/dataplane/kernel/", "mapped memory and raw bpf(2) calls"),
