@@ -14,11 +14,14 @@ use proxymatic_user::{
 const CAPACITY: Capacity =
     Capacity { services: 6, backends: 16, slots: 4000, addresses: 8, allows: 16, allowed_cgroups: 8, excluded: 4 };
 
+/// An id, the bytes there, and in place of some of them a state and a service.
+type BackendRow = (u8, [u8; 64], Option<(u8, u8)>);
+
 /// What the maps hold. Whole rows are any bytes; numbers that ids and states are found by are small as a rule.
 #[derive(Arbitrary, Debug)]
 pub struct Rows {
     ports: [u64; 4],
-    backends: Vec<(u8, [u8; 64], Option<(u8, u8)>)>,
+    backends: Vec<BackendRow>,
     services: Vec<(u8, [u8; 64], u8)>,
     heads: Vec<(u8, u16, u8, u8, Option<u64>)>,
     slots: Vec<(u16, u64)>,
