@@ -42,6 +42,7 @@ use crate::{
     probe::Answered,
     sockets,
     source::{Report, SourceId},
+    state::Drained,
     surface::{AgentStatus, Latencies, SourceStatus, Trouble},
 };
 
@@ -115,6 +116,8 @@ pub struct Agent<D> {
     resting: BTreeSet<u32>,
     /// Backends that the operator drains, as last published.
     drained: BTreeSet<u32>,
+    /// What was written down of those, of backends that the maps do not have yet.
+    to_drain: BTreeSet<Drained>,
     /// By service, the cgroups of programs that have bound its port.
     bound: BTreeSet<(u32, u64)>,
     sweeps: Sweeps,
@@ -158,6 +161,7 @@ impl<D: Dataplane> Agent<D> {
             ejected: Ejected::default(),
             resting: BTreeSet::new(),
             drained: BTreeSet::new(),
+            to_drain: BTreeSet::new(),
             bound: BTreeSet::new(),
             tested: Tested::default(),
             warnings: Vec::new(),

@@ -15,6 +15,7 @@ use proxymatic_user::{
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, Desired, MapOp, Tables, plan},
     source::{Report, SourceId},
+    state::Drained,
 };
 
 const MARATHON: [SourceId; 1] = [SourceId::Marathon];
@@ -102,6 +103,49 @@ fn an_agent_that_starts_anew_keeps_what_is_drained() {
     assert!(adopted.services.values().all(|it| it.backends.iter().all(|backend| backend.state == State::Active)));
     says(&mut next, &TWO, now);
     assert_eq!((state(next.tables(), "a"), drawn(next.tables())), (BackendState::DRAINING, ["b"].into()));
+}
+
+/// As the file has it that the task of that name is drained.
+fn written(task: &str, host: u8) -> BTreeSet<Drained> {
+    let (service, address) = (ServiceKey::host(1234, Protocol::Tcp), IpAddr::from([10, 0, 0, host]));
+    [Drained { service, task: task.into(), address, port: 31_000 }].into()
+}
+
+fn on_new_maps(drained: BTreeSet<Drained>) -> (Agent<Memory>, Instant) {
+    let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+    (Agent::adopt(plane, &MARATHON).unwrap().draining(drained), Instant::now())
+}
+
+#[test]
+fn on_new_maps_what_was_written_down_is_drained_from_the_first_moment_on() {
+    let (mut agent, now) = on_new_maps(written("a", 1));
+    says(&mut agent, &TWO, now);
+    assert_eq!((state(agent.tables(), "a"), drawn(agent.tables())), (BackendState::DRAINING, ["b"].into()));
+    let a = id(agent.tables(), "a");
+    assert_eq!(agent.plane().drained, [(a, agent.tables().backends()[&a].backend.generation)].into());
+    // It is a wish like any other.
+    agent.plane_mut().drained.clear();
+    agent.handle(Event::Tick, now + Duration::from_secs(1));
+    assert_eq!(drawn(agent.tables()), ["a", "b"].into());
+}
+
+#[test]
+fn what_was_written_down_of_a_task_that_has_gone_drains_nobody() {
+    let (mut agent, now) = on_new_maps(written("gone", 1));
+    says(&mut agent, &TWO, now);
+    assert_eq!((drawn(agent.tables()), agent.plane().drained.len()), (["a", "b"].into(), 0));
+    // Nor does it when a task of that name comes later: all has been said by then.
+    says(&mut agent, &[("gone", 1, State::Active), TWO[1]], now);
+    assert_eq!(drawn(agent.tables()), ["b", "gone"].into());
+}
+
+#[test]
+fn maps_that_are_complete_know_better_than_what_was_written_down() {
+    let mut plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+    plane.complete = true;
+    let mut agent = Agent::adopt(plane, &MARATHON).unwrap().draining(written("a", 1));
+    says(&mut agent, &TWO, Instant::now());
+    assert_eq!(drawn(agent.tables()), ["a", "b"].into());
 }
 
 #[test]

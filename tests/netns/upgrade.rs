@@ -127,6 +127,39 @@ fn a_version_that_was_replaced_leads_its_sockets_back_until_the_last_is_closed()
     Ok(())
 }
 
+/// The one that comes back has maps of its own that still say what was drained when it left.
+#[test]
+fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is_not_drained_again() -> TestResult {
+    let lab = Lab::start(2)?;
+    let host = lab.host(1);
+    let file = lab.run_dir().join("state.json").display().to_string();
+    let state = ["--state-file", &file];
+    let web = Answered::start(&lab, &[WEB], &state)?;
+    let mut agent = web.agent;
+    for (build, drained, next) in [(THIS, 8001, NEXT), (NEXT, 8002, THIS)] {
+        let backend = format!("10.77.0.2:{drained}");
+        host.proxymatic_built(build, &["backend", "drain", &backend])?.well()?;
+        eventually_ok("it is written down", PATIENCE, || {
+            let written = fs::read_to_string(&file)?;
+            let wishes = written.split_once("\"drained\":").map(|(_, wishes)| wishes.to_owned()).unwrap_or_default();
+            ensure!(wishes.contains(&format!("\"port\":{drained}}}")), "{wishes}");
+            Ok(())
+        })?;
+        let load = host.keeper(DIALLED.parse()?, CLIENTS)?;
+        agent = replaced_with(&lab, agent, next, &load, &state)?;
+        let seen = load.finish()?;
+        assert_eq!(seen.failed, 0, "{:?} {:?}", seen.errors, seen.failures.first());
+        let word = WEB.replicas.iter().find(|(at, _)| at.address().port() == drained).context("no such replica")?.1;
+        let replicas: BTreeSet<_> = seen.by_replica.keys().filter_map(|key| Some(key.split_once(':')?.1)).collect();
+        assert_eq!((replicas.len(), replicas.contains(word)), (2, false), "{word}: {replicas:?}");
+        let said: Value = serde_json::from_str(&host.proxymatic_built(next, &["-j", "status"])?.stdout)?;
+        let wishes: BTreeSet<_> = said["drained"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert_eq!(wishes, [backend.as_str()].into(), "{said}");
+        host.proxymatic_built(next, &["backend", "undrain", &backend])?.well()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
     let lab = Lab::start(2)?;
@@ -181,17 +214,27 @@ fn detach_removes_every_version_and_nothing_that_is_not_ours() -> TestResult {
 
 /// Puts another build in the place of an agent, between so many requests.
 fn replaced(lab: &Lab, agent: Process, build: &str, load: &Load) -> Result<Process> {
+    replaced_with(lab, agent, build, load, &[])
+}
+
+/// The same, with more arguments for the one that comes.
+fn replaced_with(lab: &Lab, agent: Process, build: &str, load: &Load, more: &[&str]) -> Result<Process> {
     load.reaches(200)?;
-    let agent = started(lab, agent, build)?;
+    let agent = started_with(lab, agent, build, more)?;
     load.reaches(200)?;
     Ok(agent)
 }
 
 /// Ends an agent, one build's with a chance to say goodbye and the other's without, and starts another.
-fn started(lab: &Lab, mut agent: Process, build: &str) -> Result<Process> {
+fn started(lab: &Lab, agent: Process, build: &str) -> Result<Process> {
+    started_with(lab, agent, build, &[])
+}
+
+fn started_with(lab: &Lab, mut agent: Process, build: &str, more: &[&str]) -> Result<Process> {
     let host = lab.host(1);
     let _ended = if build == THIS { agent.kill9()? } else { agent.terminate(PATIENCE)? };
-    let agent = host.agent_built(build, host.cgroup(), &["--marathon", &lab.marathon_url()])?;
+    let marathon = lab.marathon_url();
+    let agent = host.agent_built(build, host.cgroup(), &[&["--marathon", &marathon], more].concat())?;
     host.built_serves(build, PATIENCE).with_context(|| agent.log())?;
     Ok(agent)
 }

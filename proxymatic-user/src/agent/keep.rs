@@ -8,7 +8,7 @@ use super::Agent;
 use crate::{
     dataplane::Dataplane,
     model::Complaint,
-    state::{Answer, Answers},
+    state::{Answer, Answers, Job},
 };
 
 /// How often it is written at the most.
@@ -25,7 +25,7 @@ const HANGS: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
     /// To who writes: one job at a time.
-    jobs: Option<mpsc::Sender<Answers>>,
+    jobs: Option<mpsc::Sender<Job>>,
     busy: bool,
     changed: bool,
     last: Option<Instant>,
@@ -34,7 +34,7 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// A source has said something else than before.
+    /// A source has said something else than before, or the operator drains something else.
     pub(super) const fn changed(&mut self) {
         self.changed = true;
     }
@@ -60,7 +60,7 @@ impl Keeping {
 impl<D: Dataplane> Agent<D> {
     /// With who writes down what the sources say, and with what is wrong there already.
     #[must_use]
-    pub fn keeping(mut self, jobs: mpsc::Sender<Answers>, trouble: Option<String>) -> Self {
+    pub fn keeping(mut self, jobs: mpsc::Sender<Job>, trouble: Option<String>) -> Self {
         self.keeping = Keeping { jobs: Some(jobs), trouble, ..Keeping::default() };
         self
     }
@@ -82,7 +82,7 @@ impl<D: Dataplane> Agent<D> {
             self.sources.iter().filter_map(|(source, heard)| Some((*source, answer(heard)?))).collect();
         let Some(jobs) = self.keeping.jobs.as_ref().filter(|_| !answers.is_empty()) else { return };
         // In vain only where the one before it has not even been begun: then this is as late as that.
-        if jobs.try_send(answers).is_ok() {
+        if jobs.try_send(Job { answers, drained: self.drained_by_name() }).is_ok() {
             self.keeping.busy = true;
             self.keeping.changed = false;
             self.keeping.last = Some(now);

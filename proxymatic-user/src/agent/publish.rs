@@ -61,6 +61,9 @@ impl<D: Dataplane> Agent<D> {
                 return false;
             }
         }
+        if self.drain_again() {
+            return self.publish(now);
+        }
         // What a silent source once said may be known only to the version that is to be replaced.
         if self.addresses_told
             && self.sources.values().all(|heard| heard.snapshot.is_some())

@@ -148,6 +148,10 @@ impl Dataplane for Memory {
         self.drained.clone()
     }
 
+    fn drain(&mut self, backend: u32, generation: u32) {
+        self.drained.insert(backend, generation);
+    }
+
     fn forget_drained(&mut self, backend: u32) {
         self.drained.remove(&backend);
     }

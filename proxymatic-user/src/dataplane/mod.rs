@@ -65,6 +65,9 @@ pub trait Dataplane {
     /// The backends that the operator drains: id, and which of its owners in turn is meant.
     fn drained(&self) -> BTreeMap<u32, u32>;
 
+    /// Notes that a backend is to be drained, as the operator would.
+    fn drain(&mut self, backend: u32, generation: u32);
+
     /// Forgets that a backend is to be drained: it is not there any more.
     fn forget_drained(&mut self, backend: u32);
 

@@ -1,14 +1,14 @@
 //! The thread that writes the file: a disk that is slow holds up nobody else.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io, thread,
     time::{Duration, SystemTime},
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Saved, State, StateFile};
+use super::{Drained, Saved, State, StateFile};
 use crate::{
     model::Snapshot,
     privileges::{self, Thread, Uses},
@@ -27,8 +27,17 @@ pub struct Answer {
 /// What the sources have said since the agent started. Of others the file keeps what it has.
 pub type Answers = BTreeMap<SourceId, Answer>;
 
+/// What is to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// What the sources have said.
+    pub answers: Answers,
+    /// All that the operator drains.
+    pub drained: BTreeSet<Drained>,
+}
+
 impl StateFile {
-    /// Writes the answers of each job on top of what was loaded, until nobody gives jobs any more; then what is returned
+    /// Writes each job on top of what was loaded, until nobody gives jobs any more; then what is returned
     /// is closed. Each job is reported: `Err` is one sentence.
     ///
     /// # Errors
@@ -36,7 +45,7 @@ impl StateFile {
     pub fn start(
         self,
         mut state: State,
-        mut jobs: mpsc::Receiver<Answers>,
+        mut jobs: mpsc::Receiver<Job>,
         report: impl Fn(Result<(), String>) + Send + 'static,
     ) -> io::Result<oneshot::Receiver<()>> {
         let (ends, ended) = oneshot::channel();
@@ -46,8 +55,8 @@ impl StateFile {
             if let Err(error) = privileges::keep(Thread::State, Uses::default()) {
                 tracing::warn!("the thread that writes the state file cannot give up its capabilities: {error}");
             }
-            while let Some(answers) = jobs.blocking_recv() {
-                self.take(&mut state, answers, SystemTime::now());
+            while let Some(job) = jobs.blocking_recv() {
+                self.take(&mut state, job, SystemTime::now());
                 report(self.write(&state));
             }
             drop(ends);
@@ -56,7 +65,8 @@ impl StateFile {
         Ok(ended)
     }
 
-    fn take(&self, state: &mut State, answers: Answers, now: SystemTime) {
+    fn take(&self, state: &mut State, Job { answers, drained }: Job, now: SystemTime) {
+        state.drained = drained;
         for (source, Answer { age, snapshot }) in answers {
             let of = self.identity(source);
             let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

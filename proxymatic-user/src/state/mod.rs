@@ -1,5 +1,5 @@
-//! What the sources said last, kept on disk: after a reboot the maps are empty, and Marathon may be away for longer than
-//! services can be.
+//! What the sources said last and what the operator drains, kept on disk: after a reboot the maps are empty, and Marathon
+//! may be away for longer than services can be.
 //!
 //! The file is a help, never a condition: one that is missing, damaged or another cluster's is said, and the agent goes on
 //! without it. [`encode`] and [`decode`] are pure.
@@ -9,20 +9,41 @@ mod format;
 mod keeper;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 pub use self::{
     file::{Loaded, StateFile},
     format::{Damage, MOST, VERSION, decode, encode},
-    keeper::{Answer, Answers},
+    keeper::{Answer, Answers, Job},
 };
-use crate::{model::Snapshot, source::SourceId};
+use crate::{
+    model::{ServiceKey, Snapshot},
+    source::SourceId,
+};
 
 /// What the sources said last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Each source that has answered.
     pub sources: BTreeMap<SourceId, Saved>,
+    /// What the operator drains. Pinned maps know it too, but not those of another version of the layouts.
+    pub drained: BTreeSet<Drained>,
+}
+
+/// A backend that the operator drains, in one service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Drained {
+    /// The service.
+    pub service: ServiceKey,
+    /// The task: whoever has its place after it is not drained.
+    pub task: String,
+    /// Where it listens.
+    pub address: IpAddr,
+    /// The port it listens on.
+    pub port: u16,
 }
 
 /// What one source said last.

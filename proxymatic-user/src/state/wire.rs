@@ -1,4 +1,4 @@
-//! How the answers are written down: types of their own, so that the model may change and files of this version stay
+//! How the state is written down: types of their own, so that the model may change and files of this version stay
 //! readable.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Saved, State};
+use super::{Drained, Saved, State};
 use crate::{
     model::{self, Complaint, ServiceKey, Snapshot, Weight},
     source::SourceId,
@@ -22,6 +22,26 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(super) struct Body {
     sources: BTreeMap<String, Source>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    drained: Vec<Wish>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    service: Key,
+    task: String,
+    address: IpAddr,
+    port: NonZeroU16,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+    port: NonZeroU16,
+    protocol: Protocol,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,7 +117,10 @@ impl From<&State> for Body {
             let services = services.iter().filter_map(|(key, service)| Service::new(*key, service)).collect();
             (id.to_string(), Source { of: of.clone(), answered: *answered, services, complaints: complaints.clone() })
         };
-        Self { sources: state.sources.iter().map(source).collect() }
+        Self {
+            sources: state.sources.iter().map(source).collect(),
+            drained: state.drained.iter().filter_map(Wish::new).collect(),
+        }
     }
 }
 
@@ -111,21 +134,57 @@ impl Body {
             let snapshot = Snapshot { services, complaints: source.complaints };
             Ok((id, Saved { of: source.of, answered: source.answered, snapshot }))
         };
-        Ok(State { sources: self.sources.into_iter().map(source).collect::<Result<_, String>>()? })
+        Ok(State {
+            sources: self.sources.into_iter().map(source).collect::<Result<_, String>>()?,
+            drained: self.drained.into_iter().map(Wish::read).collect(),
+        })
+    }
+}
+
+impl Wish {
+    fn new(Drained { service, task, address, port }: &Drained) -> Option<Self> {
+        Some(Self {
+            service: Key::new(*service)?,
+            task: task.clone(),
+            address: *address,
+            port: NonZeroU16::new(*port)?,
+        })
+    }
+
+    fn read(self) -> Drained {
+        let Self { service, task, address, port } = self;
+        Drained { service: service.read(), task, address, port: port.get() }
+    }
+}
+
+impl Key {
+    /// `None` for port 0, which no source gives.
+    fn new(key: ServiceKey) -> Option<Self> {
+        let protocol = match key.protocol {
+            model::Protocol::Tcp => Protocol::Tcp,
+            model::Protocol::Udp => Protocol::Udp,
+        };
+        Some(Self { address: key.address, port: NonZeroU16::new(key.port)?, protocol })
+    }
+
+    const fn read(self) -> ServiceKey {
+        let protocol = match self.protocol {
+            Protocol::Tcp => model::Protocol::Tcp,
+            Protocol::Udp => model::Protocol::Udp,
+        };
+        ServiceKey { address: self.address, port: self.port.get(), protocol }
     }
 }
 
 impl Service {
-    /// `None` for port 0, which no source gives.
+    /// `None` where [`Key::new`] gives none.
     fn new(key: ServiceKey, service: &model::Service) -> Option<Self> {
         let model::Service { name, backends, settings } = service;
+        let Key { address, port, protocol } = Key::new(key)?;
         Some(Self {
-            address: key.address,
-            port: NonZeroU16::new(key.port)?,
-            protocol: match key.protocol {
-                model::Protocol::Tcp => Protocol::Tcp,
-                model::Protocol::Udp => Protocol::Udp,
-            },
+            address,
+            port,
+            protocol,
             name: name.clone(),
             settings: settings.into(),
             backends: backends.iter().filter_map(Backend::new).collect(),
@@ -133,11 +192,7 @@ impl Service {
     }
 
     fn read(self) -> Result<(ServiceKey, Arc<model::Service>), String> {
-        let protocol = match self.protocol {
-            Protocol::Tcp => model::Protocol::Tcp,
-            Protocol::Udp => model::Protocol::Udp,
-        };
-        let key = ServiceKey { address: self.address, port: self.port.get(), protocol };
+        let key = Key { address: self.address, port: self.port, protocol: self.protocol }.read();
         let wrong = |reason: String| format!("service {key}: {reason}");
         let settings = self.settings.read().map_err(wrong)?;
         let mut backends: Vec<_> =

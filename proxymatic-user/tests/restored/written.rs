@@ -6,7 +6,7 @@ use proxymatic_user::{
     agent::{Agent, Event},
     dataplane::Faults,
     source::SourceId,
-    state::Answers,
+    state::Job,
 };
 use tokio::sync::mpsc;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// An agent that has what Marathon says written down, and the other end of that.
-fn keeping(faults: Faults) -> (Driven, mpsc::Receiver<Answers>) {
+fn keeping(faults: Faults) -> (Driven, mpsc::Receiver<Job>) {
     let (jobs, written) = mpsc::channel(1);
     let agent = Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap();
     (Driven::new(agent.keeping(jobs, None)), written)
@@ -26,7 +26,7 @@ fn keeping(faults: Faults) -> (Driven, mpsc::Receiver<Answers>) {
 /// The seconds at which something was given to be written, while each of them ends like this.
 fn written_in(
     agent: &mut Driven,
-    written: &mut mpsc::Receiver<Answers>,
+    written: &mut mpsc::Receiver<Job>,
     now: &mut Instant,
     seconds: u32,
     outcome: &Result<(), String>,
@@ -53,7 +53,10 @@ fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
         agent.handle(Event::Tick, now + SECOND);
         now += SECOND;
         let job = written.try_recv().unwrap();
-        assert_eq!((job[&SourceId::Marathon].age, &job[&SourceId::Marathon].snapshot), (SECOND, &first));
+        assert_eq!(
+            (job.answers[&SourceId::Marathon].age, &job.answers[&SourceId::Marathon].snapshot),
+            (SECOND, &first)
+        );
         // While that is being written.
         agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
         ticks(&mut agent, &mut now, 30);
@@ -89,7 +92,7 @@ fn an_agent_that_leaves_has_it_written_once_more() {
         agent.handle(Event::Tick, now);
         assert!(written.try_recv().is_ok(), "and it is not done yet");
         assert!(!agent.handle(Event::Stop, now + MINUTE));
-        assert_eq!(written.try_recv().unwrap()[&SourceId::Marathon].age, MINUTE);
+        assert_eq!(written.try_recv().unwrap().answers[&SourceId::Marathon].age, MINUTE);
     });
     let (mut silent, mut written) = keeping(NO_FAULTS);
     silent.handle(Event::Stop, Instant::now());
@@ -124,4 +127,37 @@ fn what_is_wrong_with_the_file_from_the_start_is_complained_of_until_it_is_writt
     agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
     assert_eq!(written_in(&mut agent, &mut written, &mut now, 3, &Ok(())), [1]);
     assert_eq!(agent.status(now).complaints, []);
+}
+
+#[test]
+fn what_the_operator_drains_is_written_soon_after_it_changes() {
+    with_faults_and_without(|faults| {
+        let (mut agent, mut written) = keeping(faults);
+        let mut now = Instant::now();
+        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1, 2])]), now), now);
+        // Faults are tried again meanwhile.
+        written_in(&mut agent, &mut written, &mut now, 20, &Ok(()));
+        let (id, generation) = {
+            let backends = agent.tables().backends();
+            let (id, entry) = backends.iter().find(|(_, entry)| entry.task == "/web.1").unwrap();
+            (*id, entry.backend.generation)
+        };
+        for drains in [true, false] {
+            let drained = &mut agent.plane_mut().drained;
+            if drains {
+                drained.insert(id, generation)
+            } else {
+                drained.remove(&id)
+            };
+            let mut last = None;
+            for _ in 0..20 {
+                ticks(&mut agent, &mut now, 1);
+                if let Ok(job) = written.try_recv() {
+                    last = Some(job.drained.into_iter().map(|it| it.task).collect::<Vec<_>>());
+                    agent.handle(Event::Kept(Ok(())), now);
+                }
+            }
+            assert_eq!(last, Some(if drains { vec!["/web.1".to_owned()] } else { Vec::new() }), "{drains}");
+        }
+    });
 }

@@ -298,6 +298,12 @@ impl Dataplane for Kernel {
         self.maps.drained().unwrap_or_default()
     }
 
+    fn drain(&mut self, backend: u32, generation: u32) {
+        if let Err(error) = self.maps.set_drained(backend, Some(generation)) {
+            tracing::warn!("{error}");
+        }
+    }
+
     fn forget_drained(&mut self, backend: u32) {
         if let Err(error) = self.maps.set_drained(backend, None) {
             tracing::warn!("{error}");

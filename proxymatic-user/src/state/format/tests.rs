@@ -14,7 +14,7 @@ use crate::{
         Backend, Complaint, Policy, Protocol, Service, ServiceKey, Settings, Snapshot, State as Condition, Weight,
     },
     source::SourceId,
-    state::Saved,
+    state::{Drained, Saved},
 };
 
 fn address() -> impl Strategy<Value = IpAddr> {
@@ -83,7 +83,13 @@ fn state() -> impl Strategy<Value = State> {
     let saved = (prop::collection::btree_set(".{0,20}", 0..3), any::<u64>(), snapshot)
         .prop_map(|(of, answered, snapshot)| Saved { of, answered, snapshot });
     let sources = prop::collection::btree_map(prop::sample::select(SourceId::ALL.to_vec()), saved, 0..4);
-    sources.prop_map(|sources| State { sources })
+    let drained = (key(), ".{0,12}", address(), 1_u16..).prop_map(|(service, task, address, port)| Drained {
+        service,
+        task,
+        address,
+        port,
+    });
+    (sources, prop::collection::btree_set(drained, 0..3)).prop_map(|(sources, drained)| State { sources, drained })
 }
 
 /// One of everything.
@@ -104,7 +110,13 @@ fn example() -> State {
     let complaints = vec![Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() }];
     let of = ["http://marathon.example:8080".to_owned()].into();
     let saved = Saved { of, answered: 1_795_000_000, snapshot: Snapshot { services: services.into(), complaints } };
-    State { sources: [(SourceId::Marathon, saved)].into() }
+    let drained = Drained {
+        service: ServiceKey::host(1234, Protocol::Tcp),
+        task: "web.1".into(),
+        address: [10, 0, 0, 1].into(),
+        port: 31_000,
+    };
+    State { sources: [(SourceId::Marathon, saved)].into(), drained: [drained].into() }
 }
 
 proptest! {
