@@ -64,11 +64,14 @@ fn read(kept: &Path) -> Result<Vec<Record>> {
     }
 }
 
-/// As git calls what is checked out; nothing where there is no git.
+/// As git calls what is checked out, with `-dirty` where it is changed; nothing where there is no git.
 fn commit() -> String {
-    let mut describe = Command::new("git");
-    describe.args(["describe", "--always", "--dirty"]).current_dir(workspace::root());
-    command::ask(&mut describe).map_or_else(String::new, |said| said.trim().to_owned())
+    let git = |arguments: &[&str]| command::ask(Command::new("git").args(arguments).current_dir(workspace::root()));
+    // But for what this writes itself, for the kernel before this one.
+    let changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/kernels.*"];
+    let dirty = git(&changed).is_some_and(|said| !said.trim().is_empty());
+    git(&["describe", "--always"])
+        .map_or_else(String::new, |said| format!("{}{}", said.trim(), if dirty { "-dirty" } else { "" }))
 }
 
 #[cfg(test)]
