@@ -160,7 +160,11 @@ fn what_is_printed_of_each_thing_that_happens_is_as_agreed() -> TestResult {
         ensure!(watchers.0.stdout()?.contains("draining"), "{}", watchers.0.log());
         Ok(())
     })?;
+    // Else it could be either that is connected to first.
+    let first = served.replicas[0].address.to_string();
+    lab.proxymatic(&["backend", "drain", &first])?.well()?;
     watchers.1.sees("connected", || served.ask(1).map(drop))?;
+    lab.proxymatic(&["backend", "undrain", &first])?.well()?;
     served.replicas[0].process.kill9()?;
     watchers.1.sees("ejected", || served.ask(1).map(drop))?;
     let _back = lab.replica(2, 8001, "a")?;
