@@ -99,8 +99,9 @@ pub struct ConnectionOf<Word> {
     pub start: u64,
     /// When the last packet of this half came, to a second: nanoseconds of the monotonic clock.
     pub seen: Word,
-    /// [`Progress`] in the lower half; in the upper half, of a connection that is not open yet, the sequence number that the
-    /// backend answered with.
+    /// [`Progress`] in the lower half; in the upper half, of a TCP connection that is not open yet, the sequence number of the
+    /// SYN that packets of this half acknowledge: the client's in the half of the replies, in the client's half that of the
+    /// backend, once it has answered.
     pub state: Word,
     /// The id of the service.
     pub service: u32,

@@ -102,6 +102,8 @@ reasons! {
     HopsExceeded = "hops_exceeded",
     /// An ICMP error about a connection from another machine was led to the other end.
     ErrorReturned = "error_returned",
+    /// A connection from another machine that was not open yet lost its source port to another: all were taken.
+    Displaced = "displaced",
 }
 
 /// How many of the reasons, from the first on, are refusals.

@@ -1,8 +1,8 @@
 //! The first packet of a connection of a client on another machine.
 
 use proxymatic_common::{
-    Address, Class, Config, Connection, Families, Half, Interface, InterfaceKind, PROTOCOL_TCP, Port, Reason, Tuple,
-    lifetimes,
+    Address, Cell64, Class, Config, Connection, Families, Half, Interface, InterfaceKind, PROTOCOL_TCP, Port, Reason,
+    Tuple, lifetimes,
 };
 
 use crate::{
@@ -106,7 +106,7 @@ fn decide<T: Connections, H: Hook>(
 /// Why there can be none.
 #[inline(always)]
 fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, notes: &mut Notes) -> Result<(), Reason> {
-    let Notes { header, key, becomes, other, made, half, choice, by, .. } = notes;
+    let Notes { header, key, becomes, other, made, half, choice, by, candidate, .. } = notes;
     becomes.source = key.source;
     becomes.source_port = key.source_port;
     becomes.destination = choice.address;
@@ -137,7 +137,8 @@ fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, note
     made.becomes = key.reversed();
     made.start = now;
     made.seen = now;
-    made.state = 0;
+    // What an answer must acknowledge, noted where answers are looked for.
+    made.state = u64::from(header.sequence) << 32;
     made.service = choice.service;
     made.backend = choice.backend;
     made.generation = choice.generation;
@@ -152,10 +153,11 @@ fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, note
         }
         tables.will_answer_from(choice.port, key.protocol);
     } else {
-        claim(tables, config, other, made)?;
+        claim(tables, config, other, made, candidate)?;
         becomes.source_port = other.destination_port;
     }
     made.becomes = *becomes;
+    made.state = 0;
     made.half = *half;
     if !tables.put(Stage::Handshake, key, made, false) {
         tables.forget(Stage::Handshake, other);
@@ -202,14 +204,26 @@ fn same(one: &Tuple, other: &Tuple) -> bool {
 /// still remember the connection. Where all that are tried are taken, one of a connection that is over will do: Linux lets
 /// a new connection take the place of one in TIME_WAIT. Of those the one that was seen last the longest ago: packets of one
 /// that ended just now may still be on their way. Once [`FEW`] are taken, one that has rested for [`lifetimes::REST`] will do.
+///
+/// Where none is over either, the connection that has waited the longest to be opened loses its port. A flood of SYNs has
+/// every port within a tenth of a second, and so waits the longest; a client that means it is open within two ways there
+/// and back, and is hardly ever the oldest of [`FEW`], which are as many as are looked at then: without a flood so many are
+/// not met. If it is, it is served by another port as soon as it repeats its SYN.
 #[inline(always)]
-fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &Connection) -> Result<(), Reason> {
+fn claim<T: Connections>(
+    tables: &T,
+    config: &Config,
+    reply: &mut Tuple,
+    made: &Connection,
+    candidate: &mut Candidate,
+) -> Result<(), Reason> {
     let ports = config.snat_last.wrapping_sub(config.snat_first).wrapping_add(1) & 0xffff;
     let random = mixed(u64::from(tables.random()), u64::from(made.becomes.destination_port.word()));
     // So wide that none is tried twice, where there are so many.
     let step = 1 + below(random as u32, ports / TRIES);
     let mut place = below((random >> 32) as u32, ports);
-    let (mut over, mut seen) = (Port::new(0), u64::MAX);
+    candidate.since.set(u64::MAX);
+    candidate.waiting.set(0);
     for tried in 1..=TRIES {
         let port = Port::new(config.snat_first.wrapping_add(place) as u16);
         place += step;
@@ -217,27 +231,79 @@ fn claim<T: Connections>(tables: &T, config: &Config, reply: &mut Tuple, made: &
             place -= ports;
         }
         reply.destination_port = port;
-        match tables.connection(reply) {
-            Some(other) => {
-                let at = other.seen.get();
-                if is_over(other) && at < seen {
-                    (over, seen) = (port, at);
-                }
+        if let Some(open) = tables.connection(reply) {
+            if is_over(open) {
+                candidate.or(port, open.seen.get());
             }
-            None => {
-                if tables.put(Stage::Handshake, reply, made, true) {
-                    return Ok(());
-                }
-            }
+        } else if let Some(waits) = tables.handshake(reply) {
+            candidate.or(port, Candidate::WAITS | waits.start);
+            candidate.waiting.set(candidate.waiting.get() + 1);
+        } else if tables.put(Stage::Handshake, reply, made, true) {
+            // Looked for before it is made: to make an entry that is there takes the kernel a free one first.
+            return Ok(());
         }
-        if tried >= FEW && seen < made.seen.saturating_sub(lifetimes::REST) {
+        let rested = candidate.since.get() < made.seen.saturating_sub(lifetimes::REST);
+        if (tried >= FEW && rested) || candidate.waiting.get() >= u64::from(FEW) {
             break;
         }
     }
-    if over.word() == 0 {
+    if candidate.is_none() {
         return Err(Reason::NoPort);
     }
-    reply.destination_port = over;
-    tables.forget(Stage::Open, reply);
+    reply.destination_port = candidate.port;
+    if candidate.waits() {
+        displace(tables, reply);
+    } else {
+        tables.forget(Stage::Open, reply);
+    }
     if tables.put(Stage::Handshake, reply, made, true) { Ok(()) } else { Err(Reason::NoPort) }
+}
+
+/// Forgets a connection that is not open yet, by the half of its replies.
+#[inline(always)]
+fn displace<T: Connections>(tables: &T, reply: &Tuple) {
+    if let Some(other) = tables.handshake(reply) {
+        tables.forget(Stage::Handshake, &other.becomes.reversed());
+        tables.forget(Stage::Handshake, reply);
+        tables.count(Reason::Displaced);
+    }
+}
+
+/// A source port that another connection would have to give up.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    port: Port,
+    /// Since when it has not been needed, in nanoseconds of the kernel's clock; with [`Candidate::WAITS`] where a connection
+    /// waits on it to be opened. A cell, as the next, so that it is read where it lies: see [`Notes`].
+    since: Cell64,
+    /// How many that wait have been met.
+    waiting: Cell64,
+}
+
+impl Candidate {
+    /// More than any time: whatever is over comes first.
+    const WAITS: u64 = 1 << 63;
+
+    pub(crate) const fn none() -> Self {
+        Self { port: Port::new(0), since: Cell64::new(u64::MAX), waiting: Cell64::new(0) }
+    }
+
+    #[inline(always)]
+    fn is_none(&self) -> bool {
+        self.since.get() == u64::MAX
+    }
+
+    #[inline(always)]
+    fn waits(&self) -> bool {
+        self.since.get() & Self::WAITS != 0
+    }
+
+    /// Whichever of the two comes first.
+    #[inline(always)]
+    fn or(&mut self, port: Port, since: u64) {
+        if since < self.since.get() {
+            self.port = port;
+            self.since.set(since);
+        }
+    }
 }

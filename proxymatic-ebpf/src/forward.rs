@@ -6,6 +6,7 @@ use proxymatic_common::{
 
 use crate::{
     Choice, Connections, Hook,
+    begin::Candidate,
     packet::{self, Answer, Header, Network, Parsed, Part},
     route::is_service_port,
     track,
@@ -13,7 +14,7 @@ use crate::{
 
 /// What is kept in mind of a packet while a hook is at it. In the programs it lies in a map, since their stack is small;
 /// what a packet before it left there means nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 #[repr(C)]
 pub struct Notes {
     /// What it says; of an ICMP error what that quotes.
@@ -34,6 +35,9 @@ pub struct Notes {
     pub(crate) choice: Choice,
     /// The interface by which it leaves, where that has been found out; else 0.
     pub(crate) by: u32,
+    /// The source port that another connection would have to give up for this one. Not on the stack, where the verifier
+    /// tells apart all ways to come to a value: of what is in a map it knows nothing.
+    pub(crate) candidate: Candidate,
 }
 
 impl Notes {
@@ -50,7 +54,7 @@ impl Notes {
     }
 
     /// Nothing yet.
-    pub const NONE: Self = {
+    pub const fn none() -> Self {
         let none = Tuple::new((Address::ZERO, Port::new(0)), (Address::ZERO, Port::new(0)), 0);
         Self {
             header: Header::NONE,
@@ -80,8 +84,9 @@ impl Notes {
                 reason: Reason::NoBackend,
             },
             by: 0,
+            candidate: Candidate::none(),
         }
-    };
+    }
 }
 
 /// What a hook does with a packet.

@@ -15,8 +15,8 @@ use crate::{
 const SECOND: u64 = 1_000_000_000;
 /// How long a backend may leave a SYN unanswered where its service does not say, in milliseconds.
 const CONNECT_MS: u64 = 3_000;
-/// How much of a connection's beginning a client may acknowledge at once: enough for what a backend sends before the
-/// handshake is over, and little enough that an acknowledgement cannot be guessed.
+/// How much of a connection's beginning may be acknowledged at once: enough for what is sent before the handshake is over,
+/// and little enough that an acknowledgement cannot be guessed.
 const WINDOW: u32 = 1 << 16;
 
 /// A packet of an open connection. False where it begins a new one that only looks the same.
@@ -132,16 +132,23 @@ pub(crate) fn early<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveCo
             let client = tables.handshake(&notes.other);
             let answered = client.filter(|it| progress(it).has(Progress::ANSWERED));
             // What comes late of a connection that had the port before ends nothing: the client will not believe it either.
-            if !answered.map_or(flags.has(Flags::ACK), |it| follows(notes.header.sequence, it)) {
+            let header = &notes.header;
+            if !answered.map_or(acknowledges(header, live), |it| follows(header.sequence, it)) {
                 return true;
             }
             if answered.is_none() {
                 fails(tables, live, &notes.other);
             }
+        } else if !progress(live).has(Progress::ANSWERED) {
+            // It was about what came late, and the client goes on waiting.
+            return true;
         }
         forget(tables, notes);
     } else if reply && flags.has(Flags::SYN) {
-        if let Some(client) = tables.handshake(&notes.other) {
+        // Any other is about a connection that had the port before.
+        if acknowledges(&notes.header, live)
+            && let Some(client) = tables.handshake(&notes.other)
+        {
             answers(tables, &notes.header, client);
         }
     } else if !reply && flags.has(Flags::SYN) {
@@ -150,6 +157,10 @@ pub(crate) fn early<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveCo
             fails(tables, live, &notes.key);
             forget(tables, notes);
             return false;
+        }
+        // A client that gives up and dials again from the same port begins with another number.
+        if let Some(replies) = tables.handshake(&notes.other) {
+            replies.state.set(u64::from(notes.header.sequence) << 32);
         }
     } else if !reply && progress(live).has(Progress::ANSWERED) && acknowledges(&notes.header, live) {
         opens(tables, notes, live);
@@ -176,16 +187,17 @@ fn answers<T: Connections>(tables: &T, header: &Header, client: &LiveConnection)
     }
 }
 
-/// Whether a segment acknowledges what the backend has answered.
+/// Whether a segment acknowledges the SYN that a half notes.
 #[inline(always)]
-fn acknowledges(header: &Header, client: &LiveConnection) -> bool {
-    header.flags.has(Flags::ACK) && follows(header.acknowledged, client)
+fn acknowledges(header: &Header, half: &LiveConnection) -> bool {
+    header.flags.has(Flags::ACK) && follows(header.acknowledged, half)
 }
 
-/// Whether a sequence number of the backend comes after its answer.
+/// Whether a sequence number comes after the SYN that a half of a connection notes: that of the backend in the client's
+/// half, once it has answered, that of the client in the other.
 #[inline(always)]
-fn follows(number: u32, client: &LiveConnection) -> bool {
-    let first = ((client.state.get() >> 32) as u32).wrapping_add(1);
+fn follows(number: u32, half: &LiveConnection) -> bool {
+    let first = ((half.state.get() >> 32) as u32).wrapping_add(1);
     number.wrapping_sub(first) < WINDOW
 }
 

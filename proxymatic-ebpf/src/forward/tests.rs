@@ -68,7 +68,7 @@ fn datagram(from: (&str, u16), to: (&str, u16)) -> Vec<u8> {
 
 /// All steps of one packet, as the programs take them.
 fn pass<const DEPARTS: bool>(host: &Fixture, wire: &mut Wire) -> Fate {
-    let mut notes = Notes::NONE;
+    let mut notes = Notes::none();
     let parsed = notes.read(wire);
     let mut step = meet::<_, _, DEPARTS>(host, wire, parsed, &mut notes);
     if step == Step::Early {

@@ -265,6 +265,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         too_big  *  .. larger than the way to the other end allows: its sender was told by ICMP
         hops_exceeded  *  A packet had no hops left: its sender was told by ICMP
         error_returned  *  ..MP error about a connection from another machine was led to the other end
+        displaced  *  ..ine that was not open yet lost its source port to another: all were taken
     "#]], &expect![[r#"
         {"count":"*","meaning":"Refused: the service has no backend that this socket can reach","verdict":"no_backend"}
         {"count":"*","meaning":"Refused: every backend that would do is at its maxconn","verdict":"full"}
@@ -302,6 +303,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"count":"*","meaning":"A packet was larger than the way to the other end allows: its sender was told by ICMP","verdict":"too_big"}
         {"count":"*","meaning":"A packet had no hops left: its sender was told by ICMP","verdict":"hops_exceeded"}
         {"count":"*","meaning":"An ICMP error about a connection from another machine was led to the other end","verdict":"error_returned"}
+        {"count":"*","meaning":"A connection from another machine that was not open yet lost its source port to another: all were taken","verdict":"displaced"}
     "#]])?;
     for map in ["AFFINITY", "ALLOW", "ALLOW_CGROUPS", "EXCLUDED"] {
         Command::well(&["map", "dump", map], &[], &[]).prints(&lab, &expect!["no entries\n"], &expect![""])?;

@@ -147,19 +147,46 @@ fn a_local_listener_comes_before_the_service() -> TestResult {
 fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> TestResult {
     let mut room = Room::new()?;
     let mut ports = Vec::new();
+    let mut refused = 0;
     // Some are not found within the tries, since those are at random.
     for port in 4000..4100 {
-        let mut spec = V4.tcp("S", 10, 0);
-        spec.from.set_port(port);
-        let done = room.run("tc_ingress", &spec.arriving()?)?;
-        if done.verdict != TC_NEXT {
-            ports.push(super::ends::source_port(&done.packet)?);
+        let from = |flags, sequence, acknowledged| {
+            let mut spec = V4.tcp(flags, sequence, acknowledged);
+            spec.from.set_port(port);
+            spec.arriving()
+        };
+        let done = room.run("tc_ingress", &from("S", 10, 0)?)?;
+        if done.verdict == TC_NEXT {
+            refused += 1;
+            continue;
         }
+        let snat = super::ends::source_port(&done.packet)?;
+        let _ = room.run("tc_ingress", &V4.tcp_back(snat, "SA", 500, 11).arriving()?)?;
+        let _ = room.run("tc_ingress", &from("A", 11, 501)?)?;
+        ports.push(snat);
     }
     ports.sort_unstable();
     assert_eq!(ports, (SNAT.0..=SNAT.1).collect::<Vec<_>>());
     let counted = room.counted()?;
-    assert!(counted.contains(&("no_port", 100 - ports.len() as u64)), "{counted:?}");
+    assert!(counted.contains(&("no_port", refused)), "{counted:?}");
+    assert!(counted.iter().all(|(reason, _)| *reason != "displaced"), "{counted:?}");
+    Ok(())
+}
+
+#[test]
+fn where_all_source_ports_wait_to_be_opened_a_new_connection_gets_one() -> TestResult {
+    let mut room = Room::new()?;
+    for port in 4000..4100 {
+        let mut spec = V4.tcp("S", 10, 0);
+        spec.from.set_port(port);
+        let done = room.run("tc_ingress", &spec.arriving()?)?;
+        assert_ne!(done.verdict, TC_NEXT, "{port}");
+    }
+    let ports = u64::from(SNAT.1 - SNAT.0) + 1;
+    assert_eq!(room.hash::<declared::Handshakes, _, _>()?.keys().count() as u64, 2 * ports);
+    let counted = room.counted()?;
+    assert!(counted.contains(&("displaced", 100 - ports)), "{counted:?}");
+    V4.connect(&room)?;
     Ok(())
 }
 
