@@ -17,6 +17,7 @@ pub mod packet;
 mod remote;
 mod route;
 mod select;
+mod share;
 mod socket;
 mod tell;
 mod track;
@@ -28,6 +29,7 @@ pub use look::{Seen, look};
 pub use outcome::{eject, established, failed};
 pub use route::{Choice, Flow, Verdict, may_be_service, route};
 pub use select::{Draw, select};
+pub use share::{Shares, share};
 pub use socket::{connected, release, repeat, reverse, sent};
 pub use tell::{bound, listens, refused, sampled};
 
@@ -73,6 +75,13 @@ pub trait Tables {
     fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason>;
     /// Looks at the backend of one slot: [`look`], which the programs want verified once too.
     fn look(&self, index: u32, draw: Draw) -> Seen;
+    /// What one slot stands for of the backends of a service: [`share`], which the programs want verified once too.
+    fn share(&self, index: u32, id: u32, now: u64) -> Shares
+    where
+        Self: Sized,
+    {
+        share(self, index, id, now)
+    }
     /// Ejects a backend that failed: [`eject`], which the programs want verified once too.
     fn eject(&self, service: u32, id: u32) -> u64
     where

@@ -16,7 +16,7 @@ use proxymatic_common::{
     Reason, Service, ServiceLoad, Slot, Socket, Tuple,
     maps::{self as declared, MapDef},
 };
-use proxymatic_ebpf::{Connections, Draw, Seen, Stage, Tables};
+use proxymatic_ebpf::{Connections, Draw, Seen, Shares, Stage, Tables};
 
 /// A map as it is declared; an array's key is always its index.
 macro_rules! map {
@@ -146,6 +146,13 @@ extern "C" fn look_at(index: u32, draw: u32) -> u64 {
     proxymatic_ebpf::look(&Maps, index, Draw::from_word(draw)).word()
 }
 
+/// [`proxymatic_ebpf::share`] as a function of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn share_at(index: u32, id: u32, now: u64) -> u64 {
+    proxymatic_ebpf::share(&Maps, index, id, now).word()
+}
+
 /// [`proxymatic_ebpf::eject`] as a function of its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -236,6 +243,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn look(&self, index: u32, draw: Draw) -> Seen {
         Seen::from_word(look_at(index, draw.word()))
+    }
+    #[inline(always)]
+    fn share(&self, index: u32, id: u32, now: u64) -> Shares {
+        Shares::from_word(share_at(index, id, now))
     }
     #[inline(always)]
     fn eject(&self, service: u32, id: u32) -> u64 {

@@ -4,7 +4,7 @@ use proxymatic_common::{
     Address, Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, Port, RTT_STEPS_US, Reason, Socket,
 };
 
-use crate::{Tables, select::below, socket::close, tell};
+use crate::{Shares, Tables, select::below, socket::close, tell};
 
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -12,7 +12,7 @@ const SECOND: u64 = 1_000_000_000;
 const LONGEST: u64 = 30 * SECOND;
 /// How many slots of a service are looked at to see how many of its backends are ejected. Up to so many slots the cap
 /// is exact, beyond it is a sample.
-const SAMPLE: u32 = 64;
+const SAMPLE: u32 = Shares::MOST;
 
 /// A backend has answered a connection. `rtt_us` is its round trip time; 0 for not known.
 #[inline(always)]
@@ -140,28 +140,19 @@ pub fn eject<T: Tables>(tables: &T, service: u32, id: u32) -> u64 {
     time
 }
 
-/// Whether at most half of a service's backends would be ejected with this one. Backends are told by their slots, of
-/// which each has as many as its weight: so each slot counts for 1 / weight.
+/// Whether at most half of a service's backends would be ejected with this one.
 #[inline(always)]
 fn may_eject<T: Tables>(tables: &T, head: Head, id: u32, now: u64) -> bool {
     let length = head.length();
     let start = if length > SAMPLE { below(tables.random(), length) } else { 0 };
-    let (mut all, mut out) = (0_u64, 0_u64);
+    let mut shares = Shares::NONE;
     for n in 0..SAMPLE {
         if n >= length {
             break;
         }
-        let index = start + n;
-        let index = if index >= length { index - length } else { index };
-        let Some(slot) = tables.slot(head.base() + index) else { break };
-        let (Some(backend), Some(load)) = (tables.backend(slot.backend()), tables.load(slot.backend())) else { break };
-        let share = (1 << 20) / u64::from(backend.weight.max(1));
-        all += share;
-        if slot.backend() == id || load.ejected_until.get() > now {
-            out += share;
-        }
+        shares = shares.plus(tables.share(head.base() + (start + n) % length, id, now));
     }
-    2 * out <= all
+    shares.at_most_half()
 }
 
 #[cfg(test)]

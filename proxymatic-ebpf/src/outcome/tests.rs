@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use proxymatic_common::Socket;
+use proxymatic_common::{Slot, Socket};
 
 use super::*;
 use crate::{
@@ -110,6 +110,30 @@ fn at_most_half_of_a_services_backends_are_ejected_at_once_whatever_their_weight
         let out = (0..weights.len()).filter(|id| ejected(&tables, *id) > 0.0).count();
         assert_eq!(out, weights.len() / 2, "{weights:?}");
         assert_eq!(counted(&tables, Reason::EjectionCapped), (weights.len() - out) as u64);
+    }
+}
+
+#[test]
+fn of_thousands_of_slots_half_of_the_backends_are_ejected_as_well_and_hardly_ever_more() {
+    // As those of exposed services: 2039, a prime, in an order that is none.
+    for backends in 2..=6_u32 {
+        let (mut allowed, mut more) = (0, 0);
+        for run in 0..500_u32 {
+            let mut tables = Fixture::with_weights(&std::vec![1; backends as usize]);
+            let shuffled = |at: u32| route::mixed(u64::from(at), u64::from(run)) as u32 % backends;
+            tables.slots = (0..2_039).map(|at| Slot::new(shuffled(at), 7)).collect();
+            tables.heads[0] = Head::new(1, 2_039, 0).unwrap();
+            // The draws of this run.
+            for _ in 0..run {
+                let _ = tables.random();
+            }
+            (0..backends / 2 - 1).for_each(|id| tables.loads[id as usize].ejected_until.set(u64::MAX));
+            allowed += u32::from(eject(&tables, 0, backends / 2 - 1) != 0);
+            tables.loads[backends as usize / 2 - 1].ejected_until.set(u64::MAX);
+            more += u32::from(eject(&tables, 0, backends / 2) != 0);
+        }
+        std::println!("{backends} backends: {allowed} of 500 to half, {more} beyond");
+        assert!(allowed >= 450 && more <= 50, "{backends} backends: {allowed} of 500 to half, {more} beyond");
     }
 }
 

@@ -38,19 +38,19 @@ fn who_is_drained_gets_no_new_flow_and_keeps_those_it_has() -> TestResult {
     Ok(())
 }
 
-/// Each address on a host of its own: with both addresses of a backend half of the service is out, which is the most that may
-/// be, and whether it is more than half is asked of a sample where there are more than 64 slots (`outcome::SAMPLE`).
 #[test]
 fn a_backend_that_refuses_is_ejected_and_costs_no_more_than_a_client_or_two() -> TestResult {
-    for (way, to) in [ROUTED, ONE_ARMED].into_iter().flat_map(|way| way.dialled().map(|to| (way, to))) {
+    for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let mut remote = Remote::start(&lab, way)?;
         remote.echoes[0].process.kill9()?;
-        let served = (0..40).filter(|_| who(lab.host(CLIENT), to).is_ok()).count();
-        // After the first that fails it is out for a second, then for two.
-        assert!(served >= 37, "{served} of 40 to {to} are served");
+        for to in way.dialled() {
+            let served = (0..40).filter(|_| who(lab.host(CLIENT), to).is_ok()).count();
+            // After the first that fails it is out for a second, then for two.
+            assert!(served >= 37, "{served} of 40 to {to} are served");
+        }
         let failed: u64 = lab.host(1).service("tcp")?.backends.iter().map(|it| it.failed).sum();
-        assert!((1..=3).contains(&failed), "{failed} failed");
+        assert!((2..=6).contains(&failed), "{failed} failed");
         remote.echoes[0] = lab.host(2).echo(7001, 'a')?;
         eventually_ok("it is back", PATIENCE, || remote.answers_come_from("ab"))?;
     }
