@@ -39,7 +39,7 @@ impl Everything {
                 self.runs
             );
             self.put(run, &mut text, "local", &Local::new(self.quick).measure()?)?;
-            self.put(run, &mut text, "change", &Change::new(self.quick).measure()?)?;
+            self.put(run, &mut text, "change", &Change::new().measure()?)?;
             self.put(run, &mut text, "scale", &Scale::new().measure()?)?;
             self.put(run, &mut text, "fleet", &Fleet::new().measure()?)?;
             let file = folder.join(format!("run-{run}.md"));

@@ -31,9 +31,6 @@ use crate::{
 /// From an event of Marathon to the connections that go by it, at 10, 1,000 and 5,000 services, under load.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Change {
-    /// Three single changes and 30 in a row, in the place of 7 and 100.
-    #[arg(long)]
-    quick: bool,
     /// Install what is missing of the others, by apt.
     #[arg(long)]
     install: bool,
@@ -53,6 +50,10 @@ const ROLLING: u16 = 8;
 const MARATHON: u16 = 8080;
 /// The first port of replicas that are there; the others are never dialled.
 const REPLICAS: u16 = 30_000;
+/// How many changes are watched one at a time.
+const SINGLE: usize = 7;
+/// How many are made in a row.
+const IN_A_ROW: usize = 100;
 /// Milliseconds from one change to the next, where there are many.
 const PAUSE: u64 = 60;
 
@@ -92,9 +93,9 @@ struct Bench<'a> {
 
 impl Change {
     /// The way that `all` wants it.
-    pub(crate) fn new(quick: bool) -> Self {
+    pub(crate) fn new() -> Self {
         let services = vec![10, 1_000, 5_000];
-        Self { quick, install: false, services, grace: 1_000, output: Output::default() }
+        Self { install: false, services, grace: 1_000, output: Output::default() }
     }
 
     pub(crate) fn run(&self) -> Result<()> {
@@ -142,15 +143,14 @@ impl Change {
             Bench { lab: &lab, answers, spreads: who != Who::Pen, next, grace: Duration::from_millis(self.grace) };
         bench.serves()?;
         let load = bench.probe(FIRST, ROLLING, 4, 4_000)?;
-        let single = bench.changes(if self.quick { 3 } else { 7 })?;
+        let single = bench.changes(SINGLE)?;
         load.end()?;
-        let (count, rest) = (if self.quick { 30 } else { 100 }, Duration::from_secs(2));
-        let (connections, failed) = bench.roll(count, rest)?;
+        let (connections, failed) = bench.roll(IN_A_ROW, Duration::from_secs(2))?;
         let name = who.name().to_owned();
         let [start_ms, end_ms] = single;
         Ok((
             Changed { name: name.clone(), services, start_ms, end_ms },
-            Rolled { name, services, changes: count, connections, failed },
+            Rolled { name, services, changes: IN_A_ROW, connections, failed },
         ))
     }
 }
