@@ -150,7 +150,7 @@ extern "C" fn look_at(index: u32, draw: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn share_at(index: u32, id: u32, now: u64) -> u64 {
-    proxymatic_ebpf::share(&Maps, index, id, now).word()
+    proxymatic_ebpf::share(&Maps, index, id, now).0
 }
 
 /// [`proxymatic_ebpf::eject`] as a function of its own.
@@ -246,7 +246,7 @@ impl Tables for Maps {
     }
     #[inline(always)]
     fn share(&self, index: u32, id: u32, now: u64) -> Shares {
-        Shares::from_word(share_at(index, id, now))
+        Shares(share_at(index, id, now))
     }
     #[inline(always)]
     fn eject(&self, service: u32, id: u32) -> u64 {

@@ -11,24 +11,12 @@ const BITS: u32 = 21;
 /// of others that are ejected. In one word, so that it can be the result of a function of its own in eBPF, and so that to
 /// add up hundreds is one way through the loop for the verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shares(u64);
+pub struct Shares(pub u64);
 
 impl Shares {
     /// How many may be added up.
     pub(crate) const MOST: u32 = 1 << 8;
     pub(crate) const NONE: Self = Self(0);
-
-    /// Of one slot, from the word.
-    #[inline(always)]
-    pub const fn from_word(word: u64) -> Self {
-        Self(word)
-    }
-
-    /// As a word.
-    #[inline(always)]
-    pub const fn word(self) -> u64 {
-        self.0
-    }
 
     #[inline(always)]
     pub(crate) const fn plus(self, other: Self) -> Self {
