@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE, alone};
+use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::net::{host_address, host_address6};
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 
@@ -17,8 +17,7 @@ use crate::served::{PORT, Served};
 const PORT_DEVICE: &str = "lab0";
 
 #[test]
-fn an_address_that_comes_leads_to_services_at_once_and_one_that_goes_does_not() -> TestResult {
-    let _alone = alone();
+fn measured_an_address_that_comes_leads_to_services_at_once_and_one_that_goes_does_not() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Served::start(&lab, 1)?;
     let net = lab.host(1).net();

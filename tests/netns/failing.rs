@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::{eventually_ok, until};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, Load, PATIENCE, Replica, alone};
+use proxymatic_tests::lab::{Lab, Load, PATIENCE, Replica};
 use proxymatic_tests::net::host_address;
 use proxymatic_tests::summary::{Failed, Summary};
 use serde_json::Value;
@@ -17,8 +17,8 @@ use crate::written::{Written, backend, backends, replicas, service};
 const SILENCE: [Duration; 2] = [Duration::from_millis(2_900), Duration::from_millis(3_500)];
 
 #[test]
-fn a_replica_that_is_killed_under_load_costs_one_connect_and_is_back_within_a_second_of_answering() -> TestResult {
-    let _alone = alone();
+fn measured_a_replica_that_is_killed_under_load_costs_one_connect_and_is_back_within_a_second_of_answering()
+-> TestResult {
     let lab = Lab::start(2)?;
     let mut four = replicas(&lab, 4)?;
     let _agent = Written::start(&lab, &[service(&backends(&four), &[])], &[])?;
@@ -37,8 +37,7 @@ fn a_replica_that_is_killed_under_load_costs_one_connect_and_is_back_within_a_se
 }
 
 #[test]
-fn without_an_agent_the_kernel_tries_a_dead_replica_after_1_2_and_4_seconds_and_no_more() -> TestResult {
-    let _alone = alone();
+fn measured_without_an_agent_the_kernel_tries_a_dead_replica_after_1_2_and_4_seconds_and_no_more() -> TestResult {
     let lab = Lab::start(2)?;
     let mut four = replicas(&lab, 4)?;
     let mut agent = Written::start(&lab, &[service(&backends(&four), &[])], &[])?;
@@ -64,9 +63,8 @@ fn without_an_agent_the_kernel_tries_a_dead_replica_after_1_2_and_4_seconds_and_
 }
 
 #[test]
-fn a_replica_that_falls_silent_costs_what_is_under_way_for_3_s_and_is_back_within_a_second_of_answering() -> TestResult
-{
-    let _alone = alone();
+fn measured_a_replica_that_falls_silent_costs_what_is_under_way_for_3_s_and_is_back_within_a_second_of_answering()
+-> TestResult {
     let lab = Lab::start(3)?;
     let (three, silent, written) = with_one_elsewhere(&lab)?;
     let _agent = Written::start(&lab, &[service(&written, &[])], &[])?;
@@ -91,8 +89,7 @@ fn a_replica_that_falls_silent_costs_what_is_under_way_for_3_s_and_is_back_withi
 }
 
 #[test]
-fn without_an_agent_a_silent_replica_is_ejected_by_the_kernel_and_tried_ever_more_rarely() -> TestResult {
-    let _alone = alone();
+fn measured_without_an_agent_a_silent_replica_is_ejected_by_the_kernel_and_tried_ever_more_rarely() -> TestResult {
     let lab = Lab::start(3)?;
     let (three, silent, written) = with_one_elsewhere(&lab)?;
     let mut agent = Written::start(&lab, &[service(&written, &[])], &[])?;

@@ -8,12 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup;
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE, alone, binary};
+use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use serde_json::Value;
 
 #[test]
-fn what_the_product_needs_is_found_and_nothing_stays_loaded() -> TestResult {
-    let _alone = alone();
+fn measured_what_the_product_needs_is_found_and_nothing_stays_loaded() -> TestResult {
     let lab = Lab::start(1)?;
     let said = lab.proxymatic(&["-j", "feature"])?.well()?.stdout;
     let rows: Vec<Value> = serde_json::from_str(&said)?;

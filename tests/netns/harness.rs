@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use proxymatic_tests::eventually::eventually;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, alone};
+use proxymatic_tests::lab::Lab;
 use proxymatic_tests::net::{NetNs, host_address, host_address6};
 use proxymatic_tests::process::Process;
 use proxymatic_tests::{cgroup, cleanup};
@@ -155,8 +155,7 @@ fn a_signal_removes_everything() -> TestResult {
 }
 
 #[test]
-fn what_a_killed_run_left_is_swept_by_the_next() -> TestResult {
-    let _alone = alone();
+fn measured_what_a_killed_run_left_is_swept_by_the_next() -> TestResult {
     let (_logs, mut victim, name) = victim()?;
     let replica = fs::read_to_string(cgroup::root()?.join(&name).join("host1/cgroup.procs"))?;
     victim.kill9()?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use proxymatic_tests::eventually::uninterrupted;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, alone};
+use proxymatic_tests::lab::Lab;
 use proxymatic_tests::net::host_address;
 use proxymatic_tests::summary::Summary;
 use serde_json::json;
@@ -26,8 +26,7 @@ const ENDS: [u8; 2] = [1, 3];
 const RELAY: u8 = 4;
 
 #[test]
-fn of_two_replicas_the_nearer_gets_nearly_all_connections() -> TestResult {
-    let _alone = alone();
+fn measured_of_two_replicas_the_nearer_gets_nearly_all_connections() -> TestResult {
     let lab = Lab::start(4)?;
     let ended = AtomicBool::new(false);
     let relay = long_way(&lab)?;

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE, alone};
+use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 
 use crate::served::Served;
 
 #[test]
-fn a_replica_that_crashes_costs_one_connect_and_is_readmitted_within_a_second_of_its_return() -> TestResult {
-    let _alone = alone();
+fn measured_a_replica_that_crashes_costs_one_connect_and_is_readmitted_within_a_second_of_its_return() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Served::start(&lab, 4)?;
     web.replicas[0].process.kill9()?;

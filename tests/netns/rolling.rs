@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::until;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, alone};
+use proxymatic_tests::lab::Lab;
 
 use crate::served::Served;
 
@@ -15,8 +15,7 @@ const REQUESTS: u64 = 10_000;
 const LAME: Duration = Duration::from_millis(250);
 
 #[test]
-fn a_rolling_replacement_of_all_replicas_fails_none_of_ten_thousand_requests() -> TestResult {
-    let _alone = alone();
+fn measured_a_rolling_replacement_of_all_replicas_fails_none_of_ten_thousand_requests() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Served::start(&lab, REPLICAS)?;
     // Each request takes a while, so that there are always some open to the one that leaves.

@@ -4,7 +4,13 @@ use std::{ffi::OsString, process::Command};
 
 use anyhow::Result;
 
-use crate::{build_ebpf, command, setup, workspace};
+use crate::{build_ebpf, command, progress::Steps, setup, workspace};
+
+/// What has to be there before the demo can begin. On a machine that is new to it this takes minutes.
+const PACKAGES: &str = "packages that the demo needs";
+const TOOLCHAIN: &str = "compiler and linker for BPF";
+const OBJECTS: &str = "eBPF objects";
+const PROGRAMS: &str = "programs";
 
 /// Arguments of the task.
 #[derive(clap::Args)]
@@ -20,9 +26,12 @@ pub(crate) struct Demo {
 impl Demo {
     pub(crate) fn run(&self) -> Result<()> {
         workspace::need_root("demo")?;
-        setup::tools()?;
-        build_ebpf::run()?;
-        let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+        let mut steps = Steps::new("demo", &[PACKAGES, TOOLCHAIN, OBJECTS, PROGRAMS]);
+        steps.step(PACKAGES, setup::tools)?;
+        steps.step(TOOLCHAIN, setup::toolchain)?;
+        steps.step(OBJECTS, build_ebpf::run)?;
+        let build = || workspace::build_release(&["proxymatic-user", "proxymatic-tests"]);
+        let binaries = steps.step(PROGRAMS, build)?;
         let mut demo = Command::new(binaries.join("proxymatic-demo"));
         demo.args(self.keep.then_some("--keep")).args(&self.args);
         command::exec(&mut demo).map(|never| match never {})

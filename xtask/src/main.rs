@@ -14,6 +14,7 @@ mod dist;
 mod docs;
 mod fuzz;
 mod image;
+mod progress;
 mod run;
 mod setup;
 mod soak;

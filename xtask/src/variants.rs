@@ -34,20 +34,19 @@ const ALL: [Variant; 2] = [
     },
 ];
 
-/// Builds all, as `proxymatic-NAME` beside the release binaries. The plain one is to be built after them: all three are
-/// the same binary to cargo.
+/// Builds all, as `proxymatic-NAME` beside the binaries that tests start. The plain one is to be built after them: all three
+/// are the same binary to cargo.
 pub(crate) fn build() -> Result<()> {
     for Variant { name, features, binaries, object } in ALL {
         build_ebpf::build(name, object)?;
         let mut build = cargo();
-        build.args(["build", "--release", "--features", features]);
-        // The packages that are built anyway: others would be other features of what they depend on.
-        build.args(["--package", "proxymatic-user", "--package", "proxymatic-tests"]);
-        // Nobody measures these.
-        build.args(["--config", "profile.release.package.proxymatic-user.opt-level=1"]);
+        // All packages, so that what they depend on has the features that it has in the build of the tests.
+        build.args(["build", "--workspace", "--features", features]);
+        // Nothing is measured with these.
+        build.args(["--config", "profile.dev.package.proxymatic-user.opt-level=0"]);
         build.args(binaries.iter().flat_map(|binary| ["--bin", binary]));
         command::run(&mut build)?;
-        let room = workspace::target_dir().join("release");
+        let room = workspace::target_dir().join("debug");
         let (from, to) = (room.join("proxymatic"), room.join(format!("proxymatic-{name}")));
         // A program that runs cannot be written to.
         let _ = fs::remove_file(&to);

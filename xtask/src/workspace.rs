@@ -89,18 +89,6 @@ const LEAN: [&str; 4] = [
     r#"profile.release.package."*".opt-level="z""#,
 ];
 
-/// Builds a test program in release and says where it is.
-pub(crate) fn build_test(package: &str, name: &str) -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["test", "--release", "--no-run", "--package", package, "--test", name]);
-    build.arg("--message-format=json-render-diagnostics");
-    let messages = command::read(&mut build)?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let program =
-        messages.filter(|it| it["target"]["name"] == name).find_map(|it| it["executable"].as_str().map(PathBuf::from));
-    program.with_context(|| format!("cargo does not say where it has put the test {name}"))
-}
-
 /// Where the user keeps what `cargo clean` should not remove.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = cache_base(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));

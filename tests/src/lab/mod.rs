@@ -29,7 +29,6 @@ mod networks;
 mod rows;
 mod sim;
 mod status;
-mod turn;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,7 +42,6 @@ pub use self::host::{Host, Load, Replica};
 pub use self::networks::{Arms, CLIENT, FAR, ROUTER};
 pub use self::rows::{Backend, Service};
 pub use self::sim::Sim;
-pub use self::turn::{Turn, alone};
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::cleanup;
@@ -65,14 +63,12 @@ pub struct Lab {
     switch: Switch,
     _cgroup: Cgroup,
     bpffs: BpfFs,
-    // Dropped last: others may begin when nothing of this one is left.
-    _turn: Turn,
 }
 
 impl Lab {
     /// Makes so many hosts on one switch, 10.77.0.1 and up. Needs root. Removes first what killed runs left behind.
     ///
-    /// Other tests have labs at the same time: see [`alone`].
+    /// Other tests have labs at the same time, in processes of their own; a test whose name begins with `measured_` runs alone.
     pub fn start(hosts: u8) -> Result<Self> {
         Self::joined(vec![Network::Switch((1..=hosts).collect())])
     }
@@ -80,7 +76,6 @@ impl Lab {
     /// Makes the hosts that are on these networks. A host's own address is that on the first network that it is on.
     pub fn joined(networks: Vec<Network>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces, cgroups and a bpf mount");
-        let turn = Turn::shared();
         cleanup::on_signals()?;
         cleanup::sweep();
         let name = cleanup::unique_name();
@@ -94,7 +89,7 @@ impl Lab {
             Host::create(number, u8::try_from(home)?, &name, &cgroup, &bpffs)
         };
         let hosts = (1..=count).map(host).collect::<Result<_>>()?;
-        let lab = Self { hosts, networks, switch, _cgroup: cgroup, bpffs, _turn: turn };
+        let lab = Self { hosts, networks, switch, _cgroup: cgroup, bpffs };
         lab.lay()?;
         Ok(lab)
     }

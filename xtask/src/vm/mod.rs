@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
-    build_ebpf,
-    command::{self, Failed},
+    command,
+    test::report::{Ran, Report, Verdict},
     workspace,
 };
 
@@ -69,17 +69,17 @@ struct Plan {
     tests: Vec<String>,
 }
 
-/// Runs the tests on each kernel; all of them, also after one that failed.
+/// Runs tests of a program on each kernel; on all kernels, also after one on which a test failed. `programs` is the folder of
+/// the binaries that tests start. A test that is skipped on the newest kernel has failed: that kernel has everything.
 ///
 /// # Errors
-/// [`Failed`] where a test failed, or was skipped on the newest kernel, which has everything; others where there is no
-/// kernel or no QEMU to be had.
-pub(crate) fn run(which: &Which, filter: Option<&str>) -> Result<()> {
-    let plan = Plan::make(which.choice(), filter)?;
+/// There is no kernel or no QEMU to be had.
+pub(crate) fn run(which: &Which, filter: Option<&str>, tests: &Path, programs: &Path) -> Result<Report> {
+    let plan = Plan::make(which.choice(), filter, tests, programs)?;
     if plan.tests.is_empty() {
         // As with any other tier; what was to be named may be in that one.
         println!("no test that runs in virtual machines has {:?} in its name", filter.unwrap_or_default());
-        return Ok(());
+        return Ok(Report::default());
     }
     let cache = workspace::cache()?.join("vm");
     fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
@@ -87,20 +87,20 @@ pub(crate) fn run(which: &Which, filter: Option<&str>) -> Result<()> {
     let tools = Tools::provide(&cache)?;
     let kernels = which.kernels(|series| Kernel::provide(series, &apt, &tools, &cache))?;
     let keeps = which.choice() == Choice::All && filter.is_none();
-    let (mut accelerator, mut wrong) = (None, Vec::new());
+    let (mut accelerator, mut report) = (None, Report::default());
     for kernel in kernels {
         match run_one(kernel, &mut accelerator, &tools, &plan) {
             Ok(run) => {
-                wrong.extend(run.wrong());
+                report.tests.extend(run.report());
                 // Each at once: the next may not come up.
                 if keeps {
                     record::keep(run)?;
                 }
             }
-            Err(error) => wrong.push(format!("{error:#}")),
+            Err(error) => report.errors.push(format!("{error:#}")),
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(anyhow!(Failed(wrong.join("\n")))) }
+    Ok(report)
 }
 
 impl Which {
@@ -129,17 +129,14 @@ impl Which {
 }
 
 impl Plan {
-    fn make(choice: Choice, filter: Option<&str>) -> Result<Self> {
-        build_ebpf::run()?;
-        let programs = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
-        let binary = workspace::build_test("proxymatic-tests", "netns")?;
-        let list = command::read(Command::new(&binary).args(["--list", "--format", "terse"]))?;
+    fn make(choice: Choice, filter: Option<&str>, binary: &Path, programs: &Path) -> Result<Self> {
+        let list = command::read(Command::new(binary).args(["--list", "--format", "terse"]))?;
         let all: Vec<_> = list.lines().filter_map(|line| line.strip_suffix(": test")).collect();
         let chosen = chosen::of(&all, choice)
             .map_err(|stale| anyhow!("no test is of {}: mend the table in xtask/src/vm/chosen.rs", stale.join(", ")))?;
         let matches = |it: &&str| filter.is_none_or(|filter| it.contains(filter));
         let tests: Vec<_> = chosen.into_iter().filter(matches).map(str::to_owned).collect();
-        Ok(Self { binary, programs, tests })
+        Ok(Self { binary: binary.to_path_buf(), programs: programs.to_path_buf(), tests })
     }
 
     /// Puts down what the machine is to do, for xtask/src/vm/guest.sh.
@@ -227,16 +224,21 @@ impl Run {
         );
     }
 
-    /// What must not be, each in a line.
-    fn wrong(&self) -> Vec<String> {
-        let release = &self.outcome.release;
-        let mut wrong: Vec<_> =
-            self.outcome.failed().map(|(test, why)| format!("{release}: {}: {why}", test.name)).collect();
-        if self.kernel.newest {
-            // Whatever a kernel may lack, this one has it: a skip is a test that does not ask rightly.
-            let skipped = self.outcome.skipped();
-            wrong.extend(skipped.map(|(test, _)| format!("{release}: {}: skipped on the newest kernel", test.name)));
-        }
-        wrong
+    /// How each test came out.
+    fn report(&self) -> impl Iterator<Item = Ran> {
+        self.outcome.tests.iter().map(|test| {
+            let verdict = match &test.verdict {
+                // Whatever another kernel may lack, this one has it: the test does not ask rightly.
+                Verdict::Skipped(_) if self.kernel.newest => Verdict::Failed("skipped on the newest kernel".into()),
+                other => other.clone(),
+            };
+            Ran {
+                name: format!("{} {}", self.outcome.release, test.name),
+                verdict,
+                took: Duration::from_secs_f64(test.seconds),
+                log: None,
+                again: format!("{} --filter {}", self.kernel.series().unwrap_or(&self.kernel.release), test.name),
+            }
+        })
     }
 }

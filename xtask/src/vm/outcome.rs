@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::test::report::Verdict;
+
 /// All of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
@@ -24,17 +26,6 @@ pub(super) struct Test {
     pub(super) name: String,
     pub(super) seconds: f64,
     pub(super) verdict: Verdict,
-}
-
-/// How it came out.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
-    Passed,
-    /// What it left out, and why: lines `SKIPPED WHAT: WHY` of its output.
-    Skipped(Vec<String>),
-    /// Why, in a few words.
-    Failed(String),
 }
 
 /// Reads the folder that a machine wrote to, for the tests that it was given.
@@ -89,12 +80,7 @@ fn verdict(name: &str, results: &str, log: &str) -> (f64, Verdict) {
         return (0.0, Verdict::Failed("the machine ended in the middle of it".into()));
     };
     let verdict = match ended.get(3).copied() {
-        // A name that no test has is success to the test program.
-        Some("0") if !log.contains("test result: ok. 1 passed") => Verdict::Failed("there is no such test".into()),
-        Some("0") => {
-            let skipped: Vec<_> = log.lines().filter_map(|it| it.strip_prefix("SKIPPED ")).map(str::to_owned).collect();
-            if skipped.is_empty() { Verdict::Passed } else { Verdict::Skipped(skipped) }
-        }
+        Some("0") => Verdict::of_success(log),
         // As timeout(1) says it of SIGTERM, and of the SIGKILL that comes after.
         Some("124" | "137" | "143") => Verdict::Failed("not done in its time".into()),
         status => Verdict::Failed(format!("exit code {}", status.unwrap_or("unknown"))),

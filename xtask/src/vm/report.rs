@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{
-    outcome::{Outcome, Verdict},
-    record::Record,
-};
+use super::{outcome::Outcome, record::Record};
+use crate::test::report::Verdict;
 
 /// Facts of this kind are a table of their own: instructions that the verifier went through, by program.
 const VERIFIED: &str = "verified ";
