@@ -42,8 +42,6 @@ pub(crate) fn build() -> Result<()> {
         let mut build = cargo();
         // All packages, so that what they depend on has the features that it has in the build of the tests.
         build.args(["build", "--workspace", "--features", features]);
-        // Nothing is measured with these.
-        build.args(["--config", "profile.dev.package.proxymatic-user.opt-level=0"]);
         build.args(binaries.iter().flat_map(|binary| ["--bin", binary]));
         command::run(&mut build)?;
         let room = workspace::target_dir().join("debug");

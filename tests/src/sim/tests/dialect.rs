@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::super::{Dialect, Mode, Options, Place, PodPlace, ShortApp, Sim};
-use super::{SOON, command, fetch};
+use super::{SOON, client, command, fetch};
 
 async fn speaking(dialect: Dialect) -> Sim {
     let sim = Sim::start_with(Options { dialect, ..Options::default() }).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_standby_passes_the_stream_on_up_to_1_6_and_redirects_listeners_later(
     for dialect in Dialect::ALL {
         let sim = speaking(dialect).await;
         let standby = sim.node().await.unwrap();
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let http = client().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let events = http.get(format!("{}/v2/events", standby.url())).header("Accept", "text/event-stream");
         let mut answer = events.send().await.unwrap();
         if dialect == Dialect::D18 {
