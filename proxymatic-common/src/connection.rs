@@ -193,8 +193,26 @@ assert_packed!(Interface = InterfaceKind, u32, Address, Address);
 /// ever had a connection of a remote client on that port, so that what leaves from it is worth a look.
 pub type AnswerPorts = [u8; 64];
 
+/// One of `CONNTRACK_LOCKS`: held while both halves of a connection are changed. The kernel knows it by the name of the
+/// type (`btf_find_spin_lock`), and the verifier by the helpers that take it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct bpf_spin_lock {
+    /// The kernel's.
+    pub val: u32,
+}
+
+/// The value of `CONNTRACK_LOCKS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConntrackLock {
+    /// The lock.
+    pub lock: bpf_spin_lock,
+}
+assert_packed!(ConntrackLock = u32);
+
 bit_set!(Half, Progress);
-plain_bytes!(Tuple, Half, Progress, Connection, FragmentKey, FragmentPorts, InterfaceKind, Interface);
+plain_bytes!(Tuple, Half, Progress, Connection, FragmentKey, FragmentPorts, InterfaceKind, Interface, ConntrackLock);
 
 #[cfg(test)]
 mod tests {

@@ -32,8 +32,8 @@ pub use cell::Cell64;
 pub use client::{Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Client};
 pub use config::{AgentState, Config, Looks, Loopback};
 pub use connection::{
-    AnswerPorts, Connection, ConnectionOf, FragmentKey, FragmentPorts, Half, Interface, InterfaceKind, LiveConnection,
-    Progress, Tuple,
+    AnswerPorts, Connection, ConnectionOf, ConntrackLock, FragmentKey, FragmentPorts, Half, Interface, InterfaceKind,
+    LiveConnection, Progress, Tuple, bpf_spin_lock,
 };
 pub use event::{Event, EventKind};
 pub use head::{Head, Slot};
@@ -44,7 +44,7 @@ pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy,
 pub use socket::{Marks, RING, Socket, Translation};
 
 /// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 5 } else { 4 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };
 
 /// Fails the build when a type's size is not the sum of the sizes given: padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.

@@ -2,8 +2,8 @@
 
 use crate::{
     Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AnswerPorts, Backend, Cell64, Class, Config, Connection,
-    Counters, FragmentKey, FragmentPorts, Frontend, Head, Interface, Load, Name, Service, ServiceLoad, Slot, Socket,
-    Tuple,
+    ConntrackLock, Counters, FragmentKey, FragmentPorts, Frontend, Head, Interface, Load, Name, Service, ServiceLoad,
+    Slot, Socket, Tuple,
 };
 
 /// The kinds of maps in use, by their kernel numbers (`enum bpf_map_type`).
@@ -134,6 +134,9 @@ maps! {
     Conntrack = "CONNTRACK", LruHash, 131_072, 0, Tuple => Connection;
     /// The same of those that are not open yet: apart, so that a flood of them evicts nothing else.
     Handshakes = "HANDSHAKES", LruHash, 65_536, 0, Tuple => Connection;
+    /// Locks for changes of both halves of a connection, by the time at which it began: a connection has one of them,
+    /// which it shares with others.
+    ConntrackLocks = "CONNTRACK_LOCKS", Array, 256, 0, u32 => ConntrackLock;
     /// The ports of packets that come in fragments, of which only the first names them.
     Fragments = "FRAGMENTS", LruHash, 8_192, 0, FragmentKey => FragmentPorts;
     /// What hooks on packets keep in mind while they are at one: it would not fit their stack. Means nothing afterwards.

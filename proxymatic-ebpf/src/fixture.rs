@@ -234,6 +234,9 @@ impl Connections for Fixture {
     fn forget(&self, stage: Stage, key: &Tuple) -> bool {
         self.halves(stage).borrow_mut().remove(key).is_some()
     }
+    fn locked<R>(&self, _: u64, change: impl FnOnce() -> R) -> Option<R> {
+        Some(change())
+    }
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
         self.fragments.borrow().get(key).copied()
     }

@@ -121,6 +121,9 @@ pub trait Connections: Tables {
     fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool;
     /// Forgets a half. False where there was none.
     fn forget(&self, stage: Stage, key: &Tuple) -> bool;
+    /// Changes both halves of a connection that began at `start`, while no other processor changes either. `change` may read
+    /// and write cells and do nothing else: the verifier takes no call of a helper under a lock.
+    fn locked<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R>;
     /// What the first fragment of a packet said.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
     /// Notes what the first fragment of a packet says. May fail: then the others are not known.

@@ -58,6 +58,7 @@ map!(HashMap EXCLUDED: Excluded);
 map!(LruHashMap AFFINITY: Affinities);
 map!(LruHashMap CONNTRACK: Conntrack);
 map!(LruHashMap HANDSHAKES: Handshakes);
+map!(Array CONNTRACK_LOCKS: ConntrackLocks);
 map!(LruHashMap FRAGMENTS: Fragments);
 map!(HashMap INTERFACES: Interfaces);
 map!(Array ANSWER_PORTS: AnswerPortsMap);
@@ -347,6 +348,19 @@ impl Connections for Maps {
         match stage {
             Stage::Handshake => HANDSHAKES.remove(key).is_ok(),
             Stage::Open => CONNTRACK.remove(key).is_ok(),
+        }
+    }
+    #[inline(always)]
+    fn locked<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R> {
+        // Nanoseconds: the low bits of two connections that begin one after the other differ.
+        let lock: *mut aya_ebpf::bindings::bpf_spin_lock =
+            CONNTRACK_LOCKS.get_ptr_mut(start as u32 & (declared::ConntrackLocks::MAX - 1))?.cast();
+        // SAFETY: a live element of the map, which is nothing but the lock; it is released on the only way out.
+        unsafe {
+            helper::bpf_spin_lock(lock);
+            let changed = change();
+            helper::bpf_spin_unlock(lock);
+            Some(changed)
         }
     }
     #[inline(always)]

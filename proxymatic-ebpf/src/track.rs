@@ -72,32 +72,36 @@ fn lasts<T: Connections>(tables: &T, live: &LiveConnection) -> bool {
         .is_some_and(|it| it.generation == live.generation && it.state.0 == BackendState::ACTIVE.0)
 }
 
-/// Notes a FIN or RST; where that is the end, the connection is out of the counts.
+/// Notes a FIN or RST. If that is the end, the connection is out of the counts, once.
 #[inline(always)]
 fn ends<T: Connections>(tables: &T, notes: &mut Notes, live: &LiveConnection) {
-    let before = progress(live);
-    let mut own = before;
+    let mut sent = Progress::default();
     if notes.header.flags.has(Flags::FIN) {
-        own = own.with(Progress::FINISHED);
+        sent = sent.with(Progress::FINISHED);
     }
     if notes.header.flags.has(Flags::RST) {
-        own = own.with(Progress::RESET);
+        sent = sent.with(Progress::RESET);
     }
-    if own == before {
+    if progress(live).has(sent) {
         return;
     }
     notes.other = notes.becomes.reversed();
     let other = tables.connection(&notes.other);
-    let others = other.map_or(Progress::default(), progress);
-    if own.over(others) && !own.with(others).has(Progress::CLOSED) {
-        // Both ends may get here at once, on two processors, and count it twice: the agent's census makes up for that.
-        own = own.with(Progress::CLOSED);
+    // Both ends may send their FIN at the same time, on two processors. Without a lock each would see a connection that the
+    // other has not ended yet, and neither would count its end.
+    let closes = tables.locked(live.start, || {
+        let (own, others) = (progress(live).with(sent), other.map_or(Progress::default(), progress));
+        let closes = own.over(others) && !own.with(others).has(Progress::CLOSED);
+        let closed = if closes { Progress::CLOSED } else { Progress::default() };
+        set_progress(live, own.with(closed));
         if let Some(other) = other {
-            set_progress(other, others.with(Progress::CLOSED));
+            set_progress(other, others.with(closed));
         }
+        closes
+    });
+    if closes == Some(true) {
         count_closed(tables, live.backend, live.generation);
     }
-    set_progress(live, own);
 }
 
 /// The other half is looked at, so that it is not evicted, and made anew where it was.

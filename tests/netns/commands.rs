@@ -215,6 +215,7 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
             removed PINS/maps/COUNTERS
             removed PINS/maps/CONNTRACK
             removed PINS/maps/HANDSHAKES
+            removed PINS/maps/CONNTRACK_LOCKS
             removed PINS/maps/FRAGMENTS
             removed PINS/maps/SCRATCH
             removed PINS/maps/INTERFACES
@@ -274,6 +275,7 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
                 "PINS/maps/COUNTERS",
                 "PINS/maps/CONNTRACK",
                 "PINS/maps/HANDSHAKES",
+                "PINS/maps/CONNTRACK_LOCKS",
                 "PINS/maps/FRAGMENTS",
                 "PINS/maps/SCRATCH",
                 "PINS/maps/INTERFACES",

@@ -1,6 +1,8 @@
 //! Clients on another host, host 4, that dial a service port of host 1. The backends are on hosts 2 and 3, and nothing of
 //! host 1 listens anywhere.
 
+/// Both ends close at the same time.
+mod both_close;
 /// The agent dies, and what it left goes on.
 mod crashed;
 /// Datagrams, whole and in fragments.
@@ -195,11 +197,20 @@ fn asked(socket: &UdpSocket) -> io::Result<char> {
     if length == 1 { Ok(char::from(answer[0])) } else { Err(io::Error::other(format!("{length} bytes"))) }
 }
 
-/// Waits until as many flows are counted as open on host 1.
+/// Waits until as many flows are counted as open on host 1. The error has the connections that the hooks know.
 fn open_is(lab: &Lab, wanted: u64) -> Result<()> {
-    eventually_ok(&format!("{wanted} are open"), PATIENCE, || {
+    let waited = eventually_ok(&format!("{wanted} are open"), PATIENCE, || {
         let open = lab.host(1).open_connections()?;
         ensure!(open == wanted, "{open}");
         Ok(())
-    })
+    });
+    waited.with_context(|| conntrack(lab))
+}
+
+/// The connections of remote clients that the hooks of host 1 know and have not counted as closed.
+fn conntrack(lab: &Lab) -> String {
+    match lab.host(1).proxymatic(&["map", "dump", "CONNTRACK"]) {
+        Ok(dumped) => dumped.stdout.lines().filter(|row| !row.contains("closed")).collect::<Vec<_>>().join("\n"),
+        Err(error) => format!("{error:#}"),
+    }
 }

@@ -14,62 +14,64 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     Command::well(&["map", "show"], &["ID", "ENTRIES"], &["id", "pin", "entries"]).prints(
         &lab,
         &expect![[r#"
-        MAP  ID  KIND  KEY  VALUE  ENTRIES  USED
-        CONFIG  *  array  4  72  *  1
-        PORTS  *  array  4  8  *  1
-        ADDRESSES  *  hash  16  4  *  2
-        FRONTENDS  *  hash  8  4  *  1
-        HEADS  *  array  4  8  *  1
-        SERVICES  *  array  4  64  *  1
-        SERVICE_LOAD  *  array  4  128  *  -
-        SLOTS  *  array  4  8  *  3
-        BACKENDS  *  array  4  64  *  2
-        LOAD  *  array  4  128  *  -
-        SOCKETS  *  sk_storage  4  400  *  -
-        AFFINITY  *  lru_hash  24  16  *  0
-        ALLOW  *  lpm_trie  24  4  *  0
-        ALLOW_CGROUPS  *  hash  16  4  *  0
-        EXCLUDED  *  hash  8  4  *  0
-        EVENTS  *  ringbuf  0  0  *  -
-        COUNTERS  *  array  4  512  *  -
-        CONNTRACK  *  lru_hash  40  80  *  0
-        HANDSHAKES  *  lru_hash  40  80  *  0
-        FRAGMENTS  *  lru_hash  40  16  *  0
-        SCRATCH  *  percpu_array  4  512  *  -
-        INTERFACES  *  hash  4  40  *  0
-        ANSWER_PORTS  *  array  4  64  *  -
-        SERVICE_NAMES  *  hash  4  256  *  1
-        DRAINED  *  hash  4  4  *  1
-        BACKEND_NAMES  *  hash  4  256  *  2
-    "#]],
+            MAP  ID  KIND  KEY  VALUE  ENTRIES  USED
+            CONFIG  *  array  4  72  *  1
+            PORTS  *  array  4  8  *  1
+            ADDRESSES  *  hash  16  4  *  2
+            FRONTENDS  *  hash  8  4  *  1
+            HEADS  *  array  4  8  *  1
+            SERVICES  *  array  4  64  *  1
+            SERVICE_LOAD  *  array  4  128  *  -
+            SLOTS  *  array  4  8  *  3
+            BACKENDS  *  array  4  64  *  2
+            LOAD  *  array  4  128  *  -
+            SOCKETS  *  sk_storage  4  400  *  -
+            AFFINITY  *  lru_hash  24  16  *  0
+            ALLOW  *  lpm_trie  24  4  *  0
+            ALLOW_CGROUPS  *  hash  16  4  *  0
+            EXCLUDED  *  hash  8  4  *  0
+            EVENTS  *  ringbuf  0  0  *  -
+            COUNTERS  *  array  4  512  *  -
+            CONNTRACK  *  lru_hash  40  80  *  0
+            HANDSHAKES  *  lru_hash  40  80  *  0
+            CONNTRACK_LOCKS  *  array  4  4  *  -
+            FRAGMENTS  *  lru_hash  40  16  *  0
+            SCRATCH  *  percpu_array  4  512  *  -
+            INTERFACES  *  hash  4  40  *  0
+            ANSWER_PORTS  *  array  4  64  *  -
+            SERVICE_NAMES  *  hash  4  256  *  1
+            DRAINED  *  hash  4  4  *  1
+            BACKEND_NAMES  *  hash  4  256  *  2
+        "#]],
         &expect![[r#"
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":72}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
-        {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
-        {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"HEADS","pin":"*","used":1,"value":8}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICES","pin":"*","used":1,"value":64}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICE_LOAD","pin":"*","used":null,"value":128}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"SLOTS","pin":"*","used":3,"value":8}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKENDS","pin":"*","used":2,"value":64}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"LOAD","pin":"*","used":null,"value":128}
-        {"entries":"*","id":"*","key":4,"kind":"sk_storage","map":"SOCKETS","pin":"*","used":null,"value":400}
-        {"entries":"*","id":"*","key":24,"kind":"lru_hash","map":"AFFINITY","pin":"*","used":0,"value":16}
-        {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"ALLOW","pin":"*","used":0,"value":4}
-        {"entries":"*","id":"*","key":16,"kind":"hash","map":"ALLOW_CGROUPS","pin":"*","used":0,"value":4}
-        {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
-        {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
-        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
-        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"HANDSHAKES","pin":"*","used":0,"value":80}
-        {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"FRAGMENTS","pin":"*","used":0,"value":16}
-        {"entries":"*","id":"*","key":4,"kind":"percpu_array","map":"SCRATCH","pin":"*","used":null,"value":512}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"INTERFACES","pin":"*","used":0,"value":40}
-        {"entries":"*","id":"*","key":4,"kind":"array","map":"ANSWER_PORTS","pin":"*","used":null,"value":64}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"SERVICE_NAMES","pin":"*","used":1,"value":256}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"DRAINED","pin":"*","used":1,"value":4}
-        {"entries":"*","id":"*","key":4,"kind":"hash","map":"BACKEND_NAMES","pin":"*","used":2,"value":256}
-    "#]],
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":72}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
+            {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
+            {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"HEADS","pin":"*","used":1,"value":8}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICES","pin":"*","used":1,"value":64}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICE_LOAD","pin":"*","used":null,"value":128}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"SLOTS","pin":"*","used":3,"value":8}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKENDS","pin":"*","used":2,"value":64}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"LOAD","pin":"*","used":null,"value":128}
+            {"entries":"*","id":"*","key":4,"kind":"sk_storage","map":"SOCKETS","pin":"*","used":null,"value":400}
+            {"entries":"*","id":"*","key":24,"kind":"lru_hash","map":"AFFINITY","pin":"*","used":0,"value":16}
+            {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"ALLOW","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":16,"kind":"hash","map":"ALLOW_CGROUPS","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
+            {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
+            {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"HANDSHAKES","pin":"*","used":0,"value":80}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"CONNTRACK_LOCKS","pin":"*","used":null,"value":4}
+            {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"FRAGMENTS","pin":"*","used":0,"value":16}
+            {"entries":"*","id":"*","key":4,"kind":"percpu_array","map":"SCRATCH","pin":"*","used":null,"value":512}
+            {"entries":"*","id":"*","key":4,"kind":"hash","map":"INTERFACES","pin":"*","used":0,"value":40}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"ANSWER_PORTS","pin":"*","used":null,"value":64}
+            {"entries":"*","id":"*","key":4,"kind":"hash","map":"SERVICE_NAMES","pin":"*","used":1,"value":256}
+            {"entries":"*","id":"*","key":4,"kind":"hash","map":"DRAINED","pin":"*","used":1,"value":4}
+            {"entries":"*","id":"*","key":4,"kind":"hash","map":"BACKEND_NAMES","pin":"*","used":2,"value":256}
+        "#]],
     )?;
     Command::well(&["map", "dump", "FRONTENDS"], &[], &[]).prints(
         &lab,
