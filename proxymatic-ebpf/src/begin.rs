@@ -254,7 +254,7 @@ fn claim<T: Connections>(
     if candidate.waits() {
         displace(tables, reply);
     } else {
-        tables.forget(Stage::Open, reply);
+        forget_closed(tables, reply);
     }
     if tables.put(Stage::Handshake, reply, made, true) { Ok(()) } else { Err(Reason::NoPort) }
 }
@@ -266,6 +266,19 @@ fn displace<T: Connections>(tables: &T, reply: &Tuple) {
         tables.forget(Stage::Handshake, &other.becomes.reversed());
         tables.forget(Stage::Handshake, reply);
         tables.count(Reason::Displaced);
+    }
+}
+
+/// Forgets a connection that is over, by the half of its replies. The client's half goes too: what that client still sends
+/// would be forwarded into the connection that gets the port. It stays where the client has begun another connection since.
+#[inline(always)]
+fn forget_closed<T: Connections>(tables: &T, reply: &Tuple) {
+    if let Some(closed) = tables.connection(reply) {
+        let client = closed.becomes.reversed();
+        if tables.connection(&client).is_some_and(|half| same(&half.becomes, &reply.reversed())) {
+            tables.forget(Stage::Open, &client);
+        }
+        tables.forget(Stage::Open, reply);
     }
 }
 

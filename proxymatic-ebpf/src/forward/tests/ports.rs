@@ -21,6 +21,34 @@ fn no_two_connections_to_a_backend_have_one_source_port() {
 }
 
 #[test]
+fn a_client_whose_port_is_taken_sends_nothing_into_the_next() {
+    let host = host();
+    let ports: Vec<_> = (4000..4004).map(|port| connected(&host, port)).collect();
+    assert_eq!(arrive(&host, segment((CLIENT, 4002), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
+    // While nobody has the port, what comes late is forwarded.
+    let late = || segment((CLIENT, 4002), (HOST, 1234), "A", 11, 501);
+    assert_eq!(arrive(&host, late()).0, Fate::Out);
+    let (fate, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
+    assert_eq!((fate, out.unwrap().from.1), (Fate::Out, ports[2]));
+    assert_eq!(arrive(&host, late()).0, Fate::Pass);
+}
+
+#[test]
+fn a_client_that_dialled_again_keeps_its_next_connection() {
+    let host = host();
+    // All ports are taken: one is of a connection that is over, whose client has another connection by now.
+    let first = connected(&host, 4000);
+    assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
+    assert_ne!(connected(&host, 4000), first);
+    for port in 4001..4003 {
+        assert_ne!(connected(&host, port), first);
+    }
+    let (fate, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
+    assert_eq!((fate, out.unwrap().from.1), (Fate::Out, first));
+    assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), "A", 11, 501)).0, Fate::Out);
+}
+
+#[test]
 fn of_the_source_ports_of_connections_that_wait_to_be_opened_the_one_that_waits_longest_is_given_up() {
     let host = host();
     let begin = |port| {
