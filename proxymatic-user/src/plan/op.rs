@@ -34,12 +34,13 @@ pub enum MapOp {
     PutHead(u32, Head),
     /// Switch: a port may be that of a service, so that it is worth a look. Before the first service of the port.
     SetPort(Port, u8),
-    /// Switch: a new service can be found.
-    PutFrontend(Frontend, u32),
     /// Switch: an address means nothing to us any more. Before those that come, which may need its place.
     DelAddress(Address),
-    /// Switch: an address means a class.
+    /// Switch: an address means a class. Before the services of that class: the class of a virtual address is known only by
+    /// this entry, so that a plan that stops in between would leave services that the next plan makes once more.
     PutAddress(Address, Class),
+    /// Switch: a new service can be found.
+    PutFrontend(Frontend, u32),
     /// Switch: a service is not found any more.
     DelFrontend(Frontend),
     /// Break, at once: no service has a port any more.
@@ -103,9 +104,9 @@ impl MapOp {
             Self::PutServiceName(..) => 9,
             Self::PutHead(..) => 10,
             Self::SetPort(..) => 11,
-            Self::PutFrontend(..) => 12,
-            Self::DelAddress(..) => 13,
-            Self::PutAddress(..) => 14,
+            Self::DelAddress(..) => 12,
+            Self::PutAddress(..) => 13,
+            Self::PutFrontend(..) => 14,
             Self::DelFrontend(..) => 15,
             Self::ClearPort(..) => 16,
             Self::LowerBackend(..) => 17,

@@ -109,3 +109,18 @@ fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
         assert_eq!(tables.backends().len(), 1, "nothing half done");
     }
 }
+
+/// Otherwise each plan that stops before the address takes more service ids, until the map is full.
+#[test]
+fn a_stopped_plan_makes_no_frontend_a_second_time() {
+    let key = ServiceKey { address: Some([198, 51, 100, 1].into()), port: 53, protocol: Protocol::Udp };
+    let services = [(key, (SourceCode::MARATHON, service(vec![active("a", 1)]).into()))].into();
+    let wanted = Desired { services, ..Desired::default() };
+    let ops = plan(&wanted, &small()).ops;
+    for stop in 0..=ops.len() {
+        let mut tables = small();
+        ops[..stop].iter().for_each(|op| tables.apply(op));
+        let next = printed(&plan(&wanted, &tables).ops);
+        assert!(!next.contains("delete frontend"), "after {}comes {next}", printed(&ops[..stop]));
+    }
+}
