@@ -8,10 +8,10 @@ use std::{
     time::Instant,
 };
 
-use proxymatic_common::{Class, Frontend};
+use proxymatic_common::{Class, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use proxymatic_ebpf::Verdict;
 use proxymatic_user::{
-    model::{self, Allowed, Service, ServiceKey, State},
+    model::{self, Allowed, Protocol, Service, ServiceKey, State},
     plan::{Desired, MapOp, QUARANTINE, Quarantine, Tables, plan},
 };
 
@@ -36,19 +36,33 @@ impl Due {
 }
 
 /// The services of a desired state: the backends that take traffic, or the draining ones where there are none.
-fn due(desired: &Desired) -> BTreeMap<ServiceKey, Due> {
-    let answers = |service: &Service| {
-        let of = |wanted: &[State], zero: bool| -> Answers {
-            let fit = |b: &&model::Backend| wanted.contains(&b.state) && (zero || b.weight.get() > 0);
-            service.backends.iter().filter(fit).map(|b| (b.address, b.port)).collect()
+fn due(desired: &Desired, tables: &Tables) -> BTreeMap<ServiceKey, Due> {
+    let answers = |key: ServiceKey, service: &Service| {
+        let of = |fit: &dyn Fn(&model::Backend) -> bool| -> Answers {
+            service.backends.iter().filter(|b| fit(b)).map(|b| (b.address, b.port)).collect()
         };
-        let active = of(&[State::Active], false);
-        if active.is_empty() { of(&[State::Active, State::Draining], true) } else { active }
+        let takes_traffic =
+            |b: &model::Backend| b.state == State::Active && b.weight.get() > 0 && !is_drained(desired, tables, key, b);
+        let active = of(&takes_traffic);
+        if active.is_empty() { of(&|b| matches!(b.state, State::Active | State::Draining)) } else { active }
     };
     let of = |(key, (_, service)): (&ServiceKey, &(_, Arc<Service>))| {
-        (*key, Due { answers: answers(service), may: may(service, *key) })
+        (*key, Due { answers: answers(*key, service), may: may(service, *key) })
     };
     desired.services.iter().map(of).collect()
+}
+
+/// Whether the operator drains a backend. An operator's drain names an id, and only the tables know which backend has that id.
+fn is_drained(desired: &Desired, tables: &Tables, key: ServiceKey, backend: &model::Backend) -> bool {
+    let class = key.address.map_or(Some(Class::HOST), |address| tables.addresses().get(&address.into()).copied());
+    let protocol = if key.protocol == Protocol::Tcp { PROTOCOL_TCP } else { PROTOCOL_UDP };
+    let is_of_service =
+        |it: Frontend| Some(it.class) == class && it.port == Port::new(key.port) && it.protocol == protocol;
+    desired.drained.iter().filter_map(|id| tables.backends().get(id)).any(|entry| {
+        let frontend = tables.services().get(&entry.backend.service).and_then(|service| service.frontend);
+        let place = (IpAddr::from(entry.backend.address), entry.backend.port.get());
+        frontend.is_some_and(is_of_service) && entry.task == backend.task && place == (backend.address, backend.port)
+    })
 }
 
 /// Whether the program that dials may connect. It is in the cgroup `/mine`, and at the address that it dials.
@@ -75,7 +89,8 @@ pub(crate) fn assert_serves(tables: &Tables, before: &Desired, after: &Desired, 
 /// The same where plans have stopped half-way since `before[0]` was true, each on the way to one of the others.
 pub(crate) fn assert_serves_since(tables: &Tables, before: &[&Desired], after: &Desired, seed: u64, done: &[MapOp]) {
     let kernel = Kernel::new(tables, seed);
-    let (all, none): (Vec<_>, _) = (before.iter().copied().chain([after]).map(due).collect(), Due::default());
+    let (all, none): (Vec<_>, _) =
+        (before.iter().copied().chain([after]).map(|it| due(it, tables)).collect(), Due::default());
     for key in all.iter().flat_map(BTreeMap::keys) {
         let states: Vec<_> = all.iter().map(|due| due.get(key).unwrap_or(&none)).collect();
         for _ in 0..4 {
@@ -138,7 +153,7 @@ pub(crate) fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, 
 /// The tables say what is wanted, and no more.
 pub(crate) fn assert_says(tables: &Tables, after: &Desired, seed: u64) {
     let kernel = Kernel::new(tables, seed);
-    for (key, due) in due(after) {
+    for (key, due) in due(after, tables) {
         assert_eq!(kernel.lead(key).is_some(), due.is_served(), "{key}: {:?}", kernel.dial(key));
     }
     let bits: BTreeSet<_> = tables.frontends().keys().map(|frontend| (frontend.protocol, frontend.port)).collect();

@@ -12,7 +12,7 @@ use super::{
     active,
     any::{service, small},
     kernel::Kernel,
-    law::carry_out,
+    law::{assert_serves, carry_out},
     one_service, publish,
 };
 
@@ -127,6 +127,21 @@ fn a_backend_that_rests_is_drawn_only_where_no_other_is_active() {
             assert!(tables.backends().iter().all(|(id, it)| (*id == 2) != (it.backend.state.name() == "active")));
         }
     }
+}
+
+#[test]
+fn where_all_backends_drain_each_of_them_is_drawn() {
+    let no_weight = model::Backend { weight: model::Weight::new(0).unwrap(), ..active("a", 1) };
+    let before = one_service(vec![no_weight, active("b", 2)]);
+    let mut tables = small();
+    publish(&mut tables, &before);
+    let drawn = |tables: &Tables| slots(tables).into_keys().collect::<Vec<_>>();
+    assert_eq!(drawn(&tables), [1]);
+    // The other one by the operator.
+    let after = Desired { drained: [1].into(), ..before.clone() };
+    carry_out(&mut tables, &before, &after, 1);
+    assert_eq!(drawn(&tables), [0, 1]);
+    (0..20).for_each(|seed| assert_serves(&tables, &after, &after, seed, &[]));
 }
 
 #[test]
