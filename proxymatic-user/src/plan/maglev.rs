@@ -126,8 +126,18 @@ mod tests {
         weights.iter().enumerate().map(|(n, weight)| (preference(n), Slot::new(n as u32, 1), *weight)).collect()
     }
 
+    /// The part of the table that a backend has; of an empty table nobody has any.
     fn share(table: &[Slot], id: usize) -> f64 {
-        table.iter().filter(|slot| slot.backend() == id as u32).count() as f64 / table.len() as f64
+        table.iter().filter(|slot| slot.backend() == id as u32).count() as f64 / table.len().max(1) as f64
+    }
+
+    #[test]
+    fn backends_without_weight_get_an_empty_table() {
+        for weights in [&[][..], &[0], &[0, 0]] {
+            let table = table(&backends(0, weights), weights.len());
+            assert!(table.is_empty(), "{weights:?}");
+            assert_eq!(share(&table, 0), 0.0, "{weights:?}");
+        }
     }
 
     #[test]
