@@ -234,14 +234,26 @@ mod tests {
         assert_eq!(read(&entries, "/s", &hosts(), true).services.len(), 1);
     }
 
+    /// Keys and values of any text, and such of registrator's form that meet each other.
+    fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+        let key = prop_oneof!["\\PC{0,40}", "[ab]/h:[ab]:(0|80|81)(:(tcp|udp|sctp))?"];
+        let value = prop_oneof!["\\PC{0,20}", "(10\\.0\\.0\\.[12]|db1|gone):(1|31000)"];
+        prop::collection::vec((key, value), 0..8)
+    }
+
     proptest! {
         #[test]
-        fn any_keys_and_values_are_read(pairs in prop::collection::vec(("\\PC{0,40}", "\\PC{0,20}"), 0..8)) {
+        fn any_key_is_served_or_complained_of(pairs in pairs()) {
             let entries: Vec<_> = pairs.into_iter().map(|(key, value)| Entry { key: format!("/s/{key}"), value }).collect();
             let snapshot = read(&entries, "/s", &hosts(), true);
-            let distinct: BTreeSet<_> = entries.iter().map(|entry| &entry.key).collect();
-            let served: usize = snapshot.services.values().map(|service| service.backends.len()).sum();
-            prop_assert!(served + snapshot.complaints.len() >= distinct.len());
+            for Entry { key, value } in &entries {
+                let is_it = |backend: &Backend| {
+                    key.ends_with(&format!("/{}", backend.task)) && value.ends_with(&format!(":{}", backend.port))
+                };
+                let is_served = snapshot.services.values().flat_map(|service| &service.backends).any(is_it);
+                let is_complained_of = snapshot.complaints.iter().any(|complaint| complaint.app == *key);
+                prop_assert!(is_served || is_complained_of, "{key} = {value}: {snapshot:?}");
+            }
         }
     }
 }
