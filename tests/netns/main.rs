@@ -90,8 +90,12 @@ mod privileges;
 mod probes;
 /// Real programs, unmodified.
 mod programs;
+/// TCP and UDP on one port number.
+mod protocols;
 /// A boot without Marathon: the state file.
 mod rebooted;
+/// Keys in a real etcd.
+mod registrator;
 /// Clients on other hosts.
 mod remote;
 /// All backends replaced at once, a thousand times.
@@ -126,6 +130,8 @@ mod unheard;
 mod upgrade;
 /// The script that proves a cluster of virtual machines.
 mod vagrant;
+/// Addresses that no interface has.
+mod virtual_addresses;
 /// What on a host is in the way.
 mod warned;
 /// Services written down in a file.

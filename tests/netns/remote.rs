@@ -1,6 +1,8 @@
 //! Clients on another host, host 4, that dial a service port of host 1. The backends are on hosts 2 and 3, and nothing of
 //! host 1 listens anywhere.
 
+/// A client stays with its backend.
+mod affinity;
 /// Both ends close at the same time.
 mod both_close;
 /// The agent dies, and what it left goes on.

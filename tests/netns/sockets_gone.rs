@@ -1,13 +1,17 @@
 //! When a backend goes, sockets that are connected to it are told, and no others, in whatever namespace they are.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::net::host_address6;
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::json;
 
-use crate::served::{PORT, SERVICE, Served};
+use crate::answered::At;
+use crate::served::{APP, PORT, SERVICE, Served, place};
 
 /// A UDP service with replicas that answer `a` and `b`.
 fn udp<'lab>(lab: &'lab Lab) -> Result<(Served<'lab>, Dialer)> {
@@ -57,6 +61,54 @@ fn a_connected_udp_socket_whose_backend_goes_is_told_and_reaches_another_by_conn
     }
     let log = web.agent.log();
     assert_eq!(log.matches("is gone: 2 sockets that were connected to it were reset").count(), 1, "{log}");
+    Ok(())
+}
+
+#[test]
+fn a_connected_ipv6_socket_whose_backend_goes_is_told() -> TestResult {
+    // Backends of IPv6, and of IPv4, which such a socket is connected to by their v4-mapped addresses.
+    for at in [At::V6 as fn(u8, u16) -> At, At::V4] {
+        let lab = Lab::start(2)?;
+        let replicas = [(at(2, 8001), "a"), (at(2, 8002), "b")];
+        let mut servers = lab.host(2).datagrams_in(lab.host(2).cgroup())?;
+        for (at, word) in replicas {
+            assert_eq!(servers.tell(&format!("serve {} {word}", at.address()))?, "ok", "{at:?} is taken");
+        }
+        let sim = lab.sim()?;
+        let places = replicas.map(|(at, _)| place(at.address()));
+        let app = json!({ "id": APP, "servicePort": PORT, "protocol": "udp", "tasks": places });
+        let tasks: Vec<String> = serde_json::from_value(sim.control("apps", &app)?["tasks"].take())?;
+        let agent = lab.agent(&[])?;
+        lab.service_when("both replicas get datagrams", APP, |web| web.active().count() == 2)?;
+
+        let (here, there) = (lab.host(1), lab.host(2));
+        let own = SocketAddr::new(host_address6(1).into(), PORT);
+        let mut clients = [
+            (here.datagrams_in(here.cgroup())?, SocketAddr::new(Ipv6Addr::LOCALHOST.into(), PORT)),
+            (there.datagrams_in(here.cgroup())?, own),
+        ];
+        // Of each client one socket to each backend.
+        for (client, dialled) in &mut clients {
+            for word in ["a", "b"] {
+                assert_eq!(client.tell(&format!("open6 {word}"))?, "ok");
+                while client
+                    .tell(&format!("connect {word} {dialled}"))
+                    .and_then(|_| client.tell(&format!("ask {word}")))?
+                    != word
+                {}
+                assert_eq!(client.tell(&format!("peer {word}"))?, dialled.to_string());
+            }
+        }
+        sim.state(&tasks[0], "TASK_KILLED")?;
+        for (client, dialled) in &mut clients {
+            assert_eq!(client.tell("error a")?, "ECONNABORTED");
+            // The socket itself is as good as new.
+            assert_eq!(client.tell(&format!("connect a {dialled}"))?, "ok");
+            assert_eq!((client.tell("ask a")?.as_str(), client.tell("ask b")?.as_str()), ("b", "b"));
+        }
+        let log = agent.log();
+        assert_eq!(log.matches("is gone: 2 sockets that were connected to it were reset").count(), 1, "{log}");
+    }
     Ok(())
 }
 

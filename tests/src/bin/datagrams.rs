@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `serve ADDR:PORT WORD` | from now on answers each datagram with that word |
 //! | `open NAME` | a new socket, IPv4, not bound |
+//! | `open6 NAME` | the same, IPv6 |
 //! | `connect NAME ADDR:PORT` | connect(2) |
 //! | `ask NAME` | sends to the peer: what is answered |
 //! | `askto NAME ADDR:PORT` | sends without a connection: what is answered, and by whom |
@@ -53,10 +54,11 @@ fn obey(
     Ok(match *order {
         ["serve", at, word] => serve(at.parse()?, word.to_owned()),
         ["open", name] => {
-            let made = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-            let made = UdpSocket::from(made);
-            made.set_read_timeout(Some(PATIENCE))?;
-            sockets.insert(name.to_owned(), made);
+            sockets.insert(name.to_owned(), open(AddressFamily::INET)?);
+            Ok("ok".into())
+        }
+        ["open6", name] => {
+            sockets.insert(name.to_owned(), open(AddressFamily::INET6)?);
             Ok("ok".into())
         }
         ["connect", name, to] => socket(name)?.connect(to.parse::<SocketAddr>()?).map(|()| "ok".into()),
@@ -88,6 +90,12 @@ fn obey(
         }
         _ => bail!("no such order"),
     })
+}
+
+fn open(family: AddressFamily) -> Result<UdpSocket> {
+    let socket = UdpSocket::from(socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
 fn serve(at: SocketAddr, word: String) -> io::Result<String> {

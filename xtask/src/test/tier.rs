@@ -107,6 +107,7 @@ impl Tier {
                 workspace::need_root("test netns")?;
                 setup::tools()?;
                 setup::programs()?;
+                setup::etcd()?;
                 context.run_root_tests(self, NETNS_AT_A_TIME, Vec::new())
             }
             Self::Surface => {

@@ -1,0 +1,129 @@
+//! Virtual addresses: no interface has them and no route leads to them, and programs dial them all the same.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::failure::TestResult;
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary};
+use serde_json::json;
+
+use crate::answered::At;
+use crate::served::place;
+use crate::written::{Written, backend};
+
+/// A virtual address of each family.
+const VIRTUAL: [&str; 2] = ["198.51.100.1:5000", "[fd99::1]:5000"];
+/// Where the replicas are, of each family one.
+const REPLICAS: [At; 2] = [At::V4(2, 8001), At::V6(2, 8001)];
+const WORD: &str = "reached";
+/// The kinds of socket, and what a program then takes its peer and the senders to be.
+const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
+
+/// Starts the replicas.
+fn servers(lab: &Lab) -> Result<Dialer> {
+    let mut server = lab.host(2).program_in(lab.host(2).cgroup(), &binary("attempts")?, &[])?;
+    for at in REPLICAS.map(At::address) {
+        ensure!(server.tell(&format!("serve {at} {WORD}"))? == "ok", "{at} is taken");
+    }
+    Ok(server)
+}
+
+/// Clients on host 1, and in another namespace as a container has.
+fn clients(lab: &Lab) -> Result<[Dialer; 2]> {
+    let (cgroup, program) = (lab.host(1).cgroup(), binary("attempts")?);
+    Ok([lab.host(1).program_in(cgroup, &program, &[])?, lab.host(3).program_in(cgroup, &program, &[])?])
+}
+
+/// Holds that every kind of socket of each client reaches a replica, and sees the virtual address as what it talks to.
+fn assert_reached(clients: &mut [Dialer]) -> Result<()> {
+    for client in clients {
+        for to in VIRTUAL {
+            for way in WAYS {
+                let said = client.tell(&format!("try {way} {to}"))?;
+                let seen = match way {
+                    "tcp" => format!("{to} - -"),
+                    "udp" => format!("{to} {to} {to}"),
+                    _ => format!("- {to} {to}"),
+                };
+                ensure!(said == format!("{WORD} {seen}"), "{way} to {to}: {said}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until none of them is served: the host knows no way there.
+fn unreachable(clients: &mut [Dialer]) -> Result<()> {
+    for client in clients {
+        for (to, way) in VIRTUAL.iter().flat_map(|to| WAYS.map(|way| (to, way))) {
+            eventually_ok(&format!("{to} leads nowhere"), PATIENCE, || {
+                let said = client.tell(&format!("try {way} {to}"))?;
+                ensure!(said.ends_with(" ENETUNREACH"), "{way} to {to}: {said}");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until each service has both replicas.
+fn served(lab: &Lab) -> Result<()> {
+    eventually_ok("the virtual addresses have their replicas", PATIENCE, || {
+        let rows = lab.host(1).services()?;
+        let of: Vec<_> = rows.iter().filter(|row| row.active().count() == REPLICAS.len()).collect();
+        let is_served = |to: &str, protocol: &str| {
+            let to: SocketAddr = to.parse()?;
+            ensure!(
+                of.iter().any(|row| row.address == Some(to.ip()) && row.port == to.port() && row.protocol == protocol),
+                "{to}/{protocol} in {rows:?}"
+            );
+            Ok(())
+        };
+        VIRTUAL.iter().try_for_each(|to| is_served(to, "tcp").and_then(|()| is_served(to, "udp")))
+    })
+}
+
+#[test]
+fn a_virtual_address_by_label_is_reached_by_every_socket() -> TestResult {
+    let lab = Lab::start(3)?;
+    let _server = servers(&lab)?;
+    let sim = lab.sim()?;
+    let port = json!({
+        "port": 0, "protocol": "udp,tcp", "labels": { "VIP_0": VIRTUAL[0], "VIP_1": VIRTUAL[1] },
+    });
+    let app = json!({ "id": "/virtual", "networks": [{ "mode": "host" }], "portDefinitions": [port] });
+    let places = REPLICAS.map(|at| place(at.address()));
+    let mut clients = clients(&lab)?;
+    let _agent = lab.agent(&[])?;
+    lab.host(1).agent_ready(PATIENCE)?;
+    unreachable(&mut clients)?;
+    sim.control("apps", &json!({ "app": app, "tasks": places }))?;
+    served(&lab)?;
+    assert_reached(&mut clients)?;
+    sim.control("app/delete", &json!({ "id": "/virtual" }))?;
+    unreachable(&mut clients)?;
+    Ok(())
+}
+
+#[test]
+fn a_virtual_address_in_a_file_is_reached_by_every_socket() -> TestResult {
+    let lab = Lab::start(3)?;
+    let _server = servers(&lab)?;
+    let backends = REPLICAS.map(|at| backend(at.address()));
+    let services: Vec<_> = VIRTUAL
+        .iter()
+        .flat_map(|to| ["tcp", "udp"].map(|protocol| (to, protocol)))
+        .map(|(to, protocol)| {
+            let name = format!("{to}/{protocol}");
+            json!({ "name": name, "address": to, "protocol": protocol, "backends": backends })
+        })
+        .collect();
+    let mut clients = clients(&lab)?;
+    let written = Written::start(&lab, &services, &[])?;
+    served(&lab)?;
+    assert_reached(&mut clients)?;
+    written.rewrite(&[])?;
+    unreachable(&mut clients)?;
+    Ok(())
+}
