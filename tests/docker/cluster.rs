@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::daemon::{Docker, said};
 
 /// How long the cluster may take to build its images and to start, and later to end.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 const WEB: &str = "http://localhost:1234/";
 
 /// A running local cluster, with all that the test has to say beside what everybody's has.
@@ -24,7 +24,7 @@ struct Cluster<'lab> {
 }
 
 #[test]
-fn the_local_cluster_serves_its_apps_while_one_of_them_loses_a_replica_and_leaves_nothing_behind() -> TestResult {
+fn local_cluster_serves_its_apps_and_leaves_nothing_behind() -> TestResult {
     let lab = Lab::start(1)?;
     let cluster = Cluster::new(&lab)?;
     let before = cluster.found()?;
@@ -42,7 +42,7 @@ fn the_local_cluster_serves_its_apps_while_one_of_them_loses_a_replica_and_leave
     // By their own names: those of tasks.
     assert!(names.iter().all(|name| name.starts_with("demo_web.instance-")), "{names:?}");
     for protocol in ["tcp/127.0.0.1/1235", "udp/127.0.0.1/1236"] {
-        let ask = format!("exec 3<>/dev/{protocol} && echo hello >&3 && timeout 3 head -n1 <&3");
+        let ask = format!("exec 3<>/dev/{protocol} && echo hello >&3 && timeout 30 head -n1 <&3");
         let answer = cluster.on_host("bash", &["-c", &ask])?;
         assert!(answer.starts_with("demo_") && answer.ends_with(": hello\n"), "{protocol}: {answer}");
     }

@@ -19,7 +19,7 @@ const LIBRARIES: [&str; 3] = ["/lib", "/lib64", "/usr/lib"];
 /// Its bridge has this address on the host.
 pub(crate) const BRIDGE: &str = "172.17.0.1";
 /// How long dockerd may take to start, on a machine that has never run it.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(180);
 
 /// dockerd on host 1, with namespaces of its own for mounts and cgroups: its containers' cgroups are below the host's,
 /// and nothing of it outlives it.

@@ -17,7 +17,7 @@ const IMAGE: &str = "proxymatic";
 /// What the documents promise.
 const MOST_BYTES: u64 = 20_000_000;
 /// How long Docker may take to ask the health check once.
-const CHECKED: Duration = Duration::from_secs(30);
+const CHECKED: Duration = Duration::from_secs(120);
 
 #[test]
 fn the_image_is_small_and_has_the_agent_its_licences_and_certificates_and_nothing_else() -> TestResult {

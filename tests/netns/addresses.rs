@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
@@ -17,26 +16,24 @@ use crate::served::{PORT, Served};
 const PORT_DEVICE: &str = "lab0";
 
 #[test]
-fn measured_an_address_that_comes_leads_to_services_at_once_and_one_that_goes_does_not() -> TestResult {
+fn added_address_leads_to_the_service_until_it_is_removed() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Served::start(&lab, 1)?;
     let net = lab.host(1).net();
     let mut client = lab.host(1).dialer()?;
-    let mut longest = Duration::ZERO;
     for nth in 100..120 {
         let address = Ipv4Addr::new(10, 77, 0, nth);
         let order = format!("connect c{nth} {}", SocketAddr::from((address, PORT)));
         net.ip(&["address", "add", &format!("{address}/32"), "dev", PORT_DEVICE])?;
-        let came = Instant::now();
-        while client.tell(&order)? != "ok" {
-            assert!(came.elapsed() < PATIENCE, "{address} leads nowhere");
-        }
-        longest = longest.max(came.elapsed());
+        // The agent never reads the addresses again by itself: only the kernel's message can lead to this.
+        eventually_ok(&format!("{address} leads to the service"), PATIENCE, || {
+            let said = client.tell(&order)?;
+            ensure!(said == "ok", "{said}");
+            Ok(())
+        })?;
         net.ip(&["address", "delete", &format!("{address}/32"), "dev", PORT_DEVICE])?;
         addresses_are(&lab, &[])?;
     }
-    println!("an address that came led to a service after {longest:?} at most");
-    assert!(longest < Duration::from_millis(250), "{longest:?}");
     Ok(())
 }
 

@@ -7,47 +7,54 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup::Cgroup;
 use proxymatic_tests::eventually::until;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab};
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
 use serde_json::json;
 
 use crate::served::SERVICE;
 use crate::written::{Written, backends, replicas, service};
 
-const LASTS: Duration = Duration::from_secs(2);
+/// How long affinity lasts.
+const LASTS: Duration = Duration::from_secs(4);
 const CLIENTS: u8 = 12;
 
 #[test]
-fn a_client_stays_with_its_backend_while_it_connects_within_the_time_and_then_is_free_again() -> TestResult {
+fn client_keeps_its_backend_until_idle_for_the_affinity_time() -> TestResult {
     let lab = Lab::start(2)?;
     let replicas = replicas(&lab, 4)?;
-    let sticky = [("policy", json!("random")), ("affinity", json!("2s"))];
+    let lasts = format!("{}s", LASTS.as_secs());
+    let sticky = [("policy", json!("random")), ("affinity", json!(lasts))];
     let _agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
-    let (_cgroups, mut clients) = clients(&lab)?;
-    let first = answers(&mut clients)?;
+    let (_cgroups, clients) = clients(&lab)?;
+    let mut clients: Vec<_> = clients.into_iter().map(Sticky::new).collect();
+    ask_all(&mut clients)?;
+    let first = names(&clients);
     assert!(first.iter().collect::<BTreeSet<_>>().len() > 1, "clients of their own: {first:?}");
 
     // Longer than the time, but with less than that between two connections.
     let begun = Instant::now();
     while begun.elapsed() < LASTS * 2 {
-        assert_eq!(answers(&mut clients)?, first);
-        until(Instant::now() + LASTS / 4);
+        ask_all(&mut clients)?;
+        until(Instant::now() + LASTS / 8);
     }
+    let last = names(&clients);
     until(Instant::now() + LASTS + Duration::from_millis(100));
-    let later = answers(&mut clients)?;
+    ask_all(&mut clients)?;
     // By chance all of them stay once in 4^12 runs.
-    assert_ne!(later, first);
-    assert_eq!(answers(&mut clients)?, later);
-    println!("affine {}, drawn {}", lab.host(1).verdict("affine")?, lab.host(1).verdict("translated")?);
-    assert_eq!(lab.host(1).verdict("translated")?, 2 * u64::from(CLIENTS));
+    assert_ne!(names(&clients), last);
+    let (least, most) = clients.iter().fold((0, 0), |(least, most), it| (least + it.drawn, most + it.maybe_drawn));
+    let drawn = lab.host(1).verdict("translated")?;
+    println!("affine {}, drawn {drawn}: {least} to {most} by the times", lab.host(1).verdict("affine")?);
+    // Both where each was idle for the time once; on a busy machine some of them more often.
+    assert!(least >= 2 * u64::from(CLIENTS) && (least..=most).contains(&drawn), "{drawn}, not {least} to {most}");
     Ok(())
 }
 
 #[test]
-fn a_client_whose_backend_dies_loses_one_connection_and_stays_with_another() -> TestResult {
+fn client_of_a_dead_backend_loses_one_connection_and_moves() -> TestResult {
     let lab = Lab::start(2)?;
     let mut replicas = replicas(&lab, 4)?;
     let sticky = [("policy", json!("random")), ("affinity", json!("1h"))];
-    let _agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
+    let agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
     let mut client = lab.host(1).dialer()?;
     let first = who(&mut client)?;
     let nth = ["a", "b", "c", "d"].iter().position(|name| *name == first).context("a strange name")?;
@@ -57,7 +64,7 @@ fn a_client_whose_backend_dies_loses_one_connection_and_stays_with_another() -> 
     assert_ne!(second, first);
     // Where the first answers again, the client is another's by now.
     let _back = lab.replica(2, replicas[nth].address.port(), &first)?;
-    until(Instant::now() + Duration::from_secs(1));
+    agent.agent.logs("readmitted", 1, PATIENCE)?;
     assert_eq!(who(&mut client)?, second);
     Ok(())
 }
@@ -69,8 +76,50 @@ fn clients(lab: &Lab) -> Result<(Vec<Cgroup>, Vec<Dialer>)> {
     Ok((cgroups, clients))
 }
 
-fn answers(clients: &mut [Dialer]) -> Result<Vec<String>> {
-    clients.iter_mut().map(who).collect()
+/// A client whose connections the test times. Only the kernel knows when it looked for a backend, so each time between two of
+/// them has a lower and an upper bound.
+struct Sticky {
+    client: Dialer,
+    /// Who answered, and when it was asked: from and to.
+    last: Option<(String, Instant, Instant)>,
+    /// How often a backend must have been drawn for it.
+    drawn: u64,
+    /// How often one may have been.
+    maybe_drawn: u64,
+}
+
+impl Sticky {
+    fn new(client: Dialer) -> Self {
+        Self { client, last: None, drawn: 0, maybe_drawn: 0 }
+    }
+
+    /// Opens ten connections, and holds that one backend answers: the last one, where the time is not over for certain.
+    fn ask(&mut self) -> Result<()> {
+        let from = Instant::now();
+        let name = who(&mut self.client)?;
+        let to = Instant::now();
+        let (is_over, may_be_over) = match &self.last {
+            Some((last, last_from, last_to)) => {
+                let (is_over, may_be_over) = (from - *last_to > LASTS, to - *last_from > LASTS);
+                ensure!(may_be_over || name == *last, "moved from {last} to {name} within {:?}", to - *last_from);
+                (is_over, may_be_over)
+            }
+            None => (true, true),
+        };
+        self.drawn += u64::from(is_over);
+        self.maybe_drawn += u64::from(may_be_over);
+        self.last = Some((name, from, to));
+        Ok(())
+    }
+}
+
+fn ask_all(clients: &mut [Sticky]) -> Result<()> {
+    clients.iter_mut().try_for_each(Sticky::ask)
+}
+
+/// Who answered each of them last.
+fn names(clients: &[Sticky]) -> Vec<String> {
+    clients.iter().filter_map(|it| Some(it.last.as_ref()?.0.clone())).collect()
 }
 
 /// Who answers this client; fails where it is not one replica ten times.

@@ -2,47 +2,15 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use expect_test::expect;
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE, binary};
-use proxymatic_tests::process::Process;
-use serde_json::{Value, json};
+use proxymatic_tests::lab::{Lab, PATIENCE};
+use serde_json::json;
 
 use crate::golden::{mask, masked_line};
 use crate::served::{SERVICE, Served};
-
-struct Watcher(Process);
-
-impl Watcher {
-    fn start(lab: &Lab) -> Result<Self> {
-        Ok(Self(watch(lab, &["-j"])?))
-    }
-
-    fn seen(&self) -> Result<Vec<Value>> {
-        let said = self.0.stdout()?;
-        let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
-        whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
-    }
-
-    /// Waits until it has seen this happen, and gives that; `again` is done before each look.
-    fn sees(&self, event: &str, again: impl Fn() -> Result<()>) -> Result<Value> {
-        eventually_ok(&format!("a watcher sees {event}"), PATIENCE, || {
-            again()?;
-            let seen = self.seen()?;
-            let found = seen.iter().find(|it| it["event"] == event).cloned();
-            found.with_context(|| format!("{seen:?}\n{}", self.0.log()))
-        })
-    }
-}
-
-fn watch(lab: &Lab, flags: &[&str]) -> Result<Process> {
-    let host = lab.host(1);
-    let (pins, socket) = (host.pins().display().to_string(), host.socket().display().to_string());
-    let arguments = ["--bpffs", &pins, "--socket", &socket, "event", "watch"];
-    host.spawn(&binary("proxymatic")?, &[flags, &arguments].concat())
-}
 
 fn nothing() -> Result<()> {
     Ok(())
@@ -52,22 +20,18 @@ fn nothing() -> Result<()> {
 fn toggle(served: &Served, replica: usize) -> Result<()> {
     let backend = served.replicas[replica].address.to_string();
     for verb in ["drain", "undrain"] {
-        let told = || Ok::<_, anyhow::Error>(served.agent.stderr()?.matches(": drained ").count());
-        let before = told()?;
+        let before = served.agent.logged(": drained ")?;
         served.lab.proxymatic(&["backend", verb, &backend])?;
-        eventually_ok(&format!("the agent has published {verb}"), PATIENCE, || {
-            ensure!(told()? > before, "{}", served.agent.log());
-            Ok(())
-        })?;
+        served.agent.logs(": drained ", before + 1, PATIENCE)?;
     }
     Ok(())
 }
 
 #[test]
-fn all_who_watch_an_agent_see_drains_failures_ejections_and_re_admissions() -> TestResult {
+fn every_watcher_sees_drains_failures_ejections_readmissions() -> TestResult {
     let lab = Lab::start(2)?;
     let mut served = Served::start(&lab, 2)?;
-    let watchers = [Watcher::start(&lab)?, Watcher::start(&lab)?];
+    let watchers = [lab.host(1).watch()?, lab.host(1).watch()?];
     let first = served.replicas[0].address.to_string();
     for watcher in &watchers {
         // Until it is heard: the watcher may still be starting.
@@ -95,19 +59,19 @@ fn without_an_agent_one_reads_and_a_second_is_told_who() -> TestResult {
     let lab = Lab::start(2)?;
     let mut served = Served::start(&lab, 1)?;
     served.agent.kill9()?;
-    let mut watcher = Watcher::start(&lab)?;
+    let mut watcher = lab.host(1).watch()?;
     served.replicas[0].process.kill9()?;
     let failed = watcher.sees("failed", || served.ask(1).map(drop))?;
     assert_eq!(failed["service"], "/web");
     let second = lab.proxymatic(&["event", "watch"])?;
-    let pid = watcher.0.pid()?;
+    let pid = watcher.process.pid()?;
     let names = second.stderr.contains(&format!("process {pid} reads the events of"));
     assert!(second.status.code() == Some(2) && names, "{second:?}");
     // An agent has the ring for itself, and tells the watcher.
     served.start_agent()?;
     let first = served.replicas[0].address.to_string();
     assert_eq!(watcher.sees("active", || toggle(&served, 0))?["backend"], first);
-    watcher.0.terminate(PATIENCE)?;
+    watcher.process.terminate(PATIENCE)?;
     Ok(())
 }
 
@@ -115,13 +79,13 @@ fn without_an_agent_one_reads_and_a_second_is_told_who() -> TestResult {
 fn a_watcher_that_does_not_read_holds_nobody_up() -> TestResult {
     let lab = Lab::start(2)?;
     let served = Served::start(&lab, 2)?;
-    let mut stuck = Watcher::start(&lab)?;
+    let mut stuck = lab.host(1).watch()?;
     stuck.sees("draining", || toggle(&served, 0))?;
-    stuck.0.signal(nix::sys::signal::Signal::SIGSTOP)?;
-    let watcher = Watcher::start(&lab)?;
+    stuck.process.signal(nix::sys::signal::Signal::SIGSTOP)?;
+    let watcher = lab.host(1).watch()?;
     watcher.sees("draining", || toggle(&served, 0))?;
     assert_eq!(lab.host(1).status()?["agent"]["state"], "OK");
-    stuck.0.signal(nix::sys::signal::Signal::SIGCONT)?;
+    stuck.process.signal(nix::sys::signal::Signal::SIGCONT)?;
     Ok(())
 }
 
@@ -152,7 +116,7 @@ fn what_is_printed_of_each_thing_that_happens_is_as_agreed() -> TestResult {
     served.when_active(&[0, 1])?;
     served.sim.app("/idle", 1235, &[])?;
     lab.service_when("/idle is known", "/idle", |idle| idle.backends.is_empty())?;
-    let watchers = (watch(&lab, &[])?, Watcher::start(&lab)?);
+    let watchers = (lab.host(1).event_watch(&[])?, lab.host(1).watch()?);
     // Until both watch: they may still be starting.
     watchers.1.sees("draining", || toggle(&served, 0))?;
     eventually_ok("people see it too", PATIENCE, || {

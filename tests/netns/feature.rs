@@ -1,5 +1,6 @@
 //! `feature probe` says what this kernel has, and leaves nothing behind.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -12,9 +13,11 @@ use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use serde_json::Value;
 
 #[test]
-fn measured_what_the_product_needs_is_found_and_nothing_stays_loaded() -> TestResult {
+fn needed_features_are_found_and_no_probe_stays_loaded() -> TestResult {
     let lab = Lab::start(1)?;
     let said = lab.proxymatic(&["-j", "feature"])?.well()?.stdout;
+    // Agents of other tests probe too. What one of them has loaded ends with that process, and ids are not used again.
+    let probes = Probes::now()?;
     let rows: Vec<Value> = serde_json::from_str(&said)?;
     for row in &rows {
         println!("{row}");
@@ -28,7 +31,7 @@ fn measured_what_the_product_needs_is_found_and_nothing_stays_loaded() -> TestRe
         assert_eq!(row.context("no such row")?["has"], true, "{row:?}");
     }
     eventually_ok("all of it is gone", PATIENCE, || {
-        let left = [named("prog")?, named("map")?, folders()?].concat();
+        let left = probes.left(&Probes::now()?);
         ensure!(left.is_empty(), "{left:?}");
         Ok(())
     })?;
@@ -48,13 +51,28 @@ fn without_root_it_says_what_is_missing() -> TestResult {
     Ok(())
 }
 
-/// What the kernel has of a kind that is named as the probes are.
+/// What probes have loaded and made, of this test and of whoever probes at the same time.
+#[derive(Debug)]
+struct Probes(BTreeSet<String>);
+
+impl Probes {
+    fn now() -> Result<Self> {
+        Ok(Self([named("prog")?, named("map")?, folders()?].concat().into_iter().collect()))
+    }
+
+    /// What of this is still there now.
+    fn left(&self, now: &Self) -> Vec<String> {
+        self.0.intersection(&now.0).cloned().collect()
+    }
+}
+
+/// What the kernel has of a kind that is named as the probes are, each with its id.
 fn named(kind: &str) -> Result<Vec<String>> {
     let ours = ["peer_names", "tcp_events", "packets", "keeps", "tells", "TOLD", "KEPT"];
     let output = Command::new("bpftool").args(["--json", kind, "show"]).output().context("run bpftool")?;
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout)?;
-    let names = rows.iter().filter_map(|row| row["name"].as_str());
-    Ok(names.filter(|name| ours.contains(name)).map(str::to_owned).collect())
+    let rows = rows.iter().filter(|row| row["name"].as_str().is_some_and(|name| ours.contains(&name)));
+    Ok(rows.map(|row| format!("{kind} {} {}", row["id"], row["name"])).collect())
 }
 
 /// Cgroups right below the root that probes have made.

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use proxymatic_common::ABI_VERSION;
-use proxymatic_tests::eventually::until;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::process::Finished;
@@ -15,15 +14,18 @@ use serde_json::Value;
 use crate::bpftool;
 use crate::served::{Served, URL};
 
+/// By how much longer each start may work before it is killed: a twelfth of what a whole one takes.
+const WORK: Duration = Duration::from_millis(25);
+
 #[test]
-fn first_starts_that_are_killed_at_any_moment_are_completed_by_the_next() -> TestResult {
+fn first_start_killed_at_any_moment_is_completed_by_the_next() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Served::start(&lab, 2)?;
     web.agent.kill9()?;
     lab.proxymatic(&["detach"])?.well()?;
     for nth in 0..12 {
         web.agent = lab.agent(&["--max-services", &(100 + nth).to_string()])?;
-        until(Instant::now() + Duration::from_millis(25 * nth));
+        web.agent.works_for(WORK * nth, PATIENCE)?;
         web.agent.kill9()?;
     }
     web.start_agent()?;

@@ -18,15 +18,15 @@ use serde_json::json;
 use crate::served::URL;
 use crate::written::{Written, backend, service};
 
-/// How long a packet takes in each direction on the long way.
-const WAY: Duration = Duration::from_millis(10);
+/// How long a packet takes in each direction on the long way: much longer than a busy machine keeps one waiting.
+const WAY: Duration = Duration::from_millis(100);
 const VXLAN: u16 = 4789;
 /// The hosts at the ends of the long way, and the one that makes it long.
 const ENDS: [u8; 2] = [1, 3];
 const RELAY: u8 = 4;
 
 #[test]
-fn measured_of_two_replicas_the_nearer_gets_nearly_all_connections() -> TestResult {
+fn measured_nearer_of_two_replicas_gets_nearly_all_connections() -> TestResult {
     let lab = Lab::start(4)?;
     let ended = AtomicBool::new(false);
     let relay = long_way(&lab)?;
@@ -47,7 +47,7 @@ fn measured_of_two_replicas_the_nearer_gets_nearly_all_connections() -> TestResu
     let far = by_latency.by_replica.get("far").copied().unwrap_or(0);
     assert!(by_latency.failed == 0 && (1..=20).contains(&far), "{by_latency:?}");
     // It is the policy that keeps away from it, and the way is as long as it should be.
-    assert!(by_chance.failed == 0 && by_chance.by_replica["far"] > 25, "{by_chance:?}");
+    assert!(by_chance.failed == 0 && by_chance.by_replica["far"] > 12, "{by_chance:?}");
     assert!(slowest > 3.0 * WAY.as_secs_f64() * 1e3, "{by_chance:?}");
     Ok(())
 }
@@ -62,7 +62,7 @@ fn ask_both_ways(lab: &Lab) -> Result<[Summary; 2]> {
     let ask = |times: &str| lab.client(&["http", "--url", URL, "--count", times, "--linger0"]);
     let by_latency = ask("1000")?;
     agent.rewrite(&services("random"))?;
-    Ok([by_latency, ask("100")?])
+    Ok([by_latency, ask("60")?])
 }
 
 /// A network between the ends, 10.78.0.0/24, whose packets are carried in datagrams by way of the relay's host.

@@ -31,8 +31,8 @@ const VARIABLE: &str = "PROXYMATIC_DIE_BEFORE_WRITE";
 const SITES: u8 = 8;
 /// The host of the replicas.
 const REPLICAS: u8 = SITES + 1;
-/// Five seconds of quarantine, and what comes before and after on a machine that is busy.
-const SETTLES: Duration = Duration::from_secs(40);
+/// Five seconds of quarantine, and what comes before and after on a machine that is busy with eight agents that start.
+const SETTLES: Duration = Duration::from_secs(120);
 /// A port beside the usual one.
 const OTHER: u16 = PORT + 1;
 const OTHER_URL: &str = "http://localhost:1235/";

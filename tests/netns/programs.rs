@@ -18,12 +18,12 @@ use crate::answered::publish;
 use crate::served::{Served, curl};
 
 /// How long one run of a client may take.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST: Duration = Duration::from_secs(120);
 /// Where servers listen, as they want it written.
 const SERVER: &str = "10.77.0.2";
 
 #[test]
-fn curl_is_answered_at_each_address_of_the_host_and_of_both_families() -> TestResult {
+fn curl_is_answered_at_each_address_of_the_host() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Served::start(&lab, 1)?;
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.77.0.1", "[fd77::1]"] {
@@ -33,7 +33,7 @@ fn curl_is_answered_at_each_address_of_the_host_and_of_both_families() -> TestRe
         assert_eq!(said, format!("a\n{plain}:1234"));
     }
     // Many transfers over one connection, and many at once.
-    let many = ["--silent", "--show-error", "--parallel", "--max-time", "10", "http://localhost:1234/?[1-200]"];
+    let many = ["--silent", "--show-error", "--parallel", "--max-time", "60", "http://localhost:1234/?[1-200]"];
     let said = lab.host(1).run(Path::new("curl"), &many, LONGEST)?.well()?.stdout;
     assert_eq!(said, "a\n".repeat(200));
     Ok(())

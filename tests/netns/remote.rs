@@ -44,7 +44,7 @@ use crate::served::PORT;
 use crate::written::{Written, backend};
 
 /// How long a client waits for anything.
-const WAIT: Duration = Duration::from_secs(3);
+const WAIT: Duration = PATIENCE;
 
 /// How packets of remote clients are forwarded, and where from.
 #[derive(Debug, Clone, Copy)]

@@ -18,8 +18,8 @@ use proxymatic_user::plan::Capacity;
 use proxymatic_user::source::{Report, SourceId};
 use serde_json::json;
 
-use self::crowd::{Crowd, Hit, monotonic};
-use crate::served::{APP, PORT, Served, URL, place};
+use self::crowd::{Crowd, Hit};
+use crate::served::{APP, PORT, Served, URL, monotonic, place};
 
 const SWITCHES: usize = 1000;
 const BACKENDS: usize = 3;

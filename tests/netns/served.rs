@@ -2,12 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use proxymatic_tests::lab::{Lab, PATIENCE, Replica, Service, Sim};
+use nix::time::{ClockId, clock_gettime};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, Replica, Service, Sim};
 use proxymatic_tests::net::host_address;
 use proxymatic_tests::process::Process;
 use proxymatic_tests::summary::Summary;
+use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::{Value, json};
 
 pub(crate) const APP: &str = "/web";
@@ -104,6 +108,44 @@ impl<'lab> Served<'lab> {
     }
 }
 
+/// Connects until a backend has refused once, and the kernel has ejected it.
+pub(crate) fn when_ejected(lab: &Lab, client: &mut Dialer) -> Result<()> {
+    eventually_ok("a connect is refused", PATIENCE, || {
+        let said = client.tell(&format!("who 1 {SERVICE}"))?;
+        ensure!(said == "ECONNREFUSED", "{said}");
+        Ok(())
+    })?;
+    ensure!(lab.host(1).verdict("ejected")? == 1, "{}", lab.host(1).verdicts()?);
+    Ok(())
+}
+
+/// Has an ejection last for an hour, so that it does not matter how long a test takes.
+pub(crate) fn eject_for_an_hour(lab: &Lab, backend: SocketAddr) -> Result<()> {
+    let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
+    let load = maps.load(backend_id(&maps, backend)?).context("no such backend")?;
+    load.ejected_until.set((monotonic()? + Duration::from_secs(3600)).as_nanos().try_into()?);
+    Ok(())
+}
+
+/// For how long a backend is still ejected.
+pub(crate) fn ejected_for(lab: &Lab, backend: SocketAddr) -> Result<Duration> {
+    let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
+    let load = maps.load(backend_id(&maps, backend)?).context("no such backend")?;
+    Ok(Duration::from_nanos(load.ejected_until.get()).saturating_sub(monotonic()?))
+}
+
+fn backend_id(maps: &Maps, at: SocketAddr) -> Result<u32> {
+    let tables = maps.tables()?;
+    let is = |it: &proxymatic_common::Backend| SocketAddr::new(it.address.into(), it.port.get()) == at;
+    let id = tables.backends().iter().find_map(|(id, entry)| is(&entry.backend).then_some(*id));
+    id.with_context(|| format!("no backend {at}"))
+}
+
+/// The clock of the hooks, which all processes share.
+pub(crate) fn monotonic() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())
+}
+
 /// Where the n-th replica's task is, for the simulator.
 pub(crate) fn place(address: SocketAddr) -> Value {
     json!({ "host": address.ip(), "port": address.port() })
@@ -111,9 +153,9 @@ pub(crate) fn place(address: SocketAddr) -> Value {
 
 /// What curl, which knows nothing of us, prints on host 1: the answer, and whom it takes its peer to be.
 pub(crate) fn curl(lab: &Lab, url: &str) -> Result<String> {
-    let arguments = ["--silent", "--show-error", "--max-time", "5"];
+    let arguments = ["--silent", "--show-error", "--max-time", "30"];
     let peer = ["--write-out", "%{remote_ip}:%{remote_port}", url];
-    let left = lab.host(1).run(Path::new("curl"), &[&arguments[..], &peer].concat(), PATIENCE)?.well()?;
+    let left = lab.host(1).run(Path::new("curl"), &[&arguments[..], &peer].concat(), 2 * PATIENCE)?.well()?;
     Ok(left.stdout)
 }
 

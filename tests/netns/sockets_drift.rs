@@ -11,7 +11,7 @@ use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use crate::served::{SERVICE, Served};
 
 #[test]
-fn a_count_that_is_too_high_or_too_low_is_corrected_and_a_right_one_is_left() -> TestResult {
+fn wrong_count_of_connections_is_corrected_and_right_one_left() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Served::start(&lab, 3)?;
     let mut client = lab.host(1).dialer()?;
@@ -30,7 +30,7 @@ fn a_count_that_is_too_high_or_too_low_is_corrected_and_a_right_one_is_left() ->
     maps.service_load(service).context("no such service")?.opened.add(4);
     assert!(active() != right);
     web.start_agent()?;
-    eventually_ok("the counts are right", Duration::from_secs(30), || {
+    eventually_ok("the counts are right", Duration::from_secs(90), || {
         let service = maps.service_load(service).map_or(0, |load| load.active());
         ensure!(active() == right && service == 6, "{:?} and {service}, not {right:?} and 6", active());
         Ok(())

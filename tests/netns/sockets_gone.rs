@@ -1,9 +1,8 @@
 //! When a backend goes, sockets that are connected to it are told, and no others, in whatever namespace they are.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use proxymatic_tests::eventually::eventually;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
 use proxymatic_tests::net::host_address6;
@@ -12,6 +11,9 @@ use serde_json::json;
 
 use crate::answered::At;
 use crate::served::{APP, PORT, SERVICE, Served, place};
+
+/// Another service.
+const KEPT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT + 1);
 
 /// A UDP service with replicas that answer `a` and `b`.
 fn udp<'lab>(lab: &'lab Lab) -> Result<(Served<'lab>, Dialer)> {
@@ -30,7 +32,7 @@ fn nth(word: &str) -> Result<usize> {
 }
 
 #[test]
-fn a_connected_udp_socket_whose_backend_goes_is_told_and_reaches_another_by_connecting_again() -> TestResult {
+fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
     // One in the agent's namespace, one in another as a container has.
@@ -59,8 +61,7 @@ fn a_connected_udp_socket_whose_backend_goes_is_told_and_reaches_another_by_conn
         let word = client.tell("ask c")?;
         assert!(nth(&word).is_ok() && word != gone, "{word}");
     }
-    let log = web.agent.log();
-    assert_eq!(log.matches("is gone: 2 sockets that were connected to it were reset").count(), 1, "{log}");
+    web.agent.logs("is gone: 2 sockets that were connected to it were reset", 1, PATIENCE)?;
     Ok(())
 }
 
@@ -152,30 +153,34 @@ fn a_udp_socket_that_is_connected_to_a_replica_by_itself_is_left_alone() -> Test
 }
 
 #[test]
-fn tcp_connections_to_a_backend_that_is_gone_are_reset_only_where_that_is_asked_for() -> TestResult {
-    for (labels, reset) in [(&[][..], false), (&[("on-backend-removed", "reset")][..], true)] {
-        let lab = Lab::start(2)?;
-        let web = Served::labelled(&lab, 2, labels)?;
-        let mut client = lab.host(1).dialer()?;
-        assert_eq!(client.hold("c", 4, SERVICE)?, ["ok"; 4]);
-        let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
-        let tables = maps.tables()?;
-        let task = |nth: usize| tables.backends().iter().find(|(_, entry)| entry.task == web.tasks[nth]);
-        let doomed = *task(0).context("no such backend")?.0;
-        let open = maps.load(doomed).map_or(0, |load| load.active());
-        assert!((1..4).contains(&open), "{open} of 4");
-        web.sim.state(&web.tasks[0], "TASK_KILLED")?;
-        web.when_active(&[1])?;
-        // The replica itself is still there: whoever was not reset has an answer.
-        let answers = (1..=4).map(|nth| client.tell(&format!("ask c{nth}"))).collect::<Result<Vec<_>>>()?;
-        let told = answers.iter().filter(|answer| !["a", "b"].contains(&answer.as_str())).count() as u64;
-        assert_eq!(told, if reset { open } else { 0 }, "{answers:?}");
-        if reset {
-            let said = || web.agent.log().contains("were reset").then_some(());
-            eventually("the agent says so", PATIENCE, said)?;
-        } else {
-            assert!(!web.agent.log().contains("were reset"));
-        }
-    }
+fn tcp_connections_to_a_gone_backend_are_reset_where_labelled() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::labelled(&lab, 2, &[("on-backend-removed", "reset")])?;
+    // The same replicas in a service that does not ask for it, whose task ends before the other's.
+    let kept = web.sim.app("/kept", KEPT.port(), &[(2, 8001), (2, 8002)])?;
+    lab.service_when("both services have both", "/kept", |service| service.active().count() == 2)?;
+    let mut client = lab.host(1).dialer()?;
+    assert_eq!(client.hold("c", 4, SERVICE)?, ["ok"; 4]);
+    assert_eq!(client.hold("k", 4, KEPT)?, ["ok"; 4]);
+    let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
+    let tables = maps.tables()?;
+    let open_to = |task: &str| -> Result<u64> {
+        let (id, _) = tables.backends().iter().find(|(_, entry)| entry.task == task).context("no such backend")?;
+        Ok(maps.load(*id).map_or(0, |load| load.active()))
+    };
+    let open = [open_to(&web.tasks[0])?, open_to(&kept[0])?];
+    assert!(open.iter().all(|open| (1..4).contains(open)), "{open:?} of 4 each");
+    web.sim.state(&kept[0], "TASK_KILLED")?;
+    lab.service_when("one is left in the other service", "/kept", |service| service.backends.len() == 1)?;
+    web.sim.state(&web.tasks[0], "TASK_KILLED")?;
+    // Sockets have been looked through when this is said.
+    web.agent.logs(&format!("is gone: {} sockets that were connected to it were reset", open[0]), 1, PATIENCE)?;
+    // The replica itself is still there: whoever was not reset has an answer.
+    let mut reset = |name: &str| -> Result<u64> {
+        let answers = (1..=4).map(|nth| client.tell(&format!("ask {name}{nth}"))).collect::<Result<Vec<_>>>()?;
+        Ok(answers.iter().filter(|answer| !["a", "b"].contains(&answer.as_str())).count() as u64)
+    };
+    assert_eq!([reset("c")?, reset("k")?], [open[0], 0]);
+    assert_eq!(web.agent.logged("were reset")?, 1, "{}", web.agent.log());
     Ok(())
 }

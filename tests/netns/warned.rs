@@ -77,7 +77,7 @@ fn programs_of_others_on_the_cgroup_are_named() -> TestResult {
     let host = lab.host(1);
     let web = Served::start(&lab, 1)?;
     web.sim.app("/two", 1235, &[(2, 8001)])?;
-    host.well()?;
+    eventually_ok("nothing is wrong", PATIENCE, || host.well())?;
     // Another agent with pins of its own is as much of a stranger as Cilium.
     let (pins, socket) = (lab.bpffs().join("other"), lab.run_dir().join("other.sock"));
     let (pins, socket) = (pins.display().to_string(), socket.display().to_string());

@@ -75,7 +75,7 @@ pub fn exchange(stream: &mut TcpStream, method: &str, url: &Url, body: &str) -> 
 
 /// One request on a connection of its own, for control endpoints. A status other than 2xx is an error.
 pub fn call(method: &str, url: &Url, body: &str) -> Result<String> {
-    let patience = Duration::from_secs(5);
+    let patience = Duration::from_secs(30);
     let whither = || format!("{method} http://{}{}", url.host, url.path);
     let mut stream = TcpStream::connect_timeout(&url.address, patience).with_context(whither)?;
     stream.set_read_timeout(Some(patience))?;

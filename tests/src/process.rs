@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::cleanup::Guard;
 use crate::eventually::{eventually, eventually_ok};
 
-/// How long SIGTERM may take before SIGKILL follows.
+/// How long SIGTERM may take before SIGKILL follows, where nobody asks how the process ended.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to end a process after SIGKILL.
+const KILLED: Duration = Duration::from_secs(30);
 
 /// A running command; dropping it ends it.
 #[derive(Debug)]
@@ -90,6 +92,47 @@ impl Process {
         }
     }
 
+    /// How often these words are in what it has written to standard error so far.
+    pub fn logged(&self, words: &str) -> Result<usize> {
+        Ok(self.stderr()?.matches(words).count())
+    }
+
+    /// Waits until these words are so many times in what it has written to standard error.
+    pub fn logs(&self, words: &str, times: usize, timeout: Duration) -> Result<()> {
+        let what = format!("{} logs {words:?} {times} times", self.name);
+        eventually_ok(&what, timeout, || {
+            let now = self.logged(words)?;
+            ensure!(now >= times, "{now} times");
+            Ok(())
+        })
+        .with_context(|| self.log())
+    }
+
+    /// Waits until it has used so much CPU time, or waits for something itself: how far it is, however busy the machine is.
+    pub fn works_for(&mut self, time: Duration, timeout: Duration) -> Result<()> {
+        let mut before = None;
+        eventually_ok(&format!("{} works for {time:?}", self.name), timeout, || {
+            if self.try_wait()?.is_some() {
+                return Ok(());
+            }
+            let now = self.progress()?;
+            let is_waiting = before.replace(now) == Some(now) && now.0;
+            ensure!(now.1 >= time || is_waiting, "{now:?}");
+            Ok(())
+        })
+    }
+
+    /// Whether its first thread waits for something, and how much CPU time all have used: proc_pid_stat(5).
+    fn progress(&self) -> Result<(bool, Duration)> {
+        let path = format!("/proc/{}/stat", self.pid()?);
+        let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The name before these may have blanks in it.
+        let fields: Vec<_> = stat.rsplit_once(')').with_context(|| stat.clone())?.1.split_whitespace().collect();
+        let ticks: u64 = fields[11..=12].iter().map(|it| it.parse::<u64>()).sum::<Result<_, _>>()?;
+        let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
+        Ok((fields[0] == "S", Duration::from_secs(1) * ticks.try_into()? / per_second.try_into()?))
+    }
+
     /// The exit status, if it has ended.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         let mut slot = lock(&self.child);
@@ -123,7 +166,7 @@ impl Process {
     /// Stops it without a chance to say goodbye (SIGKILL).
     pub fn kill9(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGKILL)?;
-        self.wait(GRACE)
+        self.wait(KILLED)
     }
 
     /// Sends a signal; an error if it has already ended.

@@ -19,7 +19,7 @@ const DRIVER: &str = "http://127.0.0.1:9515";
 /// A name that is dangerous wherever it is not escaped.
 const HOSTILE: &str = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">";
 /// A browser takes its time to start.
-const SLOW: Duration = Duration::from_secs(30);
+const SLOW: Duration = Duration::from_secs(120);
 
 /// Services with replicas on host 2: a, b, and one with a hostile name.
 fn services(lab: &Lab) -> Value {
@@ -102,7 +102,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
             "return performance.getEntriesByType('resource').filter(it => !it.name.startsWith(location.origin)).length";
         page.execute("window.untouched = true", vec![]).await?;
         b.process.kill9()?;
-        let failed = lab.client(&["http", "--url", "http://localhost:1234/", "--count", "10"])?.failed;
+        let failed = lab.client(&["http", "--url", "http://localhost:1234/", "--count", "60"])?.failed;
         ensure!(failed > 0, "nobody noticed that b is gone");
         when(&page, "b is ejected", STATES, &json!(["active", "ejected", "active", "no backend"])).await?;
         when(&page, "without loading the page again", "return window.untouched", &json!(true)).await?;

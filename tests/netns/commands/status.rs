@@ -174,7 +174,8 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
     served.ask(20)?;
     served.when_states(&["ejected", "active", "draining"])?;
     served.sim.process.kill9()?;
-    eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("").map(drop))?;
+    // Before that the stream of events has only ended.
+    eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("events refused the connection").map(drop))?;
     status().unwell().prints(&lab, &expect![[r#"
         WRONG      marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
         WRONG      /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it

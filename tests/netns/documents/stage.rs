@@ -16,7 +16,7 @@ const PORT: u16 = 1234;
 /// What the documents call the host that Marathon is on.
 const MARATHON: &str = "marathon.example";
 /// How long a command may print something else first: what it shows takes a moment to come about.
-const SETTLE: Duration = Duration::from_secs(6);
+const SETTLE: Duration = Duration::from_secs(30);
 
 pub(super) struct Stage<'lab> {
     lab: &'lab Lab,

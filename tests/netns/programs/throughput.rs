@@ -15,7 +15,9 @@ const IPERF: Words = Words { app: "/iperf", port: 5201, replicas: &[(At::V4(2, 7
 fn wrk_meets_no_error() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Served::start(&lab, 3)?;
-    let said = run(&lab, "wrk", &["--threads", "2", "--connections", "30", "--duration", "2s", URL])?;
+    // By itself it takes an answer that is 2 s late for an error.
+    let wrk = ["--threads", "2", "--connections", "30", "--duration", "2s", "--timeout", "60s", URL];
+    let said = run(&lab, "wrk", &wrk)?;
     assert!(said.contains("Requests/sec:"), "{said}");
     assert!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
     println!("{said}");
@@ -31,23 +33,24 @@ fn iperf3_moves_bytes_over_tcp_and_datagrams_over_udp() -> TestResult {
     server.said("Server listening", super::LONGEST)?;
     let _agent = publish(&lab, &[IPERF], &[])?;
     for host in ["127.0.0.1", "::1"] {
-        let tcp = iperf(&lab, host, &["-P", "2"])?;
+        let tcp = iperf(&lab, host, &["-P", "2", "-n", "20M"])?;
         let (sent, received) = (tcp["end"]["sum_sent"]["bytes"].as_u64(), tcp["end"]["sum_received"]["bytes"].as_u64());
-        assert!(received > Some(1_000_000) && received <= sent, "{sent:?} sent, {received:?} received");
+        assert!(received > Some(10_000_000) && received <= sent, "{sent:?} sent, {received:?} received");
         assert_eq!(tcp["start"]["connected"][0]["remote_host"], host);
         // From the server to the client, too: there its datagrams go to what the client is.
-        for more in [&["-u", "-b", "50M"][..], &["-u", "-b", "50M", "-R"]] {
+        // So few at a time that a receiver which has to wait for a CPU does not lose most of them.
+        for more in [&["-u", "-b", "4M", "-n", "1M"][..], &["-u", "-b", "4M", "-n", "1M", "-R"]] {
             let udp = iperf(&lab, host, more)?;
             let (all, lost) = (udp["end"]["sum"]["packets"].as_u64(), udp["end"]["sum"]["lost_packets"].as_u64());
-            assert!(all > Some(1_000) && lost < all.map(|all| all / 2), "{lost:?} of {all:?} lost");
+            assert!(all > Some(500) && lost < all.map(|all| all / 2), "{lost:?} of {all:?} lost");
         }
     }
     assert_eq!(open_and_ever(&lab)?.0, 0);
     Ok(())
 }
 
-/// What a run of one second reports.
+/// What a run reports.
 fn iperf(lab: &Lab, host: &str, more: &[&str]) -> Result<Value> {
-    let needed = ["-c", host, "-p", "5201", "-t", "1", "-J"];
+    let needed = ["-c", host, "-p", "5201", "-J"];
     Ok(serde_json::from_str(&run(lab, "iperf3", &[&needed, more].concat())?)?)
 }

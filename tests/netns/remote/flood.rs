@@ -18,8 +18,8 @@ use crate::served::PORT;
 
 use super::{ROUTED, Remote, WAYS, asked, open_is, who};
 
+/// SYNs a second, where the machine can.
 const RATE: u32 = 100_000;
-const SECONDS: u32 = 10;
 /// One thread does not send as many, since each SYN is forwarded, answered and translated back in the call that sends it.
 const SENDERS: u32 = 2;
 /// SYNs that each sends before the clock is looked at again.
@@ -28,8 +28,7 @@ const BURST: u32 = 50;
 const STRANGERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 #[test]
-fn measured_under_a_flood_of_a_hundred_thousand_syns_a_second_established_flows_go_on_and_none_is_counted() -> TestResult
-{
+fn flows_go_on_and_new_clients_are_served_in_a_flood_of_syns() -> TestResult {
     for way in [ROUTED, WAYS[2]] {
         let lab = way.lab()?;
         strangers(&lab)?;
@@ -39,9 +38,9 @@ fn measured_under_a_flood_of_a_hundred_thousand_syns_a_second_established_flows_
         let first = asked(&datagrams)?;
         open_is(&lab, 51)?;
         let to = SocketAddrV4::new(address_on(way.arms.outside(), 1), PORT);
-        let seconds = if way.xdp { 2 } else { SECONDS };
+        let syns = if way.xdp { 2 * RATE } else { 10 * RATE };
         let took = thread::scope(|scope| -> Result<Duration> {
-            let flood = scope.spawn(|| flood(lab.host(CLIENT), to, seconds));
+            let flood = scope.spawn(|| flood(lab.host(CLIENT), to, syns));
             while !flood.is_finished() {
                 transfers.go_on("ab", 10)?;
                 who(lab.host(CLIENT), way.dialled()[0]).context("a new connection is not served")?;
@@ -49,9 +48,11 @@ fn measured_under_a_flood_of_a_hundred_thousand_syns_a_second_established_flows_
             }
             flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))?
         })?;
-        let rate = f64::from(RATE * seconds) / took.as_secs_f64();
-        println!("{way:?}: {} SYNs in {took:.1?}, {rate:.0} a second; no flow broke", RATE * seconds);
-        assert!(rate > 0.5 * f64::from(RATE), "the flood was no flood: {rate:.0} SYNs a second");
+        let displaced = lab.host(1).verdict("displaced")?;
+        let rate = f64::from(syns) / took.as_secs_f64();
+        println!("{way:?}: {syns} SYNs, {rate:.0} a second, {displaced} of them with all ports taken; no flow broke");
+        // It is a flood where nearly each SYN meets as many that wait to be opened as there is room for.
+        assert!(2 * displaced > u64::from(syns), "the flood was no flood: {displaced} of {syns} SYNs met a full table");
         // A SYN that nobody follows up is no connection.
         open_is(&lab, 51)?;
         transfers.go_on("ab", 10)?;
@@ -70,17 +71,17 @@ fn strangers(lab: &Lab) -> Result<()> {
 }
 
 /// How long it took to send as many as that.
-fn flood(from: &Host, to: SocketAddrV4, seconds: u32) -> Result<Duration> {
+fn flood(from: &Host, to: SocketAddrV4, syns: u32) -> Result<Duration> {
     let begun = Instant::now();
     thread::scope(|scope| {
-        let senders: Vec<_> = (0..SENDERS).map(|nth| scope.spawn(move || send(from, to, nth, seconds))).collect();
+        let senders: Vec<_> = (0..SENDERS).map(|nth| scope.spawn(move || send(from, to, nth, syns))).collect();
         senders.into_iter().try_for_each(|it| it.join().map_err(|_| anyhow::anyhow!("a sender panicked"))?)
     })?;
     Ok(begun.elapsed())
 }
 
 /// The part of one sender.
-fn send(from: &Host, to: SocketAddrV4, sender: u32, seconds: u32) -> Result<()> {
+fn send(from: &Host, to: SocketAddrV4, sender: u32, syns: u32) -> Result<()> {
     let raw = from.net().enter(|| -> io::Result<UdpSocket> {
         // Packets are given to it with their IP header (raw(7)).
         let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
@@ -90,7 +91,7 @@ fn send(from: &Host, to: SocketAddrV4, sender: u32, seconds: u32) -> Result<()> 
     let raw = raw.context("a raw socket")?;
     let mut packet = Vec::new();
     let begun = Instant::now();
-    for (sent, nth) in (sender..RATE * seconds).step_by(SENDERS as usize).enumerate() {
+    for (sent, nth) in (sender..syns).step_by(SENDERS as usize).enumerate() {
         if sent % BURST as usize == 0 {
             until(begun + Duration::from_secs(1) * nth / RATE);
         }

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::time::{ClockId, clock_gettime};
 use proxymatic_tests::lab::Host;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener as Listener, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+
+use crate::served::monotonic;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncrowd\n";
 
@@ -68,11 +69,6 @@ impl Crowd {
     pub(super) fn hits(&self) -> Vec<Hit> {
         lock(&self.hits).clone()
     }
-}
-
-/// The clock that all processes share.
-pub(super) fn monotonic() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())
 }
 
 async fn serve(listener: Listener, set: usize, hits: Arc<Mutex<Vec<Hit>>>) {

@@ -1,5 +1,7 @@
-//! A service under load that never stops: what lives stays active at every look, and no connect fails.
+//! A service under load that never stops: what lives stays active, at every look and by all that the agent logs in between,
+//! and no connect fails.
 
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ pub(crate) struct Watched<'lab> {
     web: Served<'lab>,
     load: Load,
     live: Vec<usize>,
+    /// How many bytes of the agent's log have been looked at.
+    judged: Cell<usize>,
 }
 
 impl<'lab> Watched<'lab> {
@@ -27,12 +31,28 @@ impl<'lab> Watched<'lab> {
         let live: Vec<_> = (0..web.replicas.len()).collect();
         web.when_active(&live)?;
         let load = web.lab.load(URL, &["--threads", "2", "--linger0"])?;
-        Ok(Self { web, load, live })
+        let judged = web.agent.stderr()?.len().into();
+        Ok(Self { web, load, live, judged })
     }
 
-    /// From now on these live, and may be expected to be active.
-    pub(crate) fn live(&mut self, which: &[usize]) {
+    /// From now on these live, and may be expected to be active. To be called before anything happens to the others.
+    pub(crate) fn live(&mut self, which: &[usize]) -> Result<()> {
+        self.log_has_no_loss()?;
         self.live = which.into();
+        Ok(())
+    }
+
+    /// The agent dies.
+    pub(crate) fn crash(&mut self) -> Result<()> {
+        self.web.agent.kill9()?;
+        self.log_has_no_loss()
+    }
+
+    /// Another agent starts, with a log of its own.
+    pub(crate) fn start_another(&mut self) -> Result<()> {
+        self.web.agent = self.web.lab.agent(&[])?;
+        self.judged.set(0);
+        Ok(())
     }
 
     /// Looks until there is a fact; fails at once where a live backend is not active or a connect has failed.
@@ -50,15 +70,21 @@ impl<'lab> Watched<'lab> {
         self.until(&format!("the status says {words:?}"), within, || self.lab.host(1).trouble(words))
     }
 
-    /// Waits until the status complains of the app in these words.
-    pub(crate) fn complains(&self, words: &str) -> Result<()> {
-        self.until(&format!("there is a complaint of {words:?}"), PATIENCE, || {
-            let status = self.lab.host(1).status()?;
-            let mut complaints = status["complaints"].as_array().into_iter().flatten();
-            let is = |it: &Value| it["app"] == APP && it["reason"].as_str().is_some_and(|text| text.contains(words));
-            ensure!(complaints.any(is), "{status}");
+    /// Waits until the agent has logged these words so many times: what a status might show for a second only.
+    pub(crate) fn logs(&self, words: &str, times: usize, within: Duration) -> Result<()> {
+        self.until(&format!("the agent logs {words:?}"), within, || {
+            let now = self.agent.logged(words)?;
+            ensure!(now >= times, "{now} times");
             Ok(())
         })
+    }
+
+    /// Fails unless the agent has logged the first words before the others, both for the last time.
+    pub(crate) fn logged_in_order(&self, first: &str, then: &str) -> Result<()> {
+        let log = self.agent.stderr()?;
+        let places = (log.rfind(first), log.rfind(then));
+        ensure!(matches!(places, (Some(first), Some(then)) if first < then), "{first:?}, then {then:?} in {log}");
+        Ok(())
     }
 
     /// Waits until the status has nothing to complain about.
@@ -95,6 +121,7 @@ impl<'lab> Watched<'lab> {
     }
 
     fn nothing_is_lost(&self) -> Result<()> {
+        self.log_has_no_loss()?;
         let (seen, service) = (self.load.so_far()?, self.lab.host(1).service(APP)?);
         ensure!(seen.failed == 0, "connects have failed: {seen:?}");
         for nth in &self.live {
@@ -103,6 +130,36 @@ impl<'lab> Watched<'lab> {
         }
         Ok(())
     }
+}
+
+impl Watched<'_> {
+    /// Fails if, by the new lines of its log, the agent has read of the service without one that lives.
+    fn log_has_no_loss(&self) -> Result<()> {
+        let log = self.agent.stderr()?;
+        // The last line may not be whole yet.
+        let whole = log.rfind('\n').map_or(0, |it| it + 1);
+        for line in
+            log[self.judged.replace(whole)..whole].lines().filter(|line| line.contains(&format!("service={APP:?}")))
+        {
+            for nth in &self.live {
+                let active = format!("{} active", self.replicas[*nth].address);
+                let (is, was) = (field(line, "is"), field(line, "was"));
+                // What is named of both is what differs; an agent that starts names all.
+                let is_lost = match (is, was) {
+                    (Some(is), None) => !is.contains(&active),
+                    (is, Some(was)) => was.contains(&active) && !is.unwrap_or_default().contains(&active),
+                    (None, None) => false,
+                };
+                ensure!(!is_lost, "{active} and lives, and is not in {line}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of a field of a line of the log.
+fn field<'line>(line: &'line str, name: &str) -> Option<&'line str> {
+    line.split_once(&format!(" {name}=\""))?.1.split('"').next()
 }
 
 impl<'lab> Deref for Watched<'lab> {

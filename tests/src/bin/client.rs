@@ -74,7 +74,7 @@ struct Request {
     #[arg(long)]
     linger0: bool,
     /// How long a connect, and then an answer, may take.
-    #[arg(long, value_name = "MS", default_value_t = 5000)]
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
     timeout: u64,
 }
 

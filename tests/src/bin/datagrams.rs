@@ -23,15 +23,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use proxymatic_tests::eventually::uninterrupted;
+use proxymatic_tests::lab::PATIENCE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
     let (mut sockets, mut children) = (BTreeMap::new(), BTreeMap::new());

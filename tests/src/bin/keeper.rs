@@ -17,9 +17,9 @@ use clap::Parser;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use proxymatic_tests::eventually::{uninterrupted, until};
+use proxymatic_tests::lab::PATIENCE;
 use proxymatic_tests::summary::{Failed, Summary};
 
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Between the rounds of one client: what is tested is whether something fails, not how much can be done.
 const PAUSE: Duration = Duration::from_millis(2);
 const REPORT: Duration = Duration::from_millis(50);

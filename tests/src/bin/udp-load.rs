@@ -35,7 +35,7 @@ struct Cli {
     #[arg(long, default_value_t = 100)]
     each: u32,
     /// How long an answer may take.
-    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    #[arg(long, value_name = "MS", default_value_t = 30_000)]
     timeout: u64,
 }
 

@@ -45,7 +45,8 @@ impl Dialer {
         self.process.tell(order)?;
         let nth = self.answers;
         self.answers += 1;
-        eventually_ok(&format!("an answer to {order:?}"), PATIENCE, || {
+        // An order may wait for the kernel that long itself, more than once.
+        eventually_ok(&format!("an answer to {order:?}"), 3 * PATIENCE, || {
             let said = self.process.stdout()?;
             let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
             whole.lines().nth(nth).map(str::to_owned).with_context(|| self.process.log())

@@ -18,7 +18,7 @@ use crate::process::{Finished, Process};
 use crate::summary::Summary;
 
 /// How long a whole client run may take.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+const CLIENT_PATIENCE: Duration = Duration::from_secs(300);
 
 /// One host. Everything started on it runs in its namespace and in its cgroup.
 #[derive(Debug)]
@@ -247,21 +247,29 @@ impl Load {
         serde_json::from_str(last).with_context(|| format!("client said {last:?}"))
     }
 
-    /// Waits until so many requests more than now are done, failed ones included.
+    /// Waits until so many requests more than now are done, failed ones included, for as long as any are.
     pub fn reaches(&self, more: u64) -> Result<Summary> {
         let done = |seen: &Summary| seen.ok + seen.failed;
-        let goal = self.so_far().map_or(0, |seen| done(&seen)) + more;
-        eventually_ok(&format!("{goal} requests under load"), PATIENCE, || {
-            let seen = self.so_far()?;
-            ensure!(done(&seen) >= goal, "{} so far", done(&seen));
-            Ok(seen)
-        })
+        let mut so_far = self.so_far().map_or(0, |seen| done(&seen));
+        let goal = so_far + more;
+        loop {
+            let seen = eventually_ok(&format!("{goal} requests under load"), PATIENCE, || {
+                let seen = self.so_far()?;
+                ensure!(done(&seen) > so_far || goal == so_far, "{so_far} so far");
+                Ok(seen)
+            })?;
+            so_far = done(&seen);
+            if so_far >= goal {
+                return Ok(seen);
+            }
+        }
     }
 
     /// Ends it and returns all it saw.
     pub fn finish(mut self) -> Result<Summary> {
         self.process.close_stdin();
-        summary(&self.process.finish(PATIENCE)?)
+        // A request that is under way may take as long as a step.
+        summary(&self.process.finish(3 * PATIENCE)?)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::cluster::{Clients, Cluster, LAME, pass};
+use super::cluster::{Clients, Cluster, pass};
 use super::crew::{Member, now};
 use super::dice::Dice;
 use super::excuse::Killed;
@@ -94,23 +94,23 @@ impl Act {
             Self::Grow(of) => grow(cluster, of, 1 + dice.index(2)),
             Self::Shrink(of) => {
                 let nth = dice.index(cluster.crews[of].members.len());
-                shrink(cluster, of, nth, report)
+                shrink(cluster, of, nth, Some(clients), report)
             }
             Self::Roll(of) => {
                 let nth = dice.index(cluster.crews[of].members.len());
                 grow(cluster, of, 1)?;
-                shrink(cluster, of, nth, report)
+                shrink(cluster, of, nth, Some(clients), report)
             }
             Self::Replace(of) => {
                 let old = replace(cluster, of, report)?;
                 cluster.settle_one(of)?;
-                leave(cluster, of, old)
+                leave(cluster, of, old, Some(clients))
             }
             Self::Kill(of) => {
                 let (told, nth) = (dice.below(500), dice.index(cluster.crews[of].members.len()));
                 let killed = kill(cluster, of, nth, report)?;
                 pass(Duration::from_millis(told));
-                bury(cluster, of, killed)
+                bury(cluster, of, killed, clients)
             }
             Self::LoseLeader => {
                 cluster.sim.control("leader", &json!({ "seconds": 1 + dice.below(4), "code": 502 }))?;
@@ -120,7 +120,7 @@ impl Act {
                 let nth = dice.index(cluster.crews[of].members.len());
                 cluster.sim.control("leader", &json!({ "seconds": 1 + dice.below(4), "code": 502 }))?;
                 let killed = kill(cluster, of, nth, report)?;
-                bury(cluster, of, killed)?;
+                bury(cluster, of, killed, clients)?;
                 cluster.well()
             }
             Self::CutStreams => {
@@ -142,7 +142,7 @@ impl Act {
                 clients.reach(SOME)?;
                 cluster.start_agent()?;
                 cluster.settle()?;
-                leave(cluster, of, old)
+                leave(cluster, of, old, Some(clients))
             }
             Self::Upgrade => {
                 cluster.stop_agent()?;
@@ -172,7 +172,13 @@ fn launch(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
 
 /// A replica leaves as Mesos has it leave: it is told, drained, ended. One that answers datagrams goes on until its sockets
 /// have been told.
-pub(super) fn shrink(cluster: &mut Cluster<'_>, of: usize, nth: usize, report: &mut Report) -> Result<()> {
+pub(super) fn shrink(
+    cluster: &mut Cluster<'_>,
+    of: usize,
+    nth: usize,
+    clients: Option<&Clients>,
+    report: &mut Report,
+) -> Result<()> {
     let member = cluster.crews[of].members.remove(nth);
     report.note(&format!("{} leaves", member.name));
     cluster.sim.state(&member.task, "TASK_KILLING")?;
@@ -184,9 +190,9 @@ pub(super) fn shrink(cluster: &mut Cluster<'_>, of: usize, nth: usize, report: &
     if cluster.crews[of].udp {
         cluster.sim.state(&task, "TASK_KILLED")?;
         cluster.settle_one(of)?;
-        leave(cluster, of, vec![member])
+        leave(cluster, of, vec![member], clients)
     } else {
-        leave(cluster, of, vec![member])?;
+        leave(cluster, of, vec![member], clients)?;
         cluster.sim.state(&task, "TASK_KILLED")?;
         cluster.settle_one(of)
     }
@@ -207,11 +213,17 @@ fn replace(cluster: &mut Cluster<'_>, of: usize, report: &mut Report) -> Result<
     Ok(old)
 }
 
-/// The processes of replicas that are served no more end in order.
-fn leave(cluster: &Cluster<'_>, of: usize, members: Vec<Member>) -> Result<()> {
-    // Datagrams: until the sweep that ends sockets has been through all namespaces.
-    pass(if cluster.crews[of].udp { 4 * LAME } else { LAME });
-    members.into_iter().try_for_each(Member::leave)
+/// The processes of replicas that are served no more end in order, each when nobody uses it any more.
+fn leave(cluster: &Cluster<'_>, of: usize, members: Vec<Member>, clients: Option<&Clients>) -> Result<()> {
+    for member in members {
+        if !cluster.crews[of].udp {
+            member.is_alone(cluster.lab)?;
+        } else if let Some(clients) = clients {
+            clients.leave_alone(cluster.crews[of].port, &member.name)?;
+        }
+        member.leave()?;
+    }
+    Ok(())
 }
 
 /// A replica that was killed, and when.
@@ -229,9 +241,12 @@ fn kill(cluster: &mut Cluster<'_>, of: usize, nth: usize, report: &mut Report) -
 }
 
 /// Marathon is told that a replica is dead; returns when the agent knows.
-fn bury(cluster: &mut Cluster<'_>, of: usize, dead: Dead) -> Result<()> {
+fn bury(cluster: &mut Cluster<'_>, of: usize, dead: Dead, clients: &Clients) -> Result<()> {
     cluster.sim.state(&dead.task, "TASK_FAILED")?;
     cluster.settle_one(of)?;
+    if cluster.crews[of].udp {
+        clients.leave_alone(cluster.crews[of].port, &dead.name)?;
+    }
     let (begun, at) = dead.when;
     let killed = Killed { begun, dead: at, out: now() };
     let ended = cluster.crews[of].ended(dead.name, Some(killed));

@@ -8,19 +8,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::crew::{Crew, Member};
+use super::crew::{Crew, Member, now};
 use super::excuse::{self, Ended};
 use super::report::Report;
 use crate::eventually::{eventually_ok, until};
 use crate::lab::{Lab, Load, Sim, binary};
 use crate::process::Process;
+use crate::summary::Summary;
 
 /// How many replicas a service has in the beginning, and in the end.
 pub(super) const CREW: usize = 3;
 /// The agent tries a Marathon that fails again after 20 s at most; a busy machine adds to that.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a replica goes on after it has been taken out, before its process is asked to stop.
-pub(super) const LAME: Duration = Duration::from_millis(500);
+/// How long an answer by datagram may take, in milliseconds: longer than a busy machine keeps one waiting.
+const ANSWER: &str = "10000";
+/// Datagrams in which nobody meets a replica that has been taken out: each socket sends several of them.
+const WITHOUT: u64 = 200;
 /// Replicas listen from here up, below the ports that clients get. Each has a port of its own for a while.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
@@ -157,7 +160,8 @@ impl<'lab> Cluster<'lab> {
         let load = |crew: &Crew| {
             let host = self.lab.host(1);
             let load = if crew.udp {
-                host.udp_load(([127, 0, 0, 1], crew.port).into(), &["--connected", "4", "--unconnected", "4"])
+                let sockets = ["--connected", "4", "--unconnected", "4", "--timeout", ANSWER];
+                host.udp_load(([127, 0, 0, 1], crew.port).into(), &sockets)
             } else {
                 // Each request takes a while, so that there are always some open.
                 let url = format!("http://localhost:{}/slow?ms=5", crew.port);
@@ -172,7 +176,7 @@ impl<'lab> Cluster<'lab> {
     pub(super) fn back_to_the_beginning(&mut self, report: &mut Report) -> Result<()> {
         for of in 0..self.crews.len() {
             while self.crews[of].members.len() > CREW {
-                super::acts::shrink(self, of, 0, report)?;
+                super::acts::shrink(self, of, 0, None, report)?;
             }
             let missing = CREW - self.crews[of].members.len();
             super::acts::grow(self, of, missing)?;
@@ -197,6 +201,21 @@ impl Clients {
         self.0.iter().try_for_each(|(.., load)| load.reaches(more).map(drop))
     }
 
+    /// Waits until no socket of a UDP service uses this replica any more, whether or not it still answers: the agent has been
+    /// through all namespaces.
+    pub(super) fn leave_alone(&self, port: u16, replica: &str) -> Result<()> {
+        let Some((.., load)) = self.0.iter().find(|(at, udp, _)| *udp && *at == port) else { return Ok(()) };
+        let answered = |seen: &Summary| seen.by_replica.get(replica).copied().unwrap_or(0);
+        eventually_ok(&format!("no socket uses {replica}"), PATIENCE, || {
+            let (begun, before) = (now(), answered(&load.so_far()?));
+            let seen = load.reaches(WITHOUT)?;
+            ensure!(answered(&seen) == before, "it has answered {} times", answered(&seen) - before);
+            let failed = seen.failures.iter().find(|failure| failure.at > begun);
+            ensure!(failed.is_none(), "{failed:?}");
+            Ok(())
+        })
+    }
+
     /// Ends them, and judges what they saw.
     pub(super) fn finish(self, ended: &[Ended], report: &mut Report) -> Result<()> {
         for (port, udp, load) in self.0 {
@@ -208,7 +227,7 @@ impl Clients {
     }
 }
 
-/// Lets some time pass, as between a replica's last connection and its end.
+/// Lets some time pass, as between two things that have nothing to do with each other.
 pub(super) fn pass(time: Duration) {
     until(Instant::now() + time);
 }

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::excuse::{Ended, Killed};
-use crate::lab::{Dialer, Lab, Replica};
+use crate::eventually::eventually_ok;
+use crate::lab::{Dialer, Lab, PATIENCE, Replica};
 
 /// A service and its replicas.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) task: String,
     pub(super) address: SocketAddr,
+    host: u8,
     process: Running,
 }
 
@@ -45,12 +47,23 @@ impl Member {
         } else {
             Running::Http(Box::new(lab.replica(host, port, &name)?))
         };
-        Ok(Self { name, task: String::new(), address, process })
+        Ok(Self { name, task: String::new(), address, host, process })
     }
 
     /// Where its task is, for the simulator.
     pub(super) fn place(&self) -> Value {
         json!({ "host": self.address.ip(), "port": self.address.port() })
+    }
+
+    /// Waits until nobody is connected to it.
+    pub(super) fn is_alone(&self, lab: &Lab) -> Result<()> {
+        let port = format!(":{}", self.address.port());
+        let connected = ["-Htn", "state", "connected", "exclude", "time-wait", "sport", "=", &port];
+        eventually_ok(&format!("nobody is connected to {}", self.name), PATIENCE, || {
+            let said = lab.host(self.host).run("ss".as_ref(), &connected, PATIENCE)?.well()?.stdout;
+            ensure!(said.trim().is_empty(), "{said}");
+            Ok(())
+        })
     }
 
     /// Ends the process in order: what it has under way is finished.

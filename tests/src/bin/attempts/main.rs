@@ -19,19 +19,18 @@ use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use proxymatic_tests::eventually::uninterrupted;
+pub(crate) use proxymatic_tests::lab::PATIENCE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, Protocol, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, listen,
     recvmsg, sendto, socket_with,
 };
 
-const PATIENCE: Duration = Duration::from_secs(3);
 const BACKLOG: i32 = 16;
 const QUESTION: &[u8] = b"?";
 
