@@ -22,6 +22,8 @@ use super::{ROUTED, Remote, WAYS, asked, open_is, who};
 const RATE: u32 = 100_000;
 /// One thread does not send as many, since each SYN is forwarded, answered and translated back in the call that sends it.
 const SENDERS: u32 = 2;
+/// Connections that can wait to be opened: each backend has the source ports 61000 to 64999.
+const ROOM: u64 = 2 * 4_000;
 /// SYNs that each sends before the clock is looked at again.
 const BURST: u32 = 50;
 /// Where they say that they come from: 198.18.0.0/15 is for such tests (RFC 2544).
@@ -51,8 +53,8 @@ fn flows_go_on_and_new_clients_are_served_in_a_flood_of_syns() -> TestResult {
         let displaced = lab.host(1).verdict("displaced")?;
         let rate = f64::from(syns) / took.as_secs_f64();
         println!("{way:?}: {syns} SYNs, {rate:.0} a second, {displaced} of them with all ports taken; no flow broke");
-        // It is a flood where nearly each SYN meets as many that wait to be opened as there is room for.
-        assert!(2 * displaced > u64::from(syns), "the flood was no flood: {displaced} of {syns} SYNs met a full table");
+        // How many SYNs arrive at once depends on the machine. It is a flood if it fills all source ports several times over.
+        assert!(displaced > 5 * ROOM, "the flood was no flood: {displaced} of {syns} SYNs met a full table");
         // A SYN that nobody follows up is no connection.
         open_is(&lab, 51)?;
         transfers.go_on("ab", 10)?;
