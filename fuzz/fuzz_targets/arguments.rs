@@ -4,7 +4,7 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 
 use libfuzzer_sys::fuzz_target;
-use proxymatic_user::cli::dry::{Judged, judge};
+use proxymatic_user::cli::parse_check::{ParseCheck, judge};
 
 /// Half of what is said is words that mean something.
 const WORDS: &[&str] = &[
@@ -58,9 +58,9 @@ fuzz_target!(|input: Vec<Result<u8, Vec<u8>>>| {
     };
     let arguments: Vec<_> = std::iter::once("proxymatic".into()).chain(input.into_iter().take(24).map(word)).collect();
     match judge(&arguments) {
-        Judged::Fine | Judged::Told => {}
-        Judged::Usage { code, said } => assert!(code == 2 && !said.trim().is_empty(), "{code} {said:?}"),
-        Judged::Wrong(sentences) => {
+        ParseCheck::Fine | ParseCheck::Told => {}
+        ParseCheck::Usage { code, said } => assert!(code == 2 && !said.trim().is_empty(), "{code} {said:?}"),
+        ParseCheck::Wrong(sentences) => {
             assert!(!sentences.is_empty());
             for said in sentences {
                 assert!(said.lines().count() == 1 && !said.trim().is_empty(), "{said:?}");

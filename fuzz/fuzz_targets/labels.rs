@@ -22,8 +22,8 @@ fuzz_target!(|input: Vec<(u8, String, String)>| {
         let port = read.port(index);
         assert!(port.weight.get() <= MAX_WEIGHT && port.service_port != Some(0));
     }
-    let (vips, complaints) = Vip::read(pairs());
-    assert!(vips.len() + complaints.len() <= labels.len());
+    let (vips, warnings) = Vip::read(pairs());
+    assert!(vips.len() + warnings.len() <= labels.len());
     for vip in vips {
         // What is printed of one is read as the same.
         assert_eq!(Vip::read([("VIP_0", vip.to_string().as_str())]).0, [vip]);

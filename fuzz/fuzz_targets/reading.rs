@@ -9,32 +9,32 @@ use libfuzzer_sys::fuzz_target;
 use proxymatic_common::SourceCode;
 use proxymatic_fuzz::{addresses, plan_whole};
 use proxymatic_user::source::marathon::{
-    read::{self, Found, Rules},
-    wire::Loose,
+    convert::{self, Lookups, Options},
+    api::Lenient,
 };
 
 fuzz_target!(|body: &[u8]| {
-    let Ok(mut listing) = read::parse(body) else { return };
+    let Ok(mut listing) = convert::parse(body) else { return };
     if let Ok(whole) = serde_json::from_slice::<serde_json::Value>(body)
         && let Some(pods) = whole.get("pods")
-        && let Ok(pods) = read::parse_pods(pods.to_string().as_bytes())
+        && let Ok(pods) = convert::parse_pods(pods.to_string().as_bytes())
     {
         listing.pods = pods;
     }
-    let needs = read::needs(&listing);
+    let needs = convert::needs(&listing);
     let hosts = addresses(needs.hosts.iter().map(String::as_str));
     // An earlier definition is that of any other app, or not to be had.
-    let mut others = read::parse(body).map(|listing| listing.apps).unwrap_or_default().into_iter().rev();
+    let mut others = convert::parse(body).map(|listing| listing.apps).unwrap_or_default().into_iter().rev();
     let definition = |version| match others.next() {
-        Some(Loose::Good(app)) => (version, Ok(Arc::new(app))),
-        Some(Loose::Bad { .. }) | None => (version, Err("no such version".to_owned())),
+        Some(Lenient::Good(app)) => (version, Ok(Arc::new(app))),
+        Some(Lenient::Bad { .. }) | None => (version, Err("no such version".to_owned())),
     };
     let definitions = needs.definitions.into_iter().map(definition).collect();
     let pods: BTreeMap<_, _> =
         needs.pods.into_iter().map(|version| (version, Err("no such version".to_owned()))).collect();
-    let found = Found { definitions, pods, hosts };
+    let found = Lookups { definitions, pods, hosts };
     for expose_host in [false, true] {
-        let rules = Rules { group_size: NonZeroU32::MIN, expose_host };
-        plan_whole(read::read(&listing, &found, rules), SourceCode::MARATHON);
+        let rules = Options { group_size: NonZeroU32::MIN, expose_host };
+        plan_whole(convert::read(&listing, &found, rules), SourceCode::MARATHON);
     }
 });

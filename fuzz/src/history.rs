@@ -9,8 +9,8 @@ use std::{
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
-    model::{Allowed, Backend, Policy, Protocol, Service, ServiceKey, Settings, State, Weight},
-    plan::{Capacity, Desired, Exposed, Plan, QUARANTINE, Quarantine, Tables, plan, plan_changes},
+    model::{AllowRule, Backend, Policy, Protocol, Service, ServiceKey, Settings, State, Weight},
+    plan::{Capacity, Desired, Exposed, Plan, QUARANTINE, Quarantine, MapState, plan, plan_changes},
 };
 
 use crate::{
@@ -119,7 +119,7 @@ impl One {
         let protocol = if self.tcp { Protocol::Tcp } else { Protocol::Udp };
         let key = ServiceKey { address, port: 1000 + u16::from(self.port % 4), protocol };
         let source = if self.registrator { SourceCode::REGISTRATOR } else { SourceCode::MARATHON };
-        let list = |set: u8| -> BTreeSet<Allowed> {
+        let list = |set: u8| -> BTreeSet<AllowRule> {
             bits(set).filter_map(|bit| ENTRIES.get(usize::from(bit))?.parse().ok()).collect()
         };
         let settings = Settings {
@@ -182,7 +182,7 @@ impl Known {
 pub fn carry_out(history: &History) {
     let small = Capacity { services: 5, backends: 24, slots: 3000, addresses: 5, ..Capacity::default() };
     let roomy = Capacity { services: 64, backends: 256, slots: 65_536, addresses: 16, ..Capacity::default() };
-    let mut tables = Tables::new(if history.small { small } else { roomy });
+    let mut tables = MapState::new(if history.small { small } else { roomy });
     let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
     let mut settled = Desired::default();
     let mut last = Desired::default();
@@ -196,10 +196,10 @@ pub fn carry_out(history: &History) {
         last.clone_from(&after);
         let planned = plan_changes(&after, &tables, &settled);
         assert_eq!(planned, plan(&after, &tables), "what has changed is all there is to do");
-        let Plan { ops, complaints, unsettled } = planned;
+        let Plan { ops, warnings, unsettled } = planned;
         // What does not fit stays as it was, or goes; and who is silent keeps what he had. Of those the law says nothing.
         known.unsure.extend(&unsettled);
-        if !complaints.is_empty() && unsettled.is_empty() {
+        if !warnings.is_empty() && unsettled.is_empty() {
             known.unsure.extend(after.services.keys().chain(known.before.iter().flat_map(|it| it.services.keys())));
         }
         if !after.silent.is_empty() {
@@ -221,7 +221,7 @@ pub fn carry_out(history: &History) {
                 quarantine = Quarantine::default();
             }
         } else {
-            if complaints.is_empty() {
+            if warnings.is_empty() {
                 assert_eq!(printed(&plan(&after, &tables).ops), "", "nothing is left to do");
                 if known.unsure.is_empty() && after.silent.is_empty() {
                     assert_says(&tables, &after, seed);
@@ -247,7 +247,7 @@ pub fn carry_out(history: &History) {
 }
 
 /// In the end, with everybody heard and nobody at anything, plans and quarantine come to rest, and nothing is left behind.
-pub fn ends(tables: &mut Tables, wanted: &Desired, mut quarantine: Quarantine, mut now: Instant) {
+pub fn ends(tables: &mut MapState, wanted: &Desired, mut quarantine: Quarantine, mut now: Instant) {
     let wanted = Desired { silent: BTreeSet::new(), ..wanted.clone() };
     let mut done = Vec::new();
     for _ in 0..12 {
@@ -261,8 +261,8 @@ pub fn ends(tables: &mut Tables, wanted: &Desired, mut quarantine: Quarantine, m
     }
     assert_eq!(printed(&done), "", "plans and quarantine come to rest");
     assert!(tables.garbage().is_empty(), "{:?}", tables.garbage());
-    let Plan { complaints, .. } = plan(&wanted, tables);
-    if complaints.is_empty() {
+    let Plan { warnings, .. } = plan(&wanted, tables);
+    if warnings.is_empty() {
         let backends: usize = wanted.services.values().map(|(_, service)| service.backends.len()).sum();
         assert_eq!(
             (tables.services().len(), tables.backends().len()),

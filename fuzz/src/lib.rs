@@ -15,14 +15,14 @@ use std::{collections::BTreeMap, net::IpAddr};
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::Snapshot,
-    plan::{Capacity, Desired, Tables, plan},
+    plan::{Capacity, Desired, MapState, plan},
 };
 
 /// Plans a snapshot for empty tables, and again for the tables that come of it.
 pub fn plan_whole(snapshot: Snapshot, source: SourceCode) {
     let services = snapshot.services.into_iter().map(|(key, service)| (key, (source, service))).collect();
     let desired = Desired { services, ..Desired::default() };
-    let mut tables = Tables::new(Capacity::default());
+    let mut tables = MapState::new(Capacity::default());
     for op in plan(&desired, &tables).ops {
         tables.apply(&op);
     }

@@ -2,11 +2,11 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::{
-    Address, AllowKey, AllowedCgroup, AllowedNetwork, Backend, BackendState, Class, Frontend, Head, Name, Port,
+    Address, SourceRangeKey, SourceCgroup, SourceRange, Backend, BackendState, Class, Frontend, SlotRange, Name, Port,
     Service, Slot, SourceCode,
 };
 use proxymatic_user::{
-    dataplane::{Contents, Error, kernel::from_bytes},
+    dataplane::{MapReader, Error, kernel::from_bytes},
     plan::Capacity,
 };
 
@@ -58,7 +58,7 @@ fn unique<K: Ord, V>(rows: impl Iterator<Item = (K, V)>) -> Vec<(K, V)> {
     rows.collect::<std::collections::BTreeMap<K, V>>().into_iter().collect()
 }
 
-impl Contents for Rows {
+impl MapReader for Rows {
     fn capacity(&self) -> Capacity {
         CAPACITY
     }
@@ -95,12 +95,12 @@ impl Contents for Rows {
         Some(if *source < 250 { Service { source: SourceCode(u32::from(source % 5)), ..service } } else { service })
     }
 
-    fn head(&self, service: u32) -> Option<Head> {
+    fn head(&self, service: u32) -> Option<SlotRange> {
         let row = self.heads.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == service);
-        let Some((_, generation, length, base, word)) = row else { return Some(Head::default()) };
+        let Some((_, generation, length, base, word)) = row else { return Some(SlotRange::default()) };
         match word {
-            Some(word) => Some(Head::from_word(*word)),
-            None => Head::new(*generation, (*length).into(), u32::from(*base) * 16),
+            Some(word) => Some(SlotRange::from_word(*word)),
+            None => SlotRange::new(*generation, (*length).into(), u32::from(*base) * 16),
         }
     }
 
@@ -133,16 +133,16 @@ impl Contents for Rows {
         Ok(self.excluded.iter().take(4).copied().collect())
     }
 
-    fn allow(&self) -> Result<Vec<AllowKey>, Error> {
+    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let row = |(of, bits, bytes): &(u8, u8, [u8; 16])| {
-            let network = AllowedNetwork { service: id(*of, CAPACITY.services), address: from_bytes(bytes)? };
-            Some(AllowKey { bits: (*bits).into(), network })
+            let network = SourceRange { service: id(*of, CAPACITY.services), address: from_bytes(bytes)? };
+            Some(SourceRangeKey { bits: (*bits).into(), network })
         };
         Ok(self.allow.iter().take(16).filter_map(row).collect())
     }
 
-    fn allow_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error> {
-        let row = |(of, cgroup, zero): &(u8, u64, u32)| AllowedCgroup {
+    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
+        let row = |(of, cgroup, zero): &(u8, u64, u32)| SourceCgroup {
             cgroup: *cgroup,
             service: id(*of, CAPACITY.services),
             zero: *zero,

@@ -79,7 +79,7 @@ impl Address {
 
     /// Where Linux connects to: loopback for 0.0.0.0 and ::, any other address itself.
     #[inline(always)]
-    pub const fn meant(self) -> Self {
+    pub const fn effective(self) -> Self {
         if self.0[3] != 0 || !self.is_unspecified() {
             return self;
         }
@@ -88,7 +88,7 @@ impl Address {
 
     /// Equality without early exits, which costs the verifier one path instead of four.
     #[inline(always)]
-    pub const fn same(&self, other: &Self) -> bool {
+    pub const fn eq_branchless(&self, other: &Self) -> bool {
         (self.0[0] ^ other.0[0]) | (self.0[1] ^ other.0[1]) | (self.0[2] ^ other.0[2]) | (self.0[3] ^ other.0[3]) == 0
     }
 }
@@ -193,7 +193,7 @@ mod tests {
         for (dialled, meant) in
             [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.0", "10.0.0.0"), ("fd00::", "fd00::")]
         {
-            assert_eq!(address(dialled).meant(), address(meant), "{dialled}");
+            assert_eq!(address(dialled).effective(), address(meant), "{dialled}");
         }
         assert!(address("::").is_unspecified() && address("0.0.0.0").is_unspecified());
         assert!(!address("10.0.0.0").is_unspecified() && !address("fd00::").is_unspecified());
@@ -201,9 +201,9 @@ mod tests {
 
     #[test]
     fn same_is_equality() {
-        assert!(address("::1").same(&address("::1")));
+        assert!(address("::1").eq_branchless(&address("::1")));
         for other in ["::2", "1::1", "0:1::1", "::1:0:0:1"] {
-            assert!(!address("::1").same(&address(other)), "{other}");
+            assert!(!address("::1").eq_branchless(&address(other)), "{other}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A replica, and what the kernel counts of it.
 
-use crate::{Address, Cell64, Port, assert_packed, cell::open, plain_bytes};
+use crate::{Address, Cell64, Port, assert_packed, cell::open_count, plain_bytes};
 
 /// The families a socket can reach, or a backend has: a set of bits.
 #[repr(transparent)]
@@ -24,13 +24,13 @@ impl Families {
     /// What is in both.
     #[inline(always)]
     #[must_use]
-    pub const fn both(self, other: Self) -> Self {
+    pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
     /// Whether the two have a family in common.
     #[inline(always)]
-    pub const fn meet(self, other: Self) -> bool {
+    pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -95,9 +95,9 @@ pub struct Backend {
     pub price: u32,
     /// What its source says of it. `state` is the same, but where the operator drains it: see `DRAINED`. Hooks do not read
     /// it.
-    pub told: BackendState,
+    pub source_state: BackendState,
     /// Always zero: room for what comes, within one cache line.
-    pub rest: [u32; 4],
+    pub _reserved: [u32; 4],
 }
 assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, u32, BackendState, [u32; 4]);
 const _: () = assert!(size_of::<Backend>() == 64, "one cache line");
@@ -116,8 +116,8 @@ impl Backend {
             maxconn: 0,
             service: 0,
             price: 0,
-            told: BackendState::FREE,
-            rest: [0; 4],
+            source_state: BackendState::FREE,
+            _reserved: [0; 4],
         }
     }
 
@@ -135,7 +135,7 @@ pub const RTT_STEPS_US: [u32; 6] = [100, 400, 1_600, 6_400, 25_600, 102_400];
 /// What the kernel counts of a backend, by id. Two cache lines, so that neighbours do not share one.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct Load {
+pub struct BackendStats {
     /// Connections opened, ever.
     pub opened: Cell64,
     /// Connections closed, ever; those open are the difference.
@@ -145,7 +145,7 @@ pub struct Load {
     /// TCP connections that it refused or did not answer, ever. Those that the program gave up are not among them.
     pub failed: Cell64,
     /// Failures since it last answered, counted once for each ejection.
-    pub consecutive: Cell64,
+    pub consecutive_failures: Cell64,
     /// Until when it is ejected: nanoseconds of the monotonic clock; 0 for not at all.
     pub ejected_until: Cell64,
     /// Round trip time in microseconds: follows a rise at once and a fall slowly; 0 for none measured yet.
@@ -157,22 +157,33 @@ pub struct Load {
     /// All of them together, in microseconds.
     pub rtt_sum_us: Cell64,
 }
-const _: () = assert!(size_of::<Load>() == 128, "two cache lines");
+const _: () = assert!(size_of::<BackendStats>() == 128, "two cache lines");
 const _: () = assert!(RTT_STEPS_US.len() + 1 == 7, "a step without a counter");
 
-impl Load {
+impl BackendStats {
     /// Connections open now.
     #[inline(always)]
     pub fn active(&self) -> u64 {
-        open(&self.opened, &self.closed)
+        open_count(&self.opened, &self.closed)
     }
 
     /// All cells, to be set to zero for a new owner.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at, rtts, rtt_sum_us } =
-            self;
-        let cells = [opened, closed, established, failed, consecutive, ejected_until, rtt_us, rtt_at, rtt_sum_us];
+        let Self {
+            opened,
+            closed,
+            established,
+            failed,
+            consecutive_failures,
+            ejected_until,
+            rtt_us,
+            rtt_at,
+            rtts,
+            rtt_sum_us,
+        } = self;
+        let cells =
+            [opened, closed, established, failed, consecutive_failures, ejected_until, rtt_us, rtt_at, rtt_sum_us];
         cells.into_iter().chain(rtts).for_each(|cell| cell.set(0));
     }
 }

@@ -68,7 +68,7 @@ impl Cell64 {
 /// How many are open of those opened and closed so far. The two counts are read one after the other, so a close between
 /// them must not wrap.
 #[inline(always)]
-pub(crate) fn open(opened: &Cell64, closed: &Cell64) -> u64 {
+pub(crate) fn open_count(opened: &Cell64, closed: &Cell64) -> u64 {
     let open = opened.get().wrapping_sub(closed.get());
     if (open as i64) < 0 { 0 } else { open }
 }

@@ -40,46 +40,46 @@ pub struct Affinity {
 }
 assert_packed!(Affinity = u32, u32, u64);
 
-/// What follows the length of the prefix in a key of `ALLOW`.
+/// What follows the length of the prefix in a key of `SOURCE_RANGES`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AllowedNetwork {
+pub struct SourceRange {
     /// The id of the service.
     pub service: u32,
     /// An address of the network.
     pub address: Address,
 }
-assert_packed!(AllowedNetwork = u32, Address);
+assert_packed!(SourceRange = u32, Address);
 
-/// A key of `ALLOW`, a trie of prefixes: `bits` counts those of the service id too.
+/// A key of `SOURCE_RANGES`, a trie of prefixes: `bits` counts those of the service id too.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AllowKey {
+pub struct SourceRangeKey {
     /// How many bits count: 32 of the service, 96 more before those of an IPv4 address.
-    pub bits: u32,
+    pub prefix_len: u32,
     /// What they are of.
-    pub network: AllowedNetwork,
+    pub network: SourceRange,
 }
-assert_packed!(AllowKey = u32, AllowedNetwork);
+assert_packed!(SourceRangeKey = u32, SourceRange);
 
-impl AllowKey {
+impl SourceRangeKey {
     /// The network `address`/`prefix` of a service. `prefix` counts as it is written: to 32 in IPv4, to 128 in IPv6.
     pub const fn new(service: u32, address: Address, prefix: u8) -> Self {
         let before = if address.is_v4() { 32 + 96 } else { 32 };
-        Self { bits: before + prefix as u32, network: AllowedNetwork { service, address } }
+        Self { prefix_len: before + prefix as u32, network: SourceRange { service, address } }
     }
 
     /// What is asked for one address.
     #[inline(always)]
-    pub const fn exactly(service: u32, address: Address) -> Self {
-        Self { bits: 32 + 128, network: AllowedNetwork { service, address } }
+    pub const fn host(service: u32, address: Address) -> Self {
+        Self { prefix_len: 32 + 128, network: SourceRange { service, address } }
     }
 }
 
-/// A key of `ALLOW_CGROUPS`.
+/// A key of `SOURCE_CGROUPS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AllowedCgroup {
+pub struct SourceCgroup {
     /// The id of the cgroup: programs in it and below it are meant.
     pub cgroup: u64,
     /// The id of the service.
@@ -87,6 +87,6 @@ pub struct AllowedCgroup {
     /// Always zero.
     pub zero: u32,
 }
-assert_packed!(AllowedCgroup = u64, u32, u32);
+assert_packed!(SourceCgroup = u64, u32, u32);
 
-plain_bytes!(Client, AffinityKey, Affinity, AllowedNetwork, AllowKey, AllowedCgroup);
+plain_bytes!(Client, AffinityKey, Affinity, SourceRange, SourceRangeKey, SourceCgroup);

@@ -19,9 +19,9 @@ impl Loopback {
 /// What the hooks are to look at: a set of bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looks(pub u32);
+pub struct HookFlags(pub u32);
 
-impl Looks {
+impl HookFlags {
     /// A listener in the socket's namespace comes before the service of its port.
     pub const LISTENERS: Self = Self(1);
     /// Programs of the cgroups in `EXCLUDED` are left alone.
@@ -77,16 +77,16 @@ pub struct Config {
     /// Sockets with this SO_MARK are left alone; 0 for none.
     pub bypass_mark: u32,
     /// What the hooks are to look at.
-    pub looks: Looks,
+    pub hook_flags: HookFlags,
     /// One of so many connections is told in `EVENTS`; 0 for none.
-    pub sample: u32,
+    pub event_sample_rate: u32,
     /// The first of the source ports that connections of clients on other machines get on their way to a backend. These
     /// ports are reserved: no socket of this host has one.
     pub snat_first: u32,
     /// The last of them; 0 where no interface is served.
     pub snat_last: u32,
 }
-assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, Looks, u32, u32, u32);
+assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, HookFlags, u32, u32, u32);
 
-bit_set!(Looks);
-plain_bytes!(Loopback, Looks, AgentState, Config);
+bit_set!(HookFlags);
+plain_bytes!(Loopback, HookFlags, AgentState, Config);

@@ -54,9 +54,9 @@ pub struct Event {
     /// For how long the backend is ejected, in milliseconds; 0 where it is not.
     pub ejected_ms: u32,
     /// What was dialled.
-    pub dialled: Address,
+    pub destination: Address,
     /// The port that was dialled.
-    pub dialled_port: Port,
+    pub destination_port: Port,
     /// IPPROTO number.
     pub protocol: u8,
     /// Always zero.

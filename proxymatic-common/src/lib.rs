@@ -15,33 +15,33 @@ mod backend;
 mod cell;
 mod client;
 mod config;
-mod connection;
+mod conntrack;
+pub mod ct_timeouts;
 mod event;
-mod head;
-pub mod lifetimes;
 pub mod maps;
 mod name;
 mod ports;
 mod reason;
 mod service;
+mod slots;
 mod socket;
 
 pub use address::{Address, Port};
-pub use backend::{Backend, BackendState, Families, Load, RTT_STEPS_US};
+pub use backend::{Backend, BackendState, BackendStats, Families, RTT_STEPS_US};
 pub use cell::Cell64;
-pub use client::{Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Client};
-pub use config::{AgentState, Config, Looks, Loopback};
-pub use connection::{
-    AnswerPorts, Connection, ConnectionOf, ConntrackLock, FragmentKey, FragmentPorts, Half, Interface, InterfaceKind,
-    LiveConnection, Progress, Tuple, bpf_spin_lock,
+pub use client::{Affinity, AffinityKey, Client, SourceCgroup, SourceRange, SourceRangeKey};
+pub use config::{AgentState, Config, HookFlags, Loopback};
+pub use conntrack::{
+    ConntrackLock, CtEntry, CtEntryAtomic, CtEntryOf, CtFlags, CtProgress, FiveTuple, FragmentKey, FragmentPorts,
+    Interface, InterfaceKind, ReplyPorts, bpf_spin_lock,
 };
 pub use event::{Event, EventKind};
-pub use head::{Head, Slot};
 pub use name::Name;
 pub use ports::PortBit;
 pub use reason::{Counters, REASONS, Reason};
-pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceLoad, SourceCode};
-pub use socket::{Marks, RING, Socket, Translation};
+pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceStats, SourceCode};
+pub use slots::{Slot, SlotRange};
+pub use socket::{RING, Socket, SocketFlags, Translation};
 
 /// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
 pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };

@@ -1,9 +1,9 @@
 //! Every map, declared once: the eBPF object and the agent both take name, types and size from here.
 
 use crate::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AnswerPorts, Backend, Cell64, Class, Config, Connection,
-    ConntrackLock, Counters, FragmentKey, FragmentPorts, Frontend, Head, Interface, Load, Name, Service, ServiceLoad,
-    Slot, Socket, Tuple,
+    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, ConntrackLock, Counters, CtEntry,
+    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Name, ReplyPorts, Service, ServiceStats, Slot,
+    SlotRange, Socket, SourceCgroup, SourceRangeKey,
 };
 
 /// The kinds of maps in use, by their kernel numbers (`enum bpf_map_type`).
@@ -65,7 +65,7 @@ macro_rules! maps {
         )+
 
         /// All maps, as values.
-        pub const ALL: &[Declared] = &[$(Declared {
+        pub const ALL: &[MapSpec] = &[$(MapSpec {
             name: $text,
             kind: Kind::$kind,
             max: $max,
@@ -78,7 +78,7 @@ macro_rules! maps {
 
 /// One map as a value, to compare with what an object or the kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Declared {
+pub struct MapSpec {
     /// Its name.
     pub name: &'static str,
     /// Its kind.
@@ -104,25 +104,25 @@ maps! {
     /// What is dialled to service id.
     Frontends = "FRONTENDS", Hash, 16_384, NO_PREALLOC, Frontend => u32;
     /// Service id to its slots: the word that publishes.
-    Heads = "HEADS", Array, 16_384, MMAPABLE, u32 => Head;
+    SlotRanges = "SLOT_RANGES", Array, 16_384, MMAPABLE, u32 => SlotRange;
     /// Service id to settings.
     Services = "SERVICES", Array, 16_384, MMAPABLE, u32 => Service;
     /// Service id to what the kernel counts of it.
-    ServiceLoads = "SERVICE_LOAD", Array, 16_384, MMAPABLE, u32 => ServiceLoad;
+    ServiceStatsMap = "SERVICE_STATS", Array, 16_384, MMAPABLE, u32 => ServiceStats;
     /// The slots of all services.
     Slots = "SLOTS", Array, 1_048_576, MMAPABLE, u32 => Slot;
     /// Backend id to backend.
     Backends = "BACKENDS", Array, 65_536, MMAPABLE, u32 => Backend;
     /// Backend id to what the kernel counts of it.
-    Loads = "LOAD", Array, 65_536, MMAPABLE, u32 => Load;
+    BackendStatsMap = "BACKEND_STATS", Array, 65_536, MMAPABLE, u32 => BackendStats;
     /// Socket to its translation. Cannot be evicted, and dies with the socket.
     Sockets = "SOCKETS", SkStorage, 0, NO_PREALLOC, i32 => Socket;
     /// Service and client to backend. May be evicted: then the client is sent anew.
     Affinities = "AFFINITY", LruHash, 65_536, 0, AffinityKey => Affinity;
     /// Service and prefix: clients that may connect.
-    Allows = "ALLOW", LpmTrie, 65_536, NO_PREALLOC, AllowKey => u32;
+    SourceRanges = "SOURCE_RANGES", LpmTrie, 65_536, NO_PREALLOC, SourceRangeKey => u32;
     /// Service and cgroup: clients that may connect.
-    AllowedCgroups = "ALLOW_CGROUPS", Hash, 16_384, NO_PREALLOC, AllowedCgroup => u32;
+    SourceCgroups = "SOURCE_CGROUPS", Hash, 16_384, NO_PREALLOC, SourceCgroup => u32;
     /// Cgroups whose programs are left alone, with all below them.
     Excluded = "EXCLUDED", Hash, 1_024, NO_PREALLOC, u64 => u32;
     /// What happens, as it happens: records of [`crate::Event`].
@@ -131,9 +131,9 @@ maps! {
     CountersMap = "COUNTERS", Array, 1_024, MMAPABLE, u32 => Counters;
     /// Connections of clients on other machines that are open, or were a short while ago: two entries each, one for each
     /// direction. May be evicted, those first on which nothing is sent.
-    Conntrack = "CONNTRACK", LruHash, 131_072, 0, Tuple => Connection;
+    Conntrack = "CONNTRACK", LruHash, 131_072, 0, FiveTuple => CtEntry;
     /// The same of those that are not open yet: apart, so that a flood of them evicts nothing else.
-    Handshakes = "HANDSHAKES", LruHash, 65_536, 0, Tuple => Connection;
+    CtHalfOpen = "CT_HALF_OPEN", LruHash, 65_536, 0, FiveTuple => CtEntry;
     /// Locks for changes of both halves of a connection, by the time at which it began: a connection has one of them,
     /// which it shares with others.
     ConntrackLocks = "CONNTRACK_LOCKS", Array, 256, 0, u32 => ConntrackLock;
@@ -144,7 +144,7 @@ maps! {
     /// Number of an interface to what is behind it.
     Interfaces = "INTERFACES", Hash, 1_024, NO_PREALLOC, u32 => Interface;
     /// From which ports of this host backends answer remote clients. Written by hooks only.
-    AnswerPortsMap = "ANSWER_PORTS", Array, 2_048, 0, u32 => AnswerPorts;
+    ReplyPortsMap = "REPLY_PORTS", Array, 2_048, 0, u32 => ReplyPorts;
     /// Service id to Marathon app id. Not read by hooks: for commands and for adoption.
     ServiceNames = "SERVICE_NAMES", Hash, 16_384, NO_PREALLOC, u32 => Name;
     /// Backend id to the generation of it that the operator drains. Written by commands, not by hooks: a wish that outlives

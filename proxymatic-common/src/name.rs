@@ -16,7 +16,7 @@ pub struct Name {
 impl Name {
     /// A name as it can be held: itself, or its end behind `..`.
     #[cfg(any(test, feature = "user"))]
-    pub fn cut(name: &str) -> std::borrow::Cow<'_, str> {
+    pub fn truncate(name: &str) -> std::borrow::Cow<'_, str> {
         const MOST: usize = 255;
         if name.len() <= MOST {
             return name.into();
@@ -31,7 +31,7 @@ impl Name {
     /// Holds a name.
     #[cfg(any(test, feature = "user"))]
     pub fn new(name: &str) -> Self {
-        let name = Self::cut(name);
+        let name = Self::truncate(name);
         let mut bytes = [0; 255];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         Self { length: name.len() as u8, bytes }

@@ -32,7 +32,7 @@ reasons! {
     /// Refused: the service has no backend that this socket can reach.
     NoBackend = "no_backend",
     /// Refused: every backend that would do is at its maxconn.
-    Full = "full",
+    BackendsFull = "backends_full",
     /// Refused: the service has as many connections from this host as it may have.
     ServiceFull = "service_full",
     /// Refused: the allow list of the service does not name this client.
@@ -44,22 +44,22 @@ reasons! {
     /// Sent to a draining backend, because the service has no active one.
     Drained = "drained",
     /// Sent to an ejected backend, because the service has no other.
-    Panicked = "panicked",
+    PanicMode = "panic_mode",
     /// Sent to the backend of an earlier connection of this client.
-    Affine = "affine",
+    AffinityHit = "affinity_hit",
     /// A datagram was sent to the backend of the one before it.
-    Repeated = "repeated",
+    UdpCached = "udp_cached",
     /// Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name
     /// shows the backend.
-    Untracked = "untracked",
+    NoSocketState = "no_socket_state",
     /// A peer name or a sender was given as what the program had dialled.
-    Reversed = "reversed",
+    ReverseTranslated = "reverse_translated",
     /// Left alone: a program in this namespace listens on the port itself.
     LocalListener = "local_listener",
     /// Left alone: the socket is the agent's own, has the bypass mark, or is of an excluded cgroup.
     Bypassed = "bypassed",
     /// A program has bound a service port.
-    Bound = "bound",
+    PortBound = "port_bound",
     /// A backend refused a connection or did not answer it.
     Failed = "failed",
     /// A program gave up a connection before the backend had answered, within a second.
@@ -73,44 +73,44 @@ reasons! {
     /// A socket closed after its backend's id had been given to another: the close was not counted.
     StaleClose = "stale_close",
     /// An event was not told: the ring buffer is full, or nobody reads it.
-    Untold = "untold",
+    EventDropped = "event_dropped",
     /// A connection of a client on another machine was sent to a backend on another machine.
     Forwarded = "forwarded",
     /// A connection of a client on another machine was sent to a backend on this host.
-    Delivered = "delivered",
+    ForwardedLocal = "forwarded_local",
     /// A packet was sent on by XDP, before the kernel had made anything of it.
-    Accelerated = "accelerated",
+    ForwardedXdp = "forwarded_xdp",
     /// Left alone: a client on another machine dialled a service that is not exposed to such.
     NotExposed = "not_exposed",
     /// Left alone: no source port was free for a connection from another machine to its backend.
-    NoPort = "no_port",
+    SnatPortsExhausted = "snat_ports_exhausted",
     /// Left alone: the way to the backend is by an interface that is not served, where no reply would be met.
-    NoReturn = "no_return",
+    NoReturnPath = "no_return_path",
     /// Left alone or dropped: this host has no way to the backend or to the client.
     NoRoute = "no_route",
     /// Left alone: no memory for a connection from another machine.
-    NoRoom = "no_room",
+    ConntrackFull = "conntrack_full",
     /// Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet.
     UnknownFragment = "unknown_fragment",
     /// Left alone: a packet with more headers than are read, or with less than one.
     Unreadable = "unreadable",
     /// Dropped: the kernel had no memory to rewrite a packet.
-    Spoilt = "spoilt",
+    RewriteFailed = "rewrite_failed",
     /// A packet was larger than the way to the other end allows: its sender was told by ICMP.
-    TooBig = "too_big",
+    MtuExceeded = "mtu_exceeded",
     /// A packet had no hops left: its sender was told by ICMP.
-    HopsExceeded = "hops_exceeded",
+    TtlExceeded = "ttl_exceeded",
     /// An ICMP error about a connection from another machine was led to the other end.
-    ErrorReturned = "error_returned",
+    IcmpErrorForwarded = "icmp_error_forwarded",
     /// A connection from another machine that was not open yet lost its source port to another: all were taken.
-    Displaced = "displaced",
+    SnatPortPreempted = "snat_port_preempted",
 }
 
 /// How many of the reasons, from the first on, are refusals.
 const REFUSALS: u32 = 5;
 
 impl Reason {
-    /// Where a refusal is counted in [`crate::ServiceLoad::refused`]; `None` for what is no refusal.
+    /// Where a refusal is counted in [`crate::ServiceStats::refused`]; `None` for what is no refusal.
     #[inline(always)]
     pub const fn refusal(self) -> Option<usize> {
         if (self as u32) < REFUSALS { Some(self as usize) } else { None }
@@ -126,7 +126,7 @@ pub const REASONS: usize = Reason::ALL.len();
 #[derive(Debug)]
 pub struct Counters {
     /// By [`Reason`].
-    pub of: [Cell64; 64],
+    pub by_reason: [Cell64; 64],
 }
 assert_packed!(Counters = [u64; 64]);
 const _: () = assert!(REASONS <= 64, "a reason without a counter");

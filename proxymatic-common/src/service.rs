@@ -1,6 +1,6 @@
 //! What a program dials, and how it is served.
 
-use crate::{Cell64, Port, assert_packed, bit_set, cell::open, plain_bytes};
+use crate::{Cell64, Port, assert_packed, bit_set, cell::open_count, plain_bytes};
 
 /// A set of addresses that mean the same thing.
 #[repr(transparent)]
@@ -74,7 +74,7 @@ impl Policy {
 
     /// Whether slots are found by a hash, so that they must be laid out as a maglev table.
     #[inline(always)]
-    pub const fn hashes(self) -> bool {
+    pub const fn is_hashed(self) -> bool {
         self.0 == Self::SOURCE.0 || self.0 == Self::MAGLEV.0
     }
 }
@@ -115,7 +115,7 @@ impl SourceCode {
 pub struct Features(pub u32);
 
 impl Features {
-    /// Only those may connect whom `ALLOW` or `ALLOW_CGROUPS` names.
+    /// Only those may connect whom `ALLOW` or `SOURCE_CGROUPS` names.
     pub const ALLOW: Self = Self(1);
     /// A replica on this host listens on the service port itself: a listener there is not a stranger.
     pub const OWN_LISTENER: Self = Self(1 << 1);
@@ -178,7 +178,7 @@ impl Service {
 /// What the kernel counts of a service, by id. Two cache lines, so that neighbours do not share one.
 #[repr(C)]
 #[derive(Debug, Default)]
-pub struct ServiceLoad {
+pub struct ServiceStats {
     /// Connections opened, ever.
     pub opened: Cell64,
     /// Connections closed, ever; those open are the difference.
@@ -186,38 +186,38 @@ pub struct ServiceLoad {
     /// Whose turn it is: counts on for ever.
     pub turn: Cell64,
     /// When a refusal was last told in `EVENTS`: nanoseconds of the monotonic clock.
-    pub told: Cell64,
+    pub last_refusal_event: Cell64,
     /// Refusals, by [`crate::Reason::refusal`].
     pub refused: [Cell64; 8],
     /// How often somebody has bound the service port or begun to listen on it, and once for what was there before the
     /// service.
     pub bound: Cell64,
     /// What `bound` was when the agent last saw that nobody listens there: while it is the same, nobody does.
-    pub unheard: Cell64,
+    pub no_listener_seq: Cell64,
     /// Room for what comes.
     rest: [u64; 2],
 }
-const _: () = assert!(size_of::<ServiceLoad>() == 128, "two cache lines");
+const _: () = assert!(size_of::<ServiceStats>() == 128, "two cache lines");
 
-impl ServiceLoad {
+impl ServiceStats {
     /// Connections open now.
     #[inline(always)]
     pub fn active(&self) -> u64 {
-        open(&self.opened, &self.closed)
+        open_count(&self.opened, &self.closed)
     }
 
     /// Whether somebody may be listening on the service port.
     #[inline(always)]
-    pub fn maybe_heard(&self) -> bool {
-        self.bound.get() != self.unheard.get()
+    pub fn may_have_listener(&self) -> bool {
+        self.bound.get() != self.no_listener_seq.get()
     }
 
     /// All cells, to be set for a new owner: nothing is counted, and nobody knows yet who listens.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, turn, told, refused, bound, unheard, rest: _ } = self;
+        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, rest: _ } = self;
         bound.set(1);
-        for cell in [opened, closed, turn, told, unheard].into_iter().chain(refused) {
+        for cell in [opened, closed, turn, last_refusal_event, no_listener_seq].into_iter().chain(refused) {
             cell.set(0);
         }
     }

@@ -7,13 +7,13 @@ use crate::{Address, Port, assert_packed, bit_set, plain_bytes};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
     /// What the program dialled.
-    pub dialled: Address,
+    pub destination: Address,
     /// Where it was sent.
-    pub chosen: Address,
+    pub backend_address: Address,
     /// The port the program dialled.
-    pub dialled_port: Port,
+    pub destination_port: Port,
     /// The port it was sent to.
-    pub chosen_port: Port,
+    pub backend_port: Port,
     /// The id of the backend.
     pub backend: u32,
     /// The backend's generation.
@@ -26,10 +26,10 @@ assert_packed!(Translation = Address, Address, Port, Port, u32, u32, u32);
 impl Translation {
     /// All zero: none.
     pub const NONE: Self = Self {
-        dialled: Address::ZERO,
-        chosen: Address::ZERO,
-        dialled_port: Port::new(0),
-        chosen_port: Port::new(0),
+        destination: Address::ZERO,
+        backend_address: Address::ZERO,
+        destination_port: Port::new(0),
+        backend_port: Port::new(0),
         backend: 0,
         generation: 0,
         counted: 0,
@@ -42,9 +42,9 @@ pub const RING: usize = if cfg!(feature = "next-abi") { 4 } else { 8 };
 /// What has happened to a socket: a set of bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks(pub u32);
+pub struct SocketFlags(pub u32);
 
-impl Marks {
+impl SocketFlags {
     /// The program has closed it.
     pub const CLOSING: Self = Self(1);
     /// It has sent datagrams without a connection: not only the first of its ring is in use.
@@ -63,16 +63,16 @@ pub struct Socket {
     /// Which of the ring was used last.
     pub newest: u32,
     /// What has happened to it.
-    pub marks: Marks,
+    pub flags: SocketFlags,
     /// Where to.
     pub ring: [Translation; RING],
 }
-assert_packed!(Socket = u64, u32, Marks, [Translation; RING]);
+assert_packed!(Socket = u64, u32, SocketFlags, [Translation; RING]);
 
 impl Socket {
     /// A socket that translated nothing, as the kernel makes it.
-    pub const NEW: Self = Self { start: 0, newest: 0, marks: Marks(0), ring: [Translation::NONE; RING] };
+    pub const NEW: Self = Self { start: 0, newest: 0, flags: SocketFlags(0), ring: [Translation::NONE; RING] };
 }
 
-bit_set!(Marks);
-plain_bytes!(Translation, Marks, Socket);
+bit_set!(SocketFlags);
+plain_bytes!(Translation, SocketFlags, Socket);

@@ -1,6 +1,8 @@
 //! Who is left alone, and who may not connect.
 
-use proxymatic_common::{Address, AllowKey, AllowedCgroup, Config, Features, Looks, Reason, Service, ServiceLoad};
+use proxymatic_common::{
+    Address, Config, Features, HookFlags, Reason, Service, ServiceStats, SourceCgroup, SourceRangeKey,
+};
 
 use crate::{Caller, Flow, Listener, Tables, route::Place};
 
@@ -19,13 +21,13 @@ pub(crate) fn leave<T: Tables, C: Caller>(
 ) -> Option<Reason> {
     let own = config.agent_tgid != 0 && caller.tgid() == config.agent_tgid;
     let marked = config.bypass_mark != 0 && caller.mark() == config.bypass_mark;
-    if own || marked || (config.looks.has(Looks::EXCLUDED) && caller.listed(None)) {
+    if own || marked || (config.hook_flags.has(HookFlags::EXCLUDED) && caller.listed(None)) {
         return Some(Reason::Bypassed);
     }
-    if config.looks.has(Looks::LISTENERS)
+    if config.hook_flags.has(HookFlags::LISTENERS)
         && place == Place::Here
         // To ask the kernel costs as much as the rest of a choice, and is seldom needed.
-        && tables.service_load(id).is_some_and(ServiceLoad::maybe_heard)
+        && tables.service_load(id).is_some_and(ServiceStats::may_have_listener)
         && foreign(caller.listener(&flow.address, flow.port, flow.protocol), service)
     {
         return Some(Reason::LocalListener);
@@ -68,7 +70,7 @@ pub(crate) fn admit<T: Tables, C: Caller>(
 
 #[inline(always)]
 fn allowed<T: Tables, C: Caller>(tables: &T, caller: &C, id: u32, flow: &Flow) -> bool {
-    if tables.allows(&AllowKey::exactly(id, comes_from(caller, flow))) {
+    if tables.allows(&SourceRangeKey::host(id, comes_from(caller, flow))) {
         return true;
     }
     caller.listed(Some(id))
@@ -78,7 +80,7 @@ fn allowed<T: Tables, C: Caller>(tables: &T, caller: &C, id: u32, flow: &Flow) -
 #[inline(always)]
 pub fn listed<T: Tables, C: Caller>(tables: &T, caller: &C, service: Option<u32>) -> bool {
     let on_list = |cgroup| match service {
-        Some(service) => tables.allows_cgroup(&AllowedCgroup { cgroup, service, zero: 0 }),
+        Some(service) => tables.allows_cgroup(&SourceCgroup { cgroup, service, zero: 0 }),
         None => tables.excludes(cgroup),
     };
     if on_list(caller.cgroup()) {

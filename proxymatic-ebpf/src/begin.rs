@@ -1,8 +1,8 @@
 //! The first packet of a connection of a client on another machine.
 
 use proxymatic_common::{
-    Address, Cell64, Class, Config, Connection, Families, Half, Interface, InterfaceKind, PROTOCOL_TCP, Port, Reason,
-    Tuple, lifetimes,
+    Address, Cell64, Class, Config, CtEntry, CtFlags, Families, FiveTuple, Interface, InterfaceKind, PROTOCOL_TCP,
+    Port, Reason, ct_timeouts,
 };
 
 use crate::{
@@ -112,7 +112,7 @@ fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, note
     becomes.destination = choice.address;
     becomes.destination_port = choice.port;
     becomes.protocol = key.protocol;
-    *half = Half::LOCAL;
+    *half = CtFlags::LOCAL_BACKEND;
     if !choice.local {
         let number = match hook.way(&header.network, becomes) {
             Way::By(number) => {
@@ -123,45 +123,45 @@ fn make<T: Connections, H: Hook>(tables: &T, hook: &mut H, config: &Config, note
             Way::TooBig { by: number, .. } => number,
             Way::None => return Err(Reason::NoRoute),
         };
-        let interface = tables.interface(number).ok_or(Reason::NoReturn)?;
+        let interface = tables.interface(number).ok_or(Reason::NoReturnPath)?;
         if interface.kind.0 != InterfaceKind::CONTAINERS.0 {
-            *half = Half::default();
+            *half = CtFlags::default();
             becomes.source = own_address(tables, &key.destination, header.network.v4, interface);
             if becomes.source == Address::ZERO {
-                return Err(Reason::NoReturn);
+                return Err(Reason::NoReturnPath);
             }
         }
     }
     *other = becomes.reversed();
     let now = tables.now();
-    made.becomes = key.reversed();
+    made.translated = key.reversed();
     made.start = now;
-    made.seen = now;
+    made.last_seen = now;
     // What an answer must acknowledge, noted where answers are looked for.
     made.state = u64::from(header.sequence) << 32;
     made.service = choice.service;
     made.backend = choice.backend;
     made.generation = choice.generation;
-    made.half = half.with(Half::REPLY);
+    made.flags = half.with(CtFlags::REPLY);
     // The half of the replies first: what nobody can answer is not begun.
-    if half.has(Half::LOCAL) {
-        if !free(tables, other, &made.becomes) {
-            return Err(Reason::NoPort);
+    if half.has(CtFlags::LOCAL_BACKEND) {
+        if !free(tables, other, &made.translated) {
+            return Err(Reason::SnatPortsExhausted);
         }
         if !tables.put(Stage::Handshake, other, made, false) {
-            return Err(Reason::NoRoom);
+            return Err(Reason::ConntrackFull);
         }
         tables.will_answer_from(choice.port, key.protocol);
     } else {
         claim(tables, config, other, made, candidate)?;
         becomes.source_port = other.destination_port;
     }
-    made.becomes = *becomes;
+    made.translated = *becomes;
     made.state = 0;
-    made.half = *half;
+    made.flags = *half;
     if !tables.put(Stage::Handshake, key, made, false) {
         tables.forget(Stage::Handshake, other);
-        return Err(Reason::NoRoom);
+        return Err(Reason::ConntrackFull);
     }
     Ok(())
 }
@@ -180,21 +180,23 @@ fn own_address<T: Connections>(tables: &T, dialled: &Address, v4: bool, interfac
 
 /// Whether no other connection has the replies of this one. One that is over is forgotten.
 #[inline(always)]
-fn free<T: Connections>(tables: &T, reply: &Tuple, becomes: &Tuple) -> bool {
+fn free<T: Connections>(tables: &T, reply: &FiveTuple, becomes: &FiveTuple) -> bool {
     if let Some(other) = tables.connection(reply) {
-        if !is_over(other) && !same(&other.becomes, becomes) {
+        if !is_over(other) && !same(&other.translated, becomes) {
             return false;
         }
         tables.forget(Stage::Open, reply);
     }
-    tables.handshake(reply).is_none_or(|other| same(&other.becomes, becomes))
+    tables.handshake(reply).is_none_or(|other| same(&other.translated, becomes))
 }
 
 /// Whether two halves lead to the same service for the same client.
 #[inline(always)]
-fn same(one: &Tuple, other: &Tuple) -> bool {
-    let ports = |it: &Tuple| u32::from(it.source_port.word()) << 16 | u32::from(it.destination_port.word());
-    ports(one) == ports(other) && one.source.same(&other.source) && one.destination.same(&other.destination)
+fn same(one: &FiveTuple, other: &FiveTuple) -> bool {
+    let ports = |it: &FiveTuple| u32::from(it.source_port.word()) << 16 | u32::from(it.destination_port.word());
+    ports(one) == ports(other)
+        && one.source.eq_branchless(&other.source)
+        && one.destination.eq_branchless(&other.destination)
 }
 
 /// Takes a source port that no other connection to the same backend has, as the port that replies go to, and makes their
@@ -203,7 +205,7 @@ fn same(one: &Tuple, other: &Tuple) -> bool {
 /// From a random place on: a port that was used long ago is better than one that was used just now, since the backend may
 /// still remember the connection. Where all that are tried are taken, one of a connection that is over will do: Linux lets
 /// a new connection take the place of one in TIME_WAIT. Of those the one that was seen last the longest ago: packets of one
-/// that ended just now may still be on their way. Once [`FEW`] are taken, one that has rested for [`lifetimes::REST`] will do.
+/// that ended just now may still be on their way. Once [`FEW`] are taken, one that has rested for [`ct_timeouts::REST`] will do.
 ///
 /// Where none is over either, the connection that has waited the longest to be opened loses its port. A flood of SYNs has
 /// every port within a tenth of a second, and so waits the longest; a client that means it is open within two ways there
@@ -213,12 +215,12 @@ fn same(one: &Tuple, other: &Tuple) -> bool {
 fn claim<T: Connections>(
     tables: &T,
     config: &Config,
-    reply: &mut Tuple,
-    made: &Connection,
+    reply: &mut FiveTuple,
+    made: &CtEntry,
     candidate: &mut Candidate,
 ) -> Result<(), Reason> {
     let ports = config.snat_last.wrapping_sub(config.snat_first).wrapping_add(1) & 0xffff;
-    let random = mixed(u64::from(tables.random()), u64::from(made.becomes.destination_port.word()));
+    let random = mixed(u64::from(tables.random()), u64::from(made.translated.destination_port.word()));
     // So wide that none is tried twice, where there are so many.
     let step = 1 + below(random as u32, ports / TRIES);
     let mut place = below((random >> 32) as u32, ports);
@@ -233,7 +235,7 @@ fn claim<T: Connections>(
         reply.destination_port = port;
         if let Some(open) = tables.connection(reply) {
             if is_over(open) {
-                candidate.or(port, open.seen.get());
+                candidate.or(port, open.last_seen.get());
             }
         } else if let Some(waits) = tables.handshake(reply) {
             candidate.or(port, Candidate::WAITS | waits.start);
@@ -242,13 +244,13 @@ fn claim<T: Connections>(
             // Looked for before it is made: to make an entry that is there takes the kernel a free one first.
             return Ok(());
         }
-        let rested = candidate.since.get() < made.seen.saturating_sub(lifetimes::REST);
+        let rested = candidate.since.get() < made.last_seen.saturating_sub(ct_timeouts::SNAT_PORT_REUSE);
         if (tried >= FEW && rested) || candidate.waiting.get() >= u64::from(FEW) {
             break;
         }
     }
     if candidate.is_none() {
-        return Err(Reason::NoPort);
+        return Err(Reason::SnatPortsExhausted);
     }
     reply.destination_port = candidate.port;
     if candidate.waits() {
@@ -256,26 +258,26 @@ fn claim<T: Connections>(
     } else {
         forget_closed(tables, reply);
     }
-    if tables.put(Stage::Handshake, reply, made, true) { Ok(()) } else { Err(Reason::NoPort) }
+    if tables.put(Stage::Handshake, reply, made, true) { Ok(()) } else { Err(Reason::SnatPortsExhausted) }
 }
 
 /// Forgets a connection that is not open yet, by the half of its replies.
 #[inline(always)]
-fn displace<T: Connections>(tables: &T, reply: &Tuple) {
+fn displace<T: Connections>(tables: &T, reply: &FiveTuple) {
     if let Some(other) = tables.handshake(reply) {
-        tables.forget(Stage::Handshake, &other.becomes.reversed());
+        tables.forget(Stage::Handshake, &other.translated.reversed());
         tables.forget(Stage::Handshake, reply);
-        tables.count(Reason::Displaced);
+        tables.count(Reason::SnatPortPreempted);
     }
 }
 
 /// Forgets a connection that is over, by the half of its replies. The client's half goes too: what that client still sends
 /// would be forwarded into the connection that gets the port. It stays where the client has begun another connection since.
 #[inline(always)]
-fn forget_closed<T: Connections>(tables: &T, reply: &Tuple) {
+fn forget_closed<T: Connections>(tables: &T, reply: &FiveTuple) {
     if let Some(closed) = tables.connection(reply) {
-        let client = closed.becomes.reversed();
-        if tables.connection(&client).is_some_and(|half| same(&half.becomes, &reply.reversed())) {
+        let client = closed.translated.reversed();
+        if tables.connection(&client).is_some_and(|half| same(&half.translated, &reply.reversed())) {
             tables.forget(Stage::Open, &client);
         }
         tables.forget(Stage::Open, reply);

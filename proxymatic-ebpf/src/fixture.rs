@@ -8,9 +8,9 @@ use std::{
 };
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Cell64, Class, Config, Connection,
-    Event, Families, FragmentKey, FragmentPorts, Frontend, Head, Interface, LiveConnection, Load, Loopback,
-    PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceLoad, Slot, SourceCode, Tuple,
+    Address, Affinity, AffinityKey, Backend, BackendState, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic,
+    Event, Families, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Loopback, PROTOCOL_TCP, Policy, Port,
+    PortBit, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceCode, SourceRangeKey,
 };
 
 use crate::{Caller, Connections, Draw, Flow, Listener, Seen, Stage, Tables};
@@ -18,19 +18,19 @@ use crate::{Caller, Connections, Draw, Flow, Listener, Seen, Stage, Tables};
 pub(crate) mod wire;
 
 /// Halves of connections by their tuples. Leaked, as long as a test runs: what a decision holds must not move.
-pub(crate) type Halves = RefCell<BTreeMap<Tuple, &'static LiveConnection>>;
+pub(crate) type Halves = RefCell<BTreeMap<FiveTuple, &'static CtEntryAtomic>>;
 
 /// One service, id 0, on port 1234 of TCP and UDP, as the agent would publish it.
 pub(crate) struct Fixture {
     pub(crate) config: Config,
     pub(crate) addresses: BTreeMap<Address, Class>,
     pub(crate) service: Service,
-    pub(crate) service_load: ServiceLoad,
-    pub(crate) heads: Vec<Head>,
+    pub(crate) service_load: ServiceStats,
+    pub(crate) heads: Vec<SlotRange>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) backends: Vec<Backend>,
-    pub(crate) loads: Vec<Load>,
-    pub(crate) allowed: Vec<AllowKey>,
+    pub(crate) loads: Vec<BackendStats>,
+    pub(crate) allowed: Vec<SourceRangeKey>,
     pub(crate) allowed_cgroups: BTreeSet<u64>,
     pub(crate) excluded: BTreeSet<u64>,
     /// Nanoseconds; moved by the tests.
@@ -68,14 +68,14 @@ impl Fixture {
             addresses: BTreeMap::new(),
             service: Service::new(Policy::LEASTCONN, SourceCode::MARATHON),
             service_load: {
-                let load = ServiceLoad::default();
+                let load = ServiceStats::default();
                 load.reset();
                 load
             },
-            heads: std::vec![Head::new(1, slots.len() as u32, 0).unwrap()],
+            heads: std::vec![SlotRange::new(1, slots.len() as u32, 0).unwrap()],
             slots,
             backends: weights.iter().enumerate().map(backend).collect(),
-            loads: weights.iter().map(|_| Load::default()).collect(),
+            loads: weights.iter().map(|_| BackendStats::default()).collect(),
             allowed: Vec::new(),
             allowed_cgroups: BTreeSet::new(),
             excluded: BTreeSet::new(),
@@ -130,10 +130,10 @@ impl Tables for Fixture {
     fn service(&self, id: u32) -> Option<&Service> {
         (id == 0).then_some(&self.service)
     }
-    fn service_load(&self, id: u32) -> Option<&ServiceLoad> {
+    fn service_load(&self, id: u32) -> Option<&ServiceStats> {
         (id == 0).then_some(&self.service_load)
     }
-    fn head(&self, service: u32) -> Head {
+    fn head(&self, service: u32) -> SlotRange {
         self.heads.get(service as usize).copied().unwrap_or_default()
     }
     fn slot(&self, index: u32) -> Option<Slot> {
@@ -142,7 +142,7 @@ impl Tables for Fixture {
     fn backend(&self, id: u32) -> Option<&Backend> {
         self.backends.get(id as usize)
     }
-    fn load(&self, id: u32) -> Option<&Load> {
+    fn load(&self, id: u32) -> Option<&BackendStats> {
         self.loads.get(id as usize)
     }
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
@@ -151,16 +151,16 @@ impl Tables for Fixture {
     fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
         self.affinities.borrow_mut().insert(*key, *affinity);
     }
-    fn allows(&self, key: &AllowKey) -> bool {
+    fn allows(&self, key: &SourceRangeKey) -> bool {
         // As the kernel's trie: the bits of an entry are those of the key.
-        let bit = |of: &AllowKey, at: u32| {
+        let bit = |of: &SourceRangeKey, at: u32| {
             let mut bytes = of.network.service.to_ne_bytes().to_vec();
             bytes.extend(of.network.address.v6_words().iter().flat_map(|word| word.to_ne_bytes()));
             bytes[at as usize / 8] >> (7 - at % 8) & 1
         };
-        self.allowed.iter().any(|entry| (0..entry.bits).all(|at| bit(entry, at) == bit(key, at)))
+        self.allowed.iter().any(|entry| (0..entry.prefix_len).all(|at| bit(entry, at) == bit(key, at)))
     }
-    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool {
+    fn allows_cgroup(&self, key: &SourceCgroup) -> bool {
         key.service == 0 && self.allowed_cgroups.contains(&key.cgroup)
     }
     fn excludes(&self, cgroup: u64) -> bool {
@@ -206,32 +206,32 @@ impl Fixture {
 }
 
 impl Connections for Fixture {
-    fn connection(&self, key: &Tuple) -> Option<&LiveConnection> {
+    fn connection(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         self.looked.set(self.looked.get() + 1);
         self.open.borrow().get(key).copied()
     }
-    fn handshake(&self, key: &Tuple) -> Option<&LiveConnection> {
+    fn handshake(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         self.handshakes.borrow().get(key).copied()
     }
-    fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool {
+    fn put(&self, stage: Stage, key: &FiveTuple, half: &CtEntry, only_new: bool) -> bool {
         let mut halves = self.halves(stage).borrow_mut();
         if only_new && halves.contains_key(key) {
             return false;
         }
-        let live = LiveConnection {
-            becomes: half.becomes,
+        let live = CtEntryAtomic {
+            translated: half.translated,
             start: half.start,
-            seen: Cell64::new(half.seen),
+            last_seen: Cell64::new(half.last_seen),
             state: Cell64::new(half.state),
             service: half.service,
             backend: half.backend,
             generation: half.generation,
-            half: half.half,
+            flags: half.flags,
         };
         halves.insert(*key, std::boxed::Box::leak(std::boxed::Box::new(live)));
         true
     }
-    fn forget(&self, stage: Stage, key: &Tuple) -> bool {
+    fn forget(&self, stage: Stage, key: &FiveTuple) -> bool {
         self.halves(stage).borrow_mut().remove(key).is_some()
     }
     fn locked<R>(&self, _: u64, change: impl FnOnce() -> R) -> Option<R> {

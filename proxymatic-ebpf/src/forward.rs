@@ -1,7 +1,7 @@
 //! What becomes of a packet of an interface.
 
 use proxymatic_common::{
-    Address, Config, Connection, FragmentPorts, Half, LiveConnection, Port, Reason, Tuple, lifetimes,
+    Address, Config, CtEntry, CtEntryAtomic, CtFlags, FiveTuple, FragmentPorts, Port, Reason, ct_timeouts,
 };
 
 use crate::{
@@ -22,15 +22,15 @@ pub struct Notes {
     /// The header of an ICMP error.
     pub(crate) outer: Network,
     /// Who sends it to whom.
-    pub(crate) key: Tuple,
+    pub(crate) key: FiveTuple,
     /// What it becomes.
-    pub(crate) becomes: Tuple,
+    pub(crate) becomes: FiveTuple,
     /// The key of the other half.
-    pub(crate) other: Tuple,
+    pub(crate) other: FiveTuple,
     /// A half that is made.
-    pub(crate) made: Connection,
+    pub(crate) made: CtEntry,
     /// Which half it is of.
-    pub(crate) half: Half,
+    pub(crate) half: CtFlags,
     /// The backend that was chosen for it.
     pub(crate) choice: Choice,
     /// The interface by which it leaves, where that has been found out; else 0.
@@ -55,24 +55,24 @@ impl Notes {
 
     /// Nothing yet.
     pub const fn none() -> Self {
-        let none = Tuple::new((Address::ZERO, Port::new(0)), (Address::ZERO, Port::new(0)), 0);
+        let none = FiveTuple::new((Address::ZERO, Port::new(0)), (Address::ZERO, Port::new(0)), 0);
         Self {
             header: Header::NONE,
             outer: Header::NONE.network,
             key: none,
             becomes: none,
             other: none,
-            made: Connection {
-                becomes: none,
+            made: CtEntry {
+                translated: none,
                 start: 0,
-                seen: 0,
+                last_seen: 0,
                 state: 0,
                 service: 0,
                 backend: 0,
                 generation: 0,
-                half: Half(0),
+                flags: CtFlags(0),
             },
-            half: Half(0),
+            half: CtFlags(0),
             choice: Choice {
                 service: 0,
                 backend: 0,
@@ -165,12 +165,12 @@ fn plain<T: Connections, H: Hook, const V4: bool>(tables: &T, hook: &mut H, note
     }
     notes.key = header.tuple();
     let Some(live) = tables.connection(&notes.key) else { return Fate::Pass };
-    if live.half.has(Half::LOCAL) || !track::is_steady(tables, live) {
+    if live.flags.has(CtFlags::LOCAL_BACKEND) || !track::is_steady(tables, live) {
         return Fate::Pass;
     }
-    notes.becomes = live.becomes;
+    notes.becomes = live.translated;
     let Way::By(_) = hook.way(network, &notes.becomes) else { return Fate::Pass };
-    tables.count(Reason::Accelerated);
+    tables.count(Reason::ForwardedXdp);
     let done = packet::rewrite(hook, &header, &notes.becomes);
     finish(tables, hook, network, false, done)
 }
@@ -262,8 +262,8 @@ fn unknown<const DEPARTS: bool>(notes: &Notes) -> Step {
 /// Whether packets of a half pass by here: replies of backends on this host where they leave it, all others where they
 /// come. Anything else is an address that somebody made up.
 #[inline(always)]
-fn is_here<const DEPARTS: bool>(live: &LiveConnection) -> bool {
-    live.half.has(Half::LOCAL.with(Half::REPLY)) == DEPARTS
+fn is_here<const DEPARTS: bool>(live: &CtEntryAtomic) -> bool {
+    live.flags.has(CtFlags::LOCAL_BACKEND.with(CtFlags::REPLY)) == DEPARTS
 }
 
 /// Rewrites a packet and sends it on.
@@ -280,7 +280,7 @@ pub fn send<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes
         };
         tables.note_fragment(&network.fragments(), &ports);
     }
-    let local = half.has(Half::LOCAL);
+    let local = half.has(CtFlags::LOCAL_BACKEND);
     if !local && let Err(fate) = leaves(tables, hook, network, becomes, *by) {
         return fate;
     }
@@ -297,14 +297,14 @@ fn leaves<T: Connections, H: Hook>(
     tables: &T,
     hook: &mut H,
     network: &Network,
-    becomes: &Tuple,
+    becomes: &FiveTuple,
     by: u32,
 ) -> Result<(), Fate> {
     let way = if by == 0 { hook.way(network, becomes) } else { Way::By(by) };
     let (reason, answer) = match way {
         Way::By(_) if network.hops > 1 => return Ok(()),
-        Way::By(_) => (Reason::HopsExceeded, Answer::HopsExceeded),
-        Way::TooBig { most, .. } => (Reason::TooBig, Answer::TooBig(most)),
+        Way::By(_) => (Reason::TtlExceeded, Answer::HopsExceeded),
+        Way::TooBig { most, .. } => (Reason::MtuExceeded, Answer::TooBig(most)),
         Way::None => {
             // It may come back. To leave the packet to the host would be to have the connection reset.
             tables.count(Reason::NoRoute);
@@ -324,7 +324,7 @@ fn finish<T: Connections, H: Hook>(tables: &T, hook: &mut H, network: &Network, 
         (Some(()), false) => Fate::Out,
         // Half of it may have been rewritten.
         (None, _) => {
-            tables.count(Reason::Spoilt);
+            tables.count(Reason::RewriteFailed);
             Fate::Drop
         }
     }
@@ -346,15 +346,15 @@ fn report<T: Connections, H: Hook, const DEPARTS: bool>(tables: &T, hook: &mut H
     if !is_here::<DEPARTS>(live) {
         return Step::Pass;
     }
-    *becomes = live.becomes;
+    *becomes = live.translated;
     *other = becomes.reversed();
-    *half = live.half;
+    *half = live.flags;
     // Who answers for the backend is this host; a router on the way is who it is.
-    if !outer.source.same(&key.source) {
+    if !outer.source.eq_branchless(&key.source) {
         becomes.source = outer.source;
     }
     // Nothing is answered to an error.
-    if !half.has(Half::LOCAL) {
+    if !half.has(CtFlags::LOCAL_BACKEND) {
         match hook.way(outer, becomes) {
             Way::By(_) if outer.hops > 1 => {}
             _ => {
@@ -363,7 +363,7 @@ fn report<T: Connections, H: Hook, const DEPARTS: bool>(tables: &T, hook: &mut H
             }
         }
     }
-    tables.count(Reason::ErrorReturned);
+    tables.count(Reason::IcmpErrorForwarded);
     Step::SendError
 }
 
@@ -372,14 +372,14 @@ fn report<T: Connections, H: Hook, const DEPARTS: bool>(tables: &T, hook: &mut H
 pub fn send_error<T: Connections, H: Hook>(tables: &T, hook: &mut H, notes: &mut Notes) -> Fate {
     let Notes { header, outer, becomes, other, half, .. } = notes;
     let done = packet::rewrite_error(hook, outer, header, (&becomes.source, &becomes.destination), other);
-    finish(tables, hook, outer, half.has(Half::LOCAL), done)
+    finish(tables, hook, outer, half.has(CtFlags::LOCAL_BACKEND), done)
 }
 
 /// Gives a later fragment the ports that the first one named.
 #[inline(always)]
 fn remembered<T: Connections, const DEPARTS: bool>(tables: &T, header: &mut Header) -> bool {
     let first = tables.fragment(&header.network.fragments());
-    let Some(first) = first.filter(|it| tables.about_now().wrapping_sub(it.at) < lifetimes::FRAGMENTS) else {
+    let Some(first) = first.filter(|it| tables.about_now().wrapping_sub(it.at) < ct_timeouts::FRAGMENTS) else {
         // What this host sends in fragments has mostly nothing to do with services.
         if !DEPARTS {
             tables.count(Reason::UnknownFragment);

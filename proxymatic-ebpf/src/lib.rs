@@ -34,9 +34,9 @@ pub use socket::{connected, release, repeat, reverse, sent};
 pub use tell::{bound, listens, refused, sampled};
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Client, Config, Connection, Event,
-    FragmentKey, FragmentPorts, Frontend, Head, Interface, LiveConnection, Load, Policy, Port, Reason, Service,
-    ServiceLoad, Slot, Tuple,
+    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Client, Config, CtEntry, CtEntryAtomic,
+    Event, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Policy, Port, Reason, Service, ServiceStats,
+    Slot, SlotRange, SourceCgroup, SourceRangeKey,
 };
 
 /// What a decision reads and counts. The programs answer from BPF maps, the tests from plain memory.
@@ -52,23 +52,23 @@ pub trait Tables {
     /// The settings of a service.
     fn service(&self, id: u32) -> Option<&Service>;
     /// What is counted of a service.
-    fn service_load(&self, id: u32) -> Option<&ServiceLoad>;
+    fn service_load(&self, id: u32) -> Option<&ServiceStats>;
     /// A service's head; the zero head where the id has none.
-    fn head(&self, service: u32) -> Head;
+    fn head(&self, service: u32) -> SlotRange;
     /// A slot by index.
     fn slot(&self, index: u32) -> Option<Slot>;
     /// A backend by id.
     fn backend(&self, id: u32) -> Option<&Backend>;
     /// What is counted of a backend.
-    fn load(&self, id: u32) -> Option<&Load>;
+    fn load(&self, id: u32) -> Option<&BackendStats>;
     /// Where a client was sent last.
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity>;
     /// Notes where a client was sent. May fail: then the client is sent anew.
     fn remember(&self, key: &AffinityKey, affinity: &Affinity);
     /// Whether a network that contains the address is on the allow list.
-    fn allows(&self, key: &AllowKey) -> bool;
+    fn allows(&self, key: &SourceRangeKey) -> bool;
     /// Whether a cgroup is on the allow list.
-    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool;
+    fn allows_cgroup(&self, key: &SourceCgroup) -> bool;
     /// Whether programs of a cgroup are to be left alone.
     fn excludes(&self, cgroup: u64) -> bool;
     /// Draws a backend of a service for a flow: [`select`], which the programs want verified once and not at each call.
@@ -114,13 +114,13 @@ pub trait Tables {
 /// What decisions on packets read and write beside [`Tables`].
 pub trait Connections: Tables {
     /// The half of an open connection that packets of this tuple belong to.
-    fn connection(&self, key: &Tuple) -> Option<&LiveConnection>;
+    fn connection(&self, key: &FiveTuple) -> Option<&CtEntryAtomic>;
     /// The same of a connection that is not open yet.
-    fn handshake(&self, key: &Tuple) -> Option<&LiveConnection>;
+    fn handshake(&self, key: &FiveTuple) -> Option<&CtEntryAtomic>;
     /// Makes a half. False where there is no memory, or where there is one and `only_new` is asked for.
-    fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool;
+    fn put(&self, stage: Stage, key: &FiveTuple, half: &CtEntry, only_new: bool) -> bool;
     /// Forgets a half. False where there was none.
-    fn forget(&self, stage: Stage, key: &Tuple) -> bool;
+    fn forget(&self, stage: Stage, key: &FiveTuple) -> bool;
     /// Changes both halves of a connection that began at `start`, while no other processor changes either. `change` may read
     /// and write cells and do nothing else: the verifier takes no call of a helper under a lock.
     fn locked<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R>;
@@ -139,7 +139,7 @@ pub trait Connections: Tables {
 /// Which of the two tables of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// `HANDSHAKES`: not open yet.
+    /// `CT_HALF_OPEN`: not open yet.
     Handshake,
     /// `CONNTRACK`: open, or closed a short while ago.
     Open,
@@ -148,7 +148,7 @@ pub enum Stage {
 /// What a hook on packets offers beside the packet itself.
 pub trait Hook: packet::Packet {
     /// Finds the way of a packet that becomes what `to` says, and keeps it in mind.
-    fn way(&mut self, header: &packet::Network, to: &Tuple) -> Way;
+    fn way(&mut self, header: &packet::Network, to: &FiveTuple) -> Way;
     /// Turns the packet into an ICMP error for its sender. False where that cannot be done.
     fn answer(&mut self, header: &packet::Network, error: packet::Answer) -> bool;
     /// What listens on an address and port in the namespace of the interface.

@@ -1,6 +1,6 @@
 //! Whether one backend would do.
 
-use proxymatic_common::{Backend, BackendState, Load, Reason};
+use proxymatic_common::{Backend, BackendState, BackendStats, Reason};
 
 use crate::{Draw, Tables};
 
@@ -107,8 +107,8 @@ pub(crate) fn fits<T: Tables>(tables: &T, service: u32, id: u32, generation: u32
 }
 
 #[inline(always)]
-fn rank<T: Tables>(tables: &T, backend: &Backend, load: &Load, active: u64, draw: Draw) -> Rank {
-    if !backend.families.meet(draw.families()) || (draw.local() && backend.local == 0) {
+fn rank<T: Tables>(tables: &T, backend: &Backend, load: &BackendStats, active: u64, draw: Draw) -> Rank {
+    if !backend.families.intersects(draw.families()) || (draw.local() && backend.local == 0) {
         return Rank::Unfit;
     }
     let willing = match backend.state {
@@ -132,7 +132,7 @@ fn rank<T: Tables>(tables: &T, backend: &Backend, load: &Load, active: u64, draw
 
 /// The round trip time, less the longer it is since it was measured: a backend that was slow is tried again.
 #[inline(always)]
-fn latency<T: Tables>(tables: &T, load: &Load) -> u64 {
+fn latency<T: Tables>(tables: &T, load: &BackendStats) -> u64 {
     /// In so long a measurement loses half its weight.
     const HALF: u64 = 10_000_000_000;
     // Microseconds in 32 bits are over an hour; more would overflow the comparison.

@@ -11,9 +11,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, AllowedNetwork, Backend, Cell64, Class, Config,
-    Connection, Event, FragmentKey, FragmentPorts, Frontend, Head, Interface, LiveConnection, Load, Port, PortBit,
-    Reason, Service, ServiceLoad, Slot, Socket, Tuple,
+    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic, Event,
+    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Port, PortBit, Reason, Service, ServiceStats, Slot,
+    SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
     maps::{self as declared, MapDef},
 };
 use proxymatic_ebpf::{Connections, Draw, Seen, Shares, Stage, Tables};
@@ -43,25 +43,25 @@ map!(Array CONFIG: ConfigMap);
 map!(Array PORTS: Ports);
 map!(HashMap ADDRESSES: Addresses);
 map!(HashMap FRONTENDS: Frontends);
-map!(Array HEADS: Heads);
+map!(Array SLOT_RANGES: SlotRanges);
 map!(Array SERVICES: Services);
-map!(Array SERVICE_LOAD: ServiceLoads);
+map!(Array SERVICE_STATS: ServiceStatsMap);
 map!(Array SLOTS: Slots);
 map!(Array BACKENDS: Backends);
-map!(Array LOAD: Loads);
+map!(Array BACKEND_STATS: BackendStatsMap);
 map!(Array COUNTERS: CountersMap);
 map!(HashMap SERVICE_NAMES: ServiceNames);
 map!(HashMap DRAINED: Drained);
 map!(HashMap BACKEND_NAMES: BackendNames);
-map!(HashMap ALLOW_CGROUPS: AllowedCgroups);
+map!(HashMap SOURCE_CGROUPS: SourceCgroups);
 map!(HashMap EXCLUDED: Excluded);
 map!(LruHashMap AFFINITY: Affinities);
 map!(LruHashMap CONNTRACK: Conntrack);
-map!(LruHashMap HANDSHAKES: Handshakes);
+map!(LruHashMap CT_HALF_OPEN: CtHalfOpen);
 map!(Array CONNTRACK_LOCKS: ConntrackLocks);
 map!(LruHashMap FRAGMENTS: Fragments);
 map!(HashMap INTERFACES: Interfaces);
-map!(Array ANSWER_PORTS: AnswerPortsMap);
+map!(Array REPLY_PORTS: ReplyPortsMap);
 #[btf_map]
 static SCRATCH: PerCpuArray<
     <declared::Scratches as MapDef>::Value,
@@ -69,8 +69,12 @@ static SCRATCH: PerCpuArray<
     { declared::Scratches::FLAGS as usize },
 > = PerCpuArray::new();
 #[btf_map]
-static ALLOW: LpmTrie<AllowedNetwork, u32, { declared::Allows::MAX as usize }, { declared::Allows::FLAGS as usize }> =
-    LpmTrie::new();
+static SOURCE_RANGES: LpmTrie<
+    SourceRange,
+    u32,
+    { declared::SourceRanges::MAX as usize },
+    { declared::SourceRanges::FLAGS as usize },
+> = LpmTrie::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, { declared::Events::MAX as usize }, { declared::Events::FLAGS as usize }> =
     RingBuf::new();
@@ -169,14 +173,14 @@ const REFUSED: u64 = 1 << 63;
 const fn reason(number: u32) -> Reason {
     const TRANSLATED: u32 = Reason::Translated as u32;
     const DRAINED: u32 = Reason::Drained as u32;
-    const PANICKED: u32 = Reason::Panicked as u32;
-    const FULL: u32 = Reason::Full as u32;
+    const PANICKED: u32 = Reason::PanicMode as u32;
+    const FULL: u32 = Reason::BackendsFull as u32;
     const BOUND_LOOPBACK: u32 = Reason::BoundLoopback as u32;
     match number {
         TRANSLATED => Reason::Translated,
         DRAINED => Reason::Drained,
-        PANICKED => Reason::Panicked,
-        FULL => Reason::Full,
+        PANICKED => Reason::PanicMode,
+        FULL => Reason::BackendsFull,
         BOUND_LOOPBACK => Reason::BoundLoopback,
         _ => Reason::NoBackend,
     }
@@ -208,8 +212,8 @@ impl Tables for Maps {
         SERVICES.get(id)
     }
     #[inline(always)]
-    fn service_load(&self, id: u32) -> Option<&ServiceLoad> {
-        SERVICE_LOAD.get(id)
+    fn service_load(&self, id: u32) -> Option<&ServiceStats> {
+        SERVICE_STATS.get(id)
     }
     #[inline(always)]
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
@@ -222,13 +226,13 @@ impl Tables for Maps {
         let _ = AFFINITY.insert(key, affinity, 0);
     }
     #[inline(always)]
-    fn allows(&self, key: &AllowKey) -> bool {
-        ALLOW.get(&Key::new(key.bits, key.network)).is_some()
+    fn allows(&self, key: &SourceRangeKey) -> bool {
+        SOURCE_RANGES.get(&Key::new(key.prefix_len, key.network)).is_some()
     }
     #[inline(always)]
-    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool {
+    fn allows_cgroup(&self, key: &SourceCgroup) -> bool {
         // SAFETY: only whether it is there.
-        unsafe { ALLOW_CGROUPS.get(key).is_some() }
+        unsafe { SOURCE_CGROUPS.get(key).is_some() }
     }
     #[inline(always)]
     fn excludes(&self, cgroup: u64) -> bool {
@@ -268,9 +272,9 @@ impl Tables for Maps {
         unsafe { FRONTENDS.get(frontend).copied() }
     }
     #[inline(always)]
-    fn head(&self, service: u32) -> Head {
+    fn head(&self, service: u32) -> SlotRange {
         // SAFETY: a live, aligned element; volatile so that it is one load.
-        HEADS.get_ptr(service).map_or(Head::from_word(0), |word| unsafe { word.read_volatile() })
+        SLOT_RANGES.get_ptr(service).map_or(SlotRange::from_word(0), |word| unsafe { word.read_volatile() })
     }
     #[inline(always)]
     fn slot(&self, index: u32) -> Option<Slot> {
@@ -282,8 +286,8 @@ impl Tables for Maps {
         BACKENDS.get(id)
     }
     #[inline(always)]
-    fn load(&self, id: u32) -> Option<&Load> {
-        LOAD.get(id)
+    fn load(&self, id: u32) -> Option<&BackendStats> {
+        BACKEND_STATS.get(id)
     }
     #[inline(always)]
     fn random(&self) -> u32 {
@@ -318,35 +322,35 @@ impl Tables for Maps {
         if let Some(row) = COUNTERS.get(cpu) {
             // An atomic although the row is this CPU's: a hook may be interrupted by another on the same CPU.
             // The verifier has to see the bound where the reason comes from memory, and LLVM would leave it out.
-            self.add(&row.of[core::hint::black_box(reason as u32) as usize & (row.of.len() - 1)]);
+            self.add(&row.by_reason[core::hint::black_box(reason as u32) as usize & (row.by_reason.len() - 1)]);
         }
     }
 }
 
 impl Connections for Maps {
     #[inline(always)]
-    fn connection(&self, key: &Tuple) -> Option<&LiveConnection> {
+    fn connection(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         // SAFETY: the same bytes, of which the words that change are cells here; an entry that is evicted stays memory
         // of the map, and what is torn by its reuse is one packet that goes astray.
         CONNTRACK.get_ptr(key).map(|half| unsafe { &*half.cast() })
     }
     #[inline(always)]
-    fn handshake(&self, key: &Tuple) -> Option<&LiveConnection> {
+    fn handshake(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         // SAFETY: the same.
-        HANDSHAKES.get_ptr(key).map(|half| unsafe { &*half.cast() })
+        CT_HALF_OPEN.get_ptr(key).map(|half| unsafe { &*half.cast() })
     }
     #[inline(always)]
-    fn put(&self, stage: Stage, key: &Tuple, half: &Connection, only_new: bool) -> bool {
+    fn put(&self, stage: Stage, key: &FiveTuple, half: &CtEntry, only_new: bool) -> bool {
         let flags = if only_new { BPF_NOEXIST } else { BPF_ANY };
         match stage {
-            Stage::Handshake => HANDSHAKES.insert(key, half, flags.into()).is_ok(),
+            Stage::Handshake => CT_HALF_OPEN.insert(key, half, flags.into()).is_ok(),
             Stage::Open => CONNTRACK.insert(key, half, flags.into()).is_ok(),
         }
     }
     #[inline(always)]
-    fn forget(&self, stage: Stage, key: &Tuple) -> bool {
+    fn forget(&self, stage: Stage, key: &FiveTuple) -> bool {
         match stage {
-            Stage::Handshake => HANDSHAKES.remove(key).is_ok(),
+            Stage::Handshake => CT_HALF_OPEN.remove(key).is_ok(),
             Stage::Open => CONNTRACK.remove(key).is_ok(),
         }
     }
@@ -381,12 +385,12 @@ impl Connections for Maps {
     #[inline(always)]
     fn answers_from(&self, port: Port, protocol: u8) -> bool {
         let Some(bit) = PortBit::of(port, protocol) else { return false };
-        let Some(bytes) = ANSWER_PORTS.get(bit.word) else { return false };
+        let Some(bytes) = REPLY_PORTS.get(bit.word) else { return false };
         bytes[(port.get() & 63) as usize] != 0
     }
     #[inline(always)]
     fn will_answer_from(&self, port: Port, protocol: u8) {
-        let Some(bytes) = PortBit::of(port, protocol).and_then(|bit| ANSWER_PORTS.get_ptr_mut(bit.word)) else {
+        let Some(bytes) = PortBit::of(port, protocol).and_then(|bit| REPLY_PORTS.get_ptr_mut(bit.word)) else {
             return;
         };
         // SAFETY: one byte of a live element: whoever writes it writes the same.

@@ -1,7 +1,7 @@
 //! How connections end up, and what that does to their backends: the ejection of those that fail.
 
 use proxymatic_common::{
-    Address, Event, EventKind, Head, Load, Marks, PROTOCOL_TCP, Port, RTT_STEPS_US, Reason, Socket,
+    Address, BackendStats, Event, EventKind, PROTOCOL_TCP, Port, RTT_STEPS_US, Reason, SlotRange, Socket, SocketFlags,
 };
 
 use crate::{Shares, Tables, select::below, socket::close, tell};
@@ -31,8 +31,8 @@ pub(crate) fn answered<T: Tables>(tables: &T, id: u32, generation: u32, rtt_us: 
         return;
     }
     tables.add(&load.established);
-    if load.consecutive.get() != 0 {
-        load.consecutive.set(0);
+    if load.consecutive_failures.get() != 0 {
+        load.consecutive_failures.set(0);
         load.ejected_until.set(0);
     }
     if rtt_us != 0 {
@@ -44,7 +44,7 @@ pub(crate) fn answered<T: Tables>(tables: &T, id: u32, generation: u32, rtt_us: 
 /// Counts a round trip time for the histogram. Once for each connection, and not in the program's call: the kernel comes here
 /// when the backend's answer arrives.
 #[inline(always)]
-fn sort<T: Tables>(tables: &T, load: &Load, rtt_us: u32) {
+fn sort<T: Tables>(tables: &T, load: &BackendStats, rtt_us: u32) {
     let mut nth = 0;
     for step in RTT_STEPS_US {
         nth += usize::from(rtt_us > step);
@@ -57,7 +57,7 @@ fn sort<T: Tables>(tables: &T, load: &Load, rtt_us: u32) {
 
 /// Peak exponentially weighted moving average: a rise counts at once, a fall the more the longer the last one is past.
 #[inline(always)]
-fn measure<T: Tables>(tables: &T, load: &Load, sample: u64) {
+fn measure<T: Tables>(tables: &T, load: &BackendStats, sample: u64) {
     let (now, before) = (tables.now(), load.rtt_us.get());
     let after = if sample >= before {
         sample
@@ -80,11 +80,11 @@ pub fn failed<T: Tables>(tables: &T, socket: &mut Socket) {
     close(tables, &mut socket.ring[0]);
     let made = &socket.ring[0];
     let age = tables.now().saturating_sub(socket.start);
-    if socket.marks.has(Marks::CLOSING) && age < SECOND {
+    if socket.flags.has(SocketFlags::CLOSING) && age < SECOND {
         return tables.count(Reason::Abandoned);
     }
-    if made.chosen_port.word() != 0 {
-        unanswered(tables, made.backend, made.generation, (made.dialled, made.dialled_port), age);
+    if made.backend_port.word() != 0 {
+        unanswered(tables, made.backend, made.generation, (made.destination, made.destination_port), age);
     }
 }
 
@@ -108,8 +108,8 @@ pub(crate) fn unanswered<T: Tables>(tables: &T, id: u32, generation: u32, dialle
             generation,
             age_us: (age / 1_000) as u32,
             ejected_ms: (ejected / 1_000_000) as u32,
-            dialled: dialled.0,
-            dialled_port: dialled.1,
+            destination: dialled.0,
+            destination_port: dialled.1,
             protocol: PROTOCOL_TCP,
             ..tell::NOTHING
         },
@@ -131,10 +131,10 @@ pub fn eject<T: Tables>(tables: &T, service: u32, id: u32) -> u64 {
         tables.count(Reason::EjectionCapped);
         return 0;
     }
-    let before = load.consecutive.get();
+    let before = load.consecutive_failures.get();
     let doubled = if before >= 5 { LONGEST } else { SECOND << before };
     let time = doubled - ((u64::from(tables.random()) * (doubled >> 3)) >> 32);
-    load.consecutive.set(before + 1);
+    load.consecutive_failures.set(before + 1);
     load.ejected_until.set(now + time);
     tables.count(Reason::Ejected);
     time
@@ -142,7 +142,7 @@ pub fn eject<T: Tables>(tables: &T, service: u32, id: u32) -> u64 {
 
 /// Whether at most half of a service's backends would be ejected with this one.
 #[inline(always)]
-fn may_eject<T: Tables>(tables: &T, head: Head, id: u32, now: u64) -> bool {
+fn may_eject<T: Tables>(tables: &T, head: SlotRange, id: u32, now: u64) -> bool {
     let length = head.length();
     let start = if length > SAMPLE { below(tables.random(), length) } else { 0 };
     let mut shares = Shares::NONE;

@@ -24,7 +24,7 @@ impl Flow {
     /// A flow to an address as it was dialled: 0.0.0.0 and :: are where Linux sends them, to loopback.
     #[inline(always)]
     pub const fn new(address: Address, port: Port, protocol: u8, families: Families) -> Self {
-        Self { address: address.meant(), port, protocol, families }
+        Self { address: address.effective(), port, protocol, families }
     }
 }
 
@@ -147,7 +147,7 @@ fn choose<T: Tables, C: Caller>(
 ) -> Result<Choice, Reason> {
     admit::admit(tables, caller, id, service, flow)?;
     let bound = caller.bound();
-    let families = if bound.is_unspecified() { flow.families } else { flow.families.both(Families::of(bound)) };
+    let families = if bound.is_unspecified() { flow.families } else { flow.families.intersection(Families::of(bound)) };
     let local = !bound.is_unspecified() && bound.is_loopback();
     // A loopback address reaches nothing beyond its namespace, from a container not even the host.
     if local && config.host_netns != 0 && caller.netns() != config.host_netns {
@@ -166,7 +166,7 @@ fn choose<T: Tables, C: Caller>(
     let (backend, reason) = if service.affinity == 0 {
         tables.select(id, draw, hash)?
     } else {
-        affine(tables, caller, id, service, draw, hash)?
+        select_with_affinity(tables, caller, id, service, draw, hash)?
     };
     let chosen = tables.backend(backend).ok_or(Reason::NoBackend)?;
     Ok(Choice {
@@ -183,7 +183,7 @@ fn choose<T: Tables, C: Caller>(
 
 /// The backend of the client's last connection while it would do; else another, which is remembered.
 #[inline(always)]
-fn affine<T: Tables, C: Caller>(
+fn select_with_affinity<T: Tables, C: Caller>(
     tables: &T,
     caller: &C,
     id: u32,
@@ -202,7 +202,7 @@ fn affine<T: Tables, C: Caller>(
         if now.wrapping_sub(last.at) > lasts / 8 {
             tables.remember(&key, &Affinity { at: now, ..last });
         }
-        return Ok((last.backend, Reason::Affine));
+        return Ok((last.backend, Reason::AffinityHit));
     }
     let (backend, reason) = tables.select(id, draw, hash)?;
     if let Some(chosen) = tables.backend(backend) {

@@ -114,9 +114,9 @@ pub fn select<T: Tables>(tables: &T, service: u32, draw: Draw, hash: u64) -> Res
     if best.is(Rank::Draining) {
         Ok((best.id(), Reason::Drained))
     } else if best.is(Rank::Ejected) {
-        Ok((best.id(), Reason::Panicked))
+        Ok((best.id(), Reason::PanicMode))
     } else if best.is(Rank::Full) {
-        Err(Reason::Full)
+        Err(Reason::BackendsFull)
     } else if draw.local() {
         Err(Reason::BoundLoopback)
     } else {

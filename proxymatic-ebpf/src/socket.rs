@@ -1,6 +1,6 @@
 //! What a socket remembers: for its peer name, for the senders of its datagrams, and for the counts.
 
-use proxymatic_common::{Address, BackendState, Marks, Port, RING, Reason, Socket, Translation};
+use proxymatic_common::{Address, BackendState, Port, RING, Reason, Socket, SocketFlags, Translation};
 
 use crate::{Choice, Flow, Tables};
 
@@ -16,7 +16,7 @@ pub fn connected<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice
 #[inline(always)]
 pub fn sent<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow, choice: &Choice) {
     socket.start = tables.about_now();
-    socket.marks = socket.marks.with(Marks::SENT);
+    socket.flags = socket.flags.with(SocketFlags::SENT);
     let newest = socket.newest as usize;
     let next = if newest >= RING - 1 { 1 } else { newest + 1 };
     socket.newest = next as u32;
@@ -37,10 +37,10 @@ fn entry(ring: &mut [Translation; RING], index: usize) -> Option<&mut Translatio
 #[inline(always)]
 fn note<T: Tables>(tables: &T, made: &mut Translation, flow: &Flow, choice: &Choice) {
     close(tables, made);
-    made.dialled = flow.address;
-    made.chosen = choice.address;
-    made.dialled_port = flow.port;
-    made.chosen_port = choice.port;
+    made.destination = flow.address;
+    made.backend_address = choice.address;
+    made.destination_port = flow.port;
+    made.backend_port = choice.port;
     made.backend = choice.backend;
     made.generation = choice.generation;
     if count_opened(tables, choice.service, choice.backend) {
@@ -84,7 +84,9 @@ pub fn repeat<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow) -> Option
 
 #[inline(always)]
 fn is(made: &Translation, flow: &Flow) -> bool {
-    made.dialled_port.word() == flow.port.word() && made.counted != 0 && made.dialled.same(&flow.address)
+    made.destination_port.word() == flow.port.word()
+        && made.counted != 0
+        && made.destination.eq_branchless(&flow.address)
 }
 
 #[inline(always)]
@@ -93,17 +95,17 @@ fn lasts<T: Tables>(tables: &T, made: &Translation) -> Option<(Address, Port)> {
     if backend.generation != made.generation || backend.state.0 != BackendState::ACTIVE.0 {
         return None;
     }
-    Some((made.chosen, made.chosen_port))
+    Some((made.backend_address, made.backend_port))
 }
 
 /// The program closes the socket: all that it translated is out of the counts, once.
 #[inline(always)]
 pub fn release<T: Tables>(tables: &T, socket: &mut Socket) {
-    socket.marks = socket.marks.with(Marks::CLOSING);
+    socket.flags = socket.flags.with(SocketFlags::CLOSING);
     let [connected, sent @ ..] = &mut socket.ring;
     close(tables, connected);
     // Most sockets only ever connect: the rest of the ring is seven cache lines that need not be looked at.
-    if socket.marks.has(Marks::SENT) {
+    if socket.flags.has(SocketFlags::SENT) {
         for made in sent {
             close(tables, made);
         }
@@ -146,8 +148,8 @@ pub fn reverse(socket: &Socket, peer: &Address, port: Port) -> Option<(Address, 
     for back in 0..RING as u32 {
         let at = socket.newest.wrapping_sub(back) as usize & (RING - 1);
         let made = socket.ring.get(at)?;
-        if made.chosen_port.word() == port.word() && made.chosen.same(peer) {
-            return Some((made.dialled, made.dialled_port));
+        if made.backend_port.word() == port.word() && made.backend_address.eq_branchless(peer) {
+            return Some((made.destination, made.destination_port));
         }
     }
     None

@@ -19,8 +19,8 @@ pub(crate) const NOTHING: Event = Event {
     pid: 0,
     age_us: 0,
     ejected_ms: 0,
-    dialled: Address::ZERO,
-    dialled_port: Port::new(0),
+    destination: Address::ZERO,
+    destination_port: Port::new(0),
     protocol: 0,
     zero: [0; 5],
 };
@@ -28,7 +28,7 @@ pub(crate) const NOTHING: Event = Event {
 #[inline(always)]
 pub(crate) fn tell<T: Tables>(tables: &T, event: Event) {
     if !tables.tell(&Event { at: tables.now(), ..event }) {
-        tables.count(Reason::Untold);
+        tables.count(Reason::EventDropped);
     }
 }
 
@@ -37,8 +37,8 @@ fn by<C: Caller>(caller: &C, flow: &Flow) -> Event {
     Event {
         cgroup: caller.cgroup(),
         pid: caller.tgid(),
-        dialled: flow.address,
-        dialled_port: flow.port,
+        destination: flow.address,
+        destination_port: flow.port,
         protocol: flow.protocol,
         ..NOTHING
     }
@@ -55,8 +55,8 @@ pub fn refused<T: Tables, C: Caller>(tables: &T, caller: &C, flow: &Flow, servic
         tables.add(cell);
     }
     let now = tables.now();
-    if now.wrapping_sub(load.told.get()) > APART {
-        load.told.set(now);
+    if now.wrapping_sub(load.last_refusal_event.get()) > APART {
+        load.last_refusal_event.set(now);
         tell(tables, Event { kind: EventKind::REFUSED, reason: reason as u32, service, ..by(caller, flow) });
     }
 }
@@ -65,7 +65,7 @@ pub fn refused<T: Tables, C: Caller>(tables: &T, caller: &C, flow: &Flow, servic
 #[inline(always)]
 pub fn sampled<T: Tables, C: Caller>(tables: &T, caller: &C, flow: &Flow, choice: &Choice) {
     let Some(config) = tables.config() else { return };
-    if config.sample == 0 || !tables.random().is_multiple_of(config.sample) {
+    if config.event_sample_rate == 0 || !tables.random().is_multiple_of(config.event_sample_rate) {
         return;
     }
     tell(
@@ -110,17 +110,17 @@ pub fn bound<T: Tables, C: Caller>(tables: &T, caller: &C, address: Address, por
     if config.host_netns != 0 && caller.netns() != config.host_netns {
         return;
     }
-    tables.count(Reason::Bound);
+    tables.count(Reason::PortBound);
     tell(
         tables,
         Event {
             kind: EventKind::BOUND,
-            reason: Reason::Bound as u32,
+            reason: Reason::PortBound as u32,
             service,
             cgroup: caller.cgroup(),
             pid: caller.tgid(),
-            dialled: address,
-            dialled_port: port,
+            destination: address,
+            destination_port: port,
             protocol,
             ..NOTHING
         },

@@ -1,30 +1,33 @@
 //! The one loop: everything that can wake the agent is an [`Event`], and nothing else changes its state.
 
-mod adopted;
-mod changes;
+mod adopted_snapshot;
+mod change_log;
 mod drain;
 mod drift;
-mod eject;
-mod hear;
-mod helpers;
-mod keep;
+mod ejection_events;
+mod ejections;
+mod event_bus;
+mod global_settings;
 mod listeners;
 mod merge;
 mod publish;
-mod restored;
+mod restore;
 mod self_tests;
-mod sweeps;
-mod tell;
-mod wishes;
+mod socket_sweeps;
+mod state_persistence;
+mod workers;
 
-pub use helpers::Helpers;
+pub use global_settings::GlobalSettings;
 pub(crate) use merge::merge;
 pub use publish::PATIENCE;
-pub use restored::{Restored, SILENCE};
+pub use restore::{Restored, SILENCE};
 pub use self_tests::SelfTest;
-pub use wishes::Wishes;
+pub use workers::WorkerHandles;
 
-use self::{eject::Ejected, keep::Keeping, restored::Kept, self_tests::Tested, sweeps::Sweeps, tell::Watchers};
+use self::{
+    ejections::Ejections, event_bus::Subscribers, restore::RestoredSource, self_tests::SelfTestState,
+    socket_sweeps::Sweeps, state_persistence::StatePersister,
+};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,10 +39,10 @@ use proxymatic_common::{AgentState, Class};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    backend_probe::Answered,
     dataplane::{Dataplane, Error},
-    model::{Complaint, Snapshot},
-    plan::{Desired, Quarantine, Tables},
-    probe::Answered,
+    model::{Snapshot, Warning},
+    plan::{Desired, MapState, Quarantine},
     sockets,
     source::{Report, SourceId},
     state::Drained,
@@ -54,34 +57,34 @@ pub enum Event {
     /// The addresses of this host, all of them.
     Addresses(BTreeSet<IpAddr>),
     /// What the hooks tell, in order.
-    Kernel(Vec<proxymatic_common::Event>),
+    HookEvents(Vec<proxymatic_common::Event>),
     /// An ejected backend has answered.
-    Answered(Answered),
+    ProbeSucceeded(Answered),
     /// The sockets of this host have been looked through.
-    Swept(Box<sockets::Report>),
+    SweepDone(Box<sockets::SweepReport>),
     /// What came of a self-test.
-    Tested(Result<(), String>),
+    SelfTestDone(Result<(), String>),
     /// What on this host is in the way of services, all of it.
-    Warned(Vec<Complaint>),
+    HostWarnings(Vec<Warning>),
     /// What cannot be done with interfaces, all of it.
-    Interfaces(Vec<Complaint>),
+    Interfaces(Vec<Warning>),
     /// What the sources say has been written down; `Err` is one sentence.
-    Kept(Result<(), String>),
+    StateSaved(Result<(), String>),
     /// Time has passed.
     Tick,
     /// The agent is to leave soon: it says so, and goes on until then.
-    Leave,
+    Drain,
     /// The agent is to leave. The data plane stays.
     Stop,
 }
 
 /// What one source said last.
 #[derive(Debug)]
-struct Heard {
+struct SourceState {
     snapshot: Option<Snapshot>,
     at: Option<Instant>,
     trouble: Option<Trouble>,
-    restored: Option<Kept>,
+    restored: Option<RestoredSource>,
     /// How many attempts have failed.
     failures: u64,
 }
@@ -91,18 +94,18 @@ struct Heard {
 pub struct Agent<D> {
     plane: D,
     /// What the maps hold, kept by following each write that was carried out.
-    tables: Tables,
+    tables: MapState,
     /// What the maps are known to say. Nothing where the last plan was not carried out whole.
     settled: Desired,
     quarantine: Quarantine,
     /// Until they are told, those that the maps hold.
     addresses: BTreeSet<IpAddr>,
     addresses_told: bool,
-    wishes: Wishes,
+    wishes: GlobalSettings,
     /// The ids of the cgroups that are named anywhere, by path, as last published.
     cgroups: BTreeMap<String, u64>,
-    sources: BTreeMap<SourceId, Heard>,
-    complaints: Vec<Complaint>,
+    sources: BTreeMap<SourceId, SourceState>,
+    warnings: Vec<Warning>,
     /// When the first event came.
     began: Option<Instant>,
     /// Why the last write was refused, and when to plan again.
@@ -110,8 +113,8 @@ pub struct Agent<D> {
     state: AgentState,
     /// How long it took from a report of a source to the last write of it.
     published: Latencies,
-    helpers: Helpers,
-    ejected: Ejected,
+    helpers: WorkerHandles,
+    ejected: Ejections,
     /// Backends that are kept out of the slots.
     resting: BTreeSet<u32>,
     /// Backends that the operator drains, as last published.
@@ -121,11 +124,11 @@ pub struct Agent<D> {
     /// By service, the cgroups of programs that have bound its port.
     bound: BTreeSet<(u32, u64)>,
     sweeps: Sweeps,
-    tested: Tested,
-    warnings: Vec<Complaint>,
-    interfaces: Vec<Complaint>,
-    keeping: Keeping,
-    watchers: Watchers,
+    tested: SelfTestState,
+    host_warnings: Vec<Warning>,
+    interfaces: Vec<Warning>,
+    keeping: StatePersister,
+    watchers: Subscribers,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -139,7 +142,7 @@ impl<D: Dataplane> Agent<D> {
         let hosts = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
         let addresses = hosts.map(|(address, _)| IpAddr::from(*address)).collect();
         let heard = |source: &SourceId| {
-            (*source, Heard { snapshot: None, at: None, trouble: None, restored: None, failures: 0 })
+            (*source, SourceState { snapshot: None, at: None, trouble: None, restored: None, failures: 0 })
         };
         Ok(Self {
             sweeps: Sweeps::adopt(&tables),
@@ -149,37 +152,37 @@ impl<D: Dataplane> Agent<D> {
             quarantine: Quarantine::default(),
             addresses,
             addresses_told: false,
-            wishes: Wishes::default(),
+            wishes: GlobalSettings::default(),
             cgroups: BTreeMap::new(),
             sources: sources.iter().map(heard).collect(),
-            complaints: Vec::new(),
+            warnings: Vec::new(),
             began: None,
             refused: None,
             state: AgentState::INITIALIZING,
             published: Latencies::default(),
-            helpers: Helpers::default(),
-            ejected: Ejected::default(),
+            helpers: WorkerHandles::default(),
+            ejected: Ejections::default(),
             resting: BTreeSet::new(),
             drained: BTreeSet::new(),
             to_drain: BTreeSet::new(),
             bound: BTreeSet::new(),
-            tested: Tested::default(),
-            warnings: Vec::new(),
+            tested: SelfTestState::default(),
+            host_warnings: Vec::new(),
             interfaces: Vec::new(),
-            keeping: Keeping::default(),
-            watchers: Watchers::default(),
+            keeping: StatePersister::default(),
+            watchers: Subscribers::default(),
         })
     }
 
     /// With those who do what takes time.
     #[must_use]
-    pub fn with(self, helpers: Helpers) -> Self {
+    pub fn with(self, helpers: WorkerHandles) -> Self {
         Self { helpers, ..self }
     }
 
     /// With what the operator wishes for all services.
     #[must_use]
-    pub fn wishing(self, wishes: Wishes) -> Self {
+    pub fn wishing(self, wishes: GlobalSettings) -> Self {
         Self { wishes, ..self }
     }
 
@@ -203,7 +206,7 @@ impl<D: Dataplane> Agent<D> {
             Event::Addresses(addresses) => {
                 let first = !std::mem::replace(&mut self.addresses_told, true);
                 if self.addresses != addresses {
-                    tracing::info!("addresses of this host: {}", changes::list(&addresses));
+                    tracing::info!("addresses of this host: {}", change_log::list(&addresses));
                     self.addresses = addresses;
                     self.publish(now);
                 } else if first {
@@ -211,15 +214,15 @@ impl<D: Dataplane> Agent<D> {
                     self.publish(now);
                 }
             }
-            Event::Kernel(events) => self.told(&events, now),
-            Event::Answered(who) => self.answered(who, now),
-            Event::Swept(report) => self.swept(&report, now),
-            Event::Tested(answer) => self.tested.end(answer, now),
-            Event::Warned(warnings) => warned(&mut self.warnings, warnings),
-            Event::Interfaces(complaints) => warned(&mut self.interfaces, complaints),
-            Event::Kept(outcome) => self.kept(outcome, now),
+            Event::HookEvents(events) => self.told(&events, now),
+            Event::ProbeSucceeded(who) => self.answered(who, now),
+            Event::SweepDone(report) => self.swept(&report, now),
+            Event::SelfTestDone(answer) => self.tested.end(answer, now),
+            Event::HostWarnings(warnings) => warned(&mut self.host_warnings, warnings),
+            Event::Interfaces(warnings) => warned(&mut self.interfaces, warnings),
+            Event::StateSaved(outcome) => self.kept(outcome, now),
             Event::Tick => self.tick(now),
-            Event::Leave => self.announce(AgentState::TERMINATING, false),
+            Event::Drain => self.announce(AgentState::TERMINATING, false),
             Event::Stop => {
                 self.keep_now(now);
                 self.announce(AgentState::TERMINATING, false);
@@ -230,7 +233,7 @@ impl<D: Dataplane> Agent<D> {
     }
 
     /// What the maps hold.
-    pub const fn tables(&self) -> &Tables {
+    pub const fn tables(&self) -> &MapState {
         &self.tables
     }
 
@@ -251,7 +254,7 @@ impl<D: Dataplane> Agent<D> {
                 if heard.trouble.take().is_some() {
                     tracing::info!("{source}: answers again");
                 }
-                changes::log(source, heard.known(), &snapshot);
+                change_log::log(source, heard.known(), &snapshot);
                 if heard.snapshot.as_ref() != Some(&snapshot) {
                     self.keeping.changed();
                 }
@@ -262,8 +265,8 @@ impl<D: Dataplane> Agent<D> {
                     self.published.note(now.elapsed());
                 }
             }
-            Report::Trouble { source, url, reason, attempt, again_in } => {
-                changes::trouble(source, &reason, attempt, again_in);
+            Report::Failed { source, url, reason, attempt, again_in } => {
+                change_log::trouble(source, &reason, attempt, again_in);
                 if let Some(heard) = self.sources.get_mut(&source) {
                     // Not every attempt is told of.
                     let known = heard.trouble.as_ref().map_or(0, |trouble| trouble.attempts);
@@ -310,30 +313,31 @@ impl<D: Dataplane> Agent<D> {
 
     /// The ids of the cgroups that are named anywhere, as far as they are there now.
     fn named_cgroups(&self) -> BTreeMap<String, u64> {
-        let snapshots = self.sources.values().filter_map(Heard::known);
+        let snapshots = self.sources.values().filter_map(SourceState::known);
         let settings = snapshots.flat_map(|snapshot| snapshot.services.values()).map(|service| &service.settings);
         self.wishes.cgroups(settings, |path| self.plane.cgroup(path))
     }
 
     /// What only the agent knows.
     pub fn status(&self, now: Instant) -> AgentStatus {
-        let source = |(source, heard): (&SourceId, &Heard)| SourceStatus {
+        let source = |(source, heard): (&SourceId, &SourceState)| SourceStatus {
             source: source.to_string(),
             answered_s: heard.at.map(|at| now.saturating_duration_since(at).as_secs_f64()),
             trouble: heard.trouble.clone(),
             restored: heard.restored_from(self.began, now),
             failures: heard.failures,
         };
-        let read = self.sources.values().filter_map(Heard::known);
-        let complaints = read.flat_map(|snapshot| &snapshot.complaints).chain(&self.complaints).cloned();
-        let complaints = complaints.chain(self.sweeps.complaints()).chain(self.keeping.complaint(now));
-        let complaints: BTreeSet<_> = complaints.chain(self.warnings.iter().chain(&self.interfaces).cloned()).collect();
+        let read = self.sources.values().filter_map(SourceState::known);
+        let warnings = read.flat_map(|snapshot| &snapshot.warnings).chain(&self.warnings).cloned();
+        let warnings = warnings.chain(self.sweeps.warnings()).chain(self.keeping.warning(now));
+        let warnings: BTreeSet<_> =
+            warnings.chain(self.host_warnings.iter().chain(&self.interfaces).cloned()).collect();
         AgentStatus {
             state: self.state.name().into(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             sources: self.sources.iter().map(source).collect(),
-            complaints: complaints.into_iter().collect(),
+            warnings: warnings.into_iter().collect(),
             refused: self.refused.as_ref().map(|(reason, _)| reason.clone()),
             self_test: self.tested.status(now),
             ejected: self.out(now),
@@ -345,7 +349,7 @@ impl<D: Dataplane> Agent<D> {
 }
 
 /// Takes what is in the way of services now in place of what was; what is new goes to the log.
-fn warned(known: &mut Vec<Complaint>, now: Vec<Complaint>) {
+fn warned(known: &mut Vec<Warning>, now: Vec<Warning>) {
     for new in now.iter().filter(|warning| !known.contains(warning)) {
         tracing::warn!("{}: {}", new.app, new.reason);
     }

@@ -30,11 +30,11 @@ pub struct FeatureRow {
 /// How a feature is asked for, and what is done without it.
 struct Question {
     feature: &'static str,
-    without: Without,
+    without: Fallback,
     ask: fn(&mut Probes) -> Found,
 }
 
-enum Without {
+enum Fallback {
     /// Nothing can be attached.
     Nothing,
     /// This is done instead.
@@ -50,7 +50,7 @@ enum Found {
     Unknown(String),
 }
 
-use Without::{Instead, Nothing};
+use Fallback::{Instead, Nothing};
 
 macro_rules! load {
     ($($name:literal),+) => {
@@ -181,7 +181,7 @@ fn row(question: &Question, found: Found) -> FeatureRow {
 mod tests {
     use super::*;
 
-    fn question(without: Without) -> Question {
+    fn question(without: Fallback) -> Question {
         Question { feature: "x", without, ask: |_| Found::Answer(Ok(())) }
     }
 

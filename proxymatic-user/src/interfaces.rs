@@ -19,9 +19,9 @@ use tokio::{
 };
 
 use crate::{
-    dataplane::kernel::{Interfaces, Trouble},
-    model::Complaint,
-    privileges::{self, Thread, Uses},
+    dataplane::kernel::{InterfaceWarning, Interfaces},
+    model::Warning,
+    privileges::{self, EnabledFeatures, Thread},
 };
 
 /// How often is looked at least.
@@ -39,16 +39,16 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub fn start(
     interfaces: Interfaces,
     serves: Arc<AtomicBool>,
-    uses: Uses,
-    report: mpsc::Sender<Vec<Complaint>>,
+    uses: EnabledFeatures,
+    report: mpsc::Sender<Vec<Warning>>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || {
         // The others make no links any more.
-        if let Err(error) = privileges::forbid(true) {
+        if let Err(error) = privileges::install(true) {
             tracing::warn!("cannot forbid system calls that are not needed: {error}; going on without");
         }
-        if let Err(error) = privileges::keep(Thread::Interfaces, uses) {
+        if let Err(error) = privileges::drop_to(Thread::Interfaces, uses) {
             return tracing::error!("cannot give up capabilities: {error}; no interface is served");
         }
         runtime.block_on(follow(interfaces, &serves, &report));
@@ -56,7 +56,7 @@ pub fn start(
     thread::Builder::new().name(Thread::Interfaces.name().into()).spawn(work).map(drop)
 }
 
-async fn follow(mut interfaces: Interfaces, serves: &AtomicBool, report: &mpsc::Sender<Vec<Complaint>>) {
+async fn follow(mut interfaces: Interfaces, serves: &AtomicBool, report: &mpsc::Sender<Vec<Warning>>) {
     while !serves.load(Ordering::Acquire) && !report.is_closed() {
         sleep(AGAIN).await;
     }
@@ -73,8 +73,8 @@ async fn follow(mut interfaces: Interfaces, serves: &AtomicBool, report: &mpsc::
 /// Listens first and looks then: what changes in between is told.
 async fn listen(
     interfaces: &mut Interfaces,
-    report: &mpsc::Sender<Vec<Complaint>>,
-    last: &mut Option<Vec<Complaint>>,
+    report: &mpsc::Sender<Vec<Warning>>,
+    last: &mut Option<Vec<Warning>>,
 ) -> io::Result<()> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
     let (connection, netlink, mut told) = new_multicast_connection(&groups)?;
@@ -82,12 +82,12 @@ async fn listen(
     tokio::spawn(connection);
     loop {
         let kept = timeout(PATIENCE, interfaces.keep(&netlink)).await?;
-        let complaints: Vec<_> = kept.map_err(io::Error::other)?.into_iter().map(complaint).collect();
-        if last.as_ref() != Some(&complaints) {
-            if report.send(complaints.clone()).await.is_err() {
+        let warnings: Vec<_> = kept.map_err(io::Error::other)?.into_iter().map(warning).collect();
+        if last.as_ref() != Some(&warnings) {
+            if report.send(warnings.clone()).await.is_err() {
                 return Ok(());
             }
-            *last = Some(complaints);
+            *last = Some(warnings);
         }
         // What changed is not looked at, so that nothing is lost where the kernel had no room to say all (ENOBUFS).
         tokio::select! {
@@ -101,6 +101,6 @@ async fn listen(
     }
 }
 
-fn complaint(trouble: Trouble) -> Complaint {
-    Complaint { app: format!("interface {}", trouble.interface), reason: trouble.reason }
+fn warning(trouble: InterfaceWarning) -> Warning {
+    Warning { app: format!("interface {}", trouble.interface), reason: trouble.reason }
 }

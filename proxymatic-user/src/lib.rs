@@ -4,17 +4,17 @@
 
 pub mod addresses;
 pub mod agent;
+pub mod backend_probe;
 pub mod cli;
 pub mod dataplane;
 pub mod features;
+pub mod host_checks;
 pub mod interfaces;
 pub mod model;
 pub mod plan;
 pub mod privileges;
-pub mod probe;
 pub mod self_test;
 pub mod sockets;
 pub mod source;
 pub mod state;
 pub mod surface;
-pub mod warnings;

@@ -4,11 +4,11 @@
 //! The helper is a process of its own, since the agent's own sockets are left alone; it is started before the agent gives
 //! up running programs. It is client and backend at once: one datagram there and one back, within one thread.
 
+mod cgroup_check;
 mod helper;
-mod inside;
 
+pub use cgroup_check::is_inside;
 pub use helper::answer;
-pub use inside::is_inside;
 
 use std::{
     io::{self, BufRead as _, BufReader},

@@ -12,10 +12,10 @@ use std::{
 
 use proxymatic_common::{AgentState, BackendState};
 use proxymatic_user::{
-    agent::{Agent, Event, PATIENCE, Wishes},
-    dataplane::{Dataplane as _, Faults, Memory, Said},
-    model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight},
-    plan::{Capacity, Desired, Tables, plan},
+    agent::{Agent, Event, GlobalSettings, PATIENCE},
+    dataplane::{AgentReport, Dataplane as _, Faults, Memory},
+    model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight},
+    plan::{Capacity, Desired, MapState, plan},
     source::{Report, SourceId},
 };
 
@@ -37,7 +37,7 @@ fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
     let backends = tasks.iter().map(backend).collect();
     let service = Service { name: "/web".into(), backends, ..Service::default() };
     let key = ServiceKey::host(1234, Protocol::Tcp);
-    Snapshot { services: BTreeMap::from([(key, service.into())]), complaints: Vec::new() }
+    Snapshot { services: BTreeMap::from([(key, service.into())]), warnings: Vec::new() }
 }
 
 fn says(snapshot: Snapshot, at: Instant) -> Event {
@@ -45,7 +45,7 @@ fn says(snapshot: Snapshot, at: Instant) -> Event {
 }
 
 fn trouble() -> Event {
-    Event::Source(Report::Trouble {
+    Event::Source(Report::Failed {
         source: SourceId::Marathon,
         url: "http://marathon.example:8080".into(),
         reason: "http://marathon.example:8080/v2/apps: connection refused".into(),
@@ -55,7 +55,7 @@ fn trouble() -> Event {
 }
 
 /// The tasks that take new connections.
-fn active(tables: &Tables) -> Vec<&str> {
+fn active(tables: &MapState) -> Vec<&str> {
     let entries = tables.backends().values().filter(|entry| entry.backend.state == BackendState::ACTIVE);
     entries.map(|entry| entry.task.as_str()).collect()
 }
@@ -69,7 +69,7 @@ fn nothing_is_written_before_the_first_complete_answer() {
         agent.handle(trouble(), now);
         agent.handle(Event::Tick, now);
         assert_eq!(agent.plane().applied, []);
-        assert_eq!(agent.plane().said, Some(Said { agent: AgentState::INITIALIZING, synced: false }));
+        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
         let status = agent.status(now);
         assert_eq!(status.state, "INITIALIZING");
         assert!(
@@ -79,7 +79,7 @@ fn nothing_is_written_before_the_first_complete_answer() {
         agent.handle(says(snapshot(&[("a", 1)]), now), now);
         assert_eq!(active(agent.tables()), ["a"]);
         assert_eq!(agent.tables().addresses().len(), 1, "what was heard of the host before is not lost");
-        assert_eq!(agent.plane().said, Some(Said { agent: AgentState::OK, synced: true }));
+        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::OK, synced: true }));
         assert_eq!(agent.status(now).sources[0].trouble, None);
     });
 }
@@ -172,7 +172,7 @@ fn what_an_agent_adopts_is_what_the_one_before_it_was_told() {
 }
 
 /// A data plane that already holds what these tables do.
-fn adopted(tables: &Tables, faults: Faults) -> Memory {
+fn adopted(tables: &MapState, faults: Faults) -> Memory {
     let mut memory = Memory::new(tables.capacity, NO_FAULTS);
     let snapshot = snapshot(&[("a", 1), ("b", 2)]);
     let owned = |(key, service)| (key, (proxymatic_common::SourceCode::MARATHON, service));
@@ -212,18 +212,18 @@ fn with_one_write_in_ten_or_three_refused_the_maps_still_get_there() {
 }
 
 #[test]
-fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
+fn warnings_of_sources_and_plans_are_in_the_status() {
     with_faults_and_without(|faults| {
         let mut agent = agent(faults);
         let now = Instant::now();
         let mut said = snapshot(&[("a", 1)]);
-        let complaint = Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() };
-        said.complaints.push(complaint.clone());
+        let warning = Warning { app: "/odd".into(), reason: "label servicePort is not a port".into() };
+        said.warnings.push(warning.clone());
         let udp = ServiceKey::host(53, Protocol::Udp);
         let settings = Settings { allow: Some(["cgroup:/gone".parse().unwrap()].into()), ..Settings::default() };
         said.services.insert(udp, Service { name: "/dns".into(), settings, ..Service::default() }.into());
         agent.handle(says(said, now), now);
-        let apps: Vec<_> = agent.status(now).complaints.into_iter().map(|complaint| complaint.app).collect();
+        let apps: Vec<_> = agent.status(now).warnings.into_iter().map(|warning| warning.app).collect();
         assert_eq!(apps, ["/dns", "/odd"]);
     });
 }
@@ -231,7 +231,8 @@ fn complaints_of_sources_and_of_plans_are_both_in_the_status() {
 #[test]
 fn what_the_operator_wishes_holds_for_all_services_and_cgroups_may_come_later() {
     with_faults_and_without(|faults| {
-        let wishes = Wishes { max_connections: 7, excluded: ["/docker".to_owned()].into(), ..Wishes::default() };
+        let wishes =
+            GlobalSettings { max_connections: 7, excluded: ["/docker".to_owned()].into(), ..GlobalSettings::default() };
         let mut plane = Memory::new(Capacity::default(), faults);
         plane.cgroups.insert("/docker".into(), 5);
         let mut agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().wishing(wishes));
@@ -244,7 +245,7 @@ fn what_the_operator_wishes_holds_for_all_services_and_cgroups_may_come_later() 
         agent.handle(says(said, now), now);
         assert_eq!(agent.tables().services()[&0].settings.maxconn, 7);
         assert_eq!(*agent.tables().excluded(), [5].into());
-        assert_eq!(agent.status(now).complaints.len(), 1, "the cgroup is not there");
+        assert_eq!(agent.status(now).warnings.len(), 1, "the cgroup is not there");
         agent.plane_mut().cgroups = [("/mesos".to_owned(), 9)].into();
         agent.handle(Event::Tick, now);
         assert_eq!(agent.tables().services()[&0].allow_cgroups, [9].into());

@@ -27,7 +27,7 @@ async fn marathon_takes_the_app_and_the_agent_finds_nothing_to_serve_or_to_compl
     let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--bpffs", "/nowhere"];
     let said = Command::new(env!("CARGO_BIN_EXE_proxymatic")).args(line).env_clear().output().await.unwrap();
     let plan: Value = serde_json::from_slice(&said.stdout).unwrap();
-    assert_eq!((&plan["services"], &plan["complaints"]), (&json!([]), &json!([])), "{plan}");
+    assert_eq!((&plan["services"], &plan["warnings"]), (&json!([]), &json!([])), "{plan}");
 }
 
 #[test]

@@ -102,7 +102,7 @@ async fn speaks(dialect: Dialect) {
     let mut reports = source(&sim);
     let first = sees(&mut reports, "the first snapshot", |_| true).await;
     assert_eq!(seen(&first), expected(), "{dialect:?}");
-    assert_eq!(first.complaints, [], "{dialect:?}");
+    assert_eq!(first.warnings, [], "{dialect:?}");
 
     let third = sim.launch("/host", &[Place::new("10.0.0.3", 31007)]).expect("taken by the simulator").remove(0);
     let has = |snapshot: &Snapshot, port| seen(snapshot)["1000/tcp /host"].iter().any(|it| it.1 == port);
@@ -118,7 +118,7 @@ async fn speaks(dialect: Dialect) {
     let mut wanted = expected();
     wanted.insert("1010/tcp /host".into(), Vec::new());
     assert_eq!(seen(&grown), wanted, "{dialect:?}");
-    assert_eq!(grown.complaints, [], "{dialect:?}");
+    assert_eq!(grown.warnings, [], "{dialect:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use proxymatic_user::{
     agent::{Agent, Event},
     dataplane::{Dataplane as _, Faults, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
-    plan::{Capacity, Desired, MapOp, Tables, plan},
+    plan::{Capacity, Desired, MapOp, MapState, plan},
     source::{Report, SourceId},
     state::Drained,
 };
@@ -32,7 +32,7 @@ fn says(agent: &mut Agent<Memory>, tasks: &[(&str, u8, State)], now: Instant) {
     };
     let service = Service { name: "/web".into(), backends: tasks.iter().map(backend).collect(), ..Service::default() };
     let services = BTreeMap::from([(ServiceKey::host(1234, Protocol::Tcp), service.into())]);
-    let snapshot = Snapshot { services, complaints: Vec::new() };
+    let snapshot = Snapshot { services, warnings: Vec::new() };
     agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);
 }
 
@@ -45,7 +45,7 @@ fn agent() -> (Agent<Memory>, Instant) {
     (agent, now)
 }
 
-fn id(tables: &Tables, task: &str) -> u32 {
+fn id(tables: &MapState, task: &str) -> u32 {
     *tables.backends().iter().find(|(_, entry)| entry.task == task).unwrap().0
 }
 
@@ -56,12 +56,12 @@ fn drain(agent: &mut Agent<Memory>, task: &str) {
     agent.plane_mut().drained.insert(id, generation);
 }
 
-fn state(tables: &Tables, task: &str) -> BackendState {
+fn state(tables: &MapState, task: &str) -> BackendState {
     tables.backends()[&id(tables, task)].backend.state
 }
 
 /// The tasks that new connections are given to.
-fn drawn(tables: &Tables) -> BTreeSet<&str> {
+fn drawn(tables: &MapState) -> BTreeSet<&str> {
     let head = tables.services().values().next().unwrap().head;
     tables.slots_of(head).iter().map(|slot| tables.backends()[&slot.backend()].task.as_str()).collect()
 }
@@ -172,17 +172,17 @@ fn where_all_are_drained_connections_still_go_somewhere() {
 fn without_an_agent_the_same_is_planned_from_what_is_pinned_alone_and_nothing_else() {
     let (agent, _) = agent();
     let mut tables = agent.tables().clone();
-    assert_eq!(plan(&Desired::as_it_is(&tables, BTreeSet::new()), &tables).ops, []);
+    assert_eq!(plan(&Desired::from_maps(&tables, BTreeSet::new()), &tables).ops, []);
     let before = tables.clone();
     let drained: BTreeSet<_> = [id(&tables, "a")].into();
-    for op in plan(&Desired::as_it_is(&tables, drained.clone()), &tables).ops {
-        assert!(matches!(op, MapOp::PutSlots(..) | MapOp::PutHead(..) | MapOp::LowerBackend(..)), "{op}");
+    for op in plan(&Desired::from_maps(&tables, drained.clone()), &tables).ops {
+        assert!(matches!(op, MapOp::PutSlots(..) | MapOp::PutSlotRange(..) | MapOp::DemoteBackend(..)), "{op}");
         tables.apply(&op);
         assert!(!drawn(&tables).is_empty());
     }
     assert_eq!((state(&tables, "a"), drawn(&tables)), (BackendState::DRAINING, ["b"].into()));
-    assert_eq!(plan(&Desired::as_it_is(&tables, drained), &tables).ops, [], "once");
-    for op in plan(&Desired::as_it_is(&tables, BTreeSet::new()), &tables).ops {
+    assert_eq!(plan(&Desired::from_maps(&tables, drained), &tables).ops, [], "once");
+    for op in plan(&Desired::from_maps(&tables, BTreeSet::new()), &tables).ops {
         tables.apply(&op);
     }
     assert_eq!((state(&tables, "a"), drawn(&tables)), (state(&before, "a"), drawn(&before)));

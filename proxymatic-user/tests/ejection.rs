@@ -12,12 +12,12 @@ use std::{
 
 use proxymatic_common::{Address, Event as Told, EventKind, PROTOCOL_TCP, Port};
 use proxymatic_user::{
-    agent::{Agent, Event, Helpers},
+    agent::{Agent, Event, WorkerHandles},
+    backend_probe::{Answered, Order},
     dataplane::{Counts, Faults, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
-    probe::{Answered, Order},
-    sockets::{Job, Owner, Report},
+    sockets::{BackendRef, SweepReport, SweepRequest},
     source::{Report as Heard, SourceId},
 };
 use tokio::sync::mpsc;
@@ -30,7 +30,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Stage {
     agent: Driven,
     probes: mpsc::UnboundedReceiver<Order>,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<SweepRequest>,
     now: Instant,
 }
 
@@ -45,7 +45,7 @@ impl Stage {
     fn adopt(plane: Memory) -> Self {
         let (to_probes, probes) = mpsc::unbounded_channel();
         let (to_sweeps, jobs) = mpsc::channel(1);
-        let helpers = Helpers { probes: Some(to_probes), sweeps: Some(to_sweeps), ..Helpers::default() };
+        let helpers = WorkerHandles { probes: Some(to_probes), sweeps: Some(to_sweeps), ..WorkerHandles::default() };
         let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers));
         Self { agent, probes, jobs, now: Instant::now() }
     }
@@ -62,7 +62,7 @@ impl Stage {
         };
         let service = Service { name: "/web".into(), backends: hosts.map(backend).collect(), ..Service::default() };
         let services = BTreeMap::from([(ServiceKey::host(1234, protocol), service.into())]);
-        let snapshot = Snapshot { services, complaints: Vec::new() };
+        let snapshot = Snapshot { services, warnings: Vec::new() };
         self.handle(Event::Source(Heard::Snapshot { source: SourceId::Marathon, snapshot, at: self.now }));
     }
 
@@ -78,7 +78,7 @@ impl Stage {
     }
 
     /// The id and generation of the backend on a host.
-    fn id(&self, host: u8) -> Owner {
+    fn id(&self, host: u8) -> BackendRef {
         let task = format!("task-{host}");
         let tables = self.agent.tables();
         // Where a plan was given up there is one more of that task, which nothing leads to.
@@ -86,12 +86,12 @@ impl Stage {
         let mut backends = tables.backends().iter();
         let found = backends.find(|(_, entry)| entry.task == task && found(entry.backend.service));
         let (id, entry) = found.unwrap();
-        Owner { backend: *id, generation: entry.backend.generation }
+        BackendRef { backend: *id, generation: entry.backend.generation }
     }
 
     /// The kernel says that the backend on a host has failed, and that it has ejected it.
     fn fails(&mut self, host: u8) {
-        let Owner { backend, generation } = self.id(host);
+        let BackendRef { backend, generation } = self.id(host);
         let event = Told {
             at: 0,
             cgroup: 0,
@@ -103,17 +103,17 @@ impl Stage {
             pid: 0,
             age_us: 0,
             ejected_ms: 1000,
-            dialled: Address::ZERO,
-            dialled_port: Port::new(1234),
+            destination: Address::ZERO,
+            destination_port: Port::new(1234),
             protocol: PROTOCOL_TCP,
             zero: [0; 5],
         };
-        self.handle(Event::Kernel(vec![event]));
+        self.handle(Event::HookEvents(vec![event]));
     }
 
     fn answers(&mut self, host: u8) {
-        let Owner { backend, generation } = self.id(host);
-        self.handle(Event::Answered(Answered { backend, generation }));
+        let BackendRef { backend, generation } = self.id(host);
+        self.handle(Event::ProbeSucceeded(Answered { backend, generation }));
     }
 
     fn ejected(&self, host: u8) -> bool {
@@ -137,12 +137,12 @@ impl Stage {
     }
 
     /// The job that was given, which now comes to nothing.
-    fn job(&mut self) -> Option<Job> {
+    fn job(&mut self) -> Option<SweepRequest> {
         self.jobs.try_recv().ok()
     }
 
-    fn swept(&mut self, census: Option<BTreeMap<Owner, u64>>) {
-        self.handle(Event::Swept(Box::new(Report { census, ..Report::default() })));
+    fn swept(&mut self, census: Option<BTreeMap<BackendRef, u64>>) {
+        self.handle(Event::SweepDone(Box::new(SweepReport { census, ..SweepReport::default() })));
     }
 }
 
@@ -151,7 +151,7 @@ fn a_backend_that_failed_is_probed_and_kept_out_until_it_answers() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 4);
         stage.fails(1);
-        let Owner { backend, generation } = stage.id(1);
+        let BackendRef { backend, generation } = stage.id(1);
         let to = SocketAddr::from(([10, 0, 0, 1], 31_000));
         assert_eq!(stage.ordered(), [Order::Watch { backend, generation, to }]);
         stage.fails(1);
@@ -199,7 +199,7 @@ fn a_backend_that_is_out_for_long_leaves_the_slots_and_returns_at_its_first_answ
 fn an_ejection_that_nobody_told_of_is_found() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 4);
-        let Owner { backend, generation } = stage.id(3);
+        let BackendRef { backend, generation } = stage.id(3);
         stage.agent.plane_mut().counts.insert(backend, Counts { ejected: SECOND, ..Counts::default() });
         stage.ticks(1);
         let to = SocketAddr::from(([10, 0, 0, 3], 31_000));
@@ -330,11 +330,11 @@ fn a_census_that_could_not_see_everything_corrects_nothing_and_is_told() {
             stage.ticks(1);
             if stage.job().is_some() {
                 let blind = Some("run the container with --pid=host".into());
-                stage.handle(Event::Swept(Box::new(Report { blind, ..Report::default() })));
+                stage.handle(Event::SweepDone(Box::new(SweepReport { limitation: blind, ..SweepReport::default() })));
             }
         }
         assert_eq!(stage.agent.plane().counts[&owner.backend], counts);
-        let complaints = stage.agent.status(stage.now).complaints;
-        assert!(complaints.iter().any(|complaint| complaint.reason.contains("--pid=host")), "{complaints:?}");
+        let warnings = stage.agent.status(stage.now).warnings;
+        assert!(warnings.iter().any(|warning| warning.reason.contains("--pid=host")), "{warnings:?}");
     });
 }

@@ -54,13 +54,13 @@ impl Source {
     async fn sees(&mut self, expected: &[u16]) {
         match self.next().await {
             Report::Snapshot { snapshot, .. } => assert_eq!(ports(&snapshot), expected),
-            trouble @ Report::Trouble { .. } => panic!("{trouble:?} instead of {expected:?}"),
+            trouble @ Report::Failed { .. } => panic!("{trouble:?} instead of {expected:?}"),
         }
     }
 
     async fn trouble(&mut self) -> String {
         match self.next().await {
-            Report::Trouble { reason, .. } => reason,
+            Report::Failed { reason, .. } => reason,
             Report::Snapshot { snapshot, .. } => panic!("{:?} instead of trouble", ports(&snapshot)),
         }
     }
@@ -184,10 +184,10 @@ async fn a_host_that_is_a_name_is_looked_up_and_one_without_address_costs_only_i
                 service.backends.iter().map(|it| it.address.to_string()).collect::<Vec<_>>()
             };
             assert_eq!((addresses(1), addresses(2)), (vec!["127.0.0.1".to_owned()], Vec::new()));
-            assert_eq!(snapshot.complaints.len(), 1, "{:?}", snapshot.complaints);
-            let said = &snapshot.complaints[0].reason;
+            assert_eq!(snapshot.warnings.len(), 1, "{:?}", snapshot.warnings);
+            let said = &snapshot.warnings[0].reason;
             assert!(said.starts_with("backend not-there.invalid:2: \"not-there.invalid\" has no address: "), "{said}");
         }
-        trouble @ Report::Trouble { .. } => panic!("{trouble:?}"),
+        trouble @ Report::Failed { .. } => panic!("{trouble:?}"),
     }
 }

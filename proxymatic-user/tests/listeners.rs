@@ -12,11 +12,11 @@ use std::{
 
 use proxymatic_common::{Address, Event as Told, EventKind, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use proxymatic_user::{
-    agent::{Agent, Event, Helpers},
-    dataplane::{Faults, Hearing, Memory, Reach},
+    agent::{Agent, Event, WorkerHandles},
+    dataplane::{Faults, ListenerScope, ListenerSeq, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
-    sockets::{Job, Report},
+    sockets::{SweepReport, SweepRequest},
     source::{Report as Heard, SourceId},
 };
 use tokio::sync::mpsc;
@@ -28,16 +28,16 @@ const WEB: u16 = 1234;
 /// An agent on 192.0.2.1, with the other end of what it orders.
 struct Stage {
     agent: Driven,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<SweepRequest>,
     now: Instant,
 }
 
 impl Stage {
-    fn start(faults: Faults, reach: Option<Reach>, services: &[(u16, Protocol)]) -> Self {
+    fn start(faults: Faults, reach: Option<ListenerScope>, services: &[(u16, Protocol)]) -> Self {
         let mut plane = Memory::new(Capacity::default(), faults);
         plane.reach = reach;
         let (sweeps, jobs) = mpsc::channel(1);
-        let helpers = Helpers { sweeps: Some(sweeps), ..Helpers::default() };
+        let helpers = WorkerHandles { sweeps: Some(sweeps), ..WorkerHandles::default() };
         let agent = Driven::new(Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers));
         let mut stage = Self { agent, jobs, now: Instant::now() };
         stage.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()));
@@ -58,7 +58,7 @@ impl Stage {
         let service = Service { name: "/web".into(), backends: vec![backend], ..Service::default() };
         let services = services.iter().map(|(port, protocol)| (ServiceKey::host(*port, *protocol), service.clone()));
         let services: BTreeMap<_, _> = services.map(|(key, service)| (key, service.into())).collect();
-        let snapshot = Snapshot { services, complaints: Vec::new() };
+        let snapshot = Snapshot { services, warnings: Vec::new() };
         self.handle(Event::Source(Heard::Snapshot { source: SourceId::File, snapshot, at: self.now }));
     }
 
@@ -67,7 +67,7 @@ impl Stage {
     }
 
     /// Lets seconds pass; all that is ordered comes to this. Gives the seconds at which listeners were looked for.
-    fn ticks(&mut self, seconds: u32, report: &Report) -> Vec<u32> {
+    fn ticks(&mut self, seconds: u32, report: &SweepReport) -> Vec<u32> {
         let mut at = Vec::new();
         for second in 1..=seconds {
             self.now += Duration::from_secs(1);
@@ -80,18 +80,18 @@ impl Stage {
     }
 
     /// Does what was ordered. Whether that was to look for listeners.
-    fn looked(&mut self, report: &Report) -> bool {
+    fn looked(&mut self, report: &SweepReport) -> bool {
         let mut looked = false;
         while let Ok(job) = self.jobs.try_recv() {
             looked |= job.listeners.is_some();
-            let heard = report.heard.clone().filter(|_| job.listeners.is_some());
-            self.handle(Event::Swept(Box::new(Report { heard, ..report.clone() })));
+            let heard = report.listening_ports.clone().filter(|_| job.listeners.is_some());
+            self.handle(Event::SweepDone(Box::new(SweepReport { listening_ports: heard, ..report.clone() })));
         }
         looked
     }
 
     /// The service with this port, and what is known of who listens there.
-    fn hearing(&mut self, port: u16, protocol: u8) -> &mut Hearing {
+    fn hearing(&mut self, port: u16, protocol: u8) -> &mut ListenerSeq {
         let mut found = self.agent.tables().frontends().iter();
         let (_, id) = found.find(|(it, _)| (it.port.get(), it.protocol) == (port, protocol)).unwrap();
         let id = *id;
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     fn maybe_heard(&mut self, port: u16, protocol: u8) -> bool {
-        let Hearing { bound, unheard } = self.hearing(port, protocol);
+        let ListenerSeq { bound, unheard } = self.hearing(port, protocol);
         bound != unheard
     }
 
@@ -117,24 +117,24 @@ impl Stage {
             pid: 0,
             age_us: 0,
             ejected_ms: 0,
-            dialled: Address::ZERO,
-            dialled_port: Port::new(port),
+            destination: Address::ZERO,
+            destination_port: Port::new(port),
             protocol: PROTOCOL_TCP,
             zero: [0; 5],
         };
-        self.handle(Event::Kernel(vec![event]));
+        self.handle(Event::HookEvents(vec![event]));
     }
 }
 
-fn listening(on: &[(u8, u16)]) -> Report {
+fn listening(on: &[(u8, u16)]) -> SweepReport {
     let heard: BTreeSet<_> = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
-    Report { heard: Some(heard), ..Report::default() }
+    SweepReport { listening_ports: Some(heard), ..SweepReport::default() }
 }
 
 #[test]
 fn what_nobody_listens_on_is_known_after_the_first_publish_and_soon_after_services_come() {
     with_faults_and_without(|faults| {
-        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
+        let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
         assert!(stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
         assert!(stage.looked(&listening(&[(PROTOCOL_UDP, WEB)])), "at once");
         assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
@@ -148,7 +148,7 @@ fn what_nobody_listens_on_is_known_after_the_first_publish_and_soon_after_servic
 #[test]
 fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
     with_faults_and_without(|faults| {
-        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
         assert!(stage.looked(&listening(&[])));
         assert!(stage.ticks(4, &listening(&[])).is_empty());
         stage.binds(WEB);
@@ -163,20 +163,21 @@ fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
 #[test]
 fn a_bind_between_the_order_and_the_answer_stays_heard() {
     with_faults_and_without(|faults| {
-        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
         stage.hearing(WEB, PROTOCOL_TCP).bound += 1;
         assert!(stage.looked(&listening(&[])));
-        assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), Hearing { bound: 2, unheard: 1 });
+        assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), ListenerSeq { bound: 2, unheard: 1 });
     });
 }
 
 #[test]
 fn what_was_not_seen_whole_says_nothing_and_is_looked_at_again() {
     with_faults_and_without(|faults| {
-        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
-        assert!(stage.looked(&Report::default()));
-        assert_eq!(stage.ticks(3, &Report::default()), [1, 2, 3], "a process was in the way");
-        let blind = Report { blind: Some("run the container with --pid=host".into()), ..Report::default() };
+        let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
+        assert!(stage.looked(&SweepReport::default()));
+        assert_eq!(stage.ticks(3, &SweepReport::default()), [1, 2, 3], "a process was in the way");
+        let blind =
+            SweepReport { limitation: Some("run the container with --pid=host".into()), ..SweepReport::default() };
         assert_eq!(stage.ticks(21, &blind), [1, 11, 21]);
         assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
     });
@@ -185,10 +186,10 @@ fn what_was_not_seen_whole_says_nothing_and_is_looked_at_again() {
 #[test]
 fn a_service_whose_replica_has_the_port_here_is_left_alone() {
     with_faults_and_without(|faults| {
-        let mut stage = Stage::start(faults, Some(Reach::Host), &[(WEB, Protocol::Tcp)]);
+        let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
         stage.says(&[(WEB, Protocol::Tcp)], [192, 0, 2, 1], WEB);
         // Of the order that was given before that.
-        stage.looked(&Report::default());
+        stage.looked(&SweepReport::default());
         assert!(stage.ticks(30, &listening(&[])).is_empty());
         assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
     });

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{Backend, Protocol, Service, ServiceKey, State, Weight},
-    plan::{Capacity, Desired, Plan, QUARANTINE, Quarantine, Tables, plan, plan_changes},
+    plan::{Capacity, Desired, MapState, Plan, QUARANTINE, Quarantine, plan, plan_changes},
 };
 
 /// A backend, by a small number; the last few have IPv6 addresses.
@@ -50,8 +50,8 @@ fn desired() -> impl Strategy<Value = Desired> {
     (services, addresses, silent, resting, 0_u32..3).prop_map(|(services, addresses, silent, resting, most)| Desired {
         addresses,
         services,
-        silent,
-        resting,
+        unanswered: silent,
+        parked: resting,
         max_connections: most,
         ..Desired::default()
     })
@@ -97,7 +97,7 @@ proptest! {
         capacity in (3_u32..12, 6_u32..60, 10_u32..200, 2_u32..8),
     ) {
         let (services, backends, slots, addresses) = capacity;
-        let mut tables = Tables::new(Capacity { services, backends, slots, addresses, ..Capacity::default() });
+        let mut tables = MapState::new(Capacity { services, backends, slots, addresses, ..Capacity::default() });
         let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
         let (mut before, mut settled) = (Desired::default(), Desired::default());
         for step in steps {
@@ -105,10 +105,10 @@ proptest! {
             before.clone_from(&after);
             let planned = plan_changes(&after, &tables, &settled);
             prop_assert_eq!(&planned, &plan(&after, &tables));
-            let Plan { ops, unsettled, .. } = planned;
+            let Plan { ops, incomplete, .. } = planned;
             let refused = step.refused.filter(|_| !ops.is_empty()).map(|index| index.index(ops.len()));
             ops[..refused.unwrap_or(ops.len())].iter().for_each(|op| tables.apply(op));
-            after.services.retain(|key, _| refused.is_none() && !unsettled.contains(key));
+            after.services.retain(|key, _| refused.is_none() && !incomplete.contains(key));
             settled = after;
             for _ in 0..step.rests {
                 now += QUARANTINE;
@@ -125,13 +125,13 @@ fn what_is_settled_is_not_looked_into() {
         services: [(key, (SourceCode::MARATHON, service(numbers.iter().copied().collect()).into()))].into(),
         ..Desired::default()
     };
-    let mut tables = Tables::default();
+    let mut tables = MapState::default();
     plan(&wants(&[1]), &tables).ops.iter().for_each(|op| tables.apply(op));
     let next = wants(&[1, 4]);
     assert_eq!(plan_changes(&next, &tables, &wants(&[1])), plan(&next, &tables));
     // A lie, and it is believed: that is what makes it fast.
     assert_eq!(plan_changes(&next, &tables, &next), Plan::default());
     // But not of a service that cannot be found.
-    let empty = Tables::default();
+    let empty = MapState::default();
     assert_eq!(plan_changes(&next, &empty, &next), plan(&next, &empty));
 }

@@ -61,7 +61,7 @@ async fn an_ordinary_user_sees_what_would_be_written() {
     let (json, code) = json(proxymatic_as_nobody(&line).await);
     assert_eq!(code, 0, "{json}");
     let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["complaints", "operations", "services"]);
+    assert_eq!(keys, ["operations", "services", "warnings"]);
     let service = &json["services"][0];
     let shown = (&service["name"], &service["port"], &service["source"], &service["address"]);
     assert_eq!(shown, (&value!("/shop/web"), &value!(1234), &value!("marathon"), &Value::Null));
@@ -72,7 +72,7 @@ async fn an_ordinary_user_sees_what_would_be_written() {
     for operation in ["put backend 0 10.0.0.1:31000 active weight 500", "put frontend 1234/tcp class 1 service 0"] {
         assert!(operations.contains(&operation), "{operations:?}");
     }
-    assert_eq!(json["complaints"], value!([]));
+    assert_eq!(json["warnings"], value!([]));
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn as_a_table_it_says_what_it_compared_with() {
 }
 
 #[tokio::test]
-async fn a_conflict_of_two_sources_is_a_complaint_and_exit_code_1() {
+async fn a_conflict_of_two_sources_is_a_warning_and_exit_code_1() {
     let sim = sim().await;
     let folder = tempfile::tempdir().unwrap();
     let content = r#"{"services": [{"name": "mine", "port": 1234, "backends": [{"address": "10.9.9.9", "port": 1}]}]}"#;
@@ -99,8 +99,8 @@ async fn a_conflict_of_two_sources_is_a_complaint_and_exit_code_1() {
     assert_eq!(code, 1, "{json}");
     assert_eq!(json["services"][0]["source"], "file");
     assert_eq!(json["services"][0]["backends"][0]["address"], "10.9.9.9");
-    assert_eq!(json["complaints"][0]["app"], "/shop/web");
-    assert!(json["complaints"][0]["reason"].as_str().unwrap().contains("comes first"), "{json}");
+    assert_eq!(json["warnings"][0]["app"], "/shop/web");
+    assert!(json["warnings"][0]["reason"].as_str().unwrap().contains("comes first"), "{json}");
 }
 
 #[tokio::test]

@@ -24,10 +24,10 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, sync::Arc};
 
 use expect_test::Expect;
 use proxymatic_user::{
-    model::{Backend, Complaint, Snapshot},
+    model::{Backend, Snapshot, Warning},
     source::marathon::{
-        read::{self, Found, Rules},
-        wire::Listing,
+        api::Listing,
+        convert::{self, Lookups, Options},
     },
 };
 use serde_json::{Value, json};
@@ -35,15 +35,15 @@ use serde_json::{Value, json};
 /// One row: its name, the apps, and what comes of them.
 type Row = (&'static str, Value, Expect);
 
-fn rules() -> Rules {
+fn rules() -> Options {
     NonZeroU32::MIN.into()
 }
 
 /// Reads what Marathon answers with these apps and pods. The host `a1.lan` is 10.0.0.1, no other name is known.
-fn snapshot(apps: Value, pods: Value, rules: Rules) -> Snapshot {
-    let mut listing: Listing = read::parse(json!({ "apps": apps }).to_string().as_bytes()).expect("a listing");
-    listing.pods = read::parse_pods(pods.to_string().as_bytes()).expect("a list of pods");
-    let needs = read::needs(&listing);
+fn snapshot(apps: Value, pods: Value, rules: Options) -> Snapshot {
+    let mut listing: Listing = convert::parse(json!({ "apps": apps }).to_string().as_bytes()).expect("a listing");
+    listing.pods = convert::parse_pods(pods.to_string().as_bytes()).expect("a list of pods");
+    let needs = convert::needs(&listing);
     let address = |name: &str| match name {
         "a1.lan" => Ok(IpAddr::from([10, 0, 0, 1])),
         _ => Err("no such name".to_owned()),
@@ -52,18 +52,18 @@ fn snapshot(apps: Value, pods: Value, rules: Rules) -> Snapshot {
     let missing = || Err("http://m/v does not exist there".to_owned());
     let definitions = needs.definitions.into_iter().map(|key| (key, missing())).collect();
     let pods = needs.pods.into_iter().map(|key| (key.clone(), former_pod(&key.1).map(Arc::new).ok_or("gone".into())));
-    read::read(&listing, &Found { definitions, pods: pods.collect::<BTreeMap<_, _>>(), hosts }, rules)
+    convert::read(&listing, &Lookups { definitions, pods: pods.collect::<BTreeMap<_, _>>(), hosts }, rules)
 }
 
 /// The only earlier definition of a pod that there is.
-fn former_pod(version: &str) -> Option<proxymatic_user::source::marathon::wire::Pod> {
+fn former_pod(version: &str) -> Option<proxymatic_user::source::marathon::api::Pod> {
     let labels = json!({"com.meltwater.proxymatic.servicePort": "700"});
     let endpoints = json!([{"name": "old", "containerPort": 7, "labels": labels}]);
     let pod = json!({"containers": [{"name": "c1", "endpoints": endpoints}], "version": version});
     (version == "2019-01-01T00:00:00.000Z").then(|| serde_json::from_value(pod).expect("a pod"))
 }
 
-/// Services and their backends as text, complaints below.
+/// Services and their backends as text, warnings below.
 fn text(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     for (key, service) in &snapshot.services {
@@ -74,7 +74,7 @@ fn text(snapshot: &Snapshot) -> String {
             text += &format!("  {task} {address} {port} {state:?}{weight}{maxconn}\n");
         }
     }
-    for Complaint { app, reason } in &snapshot.complaints {
+    for Warning { app, reason } in &snapshot.warnings {
         text += &format!("{app}: {reason}\n");
     }
     text

@@ -16,7 +16,7 @@ use std::{
 use proxymatic_common::AgentState;
 use proxymatic_user::{
     agent::{Agent, Event, PATIENCE, Restored, SILENCE},
-    dataplane::{Dataplane as _, Faults, Memory, Said},
+    dataplane::{AgentReport, Dataplane as _, Faults, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, plan},
     source::{Report, SourceId},
@@ -47,7 +47,7 @@ fn snapshot(services: &[(u16, &str, &[u8])]) -> Snapshot {
         let backends = hosts.iter().map(backend).collect();
         (key(*port), Service { name: (*name).into(), backends, ..Service::default() }.into())
     };
-    Snapshot { services: services.iter().map(service).collect(), complaints: Vec::new() }
+    Snapshot { services: services.iter().map(service).collect(), warnings: Vec::new() }
 }
 
 fn says(source: SourceId, snapshot: Snapshot, at: Instant) -> Event {
@@ -55,7 +55,7 @@ fn says(source: SourceId, snapshot: Snapshot, at: Instant) -> Event {
 }
 
 fn trouble(source: SourceId) -> Event {
-    Event::Source(Report::Trouble {
+    Event::Source(Report::Failed {
         source,
         url: "http://marathon.example:8080".into(),
         reason: "http://marathon.example:8080/v2/apps: connection refused".into(),
@@ -118,7 +118,7 @@ fn with_empty_maps_and_a_source_that_says_it_cannot_be_asked_what_was_kept_is_se
         assert_eq!((status.sources[0].answered_s, &status.sources[0].restored), (None, &Some(from)));
         // No source has answered: the agent has not begun its work.
         assert_eq!(status.state, "INITIALIZING");
-        assert_eq!(agent.plane().said, Some(Said { agent: AgentState::INITIALIZING, synced: false }));
+        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
     });
 }
 

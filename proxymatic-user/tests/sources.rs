@@ -16,7 +16,7 @@ use proxymatic_user::{
     agent::{Agent, Event, PATIENCE},
     dataplane::{Dataplane as _, Faults, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
-    plan::{Capacity, Desired, Tables, plan},
+    plan::{Capacity, Desired, MapState, plan},
     source::{Report, SourceId},
 };
 
@@ -27,7 +27,7 @@ const ALL: &[SourceId] = &SourceId::ALL;
 /// Each service of a source: its port, and its name, which is its only task's too.
 fn says(source: SourceId, services: &[(u16, &str)], now: Instant) -> Event {
     let services = services.iter().map(|(port, name)| (key(*port), service(name).into())).collect();
-    Event::Source(Report::Snapshot { source, snapshot: Snapshot { services, complaints: Vec::new() }, at: now })
+    Event::Source(Report::Snapshot { source, snapshot: Snapshot { services, warnings: Vec::new() }, at: now })
 }
 
 fn key(port: u16) -> ServiceKey {
@@ -57,7 +57,7 @@ fn adopting(faults: Faults, sources: &[SourceId], held: &[(u16, &str, SourceCode
     Driven::new(Agent::adopt(memory, sources).unwrap())
 }
 
-fn shown(tables: &Tables) -> Vec<String> {
+fn shown(tables: &MapState) -> Vec<String> {
     let entry = |(frontend, id): (&proxymatic_common::Frontend, &u32)| {
         let entry = &tables.services()[id];
         (frontend.port.get(), format!("{} {} {}", frontend.port.get(), entry.name, entry.settings.source.name()))
@@ -82,7 +82,7 @@ fn the_source_that_comes_first_has_a_service_whole_and_the_others_are_conflicts(
             }
             assert_eq!(shown(agent.tables()), ["1 file-1 file", "2 /m2 marathon", "3 r3 registrator"]);
             let said: Vec<_> =
-                agent.status(now).complaints.into_iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
+                agent.status(now).warnings.into_iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
             assert_eq!(
                 said,
                 [
@@ -112,7 +112,7 @@ fn a_service_goes_to_the_next_source_when_the_first_drops_it() {
         assert_eq!(shown(agent.tables()), ["1 /m1 marathon"]);
         agent.handle(says(SourceId::Marathon, &[], now), now);
         assert_eq!(shown(agent.tables()), ["1 r1 registrator"]);
-        assert_eq!(agent.status(now).complaints, []);
+        assert_eq!(agent.status(now).warnings, []);
     });
 }
 
@@ -178,11 +178,11 @@ fn a_silent_source_keeps_its_ports_from_those_that_come_after_it_only() {
         agent.handle(says(SourceId::File, &[(2, "file-2")], now), now);
         agent.handle(Event::Tick, later);
         assert_eq!(shown(agent.tables()), ["1 /m1 marathon", "2 file-2 file"]);
-        let complaints = agent.status(later).complaints;
-        assert_eq!(complaints.len(), 1);
+        let warnings = agent.status(later).warnings;
+        assert_eq!(warnings.len(), 1);
         assert!(
-            complaints[0].reason.contains("marathon, which comes first, had it and has not answered"),
-            "{complaints:?}"
+            warnings[0].reason.contains("marathon, which comes first, had it and has not answered"),
+            "{warnings:?}"
         );
         agent.handle(says(SourceId::Marathon, &[(5, "/m5")], later), later);
         assert_eq!(shown(agent.tables()), ["1 r1 registrator", "2 file-2 file", "5 /m5 marathon"]);
@@ -210,7 +210,7 @@ fn trouble_of_one_source_does_not_hold_up_the_others() {
         let mut agent = adopting(faults, &[SourceId::Marathon, SourceId::File], &[]);
         agent.handle(says(SourceId::File, &[(1, "file-1")], now), now);
         agent.handle(says(SourceId::Marathon, &[(2, "/m2")], now), now);
-        let trouble = Report::Trouble {
+        let trouble = Report::Failed {
             source: SourceId::Marathon,
             url: "http://marathon.example:8080".into(),
             reason: "http://marathon.example:8080/v2/apps refused the connection".into(),

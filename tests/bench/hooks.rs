@@ -11,14 +11,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use proxymatic_common::{Looks, Loopback};
+use proxymatic_common::{HookFlags, Loopback};
 use proxymatic_tests::{
     cgroup::Cgroup,
     lab::{Dialer, Host, Lab},
 };
 use proxymatic_user::{
     agent::{Agent, Event},
-    dataplane::kernel::{Kernel, Maps, Pins, Remote, Settings},
+    dataplane::kernel::{Kernel, Maps, Pins, RemoteClients, Settings},
     model::{self, Backend, Policy, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
     source::{Report, SourceId},
@@ -54,7 +54,7 @@ struct Plane {
     services: u16,
     backends: u16,
     policy: Policy,
-    looks: Looks,
+    looks: HookFlags,
     /// Whether the agent has seen that nobody listens on the service ports, as it does within a second.
     looked: bool,
 }
@@ -120,14 +120,14 @@ impl Hooks {
     }
 
     fn planes(&self) -> Vec<Plane> {
-        let looks = Looks::LISTENERS;
+        let looks = HookFlags::LISTENERS;
         let one = |name, backends, policy| Plane { name, services: 1, backends, policy, looks, looked: true };
         vec![
             one("leastconn", 2, Policy::Leastconn),
             one("leastconn", 200, Policy::Leastconn),
             Plane { services: self.services, ..one("leastconn", 2, Policy::Leastconn) },
             Plane { looked: false, ..one("leastconn, listeners asked for", 2, Policy::Leastconn) },
-            Plane { looks: Looks::default(), ..one("leastconn, service-wins", 2, Policy::Leastconn) },
+            Plane { looks: HookFlags::default(), ..one("leastconn, service-wins", 2, Policy::Leastconn) },
             one("random", 200, Policy::Random),
             one("roundrobin", 200, Policy::Roundrobin),
             one("source", 200, Policy::Source),
@@ -194,7 +194,7 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
         bpffs: pins(host, cgroup)?,
         cgroup: Some(cgroup.path().to_owned()),
         loopback: Loopback::HOST,
-        remote: Remote::default(),
+        remote: RemoteClients::default(),
         capacity: Capacity { backends: 32_768, slots: 65_536, ..Capacity::default() },
         looks: plane.looks,
         bypass_mark: 0,
@@ -208,12 +208,12 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
     let services: BTreeMap<_, _> = (0..plane.services)
         .map(|n| (ServiceKey::host(FIRST + n, Protocol::Udp), service(host, n, plane).into()))
         .collect();
-    let snapshot = Snapshot { services, complaints: Vec::new() };
+    let snapshot = Snapshot { services, warnings: Vec::new() };
     agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);
     if plane.looked {
         let maps = Maps::open(&Pins::at(&pins(host, cgroup)?))?;
         for load in agent.tables().services().keys().filter_map(|id| maps.service_load(*id)) {
-            load.unheard.set(load.bound.get());
+            load.no_listener_seq.set(load.bound.get());
         }
     }
     Ok(agent)

@@ -11,7 +11,7 @@ use anyhow::Result;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{Backend, Protocol, Service, ServiceKey, Settings, State, Weight},
-    plan::{Capacity, Desired, Tables, plan, plan_changes},
+    plan::{Capacity, Desired, MapState, plan, plan_changes},
 };
 
 use crate::statistics::median;
@@ -34,9 +34,9 @@ impl Planning {
     pub(crate) fn run(&self) -> Result<()> {
         let capacity = Capacity { backends: 1 << 20, services: 1 << 16, ..Capacity::default() };
         let mut desired = self.desired();
-        let mut tables = Tables::new(capacity);
+        let mut tables = MapState::new(capacity);
         println!("{} services of {} backends; medians of {} in ms", self.services, self.backends, self.rounds);
-        let empty = Tables::new(capacity);
+        let empty = MapState::new(capacity);
         println!("{:>9.2}  plan, from nothing", self.time(|| plan(&desired, &empty).ops.len()));
         let ops = plan(&desired, &empty).ops;
         let started = Instant::now();

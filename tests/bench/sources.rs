@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
-use proxymatic_common::Head;
+use proxymatic_common::SlotRange;
 use proxymatic_tests::{
     eventually::{eventually, eventually_ok},
     lab::{Host, Lab, binary},
@@ -201,7 +201,7 @@ impl Sources {
 }
 
 /// When a service has another head than before. Between two looks it sleeps: nobody else watches maps on a host.
-fn switched(maps: &Maps, service: u32, before: Head) -> Result<Duration> {
+fn switched(maps: &Maps, service: u32, before: SlotRange) -> Result<Duration> {
     let started = monotonic()?;
     while maps.head(service) == Some(before) {
         ensure!(monotonic()? - started < Duration::from_secs(10), "it was never taken out");

@@ -198,7 +198,7 @@ fn deploy() -> PathBuf {
 
 fn run(command: &mut Command) -> Result<String> {
     let left = command.output().with_context(|| format!("run {command:?}"))?;
-    let complaint = String::from_utf8_lossy(&left.stderr);
-    ensure!(left.status.success(), "{command:?}: {}\n{complaint}", left.status);
+    let warning = String::from_utf8_lossy(&left.stderr);
+    ensure!(left.status.success(), "{command:?}: {}\n{warning}", left.status);
     Ok(String::from_utf8_lossy(&left.stdout).into_owned())
 }

@@ -84,7 +84,7 @@ fn clients_on_another_host_reach_a_container_by_its_published_port_and_by_its_ad
             assert!(said.starts_with("inside ") && seen, "{way} {port}: {said}");
         }
     }
-    assert!(lab.host(1).verdict("delivered")? >= 6);
+    assert!(lab.host(1).verdict("forwarded_local")? >= 6);
     Ok(())
 }
 

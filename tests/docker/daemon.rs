@@ -140,8 +140,8 @@ pub(crate) fn compose() -> Command {
 /// Runs a command to its end; its standard output.
 pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("run {command:?}"))?;
-    let (out, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{command:?}: {}\n{out}{complaint}", output.status);
+    let (out, warning) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{command:?}: {}\n{out}{warning}", output.status);
     Ok(out.into_owned())
 }
 

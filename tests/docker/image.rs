@@ -83,7 +83,7 @@ fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> 
     let ready = begun.elapsed();
     ensure!(client.tell(&format!("connect held {BRIDGE}:1234"))? == "ok");
     let flow = agent.flow()?;
-    ensure!(flow["command"] == "dialer" && flow["dialled"] == format!("{BRIDGE}:1234"), "{flow}");
+    ensure!(flow["command"] == "dialer" && flow["destination"] == format!("{BRIDGE}:1234"), "{flow}");
     let mut another = docker.run("another", &[])?;
     for way in ["tcp", "udp", "udp-unconnected"] {
         let answer = another.tell(&format!("try {way} {BRIDGE}:1234"))?;
@@ -91,7 +91,7 @@ fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> 
     }
     agent.healthy()?;
     let status: Value = serde_json::from_str(&agent.asked(&["-j", "status"])?)?;
-    ensure!(status["wrong"] == json!([]) && status["complaints"] == json!([]), "{status}");
+    ensure!(status["problems"] == json!([]) && status["warnings"] == json!([]), "{status}");
     Ok(ready)
 }
 

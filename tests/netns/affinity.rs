@@ -43,7 +43,7 @@ fn client_keeps_its_backend_until_idle_for_the_affinity_time() -> TestResult {
     assert_ne!(names(&clients), last);
     let (least, most) = clients.iter().fold((0, 0), |(least, most), it| (least + it.drawn, most + it.maybe_drawn));
     let drawn = lab.host(1).verdict("translated")?;
-    println!("affine {}, drawn {drawn}: {least} to {most} by the times", lab.host(1).verdict("affine")?);
+    println!("affinity_hit {}, drawn {drawn}: {least} to {most} by the times", lab.host(1).verdict("affinity_hit")?);
     // Both where each was idle for the time once; on a busy machine some of them more often.
     assert!(least >= 2 * u64::from(CLIENTS) && (least..=most).contains(&drawn), "{drawn}, not {least} to {most}");
     Ok(())

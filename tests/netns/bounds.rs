@@ -19,12 +19,12 @@ fn the_16th_connection_to_three_backends_of_maxconn_5_is_refused_and_counted_and
     let full = web.when_states(&["full"; 3])?;
     assert!(full.backends.iter().all(|backend| backend.active == 5), "{full:?}");
     assert_eq!(client.hold("more", 1, SERVICE)?, ["ECONNREFUSED"]);
-    assert_eq!((lab.host(1).verdict("full")?, lab.host(1).verdict("service_full")?), (1, 0));
+    assert_eq!((lab.host(1).verdict("backends_full")?, lab.host(1).verdict("service_full")?), (1, 0));
     for nth in 1..=15 {
         assert_eq!(client.tell(&format!("close c{nth}"))?, "ok");
         assert_eq!(client.hold(&format!("again{nth}-"), 2, SERVICE)?, ["ok", "ECONNREFUSED"]);
     }
-    assert_eq!((lab.host(1).verdict("full")?, lab.host(1).open_connections()?), (16, 15));
+    assert_eq!((lab.host(1).verdict("backends_full")?, lab.host(1).open_connections()?), (16, 15));
     Ok(())
 }
 
@@ -43,7 +43,7 @@ fn a_service_has_no_more_connections_than_the_host_or_it_itself_says() -> TestRe
         assert_eq!(count(&outcomes, "ok"), bound, "{outcomes:?}");
         assert!(outcomes[bound..].iter().all(|it| it == "ECONNREFUSED"), "{outcomes:?}");
         refused += 3;
-        assert_eq!((lab.host(1).verdict("service_full")?, lab.host(1).verdict("full")?), (refused, 0));
+        assert_eq!((lab.host(1).verdict("service_full")?, lab.host(1).verdict("backends_full")?), (refused, 0));
         assert_eq!(client.tell(&format!("close {name}1"))?, "ok");
         assert_eq!(client.hold(&format!("{name}-again"), 2, to)?, ["ok", "ECONNREFUSED"]);
         refused += 1;

@@ -70,10 +70,10 @@ fn a_service_that_does_not_fit_is_refused_whole_with_the_map_and_the_flag_and_th
     let large = |count: usize| service(&all[..count], &[("name", json!("large")), ("port", json!(SERVICE.port() + 1))]);
     let web = Written::start(&lab, std::slice::from_ref(&small), &["--max-backends", "3"])?;
     web.write_only(&[small.clone(), large(3)])?;
-    eventually_ok("it is complained of", PATIENCE, || {
+    eventually_ok("it is warned of", PATIENCE, || {
         let status = lab.host(1).status()?;
-        let complaint = status["complaints"][0]["reason"].as_str().unwrap_or_default();
-        ensure!(complaint.contains("BACKENDS") && complaint.contains("--max-backends"), "{status}");
+        let warning = status["warnings"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(warning.contains("BACKENDS") && warning.contains("--max-backends"), "{status}");
         Ok(())
     })?;
     let mut client = lab.host(1).dialer()?;

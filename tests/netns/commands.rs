@@ -62,10 +62,10 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
         &["pid", "cgroup", "local", "task", "age_s", "rtt_us", "sent", "received"],
     )
     .prints(&lab, &expect![[r#"
-        SERVICE  PID  COMMAND  DIALLED  CHOSEN  AGE  RTT  SENT  RECEIVED
+        SERVICE  PID  COMMAND  DESTINATION  BACKEND  AGE  RTT  SENT  RECEIVED
         /web  *  dialer  127.0.0.1:1234/tcp  10.77.0.2:8001  *  *  *  *
     "#]], &expect![[r#"
-        {"age_s":"*","cgroup":"*","chosen":"10.77.0.2:8001","client":null,"command":"dialer","dialled":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
+        {"age_s":"*","backend":"10.77.0.2:8001","cgroup":"*","client":null,"command":"dialer","destination":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
     "#]])?;
     Command::well(
         &["hook", "show"],
@@ -114,7 +114,7 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
     let first = served.replicas[0].address.to_string();
     let drain = ["backend", "drain", &first];
     Command::well(&drain, &["TASK"], &["task"]).unwell().prints(&lab, &expect![[r#"
-        WRONG  /web has no other backend that is active, so new connections still go to draining ones;
+        PROBLEM  /web has no other backend that is active, so new connections still go to draining ones;
         undrain one, or scale it up
         BACKEND  SERVICE  STATE  ACTIVE  TOTAL  MAXCONN  TASK
         10.77.0.2:8001  /web  draining  0  0  -  *
@@ -200,26 +200,26 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
             removed PINS/maps/PORTS
             removed PINS/maps/ADDRESSES
             removed PINS/maps/FRONTENDS
-            removed PINS/maps/HEADS
+            removed PINS/maps/SLOT_RANGES
             removed PINS/maps/SERVICES
-            removed PINS/maps/SERVICE_LOAD
+            removed PINS/maps/SERVICE_STATS
             removed PINS/maps/SLOTS
             removed PINS/maps/BACKENDS
-            removed PINS/maps/LOAD
+            removed PINS/maps/BACKEND_STATS
             removed PINS/maps/SOCKETS
             removed PINS/maps/AFFINITY
-            removed PINS/maps/ALLOW
-            removed PINS/maps/ALLOW_CGROUPS
+            removed PINS/maps/SOURCE_RANGES
+            removed PINS/maps/SOURCE_CGROUPS
             removed PINS/maps/EXCLUDED
             removed PINS/maps/EVENTS
             removed PINS/maps/COUNTERS
             removed PINS/maps/CONNTRACK
-            removed PINS/maps/HANDSHAKES
+            removed PINS/maps/CT_HALF_OPEN
             removed PINS/maps/CONNTRACK_LOCKS
             removed PINS/maps/FRAGMENTS
             removed PINS/maps/SCRATCH
             removed PINS/maps/INTERFACES
-            removed PINS/maps/ANSWER_PORTS
+            removed PINS/maps/REPLY_PORTS
             removed PINS/maps/SERVICE_NAMES
             removed PINS/maps/DRAINED
             removed PINS/maps/BACKEND_NAMES
@@ -260,26 +260,26 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
                 "PINS/maps/PORTS",
                 "PINS/maps/ADDRESSES",
                 "PINS/maps/FRONTENDS",
-                "PINS/maps/HEADS",
+                "PINS/maps/SLOT_RANGES",
                 "PINS/maps/SERVICES",
-                "PINS/maps/SERVICE_LOAD",
+                "PINS/maps/SERVICE_STATS",
                 "PINS/maps/SLOTS",
                 "PINS/maps/BACKENDS",
                 "PINS/maps/LOAD",
                 "PINS/maps/SOCKETS",
                 "PINS/maps/AFFINITY",
                 "PINS/maps/ALLOW",
-                "PINS/maps/ALLOW_CGROUPS",
+                "PINS/maps/SOURCE_CGROUPS",
                 "PINS/maps/EXCLUDED",
                 "PINS/maps/EVENTS",
                 "PINS/maps/COUNTERS",
                 "PINS/maps/CONNTRACK",
-                "PINS/maps/HANDSHAKES",
+                "PINS/maps/CT_HALF_OPEN",
                 "PINS/maps/CONNTRACK_LOCKS",
                 "PINS/maps/FRAGMENTS",
                 "PINS/maps/SCRATCH",
                 "PINS/maps/INTERFACES",
-                "PINS/maps/ANSWER_PORTS",
+                "PINS/maps/REPLY_PORTS",
                 "PINS/maps/SERVICE_NAMES",
                 "PINS/maps/DRAINED",
                 "PINS/maps/BACKEND_NAMES"

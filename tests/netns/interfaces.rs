@@ -84,10 +84,10 @@ fn rows(host: &Host) -> Result<BTreeMap<(String, String), u64>> {
     Ok(rows.iter().filter_map(row).collect())
 }
 
-/// The complaints of the agent about an interface.
-fn complaints(host: &Host, interface: &str) -> Result<Vec<String>> {
+/// The warnings of the agent about an interface.
+fn warnings(host: &Host, interface: &str) -> Result<Vec<String>> {
     let status: Value = serde_json::from_str(&host.proxymatic(&["-j", "status"])?.stdout)?;
-    let all = status["complaints"].as_array().context("no complaints")?;
+    let all = status["warnings"].as_array().context("no warnings")?;
     let about = all.iter().filter(|it| it["app"] == format!("interface {interface}").as_str());
     Ok(about.filter_map(|it| it["reason"].as_str().map(str::to_owned)).collect())
 }
@@ -115,7 +115,7 @@ fn without_an_interface_nothing_is_attached_to_any() -> TestResult {
     assert_eq!((rows(host)?, marked(host)?), (BTreeMap::new(), Vec::new()));
     let maps: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "map", "show"])?.well()?.stdout)?;
     let entries = |name: &str| maps.iter().find(|map| map["map"] == name).and_then(|map| map["entries"].as_u64());
-    assert_eq!(["CONNTRACK", "HANDSHAKES", "FRAGMENTS"].map(entries), [Some(1); 3]);
+    assert_eq!(["CONNTRACK", "CT_HALF_OPEN", "FRAGMENTS"].map(entries), [Some(1); 3]);
     Ok(())
 }
 
@@ -186,7 +186,7 @@ fn an_interface_that_goes_down_and_up_and_is_renamed_keeps_its_hooks_also_for_th
     let _second = agent(&lab, &["--interface", PORT])?;
     when_on(host, "lan0", &BOTH)?;
     assert_eq!(rows(host)?, links);
-    assert_eq!(complaints(host, PORT)?, Vec::<String>::new());
+    assert_eq!(warnings(host, PORT)?, Vec::<String>::new());
     Ok(())
 }
 
@@ -200,7 +200,7 @@ fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_agai
     let _agent = agent(&lab, &["--interface", name])?;
     let missed = || {
         eventually_ok("it is missed", PATIENCE, || {
-            let said = complaints(host, name)?;
+            let said = warnings(host, name)?;
             ensure!(said.len() == 1 && said[0].starts_with("it is not there: "), "{said:?}");
             Ok(())
         })
@@ -210,7 +210,7 @@ fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_agai
         host.net().ip(&add)?;
         when_on(host, name, &BOTH)?;
         eventually_ok("it is not missed", PATIENCE, || {
-            ensure!(complaints(host, name)?.is_empty() && marked(host)? == [index(host, name)?]);
+            ensure!(warnings(host, name)?.is_empty() && marked(host)? == [index(host, name)?]);
             Ok(())
         })?;
         host.net().ip(&["link", "delete", name])?;

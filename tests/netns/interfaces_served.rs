@@ -56,7 +56,7 @@ fn a_client_on_another_host_is_counted_and_shown_while_its_connection_is_open() 
     let text = |key: &str| flows[0][key].as_str().unwrap_or_default().to_owned();
     assert_eq!(flows.len(), 1, "{flows:?}");
     assert!(text("client").starts_with("10.77.0.3:"), "{flows:?}");
-    assert_eq!(["service", "dialled", "chosen", "task"].map(text)[..3], [APP, DIALLED, "10.77.0.2:8001"]);
+    assert_eq!(["service", "destination", "backend", "task"].map(text)[..3], [APP, DIALLED, "10.77.0.2:8001"]);
     let port: u16 = text("local").strip_prefix("10.77.0.1:").unwrap_or_default().parse()?;
     assert!((61_000..=64_999).contains(&port), "{flows:?}");
     assert!(flows[0]["pid"].is_null());

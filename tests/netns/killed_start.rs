@@ -43,10 +43,10 @@ fn maps_that_no_hook_uses_are_made_anew_in_the_size_that_is_asked_for_now() -> T
         fs::remove_dir_all(pins(&lab).join(folder))?;
     }
     // Half of them, and one that is of another kind altogether.
-    for map in ["FRONTENDS", "BACKENDS", "COUNTERS", "HEADS"] {
+    for map in ["FRONTENDS", "BACKENDS", "COUNTERS", "SLOT_RANGES"] {
         fs::remove_file(pins(&lab).join("maps").join(map))?;
     }
-    bpftool::pin_map(&pins(&lab).join("maps/HEADS"), "HEADS", 16, 3)?;
+    bpftool::pin_map(&pins(&lab).join("maps/SLOT_RANGES"), "SLOT_RANGES", 16, 3)?;
     web.agent = lab.agent(&["--max-services", "100"])?;
     lab.host(1).agent_ready(PATIENCE)?;
     well(&lab)?;
@@ -95,14 +95,14 @@ fn a_map_of_another_layout_or_a_lost_one_is_said_in_a_sentence_while_hooks_use_i
     let lab = Lab::start(2)?;
     let mut web = Served::start(&lab, 2)?;
     web.agent.kill9()?;
-    let heads = pins(&lab).join("maps/HEADS");
+    let heads = pins(&lab).join("maps/SLOT_RANGES");
     fs::remove_file(&heads)?;
     refused(
         &lab,
-        "maps/HEADS is lost, although hooks are in place that use it; remove what is pinned with `proxymatic detach`",
+        "maps/SLOT_RANGES is lost, although hooks are in place that use it; remove what is pinned with `proxymatic detach`",
     )?;
-    bpftool::pin_map(&heads, "HEADS", 16, 3)?;
-    refused(&lab, "maps/HEADS is another map than this version's")?;
+    bpftool::pin_map(&heads, "SLOT_RANGES", 16, 3)?;
+    refused(&lab, "maps/SLOT_RANGES is another map than this version's")?;
     web.answers_come_from(&["a", "b"])?;
     lab.proxymatic(&["detach"])?.well()?;
     web.start_agent()?;

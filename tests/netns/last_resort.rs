@@ -24,12 +24,12 @@ fn ejected_backend_is_tried_when_no_other_is_left() -> TestResult {
     assert_eq!(client.tell(&format!("connect held {SERVICE}"))?, "ok");
     // The other has all the connections it may have.
     assert_eq!(client.tell(&format!("who 3 {SERVICE}"))?, "ECONNREFUSED ECONNREFUSED ECONNREFUSED");
-    assert_eq!(lab.host(1).verdict("panicked")?, 3);
+    assert_eq!(lab.host(1).verdict("panic_mode")?, 3);
     let _back = lab.replica(2, replicas[0].address.port(), "a")?;
     assert_eq!(client.tell(&format!("who 3 {SERVICE}"))?, "a a a");
     // The first of these has ended the ejection.
-    assert_eq!(lab.host(1).verdict("panicked")?, 4);
-    assert_eq!((lab.host(1).verdict("full")?, lab.host(1).verdict("ejected")?), (0, 1));
+    assert_eq!(lab.host(1).verdict("panic_mode")?, 4);
+    assert_eq!((lab.host(1).verdict("backends_full")?, lab.host(1).verdict("ejected")?), (0, 1));
     Ok(())
 }
 
@@ -45,7 +45,7 @@ fn draining_backends_that_answer_get_all_when_none_is_active() -> TestResult {
     let before = lab.host(1).verdict("drained")?;
     let seen = web.ask(200)?;
     assert!(seen.failed == 0 && seen.by_replica.keys().eq(["b", "c"]), "{seen:?}");
-    assert_eq!((lab.host(1).verdict("drained")? - before, lab.host(1).verdict("panicked")?), (200, 0));
+    assert_eq!((lab.host(1).verdict("drained")? - before, lab.host(1).verdict("panic_mode")?), (200, 0));
     Ok(())
 }
 
@@ -60,6 +60,6 @@ fn a_draining_backend_takes_nothing_while_another_is_active_even_if_that_one_is_
     let mut client = lab.host(1).dialer()?;
     assert_eq!(client.hold("c", 3, SERVICE)?, ["ok", "ok", "ECONNREFUSED"]);
     assert_eq!((client.tell("ask c1")?.as_str(), client.tell("ask c2")?.as_str()), ("b", "b"));
-    assert_eq!(lab.host(1).verdict("full")?, 1);
+    assert_eq!(lab.host(1).verdict("backends_full")?, 1);
     Ok(())
 }

@@ -11,12 +11,12 @@ fn the_fifth_connection_to_two_tasks_of_maxconn_two_is_refused_and_a_close_admit
     let web = Served::labelled(&lab, 2, &[("maxconn", "2")])?;
     let mut client = lab.host(1).dialer()?;
     assert_eq!(client.hold("c", 5, SERVICE)?, ["ok", "ok", "ok", "ok", "ECONNREFUSED"]);
-    assert_eq!(lab.host(1).verdict("full")?, 1);
+    assert_eq!(lab.host(1).verdict("backends_full")?, 1);
     let full = web.when_states(&["full", "full"])?;
     assert!(full.backends.iter().all(|backend| backend.active == 2), "{full:?}");
 
     assert_eq!(client.tell("close c1")?, "ok");
     assert_eq!(client.hold("d", 2, SERVICE)?, ["ok", "ECONNREFUSED"]);
-    assert_eq!(lab.host(1).verdict("full")?, 2);
+    assert_eq!(lab.host(1).verdict("backends_full")?, 2);
     Ok(())
 }

@@ -99,7 +99,7 @@ fn a_replica_on_the_service_port_of_this_host_is_no_stranger() -> TestResult {
 fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult {
     let lab = Lab::start(2)?;
     let (_replica, _agent, _client) = served(&lab, &[])?;
-    let bound = || lab.host(1).verdict("bound");
+    let bound = || lab.host(1).verdict("port_bound");
     assert_eq!(bound()?, 0);
     let _stranger = serve(&lab, 1, "127.0.0.1:1234", "stranger")?;
     // Over TCP and over UDP.

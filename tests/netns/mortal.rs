@@ -18,7 +18,7 @@ use proxymatic_tests::lab::{Host, Lab, Load, Replica, binary};
 use proxymatic_tests::net::host_address;
 use proxymatic_tests::process::Process;
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
-use proxymatic_user::plan::Tables;
+use proxymatic_user::plan::MapState;
 use serde_json::{Value, json};
 
 use crate::bpftool;
@@ -276,7 +276,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn of(tables: &Tables) -> Self {
+    fn of(tables: &MapState) -> Self {
         let service = |(frontend, id): (&proxymatic_common::Frontend, &u32)| {
             let entry = &tables.services()[id];
             let slots = tables.slots_of(entry.head).iter();

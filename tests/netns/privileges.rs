@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
-use proxymatic_user::privileges::{Thread, Uses, rights};
+use proxymatic_user::privileges::{EnabledFeatures, Thread, rights};
 use serde_json::json;
 
 use crate::self_test::helper;
@@ -25,7 +25,7 @@ fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
     let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1", "--state-file", &state])?;
-    hold(web.agent.pid()?.as_raw(), Uses::default(), || read(&web))?;
+    hold(web.agent.pid()?.as_raw(), EnabledFeatures::default(), || read(&web))?;
     let helper = eventually_ok("the self-test has its process", PATIENCE, || helper(lab.host(1))?.context("none"))?;
     for (_, status) in threads(helper)? {
         assert_eq!(["CapEff", "CapPrm", "CapInh", "CapAmb"].map(|set| bits(&status, set).ok()), [Some(0); 4]);
@@ -40,7 +40,11 @@ fn bypass_mark_and_services_file_cost_one_capability_each() -> TestResult {
     let state = lab.run_dir().join("state.json").display().to_string();
     let agent = Written::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
     // The file is read each second.
-    hold(agent.agent.pid()?.as_raw(), Uses { bypass_mark: true, file: true, ..Uses::default() }, || Ok(()))
+    hold(
+        agent.agent.pid()?.as_raw(),
+        EnabledFeatures { bypass_mark: true, file: true, ..EnabledFeatures::default() },
+        || Ok(()),
+    )
 }
 
 #[test]
@@ -48,7 +52,7 @@ fn interfaces_are_kept_by_a_thread_that_may_do_nothing_else() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
     let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--interface", "lab0", "--state-file", &state])?;
-    hold(web.agent.pid()?.as_raw(), Uses { interfaces: true, ..Uses::default() }, || read(&web))
+    hold(web.agent.pid()?.as_raw(), EnabledFeatures { interfaces: true, ..EnabledFeatures::default() }, || read(&web))
 }
 
 #[test]
@@ -74,7 +78,7 @@ fn read(web: &Served<'_>) -> Result<()> {
 /// Holds that all threads of an agent have just what the table says, and that each kind is there. Readers end when they have
 /// had nothing to do for a while, and begin with what the process has: `work` gives them something now and then, and what one
 /// of them has at its beginning passes.
-fn hold(agent: i32, uses: Uses, work: impl Fn() -> Result<()>) -> TestResult {
+fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> TestResult {
     let mut worked: Option<Instant> = None;
     eventually_ok("each thread has what the table says", PATIENCE, || {
         let held = is_held(agent, uses);
@@ -87,7 +91,7 @@ fn hold(agent: i32, uses: Uses, work: impl Fn() -> Result<()>) -> TestResult {
     Ok(())
 }
 
-fn is_held(agent: i32, uses: Uses) -> Result<()> {
+fn is_held(agent: i32, uses: EnabledFeatures) -> Result<()> {
     // Where this test may not do everything, neither may what it starts.
     let ours = bits(&fs::read_to_string("/proc/self/status")?, "CapPrm")?;
     let wanted = |thread| rights(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;

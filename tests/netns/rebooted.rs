@@ -103,14 +103,14 @@ fn a_damaged_file_is_put_aside_and_said_and_the_agent_serves_what_marathon_says(
     let aside = said.split_once("it was put aside as ").and_then(|(_, rest)| rest.split_once(", and"));
     let aside = aside.context("no name")?.0;
     assert_eq!(fs::read(aside)?.len(), kept.len() - 100);
-    // The complaint ends with the first good write.
+    // The warning ends with the first good write.
     when_kept(&file, &web.tasks)?;
     eventually_ok("all is well again", PATIENCE, || lab.host(1).well())?;
     Ok(())
 }
 
 #[test]
-fn a_state_file_on_a_full_disk_is_complained_of_and_nothing_else_suffers() -> TestResult {
+fn a_state_file_on_a_full_disk_is_warned_of_and_nothing_else_suffers() -> TestResult {
     let lab = Lab::start(2)?;
     let (host, sim) = (lab.host(1), lab.sim()?);
     let folder = lab.run_dir().join("small");
@@ -129,7 +129,7 @@ fn a_state_file_on_a_full_disk_is_complained_of_and_nothing_else_suffers() -> Te
 
     host.agent_ready(PATIENCE)?;
     let wanted = format!("--state-file {file} cannot be written: No space left on device");
-    eventually_ok("it is complained of", PATIENCE, || complaint(&lab, &wanted))?;
+    eventually_ok("it is warned of", PATIENCE, || warning(&lab, &wanted))?;
     let _second = lab.replica(2, 8002, "b")?;
     sim.task(APP, 2, 8002)?;
     host.service_when("both get connections", APP, |web| web.active().count() == 2)?;
@@ -147,7 +147,7 @@ fn a_state_file_on_a_full_disk_is_complained_of_and_nothing_else_suffers() -> Te
 }
 
 #[test]
-fn a_state_file_in_a_folder_that_is_missing_or_none_is_complained_of_with_its_flag() -> TestResult {
+fn a_state_file_in_a_folder_that_is_missing_or_none_is_warned_of_with_its_flag() -> TestResult {
     let lab = Lab::start(2)?;
     let plain = lab.run_dir().join("plain");
     fs::write(&plain, "no folder")?;
@@ -157,7 +157,7 @@ fn a_state_file_in_a_folder_that_is_missing_or_none_is_complained_of_with_its_fl
         let mut web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--state-file", text(&path)?])?;
         web.answers_come_from(&["a"])?;
         let wanted = format!("--state-file {} cannot be ", path.display());
-        eventually_ok("it is complained of", PATIENCE, || complaint(&lab, &wanted))?;
+        eventually_ok("it is warned of", PATIENCE, || warning(&lab, &wanted))?;
         let said = web.agent.stderr()?;
         assert!(said.contains(&wanted) && said.contains(reason), "{said}");
         assert!(web.agent.terminate(PATIENCE)?.success());
@@ -183,11 +183,11 @@ fn when_kept(file: &Path, tasks: &[String]) -> Result<()> {
     })
 }
 
-/// The status, if a complaint begins so.
-fn complaint(lab: &Lab, start: &str) -> Result<Value> {
+/// The status, if a warning begins so.
+fn warning(lab: &Lab, start: &str) -> Result<Value> {
     let status = lab.host(1).status()?;
-    let complaints = status["complaints"].as_array().into_iter().flatten();
-    let found = complaints.filter_map(|it| it["reason"].as_str()).any(|reason| reason.starts_with(start));
+    let warnings = status["warnings"].as_array().into_iter().flatten();
+    let found = warnings.filter_map(|it| it["reason"].as_str()).any(|reason| reason.starts_with(start));
     ensure!(found, "{start:?} in {status}");
     Ok(status)
 }

@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use proxymatic_common::{Looks, Loopback};
+use proxymatic_common::{HookFlags, Loopback};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 use proxymatic_user::agent::{Agent, Event};
-use proxymatic_user::dataplane::kernel::{Kernel, Remote, Settings};
+use proxymatic_user::dataplane::kernel::{Kernel, RemoteClients, Settings};
 use proxymatic_user::model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight};
 use proxymatic_user::plan::Capacity;
 use proxymatic_user::source::{Report, SourceId};
@@ -88,9 +88,9 @@ fn agent(host: &Host) -> Result<Agent<Kernel>> {
         bpffs: host.pins(),
         cgroup: Some(host.cgroup().path().to_owned()),
         loopback: Loopback::HOST,
-        remote: Remote::default(),
+        remote: RemoteClients::default(),
         capacity: Capacity::default(),
-        looks: Looks::default(),
+        looks: HookFlags::default(),
         bypass_mark: 0,
         sample: 0,
         log: None,
@@ -118,7 +118,7 @@ fn replace(agent: &mut Agent<Kernel>, set: usize, backends: &[SocketAddr], now: 
     };
     let services =
         BTreeMap::from([(ServiceKey { address: None, port: PORT, protocol: Protocol::Tcp }, service.into())]);
-    let snapshot = Snapshot { services, complaints: Vec::new() };
+    let snapshot = Snapshot { services, warnings: Vec::new() };
     agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);
     agent.handle(Event::Tick, now);
 }

@@ -58,7 +58,7 @@ fn a_hook_that_is_gone_is_found_by_the_self_test_and_said_in_the_status() -> Tes
         eventually_ok(&format!("the loss of {hook} is noticed"), PATIENCE, || {
             let said = host.proxymatic(&["-j", "status"])?;
             let status: Value = serde_json::from_str(&said.stdout)?;
-            let wrong = status["wrong"].to_string();
+            let wrong = status["problems"].to_string();
             ensure!(
                 wrong.contains(&format!("the self-test fails: {words}")) && said.status.code() == Some(1),
                 "{wrong}"
@@ -81,7 +81,7 @@ fn an_agent_outside_of_the_cgroup_it_serves_says_that_it_cannot_test_itself() ->
     let test = &status["agent"]["self_test"];
     let reason = test["impossible"].as_str().unwrap_or_default();
     assert!(reason.starts_with("the agent is outside of the cgroup that is served"), "{status}");
-    assert_eq!((&test["error"], &test["succeeded_s"], &status["wrong"]), (&Value::Null, &Value::Null, &json!([])));
+    assert_eq!((&test["error"], &test["succeeded_s"], &status["problems"]), (&Value::Null, &Value::Null, &json!([])));
     let said = lab.proxymatic(&["status"])?.stdout;
     assert!(said.contains("self-test  not possible: the agent is outside"), "{said}");
     Ok(())
@@ -95,7 +95,7 @@ fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResul
     succeeds(host)?;
     kill(Pid::from_raw(helper(host)?.context("no helper")?), Signal::SIGKILL)?;
     eventually_ok("its loss is noticed", PATIENCE, || {
-        let wrong = host.status()?["wrong"].to_string();
+        let wrong = host.status()?["problems"].to_string();
         ensure!(wrong.contains("the process that makes it has ended; start the agent again"), "{wrong}");
         Ok(())
     })?;

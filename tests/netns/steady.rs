@@ -20,7 +20,7 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(20).saturating_add(PATIENCE);
 /// After so long without a byte an agent leaves a stream of events; a heartbeat comes every 10 s.
 const SILENCE: Duration = Duration::from_secs(25);
 const SILENT: &str = "sent no byte for 25 s, not even a heartbeat";
-/// What the agent complains of in a listing that lacks too much, for as long as it takes to ask once more: a second.
+/// What the agent warns of in a listing that lacks too much, for as long as it takes to ask once more: a second.
 const DOUBT: &str = "lost more than half of the backends in one answer; they stay until a second answer says so";
 
 #[test]

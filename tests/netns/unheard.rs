@@ -40,10 +40,10 @@ fn program_is_heard_from_its_listen_until_its_close() -> TestResult {
         stage.hears([false, false])?;
     }
     // One that takes its time between bind(2) and listen(2): the agent looks in between, and sees no listener.
-    let bound = lab.host(1).verdict("bound")?;
+    let bound = lab.host(1).verdict("port_bound")?;
     assert_eq!(stranger.tell(&format!("bind {DIALLED}"))?, "ok");
     // That it may listen from now on is known until the agent looks; what is counted stays.
-    assert_eq!(lab.host(1).verdict("bound")?, bound + 1);
+    assert_eq!(lab.host(1).verdict("port_bound")?, bound + 1);
     stage.hears([false, false])?;
     answers(&mut client, ["replica", "replica"])?;
     assert_eq!(stranger.tell("listen stranger")?, "ok");
@@ -125,7 +125,7 @@ impl<'lab> Stage<'lab> {
 
     /// Whether somebody may listen, over TCP and UDP.
     fn heard(&self) -> [bool; 2] {
-        self.ids.map(|id| self.maps.service_load(id).is_none_or(|load| load.maybe_heard()))
+        self.ids.map(|id| self.maps.service_load(id).is_none_or(|load| load.may_have_listener()))
     }
 
     /// Waits until that is so.

@@ -21,7 +21,7 @@ fn a_service_port_that_any_socket_may_get_is_said_until_it_is_reserved() -> Test
     let mut web = Served::start(&lab, 1)?;
     let words = "service ports 1234 are among those that the kernel gives to any socket (1200 to 60999)";
     eventually_ok("it is said", PATIENCE, || {
-        ensure!(complaints(host)?.contains(words), "{}", complaints(host)?);
+        ensure!(warnings(host)?.contains(words), "{}", warnings(host)?);
         Ok(())
     })?;
     assert_eq!(get(host, RESERVED)?, "");
@@ -118,6 +118,6 @@ fn set(host: &Host, setting: &str, value: &str) -> Result<()> {
     host.net().enter(|| fs::write(setting, value))?.with_context(|| format!("write {setting}"))
 }
 
-fn complaints(host: &Host) -> Result<String> {
-    Ok(host.status()?["complaints"].to_string())
+fn warnings(host: &Host) -> Result<String> {
+    Ok(host.status()?["warnings"].to_string())
 }

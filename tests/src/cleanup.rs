@@ -43,7 +43,7 @@ impl Guard {
                 Ok((Self(id), made))
             }
             Err(error) => {
-                complain(undo());
+                warn(undo());
                 Err(error)
             }
         }
@@ -55,7 +55,7 @@ impl Drop for Guard {
         let _gate = GATE.read().unwrap_or_else(PoisonError::into_inner);
         let undo = lock().remove(&self.0);
         if let Some(undo) = undo {
-            complain(undo());
+            warn(undo());
         }
     }
 }
@@ -98,7 +98,7 @@ fn sweep_room(room: &Path, remove: fn(&Path) -> Result<()>) -> Vec<String> {
     let leftovers = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).map(|entry| entry.path());
     leftovers
         .map(|path| {
-            complain(remove(&path));
+            warn(remove(&path));
             path.display().to_string()
         })
         .collect()
@@ -126,7 +126,7 @@ fn watch_signals() -> Result<()> {
         let _shut = GATE.write().unwrap_or_else(PoisonError::into_inner);
         let mut noted = lock();
         while let Some((_, undo)) = noted.pop_last() {
-            complain(undo());
+            warn(undo());
         }
         process::exit(if EXPECTED.load(Ordering::Relaxed) { 0 } else { 128 + number })
     };
@@ -139,7 +139,7 @@ fn lock() -> MutexGuard<'static, BTreeMap<u64, Undo>> {
 }
 
 #[expect(clippy::print_stderr, reason = "undoing has nobody to return an error to")]
-fn complain(undone: Result<()>) {
+fn warn(undone: Result<()>) {
     if let Err(error) = undone {
         eprintln!("cleaning up: {error:#}");
     }

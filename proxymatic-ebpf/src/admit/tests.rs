@@ -1,6 +1,6 @@
 //! Who is left alone, and who may not connect.
 
-use proxymatic_common::Looks;
+use proxymatic_common::HookFlags;
 
 use super::*;
 use crate::{
@@ -24,7 +24,7 @@ fn the_agent_marked_sockets_and_excluded_cgroups_are_left_alone() {
     assert!(matches!(verdict(&tables, someone, "127.0.0.1"), Verdict::Translate(_)));
     let excluded = Someone { listed: true, ..someone };
     assert!(matches!(verdict(&tables, excluded, "127.0.0.1"), Verdict::Translate(_)), "nothing is excluded");
-    tables.config.looks = Looks::EXCLUDED;
+    tables.config.hook_flags = HookFlags::EXCLUDED;
     assert_eq!(verdict(&tables, excluded, "127.0.0.1"), Verdict::Leave(Reason::Bypassed));
 }
 
@@ -51,7 +51,7 @@ fn lists_name_a_cgroup_with_all_below_it() {
 #[test]
 fn a_listener_that_is_no_replica_keeps_its_port() {
     let mut tables = Fixture::with_weights(&[1]).address("10.0.0.1", proxymatic_common::Class::HOST);
-    tables.config.looks = Looks::LISTENERS;
+    tables.config.hook_flags = HookFlags::LISTENERS;
     let host = Someone::default();
     let container = Someone { netns: 2, ..host };
     for (caller, to, listener, own, left) in [
@@ -70,7 +70,7 @@ fn a_listener_that_is_no_replica_keeps_its_port() {
         let expected = seen == Verdict::Leave(Reason::LocalListener);
         assert_eq!(expected, left, "{to} {listener:?} own {own}: {seen:?}");
     }
-    tables.config.looks = Looks::default();
+    tables.config.hook_flags = HookFlags::default();
     let listening = Someone { listener: Listener::Other, ..host };
     assert!(matches!(verdict(&tables, listening, "127.0.0.1"), Verdict::Translate(_)), "service-wins");
 }
@@ -78,16 +78,16 @@ fn a_listener_that_is_no_replica_keeps_its_port() {
 #[test]
 fn the_kernel_is_asked_for_a_listener_only_where_there_may_be_one() {
     let mut tables = Fixture::with_weights(&[1]);
-    tables.config.looks = Looks::LISTENERS;
+    tables.config.hook_flags = HookFlags::LISTENERS;
     let listening = Someone { listener: Listener::Other, ..Someone::default() };
     let left = |tables: &Fixture| verdict(tables, listening, "127.0.0.1") == Verdict::Leave(Reason::LocalListener);
     assert!(left(&tables), "nobody has looked yet");
-    tables.service_load.unheard.set(tables.service_load.bound.get());
+    tables.service_load.no_listener_seq.set(tables.service_load.bound.get());
     assert!(!left(&tables), "the agent has seen that nobody listens");
     let port = proxymatic_common::Port::new(1234);
     crate::bound(&tables, &listening, address("0.0.0.0"), port, proxymatic_common::PROTOCOL_TCP);
     assert!(left(&tables), "somebody has bound the port since");
-    tables.service_load.unheard.set(tables.service_load.bound.get());
+    tables.service_load.no_listener_seq.set(tables.service_load.bound.get());
     crate::listens(&tables, proxymatic_common::Port::new(1235));
     assert!(!left(&tables), "the port of nobody we know");
     crate::listens(&tables, port);
@@ -101,7 +101,8 @@ fn an_allow_list_admits_by_the_address_a_proxy_would_have_seen_or_by_cgroup() {
     let refused = Verdict::Refuse(0, Reason::NotAllowed);
     let someone = Someone::default();
     assert_eq!(verdict(&tables, someone, "127.0.0.1"), refused, "an empty list admits nobody");
-    tables.allowed = std::vec![AllowKey::new(0, address("10.0.0.0"), 8), AllowKey::new(0, address("fd00::"), 16)];
+    tables.allowed =
+        std::vec![SourceRangeKey::new(0, address("10.0.0.0"), 8), SourceRangeKey::new(0, address("fd00::"), 16)];
     assert_eq!(verdict(&tables, someone, "127.0.0.1"), refused);
     assert!(matches!(verdict(&tables, someone, "10.0.0.1"), Verdict::Translate(_)));
     let bound = |text| Someone { bound: address(text), ..someone };

@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 use proxymatic_common::{
-    BackendState, Class, Features, InterfaceKind, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Progress, Service, SourceCode,
+    BackendState, Class, CtProgress, Features, InterfaceKind, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, SourceCode,
 };
 
 use super::*;
@@ -264,7 +264,7 @@ fn a_container_behind_a_bridge_of_this_host_is_reached_as_what_is_on_it() {
     host.interfaces.get_mut(&1).unwrap().kind = InterfaceKind::CONTAINERS;
     let (fate, out) = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0));
     assert_eq!((fate, out.unwrap().from), (Fate::Host, (CLIENT.into(), 4000)));
-    assert!(host.counted().contains(&(Reason::Delivered, 1)));
+    assert!(host.counted().contains(&(Reason::ForwardedLocal, 1)));
 }
 
 #[test]
@@ -274,8 +274,8 @@ fn what_cannot_be_served_is_left_to_the_host() {
         (Reason::NotExposed, |host| host.service.features = Features(0)),
         (Reason::NotAllowed, |host| host.service.features = Features::EXPOSE.with(Features::ALLOW)),
         (Reason::NoBackend, |host| host.backends[0].state = BackendState::FREE),
-        (Reason::NoReturn, |host| host.interfaces.clear()),
-        (Reason::Full, |host| (host.backends[0].maxconn, _) = (1, host.loads[0].opened.set(1))),
+        (Reason::NoReturnPath, |host| host.interfaces.clear()),
+        (Reason::BackendsFull, |host| (host.backends[0].maxconn, _) = (1, host.loads[0].opened.set(1))),
         (Reason::ServiceFull, |host| (host.service.maxconn, _) = (1, host.service_load.opened.set(1))),
     ];
     for (reason, change) in cases {
@@ -293,7 +293,7 @@ fn what_cannot_be_served_is_left_to_the_host() {
 fn the_allow_list_goes_by_the_clients_address() {
     let mut host = host();
     host.service.features = Features::EXPOSE.with(Features::ALLOW);
-    host.allowed.push(proxymatic_common::AllowKey::new(0, address("192.0.2.0"), 24));
+    host.allowed.push(proxymatic_common::SourceRangeKey::new(0, address("192.0.2.0"), 24));
     assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0)).0, Fate::Out);
     assert_eq!(arrive(&host, segment(("198.51.100.1", 4000), (HOST, 1234), SYN, 10, 0)).0, Fate::Pass);
 }
@@ -342,7 +342,7 @@ fn a_half_that_was_evicted_is_made_anew_by_the_other() {
         let host = host();
         let snat = connected(&host, 4000);
         let lost = *host.open.borrow().keys().find(|key| (key.source_port.get() == 8000) != keep_reply).unwrap();
-        let before = host.open.borrow()[&lost].becomes;
+        let before = host.open.borrow()[&lost].translated;
         assert!(host.forget(Stage::Open, &lost));
         host.pass(1.5);
         let kept = if keep_reply {
@@ -351,7 +351,7 @@ fn a_half_that_was_evicted_is_made_anew_by_the_other() {
             segment((CLIENT, 4000), (HOST, 1234), "A", 12, 501)
         };
         assert_eq!(arrive(&host, kept).0, Fate::Out);
-        assert_eq!(host.open.borrow()[&lost].becomes, before);
+        assert_eq!(host.open.borrow()[&lost].translated, before);
     }
 }
 
@@ -390,6 +390,6 @@ fn a_packet_without_hops_and_one_that_is_too_large_are_answered() {
 
 #[test]
 fn connections_of_both_protocols_end_by_their_own_clocks() {
-    let open = |protocol| lifetimes::of(protocol, true, Progress::default(), Progress::default());
+    let open = |protocol| ct_timeouts::timeout(protocol, true, CtProgress::default(), CtProgress::default());
     assert!(open(PROTOCOL_TCP) > open(PROTOCOL_UDP));
 }

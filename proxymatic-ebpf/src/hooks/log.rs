@@ -40,8 +40,18 @@ mod loud {
 
     use super::NOBODY;
 
-    /// How long the longest name of a reason may be.
-    const NAME: usize = 16;
+    /// The length of the longest name of a reason, in bytes.
+    const NAME: usize = {
+        let (mut longest, mut i) = (0, 0);
+        while i < REASONS {
+            let length = Reason::ALL[i].name().len();
+            if length > longest {
+                longest = length;
+            }
+            i += 1;
+        }
+        longest
+    };
 
     /// The names in one piece, each padded with blanks: a `match` to them would be a table of pointers, which BPF has not.
     static NAMES: [[u8; NAME]; REASONS] = {

@@ -54,7 +54,7 @@ pub(crate) fn send<F: Family>(context: &SockAddrContext, families: Families) -> 
     if let Some(socket) = unsafe { maps::socket(socket_of(context).cast(), false) }
         && let Some((address, port)) = proxymatic_ebpf::repeat(&Maps, socket, &flow)
     {
-        Maps.count(Reason::Repeated);
+        Maps.count(Reason::UdpCached);
         set_destination::<F>(context, address, port);
         return GO_ON;
     }
@@ -103,7 +103,7 @@ fn note<const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow, choice: &C
     match unsafe { maps::socket(socket, true) } {
         Some(socket) if CONNECTS => proxymatic_ebpf::connected(&Maps, socket, flow, choice),
         Some(socket) => proxymatic_ebpf::sent(&Maps, socket, flow, choice),
-        None => Maps.count(Reason::Untracked),
+        None => Maps.count(Reason::NoSocketState),
     }
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn peername<F: Family>(context: &SockAddrContext) -> i32 {
     if let Some(socket) = unsafe { maps::socket(socket_of(context).cast(), false) } {
         let (address, port) = destination::<F>(context);
         if let Some((dialled, dialled_port)) = proxymatic_ebpf::reverse(socket, &address, port) {
-            Maps.count(Reason::Reversed);
+            Maps.count(Reason::ReverseTranslated);
             set_destination::<F>(context, dialled, dialled_port);
         }
     }

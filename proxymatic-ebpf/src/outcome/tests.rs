@@ -84,7 +84,7 @@ fn connections_under_way_when_a_backend_is_ejected_are_failures_but_one_ejection
         failed(&tables, socket);
     }
     assert_eq!(tables.loads[0].failed.get(), sockets.len() as u64);
-    assert_eq!((counted(&tables, Reason::Ejected), tables.loads[0].consecutive.get()), (1, 1));
+    assert_eq!((counted(&tables, Reason::Ejected), tables.loads[0].consecutive_failures.get()), (1, 1));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn of_thousands_of_slots_half_of_the_backends_are_ejected_as_well_and_hardly_eve
             let mut tables = Fixture::with_weights(&std::vec![1; backends as usize]);
             let shuffled = |at: u32| route::mixed(u64::from(at), u64::from(run)) as u32 % backends;
             tables.slots = (0..2_039).map(|at| Slot::new(shuffled(at), 7)).collect();
-            tables.heads[0] = Head::new(1, 2_039, 0).unwrap();
+            tables.heads[0] = SlotRange::new(1, 2_039, 0).unwrap();
             // The draws of this run.
             for _ in 0..run {
                 let _ = tables.random();

@@ -1,6 +1,6 @@
 //! What a packet says.
 
-use proxymatic_common::{Address, FragmentKey, PROTOCOL_TCP, PROTOCOL_UDP, Port, Tuple};
+use proxymatic_common::{Address, FiveTuple, FragmentKey, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
 use super::{LINK, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Packet};
 
@@ -113,9 +113,13 @@ pub struct Header {
 impl Header {
     /// Who sends to whom.
     #[inline(always)]
-    pub const fn tuple(&self) -> Tuple {
+    pub const fn tuple(&self) -> FiveTuple {
         let network = &self.network;
-        Tuple::new((network.source, self.source_port), (network.destination, self.destination_port), network.protocol)
+        FiveTuple::new(
+            (network.source, self.source_port),
+            (network.destination, self.destination_port),
+            network.protocol,
+        )
     }
 }
 

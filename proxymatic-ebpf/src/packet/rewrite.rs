@@ -1,12 +1,12 @@
 //! What a packet says afterwards.
 
-use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port, Tuple};
+use proxymatic_common::{Address, FiveTuple, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
 use super::{Change, Header, Network, Packet, Part, Sum};
 
 /// Gives a packet other ends. Checksums change by what changed (RFC 1624): one that was wrong stays wrong.
 #[inline(always)]
-pub fn rewrite<P: Packet>(packet: &mut P, header: &Header, to: &Tuple) -> Option<()> {
+pub fn rewrite<P: Packet>(packet: &mut P, header: &Header, to: &FiveTuple) -> Option<()> {
     let network = &header.network;
     let addresses = addresses(packet, network, &to.source, &to.destination)?;
     if network.part == Part::Later {
@@ -45,7 +45,7 @@ pub fn rewrite_error<P: Packet>(
     outer: &Network,
     header: &Header,
     (source, destination): (&Address, &Address),
-    quoted: &Tuple,
+    quoted: &FiveTuple,
 ) -> Option<()> {
     let inner = &header.network;
     let mut change = addresses(packet, inner, &quoted.source, &quoted.destination)?;
@@ -94,7 +94,7 @@ fn addresses<P: Packet>(packet: &mut P, network: &Network, source: &Address, des
 
 /// Puts ports into a header of TCP or UDP, where they are in the same place. Gives the change.
 #[inline(always)]
-fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &Tuple) -> Option<Change> {
+fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &FiveTuple) -> Option<Change> {
     let ([a, b], [c, d]) = (to.source_port.word().to_ne_bytes(), to.destination_port.word().to_ne_bytes());
     packet.store(at, [a, b, c, d])?;
     Some(Change::NONE.port(from.0, to.source_port).port(from.1, to.destination_port))

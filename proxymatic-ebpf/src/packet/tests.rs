@@ -7,7 +7,7 @@ use std::{
 
 use etherparse::{Icmpv4Type, Icmpv6Type, IpHeaders, Ipv4Header, Ipv4Options, PacketBuilder, icmpv4, icmpv6};
 use proptest::prelude::*;
-use proxymatic_common::{Address, Port, Tuple};
+use proxymatic_common::{Address, FiveTuple, Port};
 
 use super::*;
 use crate::fixture::wire::Wire;
@@ -25,9 +25,9 @@ struct Made {
 }
 
 impl Made {
-    fn tuple(&self) -> Tuple {
+    fn tuple(&self) -> FiveTuple {
         let end = |it: SocketAddr| (Address::from(it.ip()), Port::new(it.port()));
-        Tuple::new(end(self.from), end(self.to), if self.tcp { 6 } else { 17 })
+        FiveTuple::new(end(self.from), end(self.to), if self.tcp { 6 } else { 17 })
     }
 
     fn packet(&self) -> Vec<u8> {
@@ -74,7 +74,7 @@ fn made() -> impl Strategy<Value = (Made, SocketAddr, SocketAddr)> {
     })
 }
 
-fn tuple(made: &Made, from: SocketAddr, to: SocketAddr) -> Tuple {
+fn tuple(made: &Made, from: SocketAddr, to: SocketAddr) -> FiveTuple {
     Made { from, to, ..made.clone() }.tuple()
 }
 

@@ -126,7 +126,7 @@ fn a_client_with_affinity_keeps_its_backend_until_it_has_been_away_for_so_long()
     assert_eq!(reason, Reason::Translated);
     for _ in 0..10 {
         tables.pass(50.0);
-        assert_eq!(to(&tables, caller), (first, Reason::Affine), "each use counts anew");
+        assert_eq!(to(&tables, caller), (first, Reason::AffinityHit), "each use counts anew");
     }
     tables.pass(61.0);
     assert_eq!(to(&tables, caller).1, Reason::Translated);
@@ -147,7 +147,7 @@ fn an_affinity_to_an_id_that_has_a_new_owner_or_service_is_none() {
         assert!(matches!(verdict(&tables, Someone::default(), "127.0.0.1"), Verdict::Translate(_)));
         change(&mut tables.backends[0]);
         let again = verdict(&tables, Someone::default(), "127.0.0.1");
-        assert!(!matches!(again, Verdict::Translate(Choice { reason: Reason::Affine, .. })), "{again:?}");
+        assert!(!matches!(again, Verdict::Translate(Choice { reason: Reason::AffinityHit, .. })), "{again:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     vec::Vec,
 };
 
-use proxymatic_common::{Backend, BackendState, Head};
+use proxymatic_common::{Backend, BackendState, SlotRange};
 
 use super::*;
 use crate::fixture::Fixture;
@@ -154,10 +154,10 @@ fn a_backend_at_its_maxconn_gets_none_and_when_all_are_the_reason_is_full() {
         assert_eq!(draw(&tables).unwrap().0, 1);
     }
     tables.loads[1].opened.add(1);
-    assert_eq!(draw(&tables), Err(Reason::Full));
+    assert_eq!(draw(&tables), Err(Reason::BackendsFull));
     // Rather refused than ejection ignored beyond a bound.
     tables.loads[0].ejected_until.set(u64::MAX);
-    assert_eq!(draw(&tables), Err(Reason::Full));
+    assert_eq!(draw(&tables), Err(Reason::BackendsFull));
     tables.loads[0].ejected_until.set(0);
     tables.loads[0].closed.add(1);
     assert_eq!(draw(&tables).unwrap().0, 0);
@@ -171,7 +171,7 @@ fn ejected_ones_get_nothing_until_their_time_is_over_or_nothing_else_is_left() {
         assert_eq!(draw(&tables), Ok((1, Reason::Translated)));
     }
     tables.backends[1].state = BackendState::FREE;
-    assert_eq!(draw(&tables), Ok((0, Reason::Panicked)));
+    assert_eq!(draw(&tables), Ok((0, Reason::PanicMode)));
     tables.pass(1.0);
     assert_eq!(draw(&tables), Ok((0, Reason::Translated)));
 }
@@ -226,7 +226,7 @@ fn a_slot_of_an_earlier_owner_is_not_followed_and_counted() {
 #[test]
 fn slots_and_ids_outside_the_maps_are_no_backends() {
     let mut tables = Fixture::with_weights(&[1]);
-    tables.heads[0] = Head::new(0, 20, 5).unwrap();
+    tables.heads[0] = SlotRange::new(0, 20, 5).unwrap();
     assert_eq!(draw(&tables), Err(Reason::NoBackend));
 }
 

@@ -24,10 +24,10 @@ impl<D: Dataplane> Agent<D> {
         }
         let drained: BTreeSet<u32> = live.into_iter().map(|(id, _)| id).collect();
         for id in drained.difference(&self.drained) {
-            tracing::info!("{}: drained by the operator", self.shown(*id));
+            tracing::info!("{}: drained by the operator", self.describe_backend(*id));
         }
         for id in self.drained.difference(&drained).filter(|id| self.is_there(**id)) {
-            tracing::info!("{}: drained no longer", self.shown(*id));
+            tracing::info!("{}: drained no longer", self.describe_backend(*id));
         }
         if self.drained != drained {
             self.keeping.changed();
@@ -40,7 +40,7 @@ impl<D: Dataplane> Agent<D> {
     /// or another version of the layouts has served since.
     #[must_use]
     pub fn draining(mut self, written: BTreeSet<Drained>) -> Self {
-        if !self.plane.serves() {
+        if !self.plane.is_serving() {
             // As old as the last time that this version served.
             for id in self.plane.drained().into_keys() {
                 self.plane.forget_drained(id);
@@ -52,7 +52,7 @@ impl<D: Dataplane> Agent<D> {
         self
     }
 
-    /// Wishes again what was written down, of the backends that have been published. Whether there is anything new to
+    /// Drains again what was written down, of the backends that have been published. Whether there is anything new to
     /// publish by that.
     pub(super) fn drain_again(&mut self) -> bool {
         if self.to_drain.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// The two counters of connections at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(super) struct CounterSample {
     pub(super) opened: u64,
     pub(super) closed: u64,
 }
@@ -14,7 +14,7 @@ pub(super) struct Moment {
 #[derive(Debug)]
 pub(super) struct Drift<K> {
     /// The counters when the census that is under way began.
-    before: BTreeMap<K, Moment>,
+    before: BTreeMap<K, CounterSample>,
     /// How far each was off at the last census: below zero where too many count as open.
     suspects: BTreeMap<K, i64>,
 }
@@ -27,7 +27,7 @@ impl<K> Default for Drift<K> {
 
 impl<K: Ord + Copy> Drift<K> {
     /// A census begins.
-    pub(super) fn begin(&mut self, counters: impl Iterator<Item = (K, Moment)>) {
+    pub(super) fn begin(&mut self, counters: impl Iterator<Item = (K, CounterSample)>) {
         self.before = counters.collect();
     }
 
@@ -36,7 +36,11 @@ impl<K: Ord + Copy> Drift<K> {
     ///
     /// Connections come and go while sockets are counted. What was open at the beginning and has not been closed by the
     /// end was there to be seen, and no more than that and what was opened meanwhile: only what lies outside is wrong.
-    pub(super) fn end(&mut self, census: &BTreeMap<K, u64>, counters: impl Fn(K) -> Option<Moment>) -> Vec<(K, i64)> {
+    pub(super) fn end(
+        &mut self,
+        census: &BTreeMap<K, u64>,
+        counters: impl Fn(K) -> Option<CounterSample>,
+    ) -> Vec<(K, i64)> {
         let mut corrections = Vec::new();
         let suspects = std::mem::take(&mut self.suspects);
         for (key, before) in std::mem::take(&mut self.before) {
@@ -75,12 +79,12 @@ mod tests {
 
     const NONE: [i64; 0] = [];
 
-    fn at(opened: u64, closed: u64) -> Moment {
-        Moment { opened, closed }
+    fn at(opened: u64, closed: u64) -> CounterSample {
+        CounterSample { opened, closed }
     }
 
     /// What is corrected after a census that began and ended with these counters, and saw so many.
-    fn census(drift: &mut Drift<u32>, before: Moment, after: Moment, seen: u64) -> Vec<i64> {
+    fn census(drift: &mut Drift<u32>, before: CounterSample, after: CounterSample, seen: u64) -> Vec<i64> {
         drift.begin([(1, before)].into_iter());
         let corrections = drift.end(&[(1, seen)].into(), |_| Some(after));
         corrections.into_iter().map(|(_, by)| by).collect()

@@ -7,7 +7,7 @@ use std::{
 
 use proxymatic_common::{Frontend, Port};
 
-use crate::{dataplane::Hearing, plan::MapOp};
+use crate::{dataplane::ListenerSeq, plan::MapOp};
 
 /// How often at least: what closes is not told, nor what programs outside of the cgroup that is served do.
 const EVERY: Duration = Duration::from_secs(10);
@@ -16,11 +16,11 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// A service on the host's own addresses, as it was before anybody looked for listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct ListenerCheck {
     /// Where it is found.
     pub(super) frontend: Frontend,
     /// What was known of who listens on its port.
-    pub(super) hearing: Hearing,
+    pub(super) hearing: ListenerSeq,
 }
 
 /// When to look, and what was known before.
@@ -28,7 +28,7 @@ pub(super) struct Asked {
 pub(super) struct Listeners {
     at: Option<Instant>,
     last: Option<Instant>,
-    asked: BTreeMap<u32, Asked>,
+    asked: BTreeMap<u32, ListenerCheck>,
 }
 
 impl Listeners {
@@ -54,7 +54,7 @@ impl Listeners {
     }
 
     /// Notes what is known now, before somebody looks. False where there is nobody to look for.
-    pub(super) fn begin(&mut self, services: BTreeMap<u32, Asked>, now: Instant) -> bool {
+    pub(super) fn begin(&mut self, services: BTreeMap<u32, ListenerCheck>, now: Instant) -> bool {
         self.asked = services;
         self.at = Some(now + EVERY);
         self.last = Some(now);
@@ -66,18 +66,18 @@ impl Listeners {
         !self.asked.is_empty()
     }
 
-    /// Takes the ports that somebody listens on, if all were seen. Gives what [`Hearing::unheard`] is to be, by service.
+    /// Takes the ports that somebody listens on, if all were seen. Gives what [`ListenerSeq::unheard`] is to be, by service.
     ///
     /// Somebody who came while others looked has been counted in the meantime, and is not overlooked by that.
     pub(super) fn end(
         &mut self,
         heard: Option<&BTreeSet<(u8, Port)>>,
-        is: impl Fn(u32) -> Option<Asked>,
+        is: impl Fn(u32) -> Option<ListenerCheck>,
     ) -> Vec<(u32, u64)> {
         let asked = std::mem::take(&mut self.asked);
         let Some(heard) = heard else { return Vec::new() };
-        let verdict = |(id, was): (u32, Asked)| {
-            let Asked { frontend, hearing } = is(id).filter(|is| is.frontend == was.frontend)?;
+        let verdict = |(id, was): (u32, ListenerCheck)| {
+            let ListenerCheck { frontend, hearing } = is(id).filter(|is| is.frontend == was.frontend)?;
             let listened = heard.contains(&(frontend.protocol, frontend.port));
             match listened {
                 false => (hearing.unheard != was.hearing.bound).then_some((id, was.hearing.bound)),
@@ -97,9 +97,9 @@ mod tests {
 
     const WEB: u32 = 7;
 
-    fn asked(port: u16, protocol: u8, bound: u64, unheard: u64) -> Asked {
+    fn asked(port: u16, protocol: u8, bound: u64, unheard: u64) -> ListenerCheck {
         let frontend = Frontend::new(Class::HOST, Port::new(port), protocol);
-        Asked { frontend, hearing: Hearing { bound, unheard } }
+        ListenerCheck { frontend, hearing: ListenerSeq { bound, unheard } }
     }
 
     fn heard(of: &[(u8, u16)]) -> BTreeSet<(u8, Port)> {
@@ -107,7 +107,11 @@ mod tests {
     }
 
     /// What comes of one look at services that are the same after it, or at one that is another then.
-    fn look(before: &[(u32, Asked)], seen: Option<&[(u8, u16)]>, after: &[(u32, Asked)]) -> Vec<(u32, u64)> {
+    fn look(
+        before: &[(u32, ListenerCheck)],
+        seen: Option<&[(u8, u16)]>,
+        after: &[(u32, ListenerCheck)],
+    ) -> Vec<(u32, u64)> {
         let mut listeners = Listeners::default();
         assert!(listeners.begin(before.iter().copied().collect(), Instant::now()));
         let after: BTreeMap<_, _> = after.iter().copied().collect();

@@ -10,8 +10,8 @@ use std::{
 use proxymatic_common::{Class, PROTOCOL_TCP, SourceCode};
 
 use crate::{
-    model::{Complaint, Protocol, Service, ServiceKey, Snapshot},
-    plan::{Desired, Tables},
+    model::{Protocol, Service, ServiceKey, Snapshot, Warning},
+    plan::{Desired, MapState},
     source::SourceId,
 };
 
@@ -22,10 +22,10 @@ use crate::{
 pub(crate) fn merge(
     said: &BTreeMap<SourceId, Option<&Snapshot>>,
     addresses: &BTreeSet<IpAddr>,
-    tables: &Tables,
-) -> (Desired, Vec<Complaint>) {
+    tables: &MapState,
+) -> (Desired, Vec<Warning>) {
     let mut services: BTreeMap<ServiceKey, (SourceId, &Arc<Service>)> = BTreeMap::new();
-    let mut complaints = Vec::new();
+    let mut warnings = Vec::new();
     for (source, snapshot) in said.iter().rev() {
         for (key, service) in snapshot.iter().flat_map(|snapshot| &snapshot.services) {
             if let Some((first, winner)) = services.get(key) {
@@ -33,7 +33,7 @@ pub(crate) fn merge(
                     "service port {key} of {source} is not used: {first}, which comes first, has it for {}",
                     winner.name
                 );
-                complaints.push(Complaint { app: service.name.clone(), reason });
+                warnings.push(Warning { app: service.name.clone(), reason });
             } else {
                 services.insert(*key, (*source, service));
             }
@@ -54,7 +54,7 @@ pub(crate) fn merge(
                     "service port {key} of {source} is not used yet: {owner}, which comes first, had it and has not \
                      answered since this agent started"
                 );
-                complaints.push(Complaint { app: service.name.clone(), reason });
+                warnings.push(Warning { app: service.name.clone(), reason });
                 services.remove(&key);
             }
         }
@@ -62,11 +62,11 @@ pub(crate) fn merge(
     let owned =
         |(key, (source, service)): (ServiceKey, (SourceId, &Arc<Service>))| (key, (source.code(), Arc::clone(service)));
     let services = services.into_iter().map(owned).collect();
-    (Desired { addresses: addresses.clone(), services, silent, ..Desired::default() }, complaints)
+    (Desired { addresses: addresses.clone(), services, unanswered: silent, ..Desired::default() }, warnings)
 }
 
 /// The services that the maps hold, by what leads to them: their ids, and whose they are.
-pub(super) fn held(tables: &Tables) -> impl Iterator<Item = (ServiceKey, u32, SourceCode)> {
+pub(super) fn held(tables: &MapState) -> impl Iterator<Item = (ServiceKey, u32, SourceCode)> {
     let virtual_addresses: BTreeMap<Class, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     tables.frontends().iter().filter_map(move |(frontend, id)| {

@@ -6,7 +6,7 @@ use proxymatic_common::AgentState;
 
 use super::{Agent, merge};
 use crate::{
-    dataplane::{Dataplane, Error, Said},
+    dataplane::{AgentReport, Dataplane, Error},
     plan::{MapOp, plan_changes},
 };
 
@@ -38,8 +38,8 @@ impl<D: Dataplane> Agent<D> {
         let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
         // What was said before a reboot removes nothing that somebody has said since.
         let restored = self.sources.iter().filter(|(_, heard)| heard.is_restored());
-        desired.silent.extend(restored.map(|(source, _)| source.code()));
-        desired.resting.clone_from(&self.resting);
+        desired.unanswered.extend(restored.map(|(source, _)| source.code()));
+        desired.parked.clone_from(&self.resting);
         desired.drained = self.take_drained();
         self.tested.put(&mut desired);
         self.cgroups = self.named_cgroups();
@@ -47,9 +47,9 @@ impl<D: Dataplane> Agent<D> {
         let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
         self.sweeps.leave(&planned.ops, &self.tables, now);
         self.sweeps.listeners.added(&planned.ops, now);
-        self.complaints = conflicts;
-        self.complaints.extend(missing);
-        self.complaints.extend(planned.complaints);
+        self.warnings = conflicts;
+        self.warnings.extend(missing);
+        self.warnings.extend(planned.warnings);
         self.refused = None;
         let turning = self.turning(&planned.ops);
         for op in &planned.ops {
@@ -67,13 +67,13 @@ impl<D: Dataplane> Agent<D> {
         // What a silent source once said may be known only to the version that is to be replaced.
         if self.addresses_told
             && self.sources.values().all(|heard| heard.snapshot.is_some())
-            && let Err(error) = self.plane.serve()
+            && let Err(error) = self.plane.take_over()
         {
             tracing::error!("{error}; trying again in {} s", RETRY.as_secs());
             self.refused = Some((error.to_string(), now + RETRY));
             return false;
         }
-        desired.services.retain(|key, _| !planned.unsettled.contains(key));
+        desired.services.retain(|key, _| !planned.incomplete.contains(key));
         self.settled = desired;
         self.tell_applied(planned.ops.len(), &turning);
         if enough {
@@ -102,6 +102,6 @@ impl<D: Dataplane> Agent<D> {
         if self.state != AgentState::TERMINATING {
             self.state = state;
         }
-        self.plane.announce(Said { agent: self.state, synced });
+        self.plane.publish_status(AgentReport { agent: self.state, synced });
     }
 }

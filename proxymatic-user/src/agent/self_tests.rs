@@ -31,7 +31,7 @@ pub enum SelfTest {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(super) struct Tested {
+pub(super) struct SelfTestState {
     pub(super) how: SelfTest,
     under_way: bool,
     next: Option<Instant>,
@@ -39,7 +39,7 @@ pub(super) struct Tested {
     error: Option<String>,
 }
 
-impl Tested {
+impl SelfTestState {
     /// Puts the service into what the maps should say.
     pub(super) fn put(&self, desired: &mut Desired) {
         if let SelfTest::Made { port, .. } = self.how {
@@ -104,7 +104,7 @@ impl<D: Dataplane> Agent<D> {
             Some(SourceCode::SELF) => self.tested.under_way = self.helpers.test(),
             Some(_) => self.tested.end(Err(format!("a source has a service on {KEY}, which is reserved for it")), now),
             None if self.refused.is_some() => {}
-            None => self.tested.end(Err(format!("its service {KEY} is not served; look at the complaints")), now),
+            None => self.tested.end(Err(format!("its service {KEY} is not served; look at the warnings")), now),
         }
     }
 }
@@ -115,8 +115,8 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(10);
 
-    fn made() -> Tested {
-        Tested { how: SelfTest::Made { every: EVERY, port: 4711 }, ..Tested::default() }
+    fn made() -> SelfTestState {
+        SelfTestState { how: SelfTest::Made { every: EVERY, port: 4711 }, ..SelfTestState::default() }
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
         assert!(!tested.due(now + 5 * EVERY));
         tested.end(Ok(()), now + 5 * EVERY);
         assert!(tested.due(now + 5 * EVERY));
-        assert!(!Tested::default().due(now));
+        assert!(!SelfTestState::default().due(now));
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         made().put(&mut desired);
         assert_eq!(desired.services[&KEY], theirs);
         let mut off = Desired::default();
-        Tested::default().put(&mut off);
+        SelfTestState::default().put(&mut off);
         assert!(off.services.is_empty());
     }
 }

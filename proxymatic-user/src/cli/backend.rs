@@ -13,9 +13,9 @@ use proxymatic_common::BackendState;
 use super::{Health, PinArgs, service};
 use crate::{
     dataplane::kernel::{Drain, Maps, Pins, drain},
-    model::nearest,
-    plan::{BackendEntry, Tables},
-    surface::{self, BackendOf, BackendRow, Backends, Format, Moved, ServiceRow},
+    model::suggest,
+    plan::{BackendEntry, MapState},
+    surface::{self, BackendOf, BackendRow, Backends, DrainResult, Format, ServiceRow},
 };
 
 /// What can be done with backends.
@@ -97,7 +97,7 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
         .collect();
     let health = if warnings.is_empty() { Health::Well } else { Health::Unwell };
     let rows = backends(services).filter(|row| here(&row.backend)).collect();
-    surface::print(&Moved { backends: rows, warnings }, format).context("cannot print")?;
+    surface::print(&DrainResult { backends: rows, warnings }, format).context("cannot print")?;
     Ok(health)
 }
 
@@ -111,7 +111,7 @@ fn is_open(row: &BackendRow) -> bool {
 }
 
 /// The ids of the backends that listen there, each with the owner it has now.
-fn meant(tables: &Tables, at: SocketAddr) -> anyhow::Result<BTreeMap<u32, u32>> {
+fn meant(tables: &MapState, at: SocketAddr) -> anyhow::Result<BTreeMap<u32, u32>> {
     let live = || tables.backends().iter().filter(|(_, entry)| entry.backend.state != BackendState::GONE);
     let found: BTreeMap<_, _> = live()
         .filter(|(_, entry)| socket(entry) == canonical(at))
@@ -119,7 +119,7 @@ fn meant(tables: &Tables, at: SocketAddr) -> anyhow::Result<BTreeMap<u32, u32>> 
         .collect();
     if found.is_empty() {
         let known: Vec<_> = live().map(|(_, entry)| socket(entry).to_string()).collect();
-        let near = match nearest(&at.to_string(), &known.iter().map(String::as_str).collect::<Vec<_>>()) {
+        let near = match suggest(&at.to_string(), &known.iter().map(String::as_str).collect::<Vec<_>>()) {
             "" => "there are none".into(),
             near => format!("the nearest is {near}"),
         };

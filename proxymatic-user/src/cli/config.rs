@@ -6,19 +6,19 @@ use std::{
 };
 
 use aya_log::Level;
-use proxymatic_common::{Head, Looks, Loopback};
+use proxymatic_common::{HookFlags, Loopback, SlotRange};
 
 use super::{
     PinArgs,
     endpoint::{Endpoint, LogFormat},
-    guard::GuardArgs,
+    hardening::GuardArgs,
     run::Args,
     sources, state,
 };
 use crate::{
-    agent::Wishes,
+    agent::GlobalSettings,
     dataplane::kernel::{Settings, cgroup_root},
-    model::Allowed,
+    model::AllowRule,
     plan::{Capacity, Exposed},
     source,
     state::StateFile,
@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Config {
     pub(super) sources: source::Config,
     pub(super) kernel: Settings,
-    pub(super) wishes: Wishes,
+    pub(super) wishes: GlobalSettings,
     pub(super) socket: PathBuf,
     /// Where it is kept which ports are reserved.
     pub(super) reserved: PathBuf,
@@ -41,22 +41,22 @@ pub(super) struct Config {
     pub(super) log_format: LogFormat,
 }
 
-/// Checks what was typed. Gives every complaint, each a sentence.
+/// Checks what was typed. Gives every warning, each a sentence.
 pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> {
     let mut wrong = Vec::new();
     let services = bounded("--max-services", args.max_services, 1, 1 << 20, "services", &mut wrong);
     let backends = bounded("--max-backends", args.max_backends, 1, 1 << 24, "backends", &mut wrong);
-    let slots = bounded("--max-slots", args.max_slots, 1, Head::MAX_BASE, "slots", &mut wrong);
+    let slots = bounded("--max-slots", args.max_slots, 1, SlotRange::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
     let remote = args.remote.check(&args.wishes, &mut wrong);
     let state = state::check(&args.state_file, &mut wrong);
     let endpoint = args.endpoint.check(&mut wrong);
     let listeners = match args.local_listener {
-        LocalListenerArg::LocalWins => Looks::LISTENERS,
-        LocalListenerArg::ServiceWins => Looks::default(),
+        LocalListenerArg::LocalWins => HookFlags::LISTENERS,
+        LocalListenerArg::ServiceWins => HookFlags::default(),
     };
-    let excluded = if wishes.excluded.is_empty() { Looks::default() } else { Looks::EXCLUDED };
+    let excluded = if wishes.excluded.is_empty() { HookFlags::default() } else { HookFlags::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
             state: state.map(|path| StateFile::new(path, sources.identities())),
@@ -93,7 +93,7 @@ pub(super) fn bounded(flag: &str, value: u32, least: u32, most: u32, unit: &str,
 
 /// What holds for all services: `run` writes it, and `plan show` must know it to tell what would change.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct WishArgs {
+pub(super) struct SettingsArgs {
     /// The most connections from this host to one service at once; 0 for no bound.
     #[arg(long, value_name = "N", default_value_t = 8192, env = "MAX_CONNECTIONS")]
     max_connections: u32,
@@ -109,20 +109,20 @@ pub(super) struct WishArgs {
     expose: bool,
 }
 
-impl WishArgs {
+impl SettingsArgs {
     /// Checks what was typed. A cgroup need not be there yet.
-    pub(super) fn check(&self, wrong: &mut Vec<String>) -> Wishes {
+    pub(super) fn check(&self, wrong: &mut Vec<String>) -> GlobalSettings {
         // A folder of the mounted tree is taken for the cgroup it is.
         let root = cgroup_root().unwrap_or_default();
         let exposed = self.exposed(wrong);
-        let mut wishes = Wishes { max_connections: self.max_connections, exposed, ..Wishes::default() };
+        let mut wishes = GlobalSettings { max_connections: self.max_connections, exposed, ..GlobalSettings::default() };
         for path in &self.exclude_cgroup {
             let below = path.strip_prefix(&root).map_or_else(|_| path.clone(), |below| Path::new("/").join(below));
             match format!("cgroup:{}", below.display()).parse() {
-                Ok(Allowed::Cgroup(path)) => {
+                Ok(AllowRule::Cgroup(path)) => {
                     wishes.excluded.insert(path);
                 }
-                Ok(Allowed::Network(..)) | Err(_) => wrong.push(format!(
+                Ok(AllowRule::Network(..)) | Err(_) => wrong.push(format!(
                     "--exclude-cgroup {}: must be a path as in /proc/PID/cgroup, such as /system.slice/docker.service",
                     path.display()
                 )),
@@ -224,7 +224,7 @@ mod tests {
         assert!(exposed.sources.marathon.unwrap().expose_host);
         assert_eq!(config.kernel.loopback, Loopback::HOST);
         assert_eq!((config.wishes.max_connections, config.wishes.excluded.len()), (8192, 0));
-        assert_eq!(config.kernel.looks, Looks::LISTENERS);
+        assert_eq!(config.kernel.looks, HookFlags::LISTENERS);
         assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (0, 0));
     }
 
@@ -233,11 +233,15 @@ mod tests {
         let line = "--file x.toml --local-listener service-wins --exclude-cgroup /a --exclude-cgroup /b/c/ \
                     --bypass-mark 0x1d --sample 100 --max-connections 0";
         let config = checked(line).unwrap();
-        assert_eq!(config.kernel.looks, Looks::EXCLUDED);
+        assert_eq!(config.kernel.looks, HookFlags::EXCLUDED);
         assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (29, 100));
         assert_eq!(
             config.wishes,
-            Wishes { max_connections: 0, excluded: ["/a".into(), "/b/c".into()].into(), ..Wishes::default() }
+            GlobalSettings {
+                max_connections: 0,
+                excluded: ["/a".into(), "/b/c".into()].into(),
+                ..GlobalSettings::default()
+            }
         );
         let wrong = checked("--file x.toml --exclude-cgroup ../a").unwrap_err();
         assert!(wrong[0].starts_with("--exclude-cgroup ../a: must be a path as in /proc/PID/cgroup"), "{wrong:?}");

@@ -5,13 +5,13 @@ use anyhow::Context as _;
 use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::Pins,
-    surface::{self, Detached, Format},
-    warnings,
+    host_checks,
+    surface::{self, DetachResult, Format},
 };
 
 pub(super) fn run(pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
     let removed = Pins::at(&pins.bpffs).detach()?;
-    warnings::give_back(&pins.reserved()).map_err(anyhow::Error::msg)?;
-    surface::print(&Detached { removed }, format).context("cannot print")?;
+    host_checks::give_back(&pins.reserved()).map_err(anyhow::Error::msg)?;
+    surface::print(&DetachResult { removed }, format).context("cannot print")?;
     Ok(Health::Well)
 }

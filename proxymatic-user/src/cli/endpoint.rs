@@ -97,7 +97,7 @@ pub(super) fn serve(
 ) -> anyhow::Result<()> {
     let pins = Pins::at(bpffs);
     let maps = Maps::open(&pins)?;
-    let look = move |agent| surface::see(&pins, &maps, Some(agent)).map_err(|error: Error| error.to_string());
+    let look = move |agent| surface::collect(&pins, &maps, Some(agent)).map_err(|error: Error| error.to_string());
     http::start(listener, status, Box::new(look))?;
     Ok(())
 }

@@ -12,8 +12,8 @@ use tokio::time::{interval, sleep};
 use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::{Events, Maps, Pins, monotonic},
-    plan::Tables,
-    surface::{self, Format, Happening, watch_agent},
+    plan::MapState,
+    surface::{self, Format, WatchEvent, watch_agent},
 };
 
 /// What can be done with events.
@@ -52,7 +52,7 @@ struct Shown {
 
 impl Shown {
     /// False where that was the last: as many as were asked for, or nobody reads on.
-    fn show(&mut self, happening: &Happening) -> io::Result<bool> {
+    fn show(&mut self, happening: &WatchEvent) -> io::Result<bool> {
         self.left = self.left.saturating_sub(1);
         Ok(surface::print_line(happening, self.format)? && self.left > 0)
     }
@@ -72,7 +72,7 @@ async fn watch(args: &PinArgs, shown: &mut Shown) -> anyhow::Result<()> {
                     return Ok(());
                 }
             }
-            surface::note("the agent has left; from here on only what the hooks tell");
+            surface::print_notice("the agent has left; from here on only what the hooks tell");
         }
         if is_alive(&pins)? {
             // Just killed, or it listens elsewhere: the beat of its heart tells.
@@ -114,7 +114,7 @@ fn is_alive(pins: &Pins) -> anyhow::Result<bool> {
 async fn read(args: &PinArgs, pins: &Pins, shown: &mut Shown) -> anyhow::Result<bool> {
     let maps = Maps::open(pins)?;
     let mut events = Events::open(pins)?;
-    let mut names: Option<(Instant, Tables)> = None;
+    let mut names: Option<(Instant, MapState)> = None;
     let mut clock = interval(LOOK);
     loop {
         let batch = tokio::select! {
@@ -132,7 +132,7 @@ async fn read(args: &PinArgs, pins: &Pins, shown: &mut Shown) -> anyhow::Result<
             Some((at, tables)) if now - at < LOOK => (at, tables),
             _ => (now, maps.tables()?),
         };
-        for happening in batch.iter().flat_map(|event| Happening::told(event, &tables.1)) {
+        for happening in batch.iter().flat_map(|event| WatchEvent::told(event, &tables.1)) {
             if !shown.show(&happening).context("cannot print")? {
                 return Ok(false);
             }

@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
         });
     }
     if let Some(blind) = seen.blind {
-        surface::note(&blind);
+        surface::print_notice(&blind);
     }
     surface::print(&rows, format).context("cannot print")?;
     Ok(Health::Well)

@@ -6,7 +6,7 @@ use proxymatic_common::maps::{self, MapDef as _};
 use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins, map_rows},
-    model::nearest,
+    model::suggest,
     surface::{self, Format, dump},
 };
 
@@ -39,7 +39,7 @@ pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result
             anyhow::ensure!(
                 known.contains(&upper.as_str()),
                 "no map {name}: the nearest name is {}; `proxymatic map show` lists them all",
-                nearest(name, &known)
+                suggest(name, &known)
             );
             let dump = dump(&pins, &Maps::open(&pins)?, &upper)?;
             let dump = dump.with_context(|| match upper.as_str() {

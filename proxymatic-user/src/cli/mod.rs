@@ -3,19 +3,21 @@
 mod backend;
 mod config;
 mod detach;
-mod documents;
-pub mod dry;
 mod endpoint;
+#[cfg(test)]
+mod env_example;
 mod event;
 mod feature;
 mod flow;
-mod guard;
+mod hardening;
 mod healthcheck;
 mod hook;
+mod legacy_flags;
+mod manpages;
 mod map;
+pub mod parse_check;
 mod plan;
 mod remote;
-mod replaced;
 mod run;
 mod service;
 mod sources;
@@ -23,8 +25,6 @@ mod state;
 mod status;
 mod top;
 mod usage;
-#[cfg(test)]
-mod variables;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -164,7 +164,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return complain(&error, &arguments),
+        Err(error) => return warn(&error, &arguments),
     };
     let format = match (cli.json, cli.pretty) {
         (_, true) => Format::Pretty,
@@ -203,12 +203,12 @@ fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
             plan::run(&args, &cli.pins, format)
         }
         Object::Feature { verb } => feature::run(verb.unwrap_or_default(), format),
-        Object::SelfTest => guard::self_test(),
+        Object::SelfTest => hardening::self_test(),
         Object::Healthcheck => healthcheck::run(&cli.pins, format),
         Object::Top => top::run(&cli.pins),
         Object::Detach => detach::run(&cli.pins, format),
-        Object::Completions { shell } => documents::completions(shell),
-        Object::Manual { folder } => documents::manual(&folder),
+        Object::Completions { shell } => manpages::completions(shell),
+        Object::Manual { folder } => manpages::manual(&folder),
     }
 }
 
@@ -218,7 +218,7 @@ fn format_of(arguments: &[OsString]) -> Format {
     if arguments.iter().any(|argument| json.iter().any(|flag| argument == flag)) { Format::Json } else { Format::Table }
 }
 
-fn complain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+fn warn(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         // Help that was asked for. Nothing is left to do where even this cannot be printed.
         let _ = error.print();

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Health, PinArgs,
-    config::WishArgs,
+    config::SettingsArgs,
     sources::{self, SourceArgs},
     usage,
 };
@@ -24,7 +24,7 @@ use crate::{
         kernel::{Maps, Pins, cgroup_root, find_cgroup},
     },
     model::Snapshot,
-    plan::{Tables, plan},
+    plan::{MapState, plan},
     source::{self, Report, SourceId},
     surface::{self, Format, Planned},
 };
@@ -32,7 +32,7 @@ use crate::{
 /// What can be done with a plan.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// What would change, and what cannot be done. Changes nothing, needs no root. Exit code 1 where there are complaints.
+    /// What would change, and what cannot be done. Changes nothing, needs no root. Exit code 1 where there are warnings.
     #[command(alias = "list")]
     Show(Box<Args>),
 }
@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) sources: SourceArgs,
     #[command(flatten)]
-    pub(super) wishes: WishArgs,
+    pub(super) wishes: SettingsArgs,
     /// How many seconds to wait for the answers of all sources.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
     wait: u16,
@@ -57,43 +57,43 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     let config = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
     let config = config.filter(|_| wrong.is_empty());
-    let config = config.ok_or_else(|| usage::all_of(wrong))?;
+    let config = config.ok_or_else(|| usage::join_errors(wrong))?;
     let (tables, against) = pinned(&pins.bpffs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let addresses = runtime.block_on(addresses::read())?;
     let snapshots = runtime.block_on(read_once(config, Duration::from_secs(args.wait.into())))?;
     let said = snapshots.iter().map(|(source, snapshot)| (*source, Some(snapshot))).collect();
-    let (mut desired, mut complaints) = merge(&said, &addresses, &tables);
+    let (mut desired, mut warnings) = merge(&said, &addresses, &tables);
     // Whether there is a self-test is the agent's own affair.
-    desired.silent.insert(SourceCode::SELF);
+    desired.unanswered.insert(SourceCode::SELF);
     let services = snapshots.values().flat_map(|snapshot| snapshot.services.values());
     let root = cgroup_root().ok();
     let cgroup = |path: &str| find_cgroup(root.as_deref()?, path);
     let cgroups = wishes.cgroups(services.map(|service| &service.settings), cgroup);
-    complaints.extend(wishes.put(&mut desired, cgroups));
+    warnings.extend(wishes.put(&mut desired, cgroups));
     let planned = plan(&desired, &tables);
-    complaints.extend(planned.complaints);
-    complaints.extend(snapshots.values().flat_map(|snapshot| snapshot.complaints.iter().cloned()));
-    complaints.sort_unstable();
-    complaints.dedup();
-    let health = if complaints.is_empty() { Health::Well } else { Health::Unwell };
-    let planned = Planned::new(against, tables, &planned.ops, complaints);
+    warnings.extend(planned.warnings);
+    warnings.extend(snapshots.values().flat_map(|snapshot| snapshot.warnings.iter().cloned()));
+    warnings.sort_unstable();
+    warnings.dedup();
+    let health = if warnings.is_empty() { Health::Well } else { Health::Unwell };
+    let planned = Planned::new(against, tables, &planned.ops, warnings);
     surface::print(&planned, format).context("cannot print")?;
     Ok(health)
 }
 
 /// What is pinned, or empty tables, and which of the two in words.
-fn pinned(bpffs: &Path) -> anyhow::Result<(Tables, String)> {
+fn pinned(bpffs: &Path) -> anyhow::Result<(MapState, String)> {
     let folder = bpffs.display();
     match Maps::open(&Pins::at(bpffs)).and_then(|maps| maps.tables()) {
         Ok(tables) => Ok((tables, format!("what is pinned under {folder}"))),
         Err(Error::NoPins { .. }) if nix::unistd::geteuid().is_root() => {
-            Ok((Tables::default(), format!("empty tables: nothing is pinned under {folder}")))
+            Ok((MapState::default(), format!("empty tables: nothing is pinned under {folder}")))
         }
         Err(error) if nix::unistd::geteuid().is_root() => Err(error.into()),
         Err(_) => {
             let why = "nothing is pinned there, or this user may not read it";
-            Ok((Tables::default(), format!("empty tables, not with {folder}: {why}")))
+            Ok((MapState::default(), format!("empty tables, not with {folder}: {why}")))
         }
     }
 }
@@ -112,7 +112,7 @@ async fn read_once(config: source::Config, wait: Duration) -> anyhow::Result<BTr
             Ok(Some(Report::Snapshot { source, snapshot, .. })) => {
                 snapshots.insert(source, snapshot);
             }
-            Ok(Some(Report::Trouble { source, reason, .. })) => {
+            Ok(Some(Report::Failed { source, reason, .. })) => {
                 if troubles.is_empty() && !snapshots.contains_key(&source) {
                     deadline = deadline.min(Instant::now() + TROUBLE);
                 }

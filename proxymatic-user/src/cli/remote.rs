@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use proxymatic_common::maps::{Conntrack, MapDef as _};
 
-use super::config::{WishArgs, bounded};
-use crate::dataplane::kernel::Remote;
+use super::config::{SettingsArgs, bounded};
+use crate::dataplane::kernel::RemoteClients;
 
 /// How clients on other machines are served. Which interfaces they come by is among what `plan show` must know too.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,13 +44,13 @@ fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
 
 impl RemoteArgs {
     /// Checks what was typed, and adds a sentence to `wrong` for each thing that is no good.
-    pub(super) fn check(&self, wishes: &WishArgs, wrong: &mut Vec<String>) -> Remote {
+    pub(super) fn check(&self, wishes: &SettingsArgs, wrong: &mut Vec<String>) -> RemoteClients {
         let connections =
             bounded("--max-remote-connections", self.max_remote_connections, 1, 1 << 23, "connections", wrong);
         let names = wishes.interfaces();
         if names.is_empty() && self.xdp == XdpArg::Native {
             wrong.push("--xdp native: on which interface? name it with --interface".into());
         }
-        Remote { names, xdp: self.xdp == XdpArg::Native, snat_ports: self.snat_ports.clone(), connections }
+        RemoteClients { names, xdp: self.xdp == XdpArg::Native, snat_ports: self.snat_ports.clone(), connections }
     }
 }

@@ -17,20 +17,20 @@ use tokio::{
 
 use super::{
     Health, PinArgs,
-    config::{self, Config, LocalListenerArg, LoopbackArg, WishArgs},
+    config::{self, Config, LocalListenerArg, LoopbackArg, SettingsArgs},
     endpoint::{self, EndpointArgs, LogFormat},
-    guard::{Guard, GuardArgs},
+    hardening::{Guard, GuardArgs},
+    legacy_flags::ReplacedArgs,
     remote::RemoteArgs,
-    replaced::ReplacedArgs,
     sources::SourceArgs,
     state, usage,
 };
 use crate::{
     addresses,
-    agent::{Agent, Event, Helpers},
+    agent::{Agent, Event, WorkerHandles},
+    backend_probe,
     dataplane::kernel::{Events, HookLog, Kernel, Pins},
-    privileges::{self, Thread, Uses},
-    probe,
+    privileges::{self, EnabledFeatures, Thread},
     sockets::Sweeper,
     source::SourceId,
     surface,
@@ -53,7 +53,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "host", env = "LOOPBACK")]
     pub(super) loopback: LoopbackArg,
     #[command(flatten)]
-    pub(super) wishes: WishArgs,
+    pub(super) wishes: SettingsArgs,
     /// Whether a program that listens on a service port itself comes before the service.
     #[arg(long, value_enum, default_value = "local-wins", env = "LOCAL_LISTENER")]
     pub(super) local_listener: LocalListenerArg,
@@ -99,11 +99,11 @@ const HAPPENINGS: usize = 1024;
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
-    let config = config::check(&args, pins).map_err(usage::all_of)?;
-    die_whole();
+    let config = config::check(&args, pins).map_err(usage::join_errors)?;
+    abort_on_panic();
     start_log(config.verbose, config.log_format);
-    for complaint in args.replaced.complaints() {
-        tracing::warn!("{complaint}");
+    for warning in args.replaced.warnings() {
+        tracing::warn!("{warning}");
     }
     let listener = config.endpoint.bind(&Pins::at(&config.kernel.bpffs))?;
     let mut kernel = Kernel::start(&config.kernel)?;
@@ -116,7 +116,7 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
     let uses = guard.uses;
     runtime.thread_name(Thread::Readers.name()).on_thread_start(move || {
         let _ = rustix::process::nice(5);
-        privileges::keep(Thread::Readers, uses).expect("capabilities can be given up");
+        privileges::drop_to(Thread::Readers, uses).expect("capabilities can be given up");
     });
     let runtime = runtime.build().context("cannot start tokio")?;
     runtime.block_on(async {
@@ -128,7 +128,7 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
 
 /// A panic in one task would leave an agent that looks alive and follows nothing. Better dead: the data plane goes on,
 /// and whoever supervises the agent starts it again.
-fn die_whole() {
+fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);
@@ -177,11 +177,11 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Optio
         .with_context(|| format!("cannot listen on {}; name another path with --socket", config.socket.display()))?;
     let (reports, heard) = mpsc::channel(8);
     config.sources.start(&reports);
-    tokio::spawn(pass_on(heard, events.clone(), Event::Source));
+    tokio::spawn(forward(heard, events.clone(), Event::Source));
     tokio::spawn(tick(events.clone()));
     tokio::spawn(stop_on_signal(events, config.endpoint.drain)?);
     // All other threads are there, and all that listens does.
-    privileges::keep(Thread::Loop, uses).context("cannot give up capabilities")?;
+    privileges::drop_to(Thread::Loop, uses).context("cannot give up capabilities")?;
     agent.run(inbox, status).await;
     last_write.done().await;
     // The pins stay; the socket would only lead nowhere.
@@ -199,25 +199,25 @@ async fn pass_on_log(log: Option<HookLog>) {
 }
 
 /// Starts what listens to the kernel, and what the agent has done for it.
-fn helpers(config: &Config, uses: Uses, events: &mpsc::Sender<Event>) -> anyhow::Result<Helpers> {
+fn helpers(config: &Config, uses: EnabledFeatures, events: &mpsc::Sender<Event>) -> anyhow::Result<WorkerHandles> {
     let pins = Pins::at(&config.kernel.bpffs);
     tokio::spawn(listen(Events::open(&pins)?, events.clone()));
     let (changed, addresses) = mpsc::channel(1);
     tokio::spawn(addresses::follow(changed));
-    tokio::spawn(pass_on(addresses, events.clone(), Event::Addresses));
+    tokio::spawn(forward(addresses, events.clone(), Event::Addresses));
     let (probes, orders) = mpsc::unbounded_channel();
     let (answers, answered) = mpsc::channel(8);
-    tokio::spawn(probe::follow(orders, answers, config.kernel.bypass_mark));
-    tokio::spawn(pass_on(answered, events.clone(), Event::Answered));
+    tokio::spawn(backend_probe::follow(orders, answers, config.kernel.bypass_mark));
+    tokio::spawn(forward(answered, events.clone(), Event::ProbeSucceeded));
     let (sweeps, jobs) = mpsc::channel(1);
     let events = events.clone();
     // Fails only while this process ends.
-    let report = move |report| drop(events.blocking_send(Event::Swept(Box::new(report))));
+    let report = move |report| drop(events.blocking_send(Event::SweepDone(Box::new(report))));
     Sweeper::open(&pins)?.start(uses, jobs, report).context("cannot start a thread")?;
-    Ok(Helpers { probes: Some(probes), sweeps: Some(sweeps), ..Helpers::default() })
+    Ok(WorkerHandles { probes: Some(probes), sweeps: Some(sweeps), ..WorkerHandles::default() })
 }
 
-pub(super) async fn pass_on<T>(mut heard: mpsc::Receiver<T>, events: mpsc::Sender<Event>, event: impl Fn(T) -> Event) {
+pub(super) async fn forward<T>(mut heard: mpsc::Receiver<T>, events: mpsc::Sender<Event>, event: impl Fn(T) -> Event) {
     while let Some(one) = heard.recv().await {
         if events.send(event(one)).await.is_err() {
             return;
@@ -230,7 +230,7 @@ async fn listen(mut told: Events, events: mpsc::Sender<Event>) {
     loop {
         match told.next().await {
             Ok(batch) => {
-                if events.send(Event::Kernel(batch)).await.is_err() {
+                if events.send(Event::HookEvents(batch)).await.is_err() {
                     return;
                 }
             }
@@ -268,7 +268,7 @@ fn stop_on_signal(events: mpsc::Sender<Event>, drain: Duration) -> anyhow::Resul
         let when = if drain.is_zero() { String::new() } else { format!(" in {} s", drain.as_secs()) };
         tracing::info!("{name}: leaving{when}; the data plane stays (`proxymatic detach` removes it)");
         if !drain.is_zero() {
-            let _ = events.send(Event::Leave).await;
+            let _ = events.send(Event::Drain).await;
             tokio::select! {
                 () = sleep(drain) => {}
                 _ = term.recv() => {}

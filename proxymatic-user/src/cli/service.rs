@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins},
-    model::nearest,
+    model::suggest,
     surface::{self, Format, ServiceRow},
 };
 
@@ -60,7 +60,7 @@ pub(super) fn named(rows: Vec<ServiceRow>, which: &str) -> anyhow::Result<Vec<Se
     } else {
         ("name", names.collect())
     };
-    let near = match nearest(which, &known) {
+    let near = match suggest(which, &known) {
         "" => "there are none".into(),
         near => format!("the nearest {kind} is {near}"),
     };

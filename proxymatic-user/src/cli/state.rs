@@ -76,7 +76,7 @@ pub(super) fn keep<D: Dataplane>(
     let (jobs, inbox) = mpsc::channel(1);
     let events = events.clone();
     // Fails only while this process ends.
-    let report = move |outcome| drop(events.blocking_send(Event::Kept(outcome)));
+    let report = move |outcome| drop(events.blocking_send(Event::StateSaved(outcome)));
     let ended = file.start(state, inbox, report).context("cannot start a thread")?;
     Ok((agent.keeping(jobs, trouble), LastWrite(Some(ended))))
 }

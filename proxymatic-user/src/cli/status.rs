@@ -15,5 +15,5 @@ pub(super) fn run(args: &PinArgs, format: Format) -> anyhow::Result<Health> {
     let agent = runtime.block_on(surface::ask(&args.socket));
     let status = surface::status(&pins, &maps, agent)?;
     surface::print(&status, format).context("cannot print")?;
-    Ok(if status.wrong.is_empty() { Health::Well } else { Health::Unwell })
+    Ok(if status.problems.is_empty() { Health::Well } else { Health::Unwell })
 }

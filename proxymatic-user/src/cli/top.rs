@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Health, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins},
-    plan::Tables,
+    plan::MapState,
     surface::{Board, Order, draw, samples},
 };
 
@@ -74,7 +74,7 @@ fn follow(terminal: &mut DefaultTerminal, pins: &Pins, maps: &mut Maps, stop: &A
 }
 
 /// Which services there are now. The maps may have been made anew meanwhile, or taken away.
-fn look(board: &mut Board, pins: &Pins, maps: &mut Maps, tables: &mut Tables) {
+fn look(board: &mut Board, pins: &Pins, maps: &mut Maps, tables: &mut MapState) {
     match Maps::open(pins).and_then(|now| Ok((now.tables()?, now))) {
         Ok((now, opened)) => {
             (*tables, *maps) = (now, opened);

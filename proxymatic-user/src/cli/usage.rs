@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::model::nearest;
+use crate::model::suggest;
 
 /// What is wrong with a command line, in one line.
 pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> String {
@@ -42,7 +42,7 @@ pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsStrin
 }
 
 /// All that is wrong with what was typed, below each other.
-pub(super) fn all_of(wrong: Vec<String>) -> anyhow::Error {
+pub(super) fn join_errors(wrong: Vec<String>) -> anyhow::Error {
     anyhow::anyhow!(lines(wrong).join("\n            "))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn lines(wrong: Vec<String>) -> Vec<String> {
 
 fn unknown(what: &str, wrong: &str, path: &str, known: &[String]) -> String {
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
-    format!("{path} has no {what} {wrong}: the nearest is {}; `{path} --help` lists them all", nearest(wrong, &names))
+    format!("{path} has no {what} {wrong}: the nearest is {}; `{path} --help` lists them all", suggest(wrong, &names))
 }
 
 /// The command that the words of a line lead to, and these words.
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_complaint_is_one_line() {
+    fn every_warning_is_one_line() {
         for (line, part) in [
             ("proxymatic", "one of run, status"),
             ("proxymatic backend drain", "<ADDR:PORT>"),

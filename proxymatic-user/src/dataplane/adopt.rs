@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use proxymatic_common::{
-    Address, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Name, PROTOCOL_TCP, PROTOCOL_UDP,
-    Port, PortBit, Service, Slot, SourceCode,
+    Address, Backend, BackendState, Class, Frontend, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Service, Slot,
+    SlotRange, SourceCgroup, SourceCode, SourceRangeKey,
 };
 
 use super::Error;
-use crate::plan::{Capacity, MapOp, Tables};
+use crate::plan::{Capacity, MapOp, MapState};
 
 /// What maps hold, row by row. Arrays are asked for an index, and have nothing beyond their entries; the others give
 /// all they have.
-pub trait Contents {
+pub trait MapReader {
     /// How many entries the maps have.
     fn capacity(&self) -> Capacity;
     /// A word of `PORTS`.
@@ -21,8 +21,8 @@ pub trait Contents {
     fn backend(&self, id: u32) -> Option<Backend>;
     /// `SERVICES`.
     fn service(&self, id: u32) -> Option<Service>;
-    /// `HEADS`.
-    fn head(&self, service: u32) -> Option<Head>;
+    /// `SLOT_RANGES`.
+    fn head(&self, service: u32) -> Option<SlotRange>;
     /// `SLOTS`.
     fn slot(&self, index: u32) -> Option<Slot>;
     /// `FRONTENDS`.
@@ -31,10 +31,10 @@ pub trait Contents {
     fn addresses(&self) -> Result<Vec<(Address, Class)>, Error>;
     /// The keys of `EXCLUDED`.
     fn excluded(&self) -> Result<Vec<u64>, Error>;
-    /// The keys of `ALLOW`.
-    fn allow(&self) -> Result<Vec<AllowKey>, Error>;
-    /// The keys of `ALLOW_CGROUPS`.
-    fn allow_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error>;
+    /// The keys of `SOURCE_RANGES`.
+    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error>;
+    /// The keys of `SOURCE_CGROUPS`.
+    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error>;
     /// `SERVICE_NAMES`.
     fn service_names(&self) -> Result<Vec<(u32, Name)>, Error>;
     /// `BACKEND_NAMES`.
@@ -48,8 +48,8 @@ pub trait Contents {
 ///
 /// # Errors
 /// A map cannot be read.
-pub fn adopt(contents: &impl Contents) -> Result<Tables, Error> {
-    let mut tables = Tables::new(contents.capacity());
+pub fn adopt(contents: &impl MapReader) -> Result<MapState, Error> {
+    let mut tables = MapState::new(contents.capacity());
     adopt_backends(contents, &mut tables)?;
     adopt_allow_lists(contents, &mut tables)?;
     adopt_services(contents, &mut tables)?;
@@ -68,7 +68,7 @@ pub fn adopt(contents: &impl Contents) -> Result<Tables, Error> {
     Ok(tables)
 }
 
-fn adopt_ports(contents: &impl Contents, tables: &mut Tables) {
+fn adopt_ports(contents: &impl MapReader, tables: &mut MapState) {
     for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
         for port in (0..=u16::MAX).map(Port::new) {
             let Some(bit) = PortBit::of(port, protocol) else { continue };
@@ -80,7 +80,7 @@ fn adopt_ports(contents: &impl Contents, tables: &mut Tables) {
 }
 
 /// Before the services: a list without one is under a free id, which is then freed once more, list included.
-fn adopt_allow_lists(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
+fn adopt_allow_lists(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
     for key in contents.allow()? {
         if key.network.service < tables.capacity.services {
             tables.apply(&MapOp::PutAllow(key));
@@ -94,7 +94,7 @@ fn adopt_allow_lists(contents: &impl Contents, tables: &mut Tables) -> Result<()
     Ok(())
 }
 
-fn adopt_backends(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
+fn adopt_backends(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
     let names = by_id(contents.backend_names()?);
     for id in 0..tables.capacity.backends {
         let Some(backend) = contents.backend(id) else { continue };
@@ -112,7 +112,7 @@ fn adopt_backends(contents: &impl Contents, tables: &mut Tables) -> Result<(), E
     Ok(())
 }
 
-fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), Error> {
+fn adopt_services(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
     let names = by_id(contents.service_names()?);
     // Where slots that some head names begin and end. No two heads name the same.
     let mut taken = BTreeMap::new();
@@ -122,7 +122,7 @@ fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), E
         if settings.source == SourceCode::NONE && head.length() == 0 && !tables.services().contains_key(&id) {
             // Free. Its head only counts switches.
             if head.word() != 0 {
-                tables.apply(&MapOp::PutHead(id, head));
+                tables.apply(&MapOp::PutSlotRange(id, head));
                 tables.apply(&MapOp::ClearService(id));
             }
             continue;
@@ -138,18 +138,18 @@ fn adopt_services(contents: &impl Contents, tables: &mut Tables) -> Result<(), E
             Some(slots) => {
                 taken.insert(u64::from(head.base()), end);
                 tables.apply(&MapOp::PutSlots(head.base(), slots));
-                tables.apply(&MapOp::PutHead(id, head));
+                tables.apply(&MapOp::PutSlotRange(id, head));
             }
             None => {
-                let empty = Head::new(head.generation(), 0, 0).unwrap_or_default();
-                tables.apply(&MapOp::PutHead(id, empty));
+                let empty = SlotRange::new(head.generation(), 0, 0).unwrap_or_default();
+                tables.apply(&MapOp::PutSlotRange(id, empty));
             }
         }
     }
     Ok(())
 }
 
-fn slots_of(contents: &impl Contents, capacity: Capacity, head: Head) -> Option<Vec<Slot>> {
+fn slots_of(contents: &impl MapReader, capacity: Capacity, head: SlotRange) -> Option<Vec<Slot>> {
     let end = head.base().checked_add(head.length())?;
     if head.length() == 0 || end > capacity.slots {
         return None;

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Counts, Dataplane, Error, Hearing, Reach, Said};
-use crate::plan::{Capacity, MapOp, Tables};
+use super::{AgentReport, Counts, Dataplane, Error, ListenerScope, ListenerSeq};
+use crate::plan::{Capacity, MapOp, MapState};
 
 /// Fails about one write in so many.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Faults {
 /// Tables that follow writes, without a kernel.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    tables: Tables,
+    tables: MapState,
     /// How often a write is refused from here on.
     pub faults: Faults,
     /// Whether the agent has ever said that a complete answer was applied.
@@ -25,7 +25,7 @@ pub struct Memory {
     /// How many writes were refused.
     pub refused: u64,
     /// The last thing the agent said.
-    pub said: Option<Said>,
+    pub said: Option<AgentReport>,
     /// The writes that were carried out.
     pub applied: Vec<MapOp>,
     /// How often connections were to go by these tables from then on.
@@ -37,9 +37,9 @@ pub struct Memory {
     /// What is counted of services.
     pub service_counts: BTreeMap<u32, Counts>,
     /// Where the hooks would ask for listeners.
-    pub reach: Option<Reach>,
+    pub reach: Option<ListenerScope>,
     /// What is known of who listens on the ports of services.
-    pub hearing: BTreeMap<u32, Hearing>,
+    pub hearing: BTreeMap<u32, ListenerSeq>,
     /// The backends that the operator drains: id and generation.
     pub drained: BTreeMap<u32, u32>,
 }
@@ -48,7 +48,7 @@ impl Memory {
     /// Empty tables.
     pub fn new(capacity: Capacity, faults: Faults) -> Self {
         Self {
-            tables: Tables::new(capacity),
+            tables: MapState::new(capacity),
             faults,
             complete: false,
             refused: 0,
@@ -76,7 +76,7 @@ impl Memory {
 }
 
 impl Dataplane for Memory {
-    fn tables(&self) -> Result<Tables, Error> {
+    fn tables(&self) -> Result<MapState, Error> {
         Ok(self.tables.clone())
     }
 
@@ -91,7 +91,7 @@ impl Dataplane for Memory {
         }
         self.tables.apply(op);
         if let MapOp::ResetServiceLoad(id) = op {
-            self.hearing.insert(*id, Hearing { bound: 1, unheard: 0 });
+            self.hearing.insert(*id, ListenerSeq { bound: 1, unheard: 0 });
         }
         self.applied.push(op.clone());
         Ok(())
@@ -130,15 +130,15 @@ impl Dataplane for Memory {
         correct(self.service_counts.entry(service).or_default(), by);
     }
 
-    fn reach(&self) -> Option<Reach> {
+    fn listener_scope(&self) -> Option<ListenerScope> {
         self.reach
     }
 
-    fn hearing(&self, service: u32) -> Option<Hearing> {
+    fn listener_seq(&self, service: u32) -> Option<ListenerSeq> {
         self.hearing.get(&service).copied()
     }
 
-    fn set_unheard(&mut self, service: u32, bound: u64) {
+    fn set_no_listener(&mut self, service: u32, bound: u64) {
         if let Some(hearing) = self.hearing.get_mut(&service) {
             hearing.unheard = bound;
         }
@@ -156,12 +156,12 @@ impl Dataplane for Memory {
         self.drained.remove(&backend);
     }
 
-    fn announce(&mut self, said: Said) {
+    fn publish_status(&mut self, said: AgentReport) {
         self.complete |= said.synced;
         self.said = Some(said);
     }
 
-    fn serve(&mut self) -> Result<(), Error> {
+    fn take_over(&mut self) -> Result<(), Error> {
         if self.fault() {
             return Err(Error::Kernel { action: "attach".into(), reason: "injected fault".into() });
         }

@@ -4,12 +4,12 @@ mod adopt;
 pub mod kernel;
 mod memory;
 
-pub use adopt::{Contents, adopt};
+pub use adopt::{MapReader, adopt};
 pub use memory::{Faults, Memory};
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::plan::{MapOp, Tables};
+use crate::plan::{MapOp, MapState};
 
 /// Tables that can be read once and then written.
 pub trait Dataplane {
@@ -17,7 +17,7 @@ pub trait Dataplane {
     ///
     /// # Errors
     /// The maps cannot be read.
-    fn tables(&self) -> Result<Tables, Error>;
+    fn tables(&self) -> Result<MapState, Error>;
 
     /// Whether a complete answer of the sources has ever been applied. Maps that were made by this start hold nothing, and
     /// those of an agent that died in its first plan hold part of something.
@@ -54,13 +54,13 @@ pub trait Dataplane {
     fn correct_service(&mut self, service: u32, by: i64);
 
     /// Where the hooks ask for listeners; `None` for nowhere.
-    fn reach(&self) -> Option<Reach>;
+    fn listener_scope(&self) -> Option<ListenerScope>;
 
     /// What is known of who listens on the port of a service; `None` where there is no such id.
-    fn hearing(&self, service: u32) -> Option<Hearing>;
+    fn listener_seq(&self, service: u32) -> Option<ListenerSeq>;
 
-    /// Has the hooks look for a listener on the port of a service only when [`Hearing::bound`] is not this number.
-    fn set_unheard(&mut self, service: u32, bound: u64);
+    /// Has the hooks look for a listener on the port of a service only when [`ListenerSeq::bound`] is not this number.
+    fn set_no_listener(&mut self, service: u32, bound: u64);
 
     /// The backends that the operator drains: id, and which of its owners in turn is meant.
     fn drained(&self) -> BTreeMap<u32, u32>;
@@ -72,10 +72,10 @@ pub trait Dataplane {
     fn forget_drained(&mut self, backend: u32);
 
     /// Tells the hooks, and those who look at the pins, of the agent.
-    fn announce(&mut self, said: Said);
+    fn publish_status(&mut self, said: AgentReport);
 
     /// Whether connections go by these tables. Not yet, where another version of the layouts is to be replaced.
-    fn serves(&self) -> bool {
+    fn is_serving(&self) -> bool {
         true
     }
 
@@ -83,7 +83,7 @@ pub trait Dataplane {
     ///
     /// # Errors
     /// The kernel said no; whoever served goes on.
-    fn serve(&mut self) -> Result<(), Error> {
+    fn take_over(&mut self) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -101,7 +101,7 @@ pub struct Counts {
 
 /// In which network namespaces the hooks ask for listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum ListenerScope {
     /// In the agent's own.
     Host,
     /// In all.
@@ -110,7 +110,7 @@ pub enum Reach {
 
 /// What is known of who listens on a service port. While both numbers are the same, nobody does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hearing {
+pub struct ListenerSeq {
     /// How often somebody has bound the port or begun to listen.
     pub bound: u64,
     /// What that was when nobody listened.
@@ -119,7 +119,7 @@ pub struct Hearing {
 
 /// What the agent says of itself, each time round its loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct AgentReport {
     /// What it is at.
     pub agent: proxymatic_common::AgentState,
     /// Whether a complete answer of the sources has just been applied.

@@ -4,7 +4,7 @@ use super::{State, Weight};
 
 /// What Mesos says a task does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum TaskState {
     /// Is being started.
     Starting,
     /// Runs.
@@ -32,28 +32,28 @@ pub enum Health {
 
 /// Everything that decides the state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Vitals {
+pub struct TaskStatus {
     /// What Mesos says it does.
-    pub condition: Condition,
+    pub condition: TaskState,
     /// What its health checks say.
     pub health: Health,
     /// Whether its readiness check, where a deployment waits for one, has passed.
     pub ready: bool,
 }
 
-impl Vitals {
+impl TaskStatus {
     /// The state of a task with that weight, on its own; `None` for one that has ended.
     pub fn state(self, weight: Weight) -> Option<State> {
         match (self.condition, self.health) {
-            (Condition::Ended, _) => None,
+            (TaskState::Ended, _) => None,
             _ if weight.get() == 0 => Some(State::Draining),
-            (Condition::Starting, _) => Some(State::Warming),
-            (Condition::Killing | Condition::Unreachable, _) | (Condition::Running, Health::Failing) => {
+            (TaskState::Starting, _) => Some(State::Warming),
+            (TaskState::Killing | TaskState::Unreachable, _) | (TaskState::Running, Health::Failing) => {
                 Some(State::Draining)
             }
-            (Condition::Running, Health::Unknown) => Some(State::Warming),
-            (Condition::Running, Health::Unchecked | Health::Alive) if self.ready => Some(State::Active),
-            (Condition::Running, Health::Unchecked | Health::Alive) => Some(State::Warming),
+            (TaskState::Running, Health::Unknown) => Some(State::Warming),
+            (TaskState::Running, Health::Unchecked | Health::Alive) if self.ready => Some(State::Active),
+            (TaskState::Running, Health::Unchecked | Health::Alive) => Some(State::Warming),
         }
     }
 }
@@ -63,13 +63,13 @@ impl Vitals {
 ///
 /// Replacements that are only starting, and tasks that are stopping, do not count: Marathon starts a replacement as
 /// soon as a task becomes unreachable.
-pub fn cut_off(tasks: impl IntoIterator<Item = Condition>) -> bool {
+pub fn all_unreachable(tasks: impl IntoIterator<Item = TaskState>) -> bool {
     let mut unreachable = false;
     for condition in tasks {
         match condition {
-            Condition::Running => return false,
-            Condition::Unreachable => unreachable = true,
-            Condition::Starting | Condition::Killing | Condition::Ended => {}
+            TaskState::Running => return false,
+            TaskState::Unreachable => unreachable = true,
+            TaskState::Starting | TaskState::Killing | TaskState::Ended => {}
         }
     }
     unreachable
@@ -77,7 +77,7 @@ pub fn cut_off(tasks: impl IntoIterator<Item = Condition>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Condition::*, Health::*, *};
+    use super::{Health::*, TaskState::*, *};
 
     #[test]
     fn the_table_of_states() {
@@ -96,7 +96,7 @@ mod tests {
             (Starting, Failing, true, Some(State::Warming)),
             (Ended, Alive, true, None),
         ] {
-            let vitals = Vitals { condition, health, ready };
+            let vitals = TaskStatus { condition, health, ready };
             assert_eq!(vitals.state(Weight::default()), state, "{vitals:?}");
             let without_weight = state.map(|_| State::Draining);
             assert_eq!(vitals.state(Weight::new(0).unwrap()), without_weight, "{vitals:?} without weight");
@@ -112,7 +112,7 @@ mod tests {
             (vec![Starting, Killing], false),
             (vec![], false),
         ] {
-            assert_eq!(cut_off(tasks.iter().copied()), expected, "{tasks:?}");
+            assert_eq!(all_unreachable(tasks.iter().copied()), expected, "{tasks:?}");
         }
     }
 }

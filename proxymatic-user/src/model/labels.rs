@@ -1,7 +1,7 @@
 //! The label grammar: `com.meltwater.proxymatic.port.<index>.<key>`, index by index what an app asks for a port, and
 //! `com.meltwater.proxymatic.<key>` among the labels of a port itself.
 //!
-//! Reading is total: a label that is wrong costs only itself, and is one sentence in the complaints.
+//! Reading is total: a label that is wrong costs only itself, and is one sentence in the warnings.
 
 mod service;
 
@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 
 pub use service::ServiceLabels;
 
-use super::{MAX_WEIGHT, Weight, duration, nearest};
+use super::{MAX_WEIGHT, Weight, duration, suggest};
 
 /// What every label of ours on an app starts with; the index of the port and a key follow.
 pub const PREFIX: &str = "com.meltwater.proxymatic.port.";
@@ -51,7 +51,7 @@ pub struct PortLabels {
 pub struct Labels {
     ports: BTreeMap<usize, PortLabels>,
     /// One sentence for each label that is not followed as it is written, in order of the labels.
-    pub complaints: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl Labels {
@@ -78,10 +78,10 @@ impl Labels {
             match place(label, rest, ports) {
                 Ok((index, key)) => {
                     if let Err(reason) = follow(self.ports.entry(index).or_default(), key, value.trim(), group_size) {
-                        self.complaints.push(format!("label {label}={value}: {reason}"));
+                        self.warnings.push(format!("label {label}={value}: {reason}"));
                     }
                 }
-                Err(reason) => self.complaints.push(reason),
+                Err(reason) => self.warnings.push(reason),
             }
         }
     }
@@ -93,11 +93,11 @@ impl Labels {
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         group_size: NonZeroU32,
     ) {
-        let (port, complaints) = PortLabels::read(self.port(index), labels, group_size);
+        let (port, warnings) = PortLabels::read(self.port(index), labels, group_size);
         if port != self.port(index) {
             self.ports.insert(index, port);
         }
-        self.complaints.extend(complaints.into_iter().map(|it| format!("port {index}, {it}")));
+        self.warnings.extend(warnings.into_iter().map(|it| format!("port {index}, {it}")));
     }
 
     /// What is asked for the port of this index in portMappings or portDefinitions.
@@ -115,16 +115,16 @@ impl PortLabels {
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         group_size: NonZeroU32,
     ) -> (Self, Vec<String>) {
-        let mut complaints = Vec::new();
+        let mut warnings = Vec::new();
         for (label, value) in labels {
             let Some(key) = label.strip_prefix(PORT_PREFIX) else { continue };
             let followed = match KEYS.contains(&key) {
                 true => follow(&mut port, key, value.trim(), group_size),
-                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", nearest(key, &KEYS))),
+                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", suggest(key, &KEYS))),
             };
-            complaints.extend(followed.err().map(|reason| format!("label {label}={value}: {reason}")));
+            warnings.extend(followed.err().map(|reason| format!("label {label}={value}: {reason}")));
         }
-        (port, complaints)
+        (port, warnings)
     }
 }
 
@@ -135,7 +135,7 @@ fn place<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a str
         return Err(format!("label {label}: {index:?} is not the index of a port; write {PREFIX}0.<key>"));
     };
     if !KEYS.contains(&key) {
-        let nearest = nearest(key, &KEYS);
+        let nearest = suggest(key, &KEYS);
         return Err(format!("label {label} is unknown; the nearest known one is {PREFIX}{index}.{nearest}"));
     }
     match ports.checked_sub(1) {

@@ -1,25 +1,25 @@
 //! What the operator means, in the operator's words: plain values, no clock, no I/O.
 
-mod allowed;
+mod allow_rule;
 mod backend;
-mod beside;
 mod duration;
 mod health;
 mod labels;
-mod nearest;
+mod merge_join;
 mod service;
 mod settings;
 mod snapshot;
+mod suggest;
 mod vip;
 
-pub use allowed::Allowed;
+pub use allow_rule::AllowRule;
 pub use backend::{Backend, MAX_WEIGHT, State, Weight};
-pub(crate) use beside::beside;
 pub use duration::duration;
-pub use health::{Condition, Health, Vitals, cut_off};
+pub use health::{Health, TaskState, TaskStatus, all_unreachable};
 pub use labels::{Labels, PORT_PREFIX, PREFIX, PortLabels, ServiceLabels};
-pub(crate) use nearest::nearest;
+pub(crate) use merge_join::merge_join;
 pub use service::{Protocol, Service, ServiceKey};
 pub use settings::{CONNECT, Policy, Settings};
-pub use snapshot::{Complaint, Snapshot};
+pub use snapshot::{Snapshot, Warning};
+pub(crate) use suggest::suggest;
 pub use vip::Vip;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
-use super::Allowed;
+use super::AllowRule;
 
 /// How long an unanswered connect may take where nothing else is said.
 pub const CONNECT: Duration = Duration::from_secs(3);
@@ -70,7 +70,7 @@ pub struct Settings {
     /// How long a client stays with its backend after its last connection; zero for not at all.
     pub affinity: Duration,
     /// Who may connect; `None` for everybody. An empty list is nobody.
-    pub allow: Option<BTreeSet<Allowed>>,
+    pub allow: Option<BTreeSet<AllowRule>>,
     /// Whether TCP connections to a backend that is gone are reset.
     pub reset: bool,
     /// Whether clients on other machines are served.
@@ -97,8 +97,8 @@ impl Settings {
     /// The paths of the cgroups that the allow list names.
     pub fn cgroups(&self) -> impl Iterator<Item = &str> {
         self.allow.iter().flatten().filter_map(|allowed| match allowed {
-            Allowed::Cgroup(path) => Some(path.as_str()),
-            Allowed::Network(..) => None,
+            AllowRule::Cgroup(path) => Some(path.as_str()),
+            AllowRule::Network(..) => None,
         })
     }
 }

@@ -6,7 +6,7 @@ use super::{Service, ServiceKey};
 
 /// Something that was asked for and is not done, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Complaint {
+pub struct Warning {
     /// The Marathon app id, or the id of the task where only that is concerned.
     pub app: String,
     /// One sentence that names the thing, the reason and the remedy.
@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// another one that has the very same services.
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
     /// What was left out of `services`, and why.
-    pub complaints: Vec<Complaint>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Snapshot {

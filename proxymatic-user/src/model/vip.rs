@@ -26,7 +26,7 @@ impl fmt::Display for Vip<'_> {
 impl<'a> Vip<'a> {
     /// Reads the labels of a port: the virtual addresses, and one sentence for each label that is no good.
     pub fn read(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Vec<Self>, Vec<String>) {
-        let (mut vips, mut complaints) = (Vec::new(), Vec::new());
+        let (mut vips, mut warnings) = (Vec::new(), Vec::new());
         for (label, value) in labels {
             // DC/OS takes any case.
             if label.get(..4).is_none_or(|start| !start.eq_ignore_ascii_case("VIP_")) {
@@ -34,10 +34,10 @@ impl<'a> Vip<'a> {
             }
             match Self::parse(value.trim()) {
                 Ok(vip) => vips.push(vip),
-                Err(reason) => complaints.push(format!("label {label}={value}: {reason}; it is left out")),
+                Err(reason) => warnings.push(format!("label {label}={value}: {reason}; it is left out")),
             }
         }
-        (vips, complaints)
+        (vips, warnings)
     }
 
     fn parse(value: &'a str) -> Result<Self, String> {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_addresses_or_names_or_a_complaint_of_their_own() {
+    fn labels_are_addresses_or_names_or_a_warning_of_their_own() {
         let labels = [
             ("VIP_0", "/shop/web:80"),
             ("VIP_1", "192.0.2.1:443"),
@@ -78,10 +78,10 @@ mod tests {
             ("VI", ""),
             ("\u{e9}\u{e9}\u{e9}", "x"),
         ];
-        let (vips, complaints) = Vip::read(labels);
+        let (vips, warnings) = Vip::read(labels);
         let vips: Vec<_> = vips.iter().map(ToString::to_string).collect();
         assert_eq!(vips, ["/shop/web:80", "192.0.2.1:443", "[fd01::7]:80", "192.0.2.9:81", "/x:65535"]);
-        assert_eq!(complaints, [""; 0]);
+        assert_eq!(warnings, [""; 0]);
     }
 
     #[test]
@@ -100,11 +100,11 @@ mod tests {
             ("255.255.255.255:80", "cannot be"),
             ("[::1]:80", "cannot be"),
         ] {
-            let (vips, complaints) = Vip::read([("VIP_0", value), ("VIP_1", "/good:1")]);
+            let (vips, warnings) = Vip::read([("VIP_0", value), ("VIP_1", "/good:1")]);
             assert_eq!(vips, [Vip::Name("/good", 1)]);
-            assert_eq!(complaints.len(), 1, "{value}");
+            assert_eq!(warnings.len(), 1, "{value}");
             let start = format!("label VIP_0={value}: ");
-            assert!(complaints[0].starts_with(&start) && complaints[0].contains(says), "{}", complaints[0]);
+            assert!(warnings[0].starts_with(&start) && warnings[0].contains(says), "{}", warnings[0]);
         }
     }
 }

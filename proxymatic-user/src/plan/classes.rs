@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxymatic_common::{Address, Class, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
-use super::{Desired, MapOp, Tables, draft::Draft};
-use crate::model::{Complaint, Protocol, ServiceKey};
+use super::{Desired, MapOp, MapState, builder::PlanBuilder};
+use crate::model::{Protocol, ServiceKey, Warning};
 
 /// The classes that a plan uses.
 pub(super) struct Classes {
@@ -15,7 +15,7 @@ pub(super) struct Classes {
 
 impl Classes {
     /// Virtual addresses keep the class they have; new ones get the lowest that nothing uses, as long as they fit.
-    pub(super) fn of(desired: &Desired, tables: &Tables) -> Self {
+    pub(super) fn of(desired: &Desired, tables: &MapState) -> Self {
         let mut wanted: BTreeMap<_, _> =
             desired.addresses.iter().map(|address| (Address::from(*address), Class::HOST)).collect();
         // Frontends too: an address may be gone, or not be there yet, while they are.
@@ -73,13 +73,13 @@ impl Classes {
     }
 
     /// The writes that make the addresses mean this.
-    pub(super) fn put(&self, draft: &mut Draft<'_>, complaints: &mut Vec<Complaint>) {
+    pub(super) fn put(&self, draft: &mut PlanBuilder<'_>, warnings: &mut Vec<Warning>) {
         let known = draft.tables.addresses();
         let has = draft.tables.capacity.addresses as usize;
         if self.wanted.len() > has {
             let wanted = self.wanted.len();
             let reason = format!("{wanted} addresses do not fit: ADDRESSES holds {has}; they stay as they were");
-            complaints.push(Complaint { app: "addresses".into(), reason });
+            warnings.push(Warning { app: "addresses".into(), reason });
             return;
         }
         draft.ops.extend(known.keys().filter(|a| !self.wanted.contains_key(a)).map(|a| MapOp::DelAddress(*a)));

@@ -8,7 +8,7 @@ use std::{
 
 use proxymatic_common::{Address, Class, SourceCode};
 
-use super::Tables;
+use super::MapState;
 use crate::model::{Service, ServiceKey};
 
 /// Services, and who told us of each.
@@ -24,7 +24,7 @@ pub struct Desired {
     pub services: Services,
     /// Sources that have not said anything yet: their services that the maps hold stay as they are, unless `services`
     /// has them.
-    pub silent: BTreeSet<SourceCode>,
+    pub unanswered: BTreeSet<SourceCode>,
     /// The most connections open from this host at once to a service that does not say so itself; 0 for no bound.
     pub max_connections: u32,
     /// The ids of the cgroups that allow lists name, by path. One that is not here does not exist.
@@ -34,7 +34,7 @@ pub struct Desired {
     /// Which services clients on other machines are served with.
     pub exposed: Exposed,
     /// Ids of backends that are ejected for long, or full: not to be drawn while there are better ones.
-    pub resting: BTreeSet<u32>,
+    pub parked: BTreeSet<u32>,
     /// Ids of backends that the operator drains, whatever their source says.
     pub drained: BTreeSet<u32>,
 }
@@ -64,11 +64,11 @@ impl Exposed {
 
 impl Desired {
     /// What the maps say, but for who is drained: for commands that work without an agent.
-    pub fn as_it_is(tables: &Tables, drained: BTreeSet<u32>) -> Self {
+    pub fn from_maps(tables: &MapState, drained: BTreeSet<u32>) -> Self {
         let host = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
         Self {
             addresses: host.map(|(address, _)| IpAddr::from(*address)).collect(),
-            silent: tables.services().values().map(|entry| entry.settings.source).collect(),
+            unanswered: tables.services().values().map(|entry| entry.settings.source).collect(),
             excluded: tables.excluded().clone(),
             drained,
             ..Self::default()
@@ -82,28 +82,28 @@ impl Desired {
     }
 
     /// Whether all that services depend on, besides what they are themselves, is the same.
-    pub(super) fn is_around(&self, other: &Self) -> bool {
+    pub(super) fn same_environment(&self, other: &Self) -> bool {
         let Self {
             addresses,
             services: _,
-            silent: _,
+            unanswered: _,
             max_connections,
             cgroups,
             excluded: _,
             exposed,
-            resting,
+            parked,
             drained,
         } = self;
         *max_connections == other.max_connections
             && *exposed == other.exposed
             && *addresses == other.addresses
             && *cgroups == other.cgroups
-            && *resting == other.resting
+            && *parked == other.parked
             && *drained == other.drained
     }
 
     /// Whether the service of an id stays because nobody who could has spoken of it yet.
-    pub(super) fn keeps(&self, tables: &Tables, service: u32) -> bool {
-        tables.services().get(&service).is_some_and(|entry| self.silent.contains(&entry.settings.source))
+    pub(super) fn keeps(&self, tables: &MapState, service: u32) -> bool {
+        tables.services().get(&service).is_some_and(|entry| self.unanswered.contains(&entry.settings.source))
     }
 }

@@ -2,23 +2,23 @@
 //! service without its backends. Pure: no clock, no kernel, no I/O.
 
 mod allow;
-mod change;
+mod builder;
 mod classes;
 mod desired;
-mod draft;
+mod display;
 mod maglev;
 mod op;
+mod planner;
 mod ports;
 mod quarantine;
 mod ranges;
+mod retained;
 mod settings;
-mod shown;
 mod slots;
-mod stay;
 mod tables;
 
-pub use change::{Plan, plan, plan_changes};
 pub use desired::{Desired, Exposed, Services};
 pub use op::MapOp;
+pub use planner::{Plan, plan, plan_changes};
 pub use quarantine::{QUARANTINE, Quarantine};
-pub use tables::{BackendEntry, Capacity, Garbage, ServiceEntry, Tables};
+pub use tables::{BackendEntry, Capacity, Garbage, MapState, ServiceEntry};

@@ -2,9 +2,11 @@
 
 use std::{fmt, net::IpAddr};
 
-use proxymatic_common::{Address, AllowKey, AllowedCgroup, Backend, Class, Frontend, Head, Port, Service, Slot};
+use proxymatic_common::{
+    Address, Backend, Class, Frontend, Port, Service, Slot, SlotRange, SourceCgroup, SourceRangeKey,
+};
 
-use super::shown;
+use super::display;
 
 /// One write to one map. The order of the variants is the order of execution within a plan: make what nobody sees yet,
 /// switch, then take away.
@@ -23,15 +25,15 @@ pub enum MapOp {
     /// Make: a fresh range of slots.
     PutSlots(u32, Vec<Slot>),
     /// Make: clients of a network may connect. Before the settings that say that there is a list.
-    PutAllow(AllowKey),
+    PutAllow(SourceRangeKey),
     /// Make: programs of a cgroup may connect.
-    PutAllowCgroup(AllowedCgroup),
+    PutAllowCgroup(SourceCgroup),
     /// Make: the settings of a service.
     PutService(u32, Service),
     /// Make: say whose a service id is.
     PutServiceName(u32, String),
     /// Switch: one store that replaces all backends of a service.
-    PutHead(u32, Head),
+    PutSlotRange(u32, SlotRange),
     /// Switch: a port may be that of a service, so that it is worth a look. Before the first service of the port.
     SetPort(Port, u8),
     /// Switch: an address means nothing to us any more. Before those that come, which may need its place.
@@ -46,17 +48,17 @@ pub enum MapOp {
     /// Break, at once: no service has a port any more.
     ClearPort(Port, u8),
     /// Break, at once: a backend that is given less than before, since nobody is sent to it any more.
-    LowerBackend(u32, Backend),
+    DemoteBackend(u32, Backend),
     /// Break: clients of a network are not named any more. At once where the service stays, else after quarantine.
-    DelAllow(AllowKey),
+    DelAllow(SourceRangeKey),
     /// Break: programs of a cgroup are not named any more.
-    DelAllowCgroup(AllowedCgroup),
+    DelAllowCgroup(SourceCgroup),
     /// Break, at once: programs of a cgroup are not left alone any more.
     DelExcluded(u64),
     /// Break, after quarantine: a range of slots that no head names.
     ClearSlots(u32, u32),
     /// Break, after quarantine: the head of a service that cannot be found, keeping count of its switches.
-    ClearHead(u32, Head),
+    ClearHead(u32, SlotRange),
     /// Break, after quarantine: whose a service id was. Before the settings, which say that there is one: an agent that is
     /// killed between the two would leave a name that nobody looks for.
     DelServiceName(u32),
@@ -73,17 +75,17 @@ impl MapOp {
     pub const fn map(&self) -> &'static str {
         match self {
             Self::PutExcluded(..) | Self::DelExcluded(..) => "EXCLUDED",
-            Self::ResetLoad(..) => "LOAD",
-            Self::ResetServiceLoad(..) => "SERVICE_LOAD",
-            Self::PutAllow(..) | Self::DelAllow(..) => "ALLOW",
-            Self::PutAllowCgroup(..) | Self::DelAllowCgroup(..) => "ALLOW_CGROUPS",
+            Self::ResetLoad(..) => "BACKEND_STATS",
+            Self::ResetServiceLoad(..) => "SERVICE_STATS",
+            Self::PutAllow(..) | Self::DelAllow(..) => "SOURCE_RANGES",
+            Self::PutAllowCgroup(..) | Self::DelAllowCgroup(..) => "SOURCE_CGROUPS",
             Self::SetPort(..) | Self::ClearPort(..) => "PORTS",
             Self::PutBackendName(..) | Self::DelBackendName(..) => "BACKEND_NAMES",
-            Self::PutBackend(..) | Self::LowerBackend(..) | Self::FreeBackend(..) => "BACKENDS",
+            Self::PutBackend(..) | Self::DemoteBackend(..) | Self::FreeBackend(..) => "BACKENDS",
             Self::PutSlots(..) | Self::ClearSlots(..) => "SLOTS",
             Self::PutService(..) | Self::ClearService(..) => "SERVICES",
             Self::PutServiceName(..) | Self::DelServiceName(..) => "SERVICE_NAMES",
-            Self::PutHead(..) | Self::ClearHead(..) => "HEADS",
+            Self::PutSlotRange(..) | Self::ClearHead(..) => "SLOT_RANGES",
             Self::PutFrontend(..) | Self::DelFrontend(..) => "FRONTENDS",
             Self::PutAddress(..) | Self::DelAddress(..) => "ADDRESSES",
         }
@@ -102,14 +104,14 @@ impl MapOp {
             Self::PutAllowCgroup(..) => 7,
             Self::PutService(..) => 8,
             Self::PutServiceName(..) => 9,
-            Self::PutHead(..) => 10,
+            Self::PutSlotRange(..) => 10,
             Self::SetPort(..) => 11,
             Self::DelAddress(..) => 12,
             Self::PutAddress(..) => 13,
             Self::PutFrontend(..) => 14,
             Self::DelFrontend(..) => 15,
             Self::ClearPort(..) => 16,
-            Self::LowerBackend(..) => 17,
+            Self::DemoteBackend(..) => 17,
             Self::DelAllow(..) => 18,
             Self::DelAllowCgroup(..) => 19,
             Self::DelExcluded(..) => 20,
@@ -128,29 +130,29 @@ impl fmt::Display for MapOp {
         match self {
             Self::PutExcluded(cgroup) => write!(f, "exclude cgroup {cgroup}"),
             Self::ResetServiceLoad(id) => write!(f, "reset load of service {id}"),
-            Self::PutAllow(key) => write!(f, "allow {} to service {}", shown::Network(key), key.network.service),
+            Self::PutAllow(key) => write!(f, "allow {} to service {}", display::Network(key), key.network.service),
             Self::PutAllowCgroup(key) => write!(f, "allow cgroup {} to service {}", key.cgroup, key.service),
-            Self::SetPort(port, protocol) => write!(f, "set port {}/{}", port.get(), shown::protocol(*protocol)),
-            Self::ClearPort(port, protocol) => write!(f, "clear port {}/{}", port.get(), shown::protocol(*protocol)),
+            Self::SetPort(port, protocol) => write!(f, "set port {}/{}", port.get(), display::protocol(*protocol)),
+            Self::ClearPort(port, protocol) => write!(f, "clear port {}/{}", port.get(), display::protocol(*protocol)),
             Self::DelAllow(key) => {
-                write!(f, "no longer allow {} to service {}", shown::Network(key), key.network.service)
+                write!(f, "no longer allow {} to service {}", display::Network(key), key.network.service)
             }
             Self::DelAllowCgroup(key) => write!(f, "no longer allow cgroup {} to service {}", key.cgroup, key.service),
             Self::DelExcluded(cgroup) => write!(f, "no longer exclude cgroup {cgroup}"),
             Self::ResetLoad(id) => write!(f, "reset load of backend {id}"),
             Self::PutBackendName(id, name) => write!(f, "name backend {id} {name}"),
-            Self::PutBackend(id, backend) => write!(f, "put backend {id} {}", shown::Replica(backend)),
+            Self::PutBackend(id, backend) => write!(f, "put backend {id} {}", display::Replica(backend)),
             Self::PutSlots(base, slots) => write!(f, "put slots {base}..{}", *base as usize + slots.len()),
-            Self::PutService(id, settings) => write!(f, "put service {id} {}", shown::Settings(settings)),
+            Self::PutService(id, settings) => write!(f, "put service {id} {}", display::Settings(settings)),
             Self::PutServiceName(id, name) => write!(f, "name service {id} {name}"),
-            Self::PutHead(id, head) => {
+            Self::PutSlotRange(id, head) => {
                 write!(f, "switch service {id} to {} slots from {}", head.length(), head.base())
             }
-            Self::PutFrontend(frontend, id) => write!(f, "put frontend {} service {id}", shown::Dialled(frontend)),
+            Self::PutFrontend(frontend, id) => write!(f, "put frontend {} service {id}", display::Dialled(frontend)),
             Self::PutAddress(address, class) => write!(f, "put address {} class {}", IpAddr::from(*address), class.0),
             Self::DelAddress(address) => write!(f, "delete address {}", IpAddr::from(*address)),
-            Self::DelFrontend(frontend) => write!(f, "delete frontend {}", shown::Dialled(frontend)),
-            Self::LowerBackend(id, backend) => write!(f, "lower backend {id} {}", shown::Replica(backend)),
+            Self::DelFrontend(frontend) => write!(f, "delete frontend {}", display::Dialled(frontend)),
+            Self::DemoteBackend(id, backend) => write!(f, "lower backend {id} {}", display::Replica(backend)),
             Self::ClearSlots(base, length) => write!(f, "clear slots {base}..{}", base + length),
             Self::ClearHead(id, _) => write!(f, "clear head of service {id}"),
             Self::ClearService(id) => write!(f, "clear service {id}"),

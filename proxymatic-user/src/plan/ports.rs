@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use proxymatic_common::PortBit;
 
-use super::{MapOp, draft::Draft};
+use super::{MapOp, builder::PlanBuilder};
 
 /// The writes that make the bits those of the services there are to be, by the writes so far.
-pub(super) fn put(draft: &mut Draft<'_>) {
+pub(super) fn put(draft: &mut PlanBuilder<'_>) {
     let mut frontends: BTreeSet<_> = draft.tables.frontends().keys().copied().collect();
     for op in &draft.ops {
         match op {

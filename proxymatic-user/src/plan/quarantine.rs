@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{AllowedCgroup, Backend, BackendState, Head};
+use proxymatic_common::{Backend, BackendState, SlotRange, SourceCgroup};
 
-use super::{Garbage, MapOp, Tables};
+use super::{Garbage, MapOp, MapState};
 
 /// How long slots and ids rest before they are given out again. A hook that read the old head is done in
 /// microseconds; the rest is for people who look at the maps, and for what we did not think of.
@@ -21,7 +21,7 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// The writes that free what has rested long enough. Backend ids that sockets still use stay, however long.
-    pub fn release(&mut self, tables: &Tables, active: impl Fn(u32) -> u64, now: Instant) -> Vec<MapOp> {
+    pub fn release(&mut self, tables: &MapState, active: impl Fn(u32) -> u64, now: Instant) -> Vec<MapOp> {
         self.since.retain(|garbage, _| tables.garbage().contains(garbage));
         let mut ops = Vec::new();
         for garbage in tables.garbage() {
@@ -35,12 +35,12 @@ impl Quarantine {
     }
 }
 
-fn free(tables: &Tables, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &mut Vec<MapOp>) {
+fn free(tables: &MapState, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &mut Vec<MapOp>) {
     match garbage {
         Garbage::Slots(base) => ops.push(MapOp::ClearSlots(base, tables.range_length(base))),
         Garbage::Backend(id) if active(id) == 0 => {
             ops.push(MapOp::DelBackendName(id));
-            ops.push(MapOp::FreeBackend(id, Backend::free(tables.owners_of(id))));
+            ops.push(MapOp::FreeBackend(id, Backend::free(tables.backend_generation(id))));
         }
         Garbage::Backend(_) => {}
         Garbage::Service(id) => {
@@ -50,7 +50,7 @@ fn free(tables: &Tables, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &m
             ops.extend(
                 backends
                     .filter(|(_, backend)| backend.state != BackendState::GONE)
-                    .map(|(id, backend)| MapOp::LowerBackend(id, Backend { state: BackendState::GONE, ..backend })),
+                    .map(|(id, backend)| MapOp::DemoteBackend(id, Backend { state: BackendState::GONE, ..backend })),
             );
             if !entry.backends.is_empty() {
                 return;
@@ -60,10 +60,10 @@ fn free(tables: &Tables, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: &m
                 entry
                     .allow_cgroups
                     .iter()
-                    .map(|cgroup| MapOp::DelAllowCgroup(AllowedCgroup { cgroup: *cgroup, service: id, zero: 0 })),
+                    .map(|cgroup| MapOp::DelAllowCgroup(SourceCgroup { cgroup: *cgroup, service: id, zero: 0 })),
             );
             if entry.head.length() > 0 {
-                let cleared = Head::new(entry.head.generation().wrapping_add(1), 0, 0).unwrap_or_default();
+                let cleared = SlotRange::new(entry.head.generation().wrapping_add(1), 0, 0).unwrap_or_default();
                 ops.push(MapOp::ClearHead(id, cleared));
             }
             ops.push(MapOp::DelServiceName(id));

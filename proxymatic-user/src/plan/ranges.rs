@@ -27,7 +27,13 @@ impl Ranges {
     ///
     /// Walks the ranges in order: slower on paper than keeping a list of gaps, but it is one pass over a sorted map,
     /// and there is nothing to keep in step.
-    pub(super) fn gap(&self, length: u32, from: u32, to: u32, then: impl Fn(u32, u32) -> Option<u32>) -> Option<u32> {
+    pub(super) fn find_free(
+        &self,
+        length: u32,
+        from: u32,
+        to: u32,
+        then: impl Fn(u32, u32) -> Option<u32>,
+    ) -> Option<u32> {
         let mut base = from;
         // The one that `from` may lie in, and all behind it.
         let first = self.taken.range(..from).next_back().map_or(from, |(start, _)| *start);
@@ -54,7 +60,7 @@ mod tests {
 
     /// The base of the first gap.
     fn first(ranges: &Ranges, length: u32, to: u32) -> Option<u32> {
-        ranges.gap(length, 0, to, |base, _| Some(base))
+        ranges.find_free(length, 0, to, |base, _| Some(base))
     }
 
     #[test]
@@ -74,7 +80,9 @@ mod tests {
         let (mut ranges, mut other) = (Ranges::default(), Ranges::default());
         ranges.take(6, 4);
         other.take(1, 1);
-        let both = |length| ranges.gap(length, 0, 100, |from, to| other.gap(length, from, to, |base, _| Some(base)));
+        let both = |length| {
+            ranges.find_free(length, 0, 100, |from, to| other.find_free(length, from, to, |base, _| Some(base)))
+        };
         assert_eq!([both(1), both(4), both(5)], [Some(0), Some(2), Some(10)]);
     }
 

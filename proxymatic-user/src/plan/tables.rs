@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxymatic_common::{
-    Address, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Port, Service, Slot,
+    Address, Backend, BackendState, Class, Frontend, Port, Service, Slot, SlotRange, SourceCgroup, SourceRangeKey,
 };
 
 use super::{MapOp, ranges::Ranges};
@@ -11,17 +11,17 @@ use super::{MapOp, ranges::Ranges};
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// `FRONTENDS`, `HEADS`, `SERVICES`, `SERVICE_LOAD`.
+    /// `FRONTENDS`, `SLOT_RANGES`, `SERVICES`, `SERVICE_STATS`.
     pub services: u32,
-    /// `BACKENDS`, `LOAD`.
+    /// `BACKENDS`, `BACKEND_STATS`.
     pub backends: u32,
     /// `SLOTS`.
     pub slots: u32,
     /// `ADDRESSES`.
     pub addresses: u32,
-    /// `ALLOW`.
+    /// `SOURCE_RANGES`.
     pub allows: u32,
-    /// `ALLOW_CGROUPS`.
+    /// `SOURCE_CGROUPS`.
     pub allowed_cgroups: u32,
     /// `EXCLUDED`.
     pub excluded: u32,
@@ -29,14 +29,16 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        use proxymatic_common::maps::{Addresses, AllowedCgroups, Allows, Backends, Excluded, MapDef, Services, Slots};
+        use proxymatic_common::maps::{
+            Addresses, Backends, Excluded, MapDef, Services, Slots, SourceCgroups, SourceRanges,
+        };
         Self {
             services: Services::MAX,
             backends: Backends::MAX,
             slots: Slots::MAX,
             addresses: Addresses::MAX,
-            allows: Allows::MAX,
-            allowed_cgroups: AllowedCgroups::MAX,
+            allows: SourceRanges::MAX,
+            allowed_cgroups: SourceCgroups::MAX,
             excluded: Excluded::MAX,
         }
     }
@@ -49,15 +51,15 @@ pub struct ServiceEntry {
     pub settings: Service,
     /// `SERVICE_NAMES`.
     pub name: String,
-    /// `HEADS`.
-    pub head: Head,
+    /// `SLOT_RANGES`.
+    pub head: SlotRange,
     /// Where it can be found; `None` before that and after.
     pub frontend: Option<Frontend>,
     /// The ids of its backends, whatever their state.
     pub backends: BTreeSet<u32>,
-    /// `ALLOW`: the networks that may connect.
-    pub allow: BTreeSet<AllowKey>,
-    /// `ALLOW_CGROUPS`: the ids of cgroups that may connect.
+    /// `SOURCE_RANGES`: the networks that may connect.
+    pub allow: BTreeSet<SourceRangeKey>,
+    /// `SOURCE_CGROUPS`: the ids of cgroups that may connect.
     pub allow_cgroups: BTreeSet<u64>,
 }
 
@@ -66,7 +68,7 @@ impl Default for ServiceEntry {
         Self {
             settings: Service::FREE,
             name: String::new(),
-            head: Head::default(),
+            head: SlotRange::default(),
             frontend: None,
             backends: BTreeSet::new(),
             allow: BTreeSet::new(),
@@ -97,7 +99,7 @@ pub enum Garbage {
 
 /// What the maps hold. Equal tables mean equal maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tables {
+pub struct MapState {
     /// How many entries the maps have.
     pub capacity: Capacity,
     addresses: BTreeMap<Address, Class>,
@@ -114,7 +116,7 @@ pub struct Tables {
     garbage: BTreeSet<Garbage>,
 }
 
-impl Tables {
+impl MapState {
     /// Empty tables of a size.
     pub fn new(capacity: Capacity) -> Self {
         Self { capacity, ..Self::default() }
@@ -163,7 +165,7 @@ impl Tables {
     }
 
     /// The slots that a head names.
-    pub fn slots_of(&self, head: Head) -> &[Slot] {
+    pub fn slots_of(&self, head: SlotRange) -> &[Slot] {
         match self.slots.get(&head.base()) {
             Some(slots) if head.length() > 0 && slots.len() == head.length() as usize => slots,
             _ => &[],
@@ -182,13 +184,13 @@ impl Tables {
     }
 
     /// How many owners an id has had.
-    pub fn owners_of(&self, backend: u32) -> u32 {
+    pub fn backend_generation(&self, backend: u32) -> u32 {
         let now = self.backends.get(&backend).map(|entry| entry.backend.generation);
         now.or_else(|| self.owners.get(&backend).copied()).unwrap_or(0)
     }
 
     /// How many switches a service id has seen, modulo 65,536.
-    pub fn switches_of(&self, service: u32) -> u16 {
+    pub fn head_generation(&self, service: u32) -> u16 {
         let now = self.services.get(&service).map(|entry| entry.head.generation());
         now.or_else(|| self.switches.get(&service).copied()).unwrap_or(0)
     }
@@ -226,16 +228,16 @@ impl Tables {
                     entry.allow.remove(key);
                 }
             }
-            MapOp::PutAllowCgroup(AllowedCgroup { cgroup, service, .. }) => {
+            MapOp::PutAllowCgroup(SourceCgroup { cgroup, service, .. }) => {
                 self.service_entry(*service).allow_cgroups.insert(*cgroup);
             }
-            MapOp::DelAllowCgroup(AllowedCgroup { cgroup, service, .. }) => {
+            MapOp::DelAllowCgroup(SourceCgroup { cgroup, service, .. }) => {
                 if let Some(entry) = self.services.get_mut(service) {
                     entry.allow_cgroups.remove(cgroup);
                 }
             }
             MapOp::PutBackendName(id, name) => self.backend_entry(*id).task.clone_from(name),
-            MapOp::PutBackend(id, backend) | MapOp::LowerBackend(id, backend) => self.put_backend(*id, backend),
+            MapOp::PutBackend(id, backend) | MapOp::DemoteBackend(id, backend) => self.put_backend(*id, backend),
             MapOp::FreeBackend(id, backend) => self.free_backend(*id, backend.generation),
             MapOp::DelBackendName(id) => {
                 if let Some(entry) = self.backends.get_mut(id) {
@@ -255,7 +257,7 @@ impl Tables {
             }
             MapOp::PutService(id, settings) => self.service_entry(*id).settings = *settings,
             MapOp::PutServiceName(id, name) => self.service_entry(*id).name.clone_from(name),
-            MapOp::PutHead(id, head) => self.put_head(*id, *head),
+            MapOp::PutSlotRange(id, head) => self.put_head(*id, *head),
             MapOp::PutFrontend(frontend, id) => {
                 if let Some(before) = self.frontends.insert(*frontend, *id) {
                     self.lose_frontend(before, frontend);
@@ -288,7 +290,7 @@ impl Tables {
         let (switches, garbage) = (&mut self.switches, &mut self.garbage);
         self.services.entry(id).or_insert_with(|| {
             garbage.insert(Garbage::Service(id));
-            let head = Head::new(switches.remove(&id).unwrap_or(0), 0, 0).unwrap_or_default();
+            let head = SlotRange::new(switches.remove(&id).unwrap_or(0), 0, 0).unwrap_or_default();
             ServiceEntry { head, ..ServiceEntry::default() }
         })
     }
@@ -336,7 +338,7 @@ impl Tables {
         self.garbage.remove(&Garbage::Backend(id));
     }
 
-    fn put_head(&mut self, id: u32, head: Head) {
+    fn put_head(&mut self, id: u32, head: SlotRange) {
         let before = std::mem::replace(&mut self.service_entry(id).head, head);
         if before.length() > 0 {
             self.garbage.insert(Garbage::Slots(before.base()));

@@ -1,8 +1,8 @@
 //! What each thread of the agent may still do once everything is attached. One table; docs/operating.md repeats it.
 
-mod forbidden;
+mod seccomp;
 
-pub use forbidden::forbid;
+pub use seccomp::install;
 
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
@@ -52,7 +52,7 @@ impl Thread {
 
 /// What is switched on, as far as a capability depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Uses {
+pub struct EnabledFeatures {
     /// There is a bypass mark.
     pub bypass_mark: bool,
     /// There is a file of services.
@@ -65,7 +65,7 @@ pub struct Uses {
 
 /// One capability of one kind of thread.
 #[derive(Clone, Copy, Debug)]
-pub struct Right {
+pub struct Capability {
     /// Who has it.
     pub thread: Thread,
     /// Its number in linux/capability.h.
@@ -74,11 +74,11 @@ pub struct Right {
     pub name: &'static str,
     /// What for.
     pub why: &'static str,
-    needed: fn(&Uses) -> bool,
+    needed: fn(&EnabledFeatures) -> bool,
 }
 
-const fn right(thread: Thread, (number, name): (u32, &'static str), why: &'static str) -> Right {
-    Right { thread, number, name, why, needed: |_| true }
+const fn right(thread: Thread, (number, name): (u32, &'static str), why: &'static str) -> Capability {
+    Capability { thread, number, name, why, needed: |_| true }
 }
 
 const DAC_READ_SEARCH: (u32, &str) = (2, "CAP_DAC_READ_SEARCH");
@@ -88,19 +88,19 @@ const SYS_ADMIN: (u32, &str) = (21, "CAP_SYS_ADMIN");
 const BPF: (u32, &str) = (39, "CAP_BPF");
 
 /// Everything that is left, by thread.
-pub const RIGHTS: [Right; 18] = [
+pub const RIGHTS: [Capability; 18] = [
     right(Thread::Loop, BPF, "writes maps"),
-    Right {
+    Capability {
         needed: |uses| uses.bypass_mark,
         ..right(Thread::Loop, NET_ADMIN, "gives its probes the mark of --bypass-mark")
     },
-    Right {
+    Capability {
         needed: |uses| uses.other_version,
         ..right(Thread::Loop, NET_ADMIN, "takes hooks over from another version")
     },
-    Right { needed: |uses| uses.other_version, ..right(Thread::Loop, SYS_ADMIN, "removes what is left of it") },
-    Right { needed: |uses| uses.file, ..right(Thread::Loop, DAC_READ_SEARCH, "passes it on to the readers") },
-    Right {
+    Capability { needed: |uses| uses.other_version, ..right(Thread::Loop, SYS_ADMIN, "removes what is left of it") },
+    Capability { needed: |uses| uses.file, ..right(Thread::Loop, DAC_READ_SEARCH, "passes it on to the readers") },
+    Capability {
         needed: |uses| uses.file,
         ..right(Thread::Readers, DAC_READ_SEARCH, "reads the file of --file, whoever it belongs to")
     },
@@ -109,11 +109,11 @@ pub const RIGHTS: [Right; 18] = [
     right(Thread::Sockets, SYS_ADMIN, "enters other network namespaces"),
     right(Thread::Sockets, SYS_PTRACE, "finds the namespaces of programs, and takes copies of their sockets"),
     right(Thread::Sockets, DAC_READ_SEARCH, "finds which sockets the programs of other users have open"),
-    Right {
+    Capability {
         needed: |uses| uses.interfaces,
         ..right(Thread::Interfaces, BPF, "attaches hooks to interfaces that come, and says in a map which they are")
     },
-    Right {
+    Capability {
         needed: |uses| uses.interfaces,
         ..right(Thread::Interfaces, NET_ADMIN, "does so by filters of clsact before Linux 6.6")
     },
@@ -125,7 +125,7 @@ pub const RIGHTS: [Right; 18] = [
 ];
 
 /// The rights of a kind of thread, where these are what is switched on.
-pub fn rights(thread: Thread, uses: Uses) -> impl Iterator<Item = &'static Right> {
+pub fn rights(thread: Thread, uses: EnabledFeatures) -> impl Iterator<Item = &'static Capability> {
     RIGHTS.iter().filter(move |right| right.thread == thread && (right.needed)(&uses))
 }
 
@@ -137,7 +137,7 @@ pub fn rights(thread: Thread, uses: Uses) -> impl Iterator<Item = &'static Right
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn give_up(uses: Uses) -> rustix::io::Result<()> {
+pub fn give_up(uses: EnabledFeatures) -> rustix::io::Result<()> {
     let all = Thread::ALL.into_iter().flat_map(|thread| rights(thread, uses));
     leave(set(all) | CapabilitySet::NET_BIND_SERVICE, true)
 }
@@ -154,11 +154,11 @@ pub fn give_up_all() -> rustix::io::Result<()> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn keep(thread: Thread, uses: Uses) -> rustix::io::Result<()> {
+pub fn drop_to(thread: Thread, uses: EnabledFeatures) -> rustix::io::Result<()> {
     leave(set(rights(thread, uses)), false)
 }
 
-fn set(rights: impl Iterator<Item = &'static Right>) -> CapabilitySet {
+fn set(rights: impl Iterator<Item = &'static Capability>) -> CapabilitySet {
     rights.fold(CapabilitySet::empty(), |all, right| all | CapabilitySet::from_bits_retain(1 << right.number))
 }
 
@@ -187,14 +187,15 @@ fn within(has: CapabilitySet, wanted: CapabilitySet) -> CapabilitySet {
 mod tests {
     use super::*;
 
-    const EVERYTHING: Uses = Uses { bypass_mark: true, file: true, interfaces: true, other_version: true };
+    const EVERYTHING: EnabledFeatures =
+        EnabledFeatures { bypass_mark: true, file: true, interfaces: true, other_version: true };
 
     #[test]
     fn what_is_switched_off_needs_no_capability() {
         let names = |thread, uses| rights(thread, uses).map(|right| right.name).collect::<Vec<_>>();
-        assert_eq!(names(Thread::Loop, Uses::default()), ["CAP_BPF"]);
-        assert_eq!(names(Thread::Readers, Uses::default()), Vec::<&str>::new());
-        let without = Uses { other_version: false, ..EVERYTHING };
+        assert_eq!(names(Thread::Loop, EnabledFeatures::default()), ["CAP_BPF"]);
+        assert_eq!(names(Thread::Readers, EnabledFeatures::default()), Vec::<&str>::new());
+        let without = EnabledFeatures { other_version: false, ..EVERYTHING };
         assert_eq!(names(Thread::Loop, without), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_DAC_READ_SEARCH"]);
         assert_eq!(names(Thread::Readers, EVERYTHING), ["CAP_DAC_READ_SEARCH"]);
     }
@@ -209,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_thread_can_only_start_threads_that_may_do_no_more_than_itself() {
-        for uses in [Uses::default(), EVERYTHING] {
+        for uses in [EnabledFeatures::default(), EVERYTHING] {
             assert!(set(rights(Thread::Loop, uses)).contains(set(rights(Thread::Readers, uses))));
         }
     }

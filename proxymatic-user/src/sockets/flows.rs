@@ -15,13 +15,13 @@ use proxymatic_common::{
 use super::{
     Row, Traffic,
     diag::Diag,
-    namespaces::{self, Home},
-    remembered::{open, remembered},
+    namespaces::{self, NetnsGuard},
     sweep::FAMILIES,
+    udp_storage::{open, remembered},
 };
 use crate::dataplane::{
     Error,
-    kernel::{Pins, RemoteConnection, Remotes, monotonic},
+    kernel::{ConntrackMaps, CtConnection, Pins, monotonic},
 };
 
 /// One translation that is in use.
@@ -91,7 +91,7 @@ pub fn flows(pins: &Pins) -> Result<Seen, Error> {
     let owners = owners(&rows.iter().map(|row| row.inode).collect());
     seen.flows = rows.iter().flat_map(|row| in_use(row).map(|made| flow(row, *made, &owners))).collect();
     let now = monotonic();
-    Remotes::open(pins)?.each(true, now, |connection| {
+    ConntrackMaps::open(pins)?.each(true, now, |connection| {
         if connection.counts() && !connection.is_over(now) {
             seen.flows.push(remote(&connection));
         }
@@ -107,10 +107,10 @@ fn open_sockets(pins: &Pins) -> Result<MapData, Error> {
 }
 
 fn go_round(map: &MapData, rows: &mut Vec<Row>, seen: &mut Seen) -> io::Result<()> {
-    let home = Home::here()?;
+    let home = NetnsGuard::here()?;
     for namespace in namespaces::found()?.values() {
         // Where the process that led there has ended, others may still be there: what is shown is a moment anyway.
-        if let Err(error) = home.away(namespace, || within(map, rows)) {
+        if let Err(error) = home.run_in(namespace, || within(map, rows)) {
             let what = namespace.display();
             seen.blind
                 .get_or_insert_with(|| format!("the sockets of {what} could not be seen: {error}; run it as root"));
@@ -140,7 +140,7 @@ fn within(map: &MapData, rows: &mut Vec<Row>) -> io::Result<()> {
 fn in_use(row: &Row) -> impl Iterator<Item = &Translation> {
     let Socket { ring: [connect, sent @ ..], .. } = &row.socket;
     let open = row.connection().is_some() || (row.protocol == PROTOCOL_TCP && connect.counted != 0);
-    let known = |made: &&Translation| made.chosen_port != Port::new(0);
+    let known = |made: &&Translation| made.backend_port != Port::new(0);
     let sent = sent.iter().filter(move |_| row.protocol == PROTOCOL_UDP && !row.connected);
     Some(connect).filter(|_| open).into_iter().chain(sent).filter(known)
 }
@@ -158,17 +158,17 @@ fn flow(row: &Row, made: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
     }
 }
 
-fn remote(connection: &RemoteConnection) -> Flow {
-    let RemoteConnection { client, half, .. } = connection;
+fn remote(connection: &CtConnection) -> Flow {
+    let CtConnection { client, half, .. } = connection;
     Flow {
         protocol: client.protocol,
-        local: half.becomes.source,
-        local_port: half.becomes.source_port,
+        local: half.translated.source,
+        local_port: half.translated.source_port,
         made: Translation {
-            dialled: client.destination,
-            dialled_port: client.destination_port,
-            chosen: half.becomes.destination,
-            chosen_port: half.becomes.destination_port,
+            destination: client.destination,
+            destination_port: client.destination_port,
+            backend_address: half.translated.destination,
+            backend_port: half.translated.destination_port,
             backend: half.backend,
             generation: half.generation,
             counted: u32::from(connection.counts()),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn made(last: u8, counted: u32) -> Translation {
-        Translation { chosen: address(last), chosen_port: Port::new(8001), counted, ..Translation::NONE }
+        Translation { backend_address: address(last), backend_port: Port::new(8001), counted, ..Translation::NONE }
     }
 
     fn row(protocol: u8, ring: &[Translation]) -> Row {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn shown(row: &Row) -> Vec<Address> {
-        in_use(row).map(|made| made.chosen).collect()
+        in_use(row).map(|made| made.backend_address).collect()
     }
 
     #[test]

@@ -2,17 +2,17 @@
 //! no other may.
 
 mod diag;
-mod ends;
 mod flows;
-mod job;
+mod kernel_support;
 mod message;
 mod namespaces;
-mod remembered;
+mod request;
 mod row;
 mod sweep;
+mod udp_storage;
 
-pub use ends::{copies, ends};
 pub use flows::{Flow, Process, Seen, flows};
-pub use job::{Gone, Idle, Job, Kept, Owner, Report, Why};
+pub use kernel_support::{copies, ends};
+pub use request::{BackendRef, DestroyReason, GoneBackend, Idle, Kept, SweepReport, SweepRequest};
 pub use row::{Row, Traffic};
 pub use sweep::Sweeper;

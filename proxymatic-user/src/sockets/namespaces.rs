@@ -63,9 +63,9 @@ pub(super) fn found() -> io::Result<BTreeMap<PathBuf, PathBuf>> {
 }
 
 /// The way back to where this thread came from.
-pub(super) struct Home(File);
+pub(super) struct NetnsGuard(File);
 
-impl Home {
+impl NetnsGuard {
     /// Where this thread is now.
     pub(super) fn here() -> io::Result<Self> {
         File::open("/proc/thread-self/ns/net").map(Self)
@@ -74,7 +74,7 @@ impl Home {
     /// Does some work in a namespace, and comes back. `None` where the namespace has gone meanwhile.
     ///
     /// A thread that cannot come back must not go on: the process ends.
-    pub(super) fn away<T>(&self, namespace: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    pub(super) fn run_in<T>(&self, namespace: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
         let file = match File::open(namespace) {
             Ok(file) => file,
             Err(error) if gone(&error) => return Ok(None),

@@ -90,7 +90,7 @@ impl Row {
     /// connected elsewhere only remembers.
     pub fn connection(&self) -> Option<&Translation> {
         let [made, ..] = &self.socket.ring;
-        let there = made.chosen == self.peer && made.chosen_port == self.peer_port;
+        let there = made.backend_address == self.peer && made.backend_port == self.peer_port;
         (self.connected && there && self.peer_port != Port::new(0)).then_some(made)
     }
 
@@ -206,8 +206,8 @@ mod tests {
         assert_eq!((row.local, row.local_port), (at("10.77.0.1"), Port::new(0x8378)));
         assert_eq!(row.traffic, Some(Traffic { rtt_us: 74, sent: 1, received: 0 }));
         let made = row.connection().unwrap();
-        assert_eq!((made.dialled, made.dialled_port), (at("127.0.0.1"), Port::new(1234)));
-        assert_eq!((made.chosen, made.chosen_port), (row.peer, row.peer_port));
+        assert_eq!((made.destination, made.destination_port), (at("127.0.0.1"), Port::new(1234)));
+        assert_eq!((made.backend_address, made.backend_port), (row.peer, row.peer_port));
         assert_eq!((made.backend, made.generation, made.counted), (0, 1, 1));
         assert_eq!(row.socket.ring[1..], [Translation::NONE; proxymatic_common::RING - 1]);
         // Named by itself, it is named by its cookie.

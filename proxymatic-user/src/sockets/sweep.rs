@@ -17,17 +17,17 @@ use proxymatic_common::{
 use tokio::sync::mpsc;
 
 use super::{
-    Job, Kept, Owner, Report, Row,
+    BackendRef, Kept, Row, SweepReport, SweepRequest,
     diag::Diag,
-    namespaces::{self, Home},
-    remembered::remembered,
+    namespaces::{self, NetnsGuard},
+    udp_storage::remembered,
 };
 use crate::{
     dataplane::{
-        Error, Reach,
-        kernel::{Pins, Remotes, monotonic},
+        Error, ListenerScope,
+        kernel::{ConntrackMaps, Pins, monotonic},
     },
-    privileges::{self, Thread, Uses},
+    privileges::{self, EnabledFeatures, Thread},
 };
 
 pub(super) const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
@@ -40,7 +40,7 @@ pub struct Sweeper {
     /// The same, to be asked.
     asked: SkStorage<MapData, Socket>,
     /// What the hooks remember of clients on other machines.
-    remotes: Remotes,
+    remotes: ConntrackMaps,
 }
 
 impl Sweeper {
@@ -52,7 +52,7 @@ impl Sweeper {
         let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", Sockets::NAME), error);
         let open = || MapData::from_pin(pins.map(Sockets::NAME)).map_err(|error| failed(&error));
         let asked = SkStorage::try_from(Map::SkStorage(open()?)).map_err(|error| failed(&error))?;
-        Ok(Self { map: open()?, asked, remotes: Remotes::open(pins)? })
+        Ok(Self { map: open()?, asked, remotes: ConntrackMaps::open(pins)? })
     }
 
     /// Starts a thread that does jobs until there are no more; each gets one report.
@@ -61,12 +61,12 @@ impl Sweeper {
     /// There is no thread to be had.
     pub fn start(
         self,
-        uses: Uses,
-        mut jobs: mpsc::Receiver<Job>,
-        report: impl Fn(Report) + Send + 'static,
+        uses: EnabledFeatures,
+        mut jobs: mpsc::Receiver<SweepRequest>,
+        report: impl Fn(SweepReport) + Send + 'static,
     ) -> io::Result<()> {
         let work = move || {
-            privileges::keep(Thread::Sockets, uses).expect("capabilities can be given up");
+            privileges::drop_to(Thread::Sockets, uses).expect("capabilities can be given up");
             while let Some(job) = jobs.blocking_recv() {
                 report(self.sweep(&job));
             }
@@ -75,13 +75,13 @@ impl Sweeper {
     }
 
     /// Does one job. Enters every namespace with the calling thread, which is back when this returns.
-    pub fn sweep(&self, job: &Job) -> Report {
+    pub fn sweep(&self, job: &SweepRequest) -> SweepReport {
         let began = Instant::now();
-        let mut report = Report { blind: namespaces::blind(), ..Report::default() };
-        report.census = (job.census && report.blind.is_none()).then(Default::default);
-        let everywhere = job.listeners == Some(Reach::All);
-        report.heard = (everywhere && report.blind.is_none()).then(Default::default);
-        if job.goes_round() {
+        let mut report = SweepReport { limitation: namespaces::blind(), ..SweepReport::default() };
+        report.census = (job.census && report.limitation.is_none()).then(Default::default);
+        let everywhere = job.listeners == Some(ListenerScope::All);
+        report.listening_ports = (everywhere && report.limitation.is_none()).then(Default::default);
+        if job.visits_all_netns() {
             self.go_round(job, &mut report);
         }
         if job.looks_at_remotes()
@@ -89,12 +89,12 @@ impl Sweeper {
             && let Err(error) = self.look_at_remotes(job, &mut report)
         {
             report.census = None;
-            report.blind.get_or_insert_with(|| error.to_string());
+            report.limitation.get_or_insert_with(|| error.to_string());
         }
-        if job.listeners == Some(Reach::Host) {
+        if job.listeners == Some(ListenerScope::Host) {
             let mut heard = BTreeSet::new();
             match Diag::open().and_then(|mut diag| ports(&mut diag, &mut heard)) {
-                Ok(()) => report.heard = Some(heard),
+                Ok(()) => report.listening_ports = Some(heard),
                 Err(error) => missed(&mut report, &format!("the sockets of this namespace: {error}")),
             }
         }
@@ -103,7 +103,7 @@ impl Sweeper {
     }
 
     /// Clients on other machines have no sockets here.
-    fn look_at_remotes(&self, job: &Job, report: &mut Report) -> Result<(), Error> {
+    fn look_at_remotes(&self, job: &SweepRequest, report: &mut SweepReport) -> Result<(), Error> {
         let now = monotonic();
         let (mut over, mut kept) = (Vec::new(), 0);
         for open in [true, false] {
@@ -121,7 +121,7 @@ impl Sweeper {
                     && connection.client.protocol == PROTOCOL_TCP
                     && let Some(census) = &mut report.census
                 {
-                    let owner = Owner { backend: connection.half.backend, generation: connection.half.generation };
+                    let owner = BackendRef { backend: connection.half.backend, generation: connection.half.generation };
                     *census.entry(owner).or_default() += 1;
                 }
             })?;
@@ -130,27 +130,27 @@ impl Sweeper {
         over.iter().try_for_each(|connection| self.remotes.forget(connection))
     }
 
-    fn go_round(&self, job: &Job, report: &mut Report) {
-        let all = Home::here().and_then(|home| Ok((home, namespaces::found()?)));
+    fn go_round(&self, job: &SweepRequest, report: &mut SweepReport) {
+        let all = NetnsGuard::here().and_then(|home| Ok((home, namespaces::found()?)));
         let (home, found) = match all {
             Ok(all) => all,
             Err(error) => return missed(report, &format!("the network namespaces: {error}")),
         };
         for namespace in found.values() {
-            match home.away(namespace, || self.within(job, report)) {
+            match home.run_in(namespace, || self.within(job, report)) {
                 Ok(Some(())) => {}
                 // The process that led there has ended; others may still be there.
-                Ok(None) => report.heard = None,
+                Ok(None) => report.listening_ports = None,
                 Err(error) => missed(report, &format!("the sockets of {}: {error}", namespace.display())),
             }
         }
     }
 
     /// All sockets of the namespace that this thread is in.
-    fn within(&self, job: &Job, report: &mut Report) -> io::Result<()> {
+    fn within(&self, job: &SweepRequest, report: &mut SweepReport) -> io::Result<()> {
         let map = self.map.fd().as_fd().as_raw_fd();
         let mut diag = Diag::open()?;
-        if let Some(heard) = &mut report.heard {
+        if let Some(heard) = &mut report.listening_ports {
             ports(&mut diag, heard)?;
         }
         let mut seen = BTreeSet::new();
@@ -167,7 +167,7 @@ impl Sweeper {
                             *census.entry(owner).or_default() += 1;
                         }
                     }
-                    if job.dooms(&row).is_some() || (protocol == PROTOCOL_UDP && job.suspects(&row)) {
+                    if job.should_destroy(&row).is_some() || (protocol == PROTOCOL_UDP && job.may_destroy(&row)) {
                         rows.push(row);
                     }
                 })?;
@@ -179,7 +179,7 @@ impl Sweeper {
             if let Some(socket) = remembered.get(&row.inode) {
                 row.socket = *socket;
             }
-            if let Some((owner, why)) = job.dooms(&row)
+            if let Some((owner, why)) = job.should_destroy(&row)
                 && diag.destroy(&row)?
             {
                 *report.ended.entry((owner, why)).or_default() += 1;
@@ -200,13 +200,13 @@ fn ports(diag: &mut Diag, heard: &mut BTreeSet<(u8, Port)>) -> io::Result<()> {
 }
 
 /// What is not whole is no census.
-fn missed(report: &mut Report, what: &str) {
+fn missed(report: &mut SweepReport, what: &str) {
     report.census = None;
-    report.heard = None;
-    report.blind.get_or_insert_with(|| format!("cannot look at {what}; run the agent as root, with --privileged"));
+    report.listening_ports = None;
+    report.limitation.get_or_insert_with(|| format!("cannot look at {what}; run the agent as root, with --privileged"));
 }
 
-fn counted(row: &Row) -> impl Iterator<Item = Owner> {
+fn counted(row: &Row) -> impl Iterator<Item = BackendRef> {
     let open = row.socket.ring.iter().filter(|made| made.counted != 0);
-    open.map(|made| Owner { backend: made.backend, generation: made.generation })
+    open.map(|made| BackendRef { backend: made.backend, generation: made.generation })
 }

@@ -3,14 +3,14 @@
 //! A source never sends half of what it knows. While it is in trouble it sends no snapshot at all, so that the last one
 //! stays good: what a source cannot see is not gone.
 
-mod access;
-mod doubt;
+mod backoff;
+mod credentials;
 pub mod file;
 mod identity;
+mod loss_guard;
 pub mod marathon;
 pub mod registrator;
 mod resolve;
-mod retry;
 mod tls;
 
 use std::{
@@ -117,7 +117,7 @@ pub enum Report {
     /// Something failed and is tried again. The last snapshot stays good.
     ///
     /// Sent for the first attempt that fails, for each attempt that fails in another way, and else ever more rarely.
-    Trouble {
+    Failed {
         /// Who says so.
         source: SourceId,
         /// What was asked, without credentials.

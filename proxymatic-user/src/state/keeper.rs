@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Drained, Saved, State, StateFile};
 use crate::{
     model::Snapshot,
-    privileges::{self, Thread, Uses},
+    privileges::{self, EnabledFeatures, Thread},
     source::SourceId,
 };
 
@@ -52,7 +52,7 @@ impl StateFile {
         let work = move || {
             // Nobody waits for it. Where even that is refused it is only less polite.
             let _ = rustix::process::nice(5);
-            if let Err(error) = privileges::keep(Thread::State, Uses::default()) {
+            if let Err(error) = privileges::drop_to(Thread::State, EnabledFeatures::default()) {
                 tracing::warn!("the thread that writes the state file cannot give up its capabilities: {error}");
             }
             while let Some(job) = jobs.blocking_recv() {

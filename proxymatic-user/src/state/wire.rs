@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Drained, Saved, State};
 use crate::{
-    model::{self, Complaint, ServiceKey, Snapshot, Weight},
+    model::{self, ServiceKey, Snapshot, Warning, Weight},
     source::SourceId,
 };
 
@@ -51,7 +51,7 @@ struct Source {
     answered: u64,
     services: Vec<Service>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    complaints: Vec<Complaint>,
+    warnings: Vec<Warning>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,9 +113,9 @@ enum Condition {
 impl From<&State> for Body {
     fn from(state: &State) -> Self {
         let source = |(id, saved): (&SourceId, &Saved)| {
-            let Saved { of, answered, snapshot: Snapshot { services, complaints } } = saved;
+            let Saved { of, answered, snapshot: Snapshot { services, warnings } } = saved;
             let services = services.iter().filter_map(|(key, service)| Service::new(*key, service)).collect();
-            (id.to_string(), Source { of: of.clone(), answered: *answered, services, complaints: complaints.clone() })
+            (id.to_string(), Source { of: of.clone(), answered: *answered, services, warnings: warnings.clone() })
         };
         Self {
             sources: state.sources.iter().map(source).collect(),
@@ -131,7 +131,7 @@ impl Body {
             let id = SourceId::ALL.into_iter().find(|id| id.to_string() == name);
             let id = id.ok_or_else(|| format!("there is no source {name:?}"))?;
             let services = source.services.into_iter().map(Service::read).collect::<Result<_, _>>()?;
-            let snapshot = Snapshot { services, complaints: source.complaints };
+            let snapshot = Snapshot { services, warnings: source.warnings };
             Ok((id, Saved { of: source.of, answered: source.answered, snapshot }))
         };
         Ok(State {

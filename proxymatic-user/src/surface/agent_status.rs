@@ -23,8 +23,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Happening, Latencies};
-use crate::model::Complaint;
+use super::{Latencies, WatchEvent};
+use crate::model::Warning;
 
 /// What only the running agent knows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct AgentStatus {
     /// Each source, and how fresh it is.
     pub sources: Vec<SourceStatus>,
     /// What was asked for and is not done, and why.
-    pub complaints: Vec<Complaint>,
+    pub warnings: Vec<Warning>,
     /// Why the kernel refused the last write; absent where it did not.
     pub refused: Option<String>,
     /// The backends that are kept out until they answer.
@@ -153,7 +153,7 @@ const EVENTS: &str = "events\n";
 pub async fn serve(
     path: &Path,
     status: watch::Receiver<AgentStatus>,
-    happenings: broadcast::Sender<Happening>,
+    happenings: broadcast::Sender<WatchEvent>,
 ) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -192,7 +192,7 @@ pub async fn serve(
 async fn answer(
     stream: UnixStream,
     status: &watch::Receiver<AgentStatus>,
-    happenings: &broadcast::Sender<Happening>,
+    happenings: &broadcast::Sender<WatchEvent>,
 ) -> io::Result<()> {
     let (asked, mut out) = stream.into_split();
     let mut wanted = String::new();
@@ -213,7 +213,7 @@ async fn answer(
 async fn follow(
     mut watcher: OwnedReadHalf,
     mut out: OwnedWriteHalf,
-    mut happenings: broadcast::Receiver<Happening>,
+    mut happenings: broadcast::Receiver<WatchEvent>,
 ) -> io::Result<()> {
     let mut nothing = [0; 1];
     loop {
@@ -224,7 +224,9 @@ async fn follow(
         };
         let happening = match happening {
             Ok(happening) => happening,
-            Err(broadcast::error::RecvError::Lagged(lost)) => Happening { lost: Some(lost), ..Happening::now("lost") },
+            Err(broadcast::error::RecvError::Lagged(lost)) => {
+                WatchEvent { lost: Some(lost), ..WatchEvent::now("lost") }
+            }
             Err(broadcast::error::RecvError::Closed) => return Ok(()),
         };
         let mut line = serde_json::to_vec(&happening)?;
@@ -249,7 +251,7 @@ impl Watch {
     ///
     /// # Errors
     /// What came is no event of this version.
-    pub async fn next(&mut self) -> io::Result<Option<Happening>> {
+    pub async fn next(&mut self) -> io::Result<Option<WatchEvent>> {
         let mut line = String::new();
         if self.0.read_line(&mut line).await.unwrap_or(0) == 0 {
             return Ok(None);

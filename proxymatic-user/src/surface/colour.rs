@@ -16,7 +16,8 @@ pub(super) fn paint(text: String) -> String {
 
 fn line(line: &str) -> String {
     // A head is all in capitals.
-    if !line.starts_with("WRONG") && line.contains(char::is_alphabetic) && !line.contains(|c: char| c.is_lowercase()) {
+    if !line.starts_with("PROBLEM") && line.contains(char::is_alphabetic) && !line.contains(|c: char| c.is_lowercase())
+    {
         return format!("\x1b[1m{}\x1b[0m{}", line.trim_end(), &line[line.trim_end().len()..]);
     }
     line.split_inclusive(' ').map(word).collect()
@@ -25,9 +26,9 @@ fn line(line: &str) -> String {
 fn word(piece: &str) -> String {
     let word = piece.trim_end();
     let code = match word {
-        "WRONG" | "ejected" | "failed" => "31",
+        "PROBLEM" | "ejected" | "failed" => "31",
         "draining" | "warming" | "full" | "refused" => "33",
-        "active" | "well" => "32",
+        "active" | "OK" => "32",
         _ => return piece.to_owned(),
     };
     format!("\x1b[{code}m{word}\x1b[0m{}", &piece[word.len()..])
@@ -41,7 +42,7 @@ mod tests {
     fn words_are_painted_and_what_is_between_them_stays() {
         assert_eq!(line("NAME  STATE\n"), "\x1b[1mNAME  STATE\x1b[0m\n");
         assert_eq!(line("/web  ejected    1\n"), "/web  \x1b[31mejected\x1b[0m    1\n");
-        assert_eq!(line("WRONG      no\n"), "\x1b[31mWRONG\x1b[0m      no\n");
+        assert_eq!(line("PROBLEM      no\n"), "\x1b[31mPROBLEM\x1b[0m      no\n");
         assert_eq!(line("/active\n"), "/active\n");
     }
 }

@@ -1,4 +1,4 @@
-//! Flows as rows: what each socket dialled, where it was taken, and who has it.
+//! Flows as rows: what each socket destination, where it was taken, and who has it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use super::{
     table::{count, rtt, table, time},
 };
 use crate::{
-    plan::Tables,
+    plan::MapState,
     sockets::{Flow, Traffic},
 };
 
@@ -29,10 +29,10 @@ pub struct FlowRow {
     pub cgroup: Option<String>,
     /// The socket's own address and port; of a client on another machine, where the backend sees it come from.
     pub local: SocketAddr,
-    /// What the program dialled.
-    pub dialled: SocketAddr,
+    /// What the program destination.
+    pub destination: SocketAddr,
     /// Where it was taken.
-    pub chosen: SocketAddr,
+    pub backend: SocketAddr,
     /// The task that listens there.
     pub task: Option<String>,
     /// Seconds since it was taken there.
@@ -48,18 +48,18 @@ pub struct FlowRow {
 }
 
 /// Flows as rows, by service and age. `now` is nanoseconds of the monotonic clock.
-pub fn flow_rows(flows: &[Flow], tables: &Tables, now: u64) -> Vec<FlowRow> {
+pub fn flow_rows(flows: &[Flow], tables: &MapState, now: u64) -> Vec<FlowRow> {
     let mut rows: Vec<_> = flows.iter().map(|flow| row(flow, tables, now)).collect();
     rows.sort_by(|a, b| {
-        (&a.service, a.chosen)
-            .cmp(&(&b.service, b.chosen))
+        (&a.service, a.backend)
+            .cmp(&(&b.service, b.backend))
             .then(b.age_s.total_cmp(&a.age_s))
             .then(a.local.cmp(&b.local))
     });
     rows
 }
 
-fn row(flow: &Flow, tables: &Tables, now: u64) -> FlowRow {
+fn row(flow: &Flow, tables: &MapState, now: u64) -> FlowRow {
     let made = &flow.made;
     let entry = tables.backends().get(&made.backend).filter(|entry| entry.backend.generation == made.generation);
     let service = entry.and_then(|entry| tables.services().get(&entry.backend.service));
@@ -72,8 +72,8 @@ fn row(flow: &Flow, tables: &Tables, now: u64) -> FlowRow {
         command: of_process(|process| process.command.clone()),
         cgroup: of_process(|process| process.cgroup.clone()),
         local: socket(flow.local, flow.local_port),
-        dialled: socket(made.dialled, made.dialled_port),
-        chosen: socket(made.chosen, made.chosen_port),
+        destination: socket(made.destination, made.destination_port),
+        backend: socket(made.backend_address, made.backend_port),
         task: entry.map(|entry| entry.task.clone()),
         age_s: (now.saturating_sub(flow.start) / 1_000_000) as f64 / 1000.0,
         rtt_us: flow.traffic.map(|traffic| traffic.rtt_us),
@@ -92,15 +92,15 @@ impl Rows for Vec<FlowRow> {
         if self.is_empty() {
             return "no flows".into();
         }
-        let header = ["SERVICE", "PID", "COMMAND", "DIALLED", "CHOSEN", "AGE", "RTT", "SENT", "RECEIVED"];
+        let header = ["SERVICE", "PID", "COMMAND", "DESTINATION", "BACKEND", "AGE", "RTT", "SENT", "RECEIVED"];
         let rows = self.iter().map(|row| {
             let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
             vec![
                 or_none(row.service.clone()),
                 or_none(row.pid.map(|pid| pid.to_string())),
                 or_none(row.command.clone().or_else(|| row.client.map(|client| client.to_string()))),
-                format!("{}/{}", row.dialled, row.protocol),
-                row.chosen.to_string(),
+                format!("{}/{}", row.destination, row.protocol),
+                row.backend.to_string(),
                 time(row.age_s),
                 or_none(row.rtt_us.map(|us| rtt(us.into()))),
                 or_none(row.sent.map(count)),
@@ -127,15 +127,15 @@ mod tests {
 
     #[test]
     fn flows_as_a_table_and_as_json() {
-        let mut tables = Tables::new(Capacity::default());
+        let mut tables = MapState::new(Capacity::default());
         tables.apply(&MapOp::PutServiceName(0, "/shop/web".into()));
         tables.apply(&MapOp::PutBackendName(7, "web.1".into()));
         tables.apply(&MapOp::PutBackend(7, Backend { state: BackendState::ACTIVE, ..Backend::free(3) }));
         let made = Translation {
-            dialled: address("127.0.0.1"),
-            chosen: address("10.0.0.2"),
-            dialled_port: Port::new(1234),
-            chosen_port: Port::new(31_000),
+            destination: address("127.0.0.1"),
+            backend_address: address("10.0.0.2"),
+            destination_port: Port::new(1234),
+            backend_port: Port::new(31_000),
             backend: 7,
             generation: 3,
             counted: 1,
@@ -151,7 +151,7 @@ mod tests {
             process: Some(process),
             client: None,
         };
-        let of_another = Translation { generation: 2, dialled: address("fd00::1"), ..made };
+        let of_another = Translation { generation: 2, destination: address("fd00::1"), ..made };
         let udp = Flow { protocol: PROTOCOL_UDP, made: of_another, traffic: None, process: None, ..tcp.clone() };
         let remote = Flow {
             client: Some((address("10.0.0.9"), Port::new(50_000))),
@@ -161,14 +161,14 @@ mod tests {
         };
         let rows = flow_rows(&[tcp, udp, remote], &tables, 3_500_000_000);
         expect_test::expect![[r#"
-            SERVICE     PID  COMMAND         DIALLED             CHOSEN           AGE    RTT  SENT  RECEIVED
+            SERVICE     PID  COMMAND         DESTINATION         BACKEND          AGE    RTT  SENT  RECEIVED
             -             -  -               [fd00::1]:1234/udp  10.0.0.2:31000  2.5s      -     -         -
             /shop/web  4711  curl            127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s  740us   100     12.3k
             /shop/web     -  10.0.0.9:50000  127.0.0.1:1234/tcp  10.0.0.2:31000  2.5s      -     -         -
         "#]]
         .assert_eq(&rows.table());
         expect_test::expect![[
-            r#"{"service":"/shop/web","protocol":"tcp","pid":4711,"command":"curl","cgroup":"/mesos/x","local":"10.0.0.1:40000","dialled":"127.0.0.1:1234","chosen":"10.0.0.2:31000","task":"web.1","age_s":2.5,"rtt_us":740,"sent":100,"received":12345,"client":null}"#
+            r#"{"service":"/shop/web","protocol":"tcp","pid":4711,"command":"curl","cgroup":"/mesos/x","local":"10.0.0.1:40000","destination":"127.0.0.1:1234","backend":"10.0.0.2:31000","task":"web.1","age_s":2.5,"rtt_us":740,"sent":100,"received":12345,"client":null}"#
         ]]
         .assert_eq(&serde_json::to_string(&rows[1]).unwrap());
     }

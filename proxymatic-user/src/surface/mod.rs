@@ -4,32 +4,33 @@ mod agent_status;
 mod cgroups;
 mod colour;
 mod dump;
+#[cfg(test)]
+mod fixtures;
 mod flow;
-mod happening;
 pub mod http;
 mod latency;
 mod metrics;
 mod page;
 mod plan;
 mod render;
-#[cfg(test)]
-mod samples;
 mod status;
 mod table;
 mod top;
 mod view;
+mod watch_event;
 
 pub use agent_status::{
     AgentStatus, OutStatus, RestoredFrom, SelfTestStatus, SourceStatus, Trouble, Watch, ask, serve, watch_agent,
 };
 pub use dump::{Dump, dump};
 pub use flow::{FlowRow, flow_rows};
-pub use happening::Happening;
 pub use latency::Latencies;
 pub use plan::Planned;
 pub use render::{
-    Answered, BackendOf, Backends, Detached, Format, Moved, Rows, note, print, print_error, print_line, text,
+    BackendOf, Backends, DetachResult, DrainResult, Format, HealthcheckResult, Rows, print, print_error, print_line,
+    print_notice, text,
 };
-pub use status::{Ejection, Seen, Status, see, status};
+pub use status::{Ejection, Overview, Status, collect, status};
 pub use top::{Board, Order, Sample, draw, samples};
 pub use view::{BackendRow, RoundTrips, ServiceCounts, ServiceRow, services};
+pub use watch_event::WatchEvent;

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::{Rows, ServiceRow, render::entry, view};
 use crate::{
-    model::Complaint,
-    plan::{MapOp, Tables},
+    model::Warning,
+    plan::{MapOp, MapState},
 };
 
 /// What `plan show` prints. The JSON is a contract: see docs/cli.md.
@@ -16,7 +16,7 @@ pub struct Planned {
     /// The writes, in order.
     pub operations: Vec<String>,
     /// What was asked for and would not be done, and why.
-    pub complaints: Vec<Complaint>,
+    pub warnings: Vec<Warning>,
     /// What this is the difference to, in words.
     #[serde(skip)]
     against: String,
@@ -24,10 +24,10 @@ pub struct Planned {
 
 impl Planned {
     /// What would be there after these writes to these tables.
-    pub fn new(against: String, mut tables: Tables, ops: &[MapOp], complaints: Vec<Complaint>) -> Self {
+    pub fn new(against: String, mut tables: MapState, ops: &[MapOp], warnings: Vec<Warning>) -> Self {
         ops.iter().for_each(|op| tables.apply(op));
         let operations = ops.iter().map(ToString::to_string).collect();
-        Self { services: view::rows(&tables, None), operations, complaints, against }
+        Self { services: view::rows(&tables, None), operations, warnings, against }
     }
 }
 
@@ -42,8 +42,8 @@ impl Rows for Planned {
         for operation in &self.operations {
             text += &format!("  {operation}\n");
         }
-        for complaint in &self.complaints {
-            text += &entry("complaint", &format!("{}: {}", complaint.app, complaint.reason));
+        for warning in &self.warnings {
+            text += &entry("warning", &format!("{}: {}", warning.app, warning.reason));
         }
         text
     }
@@ -54,14 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_says_what_it_is_compared_with_and_its_complaints_fit_a_terminal() {
+    fn a_plan_says_what_it_is_compared_with_and_its_warning_fit_a_terminal() {
         let reason =
             "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default is used";
-        let complaint = Complaint { app: "/shop/web".into(), reason: reason.into() };
-        let planned = Planned::new("empty tables".into(), Tables::default(), &[], vec![complaint]);
+        let warning = Warning { app: "/shop/web".into(), reason: reason.into() };
+        let planned = Planned::new("empty tables".into(), MapState::default(), &[], vec![warning]);
         let table = planned.table();
         assert!(
-            table.contains("\n\ncompared with empty tables\nnothing would change\ncomplaint  /shop/web: label "),
+            table.contains("\n\ncompared with empty tables\nnothing would change\nwarning    /shop/web: label "),
             "{table}"
         );
         assert!(table.ends_with("is used\n") && table.lines().all(|line| line.chars().count() <= 100), "{table}");

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{
-    Happening, RestoredFrom, SelfTestStatus, ServiceRow, Status, colour,
+    RestoredFrom, SelfTestStatus, ServiceRow, Status, WatchEvent, colour,
     table::{WIDTH, shorten, table, time},
 };
 use crate::{dataplane::kernel::HookRow, features::FeatureRow};
@@ -51,7 +51,7 @@ pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn print_line(happening: &Happening, format: Format) -> io::Result<bool> {
+pub fn print_line(happening: &WatchEvent, format: Format) -> io::Result<bool> {
     let text = match format {
         Format::Table => colour::paint(plain(&happening.line())),
         Format::Json | Format::Pretty => serde_json::to_string(happening)?,
@@ -64,7 +64,7 @@ pub fn print_line(happening: &Happening, format: Format) -> io::Result<bool> {
 }
 
 /// Tells people of something beside what was asked for: a line on standard error.
-pub fn note(text: &str) {
+pub fn print_notice(text: &str) {
     let _ = write(&mut io::stderr().lock(), &plain(&format!("proxymatic: {text}")));
 }
 
@@ -157,16 +157,16 @@ impl Rows for Backends {
 
 /// What `backend drain` and `backend undrain` print.
 #[derive(Clone, Debug, Serialize)]
-pub struct Moved {
+pub struct DrainResult {
     /// The backends that were meant, as they are now.
     pub backends: Vec<BackendOf>,
     /// What that leads to and is seldom wanted.
     pub warnings: Vec<String>,
 }
 
-impl Rows for Moved {
+impl Rows for DrainResult {
     fn table(&self) -> String {
-        let warnings = self.warnings.iter().map(|warning| entry("WRONG", warning));
+        let warnings = self.warnings.iter().map(|warning| entry("PROBLEM", warning));
         warnings.chain([Backends(self.backends.clone()).table()]).collect()
     }
 }
@@ -187,7 +187,7 @@ impl Rows for Vec<FeatureRow> {
                 .join("; ");
             vec![row.feature.into(), has.into(), needed.into(), if said.is_empty() { "-".into() } else { said }]
         });
-        table(&["FEATURE", "HAS", "NEEDED", "FOUND OR INSTEAD"], &[], rows)
+        table(&["FEATURE", "HAS", "NEEDED", "DETAIL"], &[], rows)
     }
 }
 
@@ -216,12 +216,12 @@ impl Rows for Vec<HookRow> {
 
 /// What `detach` removed.
 #[derive(Clone, Debug, Serialize)]
-pub struct Detached {
+pub struct DetachResult {
     /// The pins and the filters that were removed.
     pub removed: Vec<String>,
 }
 
-impl Rows for Detached {
+impl Rows for DetachResult {
     fn table(&self) -> String {
         self.removed.iter().map(|path| format!("removed {path}\n")).collect()
     }
@@ -229,12 +229,12 @@ impl Rows for Detached {
 
 /// What `healthcheck` found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Answered {
+pub struct HealthcheckResult {
     /// The state of the agent, as in its status; `None` where none answers.
     pub state: Option<String>,
 }
 
-impl Rows for Answered {
+impl Rows for HealthcheckResult {
     fn table(&self) -> String {
         self.state.as_ref().map_or("no agent answers\n".into(), |state| format!("{state}\n"))
     }
@@ -266,11 +266,11 @@ impl Rows for Status {
     fn table(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: String| text += &entry(name, &value);
-        if self.wrong.is_empty() {
-            line("well", "nothing is wrong".into());
+        if self.problems.is_empty() {
+            line("OK", "no problems".into());
         }
-        for wrong in &self.wrong {
-            line("WRONG", wrong.clone());
+        for problem in &self.problems {
+            line("PROBLEM", problem.clone());
         }
         line("hooks", self.hooks.join(", "));
         match &self.agent {
@@ -289,8 +289,8 @@ impl Rows for Status {
         let states = self.backends.iter().map(|(state, n)| format!("{n} {state}")).collect::<Vec<_>>().join(", ");
         let states = if states.is_empty() { "none".into() } else { states };
         line("services", format!("{}; backends: {states}", self.services));
-        for complaint in &self.complaints {
-            line("complaint", format!("{}: {}", complaint.app, complaint.reason));
+        for warning in &self.warnings {
+            line("warning", format!("{}: {}", warning.app, warning.reason));
         }
         for out in &self.ejected {
             let times = if out.times == 1 { "once".into() } else { format!("{} times in a row", out.times) };

@@ -1,4 +1,4 @@
-//! One screen: what is wrong comes first, in words, with the remedy.
+//! One screen: what is problems comes first, in words, with the remedy.
 
 use std::{
     collections::BTreeMap,
@@ -15,15 +15,15 @@ use crate::{
         Error,
         kernel::{HOOKS, HookRow, Maps, Pins, age, hook_rows},
     },
-    model::Complaint,
-    plan::{BackendEntry, Tables},
+    model::Warning,
+    plan::{BackendEntry, MapState},
 };
 
 /// What `status` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// What is wrong, each with its remedy; empty where all is well.
-    pub wrong: Vec<String>,
+    /// What is problems, each with its remedy; empty where all is well.
+    pub problems: Vec<String>,
     /// What the running agent says; absent where none answers.
     pub agent: Option<AgentStatus>,
     /// The hooks that are in place.
@@ -37,7 +37,7 @@ pub struct Status {
     /// How often each verdict was given.
     pub verdicts: BTreeMap<&'static str, u64>,
     /// What was asked for and is not done, and why.
-    pub complaints: Vec<Complaint>,
+    pub warnings: Vec<Warning>,
     /// The backends that are ejected.
     pub ejected: Vec<Ejection>,
     /// The backends that the operator drains.
@@ -77,12 +77,12 @@ pub struct Fill {
 /// # Errors
 /// Nothing is pinned, or it cannot be read.
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
-    Ok(see(pins, maps, agent)?.status)
+    Ok(collect(pins, maps, agent)?.status)
 }
 
 /// All there is to be shown, at one moment.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct Overview {
     /// The services that can be found, by port.
     pub services: Vec<ServiceRow>,
     /// The hooks that are in place.
@@ -101,7 +101,7 @@ pub struct Seen {
 ///
 /// # Errors
 /// Nothing is pinned, or it cannot be read.
-pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen, Error> {
+pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Overview, Error> {
     let began = Instant::now();
     let tables = maps.tables()?;
     let rows = view::rows(&tables, Some(maps));
@@ -111,10 +111,10 @@ pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen,
     for backend in rows.iter().flat_map(|row| &row.backends) {
         *backends.entry(backend.state).or_default() += 1;
     }
-    let mut wrong = Vec::new();
-    of_hooks(pins, &hook_rows, &mut wrong);
-    of_agent(agent.as_ref(), &mut wrong);
-    rows.iter().for_each(|row| wrong.extend(of_service(row)));
+    let mut problems = Vec::new();
+    of_hooks(pins, &hook_rows, &mut problems);
+    of_agent(agent.as_ref(), &mut problems);
+    rows.iter().for_each(|row| problems.extend(of_service(row)));
     let capacity = maps.capacity();
     let fill = |map, used, entries| Fill { map, used, entries };
     let fills = vec![
@@ -122,15 +122,15 @@ pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen,
         fill("BACKENDS", tables.backends().len(), capacity.backends),
         fill("SLOTS", tables.slots_taken() as usize, capacity.slots),
         fill("ADDRESSES", tables.addresses().len(), capacity.addresses),
-        fill("ALLOW", tables.services().values().map(|entry| entry.allow.len()).sum(), capacity.allows),
+        fill("SOURCE_RANGES", tables.services().values().map(|entry| entry.allow.len()).sum(), capacity.allows),
         fill(
-            "ALLOW_CGROUPS",
+            "SOURCE_CGROUPS",
             tables.services().values().map(|entry| entry.allow_cgroups.len()).sum(),
             capacity.allowed_cgroups,
         ),
         fill("EXCLUDED", tables.excluded().len(), capacity.excluded),
     ];
-    wrong.extend(fills.iter().filter_map(Fill::trouble));
+    problems.extend(fills.iter().filter_map(Fill::trouble));
     let ejected = ejections(maps, &tables, agent.as_ref());
     let drained = maps.drained()?.into_iter().filter_map(|(id, generation)| {
         let entry = tables.backends().get(&id)?;
@@ -138,13 +138,13 @@ pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen,
     });
     let drained = drained.collect();
     let status = Status {
-        wrong,
+        problems,
         hooks,
         services: rows.len(),
         backends,
         maps: fills,
         verdicts: Reason::ALL.iter().map(|reason| (reason.name(), maps.count(*reason))).collect(),
-        complaints: agent.as_ref().map(|agent| agent.complaints.clone()).unwrap_or_default(),
+        warnings: agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default(),
         agent,
         ejected,
         drained,
@@ -152,7 +152,7 @@ pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen,
         abi: maps.config().abi,
     };
     let config = maps.config();
-    Ok(Seen {
+    Ok(Overview {
         services: rows,
         hooks: hook_rows,
         status,
@@ -162,19 +162,19 @@ pub fn see(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Seen,
     })
 }
 
-fn of_hooks(pins: &Pins, attached: &[HookRow], wrong: &mut Vec<String>) {
+fn of_hooks(pins: &Pins, attached: &[HookRow], problems: &mut Vec<String>) {
     if let Some(version) = pins.served_by() {
-        return wrong.push(format!(
+        return problems.push(format!(
             "version {version} still serves: version {} takes over when every source has answered the agent",
             pins.version()
         ));
     }
     for hook in HOOKS.iter().filter(|hook| attached.iter().all(|row| row.hook != **hook)) {
-        wrong.push(format!("{hook} is not attached: start the agent"));
+        problems.push(format!("{hook} is not attached: start the agent"));
     }
     for row in attached.iter().filter(|row| row.effective == Some(false)) {
         let gone = if row.interface.is_some() { "interface" } else { "cgroup" };
-        wrong.push(format!(
+        problems.push(format!(
             "{} is pinned but does not run: its {gone} was removed, or somebody detached it; start the agent again",
             row.name()
         ));
@@ -185,7 +185,7 @@ fn socket(entry: &BackendEntry) -> SocketAddr {
     SocketAddr::new(entry.backend.address.into(), entry.backend.port.get())
 }
 
-fn ejections(maps: &Maps, tables: &Tables, agent: Option<&AgentStatus>) -> Vec<Ejection> {
+fn ejections(maps: &Maps, tables: &MapState, agent: Option<&AgentStatus>) -> Vec<Ejection> {
     let out = |backend, service: &str| {
         let known = agent?.ejected.iter().find(|it| it.backend == backend && it.service == service);
         known.map(|it| it.out_s)
@@ -196,14 +196,14 @@ fn ejections(maps: &Maps, tables: &Tables, agent: Option<&AgentStatus>) -> Vec<E
         Ejection {
             service: service.to_owned(),
             backend: socket(entry),
-            times: maps.load(*id).map_or(0, |load| load.consecutive.get()),
+            times: maps.load(*id).map_or(0, |load| load.consecutive_failures.get()),
             out_s: out(socket(entry), service),
         }
     };
     ejected.map(row).collect()
 }
 
-/// What is wrong with a service; `None` where nothing is.
+/// What is problems with a service; `None` where nothing is.
 fn of_service(row: &ServiceRow) -> Option<String> {
     let all = |state| row.backends.iter().all(|backend| backend.state == state);
     let name = format!("{} {}/{}", row.name, row.port, row.protocol);
@@ -231,47 +231,47 @@ impl Fill {
     }
 }
 
-fn of_agent(agent: Option<&AgentStatus>, wrong: &mut Vec<String>) {
+fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
     let Some(agent) = agent else {
-        wrong.push("no agent answers: traffic goes on as last published; start it (proxymatic run)".into());
+        problems.push("no agent answers: traffic goes on as last published; start it (proxymatic run)".into());
         return;
     };
     for source in &agent.sources {
         if let Some(trouble) = &source.trouble {
-            wrong.push(format!("{}: {}", source.source, trouble.reason));
+            problems.push(format!("{}: {}", source.source, trouble.reason));
         }
         if let Some(restored) = &source.restored {
-            wrong.push(format!(
+            problems.push(format!(
                 "{} has not answered since the agent started: its services are those of {}, {}",
                 source.source,
                 restored.path,
                 restored.age()
             ));
         } else if source.answered_s.is_none() && agent.state == "OK" {
-            wrong.push(format!(
+            problems.push(format!(
                 "{} has not answered since the agent started: its services stay as they were",
                 source.source
             ));
         }
     }
     if let Some(refused) = &agent.refused {
-        wrong.push(format!("the kernel refused a write: {refused}"));
+        problems.push(format!("the kernel refused a write: {refused}"));
     }
-    of_self_test(&agent.self_test, wrong);
+    of_self_test(&agent.self_test, problems);
     if agent.state == "INITIALIZING" {
-        wrong.push("the agent waits for the first complete answer of its sources".into());
+        problems.push("the agent waits for the first complete answer of its sources".into());
     }
 }
 
 /// How many self-tests in a row may be missing.
 const MISSING: f64 = 3.0;
 
-fn of_self_test(test: &SelfTestStatus, wrong: &mut Vec<String>) {
+fn of_self_test(test: &SelfTestStatus, problems: &mut Vec<String>) {
     let look = "compare `proxymatic hook show` with `bpftool cgroup tree`, and start the agent again";
     match (&test.error, test.succeeded_s) {
-        (Some(error), _) => wrong.push(format!("the self-test fails: {error}; {look}")),
+        (Some(error), _) => problems.push(format!("the self-test fails: {error}; {look}")),
         (None, Some(age)) if test.every_s > 0 && age > MISSING * test.every_s as f64 + MISSING => {
-            wrong.push(format!("the last self-test that succeeded was {age:.0} s ago; {look}"));
+            problems.push(format!("the last self-test that succeeded was {age:.0} s ago; {look}"));
         }
         _ => {}
     }
@@ -329,20 +329,20 @@ mod tests {
         assert!(fill(900).unwrap().starts_with("SLOTS is 90 % full: start the agent with a larger --max-slots"));
     }
 
-    fn wrong(test: &SelfTestStatus) -> Vec<String> {
-        let mut wrong = Vec::new();
-        of_self_test(test, &mut wrong);
-        wrong
+    fn problems(test: &SelfTestStatus) -> Vec<String> {
+        let mut problems = Vec::new();
+        of_self_test(test, &mut problems);
+        problems
     }
 
     #[test]
     fn a_self_test_that_fails_or_is_old_is_wrong_and_one_that_is_not_made_is_not() {
         let well = SelfTestStatus { every_s: 10, succeeded_s: Some(12.0), ..SelfTestStatus::default() };
-        assert_eq!(wrong(&well), Vec::<String>::new());
-        assert_eq!(wrong(&SelfTestStatus::default()), Vec::<String>::new());
-        let old = wrong(&SelfTestStatus { succeeded_s: Some(61.0), ..well.clone() });
+        assert_eq!(problems(&well), Vec::<String>::new());
+        assert_eq!(problems(&SelfTestStatus::default()), Vec::<String>::new());
+        let old = problems(&SelfTestStatus { succeeded_s: Some(61.0), ..well.clone() });
         assert!(old[0].starts_with("the last self-test that succeeded was 61 s ago"), "{old:?}");
-        let failed = wrong(&SelfTestStatus { error: Some("lost".into()), ..well });
+        let failed = problems(&SelfTestStatus { error: Some("lost".into()), ..well });
         assert!(failed[0].starts_with("the self-test fails: lost; "), "{failed:?}");
     }
 
@@ -356,13 +356,13 @@ mod tests {
             restored,
             failures: 0,
         };
-        let wrong = |state: &str, restored| {
+        let problems = |state: &str, restored| {
             let agent = AgentStatus {
                 state: state.into(),
                 pid: 1,
                 version: String::new(),
                 sources: vec![source(restored)],
-                complaints: Vec::new(),
+                warnings: Vec::new(),
                 refused: None,
                 ejected: Vec::new(),
                 self_test: SelfTestStatus::default(),
@@ -370,15 +370,15 @@ mod tests {
                 at: None,
                 published: Latencies::default(),
             };
-            let mut wrong = Vec::new();
-            of_agent(Some(&agent), &mut wrong);
-            wrong
+            let mut problems = Vec::new();
+            of_agent(Some(&agent), &mut problems);
+            problems
         };
         let start = "marathon has not answered since the agent started: its services ";
-        assert_eq!(wrong("OK", None), [format!("{start}stay as they were")]);
+        assert_eq!(problems("OK", None), [format!("{start}stay as they were")]);
         for state in ["OK", "INITIALIZING"] {
             let from = "are those of /var/lib/proxymatic/state.json, of 3 min ago";
-            assert_eq!(wrong(state, Some(restored.clone()))[0], format!("{start}{from}"));
+            assert_eq!(problems(state, Some(restored.clone()))[0], format!("{start}{from}"));
         }
     }
 }

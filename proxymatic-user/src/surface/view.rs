@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     dataplane::{Error, kernel::Maps},
-    plan::{BackendEntry, ServiceEntry, Tables},
+    plan::{BackendEntry, MapState, ServiceEntry},
 };
 
 /// A service, as `service show` prints it. The JSON is a contract: see docs/cli.md.
@@ -119,7 +119,7 @@ pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
 }
 
 /// All services that can be found in tables, by port, with what the maps count of them; with zeros where there are none.
-pub(super) fn rows(tables: &Tables, maps: Option<&Maps>) -> Vec<ServiceRow> {
+pub(super) fn rows(tables: &MapState, maps: Option<&Maps>) -> Vec<ServiceRow> {
     let virtual_addresses: BTreeMap<_, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
@@ -163,7 +163,7 @@ fn of_backend(maps: &Maps, id: u32) -> Counted {
     })
 }
 
-fn backends(tables: &Tables, service: &ServiceEntry, maps: Option<&Maps>) -> Vec<BackendRow> {
+fn backends(tables: &MapState, service: &ServiceEntry, maps: Option<&Maps>) -> Vec<BackendRow> {
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     let known = entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE);
     let counts = |id| maps.map_or_else(Counted::default, |maps| of_backend(maps, id));

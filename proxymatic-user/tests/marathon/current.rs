@@ -59,7 +59,7 @@ async fn no_leader_503_502_or_500_keeps_the_state_however_long() {
         let mut attempts = 0;
         while attempts < 64 {
             match source.next().await {
-                Report::Trouble { attempt, .. } => attempts = attempt,
+                Report::Failed { attempt, .. } => attempts = attempt,
                 Report::Snapshot { .. } => panic!("a snapshot while nobody leads"),
             }
         }
@@ -244,7 +244,7 @@ async fn what_events_announced_is_no_shrinkage_that_waits_for_a_second_answer() 
     }
     source.sees(1234, &[(8083, Active)]).await;
     let snapshot = source.snapshot().await;
-    assert_eq!((backends(&snapshot, 1234), snapshot.complaints), (vec![(8083, Active)], vec![]), "read again");
+    assert_eq!((backends(&snapshot, 1234), snapshot.warnings), (vec![(8083, Active)], vec![]), "read again");
 }
 
 #[tokio::test]
@@ -255,9 +255,9 @@ async fn an_empty_listing_for_a_moment_takes_nothing() {
     sim.fault(Fault::new(FaultKind::Empty).on("/v2/apps").times(1));
     sim.close_streams();
     let doubted = source.snapshot().await;
-    assert_eq!(doubted.complaints.len(), 1, "{:?}", doubted.complaints);
-    assert!(doubted.complaints[0].reason.contains("and 1 others lost more than half"), "{:?}", doubted.complaints);
-    while !source.snapshot().await.complaints.is_empty() {}
+    assert_eq!(doubted.warnings.len(), 1, "{:?}", doubted.warnings);
+    assert!(doubted.warnings[0].reason.contains("and 1 others lost more than half"), "{:?}", doubted.warnings);
+    while !source.snapshot().await.warnings.is_empty() {}
     assert!(listings(&sim) >= before + 2);
 }
 
@@ -290,8 +290,8 @@ async fn a_listing_that_lost_60_percent_of_its_tasks_takes_none_until_a_second_o
     let mut source = watching(&sim, &ports, quick()).await;
     sim.fault(Fault::new(FaultKind::LoseTasks(60)).on("/v2/apps").times(1));
     sim.close_streams();
-    assert_eq!(source.snapshot().await.complaints.len(), 1);
-    while !source.snapshot().await.complaints.is_empty() {}
+    assert_eq!(source.snapshot().await.warnings.len(), 1);
+    while !source.snapshot().await.warnings.is_empty() {}
     source.live(&[]);
     sim.fault(Fault::new(FaultKind::LoseTasks(60)).on("/v2/apps"));
     sim.close_streams();

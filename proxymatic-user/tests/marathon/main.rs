@@ -40,7 +40,7 @@ async fn the_first_snapshot_is_whole_and_asked_for_once() {
     assert_eq!(backends(&snapshot, 99), [(1, State::Warming)]);
     let keys: Vec<_> = snapshot.services.iter().map(|(key, service)| format!("{key} {}", service.name)).collect();
     assert_eq!(keys, ["53/tcp /dns", "53/udp /dns", "99/tcp /slow", "1234/tcp /web"]);
-    assert_eq!(snapshot.complaints, []);
+    assert_eq!(snapshot.warnings, []);
 
     let log = sim.log();
     assert_eq!(log.len(), 3, "{log:?}");
@@ -177,7 +177,7 @@ async fn troubles_are_told_once_and_then_rarely() {
     let mut source = Source::new(&[sim.url()], timing);
     let mut attempts = Vec::new();
     while attempts.len() < 6 {
-        let Report::Trouble { attempt, again_in, .. } = source.next().await else { panic!() };
+        let Report::Failed { attempt, again_in, .. } = source.next().await else { panic!() };
         assert!(again_in <= MS);
         attempts.push(attempt);
     }
@@ -242,7 +242,7 @@ async fn tasks_keep_the_ports_of_their_version_which_is_fetched_once() {
     let mut source = Source::of(&sim);
     let snapshot = source.sees(1234, &[(8080, State::Active), (9000, State::Active)]).await;
     assert_eq!(backends(&snapshot, 1235), [(9001, State::Active)]);
-    assert_eq!(snapshot.complaints, []);
+    assert_eq!(snapshot.warnings, []);
     sim.launch("/web", &[Place::with_ports("10.0.0.3", &[9100, 9101])]).unwrap();
     source.sees(1235, &[(9001, State::Active), (9101, State::Active)]).await;
     assert_eq!(count(&sim, "/v2/apps/web/versions/"), 1);
@@ -260,8 +260,8 @@ async fn a_version_that_is_gone_costs_only_its_tasks_and_one_that_fails_costs_no
     assert!(url.contains("/v2/apps/web/versions/") && reason.contains("answered 500"), "{reason}");
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
     let snapshot = source.sees(1234, &[]).await;
-    assert_eq!(snapshot.complaints.len(), 1);
-    assert!(snapshot.complaints[0].reason.contains("cannot be had"), "{:?}", snapshot.complaints);
+    assert_eq!(snapshot.warnings.len(), 1);
+    assert!(snapshot.warnings[0].reason.contains("cannot be had"), "{:?}", snapshot.warnings);
 }
 
 /// A user may be kept from pods, and pods may fail alone.
@@ -282,8 +282,8 @@ async fn pods_that_cannot_be_had_hold_up_no_app_and_stay_as_they_were() {
         let mut source = Source::of(&sim);
         let first = source.sees(1234, &[(8080, State::Active)]).await;
         assert_eq!(backends(&first, 700), []);
-        assert_eq!(first.complaints.len(), 1, "{:?}", first.complaints);
-        let said = &first.complaints[0].reason;
+        assert_eq!(first.warnings.len(), 1, "{:?}", first.warnings);
+        let said = &first.warnings[0].reason;
         assert!(said.contains(status.as_str()) && said.ends_with("until it answers no pod is served"), "{said}");
 
         sim.fault(Fault::new(FaultKind::None));
@@ -294,7 +294,7 @@ async fn pods_that_cannot_be_had_hold_up_no_app_and_stay_as_they_were() {
         sim.create(ShortApp::new("/other", 1235).task("10.0.0.3", 8082)).unwrap();
         let last = source.sees(1235, &[(8082, State::Active)]).await;
         assert_eq!(backends(&last, 700), [(31000, State::Active)]);
-        let said: Vec<_> = last.complaints.iter().map(|it| it.reason.as_str()).collect();
+        let said: Vec<_> = last.warnings.iter().map(|it| it.reason.as_str()).collect();
         assert!(said.len() == 1 && said[0].ends_with("pods are served as they were last known"), "{said:?}");
     }
 }

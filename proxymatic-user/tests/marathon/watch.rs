@@ -95,7 +95,7 @@ impl Source {
     pub(crate) async fn trouble(&mut self, at_least: usize) -> (String, String) {
         loop {
             match self.next().await {
-                Report::Trouble { url, reason, .. } => return (url, reason),
+                Report::Failed { url, reason, .. } => return (url, reason),
                 Report::Snapshot { snapshot, .. } => {
                     let known = backends(&snapshot, 1234);
                     assert!(known.len() >= at_least, "{known:?} instead of {at_least}");

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{self, Policy, Protocol, Service, ServiceKey, Settings, State, Weight},
-    plan::{Capacity, Desired, Exposed, Tables},
+    plan::{Capacity, Desired, Exposed, MapState},
 };
 
 use super::kernel::CGROUP;
@@ -78,17 +78,17 @@ pub(crate) fn desired() -> impl Strategy<Value = Desired> {
     all.prop_map(|(services, addresses, excluded, exposed, resting, drained)| Desired {
         addresses: addresses.into_iter().map(|n| IpAddr::from([192, 0, 2, n])).collect(),
         services: services.into_iter().map(|(key, service)| (key, (SourceCode::MARATHON, service.into()))).collect(),
-        silent: BTreeSet::new(),
+        unanswered: BTreeSet::new(),
         max_connections: 8192,
         cgroups: [("/mine".into(), CGROUP), ("/other".into(), CGROUP + 1)].into(),
         excluded,
         exposed,
-        resting,
+        parked: resting,
         drained,
     })
 }
 
 /// Small maps, so that ids and slots are soon used again.
-pub(crate) fn small() -> Tables {
-    Tables::new(Capacity { services: 16, backends: 96, slots: 65_536, addresses: 16, ..Capacity::default() })
+pub(crate) fn small() -> MapState {
+    MapState::new(Capacity { services: 16, backends: 96, slots: 65_536, addresses: 16, ..Capacity::default() })
 }

@@ -7,13 +7,13 @@ use std::{
 };
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, Cell64, Class, Config, Event, Families, Frontend,
-    Head, Load, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason, Service, ServiceLoad, Slot,
+    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, Event, Families, Frontend, Loopback,
+    PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceRangeKey,
 };
 use proxymatic_ebpf::{Caller, Draw, Flow, Listener, Seen, Verdict, listed, look, route, select};
 use proxymatic_user::{
     model::{Protocol, ServiceKey},
-    plan::Tables,
+    plan::MapState,
 };
 
 /// The cgroup of the program that dials.
@@ -21,10 +21,10 @@ pub(crate) const CGROUP: u64 = 42;
 
 /// Tables as the hooks would see them.
 pub(crate) struct Kernel<'a> {
-    tables: &'a Tables,
+    tables: &'a MapState,
     config: Config,
-    pub(crate) loads: Vec<Load>,
-    service_loads: Vec<ServiceLoad>,
+    pub(crate) loads: Vec<BackendStats>,
+    service_loads: Vec<ServiceStats>,
     random: Cell<u64>,
     counts: RefCell<BTreeMap<Reason, u64>>,
 }
@@ -35,10 +35,10 @@ pub(crate) fn address(key: ServiceKey) -> IpAddr {
 }
 
 impl<'a> Kernel<'a> {
-    pub(crate) fn new(tables: &'a Tables, seed: u64) -> Self {
+    pub(crate) fn new(tables: &'a MapState, seed: u64) -> Self {
         let config = Config { loopback: Loopback::ALL, ..Config::default() };
-        let loads = (0..tables.capacity.backends).map(|_| Load::default()).collect();
-        let service_loads = (0..tables.capacity.services).map(|_| ServiceLoad::default()).collect();
+        let loads = (0..tables.capacity.backends).map(|_| BackendStats::default()).collect();
+        let service_loads = (0..tables.capacity.services).map(|_| ServiceStats::default()).collect();
         Self { tables, config, loads, service_loads, random: Cell::new(seed | 1), counts: RefCell::default() }
     }
 
@@ -76,10 +76,10 @@ impl proxymatic_ebpf::Tables for Kernel<'_> {
     fn service(&self, id: u32) -> Option<&Service> {
         self.tables.services().get(&id).map(|entry| &entry.settings)
     }
-    fn service_load(&self, id: u32) -> Option<&ServiceLoad> {
+    fn service_load(&self, id: u32) -> Option<&ServiceStats> {
         self.service_loads.get(id as usize)
     }
-    fn head(&self, service: u32) -> Head {
+    fn head(&self, service: u32) -> SlotRange {
         self.tables.services().get(&service).map(|entry| entry.head).unwrap_or_default()
     }
     fn slot(&self, index: u32) -> Option<Slot> {
@@ -88,23 +88,23 @@ impl proxymatic_ebpf::Tables for Kernel<'_> {
     fn backend(&self, id: u32) -> Option<&Backend> {
         self.tables.backends().get(&id).map(|entry| &entry.backend)
     }
-    fn load(&self, id: u32) -> Option<&Load> {
+    fn load(&self, id: u32) -> Option<&BackendStats> {
         self.loads.get(id as usize)
     }
     fn affinity(&self, _: &AffinityKey) -> Option<Affinity> {
         None
     }
     fn remember(&self, _: &AffinityKey, _: &Affinity) {}
-    fn allows(&self, asked: &AllowKey) -> bool {
-        let bits = |key: &AllowKey| IpAddr::from(key.network.address).to_canonical();
-        let within = |key: &AllowKey| match (bits(key), bits(asked)) {
-            (IpAddr::V4(of), IpAddr::V4(at)) => (of.to_bits() ^ at.to_bits()).leading_zeros() + 128 >= key.bits,
-            (IpAddr::V6(of), IpAddr::V6(at)) => (of.to_bits() ^ at.to_bits()).leading_zeros() + 32 >= key.bits,
+    fn allows(&self, asked: &SourceRangeKey) -> bool {
+        let bits = |key: &SourceRangeKey| IpAddr::from(key.network.address).to_canonical();
+        let within = |key: &SourceRangeKey| match (bits(key), bits(asked)) {
+            (IpAddr::V4(of), IpAddr::V4(at)) => (of.to_bits() ^ at.to_bits()).leading_zeros() + 128 >= key.prefix_len,
+            (IpAddr::V6(of), IpAddr::V6(at)) => (of.to_bits() ^ at.to_bits()).leading_zeros() + 32 >= key.prefix_len,
             _ => false,
         };
         self.tables.services().get(&asked.network.service).is_some_and(|entry| entry.allow.iter().any(within))
     }
-    fn allows_cgroup(&self, key: &AllowedCgroup) -> bool {
+    fn allows_cgroup(&self, key: &SourceCgroup) -> bool {
         let entry = self.tables.services().get(&key.service);
         entry.is_some_and(|entry| entry.allow_cgroups.contains(&key.cgroup))
     }

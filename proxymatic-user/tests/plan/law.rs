@@ -11,8 +11,8 @@ use std::{
 use proxymatic_common::{Class, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use proxymatic_ebpf::Verdict;
 use proxymatic_user::{
-    model::{self, Allowed, Protocol, Service, ServiceKey, State},
-    plan::{Desired, MapOp, QUARANTINE, Quarantine, Tables, plan},
+    model::{self, AllowRule, Protocol, Service, ServiceKey, State},
+    plan::{Desired, MapOp, MapState, QUARANTINE, Quarantine, plan},
 };
 
 use super::kernel::{Kernel, address};
@@ -36,7 +36,7 @@ impl Due {
 }
 
 /// The services of a desired state: the backends that take traffic, or the draining ones where there are none.
-fn due(desired: &Desired, tables: &Tables) -> BTreeMap<ServiceKey, Due> {
+fn due(desired: &Desired, tables: &MapState) -> BTreeMap<ServiceKey, Due> {
     let answers = |key: ServiceKey, service: &Service| {
         let of = |fit: &dyn Fn(&model::Backend) -> bool| -> Answers {
             service.backends.iter().filter(|b| fit(b)).map(|b| (b.address, b.port)).collect()
@@ -53,7 +53,7 @@ fn due(desired: &Desired, tables: &Tables) -> BTreeMap<ServiceKey, Due> {
 }
 
 /// Whether the operator drains a backend. An operator's drain names an id, and only the tables know which backend has that id.
-fn is_drained(desired: &Desired, tables: &Tables, key: ServiceKey, backend: &model::Backend) -> bool {
+fn is_drained(desired: &Desired, tables: &MapState, key: ServiceKey, backend: &model::Backend) -> bool {
     let class = key.address.map_or(Some(Class::HOST), |address| tables.addresses().get(&address.into()).copied());
     let protocol = if key.protocol == Protocol::Tcp { PROTOCOL_TCP } else { PROTOCOL_UDP };
     let is_of_service =
@@ -68,12 +68,12 @@ fn is_drained(desired: &Desired, tables: &Tables, key: ServiceKey, backend: &mod
 /// Whether the program that dials may connect. It is in the cgroup `/mine`, and at the address that it dials.
 fn may(service: &Service, key: ServiceKey) -> bool {
     let from = address(key);
-    let fits = |allowed: &Allowed| match allowed {
-        Allowed::Cgroup(path) => path == "/mine",
-        Allowed::Network(IpAddr::V4(of), prefix) => {
+    let fits = |allowed: &AllowRule| match allowed {
+        AllowRule::Cgroup(path) => path == "/mine",
+        AllowRule::Network(IpAddr::V4(of), prefix) => {
             matches!(from, IpAddr::V4(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
         }
-        Allowed::Network(IpAddr::V6(of), prefix) => {
+        AllowRule::Network(IpAddr::V6(of), prefix) => {
             matches!(from, IpAddr::V6(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
         }
     };
@@ -82,12 +82,12 @@ fn may(service: &Service, key: ServiceKey) -> bool {
 
 /// Whoever had backends and is to have some has some after each write, and only old or new ones; whoever was not allowed
 /// to connect and is not to be gets nowhere.
-pub(crate) fn assert_serves(tables: &Tables, before: &Desired, after: &Desired, seed: u64, done: &[MapOp]) {
+pub(crate) fn assert_serves(tables: &MapState, before: &Desired, after: &Desired, seed: u64, done: &[MapOp]) {
     assert_serves_since(tables, &[before], after, seed, done);
 }
 
 /// The same where plans have stopped half-way since `before[0]` was true, each on the way to one of the others.
-pub(crate) fn assert_serves_since(tables: &Tables, before: &[&Desired], after: &Desired, seed: u64, done: &[MapOp]) {
+pub(crate) fn assert_serves_since(tables: &MapState, before: &[&Desired], after: &Desired, seed: u64, done: &[MapOp]) {
     let kernel = Kernel::new(tables, seed);
     let (all, none): (Vec<_>, _) =
         (before.iter().copied().chain([after]).map(|it| due(it, tables)).collect(), Due::default());
@@ -116,12 +116,12 @@ pub(crate) fn printed(ops: &[MapOp]) -> String {
 /// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted. About one
 /// write in ten is refused, as any may be, but not so often that it would never end; what is left is then planned again,
 /// from what was written.
-pub(crate) fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, seed: u64) {
+pub(crate) fn carry_out(tables: &mut MapState, before: &Desired, after: &Desired, seed: u64) {
     let (mut dice, mut faults) = (seed | 1, FAULTS);
     let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
     let mut done = Vec::new();
     let first = plan(after, tables);
-    assert_eq!(first.complaints, [], "everything fits");
+    assert_eq!(first.warnings, [], "everything fits");
     let mut planned = first.ops.into_iter();
     while let Some(op) = planned.next() {
         // xorshift64.
@@ -151,7 +151,7 @@ pub(crate) fn carry_out(tables: &mut Tables, before: &Desired, after: &Desired, 
 }
 
 /// The tables say what is wanted, and no more.
-pub(crate) fn assert_says(tables: &Tables, after: &Desired, seed: u64) {
+pub(crate) fn assert_says(tables: &MapState, after: &Desired, seed: u64) {
     let kernel = Kernel::new(tables, seed);
     for (key, due) in due(after, tables) {
         assert_eq!(kernel.lead(key).is_some(), due.is_served(), "{key}: {:?}", kernel.dial(key));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proxymatic_common::Features;
 use proxymatic_user::{
     model::{Protocol, Service, ServiceKey},
-    plan::{Capacity, Desired, QUARANTINE, Quarantine, Tables, plan},
+    plan::{Capacity, Desired, MapState, QUARANTINE, Quarantine, plan},
 };
 
 use super::{
@@ -104,11 +104,11 @@ fn an_empty_list_is_nobody() {
 }
 
 #[test]
-fn a_cgroup_that_is_not_there_names_nobody_and_is_complained_of() {
+fn a_cgroup_that_is_not_there_names_nobody_and_is_warned_of() {
     let mut tables = small();
     let planned = plan(&listed("cgroup:/gone"), &tables);
-    assert_eq!(planned.complaints[0].app, "/app");
-    assert!(planned.complaints[0].reason.starts_with("cgroup:/gone of its allow list is not there"));
+    assert_eq!(planned.warnings[0].app, "/app");
+    assert!(planned.warnings[0].reason.starts_with("cgroup:/gone of its allow list is not there"));
     planned.ops.iter().for_each(|op| tables.apply(op));
     assert_eq!(Kernel::new(&tables, 1).lead(KEY), None);
 }
@@ -116,19 +116,19 @@ fn a_cgroup_that_is_not_there_names_nobody_and_is_complained_of() {
 #[test]
 fn a_service_whose_list_does_not_fit_is_not_served_at_all() {
     for (capacity, list, map) in [
-        (Capacity { allows: 2, ..small().capacity }, "127.0.0.0/8,10.0.0.0/8,192.0.2.0/24", "ALLOW holds 2"),
-        (Capacity { allowed_cgroups: 0, ..small().capacity }, "127.0.0.0/8,cgroup:/mine", "ALLOW_CGROUPS holds 0"),
+        (Capacity { allows: 2, ..small().capacity }, "127.0.0.0/8,10.0.0.0/8,192.0.2.0/24", "SOURCE_RANGES holds 2"),
+        (Capacity { allowed_cgroups: 0, ..small().capacity }, "127.0.0.0/8,cgroup:/mine", "SOURCE_CGROUPS holds 0"),
     ] {
         // Neither where it is new, nor where it was served to all, or by another list.
         for before in ["none", "", "127.0.0.0/8"] {
-            let mut tables = Tables::new(capacity);
+            let mut tables = MapState::new(capacity);
             if before != "none" {
                 publish(&mut tables, &listed(before));
                 assert!(Kernel::new(&tables, 1).lead(KEY).is_some());
             }
             let planned = plan(&listed(list), &tables);
-            assert_eq!(planned.complaints.len(), 1);
-            assert!(planned.complaints[0].reason.contains(map), "{:?}", planned.complaints);
+            assert_eq!(planned.warnings.len(), 1);
+            assert!(planned.warnings[0].reason.contains(map), "{:?}", planned.warnings);
             planned.ops.iter().for_each(|op| tables.apply(op));
             assert!(tables.frontends().is_empty(), "{before:?}");
             // What fits is served again.
@@ -139,12 +139,12 @@ fn a_service_whose_list_does_not_fit_is_not_served_at_all() {
 
 #[test]
 fn a_service_that_does_not_fit_is_not_left_open_to_more_than_it_is_to_be() {
-    let mut tables = Tables::new(Capacity { backends: 1, ..small().capacity });
+    let mut tables = MapState::new(Capacity { backends: 1, ..small().capacity });
     publish(&mut tables, &listed("127.0.0.0/8"));
     let mut wanted = listed("127.0.0.0/8");
     wanted.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(active("b", 2)));
     let planned = plan(&wanted, &tables);
-    assert_eq!((planned.complaints.len(), planned.ops.len()), (1, 0), "with the same list it stays as it was");
+    assert_eq!((planned.warnings.len(), planned.ops.len()), (1, 0), "with the same list it stays as it was");
     let mut wanted = listed("10.0.0.0/8");
     wanted.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(active("b", 2)));
     let planned = plan(&wanted, &tables);

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{self, Protocol, ServiceKey, State, Weight},
-    plan::{Desired, QUARANTINE, Quarantine, Tables, plan},
+    plan::{Desired, MapState, QUARANTINE, Quarantine, plan},
 };
 
 use self::{
@@ -93,7 +93,7 @@ fn one_service(backends: Vec<model::Backend>) -> Desired {
     Desired { services, ..Desired::default() }
 }
 
-fn publish(tables: &mut Tables, desired: &Desired) -> String {
+fn publish(tables: &mut MapState, desired: &Desired) -> String {
     let ops = plan(desired, tables).ops;
     ops.iter().for_each(|op| tables.apply(op));
     printed(&ops)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{Protocol, ServiceKey},
-    plan::{Capacity, Desired, Quarantine, Tables, plan},
+    plan::{Capacity, Desired, MapState, Quarantine, plan},
 };
 
 use super::{
@@ -97,13 +97,13 @@ fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
         (Capacity { backends: 1, ..small().capacity }, "--max-backends"),
         (Capacity { slots: 1, ..small().capacity }, "--max-slots"),
     ] {
-        let mut tables = Tables::new(capacity);
+        let mut tables = MapState::new(capacity);
         let mut desired = one_service(vec![active("a", 1)]);
         let key = ServiceKey::host(4321, Protocol::Tcp);
         desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("b", 2), active("c", 3)]).into()));
         let planned = plan(&desired, &tables);
-        assert_eq!(planned.complaints.len(), 1, "{:?}", planned.complaints);
-        assert!(planned.complaints[0].reason.contains(word), "{:?}", planned.complaints);
+        assert_eq!(planned.warnings.len(), 1, "{:?}", planned.warnings);
+        assert!(planned.warnings[0].reason.contains(word), "{:?}", planned.warnings);
         planned.ops.iter().for_each(|op| tables.apply(op));
         assert_eq!(tables.frontends().len(), 1);
         assert_eq!(tables.backends().len(), 1, "nothing half done");

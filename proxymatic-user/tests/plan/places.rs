@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use proxymatic_common::{Features, Port, SourceCode};
 use proxymatic_user::{
     model::{self, Policy, Protocol, Service, ServiceKey, State},
-    plan::{Capacity, Desired, Exposed, Tables, plan},
+    plan::{Capacity, Desired, Exposed, MapState, plan},
 };
 
 use super::{
@@ -25,7 +25,7 @@ fn with_policy(policy: Policy, backends: Vec<model::Backend>) -> Desired {
 }
 
 /// How often each backend has a slot of service 0.
-fn slots(tables: &Tables) -> BTreeMap<u32, usize> {
+fn slots(tables: &MapState) -> BTreeMap<u32, usize> {
     let mut slots = BTreeMap::new();
     for slot in tables.slots_of(tables.services()[&0].head) {
         *slots.entry(slot.backend()).or_default() += 1;
@@ -85,8 +85,8 @@ fn backends_on_this_host_are_known_as_such_while_addresses_come_and_go() {
         model::Backend { address: IpAddr::from([127, 0, 0, 1]), port: 9, ..active("loop", 3) },
     ]);
     let mut tables = small();
-    let places = |tables: &Tables| -> Vec<u8> { tables.backends().values().map(|it| it.backend.local).collect() };
-    let own = |tables: &Tables| tables.services()[&0].settings.features.has(Features::OWN_LISTENER);
+    let places = |tables: &MapState| -> Vec<u8> { tables.backends().values().map(|it| it.backend.local).collect() };
+    let own = |tables: &MapState| tables.services()[&0].settings.features.has(Features::OWN_LISTENER);
     publish(&mut tables, &desired);
     assert_eq!((places(&tables), own(&tables)), (vec![0, 1, 0], false));
     desired.addresses = [IpAddr::from([10, 0, 0, 1])].into();
@@ -102,7 +102,7 @@ fn backends_on_this_host_are_known_as_such_while_addresses_come_and_go() {
     publish(&mut tables, &desired);
     assert!(own(&tables));
     // Those of a source that is silent too.
-    let silent = Desired { silent: [SourceCode::MARATHON].into(), ..Desired::default() };
+    let silent = Desired { unanswered: [SourceCode::MARATHON].into(), ..Desired::default() };
     publish(&mut tables, &silent);
     assert_eq!((places(&tables), own(&tables)), (vec![1, 1, 0, 0], false), "the first is of a task that is gone");
     assert_eq!(publish(&mut tables, &silent), "");
@@ -116,12 +116,12 @@ fn a_backend_that_rests_is_drawn_only_where_no_other_is_active() {
         let mut desired = with_policy(policy, backends);
         let mut tables = small();
         publish(&mut tables, &desired);
-        let drawn = |tables: &Tables| slots(tables).into_keys().collect::<Vec<_>>();
+        let drawn = |tables: &MapState| slots(tables).into_keys().collect::<Vec<_>>();
         assert_eq!(drawn(&tables), [0, 1]);
         for (resting, left) in
             [(vec![0], vec![1]), (vec![0, 1], vec![0, 1]), (vec![2], vec![0, 1]), (vec![], vec![0, 1])]
         {
-            desired.resting = resting.into_iter().collect();
+            desired.parked = resting.into_iter().collect();
             publish(&mut tables, &desired);
             assert_eq!(drawn(&tables), left, "{policy}");
             assert!(tables.backends().iter().all(|(id, it)| (*id == 2) != (it.backend.state.name() == "active")));
@@ -135,7 +135,7 @@ fn where_all_backends_drain_each_of_them_is_drawn() {
     let before = one_service(vec![no_weight, active("b", 2)]);
     let mut tables = small();
     publish(&mut tables, &before);
-    let drawn = |tables: &Tables| slots(tables).into_keys().collect::<Vec<_>>();
+    let drawn = |tables: &MapState| slots(tables).into_keys().collect::<Vec<_>>();
     assert_eq!(drawn(&tables), [1]);
     // The other one by the operator.
     let after = Desired { drained: [1].into(), ..before.clone() };
@@ -147,7 +147,7 @@ fn where_all_backends_drain_each_of_them_is_drawn() {
 #[test]
 fn an_id_that_rested_for_its_last_owner_does_not_for_the_next() {
     let mut desired = one_service(vec![active("a", 1), active("b", 2)]);
-    desired.resting = [0].into();
+    desired.parked = [0].into();
     let mut tables = small();
     publish(&mut tables, &desired);
     assert_eq!(slots(&tables).into_keys().collect::<Vec<_>>(), [1, 2]);
@@ -205,7 +205,7 @@ fn what_the_operator_drains_of_a_silent_source_leaves_an_exposed_service_its_tab
     let mut tables = small();
     publish(&mut tables, &desired);
     let drained = [0].into();
-    let desired = Desired::as_it_is(&tables, drained);
+    let desired = Desired::from_maps(&tables, drained);
     publish(&mut tables, &desired);
     assert_eq!(slots(&tables), [(1, 1021)].into());
 }
@@ -254,19 +254,19 @@ fn a_new_owner_of_a_service_id_begins_with_counts_of_zero() {
 }
 
 #[test]
-fn excluded_cgroups_come_and_go_and_too_many_are_complained_of() {
-    let mut tables = Tables::new(Capacity { excluded: 2, ..small().capacity });
+fn excluded_cgroups_come_and_go_and_too_many_are_warned_of() {
+    let mut tables = MapState::new(Capacity { excluded: 2, ..small().capacity });
     let of = |ids: &[u64]| Desired { excluded: ids.iter().copied().collect(), ..Desired::default() };
     assert_eq!(publish(&mut tables, &of(&[7, 8])), "exclude cgroup 7\nexclude cgroup 8\n");
     assert_eq!(publish(&mut tables, &of(&[8])), "no longer exclude cgroup 7\n");
     let planned = plan(&of(&[7, 8, 9]), &tables);
-    assert_eq!((planned.ops.len(), planned.complaints.len()), (0, 1));
+    assert_eq!((planned.ops.len(), planned.warnings.len()), (0, 1));
 }
 
 /// Found by fuzzing: services whose addresses did not fit were given other classes by every plan, for ever.
 #[test]
-fn virtual_addresses_that_do_not_fit_are_complained_of_and_left_and_the_others_stay_served() {
-    let mut tables = Tables::new(Capacity { addresses: 3, ..small().capacity });
+fn virtual_addresses_that_do_not_fit_are_warned_of_and_left_and_the_others_stay_served() {
+    let mut tables = MapState::new(Capacity { addresses: 3, ..small().capacity });
     let at = |n: u8| ServiceKey { address: Some(IpAddr::from([198, 51, 100, n])), ..KEY };
     let of = |hosts: &[u8], numbers: &[u8]| {
         let one = |n: &u8| (at(*n), (SourceCode::MARATHON, service(vec![active("a", *n)]).into()));
@@ -279,7 +279,7 @@ fn virtual_addresses_that_do_not_fit_are_complained_of_and_left_and_the_others_s
     publish(&mut tables, &more);
     let planned = plan(&more, &tables);
     assert_eq!(planned.ops, [], "nothing is left to do");
-    let said: Vec<_> = planned.complaints.iter().map(|complaint| complaint.reason.as_str()).collect();
+    let said: Vec<_> = planned.warnings.iter().map(|warning| warning.reason.as_str()).collect();
     assert!(
         said.len() == 2 && said.iter().all(|it| it.contains("does not fit: ADDRESSES holds 3 entries")),
         "{said:?}"
@@ -290,14 +290,14 @@ fn virtual_addresses_that_do_not_fit_are_complained_of_and_left_and_the_others_s
 
 #[test]
 fn an_address_that_comes_gets_the_place_of_one_that_goes_where_all_are_taken() {
-    let mut tables = Tables::new(Capacity { addresses: 2, ..small().capacity });
+    let mut tables = MapState::new(Capacity { addresses: 2, ..small().capacity });
     let of = |hosts: &[u8]| Desired {
         addresses: hosts.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect(),
         ..Desired::default()
     };
     publish(&mut tables, &of(&[1, 2]));
     let planned = plan(&of(&[2, 3]), &tables);
-    assert_eq!((planned.ops.len(), planned.complaints), (2, vec![]));
+    assert_eq!((planned.ops.len(), planned.warnings), (2, vec![]));
     for op in &planned.ops {
         tables.apply(op);
         assert!(tables.addresses().len() <= 2, "the kernel would refuse it: {op}");

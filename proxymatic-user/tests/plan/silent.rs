@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{Protocol, ServiceKey},
-    plan::{Desired, Tables, plan},
+    plan::{Desired, MapState, plan},
 };
 
 use super::{
@@ -35,14 +35,14 @@ fn a_virtual_address_is_a_class_of_its_own_and_goes_with_its_last_service() {
 }
 
 #[test]
-fn a_virtual_address_that_is_the_hosts_own_is_complained_of() {
+fn a_virtual_address_that_is_the_hosts_own_is_warned_of() {
     let address = IpAddr::from([192, 0, 2, 1]);
     let mut desired = Desired { addresses: [address].into(), ..Desired::default() };
     let key = ServiceKey { address: Some(address), port: 80, protocol: Protocol::Tcp };
     desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)]).into()));
     let planned = plan(&desired, &small());
     assert_eq!(
-        planned.complaints[0].reason,
+        planned.warnings[0].reason,
         "virtual address 192.0.2.1:80/tcp is not served: it is an address of this host"
     );
 }
@@ -60,7 +60,7 @@ fn of_registrator() -> Desired {
 fn what_a_silent_source_had_stays_as_it_is_with_its_virtual_address() {
     let mut tables = small();
     publish(&mut tables, &of_registrator());
-    let silent = Desired { silent: [SourceCode::REGISTRATOR].into(), ..Desired::default() };
+    let silent = Desired { unanswered: [SourceCode::REGISTRATOR].into(), ..Desired::default() };
     assert_eq!(publish(&mut tables, &silent), "");
     let mut beside = silent.clone();
     let key = ServiceKey::host(4321, Protocol::Tcp);
@@ -78,9 +78,9 @@ fn what_another_source_says_of_the_same_port_takes_the_place_of_a_silent_ones() 
     let mut tables = small();
     publish(&mut tables, &of_registrator());
     let mut desired = one_service(vec![active("z", 7)]);
-    desired.silent = [SourceCode::REGISTRATOR].into();
+    desired.unanswered = [SourceCode::REGISTRATOR].into();
     carry_out(&mut tables, &of_registrator(), &desired, 3);
-    let owner = |tables: &Tables| tables.services().values().map(|entry| entry.settings.source).collect::<Vec<_>>();
+    let owner = |tables: &MapState| tables.services().values().map(|entry| entry.settings.source).collect::<Vec<_>>();
     assert_eq!(owner(&tables), [SourceCode::MARATHON, SourceCode::REGISTRATOR]);
 }
 
@@ -88,7 +88,7 @@ fn what_another_source_says_of_the_same_port_takes_the_place_of_a_silent_ones() 
 fn only_the_services_of_the_silent_source_stay() {
     let mut tables = small();
     publish(&mut tables, &of_registrator());
-    let silent = Desired { silent: [SourceCode::FILE].into(), ..Desired::default() };
+    let silent = Desired { unanswered: [SourceCode::FILE].into(), ..Desired::default() };
     publish(&mut tables, &silent);
     assert_eq!(tables.frontends().len(), 0);
 }

@@ -22,7 +22,7 @@ fn canary(id: &str, labels: &[(&str, &str)]) -> Value {
 fn labels_of_a_port_are_settings_of_its_service() {
     let asked = [("balance", "maglev"), ("timeout.connect", "250ms"), ("allow", "10.0.0.0/8"), ("affinity", "5m")];
     let read = snapshot(json!([canary("/web", &asked)]), json!([]), rules());
-    assert_eq!(read.complaints, []);
+    assert_eq!(read.warnings, []);
     let settings = &read.services[&KEY].settings;
     assert_eq!((settings.policy, settings.connect), (Policy::Maglev, Duration::from_millis(250)));
     assert_eq!(settings.affinity, Duration::from_secs(300));
@@ -37,7 +37,7 @@ fn of_two_apps_that_share_a_port_the_first_is_followed_and_the_difference_said()
         let read = snapshot(apps, json!([]), rules());
         let settings = &read.services[&KEY].settings;
         assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::from_secs(60)));
-        let said: Vec<_> = read.complaints.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
+        let said: Vec<_> = read.warnings.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
         assert_eq!(
             said,
             [
@@ -49,5 +49,5 @@ fn of_two_apps_that_share_a_port_the_first_is_followed_and_the_difference_said()
     // A list that only one has holds for both: nobody gets past it.
     let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), rules());
     assert!(read.services[&KEY].settings.allow.is_some());
-    assert_eq!(read.complaints, []);
+    assert_eq!(read.warnings, []);
 }

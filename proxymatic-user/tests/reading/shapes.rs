@@ -205,7 +205,7 @@ fn section_2_4_service_ports() {
 #[test]
 fn with_expose_host_services_on_the_ports_of_their_hosts_are_served() {
     let daemon = with(app("/node", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}));
-    let rules = super::Rules { expose_host: true, ..super::rules() };
+    let rules = super::Options { expose_host: true, ..super::rules() };
     let snapshot = super::snapshot(json!([daemon]), json!([]), rules);
     expect![[r#"
         9100/tcp /node

@@ -87,11 +87,11 @@ async fn watching(confirm: Duration) -> (Fake, Source, Snapshot) {
     (fake, source, said)
 }
 
-/// The next snapshot must have all four and complain.
+/// The next snapshot must have all four and warn.
 async fn doubts(source: &mut Source) {
     let doubted = source.snapshot().await;
     assert_eq!(shown(&doubted), [FULL]);
-    let reasons: Vec<_> = doubted.complaints.iter().map(|it| &it.reason[..]).collect();
+    let reasons: Vec<_> = doubted.warnings.iter().map(|it| &it.reason[..]).collect();
     assert!(matches!(reasons[..], [one] if one.contains("service 80/tcp lost more than half")), "{reasons:?}");
 }
 
@@ -103,7 +103,7 @@ async fn an_answer_without_more_than_half_of_the_backends_is_believed_only_if_it
     doubts(&mut source).await;
     // Nothing changes in etcd: it is asked again all the same.
     let after = source.snapshot().await;
-    assert_eq!((shown(&after), after.complaints), (vec!["web 80/tcp 10.0.0.1:31001".to_owned()], vec![]));
+    assert_eq!((shown(&after), after.warnings), (vec!["web 80/tcp 10.0.0.1:31001".to_owned()], vec![]));
     assert!(begin.elapsed() >= CONFIRM);
 }
 
@@ -114,7 +114,7 @@ async fn an_empty_folder_for_a_moment_takes_nothing() {
     doubts(&mut source).await;
     fake.has(Some(&[31001, 31002, 31003, 31004]));
     let after = source.snapshot().await;
-    assert_eq!((shown(&after), after.complaints), (vec![FULL.to_owned()], vec![]));
+    assert_eq!((shown(&after), after.warnings), (vec![FULL.to_owned()], vec![]));
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn an_etcd_that_fails_while_it_is_doubted_takes_nothing() {
     fake.has(None);
     for _ in 0..3 {
         match source.next().await {
-            Report::Trouble { reason, .. } => assert!(reason.contains("answered 500"), "{reason}"),
+            Report::Failed { reason, .. } => assert!(reason.contains("answered 500"), "{reason}"),
             Report::Snapshot { snapshot, .. } => panic!("{snapshot:?}"),
         }
     }

@@ -29,8 +29,8 @@ async fn follows_changes(v2: bool) {
     // The key that is none comes with the others or just after them.
     etcd.put("/services/web/h2:web.2:80", "10.0.0.2:31009").await;
     let snapshot = source.sees(&["dns 53/udp 127.0.0.1:31001", "web 80/tcp 10.0.0.1:31000 10.0.0.2:31009"]).await;
-    assert_eq!(snapshot.complaints.len(), 1, "{:?}", snapshot.complaints);
-    assert_eq!(snapshot.complaints[0].app, "/services/odd/own-id");
+    assert_eq!(snapshot.warnings.len(), 1, "{:?}", snapshot.warnings);
+    assert_eq!(snapshot.warnings[0].app, "/services/odd/own-id");
     etcd.delete("/services/web/h1:web.1:80").await;
     etcd.delete("/services/web/h2:web.2:80").await;
     source.sees(&both[..1]).await;
@@ -121,7 +121,7 @@ async fn a_server_that_is_no_etcd_is_trouble_and_never_an_empty_folder() {
         let port = serving(move |_| answer(status, body)).await;
         let mut source = Source::of(&format!("etcd://127.0.0.1:{port}/services"));
         match source.next().await {
-            Report::Trouble { reason, .. } => {
+            Report::Failed { reason, .. } => {
                 assert!(reason.starts_with("http://127.0.0.1") && reason.contains(expected), "{reason}");
             }
             Report::Snapshot { snapshot, .. } => panic!("{status} {body}: {snapshot:?}"),
@@ -141,7 +141,7 @@ async fn a_watch_that_begins_before_what_etcd_remembers_means_that_the_folder_is
     for _ in 0..3 {
         match source.next().await {
             Report::Snapshot { snapshot, .. } => assert_eq!(shown(&snapshot), ["web 80/tcp 10.0.0.1:31000"]),
-            Report::Trouble { reason, .. } => panic!("{reason}"),
+            Report::Failed { reason, .. } => panic!("{reason}"),
         }
     }
 }

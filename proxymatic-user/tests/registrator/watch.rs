@@ -68,7 +68,7 @@ impl Source {
                         return snapshot;
                     }
                 }
-                Report::Trouble { reason, .. } => trouble = Some(reason),
+                Report::Failed { reason, .. } => trouble = Some(reason),
             }
         }
         panic!("not seen: {expected:?}; last: {last:?}, {trouble:?}");
@@ -76,7 +76,7 @@ impl Source {
 
     pub(crate) async fn trouble(&mut self) -> String {
         loop {
-            if let Report::Trouble { reason, .. } = self.next().await {
+            if let Report::Failed { reason, .. } = self.next().await {
                 return reason;
             }
         }

@@ -36,7 +36,7 @@ fn written_in(
         ticks(agent, now, 1);
         if written.try_recv().is_ok() {
             at.push(second);
-            agent.handle(Event::Kept(outcome.clone()), *now);
+            agent.handle(Event::StateSaved(outcome.clone()), *now);
         }
     }
     at
@@ -61,9 +61,9 @@ fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
         agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
         ticks(&mut agent, &mut now, 30);
         assert!(written.try_recv().is_err(), "one at a time: the disk is slow");
-        assert!(agent.status(now).complaints[0].reason.contains("is not done; look at its disk"));
-        agent.handle(Event::Kept(Ok(())), now);
-        assert_eq!(agent.status(now).complaints, []);
+        assert!(agent.status(now).warnings[0].reason.contains("is not done; look at its disk"));
+        agent.handle(Event::StateSaved(Ok(())), now);
+        assert_eq!(agent.status(now).warnings, []);
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [1]);
         for round in 0..20_u8 {
             agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[10 + round])]), now), now);
@@ -100,7 +100,7 @@ fn an_agent_that_leaves_has_it_written_once_more() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_complained_of_and_tried_again_while_all_else_goes_on() {
+fn a_file_that_cannot_be_written_is_warned_of_and_tried_again_while_all_else_goes_on() {
     with_faults_and_without(|faults| {
         let (mut agent, mut written) = keeping(faults);
         let mut now = Instant::now();
@@ -109,24 +109,24 @@ fn a_file_that_cannot_be_written_is_complained_of_and_tried_again_while_all_else
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 65, &full), [1, 31, 61]);
         agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
         assert_eq!(served(&agent), ["1 /web.2"]);
-        let complaints = agent.status(now).complaints;
-        assert_eq!(complaints.len(), 1);
-        assert!(complaints[0].app == "state file" && complaints[0].reason.contains("No space left"), "{complaints:?}");
+        let warnings = agent.status(now).warnings;
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].app == "state file" && warnings[0].reason.contains("No space left"), "{warnings:?}");
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 60, &Ok(())), [26]);
-        assert_eq!(agent.status(now).complaints, []);
+        assert_eq!(agent.status(now).warnings, []);
     });
 }
 
 #[test]
-fn what_is_wrong_with_the_file_from_the_start_is_complained_of_until_it_is_written() {
+fn what_is_wrong_with_the_file_from_the_start_is_warned_of_until_it_is_written() {
     let (jobs, mut written) = mpsc::channel(1);
     let agent = Agent::adopt(empty(NO_FAULTS), &[SourceId::Marathon]).unwrap();
     let mut agent = Driven::new(agent.keeping(jobs, Some("--state-file /f is not used: its checksum is wrong".into())));
     let mut now = Instant::now();
-    assert!(agent.status(now).complaints[0].reason.contains("checksum"));
+    assert!(agent.status(now).warnings[0].reason.contains("checksum"));
     agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
     assert_eq!(written_in(&mut agent, &mut written, &mut now, 3, &Ok(())), [1]);
-    assert_eq!(agent.status(now).complaints, []);
+    assert_eq!(agent.status(now).warnings, []);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_the_operator_drains_is_written_soon_after_it_changes() {
                 ticks(&mut agent, &mut now, 1);
                 if let Ok(job) = written.try_recv() {
                     last = Some(job.drained.into_iter().map(|it| it.task).collect::<Vec<_>>());
-                    agent.handle(Event::Kept(Ok(())), now);
+                    agent.handle(Event::StateSaved(Ok(())), now);
                 }
             }
             assert_eq!(last, Some(if drains { vec!["/web.1".to_owned()] } else { Vec::new() }), "{drains}");

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use proxymatic_common::Head;
+use proxymatic_common::SlotRange;
 use proxymatic_tests::{
     eventually::{eventually, eventually_ok, until},
     lab::{Host, Lab, PATIENCE, binary},
@@ -207,7 +207,7 @@ fn complete(host: &Host, size: &Size) -> Result<Maps> {
 }
 
 /// When the first service has another head than this.
-fn other_head(maps: &Maps, head: Head) -> Result<Instant> {
+fn other_head(maps: &Maps, head: SlotRange) -> Result<Instant> {
     let begun = Instant::now();
     while maps.head(0) == Some(head) {
         ensure!(begun.elapsed() < PATIENCE, "no switch");

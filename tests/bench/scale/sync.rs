@@ -9,14 +9,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use proxymatic_common::{Looks, Loopback};
+use proxymatic_common::{HookFlags, Loopback};
 use proxymatic_user::{
     agent::{Agent, Event},
-    dataplane::kernel::{Kernel, Pins, Remote, Settings},
+    dataplane::kernel::{Kernel, Pins, RemoteClients, Settings},
     plan::Capacity,
     source::{
         Report, SourceId,
-        marathon::read::{Found, parse, read},
+        marathon::convert::{Lookups, parse, read},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -68,10 +68,10 @@ impl FullSync {
             cgroup: Some(self.cgroup.clone()),
             loopback: Loopback::HOST,
             capacity: Capacity { services, backends, ..Capacity::default() },
-            looks: Looks::LISTENERS,
+            looks: HookFlags::LISTENERS,
             bypass_mark: 0,
             sample: 0,
-            remote: Remote::default(),
+            remote: RemoteClients::default(),
             log: None,
         };
         let mut agent = Agent::adopt(Kernel::start(&settings)?, &[SourceId::Marathon])?;
@@ -81,7 +81,7 @@ impl FullSync {
         let listing = parse(&bytes)?;
         drop(bytes);
         let parsed = begun.elapsed();
-        let snapshot = read(&listing, &Found::default(), NonZeroU32::MIN);
+        let snapshot = read(&listing, &Lookups::default(), NonZeroU32::MIN);
         let understood = begun.elapsed();
         let now = Instant::now();
         agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);

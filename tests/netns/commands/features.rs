@@ -13,10 +13,10 @@ fn what_a_kernel_is_asked_for_is_as_agreed() -> TestResult {
     let lab = Lab::start(1)?;
     // Whether this kernel has it is another matter: see `feature`.
     let asked = ["feature", "probe"];
-    Command::well(&asked, &["HAS", "FOUND OR INSTEAD"], &[]).prints_table(
+    Command::well(&asked, &["HAS", "DETAIL"], &[]).prints_table(
         &lab,
         &expect![[r#"
-        FEATURE  HAS  NEEDED  FOUND OR INSTEAD
+        FEATURE  HAS  NEEDED  DETAIL
         hooks of connect  *  yes  *
         hooks of getpeername  *  yes  *
         hooks of sendmsg  *  yes  *

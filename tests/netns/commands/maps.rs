@@ -19,26 +19,26 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
             PORTS  *  array  4  8  *  1
             ADDRESSES  *  hash  16  4  *  2
             FRONTENDS  *  hash  8  4  *  1
-            HEADS  *  array  4  8  *  1
+            SLOT_RANGES  *  array  4  8  *  1
             SERVICES  *  array  4  64  *  1
-            SERVICE_LOAD  *  array  4  128  *  -
+            SERVICE_STATS  *  array  4  128  *  -
             SLOTS  *  array  4  8  *  3
             BACKENDS  *  array  4  64  *  2
-            LOAD  *  array  4  128  *  -
+            BACKEND_STATS  *  array  4  128  *  -
             SOCKETS  *  sk_storage  4  400  *  -
             AFFINITY  *  lru_hash  24  16  *  0
-            ALLOW  *  lpm_trie  24  4  *  0
-            ALLOW_CGROUPS  *  hash  16  4  *  0
+            SOURCE_RANGES  *  lpm_trie  24  4  *  0
+            SOURCE_CGROUPS  *  hash  16  4  *  0
             EXCLUDED  *  hash  8  4  *  0
             EVENTS  *  ringbuf  0  0  *  -
             COUNTERS  *  array  4  512  *  -
             CONNTRACK  *  lru_hash  40  80  *  0
-            HANDSHAKES  *  lru_hash  40  80  *  0
+            CT_HALF_OPEN  *  lru_hash  40  80  *  0
             CONNTRACK_LOCKS  *  array  4  4  *  -
             FRAGMENTS  *  lru_hash  40  16  *  0
             SCRATCH  *  percpu_array  4  512  *  -
             INTERFACES  *  hash  4  40  *  0
-            ANSWER_PORTS  *  array  4  64  *  -
+            REPLY_PORTS  *  array  4  64  *  -
             SERVICE_NAMES  *  hash  4  256  *  1
             DRAINED  *  hash  4  4  *  1
             BACKEND_NAMES  *  hash  4  256  *  2
@@ -48,26 +48,26 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
             {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
             {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
             {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
-            {"entries":"*","id":"*","key":4,"kind":"array","map":"HEADS","pin":"*","used":1,"value":8}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"SLOT_RANGES","pin":"*","used":1,"value":8}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICES","pin":"*","used":1,"value":64}
-            {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICE_LOAD","pin":"*","used":null,"value":128}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"SERVICE_STATS","pin":"*","used":null,"value":128}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"SLOTS","pin":"*","used":3,"value":8}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKENDS","pin":"*","used":2,"value":64}
-            {"entries":"*","id":"*","key":4,"kind":"array","map":"LOAD","pin":"*","used":null,"value":128}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKEND_STATS","pin":"*","used":null,"value":128}
             {"entries":"*","id":"*","key":4,"kind":"sk_storage","map":"SOCKETS","pin":"*","used":null,"value":400}
             {"entries":"*","id":"*","key":24,"kind":"lru_hash","map":"AFFINITY","pin":"*","used":0,"value":16}
-            {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"ALLOW","pin":"*","used":0,"value":4}
-            {"entries":"*","id":"*","key":16,"kind":"hash","map":"ALLOW_CGROUPS","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"SOURCE_RANGES","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":16,"kind":"hash","map":"SOURCE_CGROUPS","pin":"*","used":0,"value":4}
             {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
             {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
             {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
-            {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"HANDSHAKES","pin":"*","used":0,"value":80}
+            {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CT_HALF_OPEN","pin":"*","used":0,"value":80}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"CONNTRACK_LOCKS","pin":"*","used":null,"value":4}
             {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"FRAGMENTS","pin":"*","used":0,"value":16}
             {"entries":"*","id":"*","key":4,"kind":"percpu_array","map":"SCRATCH","pin":"*","used":null,"value":512}
             {"entries":"*","id":"*","key":4,"kind":"hash","map":"INTERFACES","pin":"*","used":0,"value":40}
-            {"entries":"*","id":"*","key":4,"kind":"array","map":"ANSWER_PORTS","pin":"*","used":null,"value":64}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"REPLY_PORTS","pin":"*","used":null,"value":64}
             {"entries":"*","id":"*","key":4,"kind":"hash","map":"SERVICE_NAMES","pin":"*","used":1,"value":256}
             {"entries":"*","id":"*","key":4,"kind":"hash","map":"DRAINED","pin":"*","used":1,"value":4}
             {"entries":"*","id":"*","key":4,"kind":"hash","map":"BACKEND_NAMES","pin":"*","used":2,"value":256}
@@ -97,7 +97,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     "#]], &expect![[r#"
         {"affinity_s":0,"client_ms":0,"connect_ms":3000,"features":"","maxconn":8192,"name":"/web","policy":"leastconn","server_ms":0,"service":0,"source":"marathon"}
     "#]])?;
-    Command::well(&["map", "dump", "HEADS"], &["GENERATION", "BASE"], &["generation", "base"]).prints(
+    Command::well(&["map", "dump", "SLOT_RANGES"], &["GENERATION", "BASE"], &["generation", "base"]).prints(
         &lab,
         &expect![[r#"
             SERVICE  GENERATION  LENGTH  BASE  NAME
@@ -121,7 +121,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"at":"10.77.0.2:8001","backend":0,"generation":1,"slot":"*"}
     "#]],
     )?;
-    Command::well(&["map", "dump", "LOAD"], &["RTT_US"], &["rtt_us"]).prints(&lab, &expect![[r#"
+    Command::well(&["map", "dump", "BACKEND_STATS"], &["RTT_US"], &["rtt_us"]).prints(&lab, &expect![[r#"
         BACKEND  OPENED  CLOSED  ACTIVE  ESTABLISHED  FAILED  CONSECUTIVE  EJECTED_MS  RTT_US  AT
         0  1  0  1  1  0  0  0  *  ..77.0.2:8001
         1  0  0  0  0  0  0  0  *  ..77.0.2:8002
@@ -129,7 +129,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"active":1,"at":"10.77.0.2:8001","backend":0,"closed":0,"consecutive":0,"ejected_ms":0,"established":1,"failed":0,"opened":1,"rtt_us":"*"}
         {"active":0,"at":"10.77.0.2:8002","backend":1,"closed":0,"consecutive":0,"ejected_ms":0,"established":0,"failed":0,"opened":0,"rtt_us":"*"}
     "#]])?;
-    Command::well(&["map", "dump", "SERVICE_LOAD"], &["BOUND", "UNHEARD"], &["bound", "unheard"]).prints(
+    Command::well(&["map", "dump", "SERVICE_STATS"], &["BOUND", "UNHEARD"], &["bound", "unheard"]).prints(
         &lab,
         &expect![[r#"
             SERVICE  OPENED  CLOSED  ACTIVE  REFUSED  BOUND  UNHEARD  NAME
@@ -162,11 +162,11 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     Command::well(&["map", "dump", "SOCKETS"], &["LOCAL", "PID"], &["local", "pid"]).prints(
         &lab,
         &expect![[r#"
-            PROTOCOL  LOCAL  DIALLED  CHOSEN  BACKEND  GENERATION  COUNTED  PID
+            PROTOCOL  LOCAL  DESTINATION  BACKEND_ADDRESS  BACKEND  GENERATION  COUNTED  PID
             tcp  *  127.0.0.1:1234  10.77.0.2:8001  0  1  yes  *
         "#]],
         &expect![[r#"
-            {"backend":0,"chosen":"10.77.0.2:8001","counted":true,"dialled":"127.0.0.1:1234","generation":1,"local":"*","pid":"*","protocol":"tcp"}
+            {"backend":0,"backend_address":"10.77.0.2:8001","counted":true,"destination":"127.0.0.1:1234","generation":1,"local":"*","pid":"*","protocol":"tcp"}
         "#]],
     )?;
     Command::well(&["map", "dump", "SERVICE_NAMES"], &[], &[]).prints(
@@ -232,82 +232,82 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     Command::well(&["map", "dump", "COUNTERS"], &["COUNT"], &["count"]).prints(&lab, &expect![[r#"
         VERDICT  COUNT  MEANING
         no_backend  *  Refused: the service has no backend that this socket can reach
-        full  *  Refused: every backend that would do is at its maxconn
-        service_full  *  Refused: the service has as many connections from this host as it may have
+        backends_full  *  Refused: every backend that would do is at its maxconn
+        service_full  *  ..ed: the service has as many connections from this host as it may have
         not_allowed  *  Refused: the allow list of the service does not name this client
-        bound_loopback  *  ..the socket is bound to a loopback address, and no backend is on this host
+        bound_loopback  *  ..socket is bound to a loopback address, and no backend is on this host
         translated  *  Sent to an eligible backend
         drained  *  Sent to a draining backend, because the service has no active one
-        panicked  *  Sent to an ejected backend, because the service has no other
-        affine  *  Sent to the backend of an earlier connection of this client
-        repeated  *  A datagram was sent to the backend of the one before it
-        untracked  *  .. socket's state: not counted as open, and its peer name shows the backend
-        reversed  *  A peer name or a sender was given as what the program had dialled
+        panic_mode  *  Sent to an ejected backend, because the service has no other
+        affinity_hit  *  Sent to the backend of an earlier connection of this client
+        udp_cached  *  A datagram was sent to the backend of the one before it
+        no_socket_state  *  ..ket's state: not counted as open, and its peer name shows the backend
+        reverse_translated  *  A peer name or a sender was given as what the program had dialled
         local_listener  *  Left alone: a program in this namespace listens on the port itself
-        bypassed  *  ..cket is the agent's own, has the bypass mark, or is of an excluded cgroup
-        bound  *  A program has bound a service port
+        bypassed  *  .. is the agent's own, has the bypass mark, or is of an excluded cgroup
+        port_bound  *  A program has bound a service port
         failed  *  A backend refused a connection or did not answer it
-        abandoned  *  ..ram gave up a connection before the backend had answered, within a second
+        abandoned  *  ..gave up a connection before the backend had answered, within a second
         ejected  *  A backend was ejected
         ejection_capped  *  A backend that failed was not ejected: half of its service is already
         stale_slot  *  A slot named a backend whose id has a new owner; another slot was tried
-        stale_close  *  ..ter its backend's id had been given to another: the close was not counted
-        untold  *  An event was not told: the ring buffer is full, or nobody reads it
-        forwarded  *  ..n of a client on another machine was sent to a backend on another machine
-        delivered  *  ..nection of a client on another machine was sent to a backend on this host
-        accelerated  *  A packet was sent on by XDP, before the kernel had made anything of it
-        not_exposed  *  ..a client on another machine dialled a service that is not exposed to such
-        no_port  *  ..source port was free for a connection from another machine to its backend
-        no_return  *  ..ackend is by an interface that is not served, where no reply would be met
-        no_route  *  Left alone or dropped: this host has no way to the backend or to the client
-        no_room  *  Left alone: no memory for a connection from another machine
-        unknown_fragment  *  ..f a packet whose first one did not lead to a service, or has not come yet
-        unreadable  *  Left alone: a packet with more headers than are read, or with less than one
-        spoilt  *  Dropped: the kernel had no memory to rewrite a packet
-        too_big  *  .. larger than the way to the other end allows: its sender was told by ICMP
-        hops_exceeded  *  A packet had no hops left: its sender was told by ICMP
-        error_returned  *  ..MP error about a connection from another machine was led to the other end
-        displaced  *  ..ine that was not open yet lost its source port to another: all were taken
+        stale_close  *  ..its backend's id had been given to another: the close was not counted
+        event_dropped  *  An event was not told: the ring buffer is full, or nobody reads it
+        forwarded  *  .. a client on another machine was sent to a backend on another machine
+        forwarded_local  *  ..ion of a client on another machine was sent to a backend on this host
+        forwarded_xdp  *  A packet was sent on by XDP, before the kernel had made anything of it
+        not_exposed  *  ..ient on another machine dialled a service that is not exposed to such
+        snat_ports_exhausted  *  ..ce port was free for a connection from another machine to its backend
+        no_return_path  *  ..nd is by an interface that is not served, where no reply would be met
+        no_route  *  ..lone or dropped: this host has no way to the backend or to the client
+        conntrack_full  *  Left alone: no memory for a connection from another machine
+        unknown_fragment  *  ..packet whose first one did not lead to a service, or has not come yet
+        unreadable  *  ..lone: a packet with more headers than are read, or with less than one
+        rewrite_failed  *  Dropped: the kernel had no memory to rewrite a packet
+        mtu_exceeded  *  ..ger than the way to the other end allows: its sender was told by ICMP
+        ttl_exceeded  *  A packet had no hops left: its sender was told by ICMP
+        icmp_error_forwarded  *  ..rror about a connection from another machine was led to the other end
+        snat_port_preempted  *  ..that was not open yet lost its source port to another: all were taken
     "#]], &expect![[r#"
         {"count":"*","meaning":"Refused: the service has no backend that this socket can reach","verdict":"no_backend"}
-        {"count":"*","meaning":"Refused: every backend that would do is at its maxconn","verdict":"full"}
+        {"count":"*","meaning":"Refused: every backend that would do is at its maxconn","verdict":"backends_full"}
         {"count":"*","meaning":"Refused: the service has as many connections from this host as it may have","verdict":"service_full"}
         {"count":"*","meaning":"Refused: the allow list of the service does not name this client","verdict":"not_allowed"}
         {"count":"*","meaning":"Refused: the socket is bound to a loopback address, and no backend is on this host","verdict":"bound_loopback"}
         {"count":"*","meaning":"Sent to an eligible backend","verdict":"translated"}
         {"count":"*","meaning":"Sent to a draining backend, because the service has no active one","verdict":"drained"}
-        {"count":"*","meaning":"Sent to an ejected backend, because the service has no other","verdict":"panicked"}
-        {"count":"*","meaning":"Sent to the backend of an earlier connection of this client","verdict":"affine"}
-        {"count":"*","meaning":"A datagram was sent to the backend of the one before it","verdict":"repeated"}
-        {"count":"*","meaning":"Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name shows the backend","verdict":"untracked"}
-        {"count":"*","meaning":"A peer name or a sender was given as what the program had dialled","verdict":"reversed"}
+        {"count":"*","meaning":"Sent to an ejected backend, because the service has no other","verdict":"panic_mode"}
+        {"count":"*","meaning":"Sent to the backend of an earlier connection of this client","verdict":"affinity_hit"}
+        {"count":"*","meaning":"A datagram was sent to the backend of the one before it","verdict":"udp_cached"}
+        {"count":"*","meaning":"Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name shows the backend","verdict":"no_socket_state"}
+        {"count":"*","meaning":"A peer name or a sender was given as what the program had dialled","verdict":"reverse_translated"}
         {"count":"*","meaning":"Left alone: a program in this namespace listens on the port itself","verdict":"local_listener"}
         {"count":"*","meaning":"Left alone: the socket is the agent's own, has the bypass mark, or is of an excluded cgroup","verdict":"bypassed"}
-        {"count":"*","meaning":"A program has bound a service port","verdict":"bound"}
+        {"count":"*","meaning":"A program has bound a service port","verdict":"port_bound"}
         {"count":"*","meaning":"A backend refused a connection or did not answer it","verdict":"failed"}
         {"count":"*","meaning":"A program gave up a connection before the backend had answered, within a second","verdict":"abandoned"}
         {"count":"*","meaning":"A backend was ejected","verdict":"ejected"}
         {"count":"*","meaning":"A backend that failed was not ejected: half of its service is already","verdict":"ejection_capped"}
         {"count":"*","meaning":"A slot named a backend whose id has a new owner; another slot was tried","verdict":"stale_slot"}
         {"count":"*","meaning":"A socket closed after its backend's id had been given to another: the close was not counted","verdict":"stale_close"}
-        {"count":"*","meaning":"An event was not told: the ring buffer is full, or nobody reads it","verdict":"untold"}
+        {"count":"*","meaning":"An event was not told: the ring buffer is full, or nobody reads it","verdict":"event_dropped"}
         {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on another machine","verdict":"forwarded"}
-        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on this host","verdict":"delivered"}
-        {"count":"*","meaning":"A packet was sent on by XDP, before the kernel had made anything of it","verdict":"accelerated"}
+        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on this host","verdict":"forwarded_local"}
+        {"count":"*","meaning":"A packet was sent on by XDP, before the kernel had made anything of it","verdict":"forwarded_xdp"}
         {"count":"*","meaning":"Left alone: a client on another machine dialled a service that is not exposed to such","verdict":"not_exposed"}
-        {"count":"*","meaning":"Left alone: no source port was free for a connection from another machine to its backend","verdict":"no_port"}
-        {"count":"*","meaning":"Left alone: the way to the backend is by an interface that is not served, where no reply would be met","verdict":"no_return"}
+        {"count":"*","meaning":"Left alone: no source port was free for a connection from another machine to its backend","verdict":"snat_ports_exhausted"}
+        {"count":"*","meaning":"Left alone: the way to the backend is by an interface that is not served, where no reply would be met","verdict":"no_return_path"}
         {"count":"*","meaning":"Left alone or dropped: this host has no way to the backend or to the client","verdict":"no_route"}
-        {"count":"*","meaning":"Left alone: no memory for a connection from another machine","verdict":"no_room"}
+        {"count":"*","meaning":"Left alone: no memory for a connection from another machine","verdict":"conntrack_full"}
         {"count":"*","meaning":"Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet","verdict":"unknown_fragment"}
         {"count":"*","meaning":"Left alone: a packet with more headers than are read, or with less than one","verdict":"unreadable"}
-        {"count":"*","meaning":"Dropped: the kernel had no memory to rewrite a packet","verdict":"spoilt"}
-        {"count":"*","meaning":"A packet was larger than the way to the other end allows: its sender was told by ICMP","verdict":"too_big"}
-        {"count":"*","meaning":"A packet had no hops left: its sender was told by ICMP","verdict":"hops_exceeded"}
-        {"count":"*","meaning":"An ICMP error about a connection from another machine was led to the other end","verdict":"error_returned"}
-        {"count":"*","meaning":"A connection from another machine that was not open yet lost its source port to another: all were taken","verdict":"displaced"}
+        {"count":"*","meaning":"Dropped: the kernel had no memory to rewrite a packet","verdict":"rewrite_failed"}
+        {"count":"*","meaning":"A packet was larger than the way to the other end allows: its sender was told by ICMP","verdict":"mtu_exceeded"}
+        {"count":"*","meaning":"A packet had no hops left: its sender was told by ICMP","verdict":"ttl_exceeded"}
+        {"count":"*","meaning":"An ICMP error about a connection from another machine was led to the other end","verdict":"icmp_error_forwarded"}
+        {"count":"*","meaning":"A connection from another machine that was not open yet lost its source port to another: all were taken","verdict":"snat_port_preempted"}
     "#]])?;
-    for map in ["AFFINITY", "ALLOW", "ALLOW_CGROUPS", "EXCLUDED"] {
+    for map in ["AFFINITY", "SOURCE_RANGES", "SOURCE_CGROUPS", "EXCLUDED"] {
         Command::well(&["map", "dump", map], &[], &[]).prints(&lab, &expect!["no entries\n"], &expect![""])?;
     }
     Command::well(&["map", "dump", "ADDRESSES"], &["ADDRESS"], &["address"]).prints(

@@ -11,7 +11,8 @@ use crate::served::Served;
 
 /// What another number follows each time.
 const WORDS: [&str; 7] = ["process ", "answered ", "SLOTS ", "translated ", "panicked ", "out for ", "data plane "];
-const KEYS: [&str; 9] = ["pid", "answered_s", "out_s", "used", "translated", "panicked", "reversed", "attempts", "abi"];
+const KEYS: [&str; 9] =
+    ["pid", "answered_s", "out_s", "used", "translated", "panic_mode", "reverse_translated", "attempts", "abi"];
 
 fn status<'a>() -> Command<'a> {
     Command::well(&["status"], &[], &KEYS).sentences(&WORDS)
@@ -22,20 +23,19 @@ fn where_all_is_well_the_status_says_so_first() -> TestResult {
     let lab = Lab::start(2)?;
     let _served = Served::start(&lab, 2)?;
     status().prints(&lab, &expect![[r#"
-        well       nothing is wrong
+        OK         no problems
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      OK, process *
         source     marathon: answered * s ago
         self-test  switched off (--self-test 0)
         services   1; backends: 2 active
-        maps       SERVICES 1 of 16384, BACKENDS 2 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, ALLOW 0 of 65536, ALLOW_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
+        maps       SERVICES 1 of 16384, BACKENDS 2 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, SOURCE_RANGES 0 of 65536, SOURCE_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
         verdicts   none
         versions   agent 0.1.0, data plane *, this command 0.1.0
     "#]], &expect![[r#"
         {
           "abi": "*",
           "agent": {
-            "complaints": [],
             "ejected": [],
             "pid": "*",
             "refused": null,
@@ -55,12 +55,12 @@ fn where_all_is_well_the_status_says_so_first() -> TestResult {
               }
             ],
             "state": "OK",
-            "version": "0.1.0"
+            "version": "0.1.0",
+            "warnings": []
           },
           "backends": {
             "active": 2
           },
-          "complaints": [],
           "drained": [],
           "ejected": [],
           "hooks": [
@@ -100,12 +100,12 @@ fn where_all_is_well_the_status_says_so_first() -> TestResult {
             },
             {
               "entries": 65536,
-              "map": "ALLOW",
+              "map": "SOURCE_RANGES",
               "used": "*"
             },
             {
               "entries": 16384,
-              "map": "ALLOW_CGROUPS",
+              "map": "SOURCE_CGROUPS",
               "used": "*"
             },
             {
@@ -114,48 +114,49 @@ fn where_all_is_well_the_status_says_so_first() -> TestResult {
               "used": "*"
             }
           ],
+          "problems": [],
           "services": 1,
           "verdicts": {
             "abandoned": 0,
-            "accelerated": 0,
-            "affine": 0,
-            "bound": 0,
+            "affinity_hit": 0,
+            "backends_full": 0,
             "bound_loopback": 0,
             "bypassed": 0,
-            "delivered": 0,
-            "displaced": 0,
+            "conntrack_full": 0,
             "drained": 0,
             "ejected": 0,
             "ejection_capped": 0,
-            "error_returned": 0,
+            "event_dropped": 0,
             "failed": 0,
             "forwarded": 0,
-            "full": 0,
-            "hops_exceeded": 0,
+            "forwarded_local": 0,
+            "forwarded_xdp": 0,
+            "icmp_error_forwarded": 0,
             "local_listener": 0,
+            "mtu_exceeded": 0,
             "no_backend": 0,
-            "no_port": 0,
-            "no_return": 0,
-            "no_room": 0,
+            "no_return_path": 0,
             "no_route": 0,
+            "no_socket_state": 0,
             "not_allowed": 0,
             "not_exposed": 0,
-            "panicked": "*",
-            "repeated": 0,
-            "reversed": "*",
+            "panic_mode": "*",
+            "port_bound": 0,
+            "reverse_translated": "*",
+            "rewrite_failed": 0,
             "service_full": 0,
-            "spoilt": 0,
+            "snat_port_preempted": 0,
+            "snat_ports_exhausted": 0,
             "stale_close": 0,
             "stale_slot": 0,
-            "too_big": 0,
             "translated": "*",
+            "ttl_exceeded": 0,
+            "udp_cached": 0,
             "unknown_fragment": 0,
-            "unreadable": 0,
-            "untold": 0,
-            "untracked": 0
+            "unreadable": 0
           },
           "version": "0.1.0",
-          "wrong": []
+          "warnings": []
         }
     "#]])?;
     Ok(())
@@ -177,29 +178,23 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
     // Before that the stream of events has only ended.
     eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("events refused the connection").map(drop))?;
     status().unwell().prints(&lab, &expect![[r#"
-        WRONG      marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
-        WRONG      /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it
+        PROBLEM    marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
+        PROBLEM    /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      OK, process *
         source     marathon: answered * s ago
         self-test  switched off (--self-test 0)
         services   2; backends: 1 active, 1 draining, 1 ejected
-        complaint  /web: label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used
+        warning    /web: label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used
         ejected    /web: 10.77.0.2:8001 once, out for *
         drained    10.77.0.2:8003 by the operator, until `proxymatic backend undrain 10.77.0.2:8003`
-        maps       SERVICES 2 of 16384, BACKENDS 3 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, ALLOW 0 of 65536, ALLOW_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
+        maps       SERVICES 2 of 16384, BACKENDS 3 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, SOURCE_RANGES 0 of 65536, SOURCE_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
         verdicts   ejected 1, failed 1, translated *
         versions   agent 0.1.0, data plane *, this command 0.1.0
     "#]], &expect![[r#"
         {
           "abi": "*",
           "agent": {
-            "complaints": [
-              {
-                "app": "/web",
-                "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
-              }
-            ],
             "ejected": [
               {
                 "backend": "10.77.0.2:8001",
@@ -229,19 +224,19 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
               }
             ],
             "state": "OK",
-            "version": "0.1.0"
+            "version": "0.1.0",
+            "warnings": [
+              {
+                "app": "/web",
+                "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
+              }
+            ]
           },
           "backends": {
             "active": 1,
             "draining": 1,
             "ejected": 1
           },
-          "complaints": [
-            {
-              "app": "/web",
-              "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
-            }
-          ],
           "drained": [
             "10.77.0.2:8003"
           ],
@@ -290,12 +285,12 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
             },
             {
               "entries": 65536,
-              "map": "ALLOW",
+              "map": "SOURCE_RANGES",
               "used": "*"
             },
             {
               "entries": 16384,
-              "map": "ALLOW_CGROUPS",
+              "map": "SOURCE_CGROUPS",
               "used": "*"
             },
             {
@@ -304,50 +299,56 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
               "used": "*"
             }
           ],
+          "problems": [
+            "marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling",
+            "/idle 1235/tcp has no backend that takes traffic: look at what marathon says of it"
+          ],
           "services": 2,
           "verdicts": {
             "abandoned": 0,
-            "accelerated": 0,
-            "affine": 0,
-            "bound": 0,
+            "affinity_hit": 0,
+            "backends_full": 0,
             "bound_loopback": 0,
             "bypassed": 0,
-            "delivered": 0,
-            "displaced": 0,
+            "conntrack_full": 0,
             "drained": 0,
             "ejected": 1,
             "ejection_capped": 0,
-            "error_returned": 0,
+            "event_dropped": 0,
             "failed": 1,
             "forwarded": 0,
-            "full": 0,
-            "hops_exceeded": 0,
+            "forwarded_local": 0,
+            "forwarded_xdp": 0,
+            "icmp_error_forwarded": 0,
             "local_listener": 0,
+            "mtu_exceeded": 0,
             "no_backend": 0,
-            "no_port": 0,
-            "no_return": 0,
-            "no_room": 0,
+            "no_return_path": 0,
             "no_route": 0,
+            "no_socket_state": 0,
             "not_allowed": 0,
             "not_exposed": 0,
-            "panicked": "*",
-            "repeated": 0,
-            "reversed": "*",
+            "panic_mode": "*",
+            "port_bound": 0,
+            "reverse_translated": "*",
+            "rewrite_failed": 0,
             "service_full": 0,
-            "spoilt": 0,
+            "snat_port_preempted": 0,
+            "snat_ports_exhausted": 0,
             "stale_close": 0,
             "stale_slot": 0,
-            "too_big": 0,
             "translated": "*",
+            "ttl_exceeded": 0,
+            "udp_cached": 0,
             "unknown_fragment": 0,
-            "unreadable": 0,
-            "untold": 0,
-            "untracked": 0
+            "unreadable": 0
           },
           "version": "0.1.0",
-          "wrong": [
-            "marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling",
-            "/idle 1235/tcp has no backend that takes traffic: look at what marathon says of it"
+          "warnings": [
+            {
+              "app": "/web",
+              "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
+            }
           ]
         }
     "#]])?;
@@ -361,17 +362,17 @@ fn without_an_agent_the_status_is_read_from_the_pins() -> TestResult {
     let with = status().json(&lab)?;
     served.agent.kill9()?;
     status().unwell().prints_table(&lab, &expect![[r#"
-        WRONG      no agent answers: traffic goes on as last published; start it (proxymatic run)
+        PROBLEM    no agent answers: traffic goes on as last published; start it (proxymatic run)
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      none
         services   1; backends: 2 active
-        maps       SERVICES 1 of 16384, BACKENDS 2 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, ALLOW 0 of 65536, ALLOW_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
+        maps       SERVICES 1 of 16384, BACKENDS 2 of 65536, SLOTS * of 1048576, ADDRESSES 2 of 4096, SOURCE_RANGES 0 of 65536, SOURCE_CGROUPS 0 of 16384, EXCLUDED 0 of 1024
         verdicts   none
         versions   data plane *, this command 0.1.0
     "#]])?;
     let mut without = with;
     without["agent"] = Value::Null;
-    without["wrong"] = json!(["no agent answers: traffic goes on as last published; start it (proxymatic run)"]);
+    without["problems"] = json!(["no agent answers: traffic goes on as last published; start it (proxymatic run)"]);
     assert_eq!(status().unwell().json(&lab)?, without);
     Ok(())
 }

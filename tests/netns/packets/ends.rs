@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::{SlicedPacket, TransportSlice};
-use proxymatic_common::{PROTOCOL_TCP, PROTOCOL_UDP, Port, Tuple};
+use proxymatic_common::{FiveTuple, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
 use super::room::{Done, Room};
 use super::spec::{HERE, Spec, link};
@@ -55,7 +55,7 @@ impl Ends {
     }
 
     /// Who sends to whom.
-    pub(crate) fn key(&self, protocol: u8) -> Tuple {
+    pub(crate) fn key(&self, protocol: u8) -> FiveTuple {
         tuple(address(self.client), address(self.host), protocol)
     }
 
@@ -99,9 +99,9 @@ pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address and a port")
 }
 
-pub(crate) fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> Tuple {
+pub(crate) fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> FiveTuple {
     let end = |it: SocketAddr| (it.ip().into(), Port::new(it.port()));
-    Tuple::new(end(from), end(to), protocol)
+    FiveTuple::new(end(from), end(to), protocol)
 }
 
 /// Holds that a program did this and nothing else.

@@ -52,7 +52,7 @@ fn an_error_about_what_the_backend_was_sent_reaches_the_client_as_about_what_it_
             }
         }
     }
-    assert!(room.counted()?.contains(&("error_returned", 48)), "{:?}", room.counted()?);
+    assert!(room.counted()?.contains(&("icmp_error_forwarded", 48)), "{:?}", room.counted()?);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use proxymatic_common::maps::{self as declared};
-use proxymatic_common::{Features, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Progress, Service, SourceCode};
+use proxymatic_common::{CtProgress, Features, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, SourceCode};
 use proxymatic_tests::failure::TestResult;
 
 use super::ends::{BOTH, TC_NEXT, TC_SHOT, V4, address, equal, of_each, tuple};
@@ -21,7 +21,7 @@ fn tcp_goes_there_and_back_over_both_families() -> TestResult {
         ends.returns(&room, "tc_ingress", &ends.tcp_back(snat, "FA", 501, 17))?;
         ends.sends(&room, "tc_ingress", &ends.tcp("A", 17, 502))?;
         let half = room.connection(&ends.key(PROTOCOL_TCP))?.context("no connection")?;
-        assert!(half.progress().has(Progress::CLOSED.with(Progress::FINISHED)), "{half:?}");
+        assert!(half.progress().has(CtProgress::CLOSED.with(CtProgress::FINISHED)), "{half:?}");
     }
     // Backend 1 is the one of IPv4, backend 0 the other.
     assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
@@ -168,8 +168,8 @@ fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> Test
     ports.sort_unstable();
     assert_eq!(ports, (SNAT.0..=SNAT.1).collect::<Vec<_>>());
     let counted = room.counted()?;
-    assert!(counted.contains(&("no_port", refused)), "{counted:?}");
-    assert!(counted.iter().all(|(reason, _)| *reason != "displaced"), "{counted:?}");
+    assert!(counted.contains(&("snat_ports_exhausted", refused)), "{counted:?}");
+    assert!(counted.iter().all(|(reason, _)| *reason != "snat_port_preempted"), "{counted:?}");
     Ok(())
 }
 
@@ -183,9 +183,9 @@ fn where_all_source_ports_wait_to_be_opened_a_new_connection_gets_one() -> TestR
         assert_ne!(done.verdict, TC_NEXT, "{port}");
     }
     let ports = u64::from(SNAT.1 - SNAT.0) + 1;
-    assert_eq!(room.hash::<declared::Handshakes, _, _>()?.keys().count() as u64, 2 * ports);
+    assert_eq!(room.hash::<declared::CtHalfOpen, _, _>()?.keys().count() as u64, 2 * ports);
     let counted = room.counted()?;
-    assert!(counted.contains(&("displaced", 100 - ports)), "{counted:?}");
+    assert!(counted.contains(&("snat_port_preempted", 100 - ports)), "{counted:?}");
     V4.connect(&room)?;
     Ok(())
 }
@@ -196,7 +196,7 @@ fn an_interface_that_is_not_served_is_no_way() -> TestResult {
     room.forget_interface()?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
     equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
-    assert_eq!(room.counted()?, [("no_return", 1)]);
+    assert_eq!(room.counted()?, [("no_return_path", 1)]);
     Ok(())
 }
 
@@ -270,7 +270,7 @@ fn hops_that_are_used_up_are_told_to_the_sender() -> TestResult {
             told(&done, &wanted).with_context(|| format!("{spec:?}"))?;
         }
     }
-    assert!(room.counted()?.contains(&("hops_exceeded", 4)), "{:?}", room.counted()?);
+    assert!(room.counted()?.contains(&("ttl_exceeded", 4)), "{:?}", room.counted()?);
     Ok(())
 }
 
@@ -287,7 +287,7 @@ fn a_packet_that_does_not_fit_is_told_to_the_sender() -> TestResult {
             told(&done, &wanted).with_context(|| format!("{spec:?}"))?;
         }
     }
-    assert!(room.counted()?.contains(&("too_big", 4)), "{:?}", room.counted()?);
+    assert!(room.counted()?.contains(&("mtu_exceeded", 4)), "{:?}", room.counted()?);
     Ok(())
 }
 

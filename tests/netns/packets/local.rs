@@ -35,7 +35,7 @@ fn a_backend_on_this_host_sees_the_client_and_answers_as_the_service() -> TestRe
         there_and_back(&room, ends, &ends.udp(), &Spec::udp(ends.backend, ends.client))?;
     }
     assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
-    assert!(room.counted()?.contains(&("delivered", 4)), "{:?}", room.counted()?);
+    assert!(room.counted()?.contains(&("forwarded_local", 4)), "{:?}", room.counted()?);
     Ok(())
 }
 

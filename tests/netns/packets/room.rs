@@ -10,8 +10,9 @@ use aya::programs::{Program, ProgramError, SchedClassifier, TestRun, TestRunOpti
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxymatic_common::maps::{self as declared, MapDef};
 use proxymatic_common::{
-    Address, Backend, BackendState, Class, Config, Connection, Families, Features, Frontend, Head, Interface,
-    InterfaceKind, Looks, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Port, PortBit, Reason, Service, Slot, SourceCode, Tuple,
+    Address, Backend, BackendState, Class, Config, CtEntry, Families, Features, FiveTuple, Frontend, HookFlags,
+    Interface, InterfaceKind, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Port, PortBit, Reason, Service, Slot, SlotRange,
+    SourceCode,
 };
 use proxymatic_tests::lab::Lab;
 use proxymatic_user::dataplane::kernel::Probes;
@@ -80,7 +81,7 @@ impl Room {
             self.hash::<declared::Frontends, _, _>()?.insert(frontend, id, 0)?;
             let service = Service::new(Policy::LEASTCONN, SourceCode::FILE);
             self.service(id, Service { features: Features::EXPOSE, ..service })?;
-            self.write::<declared::Heads>(id, Head::new(1, 2, 2 * id).context("no head")?)?;
+            self.write::<declared::SlotRanges>(id, SlotRange::new(1, 2, 2 * id).context("no head")?)?;
             for v4 in [true, false] {
                 let at = 2 * id + u32::from(v4);
                 self.write::<declared::Slots>(at, Slot::new(at, 1))?;
@@ -144,13 +145,13 @@ impl Room {
     }
 
     /// The half of an open connection that a packet belongs to.
-    pub(crate) fn connection(&mut self, key: &Tuple) -> Result<Option<Connection>> {
+    pub(crate) fn connection(&mut self, key: &FiveTuple) -> Result<Option<CtEntry>> {
         Ok(self.hash::<declared::Conntrack, _, _>()?.get(key, 0).ok())
     }
 
     /// The same of one that is not open yet.
-    pub(crate) fn handshake(&mut self, key: &Tuple) -> Result<Option<Connection>> {
-        Ok(self.hash::<declared::Handshakes, _, _>()?.get(key, 0).ok())
+    pub(crate) fn handshake(&mut self, key: &FiveTuple) -> Result<Option<CtEntry>> {
+        Ok(self.hash::<declared::CtHalfOpen, _, _>()?.get(key, 0).ok())
     }
 
     /// All verdicts so far that were counted, by name.
@@ -168,7 +169,7 @@ impl Room {
 
     /// How many connections of a backend were opened and closed.
     pub(crate) fn load(&mut self, backend: u32) -> Result<(u64, u64)> {
-        let load: [u64; 16] = self.read::<declared::Loads, _>(backend)?;
+        let load: [u64; 16] = self.read::<declared::BackendStatsMap, _>(backend)?;
         Ok((load[0], load[1]))
     }
 
@@ -180,11 +181,11 @@ impl Room {
     /// Lets listeners come before services, whoever may have bound.
     pub(crate) fn look_for_listeners(&mut self) -> Result<()> {
         let config: Config = self.read::<declared::ConfigMap, _>(0)?;
-        self.write::<declared::ConfigMap>(0, Config { looks: Looks::LISTENERS, ..config })?;
+        self.write::<declared::ConfigMap>(0, Config { hook_flags: HookFlags::LISTENERS, ..config })?;
         // `bound` of the service of TCP: somebody has bound its port since it was looked at.
         let mut load = [0_u64; 16];
         load[12] = 1;
-        self.write::<declared::ServiceLoads>(0, load)
+        self.write::<declared::ServiceStatsMap>(0, load)
     }
 
     /// Many source ports instead of few.

@@ -22,7 +22,7 @@ fn open_connections_go_there_and_back_by_xdp_alone() -> TestResult {
         by_xdp(|program| ends.returns(&room, program, &ends.udp_back(udp)))?;
     }
     by_xdp(|program| V4.sends(&room, program, &Spec { carries: Carries::UnsummedUdp, ..V4.udp() }))?;
-    assert!(room.counted()?.contains(&("accelerated", 9)), "{:?}", room.counted()?);
+    assert!(room.counted()?.contains(&("forwarded_xdp", 9)), "{:?}", room.counted()?);
     Ok(())
 }
 
@@ -76,7 +76,7 @@ fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
         assert_ne!(done.verdict, XDP_DROP);
         assert_eq!(done.packet, packet);
     }
-    assert!(room.counted()?.iter().all(|(reason, _)| *reason != "accelerated"));
+    assert!(room.counted()?.iter().all(|(reason, _)| *reason != "forwarded_xdp"));
     Ok(())
 }
 

@@ -145,7 +145,7 @@ fn datagram_too_large_is_answered_with_the_mtu_of_the_way_on() -> TestResult {
             assert!(said.contains("mtu 1500"), "{way:?}: {said}");
             who(lab.host(CLIENT), to)?;
         }
-        assert!(lab.host(1).verdict("too_big")? >= 1, "{way:?}");
+        assert!(lab.host(1).verdict("mtu_exceeded")? >= 1, "{way:?}");
         drop(remote);
     }
     Ok(())

@@ -50,11 +50,11 @@ fn flows_go_on_and_new_clients_are_served_in_a_flood_of_syns() -> TestResult {
             }
             flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))?
         })?;
-        let displaced = lab.host(1).verdict("displaced")?;
+        let preempted = lab.host(1).verdict("snat_port_preempted")?;
         let rate = f64::from(syns) / took.as_secs_f64();
-        println!("{way:?}: {syns} SYNs, {rate:.0} a second, {displaced} of them with all ports taken; no flow broke");
+        println!("{way:?}: {syns} SYNs, {rate:.0} a second, {preempted} of them with all ports taken; no flow broke");
         // How many SYNs arrive at once depends on the machine. It is a flood if it fills all source ports several times over.
-        assert!(displaced > 5 * ROOM, "the flood was no flood: {displaced} of {syns} SYNs met a full table");
+        assert!(preempted > 5 * ROOM, "the flood was no flood: {preempted} of {syns} SYNs met a full table");
         // A SYN that nobody follows up is no connection.
         open_is(&lab, 51)?;
         transfers.go_on("ab", 10)?;

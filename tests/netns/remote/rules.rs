@@ -98,7 +98,7 @@ fn backends_of_maxconn_two_take_two_connections_of_remote_clients_and_a_close_ad
         })?;
         let mut held = (0..4).map(|_| greeted(client, to)).collect::<Result<Vec<_>>>()?;
         assert_eq!(refused(client, to)?, ErrorKind::ConnectionRefused, "{way:?}: the fifth");
-        assert!(lab.host(1).verdict("full")? >= 1);
+        assert!(lab.host(1).verdict("backends_full")? >= 1);
         held.pop();
         open_is(&lab, 3)?;
         held.push(greeted(client, to)?);

@@ -90,7 +90,7 @@ fn iperf3_on_another_host_moves_bytes_and_datagrams_both_ways() -> TestResult {
                 );
             }
         }
-        let accelerated = lab.host(1).verdict("accelerated")?;
+        let accelerated = lab.host(1).verdict("forwarded_xdp")?;
         assert!(way.xdp == (accelerated > 1_000), "{way:?}: {accelerated} packets by XDP");
     }
     Ok(())

@@ -87,7 +87,7 @@ impl<'lab> Watched<'lab> {
         Ok(())
     }
 
-    /// Waits until the status has nothing to complain about.
+    /// Waits until the status has nothing to warn about.
     pub(crate) fn is_well(&self, within: Duration) -> Result<Value> {
         let status = self.until("all is well", within, || self.lab.host(1).well())?;
         // What made it well may be what lost them.

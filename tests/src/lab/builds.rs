@@ -31,7 +31,7 @@ impl Host {
             let status: Value = serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
             let hooks = status["hooks"].as_array().map_or(0, Vec::len);
             ensure!(status["agent"]["state"] == "OK" && hooks == 12, "{said}");
-            let wrong = status["wrong"].as_array().cloned().unwrap_or_default();
+            let wrong = status["problems"].as_array().cloned().unwrap_or_default();
             ensure!(!wrong.iter().any(|it| it.as_str().is_some_and(|it| it.contains("still serves"))), "{said}");
             Ok(())
         })

@@ -19,7 +19,7 @@ impl Host {
         let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("status said {left:?}"))?;
         let reason = status["agent"]["sources"][0]["trouble"]["reason"].as_str().unwrap_or_default();
         ensure!(!reason.is_empty() && reason.contains(words), "{words:?} in {status}");
-        let wrong = status["wrong"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let wrong = status["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
         ensure!(wrong.into_iter().any(|line| line.ends_with(reason)), "{reason:?} in what is wrong: {status}");
         ensure!(left.status.code() == Some(1), "{left:?}");
         Ok(status)
@@ -30,7 +30,7 @@ impl Host {
         let left = self.proxymatic(&["-j", "status"])?;
         let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("status said {left:?}"))?;
         let nothing = |part: &str| status[part].as_array().is_some_and(Vec::is_empty);
-        ensure!(nothing("wrong") && nothing("complaints") && left.status.success(), "{left:?}");
+        ensure!(nothing("problems") && nothing("warnings") && left.status.success(), "{left:?}");
         Ok(status)
     }
 

@@ -106,8 +106,8 @@ pub fn like_a_card(net: &NetNs, interface: &str) -> Result<()> {
 /// Turns what a driver does on or off.
 pub fn ethtool(net: &NetNs, interface: &str, features: &[&str]) -> Result<()> {
     let said = net.command()?.args(["ethtool", "-K", interface]).args(features).output().context("run ethtool")?;
-    let complaint = String::from_utf8_lossy(&said.stderr);
-    ensure!(said.status.success(), "ethtool -K {interface} {}: {complaint}", features.join(" "));
+    let warning = String::from_utf8_lossy(&said.stderr);
+    ensure!(said.status.success(), "ethtool -K {interface} {}: {warning}", features.join(" "));
     Ok(())
 }
 

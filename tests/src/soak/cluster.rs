@@ -108,7 +108,7 @@ impl<'lab> Cluster<'lab> {
         (0..self.crews.len()).try_for_each(|of| self.settle_one(of))
     }
 
-    /// Waits until the status has nothing to complain about.
+    /// Waits until the status has nothing to warn about.
     pub(super) fn well(&self) -> Result<()> {
         eventually_ok("all is well", PATIENCE, || self.lab.host(1).well().map(drop))
     }

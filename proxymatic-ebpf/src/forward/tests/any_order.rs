@@ -49,14 +49,14 @@ proptest! {
                 Happens::Second => host.pass(1.5),
             }
             let halves = host.open.borrow();
-            let open = halves.iter().filter(|(_, it)| !it.half.has(Half::REPLY)).filter(|(_, it)| {
-                let other = halves.get(&it.becomes.reversed()).map_or(Progress::default(), |it| track::progress(it));
-                !track::progress(it).with(other).has(Progress::CLOSED)
+            let open = halves.iter().filter(|(_, it)| !it.flags.has(CtFlags::REPLY)).filter(|(_, it)| {
+                let other = halves.get(&it.translated.reversed()).map_or(CtProgress::default(), |it| track::progress(it));
+                !track::progress(it).with(other).has(CtProgress::CLOSED)
             });
             let (opened, closed) = active(&host);
             prop_assert_eq!(open.count() as u64, opened - closed, "after {:?}", it);
             // No two clients have one port.
-            let mut ports: Vec<_> = halves.iter().filter(|(_, it)| !it.half.has(Half::REPLY)).map(|(_, it)| it.becomes).collect();
+            let mut ports: Vec<_> = halves.iter().filter(|(_, it)| !it.flags.has(CtFlags::REPLY)).map(|(_, it)| it.translated).collect();
             let all = ports.len();
             ports.sort_unstable();
             ports.dedup();

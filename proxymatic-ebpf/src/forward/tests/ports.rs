@@ -12,9 +12,10 @@ fn no_two_connections_to_a_backend_have_one_source_port() {
     ports.sort_unstable();
     assert_eq!(ports, [61_000, 61_001, 61_002, 61_003]);
     assert_eq!(arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0)).0, Fate::Pass);
-    assert!(host.counted().contains(&(Reason::NoPort, 1)));
+    assert!(host.counted().contains(&(Reason::SnatPortsExhausted, 1)));
     // One of a connection that is over will do.
-    let over = host.open.borrow().iter().find(|(key, _)| key.source_port.get() == 4002).unwrap().1.becomes.source_port;
+    let over =
+        host.open.borrow().iter().find(|(key, _)| key.source_port.get() == 4002).unwrap().1.translated.source_port;
     assert_eq!(arrive(&host, segment((CLIENT, 4002), (HOST, 1234), "R", 11, 0)).0, Fate::Out);
     let (fate, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
     assert_eq!((fate, out.unwrap().from.1), (Fate::Out, over.get()));
@@ -65,7 +66,7 @@ fn of_the_source_ports_of_connections_that_wait_to_be_opened_the_one_that_waits_
     assert_eq!(begin(4005), waiting[1]);
     // Whoever meant it repeats its SYN, and is served.
     assert_eq!(begin(4001), waiting[2]);
-    assert!(host.counted().contains(&(Reason::Displaced, 3)) && !waiting.contains(&open));
+    assert!(host.counted().contains(&(Reason::SnatPortPreempted, 3)) && !waiting.contains(&open));
     assert_eq!((host.handshakes.borrow().len(), host.open.borrow().len()), (6, 2));
     // What the backend still says to the one before is not what the new one is opened by.
     let _ = arrive(&host, segment((BACKEND, 8000), (HOST, waiting[2]), "SA", 500, 77_000_000));

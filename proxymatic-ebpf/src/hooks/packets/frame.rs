@@ -11,7 +11,7 @@ use aya_ebpf::{
     helpers::generated as helper,
     programs::XdpContext,
 };
-use proxymatic_common::{Address, InterfaceKind, Port, Tuple};
+use proxymatic_common::{Address, FiveTuple, InterfaceKind, Port};
 use proxymatic_ebpf::{
     Connections as _, Hook, Listener, Way,
     packet::{Answer, Change, LINK, Network, Packet, Sum},
@@ -97,7 +97,7 @@ impl Packet for Frame<'_> {
 
 impl Hook for Frame<'_> {
     #[inline(always)]
-    fn way(&mut self, header: &Network, to: &Tuple) -> Way {
+    fn way(&mut self, header: &Network, to: &FiveTuple) -> Way {
         let here = self.interface();
         // SAFETY: fields of the live context.
         let length = unsafe {

@@ -13,7 +13,7 @@ use aya_ebpf::{
     },
     helpers::generated as helper,
 };
-use proxymatic_common::{Address, PROTOCOL_TCP, Port, Tuple};
+use proxymatic_common::{Address, FiveTuple, PROTOCOL_TCP, Port};
 use proxymatic_ebpf::{
     Connections as _, Hook, Listener, Way,
     packet::{Answer, Change, LINK, Network, Packet, Sum},
@@ -56,7 +56,7 @@ pub(crate) struct Found {
 impl Found {
     /// Puts a question: the way from one interface of a packet that becomes what `to` says. The last one is still in there.
     #[inline(always)]
-    pub(super) fn ask(&mut self, here: u32, header: &Network, to: &Tuple, length: u16) {
+    pub(super) fn ask(&mut self, here: u32, header: &Network, to: &FiveTuple, length: u16) {
         let fib = &mut self.fib;
         fib.l4_protocol = to.protocol;
         (fib.sport, fib.dport, fib.ifindex) = (0, 0, here);
@@ -151,7 +151,7 @@ impl<'a> Skb<'a> {
 
     /// The MTU of an interface that we know.
     #[inline(always)]
-    fn too_big(number: u32) -> Way {
+    fn exceeds_mtu(number: u32) -> Way {
         Maps.interface(number).map_or(Way::None, |interface| Way::TooBig { by: number, most: interface.mtu })
     }
 }
@@ -207,7 +207,7 @@ impl Packet for Skb<'_> {
 
 impl Hook for Skb<'_> {
     #[inline(always)]
-    fn way(&mut self, header: &Network, to: &Tuple) -> Way {
+    fn way(&mut self, header: &Network, to: &FiveTuple) -> Way {
         let here = self.interface();
         self.way.ask(here, header, to, 0);
         // SAFETY: the context and the value live.
@@ -218,7 +218,7 @@ impl Hook for Skb<'_> {
         let number = self.way.fib.ifindex;
         match found {
             BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH | BPF_FIB_LKUP_RET_FWD_DISABLED => {}
-            BPF_FIB_LKUP_RET_FRAG_NEEDED => return Self::too_big(number),
+            BPF_FIB_LKUP_RET_FRAG_NEEDED => return Self::exceeds_mtu(number),
             _ => return Way::None,
         }
         // SAFETY: a field of the live context.
@@ -226,7 +226,7 @@ impl Hook for Skb<'_> {
         if segment != 0 && to.protocol == PROTOCOL_TCP {
             // Many segments in one, whose sizes the kernel does not look at here.
             let length = self.load::<1>(header.transport + 12).map_or(20, |it| u32::from(it[0] >> 4) * 4);
-            if let Way::TooBig { most, .. } = Self::too_big(number)
+            if let Way::TooBig { most, .. } = Self::exceeds_mtu(number)
                 && segment + length + header.transport - LINK > most
             {
                 return Way::TooBig { by: number, most };

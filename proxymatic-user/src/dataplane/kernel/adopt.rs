@@ -3,12 +3,14 @@
 use std::os::fd::AsFd as _;
 
 use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
-use proxymatic_common::{Address, AllowKey, AllowedCgroup, Backend, Class, Frontend, Head, Name, Service, Slot};
+use proxymatic_common::{
+    Address, Backend, Class, Frontend, Name, Service, Slot, SlotRange, SourceCgroup, SourceRangeKey,
+};
 
 use super::{Maps, bpf};
 use crate::{
-    dataplane::{Contents, Error, adopt},
-    plan::{Capacity, Tables},
+    dataplane::{Error, MapReader, adopt},
+    plan::{Capacity, MapState},
 };
 
 impl Maps {
@@ -16,12 +18,12 @@ impl Maps {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn tables(&self) -> Result<Tables, Error> {
+    pub fn tables(&self) -> Result<MapState, Error> {
         adopt(self)
     }
 }
 
-impl Contents for Maps {
+impl MapReader for Maps {
     fn capacity(&self) -> Capacity {
         self.capacity()
     }
@@ -38,7 +40,7 @@ impl Contents for Maps {
         self.services.read(id)
     }
 
-    fn head(&self, service: u32) -> Option<Head> {
+    fn head(&self, service: u32) -> Option<SlotRange> {
         self.head(service)
     }
 
@@ -58,13 +60,16 @@ impl Contents for Maps {
         Ok(all("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
     }
 
-    fn allow(&self) -> Result<Vec<AllowKey>, Error> {
-        let keys = self.allow.keys().map(|key| key.map(|key| AllowKey { bits: key.prefix_len(), network: key.data() }));
-        keys.collect::<Result<_, MapError>>().map_err(|error| Error::kernel("read ALLOW", &error))
+    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
+        let keys = self
+            .allow
+            .keys()
+            .map(|key| key.map(|key| SourceRangeKey { prefix_len: key.prefix_len(), network: key.data() }));
+        keys.collect::<Result<_, MapError>>().map_err(|error| Error::kernel("read SOURCE_RANGES", &error))
     }
 
-    fn allow_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error> {
-        Ok(all("ALLOW_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
+    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
+        Ok(all("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
     }
 
     fn service_names(&self) -> Result<Vec<(u32, Name)>, Error> {

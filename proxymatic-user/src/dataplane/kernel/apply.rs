@@ -1,7 +1,7 @@
 //! One operation, one map write.
 
 use aya::maps::lpm_trie::Key;
-use proxymatic_common::{AllowKey, AllowedNetwork, Load, Name, Port, PortBit, Service, ServiceLoad, Slot};
+use proxymatic_common::{BackendStats, Name, Port, PortBit, Service, ServiceStats, Slot, SourceRange, SourceRangeKey};
 
 use super::Maps;
 use crate::{dataplane::Error, plan::MapOp};
@@ -13,22 +13,22 @@ impl Maps {
         match op {
             MapOp::PutExcluded(cgroup) => self.excluded.insert(cgroup, 1, 0).map_err(failed),
             MapOp::DelExcluded(cgroup) => absent_is_done(self.excluded.remove(cgroup)).map_err(failed),
-            MapOp::ResetLoad(id) => within(op, self.load(*id).map(Load::reset)),
-            MapOp::ResetServiceLoad(id) => within(op, self.service_load(*id).map(ServiceLoad::reset)),
+            MapOp::ResetLoad(id) => within(op, self.load(*id).map(BackendStats::reset)),
+            MapOp::ResetServiceLoad(id) => within(op, self.service_load(*id).map(ServiceStats::reset)),
             MapOp::PutAllow(key) => self.allow.insert(&trie_key(key), 1, 0).map_err(failed),
             MapOp::DelAllow(key) => absent_is_done(self.allow.remove(&trie_key(key))).map_err(failed),
             MapOp::PutAllowCgroup(key) => self.allow_cgroups.insert(key, 1, 0).map_err(failed),
             MapOp::DelAllowCgroup(key) => absent_is_done(self.allow_cgroups.remove(key)).map_err(failed),
             MapOp::SetPort(port, protocol) => self.set_port(op, *port, *protocol, true),
             MapOp::ClearPort(port, protocol) => self.set_port(op, *port, *protocol, false),
-            MapOp::PutBackend(id, backend) | MapOp::LowerBackend(id, backend) | MapOp::FreeBackend(id, backend) => {
+            MapOp::PutBackend(id, backend) | MapOp::DemoteBackend(id, backend) | MapOp::FreeBackend(id, backend) => {
                 within(op, self.backends.write(*id, *backend).then_some(()))
             }
             MapOp::PutSlots(base, slots) => self.write_slots(op, *base, slots.iter().copied()),
             MapOp::ClearSlots(base, length) => self.write_slots(op, *base, (0..*length).map(|_| Slot::default())),
             MapOp::PutService(id, settings) => within(op, self.services.write(*id, *settings).then_some(())),
             MapOp::ClearService(id) => within(op, self.services.write(*id, Service::FREE).then_some(())),
-            MapOp::PutHead(id, head) | MapOp::ClearHead(id, head) => {
+            MapOp::PutSlotRange(id, head) | MapOp::ClearHead(id, head) => {
                 within(op, self.heads.cell(*id).map(|cell| cell.set(head.word())))
             }
             MapOp::PutServiceName(id, name) => self.service_names.insert(id, Name::new(name), 0).map_err(failed),
@@ -54,8 +54,8 @@ impl Maps {
     }
 }
 
-fn trie_key(key: &AllowKey) -> Key<AllowedNetwork> {
-    Key::new(key.bits, key.network)
+fn trie_key(key: &SourceRangeKey) -> Key<SourceRange> {
+    Key::new(key.prefix_len, key.network)
 }
 
 /// Writing outside a map is a bug of the plan; it must not become one of the maps.

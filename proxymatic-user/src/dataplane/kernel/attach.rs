@@ -19,7 +19,7 @@ use nix::libc;
 use super::{
     HOOKS, Pins, bpf, effective,
     host::cgroup_id,
-    pins::{leads_back, remove},
+    pins::{is_reverse_hook, remove},
 };
 use crate::dataplane::Error;
 
@@ -82,7 +82,7 @@ pub(super) fn put(object: &mut Ebpf, pins: &Pins, cgroup: &File, others: &[Pins]
             return Err(error);
         }
     }
-    effective::prove(pins, cgroup)
+    effective::verify(pins, cgroup)
 }
 
 /// The link of a hook that is attached to a cgroup already.
@@ -94,7 +94,7 @@ fn standing(pins: &Pins, others: &[Pins], hook: &str, cgroup: u64) -> Option<Lin
     if let Some(link) = there(&pins.link(hook)) {
         return Some(Link::Stands(link));
     }
-    let mut others = others.iter().filter(|_| !leads_back(hook)).map(|other| other.link(hook));
+    let mut others = others.iter().filter(|_| !is_reverse_hook(hook)).map(|other| other.link(hook));
     others.find_map(|path| Some(Link::OfAnother(there(&path)?, path)))
 }
 

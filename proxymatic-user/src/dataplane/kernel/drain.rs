@@ -48,15 +48,15 @@ pub fn drain(pins: &Pins, maps: &mut Maps, backends: &BTreeMap<u32, u32>, to: Dr
     };
     let drained: BTreeSet<u32> =
         maps.drained()?.into_iter().filter(|(id, generation)| is(id, *generation)).map(|(id, _)| id).collect();
-    let planned = plan(&Desired::as_it_is(&tables, drained), &tables);
+    let planned = plan(&Desired::from_maps(&tables, drained), &tables);
     for op in &planned.ops {
         maps.apply(op)?;
     }
-    match planned.complaints.into_iter().next() {
+    match planned.warnings.into_iter().next() {
         None => Ok(()),
-        Some(complaint) => Err(Error::Kernel {
-            action: format!("drain all that was asked of {}", complaint.app),
-            reason: complaint.reason,
+        Some(warning) => Err(Error::Kernel {
+            action: format!("drain all that was asked of {}", warning.app),
+            reason: warning.reason,
         }),
     }
 }
@@ -65,7 +65,7 @@ impl Maps {
     /// Whether a backend drains though its source does not say so.
     fn is_held(&self, id: u32) -> bool {
         let backend = self.backends.read(id);
-        backend.is_some_and(|it| it.state == BackendState::DRAINING && it.told == BackendState::ACTIVE)
+        backend.is_some_and(|it| it.state == BackendState::DRAINING && it.source_state == BackendState::ACTIVE)
     }
 
     /// Whether a backend is drawn for new connections: by the agent's hand, within a second of its being active.

@@ -15,7 +15,7 @@ use crate::dataplane::Error;
 ///
 /// # Errors
 /// One does not, or cannot be asked for.
-pub(super) fn prove(pins: &Pins, cgroup: &File) -> Result<(), Error> {
+pub(super) fn verify(pins: &Pins, cgroup: &File) -> Result<(), Error> {
     for hook in HOOKS {
         let failed = |error| Error::kernel(format!("ask whether {hook} runs"), &error);
         let link = bpf::open(&pins.link(hook)).and_then(|link| bpf::attached(link.as_fd())).map_err(failed)?;
@@ -35,9 +35,9 @@ pub(super) fn prove(pins: &Pins, cgroup: &File) -> Result<(), Error> {
 
 /// The cgroups of links, each looked for once.
 #[derive(Default)]
-pub(super) struct Sight(BTreeMap<u64, Option<Option<File>>>);
+pub(super) struct EffectiveCache(BTreeMap<u64, Option<Option<File>>>);
 
-impl Sight {
+impl EffectiveCache {
     /// Whether the program of a link runs for the sockets of the link's cgroup; `None` where that cannot be seen from
     /// here.
     pub(super) fn runs(&mut self, link: &Attached) -> Option<bool> {

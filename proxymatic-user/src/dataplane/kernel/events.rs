@@ -5,11 +5,11 @@ use std::io;
 use aya::maps::{Map, MapData, RingBuf};
 use proxymatic_common::{
     Event, EventKind,
-    maps::{Events as Declared, MapDef as _},
+    maps::{Events as MapSpec, MapDef as _},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{Pins, value::from_bytes};
+use super::{Pins, pod::from_bytes};
 use crate::dataplane::Error;
 
 /// The most that is read in one go: the loop has other things to do too.
@@ -28,8 +28,8 @@ impl Events {
     /// # Errors
     /// It is not pinned, or cannot be waited for.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
-        let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", Declared::NAME), error);
-        let map = MapData::from_pin(pins.map(Declared::NAME)).map_err(|error| failed(&error))?;
+        let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", MapSpec::NAME), error);
+        let map = MapData::from_pin(pins.map(MapSpec::NAME)).map_err(|error| failed(&error))?;
         let ring = RingBuf::try_from(Map::RingBuf(map)).map_err(|error| failed(&error))?;
         // SAFETY: the ring owns its descriptor, and keeps that one for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
@@ -100,8 +100,8 @@ mod tests {
         assert_eq!((event.at, event.cgroup, event.kind), (5_000_000_000, 42, EventKind::FAILED));
         assert_eq!((event.reason, event.service, event.backend, event.generation), (15, 3, 7, 9));
         assert_eq!((event.pid, event.age_us, event.ejected_ms), (4711, 1200, 1000));
-        assert_eq!(std::net::IpAddr::from(event.dialled), std::net::IpAddr::from([10, 0, 0, 1]));
-        assert_eq!((event.dialled_port.get(), event.protocol), (1234, 6));
+        assert_eq!(std::net::IpAddr::from(event.destination), std::net::IpAddr::from([10, 0, 0, 1]));
+        assert_eq!((event.destination_port.get(), event.protocol), (1234, 6));
     }
 
     #[test]

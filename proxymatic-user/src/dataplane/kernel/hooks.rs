@@ -6,7 +6,7 @@ use aya::programs::ProgramInfo;
 
 use super::{
     Pins, bpf,
-    effective::Sight,
+    effective::EffectiveCache,
     interfaces::{self, PACKET_HOOKS},
 };
 use crate::dataplane::Error;
@@ -80,11 +80,11 @@ pub fn rows(pins: &Pins) -> Result<Vec<HookRow>, Error> {
 /// # Errors
 /// A pin cannot be read.
 pub(super) fn on_cgroup(pins: &Pins) -> Result<Vec<HookRow>, Error> {
-    let mut sight = Sight::default();
+    let mut sight = EffectiveCache::default();
     HOOKS.iter().rev().filter_map(|hook| row(pins, hook, &mut sight).transpose()).collect()
 }
 
-fn row(pins: &Pins, hook: &'static str, sight: &mut Sight) -> Result<Option<HookRow>, Error> {
+fn row(pins: &Pins, hook: &'static str, sight: &mut EffectiveCache) -> Result<Option<HookRow>, Error> {
     let path = pins.link(hook);
     let failed = |error: &dyn std::error::Error| Error::kernel(format!("read {}", path.display()), error);
     let link = match bpf::open(&path) {

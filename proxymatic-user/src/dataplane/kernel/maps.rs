@@ -4,12 +4,12 @@ use std::{os::fd::AsFd as _, path::Path};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData};
 use proxymatic_common::{
-    Address, AllowedCgroup, AllowedNetwork, Backend, Cell64, Class, Config, Counters, Frontend, Head, Load, Name,
-    Reason, Service, ServiceLoad, Slot,
-    maps::{self as declared, Declared, MapDef},
+    Address, Backend, BackendStats, Cell64, Class, Config, Counters, Frontend, Name, Reason, Service, ServiceStats,
+    Slot, SlotRange, SourceCgroup, SourceRange,
+    maps::{self as declared, MapDef, MapSpec},
 };
 
-use super::{HOOKS, Pins, bpf, host, shared::Shared};
+use super::{HOOKS, Pins, bpf, host, mmap_array::MmapArray};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The pinned maps. Reading them needs no agent.
@@ -17,21 +17,21 @@ use crate::{dataplane::Error, plan::Capacity};
 pub struct Maps {
     pub(super) addresses: HashMap<MapData, Address, Class>,
     pub(super) frontends: HashMap<MapData, Frontend, u32>,
-    pub(super) allow: LpmTrie<MapData, AllowedNetwork, u32>,
-    pub(super) allow_cgroups: HashMap<MapData, AllowedCgroup, u32>,
+    pub(super) allow: LpmTrie<MapData, SourceRange, u32>,
+    pub(super) allow_cgroups: HashMap<MapData, SourceCgroup, u32>,
     pub(super) excluded: HashMap<MapData, u64, u32>,
     pub(super) drained: HashMap<MapData, u32, u32>,
-    pub(super) ports: Shared<Cell64>,
+    pub(super) ports: MmapArray<Cell64>,
     pub(super) service_names: HashMap<MapData, u32, Name>,
     pub(super) backend_names: HashMap<MapData, u32, Name>,
-    pub(super) heads: Shared<Cell64>,
-    pub(super) services: Shared<Service>,
-    pub(super) slots: Shared<Slot>,
-    pub(super) backends: Shared<Backend>,
-    service_loads: Shared<ServiceLoad>,
-    loads: Shared<Load>,
-    counters: Shared<Counters>,
-    config: Shared<Config>,
+    pub(super) heads: MmapArray<Cell64>,
+    pub(super) services: MmapArray<Service>,
+    pub(super) slots: MmapArray<Slot>,
+    pub(super) backends: MmapArray<Backend>,
+    service_loads: MmapArray<ServiceStats>,
+    loads: MmapArray<BackendStats>,
+    counters: MmapArray<Counters>,
+    config: MmapArray<Config>,
     capacity: Capacity,
 }
 
@@ -46,18 +46,18 @@ impl Maps {
             addresses: hash::<declared::Addresses, _, _>(pins)?,
             frontends: hash::<declared::Frontends, _, _>(pins)?,
             allow: trie(pins)?,
-            allow_cgroups: hash::<declared::AllowedCgroups, _, _>(pins)?,
+            allow_cgroups: hash::<declared::SourceCgroups, _, _>(pins)?,
             excluded: hash::<declared::Excluded, _, _>(pins)?,
             drained: hash::<declared::Drained, _, _>(pins)?,
             ports: shared::<declared::Ports, Cell64>(pins)?,
             service_names: hash::<declared::ServiceNames, _, _>(pins)?,
             backend_names: hash::<declared::BackendNames, _, _>(pins)?,
-            heads: shared::<declared::Heads, Cell64>(pins)?,
+            heads: shared::<declared::SlotRanges, Cell64>(pins)?,
             services: shared::<declared::Services, _>(pins)?,
             slots: shared::<declared::Slots, _>(pins)?,
             backends: shared::<declared::Backends, _>(pins)?,
-            service_loads: shared::<declared::ServiceLoads, _>(pins)?,
-            loads: shared::<declared::Loads, _>(pins)?,
+            service_loads: shared::<declared::ServiceStatsMap, _>(pins)?,
+            loads: shared::<declared::BackendStatsMap, _>(pins)?,
             counters: shared::<declared::CountersMap, _>(pins)?,
             config: shared::<declared::ConfigMap, _>(pins)?,
             capacity: Capacity {
@@ -65,8 +65,8 @@ impl Maps {
                 backends: entries::<declared::Backends>(pins)?.1,
                 slots: entries::<declared::Slots>(pins)?.1,
                 addresses: entries::<declared::Addresses>(pins)?.1,
-                allows: entries::<declared::Allows>(pins)?.1,
-                allowed_cgroups: entries::<declared::AllowedCgroups>(pins)?.1,
+                allows: entries::<declared::SourceRanges>(pins)?.1,
+                allowed_cgroups: entries::<declared::SourceCgroups>(pins)?.1,
                 excluded: entries::<declared::Excluded>(pins)?.1,
             },
         })
@@ -87,12 +87,12 @@ impl Maps {
     }
 
     /// The head of a service: its generation counts switches. One load, so that it can be watched closely.
-    pub fn head(&self, service: u32) -> Option<Head> {
-        self.heads.cell(service).map(|cell| Head::from_word(cell.get()))
+    pub fn head(&self, service: u32) -> Option<SlotRange> {
+        self.heads.cell(service).map(|cell| SlotRange::from_word(cell.get()))
     }
 
     /// What is counted of a backend.
-    pub fn load(&self, backend: u32) -> Option<&Load> {
+    pub fn load(&self, backend: u32) -> Option<&BackendStats> {
         self.loads.load(backend)
     }
 
@@ -102,14 +102,14 @@ impl Maps {
     }
 
     /// What is counted of a service.
-    pub fn service_load(&self, service: u32) -> Option<&ServiceLoad> {
+    pub fn service_load(&self, service: u32) -> Option<&ServiceStats> {
         self.service_loads.service_load(service)
     }
 
     /// How often a reason was given, on all CPUs.
     pub fn count(&self, reason: Reason) -> u64 {
         let rows = (0..self.counters.entries()).filter_map(|cpu| self.counters.counters(cpu));
-        rows.map(|row| row.of[reason as usize].get()).sum()
+        rows.map(|row| row.by_reason[reason as usize].get()).sum()
     }
 }
 
@@ -146,7 +146,7 @@ pub(super) fn check(pins: &Pins) -> Result<(), Error> {
 /// The maps that only hooks of interfaces use. While there are none of those they hold nothing, and can be made anew in
 /// whatever size is wanted.
 pub(super) const OF_PACKETS: [&str; 3] =
-    [declared::Conntrack::NAME, declared::Handshakes::NAME, declared::Fragments::NAME];
+    [declared::Conntrack::NAME, declared::CtHalfOpen::NAME, declared::Fragments::NAME];
 
 fn of_packets(name: &str) -> bool {
     OF_PACKETS.contains(&name)
@@ -157,7 +157,7 @@ pub(super) fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
     open(pins, &declaration(D::NAME))
 }
 
-fn open(pins: &Pins, wanted: &Declared) -> Result<(MapData, u32), Error> {
+fn open(pins: &Pins, wanted: &MapSpec) -> Result<(MapData, u32), Error> {
     let path = pins.map(wanted.name);
     let map = MapData::from_pin(&path).map_err(|error| {
         if path.exists() { Error::kernel(format!("open {}", path.display()), &error) } else { pins.missing() }
@@ -173,7 +173,7 @@ fn open(pins: &Pins, wanted: &Declared) -> Result<(MapData, u32), Error> {
     Ok((map, entries))
 }
 
-fn declaration(name: &str) -> Declared {
+fn declaration(name: &str) -> MapSpec {
     let found = declared::ALL.iter().find(|map| map.name == name);
     *found.expect("every declared map is in the list: one macro makes both")
 }
@@ -200,14 +200,14 @@ pub(super) fn hash<D: MapDef<Key = K, Value = V>, K: aya::Pod, V: aya::Pod>(
     HashMap::try_from(map).map_err(|error| Error::kernel(format!("open {}", D::NAME), &error))
 }
 
-fn trie(pins: &Pins) -> Result<LpmTrie<MapData, AllowedNetwork, u32>, Error> {
-    let (map, _) = entries::<declared::Allows>(pins)?;
-    let name = declared::Allows::NAME;
+fn trie(pins: &Pins) -> Result<LpmTrie<MapData, SourceRange, u32>, Error> {
+    let (map, _) = entries::<declared::SourceRanges>(pins)?;
+    let name = declared::SourceRanges::NAME;
     LpmTrie::try_from(Map::LpmTrie(map)).map_err(|error| Error::kernel(format!("open {name}"), &error))
 }
 
-fn shared<D: MapDef, T>(pins: &Pins) -> Result<Shared<T>, Error> {
+fn shared<D: MapDef, T>(pins: &Pins) -> Result<MmapArray<T>, Error> {
     const { assert!(size_of::<D::Value>() == size_of::<T>()) };
     let (map, entries) = entries::<D>(pins)?;
-    Shared::new(D::NAME, &map, entries)
+    MmapArray::new(D::NAME, &map, entries)
 }

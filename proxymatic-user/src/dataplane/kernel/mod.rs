@@ -5,40 +5,40 @@ mod apply;
 mod attach;
 mod bpf;
 mod cgroup;
+mod conntrack;
 mod drain;
 mod effective;
 mod events;
+#[cfg(feature = "fault-injection")]
+mod fault_injection;
+mod foreign_programs;
 mod hooks;
 mod host;
 mod interfaces;
 mod log;
 mod maps;
-#[cfg(feature = "fault-injection")]
-mod mortal;
-mod neighbours;
+mod mmap_array;
 mod object;
+mod other_abi;
 mod pins;
+mod pod;
 mod probes;
 mod read;
-mod remotes;
-mod shared;
-mod value;
-mod versions;
 
 pub use self::log::HookLog;
 pub use cgroup::cgroup_root;
+pub use conntrack::{ConntrackMaps, CtConnection};
 pub use drain::{Drain, drain};
 pub use events::Events;
+pub use foreign_programs::{ForeignProgram, foreign_programs};
 pub use hooks::{HOOKS, HookRow, all_run, measure, rows as hook_rows};
 pub use host::{age, find_cgroup, monotonic, netns_cookie};
-pub use interfaces::{Interfaces, PACKET_HOOKS, Remote, Trouble};
+pub use interfaces::{InterfaceWarning, Interfaces, PACKET_HOOKS, RemoteClients};
 pub use maps::Maps;
-pub use neighbours::{Neighbour, neighbours};
 pub use pins::{Lock, Pins};
+pub use pod::from_bytes;
 pub use probes::{Answer, Probes};
 pub use read::{MapRow, affinities, map_rows};
-pub use remotes::{RemoteConnection, Remotes};
-pub use value::from_bytes;
 
 use std::{
     collections::BTreeMap,
@@ -53,10 +53,10 @@ use std::{
 
 use aya::Ebpf;
 use aya_log::Level;
-use proxymatic_common::{ABI_VERSION, Cell64, Config, Looks, Loopback};
+use proxymatic_common::{ABI_VERSION, Cell64, Config, HookFlags, Loopback};
 
-use super::{Counts, Dataplane, Error, Hearing, Reach, Said};
-use crate::plan::{Capacity, MapOp, Tables};
+use super::{AgentReport, Counts, Dataplane, Error, ListenerScope, ListenerSeq};
+use crate::plan::{Capacity, MapOp, MapState};
 
 /// What to attach, and how.
 #[derive(Clone, Debug)]
@@ -68,13 +68,13 @@ pub struct Settings {
     /// From which namespaces loopback addresses lead to services.
     pub loopback: Loopback,
     /// What the hooks are to look at.
-    pub looks: Looks,
+    pub looks: HookFlags,
     /// Sockets with this SO_MARK are left alone; 0 for none.
     pub bypass_mark: u32,
     /// One of so many connections is told as it happens; 0 for none.
     pub sample: u32,
     /// How clients on other machines are served.
-    pub remote: Remote,
+    pub remote: RemoteClients,
     /// Whether the hooks log what they decide, and how much of it.
     pub log: Option<Level>,
     /// How many entries new maps get. Maps that are pinned already keep theirs.
@@ -133,7 +133,7 @@ impl Kernel {
             _ => netns_cookie().unwrap_or(0),
         };
         let (pins, lock) = Pins::make(&settings.bpffs)?;
-        pins.heal()?;
+        pins.remove_orphans()?;
         maps::check(&pins)?;
         interfaces::refuse(&pins, &settings.remote)?;
         let mut object = object::load(&pins, settings.capacity, &settings.remote, settings.log)?;
@@ -160,8 +160,8 @@ impl Kernel {
             agent: proxymatic_common::AgentState::INITIALIZING,
             agent_tgid: host::initial_pid(),
             bypass_mark: settings.bypass_mark,
-            looks: settings.looks,
-            sample: settings.sample,
+            hook_flags: settings.looks,
+            event_sample_rate: settings.sample,
             snat_first: snat_first.into(),
             snat_last: snat_last.into(),
             ..before
@@ -185,7 +185,7 @@ impl Kernel {
             Some(version) => tracing::info!(
                 "version {version} serves, and goes on until version {ABI_VERSION} knows all that every source says"
             ),
-            None => kernel.serve()?,
+            None => kernel.take_over()?,
         }
         Ok(kernel)
     }
@@ -205,9 +205,9 @@ impl Kernel {
     /// What is left of versions that nobody needs any more.
     fn collect(&mut self) -> Result<(), Error> {
         let mut left = false;
-        for other in self.pins.others() {
-            if other.is_over() {
-                let removed = other.clear()?.len();
+        for other in self.pins.other_versions() {
+            if other.is_idle() {
+                let removed = other.remove_all()?.len();
                 tracing::info!("no connection of version {} is open: its {removed} pins were removed", other.version());
             }
             left |= other.root.exists();
@@ -218,7 +218,7 @@ impl Kernel {
 }
 
 impl Dataplane for Kernel {
-    fn tables(&self) -> Result<Tables, Error> {
+    fn tables(&self) -> Result<MapState, Error> {
         self.maps.tables()
     }
 
@@ -228,7 +228,7 @@ impl Dataplane for Kernel {
 
     fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
         #[cfg(feature = "fault-injection")]
-        mortal::before_write();
+        fault_injection::before_write();
         self.maps.apply(op)
     }
 
@@ -259,7 +259,7 @@ impl Dataplane for Kernel {
 
     fn readmit(&mut self, backend: u32) {
         if let Some(load) = self.maps.load(backend) {
-            load.consecutive.set(0);
+            load.consecutive_failures.set(0);
             load.ejected_until.set(0);
         }
     }
@@ -276,20 +276,24 @@ impl Dataplane for Kernel {
         }
     }
 
-    fn reach(&self) -> Option<Reach> {
+    fn listener_scope(&self) -> Option<ListenerScope> {
         // As the hooks take it: where the host's namespace is not known, each is taken for it.
         let host = self.config.host_netns != 0 && self.config.loopback != Loopback::ALL;
-        self.config.looks.has(Looks::LISTENERS).then_some(if host { Reach::Host } else { Reach::All })
+        self.config.hook_flags.has(HookFlags::LISTENERS).then_some(if host {
+            ListenerScope::Host
+        } else {
+            ListenerScope::All
+        })
     }
 
-    fn hearing(&self, service: u32) -> Option<Hearing> {
+    fn listener_seq(&self, service: u32) -> Option<ListenerSeq> {
         let load = self.maps.service_load(service)?;
-        Some(Hearing { bound: load.bound.get(), unheard: load.unheard.get() })
+        Some(ListenerSeq { bound: load.bound.get(), unheard: load.no_listener_seq.get() })
     }
 
-    fn set_unheard(&mut self, service: u32, bound: u64) {
+    fn set_no_listener(&mut self, service: u32, bound: u64) {
         if let Some(load) = self.maps.service_load(service) {
-            load.unheard.set(bound);
+            load.no_listener_seq.set(bound);
         }
     }
 
@@ -310,17 +314,17 @@ impl Dataplane for Kernel {
         }
     }
 
-    fn serves(&self) -> bool {
+    fn is_serving(&self) -> bool {
         self.waiting.is_none()
     }
 
-    fn serve(&mut self) -> Result<(), Error> {
+    fn take_over(&mut self) -> Result<(), Error> {
         let Some(object) = &mut self.waiting else { return Ok(()) };
-        let others = self.pins.others();
+        let others = self.pins.other_versions();
         let replaced: Vec<_> = others.iter().filter(|other| other.serves()).collect();
         attach::put(object, &self.pins, &self.cgroup, &others)?;
         for other in replaced {
-            other.retire()?;
+            other.detach_forward_hooks()?;
             // Not at once: a hook of its that has just begun may not have counted yet.
             self.look = Some(Instant::now() + LOOK);
             tracing::info!("version {ABI_VERSION} serves in place of version {}", other.version());
@@ -335,7 +339,7 @@ impl Dataplane for Kernel {
         Ok(())
     }
 
-    fn announce(&mut self, said: Said) {
+    fn publish_status(&mut self, said: AgentReport) {
         if self.waiting.is_none()
             && self.look.is_some_and(|at| at <= Instant::now())
             && let Err(error) = self.collect()

@@ -6,7 +6,7 @@ use aya::{Ebpf, EbpfLoader, maps::MapData};
 use aya_log::Level;
 use proxymatic_common::maps::{self as declared, MapDef};
 
-use super::{Pins, Remote, attach, maps::OF_PACKETS, pins::remove};
+use super::{Pins, RemoteClients, attach, maps::OF_PACKETS, pins::remove};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The hooks, as `cargo xtask build-ebpf` left them; empty where it never ran.
@@ -39,7 +39,7 @@ fn no_object() -> Error {
 ///
 /// # Errors
 /// There is no object in this build, or the kernel refuses a map.
-pub(super) fn load(pins: &Pins, capacity: Capacity, remote: &Remote, log: Option<Level>) -> Result<Ebpf, Error> {
+pub(super) fn load(pins: &Pins, capacity: Capacity, remote: &RemoteClients, log: Option<Level>) -> Result<Ebpf, Error> {
     let object = if log.is_some() { LOUD } else { HOOKS };
     if object.is_empty() || PROBES.is_empty() {
         return Err(no_object());
@@ -66,19 +66,19 @@ pub(super) fn load(pins: &Pins, capacity: Capacity, remote: &Remote, log: Option
 }
 
 /// How many entries a map that is not pinned yet gets.
-fn wanted(name: &str, capacity: Capacity, remote: &Remote) -> Option<u32> {
+fn wanted(name: &str, capacity: Capacity, remote: &RemoteClients) -> Option<u32> {
     use declared::{
-        BackendNames, Backends, Conntrack, CountersMap, Drained, Fragments, Frontends, Handshakes, Heads, Loads,
-        ServiceLoads, ServiceNames, Services, Slots,
+        BackendNames, BackendStatsMap, Backends, Conntrack, CountersMap, CtHalfOpen, Drained, Fragments, Frontends,
+        ServiceNames, ServiceStatsMap, Services, SlotRanges, Slots,
     };
     match name {
-        Heads::NAME | Services::NAME | ServiceLoads::NAME | Frontends::NAME | ServiceNames::NAME => {
+        SlotRanges::NAME | Services::NAME | ServiceStatsMap::NAME | Frontends::NAME | ServiceNames::NAME => {
             Some(capacity.services)
         }
-        Backends::NAME | Loads::NAME | BackendNames::NAME | Drained::NAME => Some(capacity.backends),
+        Backends::NAME | BackendStatsMap::NAME | BackendNames::NAME | Drained::NAME => Some(capacity.backends),
         Slots::NAME => Some(capacity.slots),
         // Where no interface is served nothing is kept, and the least there can be is made.
-        Conntrack::NAME | Handshakes::NAME | Fragments::NAME if !remote.is_wanted() => Some(1),
+        Conntrack::NAME | CtHalfOpen::NAME | Fragments::NAME if !remote.is_wanted() => Some(1),
         // Two halves each.
         Conntrack::NAME => Some(2 * remote.connections),
         CountersMap::NAME => aya::util::nr_cpus().ok().map(|cpus| cpus as u32),
@@ -88,7 +88,7 @@ fn wanted(name: &str, capacity: Capacity, remote: &Remote) -> Option<u32> {
 
 /// Removes maps that only hooks of interfaces use, where there are no such hooks and the maps are of another size than is
 /// wanted: nothing is in them.
-fn make_room(pins: &Pins, capacity: Capacity, remote: &Remote) -> Result<(), Error> {
+fn make_room(pins: &Pins, capacity: Capacity, remote: &RemoteClients) -> Result<(), Error> {
     if pins.serves_interfaces() {
         return Ok(());
     }
@@ -103,7 +103,7 @@ fn make_room(pins: &Pins, capacity: Capacity, remote: &Remote) -> Result<(), Err
 }
 
 /// Pinned maps keep their size: services would be lost from sight while they were made anew.
-fn warn_of_sizes(pins: &Pins, capacity: Capacity, remote: &Remote) {
+fn warn_of_sizes(pins: &Pins, capacity: Capacity, remote: &RemoteClients) {
     for map in declared::ALL {
         let pinned = MapData::from_pin(pins.map(map.name)).and_then(|pinned| pinned.info());
         let (Some(wanted), Ok(pinned)) = (wanted(map.name, capacity, remote).and_then(NonZero::new), pinned) else {

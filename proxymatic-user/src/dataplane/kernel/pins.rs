@@ -91,7 +91,7 @@ impl Pins {
         {
             return Error::host(format!("{path} is not for this user to read"), "run it as root (sudo proxymatic ...)");
         }
-        match self.others().iter().find(|other| other.serves()) {
+        match self.other_versions().iter().find(|other| other.serves()) {
             Some(other) => Error::host(
                 format!("nothing is pinned under {path}: version {} serves here", other.version),
                 "use the `proxymatic` of that version, or start the agent of this one (proxymatic run)",
@@ -172,7 +172,7 @@ impl Pins {
     ///
     /// # Errors
     /// A pin cannot be removed.
-    pub(super) fn heal(&self) -> Result<(), Error> {
+    pub(super) fn remove_orphans(&self) -> Result<(), Error> {
         if HOOKS.iter().any(|hook| self.link(hook).exists()) || self.serves_interfaces() {
             return Ok(());
         }
@@ -195,7 +195,7 @@ impl Pins {
     /// # Errors
     /// An agent is at it, or a pin or a filter cannot be removed.
     pub fn detach(&self) -> Result<Vec<String>, Error> {
-        let others = self.others();
+        let others = self.other_versions();
         if !self.root.exists() && others.is_empty() {
             return Err(self.missing());
         }
@@ -204,7 +204,7 @@ impl Pins {
         let mut pins = unpin_all(self.ours())?;
         self.remove_folders();
         for other in others {
-            pins.extend(other.clear()?);
+            pins.extend(other.remove_all()?);
         }
         removed.extend(pins.iter().map(|path| path.display().to_string()));
         let _ = fs::remove_dir(&self.bpffs);
@@ -220,7 +220,7 @@ impl Pins {
 }
 
 /// Whether a hook leads back: to what was dialled, or out of the counts. Sockets need those for as long as they live.
-pub(super) fn leads_back(hook: &str) -> bool {
+pub(super) fn is_reverse_hook(hook: &str) -> bool {
     ["sock_release", "tcp_states", "getpeername", "getsockname", "recvmsg"].iter().any(|name| hook.starts_with(name))
 }
 
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_hooks_that_lead_back_come_before_those_that_lead_there() {
-        let back: Vec<_> = HOOKS.iter().map(|hook| leads_back(hook)).collect();
+        let back: Vec<_> = HOOKS.iter().map(|hook| is_reverse_hook(hook)).collect();
         assert!(back.is_sorted_by(|a, b| a >= b), "{back:?}");
         assert_eq!(back.iter().filter(|it| **it).count(), 6);
     }

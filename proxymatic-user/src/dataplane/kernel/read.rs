@@ -2,13 +2,13 @@
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, AllowKey, AllowedCgroup, Backend, BackendState, Class, Frontend, Head, Service,
-    Slot,
+    Address, Affinity, AffinityKey, Backend, BackendState, Class, Frontend, Service, Slot, SlotRange, SourceCgroup,
+    SourceRangeKey,
     maps::{self as declared, MapDef as _},
 };
 use serde::Serialize;
 
-use super::{Maps, Pins, Remotes, adopt::all};
+use super::{ConntrackMaps, Maps, Pins, adopt::all};
 use crate::dataplane::Error;
 
 /// One pinned map, as `map show` prints it.
@@ -37,7 +37,7 @@ pub struct MapRow {
 /// # Errors
 /// One cannot be read.
 pub fn map_rows(pins: &Pins, maps: &Maps) -> Result<Vec<MapRow>, Error> {
-    let row = |map: &declared::Declared| {
+    let row = |map: &declared::MapSpec| {
         let path = pins.map(map.name);
         let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", path.display()), error);
         let info = MapData::from_pin(&path).and_then(|map| map.info()).map_err(|error| failed(&error))?;
@@ -101,8 +101,8 @@ impl Maps {
         read.filter(|(_, service)| *service != Service::FREE)
     }
 
-    /// `HEADS`.
-    pub fn heads(&self) -> impl Iterator<Item = (u32, Head)> {
+    /// `SLOT_RANGES`.
+    pub fn heads(&self) -> impl Iterator<Item = (u32, SlotRange)> {
         (0..self.heads.entries()).filter_map(|id| Some((id, self.head(id)?))).filter(|(_, head)| head.word() != 0)
     }
 
@@ -144,22 +144,22 @@ impl Maps {
         Ok(all("BACKEND_NAMES", &self.backend_names)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
     }
 
-    /// `ALLOW`.
+    /// `SOURCE_RANGES`.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn allowed(&self) -> Result<Vec<AllowKey>, Error> {
+    pub fn allowed(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let keys: Result<Vec<_>, MapError> = self.allow.keys().collect();
-        let keys = keys.map_err(|error| Error::kernel("read ALLOW", &error))?;
-        Ok(keys.iter().map(|key| AllowKey { bits: key.prefix_len(), network: key.data() }).collect())
+        let keys = keys.map_err(|error| Error::kernel("read SOURCE_RANGES", &error))?;
+        Ok(keys.iter().map(|key| SourceRangeKey { prefix_len: key.prefix_len(), network: key.data() }).collect())
     }
 
-    /// `ALLOW_CGROUPS`.
+    /// `SOURCE_CGROUPS`.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn allowed_cgroups(&self) -> Result<Vec<AllowedCgroup>, Error> {
-        Ok(all("ALLOW_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
+    pub fn allowed_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
+        Ok(all("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
     }
 
     /// `EXCLUDED`.
@@ -178,28 +178,29 @@ impl Maps {
 
     fn used(&self, pins: &Pins, map: &str) -> Result<Option<usize>, Error> {
         use declared::{
-            Addresses, Affinities, AllowedCgroups, Allows, BackendNames, Backends, ConfigMap, Conntrack, Drained,
-            Excluded, Fragments, Frontends, Handshakes, Heads, Interfaces, Ports, ServiceNames, Services, Slots,
+            Addresses, Affinities, BackendNames, Backends, ConfigMap, Conntrack, CtHalfOpen, Drained, Excluded,
+            Fragments, Frontends, Interfaces, Ports, ServiceNames, Services, SlotRanges, Slots, SourceCgroups,
+            SourceRanges,
         };
         Ok(Some(match map {
             Addresses::NAME => self.addresses()?.len(),
             Affinities::NAME => affinities(pins)?.len(),
-            AllowedCgroups::NAME => self.allowed_cgroups()?.len(),
-            Allows::NAME => self.allowed()?.len(),
+            SourceCgroups::NAME => self.allowed_cgroups()?.len(),
+            SourceRanges::NAME => self.allowed()?.len(),
             BackendNames::NAME => self.backend_names()?.len(),
             Backends::NAME => self.backends().filter(|(_, backend)| backend.state.0 != 0).count(),
             ConfigMap::NAME => usize::from(self.config().abi != 0),
-            Conntrack::NAME | Handshakes::NAME => {
+            Conntrack::NAME | CtHalfOpen::NAME => {
                 let mut halves = 0;
-                Remotes::open(pins)?.halves(map == Conntrack::NAME, |_, _| halves += 1)?;
+                ConntrackMaps::open(pins)?.halves(map == Conntrack::NAME, |_, _| halves += 1)?;
                 halves
             }
-            Fragments::NAME => Remotes::open(pins)?.fragments()?.len(),
-            Interfaces::NAME => Remotes::open(pins)?.interfaces()?.len(),
+            Fragments::NAME => ConntrackMaps::open(pins)?.fragments()?.len(),
+            Interfaces::NAME => ConntrackMaps::open(pins)?.interfaces()?.len(),
             Drained::NAME => self.drained()?.len(),
             Excluded::NAME => self.excluded()?.len(),
             Frontends::NAME => self.frontends()?.len(),
-            Heads::NAME => self.heads().filter(|(_, head)| head.length() > 0).count(),
+            SlotRanges::NAME => self.heads().filter(|(_, head)| head.length() > 0).count(),
             Ports::NAME => self.port_words().count(),
             ServiceNames::NAME => self.service_names()?.len(),
             Services::NAME => self.services().count(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::model::{Allowed, CONNECT, Policy, Settings, duration};
+use crate::model::{AllowRule, CONNECT, Policy, Settings, duration};
 
 /// What the labels of one port ask of its service; `None` where they ask for nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct ServiceLabels {
     client: Option<Duration>,
     server: Option<Duration>,
     affinity: Option<Duration>,
-    allow: Option<BTreeSet<Allowed>>,
+    allow: Option<BTreeSet<AllowRule>>,
     reset: Option<bool>,
     expose: Option<bool>,
 }

@@ -28,7 +28,7 @@ fn every_label_of_this_version_is_followed() {
             ("1.on-backend-removed", "reset"),
         ],
     );
-    assert_eq!(labels.complaints, [""; 0]);
+    assert_eq!(labels.warnings, [""; 0]);
     let weight = Weight::new(250).unwrap();
     assert_eq!(labels.port(0), PortLabels { service_port: Some(1234), weight, ..PortLabels::default() });
     let one = labels.port(1);
@@ -72,8 +72,8 @@ fn what_is_not_followed_is_said_and_the_default_stays() {
         ("99999999999999999999.weight", "1", "is not the index of a port"),
     ] {
         let labels = read(1, &[(key, value)]);
-        assert_eq!(labels.complaints.len(), 1, "{key}={value}");
-        assert!(labels.complaints[0].contains(says), "{key}={value}: {}", labels.complaints[0]);
+        assert_eq!(labels.warnings.len(), 1, "{key}={value}");
+        assert!(labels.warnings[0].contains(says), "{key}={value}: {}", labels.warnings[0]);
         assert_eq!((labels.port(0), labels.port(1)), Default::default(), "{key}={value}");
     }
 }

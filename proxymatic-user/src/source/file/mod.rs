@@ -19,8 +19,8 @@ use tokio::{io::AsyncReadExt as _, sync::mpsc};
 pub use self::read::{Format, Listing};
 use super::{
     Report, SourceId,
+    backoff::{Backoff, Jitter, Limits},
     resolve::Resolver,
-    retry::{Dice, Failures, Limits},
 };
 use crate::model::Snapshot;
 
@@ -76,7 +76,7 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
 }
 
 async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Report>) {
-    let (mut failures, mut dice) = (Failures::default(), Dice::new(0));
+    let (mut failures, mut dice) = (Backoff::default(), Jitter::new(0));
     let mut used: Option<Used> = None;
     loop {
         let at = Instant::now();
@@ -90,9 +90,9 @@ async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Repor
             Err(reason) => {
                 used = None;
                 let limits = Limits { first: config.every, most: config.every };
-                let (attempt, again_in, tell) = failures.add(&reason, limits, &mut dice);
+                let (attempt, again_in, tell) = failures.next(&reason, limits, &mut dice);
                 let url = config.to_string();
-                let trouble = Report::Trouble { source: SourceId::File, url, reason, attempt, again_in };
+                let trouble = Report::Failed { source: SourceId::File, url, reason, attempt, again_in };
                 (tell.then_some(trouble), again_in)
             }
         };

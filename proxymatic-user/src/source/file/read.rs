@@ -3,7 +3,7 @@
 //! Somebody writes this file by hand: what is wrong in it is said with its line, and nothing of it is used until it is
 //! right.
 
-mod words;
+mod de;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +13,8 @@ use std::{
 
 use serde::Deserialize;
 
-use self::words::{AllowedWord, PolicyWord, RemovedWord, TimeWord, TimeoutWords};
-use crate::model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight};
+use self::de::{AllowToml, PolicyToml, RemovedToml, TimeToml, TimeoutsToml};
+use crate::model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight};
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Listing {
 
     /// What it says where hosts have these addresses; the error is why one has none. That costs the backends there.
     pub fn read(&self, hosts: &BTreeMap<String, Result<IpAddr, String>>) -> Snapshot {
-        let (mut services, mut complaints) = (BTreeMap::new(), BTreeSet::new());
+        let (mut services, mut warnings) = (BTreeMap::new(), BTreeSet::new());
         for (key, Listed { name, settings, backends }) in &self.0 {
             let mut found = Vec::new();
             for ((host, port), (weight, maxconn)) in backends {
@@ -77,14 +77,14 @@ impl Listing {
                         found.push(Backend { task, address, port, weight, maxconn, state });
                     }
                     Err(reason) => {
-                        complaints.insert(Complaint { app: name.clone(), reason: format!("backend {task}: {reason}") });
+                        warnings.insert(Warning { app: name.clone(), reason: format!("backend {task}: {reason}") });
                     }
                 }
             }
             let service = Service { name: name.clone(), settings: settings.clone(), backends: found };
             services.insert(*key, service.into());
         }
-        Snapshot { services, complaints: complaints.into_iter().collect() }
+        Snapshot { services, warnings: warnings.into_iter().collect() }
     }
 }
 
@@ -141,7 +141,7 @@ struct Document {
 }
 
 #[derive(Deserialize)]
-#[serde(try_from = "ServiceWords")]
+#[serde(try_from = "ServiceToml")]
 struct Entry {
     key: ServiceKey,
     service: Listed,
@@ -149,44 +149,44 @@ struct Entry {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ServiceWords {
+struct ServiceToml {
     name: String,
     port: Option<NonZeroU16>,
     address: Option<SocketAddr>,
     #[serde(default)]
-    protocol: ProtocolWord,
+    protocol: ProtocolToml,
     /// The word of the labels for it is known too.
     #[serde(default, alias = "balance")]
-    policy: PolicyWord,
+    policy: PolicyToml,
     max_connections: Option<u32>,
     #[serde(default)]
-    timeout: TimeoutWords,
+    timeout: TimeoutsToml,
     #[serde(default)]
-    affinity: TimeWord,
-    allow: Option<Vec<AllowedWord>>,
+    affinity: TimeToml,
+    allow: Option<Vec<AllowToml>>,
     #[serde(default)]
-    on_backend_removed: RemovedWord,
+    on_backend_removed: RemovedToml,
     #[serde(default)]
     expose: bool,
-    backends: Vec<BackendWords>,
+    backends: Vec<BackendToml>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BackendWords {
+struct BackendToml {
     address: Host,
     port: NonZeroU16,
     #[serde(default)]
-    weight: WeightWord,
+    weight: WeightToml,
     #[serde(default)]
     maxconn: u32,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(try_from = "u16")]
-struct WeightWord(Weight);
+struct WeightToml(Weight);
 
-impl TryFrom<u16> for WeightWord {
+impl TryFrom<u16> for WeightToml {
     type Error = String;
 
     fn try_from(number: u16) -> Result<Self, String> {
@@ -196,24 +196,24 @@ impl TryFrom<u16> for WeightWord {
 
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum ProtocolWord {
+enum ProtocolToml {
     #[default]
     Tcp,
     Udp,
 }
 
-impl TryFrom<ServiceWords> for Entry {
+impl TryFrom<ServiceToml> for Entry {
     type Error = String;
 
-    fn try_from(mut words: ServiceWords) -> Result<Self, String> {
+    fn try_from(mut words: ServiceToml) -> Result<Self, String> {
         let settings = words.settings();
-        let ServiceWords { name, port, address, protocol, backends, .. } = words;
+        let ServiceToml { name, port, address, protocol, backends, .. } = words;
         if name.is_empty() {
             return Err("a service needs a name".into());
         }
         let protocol = match protocol {
-            ProtocolWord::Tcp => Protocol::Tcp,
-            ProtocolWord::Udp => Protocol::Udp,
+            ProtocolToml::Tcp => Protocol::Tcp,
+            ProtocolToml::Udp => Protocol::Udp,
         };
         let key = match (port, address) {
             (Some(port), None) => ServiceKey::host(port.get(), protocol),
@@ -229,7 +229,7 @@ impl TryFrom<ServiceWords> for Entry {
             }
         };
         let mut unique = BTreeMap::new();
-        for BackendWords { address, port, weight: WeightWord(weight), maxconn } in backends {
+        for BackendToml { address, port, weight: WeightToml(weight), maxconn } in backends {
             if unique.insert((address.clone(), port.get()), (weight, maxconn)).is_some() {
                 let at = match address {
                     Host::Address(address) => SocketAddr::new(address, port.get()).to_string(),
@@ -242,7 +242,7 @@ impl TryFrom<ServiceWords> for Entry {
     }
 }
 
-impl ServiceWords {
+impl ServiceToml {
     fn settings(&mut self) -> Settings {
         Settings {
             policy: self.policy.0,
@@ -251,8 +251,8 @@ impl ServiceWords {
             client: self.timeout.client(),
             server: self.timeout.server(),
             affinity: self.affinity.0,
-            allow: self.allow.take().map(|list| list.into_iter().map(|AllowedWord(allowed)| allowed).collect()),
-            reset: self.on_backend_removed == RemovedWord::Reset,
+            allow: self.allow.take().map(|list| list.into_iter().map(|AllowToml(allowed)| allowed).collect()),
+            reset: self.on_backend_removed == RemovedToml::Reset,
             expose: self.expose,
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::dcos::Account;
 use crate::source::{
-    access::{Credentials, credentials, take, too_open},
+    credentials::{Credentials, credentials, take, too_open},
     tls,
 };
 

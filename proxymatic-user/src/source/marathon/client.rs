@@ -14,15 +14,15 @@ use reqwest::{
 use serde::Deserialize;
 
 use super::{
+    api::{App, Lenient, Listing, Pod, PodStatus},
     auth::Access,
+    convert,
     dcos::Session,
     endpoint::Endpoint,
+    endpoint_order::EndpointOrder,
     failure::{self, Failure},
-    leader::Turn,
-    read,
-    wire::{App, Listing, Loose, Pod, PodStatus},
 };
-use crate::source::{access::Credentials, tls};
+use crate::source::{credentials::Credentials, tls};
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause within an answer. A listing of 20,000 tasks can take long to begin.
@@ -65,12 +65,12 @@ pub(super) struct Client {
     endpoints: Vec<Endpoint>,
     credentials: Option<Credentials>,
     session: Option<Session>,
-    turn: Mutex<Turn>,
+    turn: Mutex<EndpointOrder>,
 }
 
 /// What a request shows to get in.
 #[derive(Clone, Copy, Debug)]
-enum Pass<'a> {
+enum RequestAuth<'a> {
     Nothing,
     Basic(&'a Credentials),
     Token(&'a Session),
@@ -91,7 +91,7 @@ impl Client {
             .tcp_keepalive(Duration::from_secs(15));
         let http = tls::set_up(http, access.ca.as_deref(), is_tls).build();
         let http = http.map_err(|error| format!("cannot be asked: {error}: {}", failure::root(&error)))?;
-        let (turn, session) = (Mutex::new(Turn::of(endpoints.len())), account.map(Session::new));
+        let (turn, session) = (Mutex::new(EndpointOrder::of(endpoints.len())), account.map(Session::new));
         Ok(Self { http, endpoints, credentials: access.credentials.clone(), session, turn })
     }
 
@@ -102,12 +102,12 @@ impl Client {
 
     /// Every app with its tasks, and when the request for it was sent.
     pub(super) async fn apps(&self) -> Result<(Instant, Listing), Failure> {
-        self.get("/v2/apps", &[("embed", "apps.tasks"), ("embed", "apps.readiness")], read::parse).await
+        self.get("/v2/apps", &[("embed", "apps.tasks"), ("embed", "apps.readiness")], convert::parse).await
     }
 
     /// Every pod with its instances.
-    pub(super) async fn pods(&self) -> Result<Vec<Loose<PodStatus>>, Failure> {
-        self.get("/v2/pods/::status", &[], read::parse_pods).await.map(|(_, pods)| pods)
+    pub(super) async fn pods(&self) -> Result<Vec<Lenient<PodStatus>>, Failure> {
+        self.get("/v2/pods/::status", &[], convert::parse_pods).await.map(|(_, pods)| pods)
     }
 
     /// One version of a pod's definition.
@@ -129,7 +129,7 @@ impl Client {
             return Ok(app);
         }
         let what = format!("answered with the app {:?} when asked for {id:?}; is there a cache between?", app.id);
-        Err(Failure { url: path, what, missing: false })
+        Err(Failure { url: path, what, not_found: false })
     }
 
     /// One version of an app's definition.
@@ -144,7 +144,7 @@ impl Client {
         let mut failures = Vec::new();
         for index in self.order() {
             let url = with_query(self.endpoints[index].at("/v2/events"), &query);
-            match self.follow(url, self.pass(index)).await {
+            match self.open_stream(url, self.pass(index)).await {
                 Ok((url, stream)) => {
                     let giver = self.endpoints.iter().position(|endpoint| endpoint.is_host_of(&url));
                     self.answered(giver.unwrap_or(index), &stream);
@@ -157,7 +157,7 @@ impl Client {
     }
 
     /// Asks one Marathon for events, and then the leader it names.
-    async fn follow(&self, mut url: Url, mut pass: Pass<'_>) -> Result<(Url, Response), Failure> {
+    async fn open_stream(&self, mut url: Url, mut pass: RequestAuth<'_>) -> Result<(Url, Response), Failure> {
         for hop in 0..=MAX_HOPS {
             // Exactly this, or the answer is 405.
             let request = self.http.get(url.clone()).header(ACCEPT, "text/event-stream");
@@ -172,7 +172,7 @@ impl Client {
                 }
                 status => {
                     let mut failure = refusal(&url, status, pass, response).await;
-                    if hop > 0 && matches!(pass, Pass::Nothing) && status == StatusCode::UNAUTHORIZED {
+                    if hop > 0 && matches!(pass, RequestAuth::Nothing) && status == StatusCode::UNAUTHORIZED {
                         failure.what.push_str(
                             "; credentials go only to the hosts of --marathon, and never from https to http, so add this one there",
                         );
@@ -185,33 +185,33 @@ impl Client {
     }
 
     /// What a request to one of the configured Marathons shows.
-    fn pass(&self, index: usize) -> Pass<'_> {
+    fn pass(&self, index: usize) -> RequestAuth<'_> {
         let own = self.endpoints[index].credentials.as_ref();
         match (own.or(self.credentials.as_ref()), &self.session) {
-            (Some(credentials), _) => Pass::Basic(credentials),
-            (None, Some(session)) => Pass::Token(session),
-            (None, None) => Pass::Nothing,
+            (Some(credentials), _) => RequestAuth::Basic(credentials),
+            (None, Some(session)) => RequestAuth::Token(session),
+            (None, None) => RequestAuth::Nothing,
         }
     }
 
     /// What a request shows that was led from one URL to another: nothing where that is not a configured host, nor where
     /// everyone on the way could read it then.
-    fn pass_for(&self, from: &Url, to: &Url) -> Pass<'_> {
+    fn pass_for(&self, from: &Url, to: &Url) -> RequestAuth<'_> {
         let known = self.endpoints.iter().position(|endpoint| endpoint.is_host_of(to));
         let in_the_clear =
             |index: usize| (from.scheme() == "https" || self.endpoints[index].is_tls()) && to.scheme() != "https";
-        known.filter(|index| !in_the_clear(*index)).map_or(Pass::Nothing, |index| self.pass(index))
+        known.filter(|index| !in_the_clear(*index)).map_or(RequestAuth::Nothing, |index| self.pass(index))
     }
 
     /// Sends a request. A token that is refused is renewed once.
-    async fn send(&self, request: RequestBuilder, url: &Url, pass: Pass<'_>) -> Result<Response, Failure> {
+    async fn send(&self, request: RequestBuilder, url: &Url, pass: RequestAuth<'_>) -> Result<Response, Failure> {
         let send = async |request: RequestBuilder| request.send().await.map_err(|error| Failure::request(url, &error));
         let session = match pass {
-            Pass::Nothing => return send(request).await,
-            Pass::Basic(Credentials { user, password }) => {
+            RequestAuth::Nothing => return send(request).await,
+            RequestAuth::Basic(Credentials { user, password }) => {
                 return send(request.basic_auth(user, Some(password))).await;
             }
-            Pass::Token(session) => session,
+            RequestAuth::Token(session) => session,
         };
         let mut again = request.try_clone();
         let mut next = Some(request);
@@ -257,7 +257,7 @@ impl Client {
             return Err(refusal(&url, response.status(), pass, response).await);
         }
         let leader = self.named(&response);
-        let body = whole(&url, response, MAX_BODY).await?;
+        let body = read_body(&url, response, MAX_BODY).await?;
         // Parsing a large answer takes a tenth of a second and more, during which nothing else would be done.
         let parsed = tokio::task::spawn_blocking(move || parse(&body).map_err(|error| (body, error))).await;
         let parsed = match parsed {
@@ -279,7 +279,7 @@ impl Client {
     }
 
     fn failed(&self, index: usize, failure: Failure) -> Failure {
-        if !failure.missing {
+        if !failure.not_found {
             self.turn().failed(index, Instant::now());
         }
         failure
@@ -296,7 +296,7 @@ impl Client {
         Some((name.to_owned(), by_port.or(only)))
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn turn(&self) -> MutexGuard<'_, EndpointOrder> {
         // Nothing panics while it is held; if it did, the order would still be an order.
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -328,13 +328,13 @@ fn target(url: &Url, response: &Response) -> Result<Url, Failure> {
 }
 
 /// The failure for an answer with another status than 200, with what its body says.
-async fn refusal(url: &Url, status: StatusCode, pass: Pass<'_>, response: Response) -> Failure {
-    let body = whole(url, response, 64 << 10).await.unwrap_or_default();
-    Failure::status(url, status, !matches!(pass, Pass::Nothing), &body)
+async fn refusal(url: &Url, status: StatusCode, pass: RequestAuth<'_>, response: Response) -> Failure {
+    let body = read_body(url, response, 64 << 10).await.unwrap_or_default();
+    Failure::status(url, status, !matches!(pass, RequestAuth::Nothing), &body)
 }
 
 /// The whole body, if it is not larger than that.
-async fn whole(url: &Url, mut response: Response, most: usize) -> Result<Vec<u8>, Failure> {
+async fn read_body(url: &Url, mut response: Response, most: usize) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::request(url, &error))? {
         if body.len() + chunk.len() > most {
@@ -349,11 +349,11 @@ async fn whole(url: &Url, mut response: Response, most: usize) -> Result<Vec<u8>
 fn all(failures: Vec<Failure>) -> Failure {
     let mut failures = failures.into_iter();
     let Some(mut first) = failures.next() else {
-        return Failure { url: String::new(), what: "there is no Marathon to ask".into(), missing: false };
+        return Failure { url: String::new(), what: "there is no Marathon to ask".into(), not_found: false };
     };
     for other in failures {
         first.what = format!("{}; {other}", first.what);
-        first.missing |= other.missing;
+        first.not_found |= other.not_found;
     }
     first
 }

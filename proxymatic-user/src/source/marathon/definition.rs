@@ -1,9 +1,9 @@
 //! One version of an app's definition: its ports with the labels that belong to them.
 
 use super::{
+    api::App,
+    convert::Options,
     ports::{self, Port},
-    read::Rules,
-    wire::App,
 };
 use crate::model::{Labels, PREFIX, Vip};
 
@@ -18,13 +18,13 @@ pub(super) struct Definition<'a> {
     /// Whether it has health checks.
     pub(super) checked: bool,
     /// What is wrong with it, one sentence each.
-    pub(super) complaints: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Definition<'a> {
-    pub(super) fn new(app: &'a App, rules: Rules) -> Self {
-        let mut complaints = Vec::new();
-        let ports = ports::of(app).map_err(|reason| complaints.push(reason)).ok();
+    pub(super) fn new(app: &'a App, rules: Options) -> Self {
+        let mut warnings = Vec::new();
+        let ports = ports::of(app).map_err(|reason| warnings.push(reason)).ok();
         let (mut labels, mut vips) = (Labels::default(), Vec::new());
         for (index, port) in ports.iter().flatten().enumerate() {
             let all = port.labels;
@@ -32,30 +32,29 @@ impl<'a> Definition<'a> {
             labels.of_port(index, own(), rules.group_size);
             let (of_port, wrong) = Vip::read(own());
             vips.push(of_port);
-            complaints.extend(wrong.into_iter().map(|it| format!("port {index}, {it}")));
+            warnings.extend(wrong.into_iter().map(|it| format!("port {index}, {it}")));
         }
         let of_app = app.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
         labels.of_app(of_app, vips.len(), rules.group_size);
         if ports.is_some() {
-            complaints.append(&mut labels.complaints);
+            warnings.append(&mut labels.warnings);
         }
-        let definition = Self { ports, labels, vips, checked: !app.health_checks.is_empty(), complaints };
-        definition.with_complaints_about_ports()
+        let definition = Self { ports, labels, vips, checked: !app.health_checks.is_empty(), warnings };
+        definition.with_port_warnings()
     }
 
-    fn with_complaints_about_ports(mut self) -> Self {
+    fn with_port_warnings(mut self) -> Self {
         for (index, port) in self.ports.iter().flatten().enumerate() {
             if self.service_port(index).is_none() && self.vips[index].is_empty() {
                 let remedy = format!("set one there, or with the label {PREFIX}{index}.servicePort");
-                self.complaints.push(match port.service_port {
+                self.warnings.push(match port.service_port {
                     0 => format!("port {index} has no service port, so it cannot be dialled; {remedy}"),
                     other => format!("port {index} has the service port {other}, which cannot be dialled; {remedy}"),
                 });
             }
             if port.protocols.is_empty() {
                 let protocol = port.protocol;
-                self.complaints
-                    .push(format!("port {index} is of the protocol {protocol:?}; only tcp and udp are known"));
+                self.warnings.push(format!("port {index} is of the protocol {protocol:?}; only tcp and udp are known"));
             }
         }
         self

@@ -4,7 +4,7 @@ use std::fmt;
 
 use reqwest::Url;
 
-use crate::source::access::{Credentials, decoded};
+use crate::source::credentials::{Credentials, decoded};
 
 /// Where one Marathon answers. Printed without credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@
 
 use serde::Deserialize;
 
-use super::{pace::Hint, sse::Event, start::Start};
+use super::{schedule::Hint, sse::Event, task_started::TaskStarted};
 
 /// What was learnt from one event, or from the stream itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Note {
+pub(super) struct EventSummary {
     /// How soon to look.
     pub(super) hint: Hint,
     /// The app that changed; `None` for all of them.
@@ -18,7 +18,7 @@ pub(super) struct Note {
     /// The task that has come to its end.
     pub(super) end: Option<End>,
     /// The task that has begun to run.
-    pub(super) start: Option<Start>,
+    pub(super) start: Option<TaskStarted>,
 }
 
 /// A task that has come to its end.
@@ -27,10 +27,10 @@ pub(super) struct End {
     /// Its id.
     pub(super) task: String,
     /// Whether it still runs, and open connections with it.
-    pub(super) lingers: bool,
+    pub(super) still_running: bool,
 }
 
-impl Note {
+impl EventSummary {
     /// Something that concerns everything.
     pub(super) fn of_all(hint: Hint) -> Self {
         Self { hint, app: None, end: None, start: None }
@@ -55,13 +55,13 @@ struct Definition {
 }
 
 /// What an event says. One that cannot be read says that something has changed.
-pub(super) fn note(event: &Event) -> Note {
+pub(super) fn note(event: &Event) -> EventSummary {
     let data: Data = serde_json::from_str(&event.data).unwrap_or_default();
     let app = data.app_id.or(data.run_spec_id);
-    let changed = |app| Note { hint: Hint::Changed, app, end: None, start: None };
+    let changed = |app| EventSummary { hint: Hint::Changed, app, end: None, start: None };
     match event.name.as_str() {
         "status_update_event" => match data.task_status.as_deref().unwrap_or_default() {
-            "TASK_RUNNING" => Note { start: Start::of(&event.data), ..changed(app) },
+            "TASK_RUNNING" => EventSummary { start: TaskStarted::of(&event.data), ..changed(app) },
             "TASK_KILLING" => ended(app, data.task_id, true),
             "TASK_KILLED"
             | "TASK_FINISHED"
@@ -71,7 +71,7 @@ pub(super) fn note(event: &Event) -> Note {
             | "TASK_GONE_BY_OPERATOR"
             | "TASK_DROPPED" => ended(app, data.task_id, false),
             // Such a task may be back: whether it counts is for the listing to say.
-            "TASK_LOST" | "TASK_UNKNOWN" => Note { hint: Hint::Urgent, ..changed(app) },
+            "TASK_LOST" | "TASK_UNKNOWN" => EventSummary { hint: Hint::Urgent, ..changed(app) },
             _ => changed(app),
         },
         "unhealthy_instance_kill_event" | "unhealthy_task_kill_event" => ended(app, data.task_id, true),
@@ -83,10 +83,10 @@ pub(super) fn note(event: &Event) -> Note {
     }
 }
 
-fn ended(app: Option<String>, task: Option<String>, lingers: bool) -> Note {
-    let end = task.filter(|task| !task.is_empty()).map(|task| End { task, lingers });
+fn ended(app: Option<String>, task: Option<String>, lingers: bool) -> EventSummary {
+    let end = task.filter(|task| !task.is_empty()).map(|task| End { task, still_running: lingers });
     // Where the task has left already, looking is not urgent any more, and agents need not ask all at once.
-    Note { hint: if end.is_some() { Hint::Changed } else { Hint::Urgent }, app, end, start: None }
+    EventSummary { hint: if end.is_some() { Hint::Changed } else { Hint::Urgent }, app, end, start: None }
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    fn say(name: &str, data: &str) -> Note {
+    fn say(name: &str, data: &str) -> EventSummary {
         note(&Event { name: name.into(), data: data.into() })
     }
 
@@ -108,11 +108,15 @@ mod tests {
                 "status_update_event",
                 &format!(r#"{{"taskStatus":"TASK_{status}","taskId":"t","appId":"/a","host":null}}"#),
             );
-            let end = Some(End { task: "t".into(), lingers });
-            assert_eq!(said, Note { hint: Hint::Changed, app: Some("/a".into()), end, start: None }, "{status}");
+            let end = Some(End { task: "t".into(), still_running: lingers });
+            assert_eq!(
+                said,
+                EventSummary { hint: Hint::Changed, app: Some("/a".into()), end, start: None },
+                "{status}"
+            );
         }
         let kill = say("unhealthy_instance_kill_event", r#"{"taskId":"t","appId":"/a"}"#);
-        assert_eq!(kill.end, Some(End { task: "t".into(), lingers: true }));
+        assert_eq!(kill.end, Some(End { task: "t".into(), still_running: true }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) struct Failure {
     /// What happened, as the rest of the sentence.
     pub(super) what: String,
     /// Whether the answer was that there is no such thing.
-    pub(super) missing: bool,
+    pub(super) not_found: bool,
 }
 
 impl fmt::Display for Failure {
@@ -28,7 +28,7 @@ impl Failure {
     pub(super) fn new(url: &Url, what: impl Into<String>) -> Self {
         let mut url = url.clone();
         url.set_query(None);
-        Self { url: url.into(), what: what.into(), missing: false }
+        Self { url: url.into(), what: what.into(), not_found: false }
     }
 
     /// The request could not be sent, or its answer broke off.
@@ -69,7 +69,7 @@ impl Failure {
             _ => format!("answered {status}"),
         };
         let message = message(body).map_or_else(String::new, |message| format!(": {message:?}"));
-        Self { missing: status == StatusCode::NOT_FOUND, ..Self::new(url, format!("{what}{message}")) }
+        Self { not_found: status == StatusCode::NOT_FOUND, ..Self::new(url, format!("{what}{message}")) }
     }
 
     /// The answer is 200, but not the JSON it should be.

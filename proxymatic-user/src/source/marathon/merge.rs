@@ -10,9 +10,9 @@ use std::{
 };
 
 pub(super) use self::owner::{Asked, Owner, asked};
-use super::read::Rules;
+use super::convert::Options;
 use crate::model::{
-    Backend, Complaint, Condition, PREFIX, Service, ServiceKey, ServiceLabels, Vitals, Weight, cut_off,
+    Backend, PREFIX, Service, ServiceKey, ServiceLabels, TaskState, TaskStatus, Warning, Weight, all_unreachable,
 };
 
 /// What makes a backend the same backend: its task, and where it listens.
@@ -20,7 +20,7 @@ pub(super) type Identity<'a> = (Cow<'a, str>, IpAddr, u16);
 
 /// One app or pod that asks for a service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Claim<'a> {
+pub(super) struct PortClaim<'a> {
     /// The app.
     pub(super) app: &'a str,
     /// Whether a label asks for it: then sharing it is meant.
@@ -31,29 +31,29 @@ pub(super) struct Claim<'a> {
 
 /// One task behind a service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Replica {
-    pub(super) vitals: Vitals,
+pub(super) struct Member {
+    pub(super) vitals: TaskStatus,
     pub(super) weight: Weight,
     pub(super) maxconn: u32,
 }
 
 /// Everything that was read so far, by service port and by what owns it.
 #[derive(Debug, Default)]
-pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), Draft<'a>>);
+pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), ServiceBuilder<'a>>);
 
 /// Most services are asked for by one app: lists take a tenth of what sets do for that, and clusters have many services.
 #[derive(Debug, Default)]
-struct Draft<'a> {
+struct ServiceBuilder<'a> {
     /// In order, each once.
-    claims: Vec<Claim<'a>>,
+    claims: Vec<PortClaim<'a>>,
     /// What each app asks of the service, by its present definition where that has the port. In order of apps.
     labels: Vec<(&'a str, ServiceLabels)>,
-    replicas: BTreeMap<Identity<'a>, Replica>,
+    replicas: BTreeMap<Identity<'a>, Member>,
 }
 
 impl<'a> Merge<'a> {
     /// Notes that an app asks for a service port. Of several definitions of an app, the labels of the first are followed.
-    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: Claim<'a>, labels: &ServiceLabels) {
+    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: PortClaim<'a>, labels: &ServiceLabels) {
         let draft = self.0.entry((key, owner)).or_default();
         if let Err(at) = draft.claims.binary_search(&claim) {
             draft.claims.insert(at, claim);
@@ -64,49 +64,49 @@ impl<'a> Merge<'a> {
     }
 
     /// Puts a task behind a service port.
-    pub(super) fn add(&mut self, key: ServiceKey, owner: Owner<'a>, identity: Identity<'a>, replica: Replica) {
+    pub(super) fn add(&mut self, key: ServiceKey, owner: Owner<'a>, identity: Identity<'a>, replica: Member) {
         self.0.entry((key, owner)).or_default().replicas.insert(identity, replica);
     }
 
     /// The services, now that every app is in.
     pub(super) fn services(
         self,
-        rules: Rules,
-        complaints: &mut BTreeSet<Complaint>,
+        rules: Options,
+        warnings: &mut BTreeSet<Warning>,
     ) -> BTreeMap<ServiceKey, Arc<Service>> {
         let mut services = BTreeMap::new();
-        let mut first: Option<(ServiceKey, Owner<'_>, Draft<'_>)> = None;
+        let mut first: Option<(ServiceKey, Owner<'_>, ServiceBuilder<'_>)> = None;
         for ((key, owner), draft) in self.0 {
             // Owners of one service port follow each other: the first has it.
             if let Some((taken, by, winner)) = &first
                 && *taken == key
             {
-                complaints.extend(owner::loses(key, owner, &draft, *by, winner));
+                warnings.extend(owner::conflict_warnings(key, owner, &draft, *by, winner));
                 continue;
             }
             let (_, _, draft) = first.insert((key, owner, draft));
             if let Some(claim) = draft.claims.iter().find(|claim| claim.on_its_hosts && !rules.expose_host) {
-                complaints.insert(Complaint { app: claim.app.to_owned(), reason: not_exposed(key) });
+                warnings.insert(Warning { app: claim.app.to_owned(), reason: not_exposed(key) });
                 continue;
             }
-            complaints.extend(conflict(key, &draft.claims));
+            warnings.extend(conflict(key, &draft.claims));
             let name = match owner {
                 Owner::Port => draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
                 Owner::Name(name) => format!("{name}:{}", key.port),
             };
             let (labels, differ) = draft.labels(key);
-            complaints.extend(differ);
+            warnings.extend(differ);
             services.insert(key, Service { name, backends: draft.backends(), settings: labels.settings() }.into());
         }
         services
     }
 }
 
-impl Draft<'_> {
+impl ServiceBuilder<'_> {
     /// What the apps ask of the service together: of two that want different things, the first in order of id has it.
-    fn labels(&self, key: ServiceKey) -> (ServiceLabels, Vec<Complaint>) {
+    fn labels(&self, key: ServiceKey) -> (ServiceLabels, Vec<Warning>) {
         let mut labels = ServiceLabels::default();
-        let mut complaints = Vec::new();
+        let mut warnings = Vec::new();
         for (nth, (app, wanted)) in self.labels.iter().enumerate() {
             let differ = labels.take_over(wanted);
             if differ.is_empty() {
@@ -118,20 +118,20 @@ impl Draft<'_> {
                  the same labels",
                 differ.join(" and ")
             );
-            complaints.push(Complaint { app: (*app).to_owned(), reason });
+            warnings.push(Warning { app: (*app).to_owned(), reason });
         }
-        (labels, complaints)
+        (labels, warnings)
     }
 
     fn backends(&self) -> Vec<Backend> {
-        let cut_off = cut_off(self.replicas.values().map(|replica| replica.vitals.condition));
-        let backend = |(identity, replica): (&Identity<'_>, &Replica)| {
+        let all_unreachable = all_unreachable(self.replicas.values().map(|replica| replica.vitals.condition));
+        let backend = |(identity, replica): (&Identity<'_>, &Member)| {
             let mut vitals = replica.vitals;
-            if cut_off && vitals.condition == Condition::Unreachable {
-                vitals.condition = Condition::Running;
+            if all_unreachable && vitals.condition == TaskState::Unreachable {
+                vitals.condition = TaskState::Running;
             }
             let (task, address, port) = identity;
-            let Replica { weight, maxconn, .. } = *replica;
+            let Member { weight, maxconn, .. } = *replica;
             let state = vitals.state(weight)?;
             Some(Backend { task: task.clone().into_owned(), address: *address, port: *port, weight, maxconn, state })
         };
@@ -140,13 +140,13 @@ impl Draft<'_> {
 }
 
 /// Apps that share a service port without having been told to, most likely by mistake.
-fn conflict(key: ServiceKey, claims: &[Claim<'_>]) -> Option<Complaint> {
+fn conflict(key: ServiceKey, claims: &[PortClaim<'_>]) -> Option<Warning> {
     let unmeant: BTreeSet<_> = claims.iter().filter(|claim| !claim.by_label).map(|claim| claim.app).collect();
     let first = unmeant.first().filter(|_| unmeant.len() > 1)?;
     let all = unmeant.iter().copied().collect::<Vec<_>>().join(" and ");
     let remedy = format!("if that is meant, say so with the label {PREFIX}<index>.servicePort={}", key.port);
     let reason = format!("service port {key} is claimed by {all}; their tasks share it; {remedy}");
-    Some(Complaint { app: (*first).to_owned(), reason })
+    Some(Warning { app: (*first).to_owned(), reason })
 }
 
 /// On its hosts such a service answers by itself; elsewhere nobody has asked for it.

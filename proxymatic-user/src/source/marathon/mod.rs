@@ -4,28 +4,28 @@
 //! answer to believe. An answer counts only if it is whole; after any other one the
 //! source keeps silent, so that the last snapshot stays good, and says what is wrong.
 
+pub mod api;
 mod auth;
-mod carry;
 mod client;
+pub mod convert;
 mod dcos;
 mod definition;
-mod dirty;
+mod definition_cache;
 mod endpoint;
+mod endpoint_order;
 mod event;
 mod failure;
-mod held;
-mod leader;
+mod health_carryover;
 mod merge;
-mod pace;
+mod pending_refresh;
 mod pods;
 pub mod ports;
-pub mod read;
+mod published;
 mod reader;
+mod schedule;
 pub mod sse;
-mod start;
 mod stream;
-mod versions;
-pub mod wire;
+mod task_started;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -40,18 +40,18 @@ use tokio::sync::mpsc;
 pub use self::{
     auth::{Access, AccessFiles},
     endpoint::{Endpoint, parse},
-    pace::Timing,
+    schedule::Timing,
 };
 use self::{
     client::Client,
-    dirty::{Dirty, Scope},
-    event::Note,
+    convert::Options,
+    event::EventSummary,
     failure::Failure,
-    held::Held,
-    pace::{Dice, Failures, Pace},
-    read::Rules,
+    pending_refresh::{PendingRefresh, RefreshScope},
+    published::PublishedState,
     reader::Reader,
-    start::Start,
+    schedule::{Backoff, Jitter, RefreshSchedule},
+    task_started::TaskStarted,
 };
 use super::{Report, SourceId};
 use crate::model::Snapshot;
@@ -114,13 +114,13 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     for warning in &access.warnings {
         tracing::warn!("{warning}");
     }
-    let (mut dice, mut failures) = (Dice::new(seed), Failures::default());
+    let (mut dice, mut failures) = (Jitter::new(seed), Backoff::default());
     let client = loop {
         match Client::new(endpoints.clone(), &access) {
             Ok(client) => break client,
             Err(what) => {
-                let failure = Failure { url: "Marathon".into(), what, missing: false };
-                let (attempt, again_in, tell) = failures.add(&failure.what, &timing, &mut dice);
+                let failure = Failure { url: "Marathon".into(), what, not_found: false };
+                let (attempt, again_in, tell) = failures.next(&failure.what, &timing, &mut dice);
                 if tell && reports.send(trouble(&failure, attempt, again_in)).await.is_err() {
                     return;
                 }
@@ -130,8 +130,8 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     };
     let reading_works = AtomicBool::new(false);
     let (note, notes) = mpsc::channel(stream::NOTES);
-    let reader = Reader::new(&client, Rules { group_size, expose_host }, &adopted, &reading_works);
-    let held = Held::after(adopted);
+    let reader = Reader::new(&client, Options { group_size, expose_host }, &adopted, &reading_works);
+    let held = PublishedState::after(adopted);
     tokio::select! {
         () = stream::follow(&client, &timing, !seed, note, &reports, &reading_works) => {}
         () = read_on(reader, held, timing, dice, notes, &reports) => {}
@@ -142,14 +142,19 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
 /// Reads whenever it is due; ends when nobody takes reports any more.
 async fn read_on(
     mut reader: Reader<'_>,
-    held: Held,
+    held: PublishedState,
     timing: Timing,
-    mut dice: Dice,
-    mut notes: mpsc::Receiver<Note>,
+    mut dice: Jitter,
+    mut notes: mpsc::Receiver<EventSummary>,
     reports: &mpsc::Sender<Report>,
 ) {
-    let mut news = News { pace: Pace::new(Instant::now(), timing), dirty: Dirty::default(), held, starts: Vec::new() };
-    let mut failures = Failures::default();
+    let mut news = ReadLoop {
+        pace: RefreshSchedule::new(Instant::now(), timing),
+        dirty: PendingRefresh::default(),
+        held,
+        starts: Vec::new(),
+    };
+    let mut failures = Backoff::default();
     loop {
         tokio::select! {
             Some(note) = notes.recv() => {
@@ -177,7 +182,7 @@ async fn read_on(
         };
         reader.works.store(outcome.is_ok(), Ordering::Relaxed);
         let outcome = outcome.and_then(|answer| {
-            let everything = answer.1 == Scope::All;
+            let everything = answer.1 == RefreshScope::All;
             news.take(answer, timing.confirm).map(|()| everything)
         });
         let report = match outcome {
@@ -185,13 +190,13 @@ async fn read_on(
                 failures.clear();
                 news.pace.succeeded(Instant::now(), everything, &mut dice);
                 if let Some(moment) = news.held.again(timing.confirm) {
-                    news.pace.by(moment);
+                    news.pace.no_later_than(moment);
                 }
                 news.report_if(true)
             }
             Err(failure) => {
                 news.dirty.note(None);
-                let (attempt, again_in, tell) = failures.add(&failure.what, &timing, &mut dice);
+                let (attempt, again_in, tell) = failures.next(&failure.what, &timing, &mut dice);
                 let again_in = news
                     .held
                     .again(timing.confirm)
@@ -212,21 +217,26 @@ async fn read_on(
 }
 
 /// What is known, and what is to be done about it.
-struct News {
-    pace: Pace,
-    dirty: Dirty,
-    held: Held,
+struct ReadLoop {
+    pace: RefreshSchedule,
+    dirty: PendingRefresh,
+    held: PublishedState,
     /// Tasks that have begun to run, in the order of their events: kept while a read is under way.
-    starts: Vec<Start>,
+    starts: Vec<TaskStarted>,
 }
 
-impl News {
+impl ReadLoop {
     /// Takes a note, and all that wait behind it. What has ended is reported at once, before anything is read.
     /// False where nobody takes reports any more.
-    async fn hear(&mut self, note: Note, more: &mut mpsc::Receiver<Note>, reports: &mpsc::Sender<Report>) -> bool {
+    async fn hear(
+        &mut self,
+        note: EventSummary,
+        more: &mut mpsc::Receiver<EventSummary>,
+        reports: &mpsc::Sender<Report>,
+    ) -> bool {
         let (now, mut changed) = (Instant::now(), false);
         let mut next = Some(note);
-        while let Some(Note { hint, app, end, start }) = next {
+        while let Some(EventSummary { hint, app, end, start }) = next {
             self.pace.hint(now, hint);
             if let Some(end) = end {
                 changed |= self.held.end(end, app.clone(), now);
@@ -255,8 +265,8 @@ impl News {
         }
     }
 
-    fn take(&mut self, answer: (Instant, Scope, Snapshot), confirm: Duration) -> Result<(), Failure> {
-        let doubt = |what| Failure { url: "Marathon".into(), what, missing: false };
+    fn take(&mut self, answer: (Instant, RefreshScope, Snapshot), confirm: Duration) -> Result<(), Failure> {
+        let doubt = |what| Failure { url: "Marathon".into(), what, not_found: false };
         self.held.answer(answer, Instant::now(), confirm).map_err(doubt)
     }
 
@@ -268,7 +278,7 @@ impl News {
 
 fn trouble(failure: &Failure, attempt: u32, again_in: Duration) -> Report {
     let (url, reason) = (failure.url.clone(), failure.to_string());
-    Report::Trouble { source: SourceId::Marathon, url, reason, attempt, again_in }
+    Report::Failed { source: SourceId::Marathon, url, reason, attempt, again_in }
 }
 
 #[cfg(test)]

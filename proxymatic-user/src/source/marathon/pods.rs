@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
+    api::{Lenient, Listing, PodStatus},
     client::Client,
     failure::{Failure, seconds},
-    wire::{Listing, Loose, PodStatus},
 };
 
 /// How long apps wait for pods.
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The pods that were there when they could be had last.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    last: Option<Vec<Loose<PodStatus>>>,
+    last: Option<Vec<Lenient<PodStatus>>>,
 }
 
 impl Pods {
@@ -25,7 +25,7 @@ impl Pods {
             Err(_) => Err(Failure {
                 url: "Marathon".into(),
                 what: format!("did not say within {} which pods there are", seconds(PATIENCE)),
-                missing: false,
+                not_found: false,
             }),
         };
         (listing.pods, listing.pods_unknown) = self.note(answer);
@@ -33,13 +33,13 @@ impl Pods {
 
     /// A Marathon that has never said which pods there are may say that there is no such thing: it is older than pods
     /// are. From one that has, that is no answer.
-    fn note(&mut self, answer: Result<Vec<Loose<PodStatus>>, Failure>) -> (Vec<Loose<PodStatus>>, Option<String>) {
+    fn note(&mut self, answer: Result<Vec<Lenient<PodStatus>>, Failure>) -> (Vec<Lenient<PodStatus>>, Option<String>) {
         match (answer, &self.last) {
             (Ok(pods), _) => {
                 self.last = (!pods.is_empty()).then(|| pods.clone());
                 (pods, None)
             }
-            (Err(failure), None) if failure.missing => (Vec::new(), None),
+            (Err(failure), None) if failure.not_found => (Vec::new(), None),
             (Err(failure), None) => (Vec::new(), Some(format!("{failure}; until it answers no pod is served"))),
             (Err(failure), Some(last)) => {
                 (last.clone(), Some(format!("{failure}; until it answers pods are served as they were last known")))
@@ -54,8 +54,8 @@ mod tests {
 
     #[test]
     fn pods_that_cannot_be_had_stay_as_they_were_and_that_is_said() {
-        let failure = |missing| Err(Failure { url: "http://h".into(), what: "failed".into(), missing });
-        let pod = || Loose::Bad { id: Some("/p".into()), reason: String::new() };
+        let failure = |missing| Err(Failure { url: "http://h".into(), what: "failed".into(), not_found: missing });
+        let pod = || Lenient::Bad { id: Some("/p".into()), reason: String::new() };
         let mut pods = Pods::default();
         let mut noted = |answer| {
             let (pods, unknown) = pods.note(answer);

@@ -8,7 +8,7 @@ mod legacy;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::wire::{App, PortMapping, Task};
+use super::api::{App, PortMapping, Task};
 use crate::model::Protocol;
 
 /// One port of an app, as its definition has it. Its index is its place in portMappings or portDefinitions.

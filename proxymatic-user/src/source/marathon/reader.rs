@@ -5,15 +5,15 @@ use std::{sync::atomic::AtomicBool, time::Instant};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    carry::Carry,
+    api::{App, Lenient, Listing, Pod},
     client::Client,
-    dirty::Scope,
+    convert::{self, AppVersion, Lookups, Options},
+    definition_cache::DefinitionCache,
     failure::Failure,
+    health_carryover::HealthCarryover,
+    pending_refresh::RefreshScope,
     pods::Pods,
-    read::{self, AppVersion, Found, Rules},
-    start::Start,
-    versions::Versions,
-    wire::{App, Listing, Loose, Pod},
+    task_started::TaskStarted,
 };
 use crate::{model::Snapshot, source::resolve::Resolver};
 
@@ -23,32 +23,32 @@ const AT_ONCE: usize = 4;
 /// Everything that one read needs, and what it remembers for the next.
 pub(super) struct Reader<'a> {
     client: &'a Client,
-    rules: Rules,
+    rules: Options,
     /// The last listing, with what was read of single apps since.
     listing: Option<Listing>,
     /// What was read last: the next one shares with it what is the same.
     last: Snapshot,
-    carry: Carry,
+    carry: HealthCarryover,
     hosts: Resolver,
     pods: Pods,
-    pod_versions: Versions<Pod>,
-    versions: Versions<App>,
+    pod_versions: DefinitionCache<Pod>,
+    versions: DefinitionCache<App>,
     /// Whether the last read had a good answer.
     pub(super) works: &'a AtomicBool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(client: &'a Client, rules: Rules, adopted: &Snapshot, works: &'a AtomicBool) -> Self {
+    pub(super) fn new(client: &'a Client, rules: Options, adopted: &Snapshot, works: &'a AtomicBool) -> Self {
         Self {
             client,
             rules,
             listing: None,
             last: Snapshot::default(),
-            carry: Carry::after(adopted),
+            carry: HealthCarryover::after(adopted),
             hosts: Resolver::default(),
             pods: Pods::default(),
-            pod_versions: Versions::default(),
-            versions: Versions::default(),
+            pod_versions: DefinitionCache::default(),
+            versions: DefinitionCache::default(),
             works,
         }
     }
@@ -56,13 +56,13 @@ impl<'a> Reader<'a> {
     /// Everything Marathon knows: when it was asked, what of it was asked for now, and all of it.
     ///
     /// Whatever takes long with a large cluster is done on other threads, so that events are taken meanwhile.
-    pub(super) async fn read(&mut self, scope: Scope) -> Result<(Instant, Scope, Snapshot), Failure> {
+    pub(super) async fn read(&mut self, scope: RefreshScope) -> Result<(Instant, RefreshScope, Snapshot), Failure> {
         let (at, scope, listing) = match self.some(scope).await? {
             Some(it) => it,
             None => self.all().await?,
         };
-        let (listing, needs) = apart(move || {
-            let needs = read::needs(&listing);
+        let (listing, needs) = offload(move || {
+            let needs = convert::needs(&listing);
             (listing, needs)
         })
         .await?;
@@ -71,10 +71,10 @@ impl<'a> Reader<'a> {
         let definitions = self.versions.fetch(&needs.definitions, of_app).await?;
         let of_pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
         let pods = self.pod_versions.fetch(&needs.pods, of_pod).await?;
-        let found = Found { definitions, pods, hosts: self.hosts.resolve(&needs.hosts).await };
+        let found = Lookups { definitions, pods, hosts: self.hosts.resolve(&needs.hosts).await };
         let (rules, last) = (self.rules, self.last.clone());
-        let (snapshot, listing) = apart(move || {
-            let mut snapshot = read::read(&listing, &found, rules);
+        let (snapshot, listing) = offload(move || {
+            let mut snapshot = convert::read(&listing, &found, rules);
             snapshot.share(&last);
             (snapshot, listing)
         })
@@ -86,31 +86,31 @@ impl<'a> Reader<'a> {
 
     /// What a task that has begun to run serves, by the definition that was read last; `None` where that, or the
     /// address of its host, has to be asked for.
-    pub(super) fn started(&self, start: &Start) -> Option<Snapshot> {
+    pub(super) fn started(&self, start: &TaskStarted) -> Option<Snapshot> {
         start.read(self.listing.as_ref()?, |name| self.hosts.known(name), self.rules)
     }
 
     /// Everything, asked for now.
-    async fn all(&mut self) -> Result<(Instant, Scope, Listing), Failure> {
+    async fn all(&mut self) -> Result<(Instant, RefreshScope, Listing), Failure> {
         if let Some(old) = self.listing.take() {
-            apart(move || drop(old)).await?;
+            offload(move || drop(old)).await?;
         }
         let (at, mut listing) = self.client.apps().await?;
         self.pods.fetch(self.client, &mut listing).await;
         let mut carry = std::mem::take(&mut self.carry);
-        let (listing, carry) = apart(move || {
-            carry.over(&mut listing, at);
+        let (listing, carry) = offload(move || {
+            carry.apply(&mut listing, at);
             (listing, carry)
         })
         .await?;
         self.carry = carry;
-        Ok((at, Scope::All, listing))
+        Ok((at, RefreshScope::All, listing))
     }
 
     /// The last listing with these apps as they are now. `None` where everything has to be read: some of them were not
     /// in the listing, or are not there any more, or another Marathon leads.
-    async fn some(&mut self, scope: Scope) -> Result<Option<(Instant, Scope, Listing)>, Failure> {
-        let Scope::Apps(ids) = &scope else { return Ok(None) };
+    async fn some(&mut self, scope: RefreshScope) -> Result<Option<(Instant, RefreshScope, Listing)>, Failure> {
+        let RefreshScope::Apps(ids) = &scope else { return Ok(None) };
         let Some(listing) = &self.listing else { return Ok(None) };
         if !ids.iter().all(|id| listing.apps.iter().any(|app| is(app, id))) {
             return Ok(None);
@@ -122,14 +122,14 @@ impl<'a> Reader<'a> {
         let answers = match asked {
             Ok(answers) if client.leader() == leader => answers,
             // Only a listing that does not have it either says that an app is gone.
-            Ok(_) | Err(Failure { missing: true, .. }) => return Ok(None),
+            Ok(_) | Err(Failure { not_found: true, .. }) => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let Some(mut listing) = self.listing.take() else { return Ok(None) };
         for mut app in answers {
             self.carry.over_app(&mut app, at);
             if let Some(place) = listing.apps.iter_mut().find(|it| is(it, &app.id)) {
-                *place = Loose::Good(app);
+                *place = Lenient::Good(app);
             }
         }
         Ok(Some((at, scope, listing)))
@@ -137,18 +137,18 @@ impl<'a> Reader<'a> {
 }
 
 /// Does something that takes long, while this thread goes on with other things.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Failure {
         url: "Marathon's answer".into(),
         what: format!("cannot be read: {error}"),
-        missing: false,
+        not_found: false,
     })
 }
 
-fn is(app: &Loose<App>, id: &str) -> bool {
+fn is(app: &Lenient<App>, id: &str) -> bool {
     match app {
-        Loose::Good(app) => app.id == id,
-        Loose::Bad { id: its, .. } => its.as_deref() == Some(id),
+        Lenient::Good(app) => app.id == id,
+        Lenient::Bad { id: its, .. } => its.as_deref() == Some(id),
     }
 }

@@ -7,9 +7,9 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Timing,
     client::Client,
-    event::{Note, note},
+    event::{EventSummary, note},
     failure::{Failure, seconds},
-    pace::{Dice, Failures, Hint},
+    schedule::{Backoff, Hint, Jitter},
     sse::Frames,
     trouble,
 };
@@ -25,20 +25,20 @@ pub(super) async fn follow(
     client: &Client,
     timing: &Timing,
     seed: u64,
-    notes: mpsc::Sender<Note>,
+    notes: mpsc::Sender<EventSummary>,
     reports: &mpsc::Sender<Report>,
     reading_works: &AtomicBool,
 ) {
-    let (mut dice, mut failures) = (Dice::new(seed), Failures::default());
+    let (mut dice, mut failures) = (Jitter::new(seed), Backoff::default());
     loop {
         let (began, mut attached) = (Instant::now(), false);
         let (mut failure, end) = attach(client, timing, &notes, &mut attached).await;
         // Nobody takes notes any more only where all of this ends.
-        let _ = notes.send(Note::of_all(Hint::Lost)).await;
+        let _ = notes.send(EventSummary::of_all(Hint::Lost)).await;
         if attached && began.elapsed() >= timing.retry_most {
             failures.clear();
         }
-        let (attempt, again_in, tell) = failures.add(&failure.what, timing, &mut dice);
+        let (attempt, again_in, tell) = failures.next(&failure.what, timing, &mut dice);
         // Leaders come and go: that a stream which worked has ended is worth a word only if it happens again and again.
         // Silence is never usual, and each stream may last until it is noticed: it would be the first for ever.
         let usual = attached && attempt == 1 && end != End::Silence;
@@ -62,7 +62,12 @@ enum End {
 }
 
 /// Attaches to the stream and passes its hints on until it ends, which is always a failure.
-async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, attached: &mut bool) -> (Failure, End) {
+async fn attach(
+    client: &Client,
+    timing: &Timing,
+    notes: &mpsc::Sender<EventSummary>,
+    attached: &mut bool,
+) -> (Failure, End) {
     let (url, mut response) = match client.events().await {
         Ok(it) => it,
         Err(failure) => return (failure, End::Closed),
@@ -81,7 +86,7 @@ async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, at
                         note(&event)
                     } else if attach_by.take().is_some() {
                         *attached = true;
-                        Note::of_all(Hint::Attached)
+                        EventSummary::of_all(Hint::Attached)
                     } else {
                         continue;
                     };
@@ -99,7 +104,7 @@ async fn attach(client: &Client, timing: &Timing, notes: &mpsc::Sender<Note>, at
             Err(_) => {
                 attach_by = None;
                 *attached = true;
-                let _ = notes.send(Note::of_all(Hint::Attached)).await;
+                let _ = notes.send(EventSummary::of_all(Hint::Attached)).await;
             }
         }
     }

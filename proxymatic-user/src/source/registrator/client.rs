@@ -14,7 +14,7 @@ use super::{
     login::Login,
     wire::{self, Entry, Refused},
 };
-use crate::source::{access::Credentials, tls};
+use crate::source::{credentials::Credentials, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time for a whole answer.

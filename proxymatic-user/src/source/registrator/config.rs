@@ -7,9 +7,9 @@ use reqwest::{Certificate, Url};
 use crate::{
     model::Snapshot,
     source::{
-        access::{Credentials, credentials, decoded, take, too_open},
-        doubt::CONFIRM,
-        retry::Limits,
+        backoff::Limits,
+        credentials::{Credentials, credentials, decoded, take, too_open},
+        loss_guard::CONFIRM,
         tls,
     },
 };

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::{Failure, at, send, whole};
-use crate::source::access::Credentials;
+use crate::source::credentials::Credentials;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

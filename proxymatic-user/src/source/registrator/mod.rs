@@ -22,9 +22,9 @@ use self::client::{Client, Failure, Listing};
 pub use self::config::{AccessFiles, Config};
 use super::{
     Report, SourceId,
-    doubt::{Asked, Doubts},
+    backoff::{Backoff, Jitter, Limits},
+    loss_guard::{Asked, LossGuard},
     resolve::Resolver,
-    retry::{Dice, Failures, Limits},
 };
 use crate::model::Snapshot;
 
@@ -47,18 +47,18 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
         tracing::warn!("{warning}");
     }
     // The state of the hasher is random for each process: that is all that is wanted of it.
-    let mut dice = Dice::new(RandomState::new().hash_one(1));
+    let mut dice = Jitter::new(RandomState::new().hash_one(1));
     let limits = Limits { first: config.first_wait, ..Limits::default() };
-    let (mut reading, mut watching) = (Failures::default(), Failures::default());
+    let (mut reading, mut watching) = (Backoff::default(), Backoff::default());
     let trouble = |reason: String, attempt, again_in| {
         let url = config.to_string();
-        Report::Trouble { source: SourceId::Registrator, url, reason, attempt, again_in }
+        Report::Failed { source: SourceId::Registrator, url, reason, attempt, again_in }
     };
     let client = loop {
         match Client::new(config) {
             Ok(client) => break client,
             Err(error) => {
-                let (attempt, again_in, tell) = reading.add(&error.to_string(), limits, &mut dice);
+                let (attempt, again_in, tell) = reading.next(&error.to_string(), limits, &mut dice);
                 if tell
                     && reports.send(trouble(format!("etcd cannot be asked: {error}"), attempt, again_in)).await.is_err()
                 {
@@ -69,13 +69,13 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
         }
     };
     let mut hosts = Resolver::default();
-    let (mut doubts, mut said) = (Doubts::default(), config.adopted.clone());
+    let (mut doubts, mut said) = (LossGuard::default(), config.adopted.clone());
     loop {
         let at = Instant::now();
         let listing = match client.list().await {
             Ok(listing) => listing,
             Err(Failure(reason)) => {
-                let (attempt, again_in, tell) = reading.add(&reason, limits, &mut dice);
+                let (attempt, again_in, tell) = reading.next(&reason, limits, &mut dice);
                 if tell && reports.send(trouble(reason, attempt, again_in)).await.is_err() {
                     return;
                 }
@@ -88,7 +88,7 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
         let asked = Asked { at, now: Instant::now(), confirm: config.confirm, whole: true };
         snapshot.share(&said);
         // Nothing says beforehand what is about to leave.
-        doubts.weigh(&said, &mut snapshot, &BTreeSet::new(), &asked);
+        doubts.filter(&said, &mut snapshot, &BTreeSet::new(), &asked);
         said = snapshot.clone();
         if reports.send(Report::Snapshot { source: SourceId::Registrator, snapshot, at }).await.is_err() {
             return;
@@ -105,7 +105,7 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
             // Time for a look, whatever the watch says.
             Err(_) => watching.clear(),
             Ok(Err(Failure(reason))) => {
-                let (attempt, again_in, tell) = watching.add(&reason, limits, &mut dice);
+                let (attempt, again_in, tell) = watching.next(&reason, limits, &mut dice);
                 let again_in = until_then(again_in);
                 // That a watch ends now and then is usual, and where etcd is gone the next read says so.
                 let reason = format!("{reason}; until it can be watched, changes are seen only by polling");

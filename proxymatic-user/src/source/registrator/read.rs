@@ -1,4 +1,4 @@
-//! From keys and values to a snapshot. Pure and total: a key that cannot be read costs itself, and is complained of.
+//! From keys and values to a snapshot. Pure and total: a key that cannot be read costs itself, and is warned of.
 //!
 //! `<prefix>/<service>/<host>:<container>:<exposed port>[:<protocol>]` = `<address>:<port>`. The exposed port is the
 //! service port. Services that name one service port are one service, as in `meltwater/proxymatic`.
@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::wire::Entry;
-use crate::model::{Backend, Complaint, Protocol, Service, ServiceKey, Settings, Snapshot, State, Weight};
+use crate::model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight};
 
 /// The names in the values that need an address.
 pub fn names(entries: &[Entry]) -> impl Iterator<Item = &str> {
@@ -30,8 +30,8 @@ pub fn read(
     hosts: &BTreeMap<String, Result<IpAddr, String>>,
     expose_host: bool,
 ) -> Snapshot {
-    let mut drafts: BTreeMap<ServiceKey, Draft<'_>> = BTreeMap::new();
-    let mut complaints = BTreeSet::new();
+    let mut drafts: BTreeMap<ServiceKey, ServiceBuilder<'_>> = BTreeMap::new();
+    let mut warnings = BTreeSet::new();
     for entry in entries {
         match replica(entry, prefix, hosts) {
             Ok(Replica { key, service, task, address, port }) => {
@@ -40,7 +40,7 @@ pub fn read(
                 draft.places.insert((task, address, port));
             }
             Err(reason) => {
-                complaints.insert(Complaint { app: entry.key.clone(), reason });
+                warnings.insert(Warning { app: entry.key.clone(), reason });
             }
         }
     }
@@ -53,28 +53,28 @@ pub fn read(
                 "service port {key} is exposed by {all}; their containers share it; if that is not meant, let them \
                  expose different ports"
             );
-            complaints.insert(Complaint { app: name.clone(), reason });
+            warnings.insert(Warning { app: name.clone(), reason });
         }
         if !expose_host && draft.places.iter().any(|(_, _, port)| *port == key.port) {
             let reason = format!(
                 "service port {key} is not served: a container has it on its own host; if it is to be served on all \
                  hosts, start the agent with --expose-host"
             );
-            complaints.insert(Complaint { app: name, reason });
+            warnings.insert(Warning { app: name, reason });
             continue;
         }
         services.insert(key, Service { name, backends: draft.backends(), settings: Settings::default() }.into());
     }
-    Snapshot { services, complaints: complaints.into_iter().collect() }
+    Snapshot { services, warnings: warnings.into_iter().collect() }
 }
 
 #[derive(Default)]
-struct Draft<'a> {
+struct ServiceBuilder<'a> {
     names: BTreeSet<&'a str>,
     places: BTreeSet<(&'a str, IpAddr, u16)>,
 }
 
-impl Draft<'_> {
+impl ServiceBuilder<'_> {
     fn backends(&self) -> Vec<Backend> {
         let backend = |(task, address, port): &(&str, IpAddr, u16)| Backend {
             task: (*task).to_owned(),
@@ -181,7 +181,7 @@ mod tests {
         ]);
         assert_eq!(names(&entries).collect::<Vec<_>>(), ["db1"]);
         let snapshot = read(&entries, "/services", &hosts(), false);
-        assert_eq!(snapshot.complaints, []);
+        assert_eq!(snapshot.warnings, []);
         assert_eq!(
             shown(&snapshot),
             [
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_key_costs_itself_and_is_complained_of() {
+    fn one_bad_key_costs_itself_and_is_warned_of() {
         for (key, value, part) in [
             ("/services/web/own-id", "10.0.0.1:1", "written by registrator"),
             ("/services/loose", "10.0.0.1:1", "written by registrator"),
@@ -211,9 +211,9 @@ mod tests {
             let entries = entries(&[(key, value), ("/services/ok/h:ok:8080", "10.0.0.1:31000")]);
             let snapshot = read(&entries, "/services", &hosts(), false);
             assert_eq!(shown(&snapshot), ["ok 8080/tcp: h:ok:8080@10.0.0.1:31000"], "{key} = {value}");
-            assert_eq!(snapshot.complaints.len(), 1, "{key} = {value}");
-            assert_eq!(snapshot.complaints[0].app, key);
-            assert!(snapshot.complaints[0].reason.contains(part), "{:?}", snapshot.complaints);
+            assert_eq!(snapshot.warnings.len(), 1, "{key} = {value}");
+            assert_eq!(snapshot.warnings[0].app, key);
+            assert!(snapshot.warnings[0].reason.contains(part), "{:?}", snapshot.warnings);
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
         let entries = entries(&[("/s/web/h:w:80", "10.0.0.1:1"), ("/s/api/h:a:80", "10.0.0.1:2")]);
         let snapshot = read(&entries, "/s", &hosts(), true);
         assert_eq!(shown(&snapshot), ["api 80/tcp: h:a:80@10.0.0.1:2 h:w:80@10.0.0.1:1"]);
-        assert!(snapshot.complaints[0].reason.starts_with("service port 80/tcp is exposed by api and web"));
+        assert!(snapshot.warnings[0].reason.starts_with("service port 80/tcp is exposed by api and web"));
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         let entries = entries(&[("/s/ssh/h:s.1:22", "10.0.0.1:22"), ("/s/ssh/h:s.2:22", "10.0.0.2:31000")]);
         let snapshot = read(&entries, "/s", &hosts(), false);
         assert!(snapshot.services.is_empty());
-        assert!(snapshot.complaints[0].reason.contains("--expose-host"), "{:?}", snapshot.complaints);
+        assert!(snapshot.warnings[0].reason.contains("--expose-host"), "{:?}", snapshot.warnings);
         assert_eq!(read(&entries, "/s", &hosts(), true).services.len(), 1);
     }
 
@@ -243,7 +243,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_key_is_served_or_complained_of(pairs in pairs()) {
+        fn any_key_is_served_or_warned_of(pairs in pairs()) {
             let entries: Vec<_> = pairs.into_iter().map(|(key, value)| Entry { key: format!("/s/{key}"), value }).collect();
             let snapshot = read(&entries, "/s", &hosts(), true);
             for Entry { key, value } in &entries {
@@ -251,8 +251,8 @@ mod tests {
                     key.ends_with(&format!("/{}", backend.task)) && value.ends_with(&format!(":{}", backend.port))
                 };
                 let is_served = snapshot.services.values().flat_map(|service| &service.backends).any(is_it);
-                let is_complained_of = snapshot.complaints.iter().any(|complaint| complaint.app == *key);
-                prop_assert!(is_served || is_complained_of, "{key} = {value}: {snapshot:?}");
+                let is_warned_of = snapshot.warnings.iter().any(|warning| warning.app == *key);
+                prop_assert!(is_served || is_warned_of, "{key} = {value}: {snapshot:?}");
             }
         }
     }

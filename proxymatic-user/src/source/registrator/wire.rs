@@ -109,7 +109,7 @@ pub fn v3_entries(body: &[u8]) -> Result<(Vec<Entry>, u64), String> {
     }
     let text = |encoded: &str| {
         let bytes = STANDARD.decode(encoded).map_err(|error| format!("did not answer as etcd does ({error})"))?;
-        // Bytes that are no text make a key that nothing can be read from, and that is complained of.
+        // Bytes that are no text make a key that nothing can be read from, and that is warned of.
         Ok::<_, String>(String::from_utf8_lossy(&bytes).into_owned())
     };
     let entry = |it: &KeyValue| Ok(Entry { key: text(&it.key)?, value: text(&it.value)? });

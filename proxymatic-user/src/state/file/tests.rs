@@ -23,7 +23,7 @@ fn file(folder: &TempDir, urls: &[&str]) -> StateFile {
 
 fn state(source: SourceId, urls: &[&str]) -> State {
     let services = [(ServiceKey::host(1234, Protocol::Tcp), Service::default().into())].into();
-    let snapshot = Snapshot { services, complaints: Vec::new() };
+    let snapshot = Snapshot { services, warnings: Vec::new() };
     State { sources: [(source, Saved { of: of(urls), answered: 7, snapshot })].into(), ..State::default() }
 }
 

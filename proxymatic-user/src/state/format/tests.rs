@@ -10,9 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{
-        Backend, Complaint, Policy, Protocol, Service, ServiceKey, Settings, Snapshot, State as Condition, Weight,
-    },
+    model::{Backend, Policy, Protocol, Service, ServiceKey, Settings, Snapshot, State as TaskState, Warning, Weight},
     source::SourceId,
     state::{Drained, Saved},
 };
@@ -22,7 +20,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
 }
 
 fn backend() -> impl Strategy<Value = Backend> {
-    let state = prop::sample::select(vec![Condition::Warming, Condition::Active, Condition::Draining]);
+    let state = prop::sample::select(vec![TaskState::Warming, TaskState::Active, TaskState::Draining]);
     (".{0,12}", address(), 1_u16.., 0_u16..=1000, any::<u32>(), state).prop_map(
         |(task, address, port, weight, maxconn, state)| Backend {
             task,
@@ -77,9 +75,9 @@ fn key() -> impl Strategy<Value = ServiceKey> {
 /// Whatever sources may have said.
 fn state() -> impl Strategy<Value = State> {
     let services = prop::collection::btree_map(key(), service().prop_map(Into::into), 0..4);
-    let complaint = (".{0,9}", ".{0,30}").prop_map(|(app, reason)| Complaint { app, reason });
-    let snapshot = (services, prop::collection::vec(complaint, 0..3))
-        .prop_map(|(services, complaints)| Snapshot { services, complaints });
+    let warning = (".{0,9}", ".{0,30}").prop_map(|(app, reason)| Warning { app, reason });
+    let snapshot = (services, prop::collection::vec(warning, 0..3))
+        .prop_map(|(services, warnings)| Snapshot { services, warnings: warnings });
     let saved = (prop::collection::btree_set(".{0,20}", 0..3), any::<u64>(), snapshot)
         .prop_map(|(of, answered, snapshot)| Saved { of, answered, snapshot });
     let sources = prop::collection::btree_map(prop::sample::select(SourceId::ALL.to_vec()), saved, 0..4);
@@ -102,14 +100,15 @@ fn example() -> State {
         port: 31_000,
         weight: Weight::default(),
         maxconn: 5,
-        state: Condition::Active,
+        state: TaskState::Active,
     };
     let service = Service { name: "/web".into(), backends: vec![backend], settings };
     let virtual_address = ServiceKey { address: Some([192, 0, 2, 1].into()), port: 53, protocol: Protocol::Udp };
     let services = [(ServiceKey::host(1234, Protocol::Tcp), service.clone().into()), (virtual_address, service.into())];
-    let complaints = vec![Complaint { app: "/odd".into(), reason: "label servicePort is not a port".into() }];
+    let warnings = vec![Warning { app: "/odd".into(), reason: "label servicePort is not a port".into() }];
     let of = ["http://marathon.example:8080".to_owned()].into();
-    let saved = Saved { of, answered: 1_795_000_000, snapshot: Snapshot { services: services.into(), complaints } };
+    let saved =
+        Saved { of, answered: 1_795_000_000, snapshot: Snapshot { services: services.into(), warnings: warnings } };
     let drained = Drained {
         service: ServiceKey::host(1234, Protocol::Tcp),
         task: "web.1".into(),

@@ -5,7 +5,7 @@ mod remote;
 use std::net::{IpAddr, SocketAddr};
 
 use proxymatic_common::{
-    AllowKey, BackendState, Features, Looks, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason,
+    BackendState, Features, HookFlags, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason, SourceRangeKey,
     maps::{self as declared, MapDef as _},
 };
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::{
         Error,
         kernel::{Maps, Pins, affinities, monotonic},
     },
-    plan::Tables,
+    plan::MapState,
     sockets::flows,
     surface::cgroups::Cgroups,
 };
@@ -32,23 +32,23 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::Ports::NAME => Some(of.ports()),
         declared::Addresses::NAME => Some(of.addresses()?),
         declared::Frontends::NAME => Some(of.frontends()?),
-        declared::Heads::NAME => Some(of.heads()),
+        declared::SlotRanges::NAME => Some(of.heads()),
         declared::Services::NAME => Some(of.services()),
-        declared::ServiceLoads::NAME => Some(of.service_loads()),
+        declared::ServiceStatsMap::NAME => Some(of.service_loads()),
         declared::Slots::NAME => Some(of.slots()),
         declared::Backends::NAME => Some(of.backends()),
-        declared::Loads::NAME => Some(of.loads()),
+        declared::BackendStatsMap::NAME => Some(of.loads()),
         declared::Sockets::NAME => Some(of.sockets()?),
         declared::Affinities::NAME => Some(of.affinities()?),
-        declared::Allows::NAME => Some(of.allowed()?),
-        declared::AllowedCgroups::NAME => Some(of.allowed_cgroups()?),
+        declared::SourceRanges::NAME => Some(of.allowed()?),
+        declared::SourceCgroups::NAME => Some(of.allowed_cgroups()?),
         declared::Excluded::NAME => Some(of.excluded()?),
         declared::CountersMap::NAME => Some(of.counters()),
         declared::Conntrack::NAME => Some(of.connections(true)?),
-        declared::Handshakes::NAME => Some(of.connections(false)?),
+        declared::CtHalfOpen::NAME => Some(of.connections(false)?),
         declared::Fragments::NAME => Some(of.fragments()?),
         declared::Interfaces::NAME => Some(of.interfaces()?),
-        declared::AnswerPortsMap::NAME => Some(of.answer_ports()?),
+        declared::ReplyPortsMap::NAME => Some(of.answer_ports()?),
         declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
         declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
         declared::Drained::NAME => Some(of.drained()?),
@@ -59,7 +59,7 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
 struct Decoder<'a> {
     pins: &'a Pins,
     maps: &'a Maps,
-    tables: Tables,
+    tables: MapState,
     cgroups: Cgroups,
 }
 
@@ -94,9 +94,9 @@ impl Decoder<'_> {
             ("pid", json!(config.pid)),
             ("agent_tgid", json!(config.agent_tgid)),
             ("bypass_mark", json!(config.bypass_mark)),
-            ("looks_for_listeners", json!(config.looks.has(Looks::LISTENERS))),
-            ("looks_for_excluded", json!(config.looks.has(Looks::EXCLUDED))),
-            ("sample", json!(config.sample)),
+            ("looks_for_listeners", json!(config.hook_flags.has(HookFlags::LISTENERS))),
+            ("looks_for_excluded", json!(config.hook_flags.has(HookFlags::EXCLUDED))),
+            ("sample", json!(config.event_sample_rate)),
             ("snat_first", json!(config.snat_first)),
             ("snat_last", json!(config.snat_last)),
         ];
@@ -176,7 +176,7 @@ impl Decoder<'_> {
                 json!(load.active()),
                 json!(load.refused.iter().map(proxymatic_common::Cell64::get).sum::<u64>()),
                 json!(load.bound.get()),
-                json!(load.unheard.get()),
+                json!(load.no_listener_seq.get()),
                 self.service(*id),
             ]
         });
@@ -199,7 +199,7 @@ impl Decoder<'_> {
                 json!(id),
                 if free { Value::Null } else { json!(SocketAddr::new(it.address.into(), it.port.get())) },
                 json!(it.state.name()),
-                json!(it.told.name()),
+                json!(it.source_state.name()),
                 json!(it.generation),
                 json!(it.weight),
                 json!(it.maxconn),
@@ -224,7 +224,7 @@ impl Decoder<'_> {
                 json!(load.active()),
                 json!(load.established.get()),
                 json!(load.failed.get()),
-                json!(load.consecutive.get()),
+                json!(load.consecutive_failures.get()),
                 json!(load.ejected_until.get().saturating_sub(now) / 1_000_000),
                 json!(load.rtt_us.get()),
                 self.backend(*id, None),
@@ -251,15 +251,16 @@ impl Decoder<'_> {
             vec![
                 protocol(flow.protocol),
                 json!(SocketAddr::new(flow.local.into(), flow.local_port.get())),
-                json!(SocketAddr::new(made.dialled.into(), made.dialled_port.get())),
-                json!(SocketAddr::new(made.chosen.into(), made.chosen_port.get())),
+                json!(SocketAddr::new(made.destination.into(), made.destination_port.get())),
+                json!(SocketAddr::new(made.backend_address.into(), made.backend_port.get())),
                 json!(made.backend),
                 json!(made.generation),
                 json!(made.counted != 0),
                 json!(flow.process.map(|process| process.pid)),
             ]
         });
-        let columns = &["protocol", "local", "dialled", "chosen", "backend", "generation", "counted", "pid"];
+        let columns =
+            &["protocol", "local", "destination", "backend_address", "backend", "generation", "counted", "pid"];
         Ok(Dump { columns, rows: rows.collect() }.sorted())
     }
 
@@ -283,9 +284,9 @@ impl Decoder<'_> {
     }
 
     fn allowed(&self) -> Result<Dump, Error> {
-        let rows = self.maps.allowed()?.into_iter().map(|AllowKey { bits, network }| {
+        let rows = self.maps.allowed()?.into_iter().map(|SourceRangeKey { prefix_len, network }| {
             let before = if network.address.is_v4() { 32 + 96 } else { 32 };
-            let text = format!("{}/{}", IpAddr::from(network.address), bits.saturating_sub(before));
+            let text = format!("{}/{}", IpAddr::from(network.address), prefix_len.saturating_sub(before));
             vec![json!(network.service), json!(text), self.service(network.service)]
         });
         Ok(Dump { columns: &["service", "network", "name"], rows: rows.collect() }.sorted())

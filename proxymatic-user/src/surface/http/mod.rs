@@ -2,9 +2,9 @@
 //!
 //! It runs on a thread of its own, and reads the maps itself: however it is asked, the agent's loop does not notice.
 
-mod answers;
-mod bounds;
-mod latest;
+mod cache;
+mod limits;
+mod routes;
 
 use std::{
     io,
@@ -15,16 +15,16 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::privileges::{self, Thread, Uses};
+use crate::privileges::{self, EnabledFeatures, Thread};
 
-use super::{AgentStatus, Seen};
-use latest::Latest;
+use super::{AgentStatus, Overview};
+use cache::Latest;
 
 /// How many connections were turned away.
 pub(super) type Rejected = Arc<AtomicU64>;
 
 /// Looks at what there is, or says in one sentence why that cannot be done.
-pub type Look = Box<dyn Fn(AgentStatus) -> Result<Seen, String> + Send + Sync>;
+pub type Look = Box<dyn Fn(AgentStatus) -> Result<Overview, String> + Send + Sync>;
 
 /// Begins to listen.
 ///
@@ -46,7 +46,7 @@ pub fn start(listener: TcpListener, status: watch::Receiver<AgentStatus>, look: 
     // the agent's loop, and for programs: on Linux niceness is each thread's own.
     runtime.enable_all().max_blocking_threads(1).thread_name(Thread::Look.name()).on_thread_start(|| {
         let _ = rustix::process::nice(5);
-        privileges::keep(Thread::Look, Uses::default()).expect("capabilities can be given up");
+        privileges::drop_to(Thread::Look, EnabledFeatures::default()).expect("capabilities can be given up");
     });
     let runtime = runtime.build()?;
     let listener = {
@@ -54,10 +54,10 @@ pub fn start(listener: TcpListener, status: watch::Receiver<AgentStatus>, look: 
         tokio::net::TcpListener::from_std(listener)?
     };
     let answer = move || {
-        privileges::keep(Thread::Status, Uses::default()).expect("capabilities can be given up");
+        privileges::drop_to(Thread::Status, EnabledFeatures::default()).expect("capabilities can be given up");
         let rejected = Rejected::default();
-        let router = answers::router(Latest::new(status, look, Arc::clone(&rejected)));
-        runtime.block_on(bounds::serve(&listener, &router, &rejected));
+        let router = routes::router(Latest::new(status, look, Arc::clone(&rejected)));
+        runtime.block_on(limits::serve(&listener, &router, &rejected));
     };
     thread::Builder::new().name(Thread::Status.name().into()).spawn(answer).map(drop)
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::*;
-use crate::surface::samples;
+use crate::surface::fixtures;
 
 /// An endpoint of its own, the agent's end of it, and how often the maps were looked at.
 struct Endpoint {
@@ -23,16 +23,16 @@ struct Endpoint {
 impl Endpoint {
     fn start(state: &str) -> Self {
         Self::that(state, |agent| {
-            let mut seen = samples::seen(vec![samples::service("/web", 1234, &["active", "ejected"])]);
+            let mut seen = fixtures::seen(vec![fixtures::service("/web", 1234, &["active", "ejected"])]);
             seen.status.agent = Some(agent);
             Ok(seen)
         })
     }
 
-    fn that(state: &str, look: impl Fn(AgentStatus) -> Result<Seen, String> + Send + Sync + 'static) -> Self {
+    fn that(state: &str, look: impl Fn(AgentStatus) -> Result<Overview, String> + Send + Sync + 'static) -> Self {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
-        let (agent, latest) = watch::channel(samples::agent(state));
+        let (agent, latest) = watch::channel(fixtures::agent(state));
         let looks = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&looks);
         let look = move |agent| {
@@ -76,9 +76,9 @@ fn the_status_is_the_word_of_the_agent() {
     let endpoint = Endpoint::start("INITIALIZING");
     let unavailable = |word: &str| ("503 Service Unavailable".to_owned(), word.to_owned());
     assert_eq!(endpoint.status(), unavailable("INITIALIZING"));
-    endpoint.agent.send_replace(samples::agent("OK"));
+    endpoint.agent.send_replace(fixtures::agent("OK"));
     assert_eq!(endpoint.status(), ("200 OK".into(), "OK".into()));
-    endpoint.agent.send_replace(samples::agent("TERMINATING"));
+    endpoint.agent.send_replace(fixtures::agent("TERMINATING"));
     assert_eq!(endpoint.status(), unavailable("TERMINATING"));
     assert_eq!(endpoint.looks.load(Ordering::Relaxed), 0, "no map is read for that");
 }
@@ -88,7 +88,7 @@ fn an_agent_whose_loop_stands_still_is_not_healthy() {
     let endpoint = Endpoint::start("INITIALIZING");
     assert!(endpoint.ask("GET", "/healthz").starts_with("HTTP/1.1 200 OK"));
     let at = Instant::now().checked_sub(Duration::from_secs(40));
-    endpoint.agent.send_replace(AgentStatus { at, ..samples::agent("OK") });
+    endpoint.agent.send_replace(AgentStatus { at, ..fixtures::agent("OK") });
     let answer = endpoint.ask("GET", "/healthz");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("has stood still for 40 s"), "{answer}");
 }
@@ -126,7 +126,7 @@ fn every_path_answers_with_what_it_is_and_nothing_can_be_changed() {
 fn services_are_the_rows_that_the_command_prints() {
     let endpoint = Endpoint::start("OK");
     let answer = endpoint.ask("GET", "/v1/services");
-    let rows = vec![samples::service("/web", 1234, &["active", "ejected"])];
+    let rows = vec![fixtures::service("/web", 1234, &["active", "ejected"])];
     let printed = crate::surface::text(&rows, crate::surface::Format::Json).unwrap() + "\n";
     assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, printed);
 }
@@ -148,7 +148,7 @@ fn however_many_ask_at_once_the_maps_are_read_once() {
     let held = Arc::clone(&together);
     let endpoint = Endpoint::that("OK", move |_| {
         held.wait();
-        Ok(samples::seen(vec![]))
+        Ok(fixtures::seen(vec![]))
     });
     thread::scope(|scope| {
         let asked: Vec<_> = (0..20).map(|_| scope.spawn(|| endpoint.ask("GET", "/metrics"))).collect();
@@ -175,7 +175,7 @@ fn hundreds_of_connections_leave_the_endpoint_working_and_are_closed() {
         matches!(stream.read(&mut first), Ok(12) if &first == b"HTTP/1.1 503")
     };
     let turned_away = crowd.iter_mut().map(is_turned_away).filter(|it| *it).count();
-    assert!((500..=600 - bounds::OF_ONE).contains(&turned_away), "{turned_away}");
+    assert!((500..=600 - limits::OF_ONE).contains(&turned_away), "{turned_away}");
     drop(crowd);
     let begun = Instant::now();
     while !endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK") {
@@ -199,6 +199,6 @@ fn garbage_a_huge_head_and_a_head_that_never_ends_are_cut_off() {
     slow.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     let _ = rest(&mut slow);
     let took = begun.elapsed();
-    assert!(took >= bounds::HEAD && took < bounds::HEAD + Duration::from_secs(5), "{took:?}");
+    assert!(took >= limits::HEAD && took < limits::HEAD + Duration::from_secs(5), "{took:?}");
     assert!(endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK"));
 }

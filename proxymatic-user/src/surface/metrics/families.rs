@@ -27,9 +27,9 @@ families! {
     HEARTBEAT = Gauge "agent_heartbeat_age_seconds", "Time since the agent last went round its loop, which it does each second.";
     SYNCED = Gauge "agent_synced_age_seconds", "Time since a complete answer of the sources was last applied; absent before the first ever.";
     WRITE_REFUSED = Gauge "agent_write_refused", "1 while the kernel refuses a map write.";
-    COMPLAINTS = Gauge "complaints", "What was asked for and is not done; `proxymatic status` says why.";
-    WRONG = Gauge "wrong", "What is wrong; `proxymatic status` says what, and the remedy.";
-    LOOK = Gauge "look_seconds", "How long it took to read the maps for this answer, which is up to a second old.";
+    COMPLAINTS = Gauge "warnings", "What was asked for and is not done; `proxymatic status` says why.";
+    PROBLEMS = Gauge "problems", "Number of problems; `proxymatic status` lists them with their remedies.";
+    SCRAPE = Gauge "scrape_seconds", "How long it took to read the maps for this answer, which is up to a second old.";
     HTTP_REJECTED = Counter "http_rejected_connections", "Connections to this endpoint that were closed at once because too many were open.";
     PUBLISH = Histogram "publish_seconds", "Time from a report of a source that reached the agent to the last map write of it, where it came to any.";
     SOURCE_AGE = Gauge "source_answer_age_seconds", "Time since the request whose answer is in use; absent before the first answer.";

@@ -23,14 +23,14 @@ use proxymatic_common::{ABI_VERSION, AgentState, RTT_STEPS_US, Reason};
 pub(super) use prometheus_text::CONTENT_TYPE;
 
 use self::{backends::Series, families::Family};
-use super::{Seen, ServiceRow, http::Rejected, latency::STEPS};
+use super::{Overview, ServiceRow, http::Rejected, latency::STEPS};
 use crate::dataplane::kernel::HOOKS;
 
 /// The most backends that have series of their own; of the rest each service has one row, `backend="other"`.
 const MOST_BACKENDS: usize = 10_000;
 
 /// All metrics, in Prometheus' text format 0.0.4.
-pub(super) fn text(seen: &Arc<Seen>, rejected: &Rejected) -> String {
+pub(super) fn text(seen: &Arc<Overview>, rejected: &Rejected) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Told { seen: Arc::clone(seen), rejected: rejected.clone() }));
     let mut text = String::new();
@@ -41,7 +41,7 @@ pub(super) fn text(seen: &Arc<Seen>, rejected: &Rejected) -> String {
 
 #[derive(Debug)]
 struct Told {
-    seen: Arc<Seen>,
+    seen: Arc<Overview>,
     rejected: Rejected,
 }
 
@@ -63,7 +63,7 @@ const ALONE: [(&str, &str); 0] = [];
 
 impl Told {
     fn agent(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Seen { status, heartbeat, synced, took, .. } = &*self.seen;
+        let Overview { status, heartbeat, synced, took, .. } = &*self.seen;
         let version = [("version", env!("CARGO_PKG_VERSION").to_owned()), ("abi", ABI_VERSION.to_string())];
         out.gauge(&families::BUILD_INFO, [(version, 1_u64)])?;
         let agent = status.agent.as_ref();
@@ -74,9 +74,9 @@ impl Told {
         out.gauge(&families::SYNCED, synced.map(|synced| (ALONE, synced.as_secs_f64())))?;
         let refused = agent.is_some_and(|agent| agent.refused.is_some());
         out.gauge(&families::WRITE_REFUSED, [(ALONE, u64::from(refused))])?;
-        out.gauge(&families::COMPLAINTS, [(ALONE, status.complaints.len() as u64)])?;
-        out.gauge(&families::WRONG, [(ALONE, status.wrong.len() as u64)])?;
-        out.gauge(&families::LOOK, [(ALONE, took.as_secs_f64())])?;
+        out.gauge(&families::COMPLAINTS, [(ALONE, status.warnings.len() as u64)])?;
+        out.gauge(&families::PROBLEMS, [(ALONE, status.problems.len() as u64)])?;
+        out.gauge(&families::SCRAPE, [(ALONE, took.as_secs_f64())])?;
         out.counter(&families::HTTP_REJECTED, [(ALONE, self.rejected.load(Ordering::Relaxed))])?;
         let published = agent.map(|agent| agent.published).unwrap_or_default();
         let longer = published.count - published.steps.iter().sum::<u64>();
@@ -95,7 +95,7 @@ impl Told {
     }
 
     fn maps_and_hooks(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Seen { status, hooks, .. } = &*self.seen;
+        let Overview { status, hooks, .. } = &*self.seen;
         out.gauge(&families::MAP_ENTRIES, status.maps.iter().map(|it| ([("map", it.map)], it.used as u64)))?;
         out.gauge(&families::MAP_MAX, status.maps.iter().map(|it| ([("map", it.map)], u64::from(it.entries))))?;
         let there = |hook: &str| hooks.iter().any(|row| row.hook == hook);

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::surface::{BackendRow, RoundTrips, samples};
+use crate::surface::{BackendRow, RoundTrips, fixtures};
 
 const DOCUMENT: &str = include_str!("../../../../docs/operating.md");
 
 fn told(rows: Vec<ServiceRow>) -> String {
-    text(&Arc::new(samples::seen(rows)), &Rejected::default())
+    text(&Arc::new(fixtures::seen(rows)), &Rejected::default())
 }
 
 fn full_name(family: &Family) -> String {
@@ -18,7 +18,7 @@ fn full_name(family: &Family) -> String {
 
 #[test]
 fn every_metric_is_told_once_and_with_the_help_it_has() {
-    let text = told(vec![samples::service("/web", 1234, &["active", "ejected"])]);
+    let text = told(vec![fixtures::service("/web", 1234, &["active", "ejected"])]);
     let told: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
     let known: Vec<_> = families::ALL.iter().map(|family| (full_name(family), family.help)).collect();
     assert_eq!(
@@ -44,7 +44,7 @@ fn the_document_lists_the_metrics_that_there_are_and_no_others() {
 
 #[test]
 fn a_backend_that_is_ejected_takes_no_connections_and_one_without_measurement_has_no_rtt() {
-    let mut service = samples::service("/web", 1234, &["active", "ejected"]);
+    let mut service = fixtures::service("/web", 1234, &["active", "ejected"]);
     service.backends[1].rtt_us = 0;
     let text = told(vec![service]);
     let labels =
@@ -58,7 +58,7 @@ fn a_backend_that_is_ejected_takes_no_connections_and_one_without_measurement_ha
 
 #[test]
 fn a_histogram_adds_up_from_step_to_step_and_is_absent_where_nothing_was_measured() {
-    let mut service = samples::service("/web", 1234, &["active", "active"]);
+    let mut service = fixtures::service("/web", 1234, &["active", "active"]);
     service.backends[1].rtts = RoundTrips::default();
     let text = told(vec![service]);
     let lines: Vec<_> =
@@ -70,14 +70,14 @@ fn a_histogram_adds_up_from_step_to_step_and_is_absent_where_nothing_was_measure
 
 #[test]
 fn a_hostile_name_stays_within_its_label() {
-    let text = told(vec![samples::service("/a\"} 1\nx{b=\"\\", 1234, &["active"])]);
+    let text = told(vec![fixtures::service("/a\"} 1\nx{b=\"\\", 1234, &["active"])]);
     assert!(text.contains(r#"{service="/a\"} 1\nx{b=\"\\",protocol="tcp""#), "{text}");
     assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("proxymatic_")), "{text}");
 }
 
 #[test]
 fn two_tasks_that_had_one_address_are_one_series() {
-    let mut service = samples::service("/web", 1234, &["active", "draining", "active"]);
+    let mut service = fixtures::service("/web", 1234, &["active", "draining", "active"]);
     service.backends[1].address = service.backends[0].address;
     let rows = [service];
     let (series, folded) = backends::series(&rows, 10);
@@ -88,7 +88,7 @@ fn two_tasks_that_had_one_address_are_one_series() {
 #[test]
 fn backends_beyond_the_bound_are_one_row_of_their_service_and_no_count_is_lost() {
     let rows: Vec<_> =
-        (0..4).map(|nth| samples::service(&format!("/{nth}"), 1234 + nth, &["active", "full", "active"])).collect();
+        (0..4).map(|nth| fixtures::service(&format!("/{nth}"), 1234 + nth, &["active", "full", "active"])).collect();
     let sum = |of: fn(&BackendRow) -> u64| rows.iter().flat_map(|row| &row.backends).map(of).sum::<u64>();
     for most in 0..=13 {
         let (series, folded) = backends::series(&rows, most);

@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use ring::digest::{SHA256, digest};
 
-use super::{Seen, ServiceRow};
+use super::{Overview, ServiceRow};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -35,7 +35,7 @@ pub(super) fn policy() -> HeaderValue {
 }
 
 /// The page, with the services whose name contains `wanted`, or whose port it is; all where it is empty.
-pub(super) fn html(seen: &Seen, wanted: &str) -> Markup {
+pub(super) fn html(seen: &Overview, wanted: &str) -> Markup {
     let wanted = wanted.trim();
     let found = || seen.services.iter().filter(|row| is_wanted(row, wanted));
     let (all, shown) = (seen.services.len(), found().count());
@@ -81,7 +81,7 @@ fn is_wanted(row: &ServiceRow, wanted: &str) -> bool {
     row.name.contains(wanted) || row.port.to_string() == wanted
 }
 
-fn overview(seen: &Seen) -> Markup {
+fn overview(seen: &Overview) -> Markup {
     let status = &seen.status;
     let state = status.agent.as_ref().map_or("none", |agent| agent.state.as_str());
     let sources = status.agent.iter().flat_map(|agent| &agent.sources);
@@ -99,18 +99,18 @@ fn overview(seen: &Seen) -> Markup {
             @if !backends.is_empty() { "; backends: " (backends) }
             @for answered in answered { (answered) }
         }
-        @if !status.wrong.is_empty() {
-            section.wrong aria-labelledby="wrong" {
-                h2 #wrong { "What is wrong" }
-                ul { @for line in status.wrong.iter().take(20) { li { (line) } } }
-                @if status.wrong.len() > 20 { p { (status.wrong.len() - 20) " more: proxymatic status" } }
+        @if !status.problems.is_empty() {
+            section.problems aria-labelledby="problems" {
+                h2 #problems { "Problems" }
+                ul { @for line in status.problems.iter().take(20) { li { (line) } } }
+                @if status.problems.len() > 20 { p { (status.problems.len() - 20) " more: proxymatic status" } }
             }
         }
-        @if !status.complaints.is_empty() {
+        @if !status.warnings.is_empty() {
             section.undone aria-labelledby="undone" {
                 h2 #undone { "Asked for and not done" }
-                ul { @for it in status.complaints.iter().take(20) { li { (it.app) ": " (it.reason) } } }
-                @if status.complaints.len() > 20 { p { (status.complaints.len() - 20) " more: proxymatic status" } }
+                ul { @for it in status.warnings.iter().take(20) { li { (it.app) ": " (it.reason) } } }
+                @if status.warnings.len() > 20 { p { (status.warnings.len() - 20) " more: proxymatic status" } }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The live screen of services: what it knows ([`Board`]), and how that is drawn ([`draw`]). No terminal and no clock here.
 
-mod board;
-mod screen;
+mod model;
+mod view;
 
-pub use board::{Board, Order, Sample, samples};
-pub use screen::draw;
+pub use model::{Board, Order, Sample, samples};
+pub use view::draw;

@@ -90,7 +90,7 @@ impl Running {
                 _ = clock.tick() => {}
             }
             if let Err(error) = self.round().await {
-                complain(&error);
+                warn(&error);
             }
         }
         for task in std::mem::take(&mut self.started) {
@@ -136,7 +136,7 @@ impl Running {
             return;
         }
         if let Err(error) = self.try_launch(&app).await {
-            complain(&error.context(format!("cannot start a task of {app}")));
+            warn(&error.context(format!("cannot start a task of {app}")));
             self.waits.insert(app, Instant::now() + BACKOFF);
         }
     }
@@ -166,7 +166,7 @@ impl Running {
     async fn ended(&mut self, task: &str) {
         self.say(task, TaskState::TaskFailed);
         if let Err(error) = self.docker.remove(task).await {
-            complain(&error);
+            warn(&error);
         }
     }
 
@@ -179,7 +179,7 @@ impl Running {
         });
         self.ending.spawn(async move {
             if let Err(error) = docker.stop(&task, grace).await {
-                complain(&error);
+                warn(&error);
             }
             if tell {
                 say(&shared, &task, TaskState::TaskKilled);
@@ -202,7 +202,7 @@ fn grace(app: &Map<String, Value>) -> u64 {
 }
 
 #[expect(clippy::print_stderr, reason = "the simulator has no log: who runs it sees what went wrong")]
-fn complain(error: &anyhow::Error) {
+fn warn(error: &anyhow::Error) {
     eprintln!("marathon-sim: {error:#}");
 }
 

@@ -4,24 +4,24 @@
 //! A link of TC (tcx) or of XDP is pinned. A kernel without links of TC has a filter of clsact instead, which needs no pin
 //! to outlive the agent, and is known by its name.
 
-mod choice;
-mod keep;
-mod marks;
+mod interface_map;
+mod match_names;
 mod netlink;
-mod pinned;
+mod pinned_link;
+mod reconcile;
 mod remove;
 mod rows;
 
-pub use keep::Interfaces;
+pub use reconcile::Interfaces;
 
 use std::{collections::BTreeSet, ops::RangeInclusive, path::Path};
 
 use proxymatic_common::maps::{Conntrack, MapDef as _};
 
-use self::pinned::pin_name;
+use self::pinned_link::pin_name;
 pub(super) use self::{
-    keep::{load, refuse},
-    pinned::pinned,
+    pinned_link::pinned,
+    reconcile::{load, refuse},
     remove::remove_all,
     rows::rows,
 };
@@ -35,7 +35,7 @@ const XDP_INGRESS: &str = "xdp_ingress";
 
 /// How clients on other machines are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remote {
+pub struct RemoteClients {
     /// The interfaces that they may come by, by name; none where such clients are not served. One that is not there is
     /// served when it comes.
     pub names: BTreeSet<String>,
@@ -47,7 +47,7 @@ pub struct Remote {
     pub connections: u32,
 }
 
-impl Default for Remote {
+impl Default for RemoteClients {
     fn default() -> Self {
         Self {
             names: BTreeSet::new(),
@@ -59,7 +59,7 @@ impl Default for Remote {
     }
 }
 
-impl Remote {
+impl RemoteClients {
     /// Whether there are to be such clients.
     pub fn is_wanted(&self) -> bool {
         !self.names.is_empty()
@@ -77,7 +77,7 @@ impl Remote {
 
 /// What cannot be done with an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct InterfaceWarning {
     /// Its name.
     pub interface: String,
     /// Why not, with the remedy.
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn xdp_is_only_wanted_where_it_is_asked_for() {
-        let hooks = |xdp| Remote { xdp, ..Remote::default() }.hooks().collect::<Vec<_>>();
+        let hooks = |xdp| RemoteClients { xdp, ..RemoteClients::default() }.hooks().collect::<Vec<_>>();
         assert_eq!(hooks(false), ["tc_egress", "tc_ingress"]);
         assert_eq!(hooks(true), PACKET_HOOKS);
     }

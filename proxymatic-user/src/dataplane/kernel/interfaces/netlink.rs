@@ -21,7 +21,7 @@ use rtnetlink::{
     },
 };
 
-use super::choice::{Device, Kind};
+use super::match_names::{Device, Kind};
 use crate::addresses::reachable;
 
 /// Where our filters are among those of others. Whoever has the same place with something else than BPF keeps it.

@@ -13,7 +13,7 @@ use crate::dataplane::Error;
 /// # Errors
 /// A pin or a filter cannot be removed.
 pub(in super::super) fn remove_all(pins: &Pins) -> Result<Vec<String>, Error> {
-    let versions: Vec<_> = std::iter::once(pins.clone()).chain(pins.others()).collect();
+    let versions: Vec<_> = std::iter::once(pins.clone()).chain(pins.other_versions()).collect();
     let mut left: Vec<_> = versions.iter().flat_map(pinned).collect();
     left.sort_by_key(|((hook, _), _)| PACKET_HOOKS.iter().rev().position(|it| it == hook));
     let programs = versions.iter().flat_map(|pins| PACKET_HOOKS.map(|hook| pins.program(hook)));

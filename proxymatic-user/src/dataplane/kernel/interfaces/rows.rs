@@ -7,7 +7,7 @@ use aya::programs::ProgramInfo;
 use super::{
     super::{Pins, bpf, hooks::HookRow},
     XDP_INGRESS,
-    marks::Marks,
+    interface_map::InterfaceMap,
     netlink, pinned, read_filter_name,
 };
 use crate::dataplane::Error;
@@ -50,7 +50,7 @@ fn measured(pins: &Pins, hook: &str) -> Result<(u64, Option<f64>), Error> {
 }
 
 fn filters(pins: &Pins) -> Result<Vec<HookRow>, Error> {
-    let (attached, bpffs) = (Marks::open(pins)?.attached()?, pins.bpffs());
+    let (attached, bpffs) = (InterfaceMap::open(pins)?.attached()?, pins.bpffs());
     let found = netlink::converse(|netlink| async move {
         let mut found = Vec::new();
         for interface in attached {

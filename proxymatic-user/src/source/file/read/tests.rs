@@ -177,8 +177,8 @@ fn a_host_that_is_a_name_is_served_where_it_has_an_address_and_costs_only_itself
     };
     assert_eq!(backends(5432), ["10.0.0.5:5432 10.0.0.5:5432", "db.example:5433 10.0.0.6:5433"]);
     assert_eq!(backends(53), [""; 0]);
-    assert_eq!(snapshot.complaints.len(), 1, "{:?}", snapshot.complaints);
-    let Complaint { app, reason } = &snapshot.complaints[0];
+    assert_eq!(snapshot.warnings.len(), 1, "{:?}", snapshot.warnings);
+    let Warning { app, reason } = &snapshot.warnings[0];
     assert_eq!(
         (app.as_str(), reason.as_str()),
         ("resolver", "backend gone.example:53: \"gone.example\" has no address: no such name")

@@ -116,7 +116,7 @@ impl State {
                 let refused = || Failure {
                     url: "Marathon".into(),
                     what: "does not accept the token of the service account, though it is new".into(),
-                    missing: false,
+                    not_found: false,
                 };
                 Next::Wait(self.failure.clone().unwrap_or_else(refused))
             }
@@ -177,7 +177,7 @@ mod tests {
         let token = log_in(&mut state, 1000 * S, now);
         assert_eq!(state.next(now + 939 * S), Next::Use(token.clone()));
         assert_eq!(state.next(now + 940 * S), Next::LogIn);
-        let failure = Failure { url: "u".into(), what: "w".into(), missing: false };
+        let failure = Failure { url: "u".into(), what: "w".into(), not_found: false };
         assert_eq!(state.logged_in(Err(failure.clone()), now + 940 * S), Ok(token.clone()));
         assert_eq!(state.next(now + 940 * S), Next::Use(token));
         assert_eq!(state.logged_in(Err(failure.clone()), now + 1000 * S), Err(failure));

@@ -1,7 +1,7 @@
 //! What a service port belongs to: itself, or the name of a virtual address that wants its number.
 
-use super::{Claim, Draft};
-use crate::model::{Complaint, PREFIX, Protocol, ServiceKey, Vip};
+use super::{PortClaim, ServiceBuilder};
+use crate::model::{PREFIX, Protocol, ServiceKey, Vip, Warning};
 
 /// What a service port belongs to. Of several, the first in this order has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub(in super::super) enum Owner<'a> {
 }
 
 /// One thing that a port asks for.
-pub(in super::super) type Asked<'a> = (ServiceKey, Owner<'a>, Claim<'a>);
+pub(in super::super) type Asked<'a> = (ServiceKey, Owner<'a>, PortClaim<'a>);
 
 /// What a port asks for: its service port, where it has one, and its virtual addresses, each with each protocol.
 ///
@@ -22,9 +22,9 @@ pub(in super::super) fn asked<'a>(
     service_port: Option<u16>,
     vips: &[Vip<'a>],
     protocols: &'static [Protocol],
-    claim: Claim<'a>,
+    claim: PortClaim<'a>,
 ) -> Vec<Asked<'a>> {
-    let by_label = Claim { by_label: true, on_its_hosts: false, ..claim };
+    let by_label = PortClaim { by_label: true, on_its_hosts: false, ..claim };
     let mut asked = Vec::with_capacity(protocols.len());
     for protocol in protocols {
         asked.extend(service_port.map(|port| (ServiceKey::host(port, *protocol), Owner::Port, claim)));
@@ -39,15 +39,15 @@ pub(in super::super) fn asked<'a>(
 }
 
 /// What is said of a name that does not get its service port. Nothing where the very same tasks have it.
-pub(super) fn loses(
+pub(super) fn conflict_warnings(
     key: ServiceKey,
     owner: Owner<'_>,
-    draft: &Draft<'_>,
+    draft: &ServiceBuilder<'_>,
     by: Owner<'_>,
-    winner: &Draft<'_>,
-) -> Vec<Complaint> {
+    winner: &ServiceBuilder<'_>,
+) -> Vec<Warning> {
     let Owner::Name(name) = owner else { return Vec::new() };
-    let has = |claim: &Claim<'_>| winner.claims.iter().any(|other| other.app == claim.app);
+    let has = |claim: &PortClaim<'_>| winner.claims.iter().any(|other| other.app == claim.app);
     let same = draft.claims.iter().all(has) && draft.replicas.keys().all(|it| winner.replicas.contains_key(it));
     if same {
         return Vec::new();
@@ -65,5 +65,5 @@ pub(super) fn loses(
         "the virtual address {name}:{port} is not served: names are served at their port on every host, and {key} is \
          {by}; {remedy}"
     );
-    draft.claims.iter().map(|claim| Complaint { app: claim.app.to_owned(), reason: reason.clone() }).collect()
+    draft.claims.iter().map(|claim| Warning { app: claim.app.to_owned(), reason: reason.clone() }).collect()
 }

@@ -1,7 +1,7 @@
 //! Ports as Marathon wrote them before 1.5, translated as 1.5 itself did.
 
 use super::{App, Port, PortMapping, Served, mapped, on_host, protocols};
-use crate::source::marathon::wire::DiscoveryPort;
+use crate::source::marathon::api::DiscoveryPort;
 
 /// The ports of an app without `networks`.
 pub(super) fn of(app: &App) -> Result<Vec<Port<'_>>, String> {

@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use proxymatic_common::{Address, Connection, Half, InterfaceKind, Port, Progress, Tuple};
+use proxymatic_common::{Address, CtEntry, CtFlags, CtProgress, FiveTuple, InterfaceKind, Port};
 use serde_json::{Value, json};
 
 use super::{super::Dump, Decoder, ago, protocol};
-use crate::dataplane::{Error, kernel::Remotes};
+use crate::dataplane::{Error, kernel::ConntrackMaps};
 
 impl Decoder<'_> {
-    /// `CONNTRACK` or `HANDSHAKES`: each half of a connection.
+    /// `CONNTRACK` or `CT_HALF_OPEN`: each half of a connection.
     pub(super) fn connections(&self, open: bool) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        Remotes::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
+        ConntrackMaps::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
         let columns = &[
             "protocol",
             "source",
@@ -31,15 +31,15 @@ impl Decoder<'_> {
         Ok(Dump { columns, rows }.sorted())
     }
 
-    fn half(&self, key: &Tuple, half: &Connection) -> Vec<Value> {
-        let becomes = &half.becomes;
-        let way = if half.half.has(Half::REPLY) { "reply" } else { "request" };
-        let way = if half.half.has(Half::LOCAL) { format!("{way},local") } else { way.into() };
+    fn half(&self, key: &FiveTuple, half: &CtEntry) -> Vec<Value> {
+        let becomes = &half.translated;
+        let way = if half.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
+        let way = if half.flags.has(CtFlags::LOCAL_BACKEND) { format!("{way},local") } else { way.into() };
         let named = [
-            (Progress::ANSWERED, "answered"),
-            (Progress::FINISHED, "finished"),
-            (Progress::RESET, "reset"),
-            (Progress::CLOSED, "closed"),
+            (CtProgress::ANSWERED, "answered"),
+            (CtProgress::FINISHED, "finished"),
+            (CtProgress::RESET, "reset"),
+            (CtProgress::CLOSED, "closed"),
         ];
         let progress: Vec<_> =
             named.into_iter().filter(|(bit, _)| half.progress().has(*bit)).map(|(_, name)| name).collect();
@@ -52,7 +52,7 @@ impl Decoder<'_> {
             json!(way),
             json!(progress.join(",")),
             ago(half.start),
-            ago(half.seen),
+            ago(half.last_seen),
             json!(half.service),
             json!(half.backend),
             json!(half.generation),
@@ -62,7 +62,7 @@ impl Decoder<'_> {
 
     /// `FRAGMENTS`.
     pub(super) fn fragments(&self) -> Result<Dump, Error> {
-        let rows = Remotes::open(self.pins)?.fragments()?.into_iter().map(|(key, ports)| {
+        let rows = ConntrackMaps::open(self.pins)?.fragments()?.into_iter().map(|(key, ports)| {
             vec![
                 protocol(key.protocol),
                 socket(key.source, ports.source_port),
@@ -78,7 +78,7 @@ impl Decoder<'_> {
     /// `INTERFACES`.
     pub(super) fn interfaces(&self) -> Result<Dump, Error> {
         let address = |it: Address| if it == Address::ZERO { Value::Null } else { json!(IpAddr::from(it)) };
-        let rows = Remotes::open(self.pins)?.interfaces()?.into_iter().map(|(index, it)| {
+        let rows = ConntrackMaps::open(self.pins)?.interfaces()?.into_iter().map(|(index, it)| {
             let kind = match it.kind {
                 InterfaceKind::ATTACHED => "attached",
                 InterfaceKind::ACCELERATED => "accelerated",
@@ -90,10 +90,10 @@ impl Decoder<'_> {
         Ok(Dump { columns: &["interface", "kind", "mtu", "v4", "v6"], rows: rows.collect() }.sorted())
     }
 
-    /// `ANSWER_PORTS`.
+    /// `REPLY_PORTS`.
     pub(super) fn answer_ports(&self) -> Result<Dump, Error> {
         let row = |(port, of): (u16, u8)| vec![json!(port), protocol(of)];
-        let rows = Remotes::open(self.pins)?.answer_ports()?.into_iter().map(row).collect();
+        let rows = ConntrackMaps::open(self.pins)?.answer_ports()?.into_iter().map(row).collect();
         Ok(Dump { columns: &["port", "protocol"], rows })
     }
 }

@@ -1,0 +1,73 @@
+//! Programs of others on the hooks that we use, asked of the kernel.
+
+use std::{collections::BTreeMap, fs::File, iter, os::fd::AsFd as _, path::Path};
+
+use aya::programs::loaded_programs;
+use nix::libc;
+
+use super::{Pins, bpf, hooks};
+use crate::dataplane::Error;
+
+/// The hooks that rewrite where a socket goes or what it shows of that, with their numbers (`enum bpf_attach_type`).
+const REWRITE: [(u32, &str); 8] = [
+    (10, "connect4"),
+    (11, "connect6"),
+    (14, "sendmsg4"),
+    (15, "sendmsg6"),
+    (19, "recvmsg4"),
+    (20, "recvmsg6"),
+    (29, "getpeername4"),
+    (30, "getpeername6"),
+];
+
+/// A program that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignProgram {
+    /// The kernel's id of it.
+    pub program: u32,
+    /// Its name, where this process may ask for it.
+    pub name: Option<String>,
+    /// The hooks that it is on.
+    pub hooks: Vec<&'static str>,
+}
+
+/// The programs on a cgroup and above it, on hooks that rewrite, that are not behind our links. Needs CAP_NET_ADMIN; their
+/// names need CAP_SYS_ADMIN.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn foreign_programs(cgroup: &Path, pins: &Pins) -> Result<Vec<ForeignProgram>, Error> {
+    let asking = || format!("ask for the programs on {}", cgroup.display());
+    let folder = File::open(cgroup).map_err(|error| Error::kernel(asking(), &error))?;
+    // On both sides of the question: one of ours may just be replaced.
+    let mut ours = of_us(pins)?;
+    let mut found: BTreeMap<u32, Vec<&'static str>> = BTreeMap::new();
+    for (kind, hook) in REWRITE {
+        match bpf::effective(folder.as_fd(), kind) {
+            Ok(programs) => programs.into_iter().for_each(|program| found.entry(program).or_default().push(hook)),
+            // A kernel without that hook.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(Error::kernel(asking(), &error)),
+        }
+    }
+    ours.extend(of_us(pins)?);
+    found.retain(|program, _| !ours.contains(program));
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: BTreeMap<u32, String> = loaded_programs()
+        .filter_map(Result::ok)
+        .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let neighbour = |(program, hooks)| ForeignProgram { program, name: names.get(&program).cloned(), hooks };
+    Ok(found.into_iter().map(neighbour).collect())
+}
+
+/// The programs behind our links, those of versions that were replaced included.
+fn of_us(pins: &Pins) -> Result<Vec<u32>, Error> {
+    let mut ours = Vec::new();
+    for pins in iter::once(pins).chain(&pins.other_versions()) {
+        ours.extend(hooks::on_cgroup(pins)?.iter().map(|row| row.program));
+    }
+    Ok(ours)
+}

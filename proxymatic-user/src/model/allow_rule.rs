@@ -1,0 +1,89 @@
+//! Who may connect to a service that does not take everybody.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+/// One entry of an allow list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AllowRule {
+    /// Clients of a network: an address whose bits behind the prefix are zero, and the length of the prefix.
+    Network(IpAddr, u8),
+    /// Programs in a cgroup or below it, by its path from the root of the host's cgroup2 tree, as in the last field of
+    /// `/proc/<pid>/cgroup`.
+    Cgroup(String),
+}
+
+impl fmt::Display for AllowRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address, prefix) => write!(f, "{address}/{prefix}"),
+            Self::Cgroup(path) => write!(f, "cgroup:{path}"),
+        }
+    }
+}
+
+impl FromStr for AllowRule {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const MUST: &str = "must be an address, a network such as 10.0.0.0/8, or cgroup:/path";
+        if let Some(path) = text.strip_prefix("cgroup:") {
+            // `..` could lead out of the tree of cgroups, to a folder whose number is another cgroup's.
+            let leads_down = path.split('/').all(|part| !matches!(part, "." | ".."));
+            let path = path.trim_end_matches('/');
+            return match path.starts_with('/') && leads_down && !path.contains('\0') {
+                true => Ok(Self::Cgroup(path.to_owned())),
+                false => Err(MUST),
+            };
+        }
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().map_err(|_| MUST)?;
+        let most: u8 = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(most), str::parse).ok().filter(|prefix| *prefix <= most).ok_or(MUST)?;
+        Ok(match (address, address.to_canonical()) {
+            (IpAddr::V6(_), four @ IpAddr::V4(_)) if prefix >= 96 => Self::network(four, prefix - 96),
+            _ => Self::network(address, prefix),
+        })
+    }
+}
+
+impl AllowRule {
+    /// A network; what is behind the prefix does not count. `prefix` is at most what the family has.
+    fn network(address: IpAddr, prefix: u8) -> Self {
+        let masked = match address {
+            IpAddr::V4(four) => {
+                IpAddr::V4((four.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into())
+            }
+            IpAddr::V6(six) => {
+                IpAddr::V6((six.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
+            }
+        };
+        Self::Network(masked, prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_masked_and_cgroups_lead_down() {
+        for (text, shown) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("fd00::1/8", "fd00::/8"),
+            ("::1", "::1/128"),
+            ("::/0", "::/0"),
+            ("::ffff:10.1.0.0/104", "10.0.0.0/8"),
+            ("cgroup:/mesos/a..b", "cgroup:/mesos/a..b"),
+            ("cgroup:/system.slice/", "cgroup:/system.slice"),
+        ] {
+            assert_eq!(text.parse::<AllowRule>().map(|it| it.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        for text in
+            ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "/8", "cgroup:", "cgroup:a", "cgroup:/a/../b", "db"]
+        {
+            assert!(text.parse::<AllowRule>().is_err(), "{text}");
+        }
+    }
+}

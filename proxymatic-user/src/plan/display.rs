@@ -1,0 +1,80 @@
+//! How the parts of a write are printed.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use proxymatic_common::{Backend, Features, Frontend, PROTOCOL_TCP, Service, SourceRangeKey};
+
+/// The name of a protocol that services have.
+pub(super) const fn protocol(protocol: u8) -> &'static str {
+    if protocol == PROTOCOL_TCP { "tcp" } else { "udp" }
+}
+
+/// A backend.
+pub(super) struct Replica<'a>(pub(super) &'a Backend);
+
+impl fmt::Display for Replica<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Backend { address, port, state, weight, maxconn, local, .. } = self.0;
+        let socket = SocketAddr::new(IpAddr::from(*address), port.get());
+        write!(f, "{socket} {} weight {weight}", state.name())?;
+        if *maxconn != 0 {
+            write!(f, " maxconn {maxconn}")?;
+        }
+        if *local != 0 { f.write_str(" on this host") } else { Ok(()) }
+    }
+}
+
+/// The key under which a service is found.
+pub(super) struct Dialled<'a>(pub(super) &'a Frontend);
+
+impl fmt::Display for Dialled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} class {}", self.0.port.get(), protocol(self.0.protocol), self.0.class.0)
+    }
+}
+
+/// The network of a key of `SOURCE_RANGES`.
+pub(super) struct Network<'a>(pub(super) &'a SourceRangeKey);
+
+impl fmt::Display for Network<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SourceRangeKey { prefix_len, network } = self.0;
+        let before = if network.address.is_v4() { 32 + 96 } else { 32 };
+        write!(f, "{}/{}", IpAddr::from(network.address), prefix_len.saturating_sub(before))
+    }
+}
+
+/// The settings of a service.
+pub(super) struct Settings<'a>(pub(super) &'a Service);
+
+impl fmt::Display for Settings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = self.0;
+        f.write_str(service.policy.name())?;
+        for (name, value, unit) in [
+            ("maxconn", service.maxconn, ""),
+            ("affinity", service.affinity, "s"),
+            ("connect", service.connect_ms, "ms"),
+            ("client", service.idle_client_ms, "ms"),
+            ("server", service.idle_server_ms, "ms"),
+        ] {
+            if value != 0 {
+                write!(f, " {name} {value}{unit}")?;
+            }
+        }
+        for (feature, name) in [
+            (Features::ALLOW, "allow list"),
+            (Features::OWN_LISTENER, "own listener"),
+            (Features::RESET, "reset"),
+            (Features::EXPOSE, "expose"),
+        ] {
+            if service.features.has(feature) {
+                write!(f, ", {name}")?;
+            }
+        }
+        Ok(())
+    }
+}

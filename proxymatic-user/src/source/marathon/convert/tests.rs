@@ -1,0 +1,237 @@
+//! Answers as Marathon gives them, and what becomes of them: services as text, warnings below.
+
+mod any;
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use self::any::{any_app, any_json, any_legacy_app, any_pod};
+use super::*;
+use crate::model::{Backend, State};
+
+fn found() -> Lookups {
+    let app: App = serde_json::from_value(json!({"id": "/a", "version": "2020-01-01T00:00:00.000Z",
+        "networks": [{"mode": "host"}], "portDefinitions": [{"port": 900}, {"port": 901}],
+        "labels": {"com.meltwater.proxymatic.port.1.weight": "7"}}))
+    .unwrap();
+    let definitions = [
+        (("/a".into(), "2020-01-01T00:00:00.000Z".into()), Ok(Arc::new(app))),
+        (("/a".into(), "2019-01-01T00:00:00.000Z".into()), Err("http://h/v does not exist there".into())),
+    ];
+    let hosts = [("a1.lan".into(), Ok("10.0.0.1".parse().unwrap())), ("gone.lan".into(), Err("no such name".into()))];
+    Lookups { definitions: definitions.into(), hosts: hosts.into(), ..Lookups::default() }
+}
+
+fn listing(apps: Value) -> Listing {
+    serde_json::from_value(json!({ "apps": apps })).unwrap()
+}
+
+fn check(apps: Value, expected: Expect) {
+    let snapshot = read(&listing(apps), &found(), NonZeroU32::MIN);
+    let mut text = String::new();
+    for (key, service) in &snapshot.services {
+        text += &format!("{key} {}\n", service.name);
+        for Backend { task, address, port, weight, maxconn, state } in &service.backends {
+            let maxconn = if *maxconn == 0 { String::new() } else { format!(" maxconn {maxconn}") };
+            text += &format!("  {task} {address} {port} {state:?} {}{maxconn}\n", weight.get());
+        }
+    }
+    for Warning { app, reason } in &snapshot.warnings {
+        text += &format!("{app}: {reason}\n");
+    }
+    expected.assert_eq(&text);
+}
+
+/// An app on the network of the host with one port and these tasks.
+fn app(id: &str, port: u32, tasks: Value) -> Value {
+    json!({"id": id, "version": "2020-05-01T10:00:00.000Z", "networks": [{"mode": "host"}],
+        "portDefinitions": [{"port": port, "protocol": "tcp"}], "tasks": tasks})
+}
+
+fn task(id: &str, port: u32) -> Value {
+    json!({"id": id, "host": "10.0.0.9", "ports": [port], "state": "TASK_RUNNING",
+        "version": "2020-05-01T10:00:00.000Z"})
+}
+
+/// A value with some of its fields replaced.
+fn with(mut value: Value, fields: Value) -> Value {
+    value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    value
+}
+
+#[test]
+fn a_deployment_waits_for_tasks_of_its_version_to_be_ready() {
+    let tasks = json!([
+        task("asked", 1),
+        task("ready", 2),
+        task("not-ready", 3),
+        with(task("older", 4), json!({"version": "2020-04-30T00:00:00.000Z"}))
+    ]);
+    let fields = json!({"readinessChecks": [{}], "deployments": [{"id": "d"}],
+        "versionInfo": {"lastConfigChangeAt": "2020-04-30T00:00:00.000Z"},
+        "readinessCheckResults": [{"taskId": "ready", "ready": true}, {"taskId": "not-ready", "ready": false}]});
+    let deploying = with(app("/a", 1000, tasks), fields);
+    check(
+        json!([deploying.clone()]),
+        expect![[r#"
+            1000/tcp /a
+              asked 10.0.0.9 1 Warming 500
+              not-ready 10.0.0.9 3 Warming 500
+              older 10.0.0.9 4 Active 500
+              ready 10.0.0.9 2 Active 500
+        "#]],
+    );
+    check(
+        json!([with(deploying, json!({"deployments": [], "readinessCheckResults": []}))]),
+        expect![[r#"
+            1000/tcp /a
+              asked 10.0.0.9 1 Active 500
+              not-ready 10.0.0.9 3 Active 500
+              older 10.0.0.9 4 Active 500
+              ready 10.0.0.9 2 Active 500
+        "#]],
+    );
+}
+
+#[test]
+fn ports_and_labels_are_those_of_the_version_a_task_was_started_from() {
+    let old = |id, version, ports: Value| with(task(id, 0), json!({"version": version, "ports": ports}));
+    let tasks = json!([
+        task("new", 31000),
+        old("old", "2020-01-01T00:00:00.000Z", json!([31001, 31002])),
+        old("older", "2019-01-01T00:00:00.000Z", json!([31003])),
+    ]);
+    let apps = json!([app("/a", 1000, tasks)]);
+    let versions = ["2019-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z"];
+    let definitions: Vec<_> = needs(&listing(apps.clone())).definitions.into_iter().collect();
+    assert_eq!(definitions, versions.map(|version| ("/a".to_owned(), version.to_owned())));
+    check(
+        apps,
+        expect![[r#"
+            900/tcp /a
+              old 10.0.0.9 31001 Active 500
+            901/tcp /a
+              old 10.0.0.9 31002 Active 7
+            1000/tcp /a
+              new 10.0.0.9 31000 Active 500
+            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be had: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+        "#]],
+    );
+}
+
+#[test]
+fn after_scaling_alone_no_earlier_definition_is_needed() {
+    let scaled = |changed: &str, version: &str| {
+        let tasks = json!([with(task("t", 1), json!({"version": version}))]);
+        let listing =
+            listing(json!([with(app("/a", 1, tasks), json!({"versionInfo": {"lastConfigChangeAt": changed}}))]));
+        needs(&listing).definitions.is_empty()
+    };
+    assert!(scaled("2020-04-30T00:00:00.000Z", "2020-04-30T00:00:00.000Z"));
+    assert!(scaled("2020-04-30T00:00:00.000Z", "2020-05-01T00:00:00.000Z"));
+    assert!(!scaled("2020-04-30T00:00:00.000Z", "2020-04-29T23:59:59.999Z"));
+    // Timestamps of different lengths are not in the order of their letters.
+    assert!(!scaled("2020-04-30T00:00:00Z", "2020-04-30T00:00:00.001Z"));
+    assert!(!scaled("", "2020-04-30T00:00:00.001Z"));
+}
+
+#[test]
+fn hosts_are_addresses_or_names_or_a_warning() {
+    let on = |id: &str, host: &str| with(task(id, 31000), json!({"host": host}));
+    let tasks = json!([
+        on("a", "192.0.2.1"),
+        on("b", "fd01::1"),
+        on("c", "[fd01::2]"),
+        on("d", "a1.lan"),
+        on("e", "gone.lan"),
+        on("f", ""),
+        with(on("g", "ended.lan"), json!({"state": "TASK_KILLED"}))
+    ]);
+    let apps = json!([app("/a", 1000, tasks)]);
+    assert_eq!(needs(&listing(apps.clone())).hosts, ["a1.lan", "gone.lan"].map(String::from).into());
+    check(
+        apps,
+        expect![[r#"
+            1000/tcp /a
+              a 192.0.2.1 31000 Active 500
+              b fd01::1 31000 Active 500
+              c fd01::2 31000 Active 500
+              d 10.0.0.1 31000 Active 500
+            e: its host "gone.lan" has no known address: no such name (app /a)
+            f: its host is not said, so where it is served is not known (app /a)
+        "#]],
+    );
+}
+
+#[test]
+fn apps_that_name_one_port_share_it_and_unless_told_to_it_is_said() {
+    let label = json!({"labels": {"com.meltwater.proxymatic.port.0.servicePort": 1000,
+        "com.meltwater.proxymatic.port.0.weight": "50", "com.meltwater.proxymatic.port.0.maxconn": 9}});
+    let canary = with(app("/web-canary", 10_007, json!([task("c1", 31001)])), label);
+    let web = app("/web", 1000, json!([task("w1", 31000)]));
+    check(
+        json!([canary.clone(), web.clone()]),
+        expect![[r#"
+            1000/tcp /web
+              c1 10.0.0.9 31001 Active 50 maxconn 9
+              w1 10.0.0.9 31000 Active 500
+        "#]],
+    );
+    check(
+        json!([web, app("/other", 1000, json!([task("o1", 31002)])), canary]),
+        expect![[r#"
+            1000/tcp /other
+              c1 10.0.0.9 31001 Active 50 maxconn 9
+              o1 10.0.0.9 31002 Active 500
+              w1 10.0.0.9 31000 Active 500
+            /other: service port 1000/tcp is claimed by /other and /web; their tasks share it; if that is meant, say so with the label com.meltwater.proxymatic.port.<index>.servicePort=1000
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_a_listing_is_no_listing() {
+    for body in [
+        "",
+        "<html>",
+        "[]",
+        "{}",
+        r#"{"apps":null}"#,
+        r#"{"apps":{}}"#,
+        r#"{"tasks":[]}"#,
+        r#"{"apps":[]"#,
+        r#"{"message":"no"}"#,
+        r#"{"apps":[]} x"#,
+    ] {
+        assert!(parse(body.as_bytes()).is_err(), "{body}");
+    }
+    assert!(parse(br#"{"apps":[],"more":1}"#).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_listing_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(listing) = parse(&bytes) {
+            read(&listing, &Lookups::default(), NonZeroU32::MIN);
+        }
+    }
+
+    #[test]
+    fn any_json_is_read(
+        apps in prop::collection::vec(prop_oneof![any_json(), any_app(), any_legacy_app()], 0..4),
+        pods in prop::collection::vec(prop_oneof![any_json(), any_pod()], 0..3),
+    ) {
+        let mut listing = listing(apps.into());
+        listing.pods = serde_json::from_value(pods.into()).unwrap();
+        needs(&listing);
+        let snapshot = read(&listing, &found(), NonZeroU32::MIN);
+        for service in snapshot.services.values() {
+            let identities: Vec<_> = service.backends.iter().map(|it| (&it.task, it.address, it.port)).collect();
+            prop_assert!(identities.is_sorted_by(|a, b| a < b));
+            prop_assert!(service.backends.iter().all(|backend| backend.port > 0));
+            prop_assert!(service.backends.iter().all(|backend| backend.weight.get() > 0 || backend.state == State::Draining));
+        }
+        prop_assert!(snapshot.warnings.is_sorted_by(|a, b| a < b));
+    }
+}
