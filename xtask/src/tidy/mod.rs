@@ -9,6 +9,7 @@ use crate::{command::Failed, workspace};
 
 mod links;
 mod rules;
+mod words;
 
 /// One broken rule in one place.
 #[derive(Debug, PartialEq)]
@@ -19,13 +20,17 @@ struct Finding {
 
 pub(crate) fn run() -> Result<()> {
     let root = workspace::root();
+    let glossary =
+        fs::read_to_string(root.join(words::GLOSSARY)).with_context(|| format!("read {}", words::GLOSSARY))?;
+    let retired = words::retired(&glossary).map_err(|error| anyhow!(Failed(format!("tidy: {error}"))))?;
     let mut findings = 0;
     for path in files(root)? {
         let Ok(text) = fs::read_to_string(root.join(&path)) else {
             // Not text: nothing to say about it.
             continue;
         };
-        for Finding { line, what } in check(&path, &text, &|it| root.join(it).exists()) {
+        let found = check(&path, &text, &|it| root.join(it).exists());
+        for Finding { line, what } in found.into_iter().chain(words::used(&path, &text, &retired)) {
             eprintln!("{path}:{line}: {what}");
             findings += 1;
         }

@@ -45,8 +45,8 @@ pub(super) fn pure_rooms(path: &str, text: &str) -> Vec<Finding> {
     let Some(room) = room(path).filter(|it| PURE.contains(it)) else {
         return Vec::new();
     };
-    let complaint = |it: &str| format!("`{room}` is pure and may not name `{it}`");
-    scan(text, |code| IMPURE.iter().find(|it| names(code, it)).map(|it| complaint(it)))
+    let warning = |it: &str| format!("`{room}` is pure and may not name `{it}`");
+    scan(text, |code| IMPURE.iter().find(|it| names(code, it)).map(|it| warning(it)))
 }
 
 /// A room names only the rooms before it.
@@ -71,8 +71,8 @@ pub(super) fn unsafe_code(path: &str, text: &str) -> Vec<Finding> {
     }
     // In two halves, so that this file keeps its own rule.
     let word = concat!("un", "safe");
-    let complaint = || format!("{word} code is kept to the files listed in xtask/src/tidy/rules.rs");
-    scan(text, |code| names(code, word).then(complaint))
+    let warning = || format!("{word} code is kept to the files listed in xtask/src/tidy/rules.rs");
+    scan(text, |code| names(code, word).then(warning))
 }
 
 /// Nothing tracked knows on whose machine it was written.
