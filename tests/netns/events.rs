@@ -162,14 +162,14 @@ fn what_is_printed_of_each_thing_that_happens_is_as_agreed() -> TestResult {
         Some(format!("{row}\n"))
     };
     expect![[r#"
-        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"draining","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":"operator","service":"/web","task":"*","time":"*","writes":null}
-        {"after_s":null,"backend":null,"cgroup":null,"dialled":null,"event":"applied","for_s":null,"lost":null,"pid":null,"protocol":null,"reason":null,"service":null,"task":null,"time":"*","writes":"*"}
-        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"active","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
-        {"after_s":"*","backend":"10.77.0.2:8001","cgroup":null,"dialled":"127.0.0.1:1234","event":"failed","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
-        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"ejected","for_s":"*","lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
-        {"after_s":"*","backend":"10.77.0.2:8001","cgroup":null,"dialled":null,"event":"readmitted","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
-        {"after_s":null,"backend":"10.77.0.2:8002","cgroup":"*","dialled":"127.0.0.1:1234","event":"connected","for_s":null,"lost":null,"pid":"*","protocol":"tcp","reason":"translated","service":"/web","task":"*","time":"*","writes":null}
-        {"after_s":null,"backend":null,"cgroup":"*","dialled":"127.0.0.1:1235","event":"refused","for_s":null,"lost":null,"pid":"*","protocol":"tcp","reason":"no_backend","service":"/idle","task":null,"time":"*","writes":null}
+        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"destination":null,"event":"draining","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":"operator","service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":null,"cgroup":null,"destination":null,"event":"applied","for_s":null,"lost":null,"pid":null,"protocol":null,"reason":null,"service":null,"task":null,"time":"*","writes":"*"}
+        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"destination":null,"event":"active","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":"*","backend":"10.77.0.2:8001","cgroup":null,"destination":"127.0.0.1:1234","event":"failed","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":"10.77.0.2:8001","cgroup":null,"destination":null,"event":"ejected","for_s":"*","lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":"*","backend":"10.77.0.2:8001","cgroup":null,"destination":null,"event":"readmitted","for_s":null,"lost":null,"pid":null,"protocol":"tcp","reason":null,"service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":"10.77.0.2:8002","cgroup":"*","destination":"127.0.0.1:1234","event":"connected","for_s":null,"lost":null,"pid":"*","protocol":"tcp","reason":"translated","service":"/web","task":"*","time":"*","writes":null}
+        {"after_s":null,"backend":null,"cgroup":"*","destination":"127.0.0.1:1235","event":"refused","for_s":null,"lost":null,"pid":"*","protocol":"tcp","reason":"no_backend","service":"/idle","task":null,"time":"*","writes":null}
     "#]].assert_eq(&HAPPENINGS.iter().filter_map(row).collect::<String>());
     Ok(())
 }
