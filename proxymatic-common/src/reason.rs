@@ -24,6 +24,15 @@ macro_rules! reasons {
             pub const fn describe(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start()),+ }
             }
+
+            /// Returns the reason that has this number; `None` if none has. `as u32` is the inverse.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $(number if number == Self::$variant as u32 => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
         }
     };
 }
@@ -139,9 +148,11 @@ mod tests {
     fn names_are_unique_and_fit_a_metric_label() {
         for (i, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, i);
+            assert_eq!(Reason::from_number(i as u32), Some(*reason));
             assert!(reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", reason.name());
             assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
         }
+        assert_eq!(Reason::from_number(REASONS as u32), None);
         assert_eq!(Reason::Translated.describe(), "Sent to an eligible backend.");
     }
 

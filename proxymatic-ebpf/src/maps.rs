@@ -168,24 +168,6 @@ extern "C" fn eject_backend(service: u32, id: u32) -> u64 {
 /// The bit of a refusal in what [`select_backend`] gives.
 const REFUSED: u64 = 1 << 63;
 
-/// The reasons that [`select_backend`] gives, from their numbers: a number that is none of them cannot come.
-#[inline(always)]
-const fn reason(number: u32) -> Reason {
-    const TRANSLATED: u32 = Reason::Translated as u32;
-    const DRAINED: u32 = Reason::Drained as u32;
-    const PANICKED: u32 = Reason::PanicMode as u32;
-    const FULL: u32 = Reason::BackendsFull as u32;
-    const BOUND_LOOPBACK: u32 = Reason::BoundLoopback as u32;
-    match number {
-        TRANSLATED => Reason::Translated,
-        DRAINED => Reason::Drained,
-        PANICKED => Reason::PanicMode,
-        FULL => Reason::BackendsFull,
-        BOUND_LOOPBACK => Reason::BoundLoopback,
-        _ => Reason::NoBackend,
-    }
-}
-
 /// The room that a hook on packets has for its notes. Each kind of hook has its own, and none is interrupted by another
 /// packet of the same kind on its processor: all of them run with softirqs off.
 #[inline(always)]
@@ -242,7 +224,8 @@ impl Tables for Maps {
     #[inline(always)]
     fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason> {
         let found = select_backend(service, draw.word(), hash);
-        let reason = reason((found >> 32) as u32 & 0xff);
+        // The subprogram returns numbers of reasons only, which the verifier cannot know.
+        let reason = Reason::from_number((found >> 32) as u32 & 0xff).unwrap_or(Reason::NoBackend);
         if found & REFUSED == 0 { Ok((found as u32, reason)) } else { Err(reason) }
     }
     #[inline(always)]
