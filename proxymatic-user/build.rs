@@ -10,7 +10,7 @@ fn main() {
     let folders = [("CARGO_FEATURE_NEXT_ABI", "next-abi"), ("CARGO_FEATURE_OTHER_BUILD", "other-build")];
     let folder = folders.into_iter().find(|(feature, _)| env::var_os(feature).is_some()).map_or("", |(_, name)| name);
     let built = Path::new(&root).join("../target/bpf").join(folder);
-    for name in ["proxymatic-hooks.o", "proxymatic-probes.o", "proxymatic-stores.o"] {
+    for name in ["proxymatic-hooks.o", "proxymatic-feature-probes.o", "proxymatic-feature-probes-maps.o"] {
         if embed(&built.join(name), &Path::new(&out).join(name)) == 0 {
             println!("cargo::warning=no {name}: this build cannot attach anything (cargo xtask build-ebpf makes it)");
         }

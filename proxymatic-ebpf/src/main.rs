@@ -75,22 +75,22 @@ mod programs {
 
     #[sock_ops]
     fn tcp_states(context: SockOpsContext) -> u32 {
-        hooks::transition(&context)
+        hooks::on_tcp_event(&context)
     }
 
     #[classifier]
     fn tc_ingress(context: TcContext) -> i32 {
-        hooks::arrive(&context)
+        hooks::ingress(&context)
     }
 
     #[classifier]
     fn tc_egress(context: TcContext) -> i32 {
-        hooks::depart(&context)
+        hooks::egress(&context)
     }
 
     #[xdp]
     fn xdp_ingress(context: XdpContext) -> u32 {
-        hooks::accelerate(&context)
+        hooks::xdp_ingress(&context)
     }
 }
 

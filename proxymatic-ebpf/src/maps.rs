@@ -16,7 +16,7 @@ use proxymatic_common::{
     SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
     maps::{self as declared, MapDef},
 };
-use proxymatic_ebpf::{Connections, Draw, Seen, Shares, Stage, Tables};
+use proxymatic_ebpf::{Conntrack, CtTable, EjectionShares, Environment, SelectParams, SlotScore, Subprograms, Tables};
 
 /// A map as it is declared; an array's key is always its index.
 macro_rules! map {
@@ -106,7 +106,7 @@ static HAS_COARSE: Global<u32> = Global::new(1);
 /// # Safety
 /// `sk` must be null or a socket pointer of the hook's context, as the verifier will check.
 #[inline(always)]
-pub(crate) unsafe fn programs_own(sk: *mut c_void) -> *mut c_void {
+pub(crate) unsafe fn mptcp_parent(sk: *mut c_void) -> *mut c_void {
     if sk.is_null() || HAS_MPTCP.load() == 0 {
         return sk;
     }
@@ -118,7 +118,7 @@ pub(crate) unsafe fn programs_own(sk: *mut c_void) -> *mut c_void {
 /// The state of a socket, if there is any; made, zeroed, where `create` says so.
 ///
 /// # Safety
-/// `sk` must be null, a socket pointer of the hook's context, or [`programs_own`] of that, as the verifier will check.
+/// `sk` must be null, a socket pointer of the hook's context, or [`mptcp_parent`] of that, as the verifier will check.
 #[inline(always)]
 pub(crate) unsafe fn socket<'a>(sk: *mut c_void, create: bool) -> Option<&'a mut Socket> {
     if sk.is_null() {
@@ -137,25 +137,25 @@ pub(crate) unsafe fn socket<'a>(sk: *mut c_void, create: bool) -> Option<&'a mut
 /// it is refused.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn select_backend(service: u32, draw: u32, hash: u64) -> u64 {
-    match proxymatic_ebpf::select(&Maps, service, Draw::from_word(draw), hash) {
+extern "C" fn select_backend(service: u32, params: u32, hash: u64) -> u64 {
+    match proxymatic_ebpf::select(&Maps, service, SelectParams::from_word(params), hash) {
         Ok((id, reason)) => u64::from(reason as u32) << 32 | u64::from(id),
         Err(reason) => REFUSED | u64::from(reason as u32) << 32,
     }
 }
 
-/// [`proxymatic_ebpf::look`] as a function of its own.
+/// [`proxymatic_ebpf::score_slot`] as a function of its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look_at(index: u32, draw: u32) -> u64 {
-    proxymatic_ebpf::look(&Maps, index, Draw::from_word(draw)).word()
+extern "C" fn score_slot_at(index: u32, params: u32) -> u64 {
+    proxymatic_ebpf::score_slot(&Maps, index, SelectParams::from_word(params)).word()
 }
 
-/// [`proxymatic_ebpf::share`] as a function of its own.
+/// [`proxymatic_ebpf::slot_share`] as a function of its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn share_at(index: u32, id: u32, now: u64) -> u64 {
-    proxymatic_ebpf::share(&Maps, index, id, now).0
+    proxymatic_ebpf::slot_share(&Maps, index, id, now).0
 }
 
 /// [`proxymatic_ebpf::eject`] as a function of its own.
@@ -194,7 +194,7 @@ impl Tables for Maps {
         SERVICES.get(id)
     }
     #[inline(always)]
-    fn service_load(&self, id: u32) -> Option<&ServiceStats> {
+    fn service_stats(&self, id: u32) -> Option<&ServiceStats> {
         SERVICE_STATS.get(id)
     }
     #[inline(always)]
@@ -203,46 +203,23 @@ impl Tables for Maps {
         unsafe { AFFINITY.get(key).copied() }
     }
     #[inline(always)]
-    fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
+    fn save_affinity(&self, key: &AffinityKey, affinity: &Affinity) {
         // Without memory the client is sent anew the next time.
         let _ = AFFINITY.insert(key, affinity, 0);
     }
     #[inline(always)]
-    fn allows(&self, key: &SourceRangeKey) -> bool {
+    fn source_allowed(&self, key: &SourceRangeKey) -> bool {
         SOURCE_RANGES.get(&Key::new(key.prefix_len, key.network)).is_some()
     }
     #[inline(always)]
-    fn allows_cgroup(&self, key: &SourceCgroup) -> bool {
+    fn cgroup_allowed(&self, key: &SourceCgroup) -> bool {
         // SAFETY: only whether it is there.
         unsafe { SOURCE_CGROUPS.get(key).is_some() }
     }
     #[inline(always)]
-    fn excludes(&self, cgroup: u64) -> bool {
+    fn cgroup_excluded(&self, cgroup: u64) -> bool {
         // SAFETY: only whether it is there.
         unsafe { EXCLUDED.get(&cgroup).is_some() }
-    }
-    #[inline(always)]
-    fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason> {
-        let found = select_backend(service, draw.word(), hash);
-        // The subprogram returns numbers of reasons only, which the verifier cannot know.
-        let reason = Reason::from_number((found >> 32) as u32 & 0xff).unwrap_or(Reason::NoBackend);
-        if found & REFUSED == 0 { Ok((found as u32, reason)) } else { Err(reason) }
-    }
-    #[inline(always)]
-    fn look(&self, index: u32, draw: Draw) -> Seen {
-        Seen::from_word(look_at(index, draw.word()))
-    }
-    #[inline(always)]
-    fn share(&self, index: u32, id: u32, now: u64) -> Shares {
-        Shares(share_at(index, id, now))
-    }
-    #[inline(always)]
-    fn eject(&self, service: u32, id: u32) -> u64 {
-        eject_backend(service, id)
-    }
-    #[inline(always)]
-    fn tell(&self, event: &Event) -> bool {
-        EVENTS.output(*event, 0).is_ok()
     }
     #[inline(always)]
     fn class(&self, address: &Address) -> Option<Class> {
@@ -255,7 +232,7 @@ impl Tables for Maps {
         unsafe { FRONTENDS.get(frontend).copied() }
     }
     #[inline(always)]
-    fn head(&self, service: u32) -> SlotRange {
+    fn slot_range(&self, service: u32) -> SlotRange {
         // SAFETY: a live, aligned element; volatile so that it is one load.
         SLOT_RANGES.get_ptr(service).map_or(SlotRange::from_word(0), |word| unsafe { word.read_volatile() })
     }
@@ -269,29 +246,11 @@ impl Tables for Maps {
         BACKENDS.get(id)
     }
     #[inline(always)]
-    fn load(&self, id: u32) -> Option<&BackendStats> {
+    fn backend_stats(&self, id: u32) -> Option<&BackendStats> {
         BACKEND_STATS.get(id)
     }
     #[inline(always)]
-    fn random(&self) -> u32 {
-        // SAFETY: no arguments.
-        unsafe { helper::bpf_get_prandom_u32() as u32 }
-    }
-    #[inline(always)]
-    fn now(&self) -> u64 {
-        // SAFETY: no arguments.
-        unsafe { helper::bpf_ktime_get_ns() }
-    }
-    #[inline(always)]
-    fn about_now(&self) -> u64 {
-        if HAS_COARSE.load() == 0 {
-            return self.now();
-        }
-        // SAFETY: no arguments.
-        unsafe { helper::bpf_ktime_get_coarse_ns() }
-    }
-    #[inline(always)]
-    fn raise(&self, cell: &Cell64, by: u64) {
+    fn add(&self, cell: &Cell64, by: u64) {
         // The result is not used, which makes it the plain XADD that 5.10 has.
         // SAFETY: the cell is in a map, aligned and live.
         unsafe {
@@ -305,40 +264,87 @@ impl Tables for Maps {
         if let Some(row) = COUNTERS.get(cpu) {
             // An atomic although the row is this CPU's: a hook may be interrupted by another on the same CPU.
             // The verifier has to see the bound where the reason comes from memory, and LLVM would leave it out.
-            self.add(&row.by_reason[core::hint::black_box(reason as u32) as usize & (row.by_reason.len() - 1)]);
+            self.inc(&row.by_reason[core::hint::black_box(reason as u32) as usize & (row.by_reason.len() - 1)]);
         }
     }
 }
 
-impl Connections for Maps {
+impl Subprograms for Maps {
     #[inline(always)]
-    fn connection(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
+    fn select(&self, service: u32, params: SelectParams, hash: u64) -> Result<(u32, Reason), Reason> {
+        let found = select_backend(service, params.word(), hash);
+        // The subprogram returns numbers of reasons only, which the verifier cannot know.
+        let reason = Reason::from_number((found >> 32) as u32 & 0xff).unwrap_or(Reason::NoBackend);
+        if found & REFUSED == 0 { Ok((found as u32, reason)) } else { Err(reason) }
+    }
+    #[inline(always)]
+    fn score_slot(&self, index: u32, params: SelectParams) -> SlotScore {
+        SlotScore::from_word(score_slot_at(index, params.word()))
+    }
+    #[inline(always)]
+    fn slot_share(&self, index: u32, id: u32, now: u64) -> EjectionShares {
+        EjectionShares(share_at(index, id, now))
+    }
+    #[inline(always)]
+    fn eject(&self, service: u32, id: u32) -> u64 {
+        eject_backend(service, id)
+    }
+}
+
+impl Environment for Maps {
+    #[inline(always)]
+    fn emit(&self, event: &Event) -> bool {
+        EVENTS.output(*event, 0).is_ok()
+    }
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: no arguments.
+        unsafe { helper::bpf_get_prandom_u32() as u32 }
+    }
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: no arguments.
+        unsafe { helper::bpf_ktime_get_ns() }
+    }
+    #[inline(always)]
+    fn coarse_now(&self) -> u64 {
+        if HAS_COARSE.load() == 0 {
+            return self.now();
+        }
+        // SAFETY: no arguments.
+        unsafe { helper::bpf_ktime_get_coarse_ns() }
+    }
+}
+
+impl Conntrack for Maps {
+    #[inline(always)]
+    fn established_entry(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         // SAFETY: the same bytes, of which the words that change are cells here; an entry that is evicted stays memory
         // of the map, and what is torn by its reuse is one packet that goes astray.
         CONNTRACK.get_ptr(key).map(|half| unsafe { &*half.cast() })
     }
     #[inline(always)]
-    fn handshake(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
+    fn half_open(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         // SAFETY: the same.
         CT_HALF_OPEN.get_ptr(key).map(|half| unsafe { &*half.cast() })
     }
     #[inline(always)]
-    fn put(&self, stage: Stage, key: &FiveTuple, half: &CtEntry, only_new: bool) -> bool {
+    fn insert(&self, stage: CtTable, key: &FiveTuple, half: &CtEntry, only_new: bool) -> bool {
         let flags = if only_new { BPF_NOEXIST } else { BPF_ANY };
         match stage {
-            Stage::Handshake => CT_HALF_OPEN.insert(key, half, flags.into()).is_ok(),
-            Stage::Open => CONNTRACK.insert(key, half, flags.into()).is_ok(),
+            CtTable::HalfOpen => CT_HALF_OPEN.insert(key, half, flags.into()).is_ok(),
+            CtTable::Established => CONNTRACK.insert(key, half, flags.into()).is_ok(),
         }
     }
     #[inline(always)]
-    fn forget(&self, stage: Stage, key: &FiveTuple) -> bool {
+    fn remove(&self, stage: CtTable, key: &FiveTuple) -> bool {
         match stage {
-            Stage::Handshake => CT_HALF_OPEN.remove(key).is_ok(),
-            Stage::Open => CONNTRACK.remove(key).is_ok(),
+            CtTable::HalfOpen => CT_HALF_OPEN.remove(key).is_ok(),
+            CtTable::Established => CONNTRACK.remove(key).is_ok(),
         }
     }
     #[inline(always)]
-    fn locked<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R> {
+    fn with_lock<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R> {
         // Nanoseconds: the low bits of two connections that begin one after the other differ.
         let lock: *mut aya_ebpf::bindings::bpf_spin_lock =
             CONNTRACK_LOCKS.get_ptr_mut(start as u32 & (declared::ConntrackLocks::MAX - 1))?.cast();
@@ -356,7 +362,7 @@ impl Connections for Maps {
         unsafe { FRAGMENTS.get(key).copied() }
     }
     #[inline(always)]
-    fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+    fn save_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
         // Without memory the later fragments are not known.
         let _ = FRAGMENTS.insert(key, ports, 0);
     }
@@ -366,13 +372,13 @@ impl Connections for Maps {
         unsafe { INTERFACES.get(number) }
     }
     #[inline(always)]
-    fn answers_from(&self, port: Port, protocol: u8) -> bool {
+    fn is_local_reply_port(&self, port: Port, protocol: u8) -> bool {
         let Some(bit) = PortBit::of(port, protocol) else { return false };
         let Some(bytes) = REPLY_PORTS.get(bit.word) else { return false };
         bytes[(port.get() & 63) as usize] != 0
     }
     #[inline(always)]
-    fn will_answer_from(&self, port: Port, protocol: u8) {
+    fn mark_local_reply_port(&self, port: Port, protocol: u8) {
         let Some(bytes) = PortBit::of(port, protocol).and_then(|bit| REPLY_PORTS.get_ptr_mut(bit.word)) else {
             return;
         };

@@ -60,17 +60,25 @@ macro_rules! load {
 
 /// All questions, what is needed first.
 const QUESTIONS: [Question; 27] = [
-    Question { feature: "hooks of connect", without: Nothing, ask: load!("connects") },
+    Question { feature: "hooks of connect", without: Nothing, ask: load!("connect6") },
     Question { feature: "hooks of getpeername", without: Nothing, ask: load!("peer_names") },
     Question { feature: "hooks of sendmsg", without: Nothing, ask: load!("datagrams") },
-    Question { feature: "hooks of recvmsg", without: Nothing, ask: load!("senders") },
-    Question { feature: "hook of close (sock_release)", without: Nothing, ask: load!("closes") },
-    Question { feature: "hooks of bind (post_bind)", without: Nothing, ask: load!("binds") },
+    Question { feature: "hooks of recvmsg", without: Nothing, ask: load!("recvmsg6") },
+    Question { feature: "hook of close (sock_release)", without: Nothing, ask: load!("sock_release") },
+    Question { feature: "hooks of bind (post_bind)", without: Nothing, ask: load!("post_bind") },
     Question { feature: "hook of TCP states (sock_ops)", without: Nothing, ask: load!("tcp_events") },
-    Question { feature: "state of sockets (sk_storage) in connect", without: Nothing, ask: load!("keeps") },
-    Question { feature: "state of sockets (sk_storage) in close", without: Nothing, ask: load!("finds") },
-    Question { feature: "state of sockets (sk_storage) in TCP states", without: Nothing, ask: load!("finds_tcp") },
-    Question { feature: "events (ring buffer)", without: Nothing, ask: load!("tells") },
+    Question {
+        feature: "state of sockets (sk_storage) in connect",
+        without: Nothing,
+        ask: load!("sk_storage_connect"),
+    },
+    Question { feature: "state of sockets (sk_storage) in close", without: Nothing, ask: load!("sk_storage_release") },
+    Question {
+        feature: "state of sockets (sk_storage) in TCP states",
+        without: Nothing,
+        ask: load!("sk_storage_sockops"),
+    },
+    Question { feature: "events (ring buffer)", without: Nothing, ask: load!("ringbuf") },
     Question { feature: "namespaces told apart (netns cookie) by hooks", without: Nothing, ask: load!("netns") },
     Question { feature: "listeners (sk_lookup)", without: Nothing, ask: load!("listener") },
     Question { feature: "cgroups of programs (cgroup id)", without: Nothing, ask: load!("cgroups") },

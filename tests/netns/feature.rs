@@ -68,7 +68,7 @@ impl Probes {
 
 /// What the kernel has of a kind that is named as the probes are, each with its id.
 fn named(kind: &str) -> Result<Vec<String>> {
-    let ours = ["peer_names", "tcp_events", "packets", "keeps", "tells", "TOLD", "KEPT"];
+    let ours = ["peer_names", "tcp_events", "packets", "sk_storage_conn", "ringbuf", "PROBE_RINGBUF", "PROBE_STORAGE"];
     let output = Command::new("bpftool").args(["--json", kind, "show"]).output().context("run bpftool")?;
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout)?;
     let rows = rows.iter().filter(|row| row["name"].as_str().is_some_and(|name| ours.contains(&name)));

@@ -1,8 +1,6 @@
-//! The hooks on the packets of an interface.
-
-mod answer;
-mod frame;
-mod skb;
+//! The hooks on packets of an interface, and the stages of the pipeline as BPF subprograms.
+//!
+//! The verifier checks each subprogram once, and each has a stack of its own. Only a word and [`Scratch`] pass between them.
 
 use aya_ebpf::{
     bindings::{
@@ -12,213 +10,186 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use proxymatic_ebpf::{
-    Fate, Notes, Step,
-    packet::{Answer, Parsed},
+    packet::{IcmpError, Parsed},
+    pipeline::{self, Action, NextStage, Stages},
 };
 
-use self::{
-    frame::Frame,
-    skb::{Found, Skb},
+use super::{
+    icmp,
+    scratch::Scratch,
+    tc::{self, Skb},
+    xdp::Frame,
 };
 use crate::maps::{self, Maps};
 
-/// The packet goes on through this host: to the programs of others behind this one, if there are any.
+/// The packet goes on through this host, to the TC programs of others if there are any.
 const PASS: i32 = TC_ACT_UNSPEC;
 
-/// What a hook has at hand of one packet, beyond its stack.
-#[repr(C)]
-pub(crate) struct Scratch {
-    notes: Notes,
-    way: Found,
-}
+/// The index of each hook's [`Scratch`].
+const INGRESS: u32 = 0;
+const EGRESS: u32 = 1;
+const XDP: u32 = 2;
 
-/// Which notes are whose.
-const ARRIVES: u32 = 0;
-const DEPARTS: u32 = 1;
-const ACCELERATES: u32 = 2;
-
-/// A packet comes from a network.
+/// Runs the pipeline on a packet that arrives at an interface.
 #[inline(always)]
-pub(crate) fn arrive(context: &TcContext) -> i32 {
-    meet::<ARRIVES, false>(context.skb.skb)
-}
-
-/// A packet leaves for a network.
-#[inline(always)]
-pub(crate) fn depart(context: &TcContext) -> i32 {
-    meet::<DEPARTS, true>(context.skb.skb)
-}
-
-// Each step of a packet is a function of its own: the verifier goes through each once, and each has a stack of its own.
-// Nothing of the notes is held from one to the next.
-#[inline(always)]
-fn meet<const HOOK: u32, const DEPARTS: bool>(skb: *mut __sk_buff) -> i32 {
-    if skb::is_tagged(skb) || (!DEPARTS && skb::is_of_others(skb)) {
+pub(crate) fn ingress(context: &TcContext) -> i32 {
+    let skb = context.skb.skb;
+    if tc::is_tagged(skb) || tc::is_for_another_host(skb) {
         return PASS;
     }
-    let parsed = read_packet(skb, HOOK);
-    if parsed == OTHER {
+    pipeline::run(&mut TcStages::<INGRESS, false> { skb })
+}
+
+/// Runs the pipeline on a packet that leaves by an interface.
+#[inline(always)]
+pub(crate) fn egress(context: &TcContext) -> i32 {
+    let skb = context.skb.skb;
+    if tc::is_tagged(skb) {
         return PASS;
     }
-    let mut step = if DEPARTS { meet_departing(skb, parsed) } else { meet_arriving(skb, parsed) };
-    if step == EARLY {
-        step = if DEPARTS { early_departing() } else { early_arriving() };
-    }
-    if !DEPARTS && step == BEGIN {
-        if choose_backend(skb, HOOK) == 0 {
-            return PASS;
-        }
-        step = connect_backend(skb, HOOK);
-    }
-    match step {
-        SEND => send_packet(skb, HOOK) as i32,
-        SEND_ERROR => send_error(skb, HOOK) as i32,
-        fate => fate as i32,
+    pipeline::run(&mut TcStages::<EGRESS, true> { skb })
+}
+
+/// Runs the fast path on a packet that arrives at an interface.
+#[inline(always)]
+pub(crate) fn xdp_ingress(context: &XdpContext) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(XDP) else { return XDP_PASS };
+    let mut frame = Frame::new(context, route);
+    match pipeline::fast_path(&Maps, &mut frame, ctx) {
+        Action::Forward => frame.redirect(),
+        Action::Drop => XDP_DROP,
+        Action::Pass | Action::Local | Action::ReplyIcmp => XDP_PASS,
     }
 }
 
-/// What a step gives, if not what the hook is to give: no TC_ACT_* is among these.
-const EARLY: u32 = 100;
-const BEGIN: u32 = 101;
-const SEND: u32 = 102;
-const SEND_ERROR: u32 = 103;
-
-/// [`proxymatic_ebpf::meet`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn meet_arriving(skb: *mut __sk_buff, parsed: u32) -> u32 {
-    look::<ARRIVES, false>(skb, parsed)
+/// One packet at a TC hook, whose stages are calls of subprograms.
+struct TcStages<const HOOK: u32, const IS_EGRESS: bool> {
+    skb: *mut __sk_buff,
 }
 
-/// The same of what leaves.
+impl<const HOOK: u32, const IS_EGRESS: bool> Stages for TcStages<HOOK, IS_EGRESS> {
+    type Verdict = i32;
+    const PASS: i32 = PASS;
+    const EGRESS: bool = IS_EGRESS;
+
+    #[inline(always)]
+    fn parse(&mut self) -> Parsed {
+        Parsed::from_word(parse_packet(self.skb, HOOK))
+    }
+    #[inline(always)]
+    fn classify(&mut self, parsed: Parsed) -> NextStage {
+        let (skb, parsed) = (self.skb, parsed.word());
+        NextStage::from_word(if IS_EGRESS { classify_egress(skb, parsed) } else { classify_ingress(skb, parsed) })
+    }
+    #[inline(always)]
+    fn handle_half_open(&mut self) -> NextStage {
+        NextStage::from_word(if IS_EGRESS { half_open_egress() } else { half_open_ingress() })
+    }
+    #[inline(always)]
+    fn select_backend(&mut self) -> NextStage {
+        NextStage::from_word(select_packet_backend(self.skb, HOOK))
+    }
+    #[inline(always)]
+    fn create_entries(&mut self) -> NextStage {
+        NextStage::from_word(create_entries(self.skb, HOOK))
+    }
+    #[inline(always)]
+    fn forward(&mut self) -> i32 {
+        forward_packet(self.skb, HOOK) as i32
+    }
+    #[inline(always)]
+    fn forward_icmp_error(&mut self) -> i32 {
+        forward_icmp_error(self.skb, HOOK) as i32
+    }
+}
+
+/// Returns a [`Parsed`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn meet_departing(skb: *mut __sk_buff, parsed: u32) -> u32 {
-    look::<DEPARTS, true>(skb, parsed)
+extern "C" fn parse_packet(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(hook) else { return Parsed::Other.word() };
+    ctx.parse(&Skb::new(skb, route, hook)).word()
+}
+
+/// Returns a [`NextStage`], as the subprograms below do.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn classify_ingress(skb: *mut __sk_buff, parsed: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(INGRESS) else { return NextStage::Pass.word() };
+    let (mut skb, parsed) = (Skb::new(skb, route, INGRESS), Parsed::from_word(parsed));
+    pipeline::classify::<Maps, Skb<'_>, false>(&Maps, &mut skb, parsed, ctx).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn classify_egress(skb: *mut __sk_buff, parsed: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(EGRESS) else { return NextStage::Pass.word() };
+    let (mut skb, parsed) = (Skb::new(skb, route, EGRESS), Parsed::from_word(parsed));
+    pipeline::classify::<Maps, Skb<'_>, true>(&Maps, &mut skb, parsed, ctx).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn half_open_ingress() -> u32 {
+    let Some(Scratch { ctx, .. }) = maps::scratch(INGRESS) else { return NextStage::Pass.word() };
+    pipeline::handle_half_open::<Maps, false>(&Maps, ctx).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn half_open_egress() -> u32 {
+    let Some(Scratch { ctx, .. }) = maps::scratch(EGRESS) else { return NextStage::Pass.word() };
+    pipeline::handle_half_open::<Maps, true>(&Maps, ctx).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn select_packet_backend(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(hook) else { return NextStage::Pass.word() };
+    pipeline::select_backend(&Maps, &Skb::new(skb, route, hook), ctx).word()
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn create_entries(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(hook) else { return NextStage::Pass.word() };
+    pipeline::create_entries(&Maps, &mut Skb::new(skb, route, hook), ctx).word()
+}
+
+/// Returns a TC_ACT_*, as the next subprogram does.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn forward_packet(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(hook) else { return PASS as u32 };
+    let mut skb = Skb::new(skb, route, hook);
+    let action = pipeline::forward(&Maps, &mut skb, ctx);
+    carry_out(&mut skb, action) as u32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn forward_icmp_error(skb: *mut __sk_buff, hook: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(hook) else { return PASS as u32 };
+    let mut skb = Skb::new(skb, route, hook);
+    let action = pipeline::forward_icmp_error(&Maps, &mut skb, ctx);
+    carry_out(&mut skb, action) as u32
+}
+
+/// Returns 1 if the packet has become an ICMP error, else 0. `mtu` is 0 if the TTL is exceeded.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn reply_icmp(skb: *mut __sk_buff, hook: u32, mtu: u32) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(hook) else { return 0 };
+    let error = if mtu == 0 { IcmpError::TtlExceeded } else { IcmpError::TooBig(mtu) };
+    u32::from(icmp::turn_into_error(&mut Skb::new(skb, route, hook), ctx.ip_header(), error).is_some())
 }
 
 #[inline(always)]
-fn look<const HOOK: u32, const DEPARTS: bool>(skb: *mut __sk_buff, parsed: u32) -> u32 {
-    let parsed = match parsed {
-        FLOW => Parsed::Flow,
-        ERROR => Parsed::Error,
-        _ => Parsed::Unreadable,
-    };
-    let Some(Scratch { notes, way }) = maps::scratch(HOOK) else { return PASS as u32 };
-    let mut hook = Skb::new(skb, way, HOOK);
-    next(proxymatic_ebpf::meet::<Maps, Skb<'_>, DEPARTS>(&Maps, &mut hook, parsed, notes))
-}
-
-/// [`proxymatic_ebpf::early`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn early_arriving() -> u32 {
-    let Some(Scratch { notes, .. }) = maps::scratch(ARRIVES) else { return PASS as u32 };
-    next(proxymatic_ebpf::early::<Maps, false>(&Maps, notes))
-}
-
-/// The same of what leaves.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn early_departing() -> u32 {
-    let Some(Scratch { notes, .. }) = maps::scratch(DEPARTS) else { return PASS as u32 };
-    next(proxymatic_ebpf::early::<Maps, true>(&Maps, notes))
-}
-
-/// A step as a number.
-#[inline(always)]
-fn next(step: Step) -> u32 {
-    match step {
-        Step::Pass => PASS as u32,
-        Step::Early => EARLY,
-        Step::Begin => BEGIN,
-        Step::Send => SEND,
-        Step::SendError => SEND_ERROR,
-    }
-}
-
-/// [`proxymatic_ebpf::send_error`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn send_error(skb: *mut __sk_buff, hook: u32) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return PASS as u32 };
-    let mut skb = Skb::new(skb, way, hook);
-    let fate = proxymatic_ebpf::send_error(&Maps, &mut skb, notes);
-    finish(&mut skb, fate) as u32
-}
-
-/// [`proxymatic_ebpf::send`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn send_packet(skb: *mut __sk_buff, hook: u32) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return PASS as u32 };
-    let mut skb = Skb::new(skb, way, hook);
-    let fate = proxymatic_ebpf::send(&Maps, &mut skb, notes);
-    finish(&mut skb, fate) as u32
-}
-
-/// What [`read_packet`] gives.
-const OTHER: u32 = 0;
-const FLOW: u32 = 1;
-const ERROR: u32 = 2;
-const UNREADABLE: u32 = 3;
-
-/// [`proxymatic_ebpf::packet::read`] as a function of its own: the verifier goes through it once. `hook` says whose notes.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn read_packet(skb: *mut __sk_buff, hook: u32) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return 0 };
-    match notes.read(&Skb::new(skb, way, hook)) {
-        Parsed::Other => OTHER,
-        Parsed::Flow => FLOW,
-        Parsed::Error => ERROR,
-        Parsed::Unreadable => UNREADABLE,
-    }
-}
-
-/// [`proxymatic_ebpf::choose`] as a function of its own. Gives whether there is a backend.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn choose_backend(skb: *mut __sk_buff, hook: u32) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return 0 };
-    u32::from(proxymatic_ebpf::choose(&Maps, &Skb::new(skb, way, hook), notes))
-}
-
-/// [`proxymatic_ebpf::connect`] as a function of its own.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn connect_backend(skb: *mut __sk_buff, hook: u32) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return PASS as u32 };
-    if proxymatic_ebpf::connect(&Maps, &mut Skb::new(skb, way, hook), notes) { SEND } else { PASS as u32 }
-}
-
-/// [`answer::answer`] as a function of its own. `most` is the MTU; 0 where no hops are left.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn answer_packet(skb: *mut __sk_buff, hook: u32, most: u32) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(hook) else { return 0 };
-    let error = if most == 0 { Answer::HopsExceeded } else { Answer::TooBig(most) };
-    u32::from(answer::answer(&mut Skb::new(skb, way, hook), notes.network(), error).is_some())
-}
-
-#[inline(always)]
-fn finish(skb: &mut Skb<'_>, fate: Fate) -> i32 {
-    match fate {
-        Fate::Pass | Fate::Host => PASS,
-        Fate::Out => skb.leave(),
-        Fate::Back => skb.turn_back(),
-        Fate::Drop => TC_ACT_SHOT as i32,
-    }
-}
-
-/// A packet comes from a network, before the kernel has made anything of it.
-#[inline(always)]
-pub(crate) fn accelerate(context: &XdpContext) -> u32 {
-    let Some(Scratch { notes, way }) = maps::scratch(ACCELERATES) else { return XDP_PASS };
-    let mut frame = Frame::new(context, way);
-    match proxymatic_ebpf::accelerate(&Maps, &mut frame, notes) {
-        Fate::Out => frame.leave(),
-        Fate::Drop => XDP_DROP,
-        Fate::Pass | Fate::Host | Fate::Back => XDP_PASS,
+fn carry_out(skb: &mut Skb<'_>, action: Action) -> i32 {
+    match action {
+        Action::Pass | Action::Local => PASS,
+        Action::Forward => skb.redirect(),
+        Action::ReplyIcmp => skb.send_back(),
+        Action::Drop => TC_ACT_SHOT as i32,
     }
 }

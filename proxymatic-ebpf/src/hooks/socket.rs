@@ -12,9 +12,9 @@ use proxymatic_common::{Families, PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason};
 use proxymatic_ebpf::{Choice, Flow, Tables as _, Verdict};
 
 use super::{
-    caller::Program,
     context::{Family, destination, flow, raw, set_destination, socket_of},
     log,
+    process_caller::LocalProcess,
 };
 use crate::maps::{self, Maps};
 
@@ -52,7 +52,7 @@ pub(crate) fn send<F: Family>(context: &SockAddrContext, families: Families) -> 
     }
     // SAFETY: the socket pointer of this hook's own context.
     if let Some(socket) = unsafe { maps::socket(socket_of(context).cast(), false) }
-        && let Some((address, port)) = proxymatic_ebpf::repeat(&Maps, socket, &flow)
+        && let Some((address, port)) = proxymatic_ebpf::cached_udp_backend(&Maps, socket, &flow)
     {
         Maps.count(Reason::UdpCached);
         set_destination::<F>(context, address, port);
@@ -63,7 +63,7 @@ pub(crate) fn send<F: Family>(context: &SockAddrContext, families: Families) -> 
 
 #[inline(always)]
 fn dial<F: Family, const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow) -> i32 {
-    let caller = Program::<F> { context: raw(context), socket: socket_of(context), family: PhantomData };
+    let caller = LocalProcess::<F> { context: raw(context), socket: socket_of(context), family: PhantomData };
     match proxymatic_ebpf::route(&Maps, &caller, flow) {
         Verdict::Pass => GO_ON,
         Verdict::Leave(reason) => {
@@ -73,14 +73,14 @@ fn dial<F: Family, const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow)
         }
         Verdict::Refuse(service, reason) => {
             log::refused(flow, service, reason);
-            proxymatic_ebpf::refused(&Maps, &caller, flow, service, reason);
+            proxymatic_ebpf::on_refused(&Maps, &caller, flow, service, reason);
             refuse::<F>(context, reason)
         }
         Verdict::Translate(choice) => {
             log::sent(flow, &choice);
             Maps.count(choice.reason);
             note::<CONNECTS>(context, flow, &choice);
-            proxymatic_ebpf::sampled(&Maps, &caller, flow, &choice);
+            proxymatic_ebpf::on_sampled_connect(&Maps, &caller, flow, &choice);
             set_destination::<F>(context, choice.address, choice.port);
             GO_ON
         }
@@ -97,12 +97,12 @@ fn note<const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow, choice: &C
             bound_connect(context, choice.syn_retries);
         }
         // SAFETY: the socket pointer of this hook's own context.
-        socket = unsafe { maps::programs_own(socket) };
+        socket = unsafe { maps::mptcp_parent(socket) };
     }
     // SAFETY: the same.
     match unsafe { maps::socket(socket, true) } {
-        Some(socket) if CONNECTS => proxymatic_ebpf::connected(&Maps, socket, flow, choice),
-        Some(socket) => proxymatic_ebpf::sent(&Maps, socket, flow, choice),
+        Some(socket) if CONNECTS => proxymatic_ebpf::on_connect(&Maps, socket, flow, choice),
+        Some(socket) => proxymatic_ebpf::on_udp_send(&Maps, socket, flow, choice),
         None => Maps.count(Reason::NoSocketState),
     }
 }
@@ -119,7 +119,7 @@ pub(crate) fn peername<F: Family>(context: &SockAddrContext) -> i32 {
     // SAFETY: the socket pointer of this hook's own context.
     if let Some(socket) = unsafe { maps::socket(socket_of(context).cast(), false) } {
         let (address, port) = destination::<F>(context);
-        if let Some((dialled, dialled_port)) = proxymatic_ebpf::reverse(socket, &address, port) {
+        if let Some((dialled, dialled_port)) = proxymatic_ebpf::original_destination(socket, &address, port) {
             Maps.count(Reason::ReverseTranslated);
             set_destination::<F>(context, dialled, dialled_port);
         }
@@ -132,7 +132,7 @@ pub(crate) fn peername<F: Family>(context: &SockAddrContext) -> i32 {
 pub(crate) fn release(context: &SockContext) -> i32 {
     // SAFETY: in this hook the context is the socket.
     if let Some(socket) = unsafe { maps::socket(context.as_ptr(), false) } {
-        proxymatic_ebpf::release(&Maps, socket);
+        proxymatic_ebpf::on_release(&Maps, socket);
     }
     GO_ON
 }
@@ -144,8 +144,8 @@ pub(crate) fn bind<F: Family>(context: &SockContext) -> i32 {
     // SAFETY: fields of the live context, which in this hook is the socket.
     let (protocol, port) =
         unsafe { ((&raw const (*socket).protocol).read_volatile(), (&raw const (*socket).src_port).read_volatile()) };
-    let caller = Program::<F> { context: context.as_ptr(), socket, family: PhantomData };
-    proxymatic_ebpf::bound(&Maps, &caller, F::bound(socket), Port::new(port as u16), protocol as u8);
+    let caller = LocalProcess::<F> { context: context.as_ptr(), socket, family: PhantomData };
+    proxymatic_ebpf::on_bind(&Maps, &caller, F::bound(socket), Port::new(port as u16), protocol as u8);
     GO_ON
 }
 

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proxymatic_common::{Address, FiveTuple, Port};
 
 use super::*;
-use crate::fixture::wire::Wire;
+use crate::testing::packet::FakePacket;
 
 /// What a segment or datagram is made of.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ struct Made {
     to: SocketAddr,
     tcp: bool,
     payload: Vec<u8>,
-    hops: u8,
+    ttl: u8,
     /// Words of options of IPv4.
     options: usize,
 }
@@ -35,11 +35,11 @@ impl Made {
         let net = match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let mut header =
-                    Ipv4Header::new(0, self.hops, etherparse::ip_number::TCP, from.octets(), to.octets()).unwrap();
+                    Ipv4Header::new(0, self.ttl, etherparse::ip_number::TCP, from.octets(), to.octets()).unwrap();
                 header.options = Ipv4Options::try_from(&[1; 40][..4 * self.options]).unwrap();
                 link.ip(IpHeaders::Ipv4(header, Default::default()))
             }
-            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), self.hops),
+            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), self.ttl),
             _ => unreachable!("both ends are of one family"),
         };
         let mut bytes = Vec::new();
@@ -68,8 +68,8 @@ fn made() -> impl Strategy<Value = (Made, SocketAddr, SocketAddr)> {
     any::<bool>().prop_flat_map(|v4| {
         let rest = (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80), 2_u8.., 0_usize..10);
         (end(v4), end(v4), end(v4), end(v4), rest).prop_map(|(from, to, new_from, new_to, rest)| {
-            let (tcp, payload, hops, options) = rest;
-            (Made { from, to, tcp, payload, hops, options }, new_from, new_to)
+            let (tcp, payload, ttl, options) = rest;
+            (Made { from, to, tcp, payload, ttl, options }, new_from, new_to)
         })
     })
 }
@@ -78,8 +78,8 @@ fn tuple(made: &Made, from: SocketAddr, to: SocketAddr) -> FiveTuple {
     Made { from, to, ..made.clone() }.tuple()
 }
 
-fn header(wire: &Wire) -> Header {
-    let (mut header, mut outer) = (Header::NONE, Header::NONE.network);
+fn header(wire: &FakePacket) -> L4Header {
+    let (mut header, mut outer) = (L4Header::NONE, L4Header::NONE.network);
     assert_eq!(read(wire, &mut header, &mut outer), Parsed::Flow);
     header
 }
@@ -87,23 +87,23 @@ fn header(wire: &Wire) -> Header {
 proptest! {
     #[test]
     fn what_is_rewritten_is_what_another_would_have_built_with_these_ends((made, from, to) in made()) {
-        let mut wire = Wire::new(made.packet());
+        let mut wire = FakePacket::new(made.packet());
         let header = header(&wire);
         prop_assert_eq!(header.tuple(), made.tuple());
-        prop_assert_eq!(header.network.hops, made.hops);
+        prop_assert_eq!(header.network.ttl, made.ttl);
         rewrite(&mut wire, &header, &tuple(&made, from, to)).unwrap();
-        hop(&mut wire, &header.network).unwrap();
-        let hops = made.hops - 1;
-        prop_assert_eq!(wire.bytes, Made { from, to, hops, ..made }.packet());
+        decrement_ttl(&mut wire, &header.network).unwrap();
+        let ttl = made.ttl - 1;
+        prop_assert_eq!(wire.bytes, Made { from, to, ttl, ..made }.packet());
     }
 
     #[test]
     fn a_datagram_without_a_checksum_stays_without((made, from, to) in made()) {
         let made = Made { tcp: false, ..made };
         let mut bytes = made.packet();
-        let at = header(&Wire::new(bytes.clone())).network.transport as usize + 6;
+        let at = header(&FakePacket::new(bytes.clone())).network.transport as usize + 6;
         bytes[at..at + 2].fill(0);
-        let mut wire = Wire::new(bytes);
+        let mut wire = FakePacket::new(bytes);
         let header = header(&wire);
         rewrite(&mut wire, &header, &tuple(&made, from, to)).unwrap();
         let mut wanted = Made { from, to, ..made }.packet();
@@ -114,11 +114,11 @@ proptest! {
     #[test]
     fn a_checksum_that_was_wrong_stays_wrong((made, from, to) in made(), bit in 0_usize..16) {
         let mut bytes = made.packet();
-        let header = header(&Wire::new(bytes.clone()));
+        let header = header(&FakePacket::new(bytes.clone()));
         let at = header.network.transport as usize + if made.tcp { 16 } else { 6 };
         bytes[at + bit / 8] ^= 1 << (bit % 8);
         prop_assume!(bytes[at..at + 2] != [0, 0]);
-        let mut wire = Wire::new(bytes);
+        let mut wire = FakePacket::new(bytes);
         rewrite(&mut wire, &header, &tuple(&made, from, to)).unwrap();
         prop_assert_ne!(&wire.bytes[at..at + 2], &Made { from, to, ..made }.packet()[at..at + 2]);
     }
@@ -137,8 +137,8 @@ proptest! {
         let cut = (head + 4 * cut).min(quoted.len());
         let router = if v4 { router_v4 } else { router_v6 };
         let error = error(router.ip(), made.from.ip(), &quoted[..cut]);
-        let mut wire = Wire::new(error);
-        let (mut header, mut outer) = (Header::NONE, Header::NONE.network);
+        let mut wire = FakePacket::new(error);
+        let (mut header, mut outer) = (L4Header::NONE, L4Header::NONE.network);
         prop_assert_eq!(read(&wire, &mut header, &mut outer), Parsed::Error);
         prop_assert_eq!(header.tuple(), made.tuple());
         let (source, destination) = (router.ip().into(), from.ip().into());
@@ -154,8 +154,8 @@ proptest! {
         if let (Some(place), true) = (bytes.get_mut(12..15), kind > 0) {
             place.copy_from_slice(if kind == 1 { &[8, 0, 0x45] } else { &[0x86, 0xdd, 0x60] });
         }
-        let (mut header, mut outer) = (Header::NONE, Header::NONE.network);
-        let _ = read(&Wire::new(bytes), &mut header, &mut outer);
+        let (mut header, mut outer) = (L4Header::NONE, L4Header::NONE.network);
+        let _ = read(&FakePacket::new(bytes), &mut header, &mut outer);
     }
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn assert_serves_since(tables: &MapState, before: &[&Desired], after:
     for key in all.iter().flat_map(BTreeMap::keys) {
         let states: Vec<_> = all.iter().map(|due| due.get(key).unwrap_or(&none)).collect();
         for _ in 0..4 {
-            match kernel.dial(*key) {
+            match kernel.connect(*key) {
                 Verdict::Translate(choice) => {
                     let at = (IpAddr::from(choice.address), choice.port.get());
                     let known = states.iter().any(|due| due.answers.contains(&at));
@@ -154,7 +154,7 @@ pub(crate) fn carry_out(tables: &mut MapState, before: &Desired, after: &Desired
 pub(crate) fn assert_says(tables: &MapState, after: &Desired, seed: u64) {
     let kernel = Kernel::new(tables, seed);
     for (key, due) in due(after, tables) {
-        assert_eq!(kernel.lead(key).is_some(), due.is_served(), "{key}: {:?}", kernel.dial(key));
+        assert_eq!(kernel.backend_of(key).is_some(), due.is_served(), "{key}: {:?}", kernel.connect(key));
     }
     let bits: BTreeSet<_> = tables.frontends().keys().map(|frontend| (frontend.protocol, frontend.port)).collect();
     assert_eq!(tables.ports(), &bits, "the service ports have their bits, and no others");

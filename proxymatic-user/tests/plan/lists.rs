@@ -89,7 +89,7 @@ fn lists_are_followed_by_the_decisions_of_the_hooks() {
     ] {
         let mut tables = small();
         publish(&mut tables, &listed(list));
-        assert_eq!(Kernel::new(&tables, 1).lead(KEY).is_some(), served, "{list}");
+        assert_eq!(Kernel::new(&tables, 1).backend_of(KEY).is_some(), served, "{list}");
     }
 }
 
@@ -100,7 +100,7 @@ fn an_empty_list_is_nobody() {
     let mut tables = small();
     publish(&mut tables, &desired);
     assert!(tables.services()[&0].settings.features.has(Features::ALLOW));
-    assert_eq!(Kernel::new(&tables, 1).lead(KEY), None);
+    assert_eq!(Kernel::new(&tables, 1).backend_of(KEY), None);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_cgroup_that_is_not_there_names_nobody_and_is_warned_of() {
     assert_eq!(planned.warnings[0].app, "/app");
     assert!(planned.warnings[0].reason.starts_with("cgroup:/gone of its allow list is not there"));
     planned.ops.iter().for_each(|op| tables.apply(op));
-    assert_eq!(Kernel::new(&tables, 1).lead(KEY), None);
+    assert_eq!(Kernel::new(&tables, 1).backend_of(KEY), None);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_service_whose_list_does_not_fit_is_not_served_at_all() {
             let mut tables = MapState::new(capacity);
             if before != "none" {
                 publish(&mut tables, &listed(before));
-                assert!(Kernel::new(&tables, 1).lead(KEY).is_some());
+                assert!(Kernel::new(&tables, 1).backend_of(KEY).is_some());
             }
             let planned = plan(&listed(list), &tables);
             assert_eq!(planned.warnings.len(), 1);

@@ -73,7 +73,7 @@ fn udp_and_ipv6_are_forwarded() {
         let services = [(key, (SourceCode::MARATHON, service(vec![backend()]).into()))].into();
         let mut tables = small();
         carry_out(&mut tables, &Desired::default(), &Desired { services, ..Desired::default() }, 1);
-        assert_eq!(Kernel::new(&tables, 1).lead(key), Some((six, 31_000)), "{key}");
+        assert_eq!(Kernel::new(&tables, 1).backend_of(key), Some((six, 31_000)), "{key}");
     }
 }
 
@@ -285,7 +285,7 @@ fn virtual_addresses_that_do_not_fit_are_warned_of_and_left_and_the_others_stay_
         "{said:?}"
     );
     let kernel = Kernel::new(&tables, 1);
-    assert_eq!([2, 3, 4, 5].map(|n| kernel.lead(at(n)).is_some()), [true, false, false, true]);
+    assert_eq!([2, 3, 4, 5].map(|n| kernel.backend_of(at(n)).is_some()), [true, false, false, true]);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn two_frontends_that_lead_to_one_service_and_one_backend_twice_are_told_apart()
     tables.apply(&MapOp::PutBackendName(7, again.task));
     publish(&mut tables, &wanted);
     assert_eq!(publish(&mut tables, &wanted), "");
-    assert!(Kernel::new(&tables, 1).lead(KEY).is_some());
+    assert!(Kernel::new(&tables, 1).backend_of(KEY).is_some());
     assert_eq!(tables.frontends().keys().collect::<Vec<_>>(), [&frontend]);
     let active = tables.backends().values().filter(|it| it.backend.state.name() == "active");
     assert_eq!(active.count(), 1);

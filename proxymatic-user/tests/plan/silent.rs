@@ -25,7 +25,9 @@ fn a_virtual_address_is_a_class_of_its_own_and_goes_with_its_last_service() {
     desired.services.insert(key, (SourceCode::MARATHON, service(vec![active("v", 9)]).into()));
     publish(&mut tables, &desired);
     let lead = |address, port| {
-        Kernel::new(&tables, 7).lead(ServiceKey { address, port, protocol: Protocol::Tcp }).map(|(address, _)| address)
+        Kernel::new(&tables, 7)
+            .backend_of(ServiceKey { address, port, protocol: Protocol::Tcp })
+            .map(|(address, _)| address)
     };
     assert_eq!(lead(address, 80), Some(IpAddr::from([10, 0, 0, 9])));
     assert_eq!(lead(None, 80), None, "not on the host's own addresses");

@@ -29,7 +29,7 @@ const BATCH: u32 = 64;
 
 /// Sends frames of these flows, in turn, by an interface.
 pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result<()> {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/proxymatic-pours.o");
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/proxymatic-bench-xdp-pktgen.o");
     let mut ebpf = EbpfLoader::new().load_file(&object).with_context(|| format!("load {}", object.display()))?;
     let next = neighbour(interface)?;
     let frames = flows.iter().map(|flow| frame(flow, next)).collect::<Result<Vec<_>>>()?;
@@ -42,7 +42,7 @@ pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result
         }
         slots.set(nth, words, 0)?;
     }
-    let program: &mut Xdp = ebpf.program_mut("pour").context("no program pour")?.try_into()?;
+    let program: &mut Xdp = ebpf.program_mut("xdp_pktgen").context("no program xdp_pktgen")?.try_into()?;
     program.load()?;
     // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
     let number = nix::net::if_::if_nametoindex(interface)?;

@@ -14,10 +14,11 @@ static HOOKS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pro
 /// The hooks that log their verdicts too; empty where there are none in this build.
 static LOUD: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-hooks-log.o"));
 /// The probes.
-static PROBES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-probes.o"));
+static PROBES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-feature-probes.o"));
 
 /// The probes that have maps.
-pub(super) static STORES: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-stores.o"));
+pub(super) static STORES: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/proxymatic-feature-probes-maps.o"));
 
 /// Opens the probes that have no maps. None is loaded yet.
 ///

@@ -98,7 +98,7 @@ impl Probes {
         let before = getrlimit(Resource::Memlock);
         setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..before }).map_err(|error| error.to_string())?;
         let loaded = object::probes().map_err(|error| error.to_string()).and_then(|mut probes| {
-            let program = probes.program_mut("connects").ok_or("this build has no such probe")?;
+            let program = probes.program_mut("connect6").ok_or("this build has no such probe")?;
             attach::load_one(program).map_err(|error| chain(&error))
         });
         setrlimit(Resource::Memlock, before).map_err(|error| error.to_string())?;
