@@ -38,8 +38,8 @@ pub(crate) fn bypass_reason<T: DataPlane, C: Caller>(
     None
 }
 
-/// Returns whether the listener on a service port is not a replica of the service. Other hosts connect to replicas, so a
-/// replica never listens on loopback alone; and if a replica has the port, no other program can listen on it.
+/// Returns whether the listener on a service port is not a replica of the service. Other hosts connect to replicas, so
+/// a replica never listens on loopback alone; and if a replica has the port, no other program can listen on it.
 #[inline(always)]
 fn is_foreign_listener(listener: Listener, service: &Service) -> bool {
     match listener {
@@ -104,8 +104,8 @@ pub fn cgroup_listed<T: DataPlane, C: Caller>(tables: &T, caller: &C, service: O
     false
 }
 
-/// Returns the source address that a proxy on this host would have seen. A socket that is not bound gets its destination
-/// address as its source, since that address is on the same host.
+/// Returns the source address that a proxy on this host would have seen. A socket that is not bound gets its
+/// destination address as its source, since that address is on the same host.
 #[inline(always)]
 fn source_address<C: Caller>(caller: &C, flow: &Flow) -> Address {
     let bound = caller.bound();

@@ -1,6 +1,6 @@
-//! A program for `cargo xtask bench remote`: makes frames, which no socket has sent, and sends them by an interface.
+//! The packet generator of `cargo xtask bench remote`: writes frames and sends them by an interface, without a socket.
 //!
-//! The kernel runs it on frames of its own, many times for one call (BPF_F_TEST_XDP_LIVE_FRAMES).
+//! One system call makes the kernel run the program many times, on frames of its own (BPF_F_TEST_XDP_LIVE_FRAMES).
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -14,10 +14,10 @@ mod programs {
         programs::XdpContext,
     };
 
-    /// What is sent: the smallest frame there is, once for each flow.
+    /// The smallest possible frame of each flow.
     #[map]
     static FRAMES: Array<Frame> = Array::with_max_entries(FLOWS, 0);
-    /// How many were sent.
+    /// The number of frames that were sent.
     #[map]
     static SENT: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
@@ -27,7 +27,7 @@ mod programs {
     #[xdp]
     fn xdp_pktgen(context: XdpContext) -> u32 {
         let Some(sent) = SENT.get_ptr_mut(0) else { return XDP_ABORTED };
-        // SAFETY: a live element that only this processor writes.
+        // SAFETY: a live element that only this CPU writes.
         let nth = unsafe { *sent };
         // SAFETY: the same.
         unsafe { *sent = nth.wrapping_add(1) };
@@ -36,10 +36,10 @@ mod programs {
         if start + size_of::<Frame>() > context.data_end() {
             return XDP_ABORTED;
         }
-        // All of it: the kernel uses a frame again, as whoever it was sent to has left it.
-        // SAFETY: compared with the end just now; the kernel lets these frames begin at a multiple of four.
+        // The whole frame: the kernel reuses frames as their receiver left them.
+        // SAFETY: compared with the end above; the kernel aligns these frames to four bytes.
         unsafe { ptr::with_exposed_provenance_mut::<Frame>(start).write(*frame) };
-        // By the interface that the run names as the one where frames came in.
+        // By the interface that the test run names as the ingress interface.
         XDP_TX
     }
 }

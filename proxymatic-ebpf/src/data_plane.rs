@@ -1,6 +1,6 @@
 //! The traits through which decisions reach everything outside of them.
 //!
-//! The eBPF programs implement them on BPF maps, helpers and subprograms; [`crate::testing`] implements them in memory.
+//! The eBPF programs implement them on BPF maps, helpers and subprograms; `testing.rs` implements them in memory.
 
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Client, Config, CtEntry, CtEntryAtomic,
@@ -69,8 +69,8 @@ pub trait Conntrack: DataPlane {
     fn insert(&self, table: CtTable, key: &FiveTuple, entry: &CtEntry, only_new: bool) -> bool;
     /// Removes an entry. Returns false if there was none.
     fn remove(&self, table: CtTable, key: &FiveTuple) -> bool;
-    /// Runs `change` while no other CPU changes an entry of the connection that began at `start`. `change` may only read
-    /// and write cells: the verifier refuses a helper call under a lock.
+    /// Runs `change` while no other CPU changes an entry of the connection that began at `start`. `change` may only
+    /// read and write cells: the verifier refuses a helper call under a lock.
     fn with_lock<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R>;
     /// Returns the ports that the first fragment of a packet had.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
@@ -90,8 +90,8 @@ pub trait Environment {
     fn random(&self) -> u32;
     /// Returns the monotonic clock, in nanoseconds.
     fn now(&self) -> u64;
-    /// Returns the monotonic clock as of the kernel's last tick, at most 10 ms late. Reading the exact clock costs as much
-    /// as three map lookups, so this one serves for whatever is compared with longer times only.
+    /// Returns the monotonic clock as of the kernel's last tick, at most 10 ms late. Reading the exact clock costs as
+    /// much as three map lookups, so this one serves for whatever is compared with longer times only.
     fn coarse_now(&self) -> u64 {
         self.now()
     }
@@ -101,7 +101,7 @@ pub trait Environment {
 
 /// The decisions that the object has as BPF subprograms, so that the verifier checks each once and not at each call.
 pub trait Subprograms {
-    /// Calls [`crate::select`].
+    /// Calls [`crate::select()`].
     ///
     /// # Errors
     /// The reason why the flow must be refused.

@@ -1,26 +1,26 @@
-//! What every eBPF object has beside its programs.
+//! The panic handler and the licence that every eBPF object needs.
 
-/// Ends a binary that is an eBPF object: its licence, and what stands where a program would end by a panic.
+/// Defines the licence and the panic handler of an eBPF object, and an empty `main` on other targets.
 #[macro_export]
 macro_rules! object {
     () => {
         #[cfg(target_arch = "bpf")]
         #[panic_handler]
         fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-            // Never linked: the verifier would refuse a program that can get here.
+            // Never linked: the verifier would reject a program that can panic.
             loop {}
         }
 
-        /// The kernel gives its helpers only to programs under a licence that goes with the GPL.
+        /// The kernel allows its helpers only for programs with a GPL-compatible licence.
         #[cfg(target_arch = "bpf")]
-        // SAFETY: the section is read by the loader, the name by nobody else.
+        // SAFETY: only the loader reads the section, and nothing else has the name.
         #[unsafe(link_section = "license")]
         #[unsafe(no_mangle)]
         static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
         #[cfg(not(target_arch = "bpf"))]
         fn main() {
-            // Off the BPF target this binary is nothing: `cargo xtask build-ebpf` builds the object.
+            // Only the BPF target has a program here: `cargo xtask build-ebpf` builds the object.
         }
     };
 }

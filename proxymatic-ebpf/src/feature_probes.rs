@@ -1,7 +1,7 @@
-//! Tiny programs that find out what a kernel has, one question each. They load where the answer is yes.
+//! Feature probes: small programs that load only if the kernel supports one feature each.
 //!
-//! Asked by loading, never by version, since distributions backport; and with the arguments that the hooks use, since
-//! newer kernels verify those too.
+//! Loading a program is reliable and the kernel's version is not, since distributions backport features. The probes
+//! call helpers with the arguments that the hooks use, since newer kernels verify those too.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -19,7 +19,7 @@ mod programs {
         programs::{SockAddrContext, SockContext, SockOpsContext, TcContext},
     };
 
-    /// Can a connect hook say which error it refuses with?
+    /// Loads if a connect hook can set the error of a refusal.
     #[cgroup_sock_addr(connect4)]
     fn set_retval(_: SockAddrContext) -> i32 {
         // SAFETY: a helper call with a constant, no memory involved.
@@ -27,14 +27,14 @@ mod programs {
         0
     }
 
-    /// Does the kernel give the time of its last tick?
+    /// Loads if a connect hook can read the time of the kernel's last tick.
     #[cgroup_sock_addr(connect4)]
     fn coarse(_: SockAddrContext) -> i32 {
         // SAFETY: no arguments.
         i32::from(unsafe { bpf_ktime_get_coarse_ns() } != 0)
     }
 
-    /// Can it tell which MPTCP socket a subflow belongs to?
+    /// Loads if a connect hook can look up the MPTCP socket of a subflow.
     #[cgroup_sock_addr(connect4)]
     fn mptcp(context: SockAddrContext) -> i32 {
         // SAFETY: the context lives, and its socket is checked for null.
@@ -44,14 +44,14 @@ mod programs {
         }
     }
 
-    /// Can it tell network namespaces apart?
+    /// Loads if a connect hook can read the cookie of a network namespace.
     #[cgroup_sock_addr(connect4)]
     fn netns(context: SockAddrContext) -> i32 {
         // SAFETY: the context is the one the kernel gave this program.
         unsafe { i32::from(bpf_get_netns_cookie(context.sock_addr.cast()) != 0) }
     }
 
-    /// Can it tell who listens?
+    /// Loads if a connect hook can look up listeners.
     #[cgroup_sock_addr(connect4)]
     fn listener(context: SockAddrContext) -> i32 {
         let context: *mut c_void = context.sock_addr.cast();
@@ -71,14 +71,14 @@ mod programs {
         1
     }
 
-    /// Can it tell which cgroup a program is in, and which are above it?
+    /// Loads if a connect hook can read the cgroup of a process and its ancestors.
     #[cgroup_sock_addr(connect4)]
     fn cgroups(_: SockAddrContext) -> i32 {
         // SAFETY: numbers.
         unsafe { i32::from(bpf_get_current_cgroup_id() != bpf_get_current_ancestor_cgroup_id(1)) }
     }
 
-    /// Can it bound how often an unanswered SYN is sent again?
+    /// Loads if a connect hook can limit the retransmits of a SYN.
     #[cgroup_sock_addr(connect4)]
     fn syn_retries(context: SockAddrContext) -> i32 {
         let (sol_tcp, tcp_syncnt, mut retries) = (6, 7, 1_u32);
@@ -87,50 +87,50 @@ mod programs {
         1
     }
 
-    /// Is there a hook of connect(2)?
+    /// Loads if the kernel has hooks on connect(2).
     #[cgroup_sock_addr(connect6)]
     fn connect6(_: SockAddrContext) -> i32 {
         1
     }
 
-    /// Is there a hook of getpeername(2)?
+    /// Loads if the kernel has hooks on getpeername(2).
     #[cgroup_sock_addr(getpeername6)]
     fn peer_names(_: SockAddrContext) -> i32 {
         1
     }
 
-    /// Is there a hook of sendmsg(2)?
+    /// Loads if the kernel has hooks on sendmsg(2).
     #[cgroup_sock_addr(sendmsg6)]
     fn datagrams(_: SockAddrContext) -> i32 {
         1
     }
 
-    /// Is there a hook of recvmsg(2)?
+    /// Loads if the kernel has hooks on recvmsg(2).
     #[cgroup_sock_addr(recvmsg6)]
     fn recvmsg6(_: SockAddrContext) -> i32 {
         1
     }
 
-    /// Is there a hook of the last close of a socket?
+    /// Loads if the kernel has a hook on the last close of a socket.
     #[cgroup_sock(sock_release)]
     fn sock_release(_: SockContext) -> i32 {
         1
     }
 
-    /// Is there a hook after bind(2)?
+    /// Loads if the kernel has hooks after bind(2).
     #[cgroup_sock(post_bind6)]
     fn post_bind(_: SockContext) -> i32 {
         1
     }
 
-    /// Is there a hook on what TCP does, and can more of that be asked for?
+    /// Loads if the kernel has sock_ops hooks that can enable more events.
     #[sock_ops]
     fn tcp_events(context: SockOpsContext) -> u32 {
         let _ = context.set_cb_flags((context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
         1
     }
 
-    /// For the links of TC.
+    /// A TC program, to try links to interfaces.
     #[classifier]
     fn packets(_: TcContext) -> i32 {
         TC_ACT_OK as i32

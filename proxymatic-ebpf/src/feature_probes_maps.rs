@@ -1,5 +1,5 @@
-//! Tiny programs that find out what a kernel has, as `probes`, but with maps: apart, since a map that cannot be made keeps
-//! the whole object from being loaded.
+//! Feature probes that need maps. They are an object of their own, because a map that cannot be created keeps the whole
+//! object from loading.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -20,27 +20,27 @@ mod programs {
     #[btf_map]
     static PROBE_STORAGE: SkStorage<u64> = SkStorage::new();
 
-    /// Can a hook tell what happens?
+    /// Loads if a hook can write to a ring buffer.
     #[cgroup_sock_addr(connect4)]
     fn ringbuf(_: SockAddrContext) -> i32 {
         let _ = PROBE_RINGBUF.output(1_u64, 0);
         1
     }
 
-    /// Can a connect hook keep something with a socket?
+    /// Loads if a connect hook can create socket storage.
     #[cgroup_sock_addr(connect4)]
     fn sk_storage_connect(context: SockAddrContext) -> i32 {
         // SAFETY: a field of the live context.
         get_storage(unsafe { (*context.sock_addr).__bindgen_anon_1.sk }.cast(), BPF_SK_STORAGE_GET_F_CREATE)
     }
 
-    /// Can it be found when the socket is closed?
+    /// Loads if a release hook can read socket storage.
     #[cgroup_sock(sock_release)]
     fn sk_storage_release(context: SockContext) -> i32 {
         get_storage(context.as_ptr(), 0)
     }
 
-    /// Can it be found by what TCP does?
+    /// Loads if a sock_ops hook can read socket storage.
     #[sock_ops]
     fn sk_storage_sockops(context: SockOpsContext) -> u32 {
         // SAFETY: a field of the live context.

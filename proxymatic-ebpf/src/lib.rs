@@ -1,8 +1,8 @@
 #![no_std]
 //! The decisions of the data plane, as functions of a flow or packet and of the tables.
 //!
-//! The decisions are generic over the traits of [`data_plane`], so the eBPF programs and the host tests run the same code.
-//! This library knows no hook, no map and no aya. The hooks (the binary) decide nothing.
+//! The decisions are generic over the traits of [`data_plane`], so the eBPF programs and the host tests run the same
+//! code. This library knows no hook, no map and no aya. The hooks (the binary) decide nothing.
 
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
@@ -13,6 +13,7 @@ pub mod data_plane;
 mod ebpf_object;
 mod ejection_budget;
 mod events;
+mod fast_path;
 mod hash;
 mod outlier;
 mod packed;
@@ -32,6 +33,7 @@ pub use admission::cgroup_listed;
 pub use data_plane::{Caller, Conntrack, DataPlane, Environment, PacketHook, Subprograms, Tables};
 pub use ejection_budget::slot_share;
 pub use events::{on_bind, on_listen, on_refused, on_sampled_connect};
+pub use fast_path::fast_path;
 pub use outlier::{eject, on_connect_failed, on_established};
 pub use packed::{EjectionShares, SelectParams, SlotScore};
 pub use packet_ctx::{CtTable, PacketCtx, Route};

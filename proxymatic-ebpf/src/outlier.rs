@@ -10,8 +10,8 @@ use crate::{data_plane::DataPlane, events, hash::scale_to, packed::EjectionShare
 const SECOND: u64 = 1_000_000_000;
 /// The longest ejection, in nanoseconds.
 const MAX_EJECTION: u64 = 30 * SECOND;
-/// How many slots of a service are checked for ejected backends. The cap is exact for a service with at most so many slots;
-/// for others it is checked on a sample.
+/// How many slots of a service are checked for ejected backends. The cap is exact for a service with at most so many
+/// slots; for others it is checked on a sample.
 const SAMPLE: u32 = EjectionShares::MOST;
 
 /// Records that a socket's connection was established. `rtt_us` is its round trip time; 0 if unknown.
@@ -128,8 +128,9 @@ pub(crate) fn record_failure<T: DataPlane>(
     );
 }
 
-/// Ejects a backend for 1 s, doubled for each consecutive failure, at most 30 s. A jitter of up to an eighth is subtracted,
-/// so that hosts do not return at the same time. Returns the ejection time in nanoseconds; 0 if it is not ejected.
+/// Ejects a backend for 1 s, doubled for each consecutive failure, at most 30 s. A jitter of up to an eighth is
+/// subtracted, so that hosts do not return at the same time. Returns the ejection time in nanoseconds; 0 if it is not
+/// ejected.
 #[inline(always)]
 pub fn eject<T: DataPlane>(tables: &T, service: u32, id: u32) -> u64 {
     let Some(stats) = tables.backend_stats(id) else { return 0 };

@@ -80,8 +80,9 @@ const COST_BITS: u32 = 37;
 impl SlotScore {
     pub(crate) const INELIGIBLE: Self = Self(0);
 
-    /// Makes a score. A backend with a lower `cost` is better. The weight is already in the number of slots, so backends of
-    /// an idle service must compare as equal whatever their weights: (active + 1) / weight would count the weight twice.
+    /// Makes a score. A backend with a lower `cost` is better. The weight is already in the number of slots, so
+    /// backends of an idle service must compare as equal whatever their weights: (active + 1) / weight would count the
+    /// weight twice.
     #[inline(always)]
     pub(crate) fn new(id: u32, rank: Rank, cost: u64) -> Self {
         let most = (1 << COST_BITS) - 1;
@@ -166,8 +167,8 @@ impl EjectionShares {
 
     /// Returns whether at most half of the backends would be ejected with the one.
     ///
-    /// The limit is a quarter of a backend above half. That is as far from half of an even number as from the next count of
-    /// an odd number, so a sample decides right if exactly half would be ejected, as for one backend of two.
+    /// The limit is a quarter of a backend above half. That is as far from half of an even number as from the next
+    /// count of an odd number, so a sample decides right if exactly half would be ejected, as for one backend of two.
     #[inline(always)]
     pub(crate) fn within_cap(self) -> bool {
         let sum = |nth: u32| self.0 >> (nth * SUM_BITS) & ((1 << SUM_BITS) - 1);

@@ -30,8 +30,8 @@ pub struct PacketCtx {
     pub(crate) choice: Choice,
     /// The index of the interface by which the packet leaves; 0 if no lookup has found it yet.
     pub(crate) out_ifindex: u32,
-    /// The best SNAT port to preempt. Here and not on the stack, because the verifier tracks each value on the stack and
-    /// would check every combination; it knows nothing about values in a map.
+    /// The best SNAT port to preempt. Here and not on the stack, because the verifier tracks each value on the stack
+    /// and would check every combination; it knows nothing about values in a map.
     pub(crate) candidate: SnatCandidate,
 }
 
@@ -113,8 +113,9 @@ pub enum Route {
 #[derive(Debug)]
 pub(crate) struct SnatCandidate {
     port: Port,
-    /// Since when the port has been unused, in nanoseconds of the monotonic clock; with [`SnatCandidate::HALF_OPEN`] if a
-    /// half-open connection has it. A cell, as the next field is, so that it is read in place: see [`PacketCtx::candidate`].
+    /// Since when the port has been unused, in nanoseconds of the monotonic clock; with [`SnatCandidate::HALF_OPEN`] if
+    /// a half-open connection has it. A cell, as the next field is, so that it is read in place: see
+    /// [`PacketCtx::candidate`].
     since: Cell64,
     /// The number of half-open connections among the ports that were probed.
     half_open: Cell64,

@@ -1,8 +1,10 @@
 //! The journey of one packet of an interface, from parsing to its verdict.
 //!
-//! [`run`] has the order of the stages. Each stage is a function of its own in this file, in the same order, and hands on
-//! nothing but [`PacketCtx`] and a [`NextStage`]. So the eBPF programs can have each stage as a BPF subprogram, which the
-//! verifier checks once and not once for each path to it; the host tests call the stages directly.
+//! [`run`] has the order of the stages. Each stage is a function of its own in this file, in the same order, and hands
+//! on nothing but [`PacketCtx`] and a [`NextStage`]. So the eBPF programs can have each stage as a BPF subprogram,
+//! which the verifier checks once and not once for each path to it; the host tests call the stages directly.
+//!
+//! At the XDP hook a packet takes [`crate::fast_path()`] first, and comes here if that passes it on.
 
 use proxymatic_common::{Config, CtEntryAtomic, CtFlags, FiveTuple, FragmentPorts, PROTOCOL_TCP, Reason, ct_timeouts};
 
@@ -10,7 +12,7 @@ use crate::{
     conntrack::{
         EntryMatch,
         create::{self, select_backend_for},
-        state::{fast_path_ok, forward_reason, on_packet_established, on_packet_half_open},
+        state::{forward_reason, on_packet_established, on_packet_half_open},
     },
     data_plane::{Conntrack, PacketHook},
     packet::{self, Flags, Fragment, IcmpError, IpHeader, L4Header, Parsed},
@@ -165,7 +167,7 @@ pub fn classify<T: Conntrack, H: PacketHook, const EGRESS: bool>(
 
 /// Returns whether the destination of a packet is one of this host's SNAT ports.
 #[inline(always)]
-fn is_snat_port(config: &Config, header: &L4Header) -> bool {
+pub(crate) fn is_snat_port(config: &Config, header: &L4Header) -> bool {
     let port = u32::from(header.destination_port.get());
     port >= config.snat_first && port <= config.snat_last
 }
@@ -200,8 +202,8 @@ fn look_up_established<T: Conntrack, const EGRESS: bool>(tables: &T, ctx: &mut P
     }
 }
 
-/// Returns whether packets of an entry pass in this direction: replies of backends on this host leave it, all other packets
-/// arrive. A packet in the wrong direction has a forged address.
+/// Returns whether packets of an entry pass in this direction: replies of backends on this host leave it, all other
+/// packets arrive. A packet in the wrong direction has a forged address.
 #[inline(always)]
 fn seen_in_right_direction<const EGRESS: bool>(entry: &CtEntryAtomic) -> bool {
     entry.flags.has(CtFlags::LOCAL_BACKEND.with(CtFlags::REPLY)) == EGRESS
@@ -213,7 +215,8 @@ fn no_entry<const EGRESS: bool>(ctx: &PacketCtx) -> NextStage {
     if EGRESS || ctx.header.network.fragment == Fragment::NonFirst { NextStage::Pass } else { NextStage::SelectBackend }
 }
 
-/// Finds the connection that an ICMP error is about. The error takes the route of the replies to the packet that it quotes.
+/// Finds the connection that an ICMP error is about. The error takes the route of the replies to the packet that it
+/// quotes.
 #[inline(always)]
 fn handle_icmp_error<T: Conntrack, H: PacketHook, const EGRESS: bool>(
     tables: &T,
@@ -294,7 +297,8 @@ pub fn select_backend<T: Conntrack, H: PacketHook>(tables: &T, hook: &H, ctx: &m
     }
 }
 
-/// Stage 4: creates the entries of a connection to the backend that was selected. If that is impossible the packet passes.
+/// Stage 4: creates the entries of a connection to the backend that was selected. If that is impossible the packet
+/// passes.
 #[inline(always)]
 pub fn create_entries<T: Conntrack, H: PacketHook>(tables: &T, hook: &mut H, ctx: &mut PacketCtx) -> NextStage {
     let Some(config) = tables.config() else { return NextStage::Pass };
@@ -371,7 +375,7 @@ pub fn forward_icmp_error<T: Conntrack, H: PacketHook>(tables: &T, hook: &mut H,
 
 /// Decrements the TTL of a rewritten packet if it leaves this host, and returns its action.
 #[inline(always)]
-fn finish<T: Conntrack, H: PacketHook>(
+pub(crate) fn finish<T: Conntrack, H: PacketHook>(
     tables: &T,
     hook: &mut H,
     network: &IpHeader,
@@ -388,48 +392,6 @@ fn finish<T: Conntrack, H: PacketHook>(
             Action::Drop
         }
     }
-}
-
-/// The whole journey of a packet at the XDP hook, the fast path: forwards packets of established connections that have no
-/// IP options and no SYN, FIN or RST. All other packets pass on to TC, and so does one packet per second and direction.
-#[inline(always)]
-pub fn fast_path<T: Conntrack, H: PacketHook>(tables: &T, hook: &mut H, ctx: &mut PacketCtx) -> Action {
-    match packet::is_v4(hook) {
-        Some(true) => fast_path_of_family::<T, H, true>(tables, hook, ctx),
-        Some(false) => fast_path_of_family::<T, H, false>(tables, hook, ctx),
-        None => Action::Pass,
-    }
-}
-
-#[inline(always)]
-fn fast_path_of_family<T: Conntrack, H: PacketHook, const V4: bool>(
-    tables: &T,
-    hook: &mut H,
-    ctx: &mut PacketCtx,
-) -> Action {
-    // On the stack and not in the context, so that the compiler knows the offsets to be constants.
-    let mut header = L4Header::NONE;
-    let Some(config) = tables.config() else { return Action::Pass };
-    if config.snat_last == 0 || !packet::read_plain::<H, V4>(hook, &mut header) {
-        return Action::Pass;
-    }
-    let network = &header.network;
-    if header.flags.changes_state()
-        || network.ttl <= 1
-        || !(is_snat_port(config, &header) || is_service_port(tables, header.destination_port, network.protocol))
-    {
-        return Action::Pass;
-    }
-    ctx.key = header.tuple();
-    let Some(entry) = tables.established_entry(&ctx.key) else { return Action::Pass };
-    if entry.flags.has(CtFlags::LOCAL_BACKEND) || !fast_path_ok(tables, entry) {
-        return Action::Pass;
-    }
-    ctx.translated = entry.translated;
-    let Route::Via(_) = hook.fib_lookup(network, &ctx.translated) else { return Action::Pass };
-    tables.count(Reason::ForwardedXdp);
-    let rewritten = packet::rewrite(hook, &header, &ctx.translated);
-    finish(tables, hook, network, false, rewritten)
 }
 
 #[cfg(test)]

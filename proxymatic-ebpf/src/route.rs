@@ -58,8 +58,8 @@ fn find_service<T: DataPlane, C: Caller>(
     Some((service, locality))
 }
 
-/// Returns the class of an address for this socket. A loopback address is recognized by its bits and not by a table: there
-/// are 2^24 of them, and their class depends on the network namespace.
+/// Returns the class of an address for this socket. A loopback address is recognized by its bits and not by a table:
+/// there are 2^24 of them, and their class depends on the network namespace.
 #[inline(always)]
 fn address_class<T: DataPlane, C: Caller>(
     tables: &T,

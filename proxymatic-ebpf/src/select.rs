@@ -10,8 +10,8 @@ use crate::{
 
 /// How many attempts draw slots, before slots are scanned.
 const ATTEMPTS: u32 = 4;
-/// How many slots are scanned. The number is bounded for the verifier and for the latency of connect(2). A scan finds the
-/// remaining backends only if few are ejected, so the agent removes the slots of backends that stay ejected.
+/// How many slots are scanned. The number is bounded for the verifier and for the latency of connect(2). A scan finds
+/// the remaining backends only if few are ejected, so the agent removes the slots of backends that stay ejected.
 const SCAN: u32 = 16;
 
 /// Selects a backend of a service. Policies without consistent hashing ignore `hash`.

@@ -15,7 +15,8 @@ pub fn on_connect<T: Tables + Environment>(tables: &T, socket: &mut Socket, flow
     record(tables, &mut socket.ring[0], flow, choice);
 }
 
-/// Records the translation of a datagram that [`cached_udp_backend`] did not know. Replaces the oldest such translation.
+/// Records the translation of a datagram that [`cached_udp_backend`] did not know. Replaces the oldest such
+/// translation.
 #[inline(always)]
 pub fn on_udp_send<T: Tables + Environment>(tables: &T, socket: &mut Socket, flow: &Flow, choice: &Choice) {
     socket.start = tables.coarse_now();
@@ -28,9 +29,10 @@ pub fn on_udp_send<T: Tables + Environment>(tables: &T, socket: &mut Socket, flo
     }
 }
 
-/// Returns a translation of the ring. The index is hidden from LLVM, so that LLVM keeps the one comparison with the bound.
-/// The caller must test for zero before, on the number itself: LLVM merges two comparisons into one on a copy, and verifiers
-/// up to 6.19 then miss the bound of the original. The function returns a pointer, so that the index need not be kept.
+/// Returns a translation of the ring. The index is hidden from LLVM, so that LLVM keeps the one comparison with the
+/// bound. The caller must test for zero before, on the number itself: LLVM merges two comparisons into one on a copy,
+/// and verifiers up to 6.19 then miss the bound of the original. The function returns a pointer, so that the index need
+/// not be kept.
 #[inline(always)]
 fn entry(ring: &mut [Translation; RING], index: usize) -> Option<&mut Translation> {
     let index = core::hint::black_box(index);
@@ -62,8 +64,8 @@ pub(crate) fn count_opened<T: Tables>(tables: &T, service: u32, backend: u32) ->
     true
 }
 
-/// Returns the backend of an earlier datagram to the same destination, while that backend is active. So a socket keeps its
-/// backend, and selects it once.
+/// Returns the backend of an earlier datagram to the same destination, while that backend is active. So a socket keeps
+/// its backend, and selects it once.
 #[inline(always)]
 pub fn cached_udp_backend<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow) -> Option<(Address, Port)> {
     if socket.newest > 0
@@ -140,8 +142,9 @@ pub(crate) fn count_closed<T: Tables>(tables: &T, id: u32, generation: u32) {
     }
 }
 
-/// Returns the destination that the program connected to, if the peer is a backend that was selected for this socket. If two
-/// services share the backend, returns the latest destination. A socket that was connected elsewhere since has another peer.
+/// Returns the destination that the program connected to, if the peer is a backend that was selected for this socket.
+/// If two services share the backend, returns the latest destination. A socket that was connected elsewhere since has
+/// another peer.
 #[inline(always)]
 pub fn original_destination(socket: &Socket, peer: &Address, port: Port) -> Option<(Address, Port)> {
     // A translation with port zero is unused: no program can connect to port zero.

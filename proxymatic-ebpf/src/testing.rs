@@ -1,7 +1,7 @@
 //! Test doubles of the data plane's surroundings: a clock, random numbers, events, counters and a client, in memory.
 //!
-//! Tables that implement [`InMemory`] get [`Environment`] and [`Subprograms`] from here, so a test of any crate only has to
-//! implement [`Tables`] for what it has.
+//! Tables that implement [`InMemory`] get [`Environment`] and [`Subprograms`] from here, so a test of any crate only
+//! has to implement [`Tables`] for what it has.
 
 #[cfg(test)]
 pub(crate) mod packet;

@@ -1,4 +1,4 @@
-//! Who is left alone, and who may not connect.
+//! Tests of bypass, listeners and allow lists.
 
 use proxymatic_common::HookFlags;
 
@@ -16,7 +16,7 @@ fn verdict(tables: &FakeTables, caller: FakeCaller, to: &str) -> Verdict {
 }
 
 #[test]
-fn the_agent_marked_sockets_and_excluded_cgroups_are_left_alone() {
+fn agent_mark_and_excluded_cgroups_are_bypassed() {
     let mut tables = FakeTables::with_weights(&[1]);
     (tables.config.agent_tgid, tables.config.bypass_mark) = (5, 0x40);
     let someone = FakeCaller::default();
@@ -31,14 +31,14 @@ fn the_agent_marked_sockets_and_excluded_cgroups_are_left_alone() {
 }
 
 #[test]
-fn without_a_mark_or_an_agent_sockets_of_mark_and_process_zero_are_not_taken_for_them() {
+fn mark_zero_and_pid_zero_are_not_bypassed() {
     let tables = FakeTables::with_weights(&[1]);
     let caller = FakeCaller { tgid: 0, mark: 0, ..FakeCaller::default() };
     assert!(matches!(verdict(&tables, caller, "127.0.0.1"), Verdict::Translate(_)));
 }
 
 #[test]
-fn lists_name_a_cgroup_with_all_below_it() {
+fn cgroup_list_includes_descendants() {
     let mut tables = FakeTables::with_weights(&[1]);
     let caller = FakeCaller { cgroups: [40, 41], ..FakeCaller::default() };
     for (cgroup, expected) in [(40, true), (41, true), (42, false), (0, false)] {
@@ -51,7 +51,7 @@ fn lists_name_a_cgroup_with_all_below_it() {
 }
 
 #[test]
-fn a_listener_that_is_no_replica_keeps_its_port() {
+fn foreign_listener_keeps_its_port() {
     let mut tables = FakeTables::with_weights(&[1]).address("10.0.0.1", proxymatic_common::Class::HOST);
     tables.config.hook_flags = HookFlags::LISTENERS;
     let host = FakeCaller::default();
@@ -62,9 +62,9 @@ fn a_listener_that_is_no_replica_keeps_its_port() {
         (host, "127.0.0.1", Listener::None, false, false),
         (host, "10.0.0.1", Listener::Other, false, true),
         (host, "10.0.0.1", Listener::Other, true, false),
-        // A replica is reached from other hosts, so it does not listen on loopback alone.
+        // Other hosts connect to a replica, so a replica does not listen on loopback alone.
         (host, "127.0.0.1", Listener::Loopback, true, true),
-        // The host's address is elsewhere for a container: what it listens on itself does not matter.
+        // The host's address is in another namespace than a container, so the container's listeners do not matter.
         (container, "10.0.0.1", Listener::Other, false, false),
     ] {
         tables.service.features = if own { Features::OWN_LISTENER } else { Features(0) };
@@ -78,7 +78,7 @@ fn a_listener_that_is_no_replica_keeps_its_port() {
 }
 
 #[test]
-fn the_kernel_is_asked_for_a_listener_only_where_there_may_be_one() {
+fn listener_is_looked_up_only_if_one_may_exist() {
     let mut tables = FakeTables::with_weights(&[1]);
     tables.config.hook_flags = HookFlags::LISTENERS;
     let listening = FakeCaller { listener: Listener::Other, ..FakeCaller::default() };
@@ -97,7 +97,7 @@ fn the_kernel_is_asked_for_a_listener_only_where_there_may_be_one() {
 }
 
 #[test]
-fn an_allow_list_admits_by_the_address_a_proxy_would_have_seen_or_by_cgroup() {
+fn allow_list_matches_source_address_or_cgroup() {
     let mut tables = FakeTables::with_weights(&[1]).address("10.0.0.1", proxymatic_common::Class::HOST);
     tables.service.features = Features::ALLOW;
     let refused = Verdict::Refuse(0, Reason::NotAllowed);

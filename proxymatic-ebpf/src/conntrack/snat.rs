@@ -24,9 +24,9 @@ pub(crate) const MIN_PROBES: u32 = 4;
 /// for [`ct_timeouts::SNAT_PORT_REUSE`] ends the search.
 ///
 /// If no connection is closed either, the oldest half-open connection loses its port. A flood of SYNs takes every port
-/// within 0.1 s, so its connections are the oldest. A legitimate client completes the handshake within two round trips and
-/// is hardly ever the oldest of [`MIN_PROBES`], after which the search ends; without a flood so many half-open connections
-/// are not found. A client that does lose its port gets another when it retransmits its SYN.
+/// within 0.1 s, so its connections are the oldest. A legitimate client completes the handshake within two round trips
+/// and is hardly ever the oldest of [`MIN_PROBES`], after which the search ends; without a flood so many half-open
+/// connections are not found. A client that does lose its port gets another when it retransmits its SYN.
 ///
 /// # Errors
 /// No port is free, or the reply entry could not be inserted.
@@ -88,8 +88,9 @@ fn evict_half_open<T: Conntrack>(tables: &T, reply: &FiveTuple) {
     }
 }
 
-/// Removes a closed connection, given the key of its reply entry. The client's entry is removed too: late packets of that
-/// client would be forwarded into the connection that gets the port. It stays if the client has begun another connection.
+/// Removes a closed connection, given the key of its reply entry. The client's entry is removed too: late packets of
+/// that client would be forwarded into the connection that gets the port. It stays if the client has begun another
+/// connection.
 #[inline(always)]
 fn remove_closed<T: Conntrack>(tables: &T, reply: &FiveTuple) {
     if let Some(closed) = tables.established_entry(reply) {

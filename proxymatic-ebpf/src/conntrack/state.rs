@@ -94,8 +94,8 @@ fn on_fin_or_rst<T: Conntrack>(tables: &T, ctx: &mut PacketCtx, entry: &CtEntryA
     }
     ctx.reverse_key = ctx.translated.reversed();
     let reverse = tables.established_entry(&ctx.reverse_key);
-    // Both ends may send their FIN at the same time, on two CPUs. Without a lock each CPU would see that the other end has
-    // not finished, and neither would count the close.
+    // Both ends may send their FIN at the same time, on two CPUs. Without a lock each CPU would see that the other end
+    // has not finished, and neither would count the close.
     let closes = tables.with_lock(entry.start, || {
         let (own, others) = (progress(entry).with(received), reverse.map_or(CtProgress::default(), progress));
         let closes = own.closes_with(others) && !own.with(others).has(CtProgress::CLOSED);
@@ -186,8 +186,8 @@ fn syn_timeout<T: Conntrack>(tables: &T, entry: &CtEntryAtomic) -> u64 {
     (if configured == 0 { CONNECT_MS } else { u64::from(configured) }) * 1_000_000
 }
 
-/// Records the backend's sequence number, which the client must acknowledge: only a client that received the SYN-ACK can
-/// open the connection.
+/// Records the backend's sequence number, which the client must acknowledge: only a client that received the SYN-ACK
+/// can open the connection.
 #[inline(always)]
 fn on_syn_ack<T: Conntrack>(tables: &T, header: &L4Header, client: &CtEntryAtomic) {
     let first = !progress(client).has(CtProgress::ANSWERED);
@@ -228,7 +228,8 @@ fn promote_to_established<T: Conntrack>(tables: &T, ctx: &mut PacketCtx, entry: 
     remove_half_open(tables, ctx);
 }
 
-/// Records that the backend refused the connection, or did not answer in time. `client` is the key of the client's entry.
+/// Records that the backend refused the connection, or did not answer in time. `client` is the key of the client's
+/// entry.
 #[inline(always)]
 fn on_no_answer<T: Conntrack>(tables: &T, entry: &CtEntryAtomic, client: &FiveTuple) {
     let age = tables.now().saturating_sub(entry.start);

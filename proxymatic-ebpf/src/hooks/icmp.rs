@@ -1,24 +1,24 @@
-//! ICMP errors that this host sends itself, about packets that cannot go on.
+//! ICMP errors that this host sends about packets that it cannot forward.
 
 use proxymatic_common::{Address, PROTOCOL_TCP};
 use proxymatic_ebpf::packet::{
     ChecksumDelta, ChecksumKind, ETH_HLEN, IcmpError, IpHeader, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Packet as _,
 };
 
-use super::tc::Skb;
+use super::skb::Skb;
 
-/// The lengths of the headers: of IPv4 without options, of IPv6 without extensions, of ICMP, of TCP, of UDP.
+/// The lengths in bytes of an IPv4 header without options, an IPv6 header, and ICMP, TCP and UDP headers.
 const V4: u32 = 20;
 const V6: u32 = 40;
 const ICMP: u32 = 8;
 const TCP: usize = 20;
 const UDP: usize = 8;
-/// How many hops the error may take.
-const HOPS: u8 = 64;
+/// The TTL of the error.
+const TTL: u8 = 64;
 
-/// Turns a packet into an error about it (RFC 792, RFC 4443). What is quoted is its headers: of TCP all, since a checksum
-/// that is left to the interface must stay in the packet. `None` where the headers are longer than usual, or where there is
-/// no memory: the packet is no good afterwards.
+/// Turns a packet into an error about it (RFC 792, RFC 4443), which quotes its headers. A TCP header is quoted whole,
+/// since a checksum that is left to the interface must stay in the packet. Returns `None` if the headers have options
+/// or if there is no memory: the packet is then unusable.
 #[inline(always)]
 pub(super) fn turn_into_error(skb: &mut Skb<'_>, header: &IpHeader, error: IcmpError) -> Option<()> {
     match (header.v4, header.transport, header.protocol) {
@@ -30,14 +30,14 @@ pub(super) fn turn_into_error(skb: &mut Skb<'_>, header: &IpHeader, error: IcmpE
     }
 }
 
-/// Quotes so many bytes of the network's header and of what follows it.
+/// Quotes `N` bytes of the IP header and `T` bytes of the transport header.
 #[inline(always)]
 fn quote<const N: usize, const T: usize>(skb: &mut Skb<'_>, header: &IpHeader, error: IcmpError) -> Option<()> {
     let link = skb.load::<12>(0)?;
     let back =
         [link[6], link[7], link[8], link[9], link[10], link[11], link[0], link[1], link[2], link[3], link[4], link[5]];
     let quoted = sum(&skb.load::<N>(ETH_HLEN)?).and(match left_to_interface(skb, header)? {
-        // What the interface sums up comes out as the complement of what it was told to begin with.
+        // The interface's sum is the complement of the value in the checksum field.
         Some(field) => ChecksumDelta::NONE.plus(u32::from(!field)),
         None => sum(&skb.load::<T>(header.transport)?),
     });
@@ -61,7 +61,7 @@ fn quote<const N: usize, const T: usize>(skb: &mut Skb<'_>, header: &IpHeader, e
         let sum = pseudo.plus(word(&icmp, 0)).plus(word(&icmp, 4)).and(quoted);
         [icmp[2], icmp[3]] = (!sum.folded()).to_ne_bytes();
         let [a, b] = length.to_be_bytes();
-        skb.store(ETH_HLEN, [0x60, 0, 0, 0, a, b, PROTOCOL_ICMPV6, HOPS])?;
+        skb.store(ETH_HLEN, [0x60, 0, 0, 0, a, b, PROTOCOL_ICMPV6, TTL])?;
         skb.store(ETH_HLEN + 8, octets(&header.destination))?;
         skb.store(ETH_HLEN + 24, octets(&header.source))?;
         skb.store(ETH_HLEN + V6, icmp)?;
@@ -69,37 +69,37 @@ fn quote<const N: usize, const T: usize>(skb: &mut Skb<'_>, header: &IpHeader, e
     skb.store(0, back)
 }
 
-/// The ICMP header, without a checksum.
+/// Returns the ICMP header without a checksum.
 #[inline(always)]
 const fn icmp(v4: bool, error: IcmpError) -> [u8; 8] {
     match (v4, error) {
         // Fragmentation needed.
-        (true, IcmpError::TooBig(most)) => {
-            let [_, _, a, b] = most.to_be_bytes();
+        (true, IcmpError::TooBig(mtu)) => {
+            let [_, _, a, b] = mtu.to_be_bytes();
             [3, 4, 0, 0, 0, 0, a, b]
         }
         (true, IcmpError::TtlExceeded) => [11, 0, 0, 0, 0, 0, 0, 0],
-        (false, IcmpError::TooBig(most)) => {
-            let [a, b, c, d] = most.to_be_bytes();
+        (false, IcmpError::TooBig(mtu)) => {
+            let [a, b, c, d] = mtu.to_be_bytes();
             [2, 0, 0, 0, a, b, c, d]
         }
         (false, IcmpError::TtlExceeded) => [3, 0, 0, 0, 0, 0, 0, 0],
     }
 }
 
-/// A header of IPv4 from who was dialled to who sent.
+/// Returns an IPv4 header from the packet's destination to its source.
 #[inline(always)]
 fn v4(header: &IpHeader, quotes: u32) -> [u8; 20] {
     let [l0, l1] = ((V4 + ICMP + quotes) as u16).to_be_bytes();
     let ([s0, s1, s2, s3], [d0, d1, d2, d3]) =
         (header.destination.v4_word().to_ne_bytes(), header.source.v4_word().to_ne_bytes());
-    let mut new = [0x45, 0xc0, l0, l1, 0, 0, 0x40, 0, HOPS, PROTOCOL_ICMP, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3];
+    let mut new = [0x45, 0xc0, l0, l1, 0, 0, 0x40, 0, TTL, PROTOCOL_ICMP, 0, 0, s0, s1, s2, s3, d0, d1, d2, d3];
     [new[10], new[11]] = (!sum(&new).folded()).to_ne_bytes();
     new
 }
 
-/// The checksum field of a packet whose checksum is left to the interface: the kernel then holds the sum of the pseudo
-/// header in it, and leaves it as it is when told of a change in what the interface is to sum up.
+/// Returns the checksum field of a packet whose checksum is left to the interface. The field then holds the sum of the
+/// pseudo header, and the kernel does not change it for a change in data that the interface sums.
 #[inline(always)]
 fn left_to_interface(skb: &mut Skb<'_>, header: &IpHeader) -> Option<Option<u16>> {
     let tcp = header.protocol == PROTOCOL_TCP;

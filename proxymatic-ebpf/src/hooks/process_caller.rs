@@ -1,4 +1,4 @@
-//! Who dials, asked of the kernel.
+//! The process that owns a socket, and listeners, looked up by helpers.
 
 use core::{ffi::c_void, marker::PhantomData, ptr};
 
@@ -12,11 +12,11 @@ use proxymatic_ebpf::{Caller, Listener};
 use super::context::{Family, V4, tuple};
 use crate::maps::Maps;
 
-/// A program on this host, seen from a hook.
+/// A process on this host, seen from a hook.
 pub(crate) struct LocalProcess<F> {
-    /// The hook's context, which some helpers want.
+    /// The hook's context, which some helpers take.
     pub(crate) context: *mut c_void,
-    /// The socket at hand; null where a hook has none.
+    /// The socket; null if the hook has none.
     pub(crate) socket: *mut bpf_sock,
     pub(crate) family: PhantomData<F>,
 }
@@ -59,7 +59,7 @@ impl<F: Family> Caller for LocalProcess<F> {
     }
     #[inline(always)]
     fn ancestor(&self, level: u32) -> u64 {
-        // SAFETY: a number; levels that are not there give 0.
+        // SAFETY: a number; the helper returns 0 for a missing level.
         unsafe { helper::bpf_get_current_ancestor_cgroup_id(level as i32) }
     }
     #[inline(always)]
@@ -72,12 +72,12 @@ impl<F: Family> Caller for LocalProcess<F> {
     }
 }
 
-/// What listens on an address and port in the namespace that a hook's context is of.
+/// Returns the listener on an address and port in the network namespace of a hook's context.
 #[inline(always)]
 pub(super) fn listener(context: *mut c_void, address: &Address, port: Port, protocol: u8) -> Listener {
     let (mut wanted, length) = tuple(address, port);
     let current = BPF_F_CURRENT_NETNS as i64 as u64;
-    // SAFETY: the context is the one the kernel gave this program, the tuple lives, and what is found is released.
+    // SAFETY: the context is the one the kernel gave this program, the tuple lives, and the socket is released.
     unsafe {
         let found = if protocol == PROTOCOL_TCP {
             helper::bpf_sk_lookup_tcp(context, &raw mut wanted, length, current, 0)
@@ -87,7 +87,7 @@ pub(super) fn listener(context: *mut c_void, address: &Address, port: Port, prot
         if found.is_null() {
             return Listener::None;
         }
-        // TCP finds connections too, and one of ours may go from a port to itself.
+        // The TCP lookup finds connections too, even one from a port to itself.
         let listens = protocol != PROTOCOL_TCP || (*found).state == BPF_TCP_LISTEN;
         let loopback = if address.is_v4() {
             Address::from_v4_word((*found).src_ip4).is_loopback() && (*found).src_ip4 != 0
@@ -104,12 +104,11 @@ pub(super) fn listener(context: *mut c_void, address: &Address, port: Port, prot
     }
 }
 
-/// [`proxymatic_ebpf::cgroup_listed`] as a function of its own: the verifier goes through it once. `service` is an id, or
-/// `u32::MAX` for the excluded ones.
+/// [`proxymatic_ebpf::cgroup_listed`] as a subprogram. `service` is an id, or `u32::MAX` for the excluded cgroups.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn process_cgroup_listed(service: u32) -> u64 {
-    // Only its process is asked for.
+    // Only the methods about the process are called.
     let caller = LocalProcess::<V4> { context: ptr::null_mut(), socket: ptr::null_mut(), family: PhantomData };
     u64::from(proxymatic_ebpf::cgroup_listed(&Maps, &caller, (service != u32::MAX).then_some(service)))
 }

@@ -1,4 +1,4 @@
-//! The hook on what TCP does: whether a connection was answered, and who begins to listen.
+//! The hook on TCP events: established and failed connections, and new listeners.
 
 use aya_ebpf::{
     bindings::{
@@ -11,10 +11,10 @@ use proxymatic_common::Port;
 
 use crate::maps::{self, Maps};
 
-/// What this hook returns: nothing reads it for these events.
+/// The hook's return value, which the kernel ignores for these events.
 const DONE: u32 = 1;
 
-/// A connection begins, is answered, or ends; or a socket begins to listen.
+/// Handles a TCP event: connect, established, state change or listen.
 #[inline(always)]
 pub(crate) fn on_tcp_event(context: &SockOpsContext) -> u32 {
     let op = context.op();
@@ -32,11 +32,11 @@ pub(crate) fn on_tcp_event(context: &SockOpsContext) -> u32 {
     // SAFETY: null, or the socket pointer of this hook's own context.
     let Some(socket) = (unsafe { maps::socket(maps::mptcp_parent(socket.cast()), false) }) else { return DONE };
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
-        // Beside what other programs have asked for: the set is replaced, not added to.
+        // Includes the flags that other programs have set: the call replaces the whole set.
         let _ = context.set_cb_flags((context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
     } else if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
         let _ = context.set_cb_flags((context.cb_flags() & !BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
-        // The kernel holds it in eighths.
+        // The kernel's value is in eighths of a microsecond.
         // SAFETY: a field of the live context.
         let rtt = unsafe { (&raw const (*context.ops).srtt_us).read_volatile() } >> 3;
         proxymatic_ebpf::on_established(&Maps, socket, rtt);

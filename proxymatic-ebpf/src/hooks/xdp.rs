@@ -1,11 +1,11 @@
-//! A packet at the XDP hook.
+//! The XDP hook.
 
 use core::ptr;
 
 use aya_ebpf::{
     bindings::{
         BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup,
-        xdp_action::{XDP_DROP, XDP_TX},
+        xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
         xdp_md,
     },
     helpers::generated as helper,
@@ -15,10 +15,25 @@ use proxymatic_common::{Address, FiveTuple, InterfaceKind, Port};
 use proxymatic_ebpf::{
     Conntrack as _, Listener, PacketHook, Route,
     packet::{ChecksumDelta, ChecksumKind, ETH_HLEN, IcmpError, IpHeader, Packet},
+    pipeline::Action,
 };
 
-use super::scratch::FibResult;
-use crate::maps::Maps;
+use crate::{
+    maps::{self, Maps},
+    scratch::{FibResult, Scratch, XDP},
+};
+
+/// Runs the fast path on a packet that arrives at an interface.
+#[inline(always)]
+pub(crate) fn xdp_ingress(context: &XdpContext) -> u32 {
+    let Some(Scratch { ctx, route }) = maps::scratch(XDP) else { return XDP_PASS };
+    let mut frame = Frame::new(context, route);
+    match proxymatic_ebpf::fast_path(&Maps, &mut frame, ctx) {
+        Action::Forward => frame.redirect(),
+        Action::Drop => XDP_DROP,
+        Action::Pass | Action::Local | Action::ReplyIcmp => XDP_PASS,
+    }
+}
 
 /// A packet, with the result of its route lookup.
 pub(crate) struct Frame<'a> {
@@ -45,14 +60,14 @@ impl<'a> Frame<'a> {
         unsafe { helper::bpf_redirect(self.route.fib.ifindex, 0) as u32 }
     }
 
-    /// The interface that the packet is at.
+    /// Returns the index of the packet's interface.
     #[inline(always)]
     fn interface(&self) -> u32 {
         // SAFETY: a field of the live context.
         unsafe { (&raw const (*self.context).ingress_ifindex).read_volatile() }
     }
 
-    /// Where so many bytes of the packet are.
+    /// Returns a pointer to `N` bytes of the packet.
     #[inline(always)]
     fn bytes<const N: usize>(&self, at: u32) -> Option<*mut [u8; N]> {
         // SAFETY: fields of the live context.
@@ -70,7 +85,7 @@ impl<'a> Frame<'a> {
 impl Packet for Frame<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        // SAFETY: compared with the end of the packet just now, as the verifier will check.
+        // SAFETY: compared with the end of the packet, as the verifier will check.
         self.bytes::<N>(at).map(|bytes| unsafe { bytes.read_unaligned() })
     }
     #[inline(always)]
@@ -113,18 +128,18 @@ impl PacketHook for Frame<'_> {
         if found != BPF_FIB_LKUP_RET_SUCCESS {
             return Route::None;
         }
-        // Others lose what XDP sends them without a word, unless XDP runs there too.
+        // An interface without XDP silently drops frames that XDP redirects to it.
         let accelerated = || Maps.interface(number).is_some_and(|it| it.kind.0 == InterfaceKind::ACCELERATED.0);
         if number == here || accelerated() { Route::Via(number) } else { Route::None }
     }
     #[inline(always)]
     fn reply_icmp(&mut self, _: &IpHeader, _: IcmpError) -> bool {
-        // What needs an answer is left to TC.
+        // Packets that need an ICMP reply pass on to TC.
         false
     }
     #[inline(always)]
     fn listener(&self, _: &Address, _: Port, _: u8) -> Listener {
-        // Connections begin in TC.
+        // TC handles the first packet of a connection.
         Listener::None
     }
 }

@@ -1,4 +1,4 @@
-//! How connections end up, against tables in memory.
+//! Tests of ejection and of round trip times.
 
 use std::vec::Vec;
 
@@ -22,7 +22,7 @@ fn connect(tables: &FakeTables) -> (Socket, Choice) {
     (socket, choice)
 }
 
-/// Connects until a backend is drawn, and lets that connection fail.
+/// Connects until a backend is selected, and makes that connection fail.
 fn fail(tables: &FakeTables, backend: u32) {
     for _ in 0..10_000 {
         let (mut socket, choice) = connect(tables);
@@ -41,13 +41,13 @@ fn counted(tables: &FakeTables, reason: Reason) -> u64 {
     tables.counted().iter().find(|(counted, _)| *counted == reason).map_or(0, |(_, n)| *n)
 }
 
-/// For how many seconds a backend is ejected from now on.
+/// Returns for how many seconds from now a backend is ejected.
 fn ejected(tables: &FakeTables, backend: usize) -> f64 {
     tables.backend_stats[backend].ejected_until.get().saturating_sub(tables.now()) as f64 / 1e9
 }
 
 #[test]
-fn each_failure_ejects_for_twice_as_long_up_to_thirty_seconds_less_a_jitter() {
+fn ejection_time_doubles_up_to_thirty_seconds() {
     let tables = FakeTables::with_weights(&[1, 1]);
     for wanted in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
         fail(&tables, 0);
@@ -61,7 +61,7 @@ fn each_failure_ejects_for_twice_as_long_up_to_thirty_seconds_less_a_jitter() {
 }
 
 #[test]
-fn an_answer_takes_the_ejection_back_and_the_next_failure_begins_anew() {
+fn success_ends_ejection_and_resets_backoff() {
     let tables = FakeTables::with_weights(&[1, 1]);
     fail(&tables, 0);
     tables.pass(1.0);
@@ -81,7 +81,7 @@ fn an_answer_takes_the_ejection_back_and_the_next_failure_begins_anew() {
 }
 
 #[test]
-fn connections_under_way_when_a_backend_is_ejected_are_failures_but_one_ejection() {
+fn failures_before_ejection_cause_one_ejection() {
     let tables = FakeTables::with_weights(&[1, 1]);
     let mut sockets: Vec<_> = (0..20).map(|_| connect(&tables)).filter(|(_, choice)| choice.backend == 0).collect();
     for (socket, _) in &mut sockets {
@@ -92,7 +92,7 @@ fn connections_under_way_when_a_backend_is_ejected_are_failures_but_one_ejection
 }
 
 #[test]
-fn a_program_that_gives_up_within_a_second_says_nothing_about_the_backend() {
+fn close_within_a_second_does_not_blame_the_backend() {
     let tables = FakeTables::with_weights(&[1, 1]);
     for (waited, reason) in [(0.2, Reason::Abandoned), (1.2, Reason::Failed)] {
         let (mut socket, _) = connect(&tables);
@@ -104,11 +104,11 @@ fn a_program_that_gives_up_within_a_second_says_nothing_about_the_backend() {
 }
 
 #[test]
-fn at_most_half_of_a_services_backends_are_ejected_at_once_whatever_their_weights() {
+fn at_most_half_of_backends_are_ejected_for_any_weights() {
     for weights in [&[1, 1, 1, 1][..], &[1, 9], &[9, 1], &[1; 5], &[1, 1, 30, 30]] {
         let tables = FakeTables::with_weights(weights);
         for (id, _) in weights.iter().enumerate() {
-            // Through the decision itself: an ejected one is not drawn any more.
+            // By a direct call: an ejected backend is not selected any more.
             eject(&tables, 0, id as u32);
         }
         let out = (0..weights.len()).filter(|id| ejected(&tables, *id) > 0.0).count();
@@ -118,8 +118,8 @@ fn at_most_half_of_a_services_backends_are_ejected_at_once_whatever_their_weight
 }
 
 #[test]
-fn of_thousands_of_slots_half_of_the_backends_are_ejected_as_well_and_hardly_ever_more() {
-    // As those of exposed services: 2039, a prime, in an order that is none.
+fn ejection_cap_holds_on_a_sample_of_slots() {
+    // As many slots as an exposed service has: 2039, a prime, shuffled.
     for backends in 2..=6_u32 {
         let (mut allowed, mut more) = (0, 0);
         for run in 0..500_u32 {
@@ -127,7 +127,7 @@ fn of_thousands_of_slots_half_of_the_backends_are_ejected_as_well_and_hardly_eve
             let shuffled = |at: u32| hash64(u64::from(at), u64::from(run)) as u32 % backends;
             tables.slots = (0..2_039).map(|at| Slot::new(shuffled(at), 7)).collect();
             tables.slot_ranges[0] = SlotRange::new(1, 2_039, 0).unwrap();
-            // The draws of this run.
+            // Other random numbers for each run.
             for _ in 0..run {
                 let _ = tables.random();
             }
@@ -142,7 +142,7 @@ fn of_thousands_of_slots_half_of_the_backends_are_ejected_as_well_and_hardly_eve
 }
 
 #[test]
-fn a_connection_that_failed_is_not_open_though_the_program_keeps_its_socket() {
+fn failed_connection_is_closed_though_socket_stays() {
     let tables = FakeTables::with_weights(&[1]);
     let (mut socket, _) = connect(&tables);
     on_connect_failed(&tables, &mut socket);
@@ -152,14 +152,14 @@ fn a_connection_that_failed_is_not_open_though_the_program_keeps_its_socket() {
 }
 
 #[test]
-fn the_only_backend_is_never_ejected() {
+fn only_backend_is_never_ejected() {
     let tables = FakeTables::with_weights(&[1]);
     fail(&tables, 0);
     assert_eq!((ejected(&tables, 0), counted(&tables, Reason::EjectionCapped)), (0.0, 1));
 }
 
 #[test]
-fn a_round_trip_time_rises_at_once_and_falls_slowly() {
+fn rtt_average_rises_at_once_and_falls_slowly() {
     let tables = FakeTables::with_weights(&[1]);
     let (socket, _) = connect(&tables);
     let after = |rtt| {
@@ -175,7 +175,7 @@ fn a_round_trip_time_rises_at_once_and_falls_slowly() {
 }
 
 #[test]
-fn what_happens_to_an_id_with_a_new_owner_is_not_charged_to_it() {
+fn results_for_id_with_new_owner_are_ignored() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     let (mut socket, choice) = connect(&tables);
     tables.backends[choice.backend as usize].generation += 1;
@@ -186,7 +186,7 @@ fn what_happens_to_an_id_with_a_new_owner_is_not_charged_to_it() {
 }
 
 #[test]
-fn round_trip_times_are_counted_by_step_and_one_of_exactly_a_step_is_within_it() {
+fn rtt_histogram_steps_are_inclusive() {
     let tables = FakeTables::with_weights(&[1]);
     for rtt in [0, 1, 100, 101, 400, 102_400, 102_401, u32::MAX] {
         let (socket, _) = connect(&tables);

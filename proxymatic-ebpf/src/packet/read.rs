@@ -1,4 +1,4 @@
-//! What a packet says.
+//! Parses the headers of packets.
 
 use proxymatic_common::{Address, FiveTuple, FragmentKey, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
@@ -7,7 +7,7 @@ use super::{ETH_HLEN, PROTOCOL_ICMP, PROTOCOL_ICMPV6, Packet};
 /// The ethertypes of IPv4 and IPv6, in network order.
 const ETHERTYPE_V4: u16 = 0x0800_u16.to_be();
 const ETHERTYPE_V6: u16 = 0x86dd_u16.to_be();
-/// How many extension headers of IPv6 are walked by.
+/// How many IPv6 extension headers are skipped at most.
 const EXTENSIONS: u32 = 4;
 /// Extension headers of IPv6 (RFC 8200).
 const HOP_BY_HOP: u8 = 0;
@@ -15,20 +15,20 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 
-/// Which part of a packet this is.
+/// The part of a fragmented packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Fragment {
-    /// All of it.
+    /// The packet is not fragmented.
     None,
-    /// The first fragment, which names the ports.
+    /// The first fragment, which has the ports.
     First,
-    /// A later one, which does not.
+    /// A later fragment, which has no ports.
     NonFirst,
 }
 
 impl Fragment {
-    /// From the more-fragments flag and the offset.
+    /// Returns the part that the more-fragments flag and the offset name.
     #[inline(always)]
     const fn new(more: bool, offset: u16) -> Self {
         match (more, offset) {
@@ -39,31 +39,31 @@ impl Fragment {
     }
 }
 
-/// What the header of the network says.
+/// An IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpHeader {
-    /// Whether it is IPv4.
+    /// Whether it is an IPv4 header.
     pub v4: bool,
-    /// Where it begins.
+    /// The offset of the header.
     pub at: u32,
-    /// Where what it carries begins.
+    /// The offset of the transport header.
     pub transport: u32,
-    /// Who sends.
+    /// The source address.
     pub source: Address,
-    /// To whom.
+    /// The destination address.
     pub destination: Address,
-    /// IPPROTO number of what it carries.
+    /// IPPROTO number of the transport protocol.
     pub protocol: u8,
-    /// How many hops are left: TTL, or hop limit.
+    /// TTL of IPv4, or hop limit of IPv6.
     pub ttl: u8,
-    /// Which part of a packet it carries.
+    /// The part of a fragmented packet.
     pub fragment: Fragment,
-    /// The identification of a fragment, in network order.
+    /// The identification of a fragmented packet, in network order.
     pub id: u32,
 }
 
 impl IpHeader {
-    /// What fragments of the same packet have in common.
+    /// Returns the key that all fragments of a packet have.
     #[inline(always)]
     pub const fn fragments(&self) -> FragmentKey {
         FragmentKey {
@@ -76,54 +76,54 @@ impl IpHeader {
     }
 }
 
-/// The flags of TCP: a set of bits.
+/// A set of TCP flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);
 
 impl Flags {
-    /// The sender has no more to say.
+    /// The sender sends no more data.
     pub const FIN: Self = Self(1);
-    /// The connection begins.
+    /// Opens a connection.
     pub const SYN: Self = Self(2);
-    /// There is no such connection.
+    /// Resets the connection.
     pub const RST: Self = Self(4);
-    /// The acknowledgement number counts.
+    /// The acknowledgement number is valid.
     pub const ACK: Self = Self(16);
 
-    /// Whether all bits of another set are in this one.
+    /// Returns whether this set has all flags of another.
     #[inline(always)]
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether any of the bits that change the state of a connection is set.
+    /// Returns whether a flag that changes the state of a connection is set.
     #[inline(always)]
     pub const fn changes_state(self) -> bool {
         self.0 & (Self::FIN.0 | Self::SYN.0 | Self::RST.0) != 0
     }
 }
 
-/// What a TCP segment or UDP datagram says. Of a later fragment ports and flags are not known: they are zero.
+/// The headers of a TCP segment or UDP datagram. Ports and flags of a later fragment are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct L4Header {
-    /// What the header of the network says.
+    /// The IP header.
     pub network: IpHeader,
-    /// The sender's port.
+    /// The source port.
     pub source_port: Port,
-    /// The receiver's port.
+    /// The destination port.
     pub destination_port: Port,
-    /// The flags of TCP; none of UDP.
+    /// The TCP flags; none for UDP.
     pub flags: Flags,
-    /// The sequence number of TCP, in host order.
+    /// The TCP sequence number, in host order.
     pub sequence: u32,
-    /// The acknowledgement number of TCP, in host order.
+    /// The TCP acknowledgement number, in host order.
     pub acknowledged: u32,
-    /// Whether there is a checksum: UDP may have none.
+    /// Whether the packet has a transport checksum: UDP may have none.
     pub has_checksum: bool,
 }
 
 impl L4Header {
-    /// Who sends to whom.
+    /// Returns the tuple of the packet.
     #[inline(always)]
     pub const fn tuple(&self) -> FiveTuple {
         let network = &self.network;
@@ -172,7 +172,7 @@ impl Parsed {
 }
 
 impl L4Header {
-    /// Nothing read yet.
+    /// Headers with all fields zero.
     pub const NONE: Self = Self {
         network: IpHeader {
             v4: false,
@@ -194,8 +194,8 @@ impl L4Header {
     };
 }
 
-/// Reads a packet. Of a flow `header` is what it says; of an ICMP error it is what the error quotes, as far as it is quoted,
-/// and `outer` is the header of the error itself.
+/// Parses a packet into `header`. For an ICMP error, `header` gets the headers that the error quotes, and `outer` gets
+/// the IP header of the error.
 #[inline(always)]
 pub fn read<P: Packet>(packet: &P, header: &mut L4Header, outer: &mut IpHeader) -> Parsed {
     let Some(v4) = is_v4(packet) else { return Parsed::Other };
@@ -211,8 +211,8 @@ pub fn read<P: Packet>(packet: &P, header: &mut L4Header, outer: &mut IpHeader) 
     }
 }
 
-/// Reads a packet of one family that has only the usual headers: whole, without options or extensions. False where it is
-/// another. All offsets are constants.
+/// Parses a packet of one address family without options, extension headers or fragmentation. Returns false for any
+/// other packet. All offsets are constants.
 #[inline(always)]
 pub fn read_plain<P: Packet, const V4: bool>(packet: &P, header: &mut L4Header) -> bool {
     let into = &mut header.network;
@@ -220,7 +220,7 @@ pub fn read_plain<P: Packet, const V4: bool>(packet: &P, header: &mut L4Header) 
     into.at = ETH_HLEN;
     if V4 {
         let Some(bytes) = packet.load::<20>(ETH_HLEN) else { return false };
-        // Version 4, five words, and neither a fragment nor followed by one.
+        // Version 4, five words, not fragmented.
         if bytes[0] != 0x45 || u16::from_be_bytes([bytes[6], bytes[7]]) & 0x3fff != 0 {
             return false;
         }
@@ -244,7 +244,7 @@ pub fn read_plain<P: Packet, const V4: bool>(packet: &P, header: &mut L4Header) 
     (into.protocol == PROTOCOL_TCP || into.protocol == PROTOCOL_UDP) && flow(packet, header) == Parsed::Flow
 }
 
-/// The family of a packet, by its ethertype: whether it is IPv4; `None` where it is neither.
+/// Returns whether a packet is IPv4 and not IPv6, by its ethertype; `None` if it is neither.
 #[inline(always)]
 pub fn is_v4<P: Packet>(packet: &P) -> Option<bool> {
     match u16::from_ne_bytes(packet.load::<2>(12)?) {
@@ -254,7 +254,7 @@ pub fn is_v4<P: Packet>(packet: &P) -> Option<bool> {
     }
 }
 
-/// Reads a header of the network: `Parsed::Flow` where that could be done.
+/// Parses an IP header. Returns `Parsed::Flow` if that succeeds.
 #[inline(always)]
 fn network<P: Packet>(packet: &P, at: u32, v4: bool, into: &mut IpHeader) -> Parsed {
     into.v4 = v4;
@@ -262,7 +262,7 @@ fn network<P: Packet>(packet: &P, at: u32, v4: bool, into: &mut IpHeader) -> Par
     if v4 { network_v4(packet, into) } else { network_v6(packet, into) }
 }
 
-/// Reads the header of IPv4 (RFC 791).
+/// Parses an IPv4 header (RFC 791).
 #[inline(always)]
 fn network_v4<P: Packet>(packet: &P, into: &mut IpHeader) -> Parsed {
     let Some(header) = packet.load::<20>(into.at) else { return Parsed::Other };
@@ -281,7 +281,7 @@ fn network_v4<P: Packet>(packet: &P, into: &mut IpHeader) -> Parsed {
     Parsed::Flow
 }
 
-/// Reads the headers of IPv6 (RFC 8200), up to what they carry.
+/// Parses an IPv6 header and its extension headers (RFC 8200).
 #[inline(always)]
 fn network_v6<P: Packet>(packet: &P, into: &mut IpHeader) -> Parsed {
     let Some(header) = packet.load::<40>(into.at) else { return Parsed::Other };
@@ -311,7 +311,7 @@ fn network_v6<P: Packet>(packet: &P, into: &mut IpHeader) -> Parsed {
                 into.id = word(&extension, 4);
                 into.transport += 8;
                 if into.fragment == Fragment::NonFirst {
-                    // What follows is no header.
+                    // No transport header follows.
                     return Parsed::Flow;
                 }
             }
@@ -324,7 +324,7 @@ fn network_v6<P: Packet>(packet: &P, into: &mut IpHeader) -> Parsed {
     }
 }
 
-/// Reads the header of TCP (RFC 9293) or UDP (RFC 768).
+/// Parses a TCP (RFC 9293) or UDP (RFC 768) header.
 #[inline(always)]
 fn flow<P: Packet>(packet: &P, header: &mut L4Header) -> Parsed {
     header.flags = Flags(0);
@@ -332,7 +332,7 @@ fn flow<P: Packet>(packet: &P, header: &mut L4Header) -> Parsed {
     if header.network.fragment == Fragment::NonFirst {
         (header.source_port, header.destination_port) = (Port::new(0), Port::new(0));
     } else if header.network.protocol == PROTOCOL_TCP {
-        // Up to the checksum: with less nothing can be done with it.
+        // Up to the checksum, without which the packet cannot be rewritten.
         let Some(tcp) = packet.load::<18>(header.network.transport) else { return Parsed::Unreadable };
         (header.source_port, header.destination_port) = ports(&tcp);
         header.sequence = u32::from_be(word(&tcp, 4));
@@ -347,7 +347,7 @@ fn flow<P: Packet>(packet: &P, header: &mut L4Header) -> Parsed {
     Parsed::Flow
 }
 
-/// Reads an ICMP error (RFC 792, RFC 4443), whose own header has been read, and what it quotes.
+/// Parses an ICMP error (RFC 792, RFC 4443), whose IP header has been parsed, and the packet that it quotes.
 #[inline(always)]
 fn error<P: Packet>(packet: &P, header: &mut L4Header, outer: &mut IpHeader) -> Parsed {
     *outer = header.network;
@@ -356,7 +356,7 @@ fn error<P: Packet>(packet: &P, header: &mut L4Header, outer: &mut IpHeader) -> 
     }
     let Some(kind) = packet.load::<1>(outer.transport) else { return Parsed::Other };
     let is_error = match (outer.v4, kind[0]) {
-        // Destination unreachable, time exceeded, parameter problem. A redirect is for this host only.
+        // Destination unreachable, time exceeded, parameter problem. A redirect concerns this host only.
         (true, 3 | 11 | 12) => true,
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         (false, 1..=4) => true,
@@ -373,7 +373,7 @@ fn error<P: Packet>(packet: &P, header: &mut L4Header, outer: &mut IpHeader) -> 
     if inner.fragment == Fragment::NonFirst || (inner.protocol != PROTOCOL_TCP && inner.protocol != PROTOCOL_UDP) {
         return Parsed::Other;
     }
-    // At least so much is quoted.
+    // An error quotes at least 8 bytes.
     let Some(quoted) = packet.load::<8>(inner.transport) else { return Parsed::Other };
     header.has_checksum = if inner.protocol == PROTOCOL_UDP {
         quoted[6] | quoted[7] != 0

@@ -1,16 +1,17 @@
-//! What a packet says afterwards.
+//! Rewrites addresses, ports, TTL and checksums of packets.
 
 use proxymatic_common::{Address, FiveTuple, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
 use super::{ChecksumDelta, ChecksumKind, Fragment, IpHeader, L4Header, Packet};
 
-/// Gives a packet other ends. Checksums change by what changed (RFC 1624): one that was wrong stays wrong.
+/// Rewrites the addresses and ports of a packet. Checksums are updated by the difference (RFC 1624), so a wrong
+/// checksum stays wrong. Returns `None` if the packet could not be rewritten.
 #[inline(always)]
 pub fn rewrite<P: Packet>(packet: &mut P, header: &L4Header, to: &FiveTuple) -> Option<()> {
     let network = &header.network;
     let addresses = addresses(packet, network, &to.source, &to.destination)?;
     if network.fragment == Fragment::NonFirst {
-        // The sum is in the first fragment, and so is what changes in it.
+        // The first fragment has the checksum, and covers the change.
         return Some(());
     }
     let ports = ports(packet, network.transport, (header.source_port, header.destination_port), to)?;
@@ -22,7 +23,7 @@ pub fn rewrite<P: Packet>(packet: &mut P, header: &L4Header, to: &FiveTuple) -> 
     Some(())
 }
 
-/// Takes one of the hops that are left. There must be more than one.
+/// Decrements the TTL, which must be more than 1.
 #[inline(always)]
 pub fn decrement_ttl<P: Packet>(packet: &mut P, network: &IpHeader) -> Option<()> {
     let ttl = network.ttl.wrapping_sub(1);
@@ -34,11 +35,11 @@ pub fn decrement_ttl<P: Packet>(packet: &mut P, network: &IpHeader) -> Option<()
     packet.fix_ip_csum(network.at + 10, ChecksumDelta::NONE.half(of(network.ttl), of(ttl)))
 }
 
-/// Gives an ICMP error another receiver and, where it says so, another sender; and the packet that it quotes the ends that
-/// the receiver knows.
+/// Rewrites the addresses of an ICMP error, and the quoted packet's addresses and ports to those that the receiver
+/// knows.
 ///
-/// All that changes in the quotation, its own checksums too, is part of what ICMP sums up. What was cut off of the quotation
-/// makes no difference to that.
+/// The ICMP checksum covers every change in the quoted packet, including the quoted checksums. It does not depend on
+/// how much of the packet is quoted.
 #[inline(always)]
 pub fn rewrite_error<P: Packet>(
     packet: &mut P,
@@ -50,7 +51,7 @@ pub fn rewrite_error<P: Packet>(
     let inner = &header.network;
     let mut change = addresses(packet, inner, &quoted.source, &quoted.destination)?;
     if inner.v4 {
-        // Its header's checksum has made up for the change of the addresses.
+        // The IPv4 header checksum compensates for the changed addresses.
         change = ChecksumDelta::NONE;
     }
     let ports = ports(packet, inner.transport, (header.source_port, header.destination_port), quoted)?;
@@ -78,7 +79,7 @@ pub fn rewrite_error<P: Packet>(
     packet.fix_l4_csum(at, change, sum)
 }
 
-/// Puts addresses into a header of the network, whose own checksum is made up for. Gives the change, for other checksums.
+/// Rewrites the addresses of an IP header and fixes its checksum. Returns the difference, for other checksums.
 #[inline(always)]
 fn addresses<P: Packet>(
     packet: &mut P,
@@ -97,7 +98,7 @@ fn addresses<P: Packet>(
     Some(change)
 }
 
-/// Puts ports into a header of TCP or UDP, where they are in the same place. Gives the change.
+/// Rewrites the ports of a TCP or UDP header; both have them at the same offset. Returns the difference.
 #[inline(always)]
 fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &FiveTuple) -> Option<ChecksumDelta> {
     let ([a, b], [c, d]) = (to.source_port.word().to_ne_bytes(), to.destination_port.word().to_ne_bytes());
@@ -105,7 +106,7 @@ fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &FiveTuple)
     Some(ChecksumDelta::NONE.port(from.0, to.source_port).port(from.1, to.destination_port))
 }
 
-/// Where the checksum of TCP or UDP is, and of what kind.
+/// Returns the offset and the kind of the TCP or UDP checksum.
 #[inline(always)]
 const fn checksum(network: &IpHeader) -> (u32, ChecksumKind) {
     let offset = if network.protocol == PROTOCOL_TCP { 16 } else { 6 };

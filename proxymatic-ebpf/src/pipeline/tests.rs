@@ -1,8 +1,8 @@
-//! A client at 192.0.2.7 dials 10.77.0.1:1234; the backend is 10.9.0.0:8000.
+//! Tests of the pipeline: a client at 192.0.2.7 connects to 10.77.0.1:1234; the backend is 10.9.0.0:8000.
 
-/// Whatever is sent, in whatever order.
+/// Any packets in any order.
 mod any_order;
-/// Which source port a connection gets.
+/// The allocation of SNAT ports.
 mod ports;
 
 use std::vec::Vec;
@@ -38,7 +38,7 @@ fn host() -> FakeTables {
     host
 }
 
-/// The ends and flags of what came out.
+/// The addresses and ports of the packet that came out.
 #[derive(Debug, PartialEq)]
 struct Out {
     from: (std::string::String, u16),
@@ -104,7 +104,7 @@ fn ends(bytes: &[u8]) -> Option<Out> {
     Some(Out { from: (from, a), to: (to, b) })
 }
 
-/// Opens a connection from a client's port; gives the source port it got.
+/// Establishes a connection from a client's port. Returns its SNAT port.
 fn connected(host: &FakeTables, port: u16) -> u16 {
     let (action, out) = arrive(host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0));
     assert_eq!(action, Action::Forward);
@@ -119,7 +119,7 @@ fn active(host: &FakeTables) -> (u64, u64) {
 }
 
 #[test]
-fn both_ends_are_rewritten_there_and_back() {
+fn both_directions_have_addresses_and_ports_rewritten() {
     let host = host();
     let (action, out) = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0));
     let Out { from, to } = out.unwrap();
@@ -132,7 +132,7 @@ fn both_ends_are_rewritten_there_and_back() {
 }
 
 #[test]
-fn a_connection_counts_once_it_is_open_and_until_both_ends_have_said_all() {
+fn connection_counts_from_handshake_to_second_fin() {
     let host = host();
     let syn = segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0);
     let snat = arrive(&host, syn).1.unwrap().from.1;
@@ -143,7 +143,7 @@ fn a_connection_counts_once_it_is_open_and_until_both_ends_have_said_all() {
     assert_eq!(host.backend_stats[0].established.get(), 1);
     assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), "FA", 11, 501)).0, Action::Forward);
     assert_eq!(active(&host), (1, 0));
-    // What the backend still has to say gets through.
+    // Data that the backend still sends is forwarded.
     assert_eq!(arrive(&host, segment((BACKEND, 8000), (HOST, snat), "A", 501, 12)).0, Action::Forward);
     assert_eq!(arrive(&host, segment((BACKEND, 8000), (HOST, snat), "FA", 501, 12)).0, Action::Forward);
     assert_eq!(active(&host), (1, 1));
@@ -153,7 +153,7 @@ fn a_connection_counts_once_it_is_open_and_until_both_ends_have_said_all() {
 }
 
 #[test]
-fn the_way_is_asked_for_once_for_each_packet() {
+fn route_is_looked_up_once_per_packet() {
     let host = host();
     let mut packet = FakePacket::new(segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0));
     assert_eq!((pass::<false>(&host, &mut packet), packet.fib_lookups.get()), (Action::Forward, 1));
@@ -162,10 +162,10 @@ fn the_way_is_asked_for_once_for_each_packet() {
 }
 
 #[test]
-fn an_acknowledgement_that_nobody_could_have_seen_opens_nothing() {
+fn forged_acknowledgement_opens_nothing() {
     let host = host();
     assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0)).0, Action::Forward);
-    // Before the backend has answered, and with a number that it did not answer with.
+    // Before the SYN-ACK, and then with a number that does not acknowledge it.
     let _ = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), "A", 11, 501));
     assert_eq!(active(&host), (0, 0));
     let snat = host.half_open.borrow().keys().map(|key| key.destination_port.get()).max().unwrap();
@@ -177,7 +177,7 @@ fn an_acknowledgement_that_nobody_could_have_seen_opens_nothing() {
 }
 
 #[test]
-fn a_reset_ends_a_connection_at_once() {
+fn rst_closes_connection_at_once() {
     for of_client in [true, false] {
         let host = host();
         let snat = connected(&host, 4000);
@@ -192,7 +192,7 @@ fn a_reset_ends_a_connection_at_once() {
 }
 
 #[test]
-fn a_backend_that_refuses_is_ejected_and_the_client_is_told() {
+fn refusing_backend_is_ejected_and_rst_reaches_client() {
     let host = host();
     let snat = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0)).1.unwrap().from.1;
     let (action, out) = arrive(&host, segment((BACKEND, 8000), (HOST, snat), "RA", 0, 11));
@@ -202,7 +202,7 @@ fn a_backend_that_refuses_is_ejected_and_the_client_is_told() {
 }
 
 #[test]
-fn what_comes_late_of_a_connection_does_not_end_one_that_begins_on_its_port() {
+fn late_rst_does_not_end_next_connection_on_port() {
     for answered in [false, true] {
         let host = host();
         let snat = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0)).1.unwrap().from.1;
@@ -216,7 +216,7 @@ fn what_comes_late_of_a_connection_does_not_end_one_that_begins_on_its_port() {
 }
 
 #[test]
-fn a_syn_that_stays_unanswered_for_long_is_sent_to_another_backend() {
+fn unanswered_syn_goes_to_another_backend_after_timeout() {
     let mut host = host();
     let other = FakeTables::with_weights(&[1, 1]);
     (host.slot_ranges, host.slots, host.backends, host.backend_stats) =
@@ -232,7 +232,7 @@ fn a_syn_that_stays_unanswered_for_long_is_sent_to_another_backend() {
 }
 
 #[test]
-fn a_backend_on_this_host_sees_the_client_and_its_replies_are_met_where_they_leave() {
+fn local_backend_sees_client_and_replies_pass_at_egress() {
     let mut host = host();
     host.backends[0].local = 1;
     let (action, out) = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0));
@@ -242,16 +242,16 @@ fn a_backend_on_this_host_sees_the_client_and_its_replies_are_met_where_they_lea
         (Action::Local, (CLIENT, 4000), (BACKEND, 8000))
     );
     let reply = || segment((BACKEND, 8000), (CLIENT, 4000), "SA", 500, 11);
-    // Somebody who only says that he is the backend.
+    // A forged packet from the backend's address.
     assert_eq!(arrive(&host, reply()).0, Action::Pass);
     let (action, out) = depart(&host, reply());
     assert_eq!((action, out.unwrap().from), (Action::Local, (HOST.into(), 1234)));
-    // What leaves this host from other ports is not looked at.
+    // Packets that leave this host from other ports pass.
     assert_eq!(depart(&host, segment((BACKEND, 8001), (CLIENT, 4000), "SA", 500, 11)).0, Action::Pass);
 }
 
 #[test]
-fn a_container_behind_a_bridge_of_this_host_is_reached_as_what_is_on_it() {
+fn container_behind_bridge_is_a_local_backend() {
     let mut host = host();
     host.interfaces.get_mut(&1).unwrap().kind = InterfaceKind::CONTAINERS;
     let (action, out) = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0));
@@ -260,7 +260,7 @@ fn a_container_behind_a_bridge_of_this_host_is_reached_as_what_is_on_it() {
 }
 
 #[test]
-fn what_cannot_be_served_is_left_to_the_host() {
+fn syn_that_cannot_be_served_passes_with_a_reason() {
     type Change = fn(&mut FakeTables);
     let cases: [(Reason, Change); 6] = [
         (Reason::NotExposed, |host| host.service.features = Features(0)),
@@ -282,7 +282,7 @@ fn what_cannot_be_served_is_left_to_the_host() {
 }
 
 #[test]
-fn the_allow_list_goes_by_the_clients_address() {
+fn allow_list_matches_remote_client_address() {
     let mut host = host();
     host.service.features = Features::EXPOSE.with(Features::ALLOW);
     host.allowed.push(proxymatic_common::SourceRangeKey::new(0, address("192.0.2.0"), 24));
@@ -291,7 +291,7 @@ fn the_allow_list_goes_by_the_clients_address() {
 }
 
 #[test]
-fn what_begins_no_connection_and_belongs_to_none_is_left_alone() {
+fn packet_of_no_connection_passes_unless_syn() {
     let host = host();
     for flags in ["A", "SA", "FA", "R"] {
         assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), flags, 10, 20)).0, Action::Pass, "{flags}");
@@ -304,11 +304,11 @@ fn what_begins_no_connection_and_belongs_to_none_is_left_alone() {
 }
 
 #[test]
-fn a_client_that_uses_its_port_again_gets_a_new_connection() {
+fn reused_client_port_gets_a_new_connection() {
     let host = host();
     connected(&host, 4000);
     let syn = || segment((CLIENT, 4000), (HOST, 1234), SYN, 900, 0);
-    // While the old one is open the backend is to say what it makes of that.
+    // While the old connection is open, the SYN is forwarded and the backend decides.
     assert_eq!(arrive(&host, syn()).0, Action::Forward);
     assert_eq!(host.half_open.borrow().len(), 0);
     assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), "R", 11, 0)).0, Action::Forward);
@@ -317,7 +317,7 @@ fn a_client_that_uses_its_port_again_gets_a_new_connection() {
 }
 
 #[test]
-fn an_open_connection_stays_with_its_backend_whatever_becomes_of_the_tables() {
+fn established_connection_keeps_backend_if_tables_change() {
     let mut host = host();
     connected(&host, 4000);
     host.backends[0].state = BackendState::GONE;
@@ -329,7 +329,7 @@ fn an_open_connection_stays_with_its_backend_whatever_becomes_of_the_tables() {
 }
 
 #[test]
-fn a_half_that_was_evicted_is_made_anew_by_the_other() {
+fn evicted_entry_is_inserted_anew_by_its_reverse() {
     for keep_reply in [true, false] {
         let host = host();
         let snat = connected(&host, 4000);
@@ -348,7 +348,7 @@ fn a_half_that_was_evicted_is_made_anew_by_the_other() {
 }
 
 #[test]
-fn datagrams_are_open_once_they_are_answered_and_go_elsewhere_when_their_backend_leaves() {
+fn udp_opens_on_reply_and_moves_when_backend_leaves() {
     let mut host = host();
     let (action, out) = arrive(&host, datagram((CLIENT, 5000), (HOST, 1234)));
     assert_eq!(action, Action::Forward);
@@ -369,7 +369,7 @@ fn datagrams_are_open_once_they_are_answered_and_go_elsewhere_when_their_backend
 }
 
 #[test]
-fn a_packet_without_hops_and_one_that_is_too_large_are_answered() {
+fn ttl_and_mtu_exceeded_get_an_icmp_error() {
     let host = host();
     let mut bytes = segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0);
     bytes[22] = 1;
@@ -381,7 +381,7 @@ fn a_packet_without_hops_and_one_that_is_too_large_are_answered() {
 }
 
 #[test]
-fn connections_of_both_protocols_end_by_their_own_clocks() {
+fn conntrack_timeout_of_tcp_exceeds_udp() {
     let open = |protocol| ct_timeouts::timeout(protocol, true, CtProgress::default(), CtProgress::default());
     assert!(open(PROTOCOL_TCP) > open(PROTOCOL_UDP));
 }

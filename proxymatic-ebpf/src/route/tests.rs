@@ -1,4 +1,4 @@
-//! Routing, against tables in memory.
+//! Tests of verdicts on flows.
 
 use proxymatic_common::{BackendState, PROTOCOL_UDP};
 
@@ -21,7 +21,7 @@ fn chosen(tables: &FakeTables, to: &str, port: u16) -> Option<Address> {
 }
 
 #[test]
-fn a_service_port_on_an_address_of_this_host_leads_to_a_replica() {
+fn service_port_on_host_address_is_translated() {
     let tables = FakeTables::with_weights(&[1]).address("10.0.0.1", Class::HOST);
     assert_eq!(chosen(&tables, "10.0.0.1", 1234), Some(address("10.9.0.0")));
     assert_eq!(chosen(&tables, "10.0.0.2", 1234), None, "another host's address");
@@ -34,13 +34,13 @@ fn a_service_port_on_an_address_of_this_host_leads_to_a_replica() {
 }
 
 #[test]
-fn an_address_of_another_class_is_another_service() {
+fn address_of_other_class_is_another_service() {
     let tables = FakeTables::with_weights(&[1]).address("10.99.0.1", Class(2));
     assert_eq!(chosen(&tables, "10.99.0.1", 1234), None);
 }
 
 #[test]
-fn loopback_leads_to_services_from_the_host_from_everywhere_or_from_nowhere() {
+fn loopback_mode_decides_which_netns_reaches_services() {
     for (mode, netns, expected) in [
         (Loopback::HOST, 1, true),
         (Loopback::HOST, 2, false),
@@ -60,14 +60,14 @@ fn loopback_leads_to_services_from_the_host_from_everywhere_or_from_nowhere() {
 }
 
 #[test]
-fn any_address_is_dialled_as_the_loopback_address_that_linux_takes_it_for() {
+fn unspecified_destination_becomes_loopback() {
     assert_eq!(flow("0.0.0.0", 1).address, address("127.0.0.1"));
     assert_eq!(flow("::", 1).address, address("::1"));
     assert_eq!(flow("10.0.0.0", 1).address, address("10.0.0.0"));
 }
 
 #[test]
-fn a_service_without_backends_is_refused() {
+fn service_without_backends_is_refused() {
     let tables = FakeTables::with_weights(&[]);
     assert_eq!(verdict(&tables, FakeCaller::default(), "127.0.0.1"), Verdict::Refuse(0, Reason::NoBackend));
     let mut tables = FakeTables::with_weights(&[1]);
@@ -76,7 +76,7 @@ fn a_service_without_backends_is_refused() {
 }
 
 #[test]
-fn a_socket_bound_to_loopback_gets_a_replica_on_this_host_or_is_refused_with_its_own_reason() {
+fn loopback_bound_socket_gets_local_backend_or_refusal() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     let caller = FakeCaller { bound: address("127.0.0.1"), ..FakeCaller::default() };
     assert_eq!(verdict(&tables, caller, "127.0.0.1"), Verdict::Refuse(0, Reason::BoundLoopback));
@@ -94,7 +94,7 @@ fn a_socket_bound_to_loopback_gets_a_replica_on_this_host_or_is_refused_with_its
 }
 
 #[test]
-fn a_socket_bound_to_an_address_reaches_only_its_family() {
+fn bound_socket_reaches_only_its_family() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     tables.backends[1] = Backend6::of(tables.backends[1]);
     let both = Flow { families: Families::BOTH, ..flow("::1", 1234) };
@@ -107,7 +107,7 @@ fn a_socket_bound_to_an_address_reaches_only_its_family() {
     }
 }
 
-/// A backend of IPv6.
+/// A backend with an IPv6 address.
 struct Backend6;
 
 impl Backend6 {
@@ -117,7 +117,7 @@ impl Backend6 {
 }
 
 #[test]
-fn a_client_with_affinity_keeps_its_backend_until_it_has_been_away_for_so_long() {
+fn affinity_keeps_backend_until_client_is_idle() {
     let mut tables = FakeTables::with_weights(&[1; 20]).policy(Policy::RANDOM);
     tables.service.affinity = 60;
     let to = |tables: &FakeTables, caller| match verdict(tables, caller, "127.0.0.1") {
@@ -142,7 +142,7 @@ fn a_client_with_affinity_keeps_its_backend_until_it_has_been_away_for_so_long()
 }
 
 #[test]
-fn an_affinity_to_an_id_that_has_a_new_owner_or_service_is_none() {
+fn affinity_to_id_with_new_owner_is_ignored() {
     let changes: [fn(&mut proxymatic_common::Backend); 2] = [|b| b.generation += 1, |b| b.service = 5];
     for change in changes {
         let mut tables = FakeTables::with_weights(&[1]);
@@ -155,7 +155,7 @@ fn an_affinity_to_an_id_that_has_a_new_owner_or_service_is_none() {
 }
 
 #[test]
-fn a_service_at_its_maxconn_refuses_with_its_own_reason_until_one_closes() {
+fn service_at_maxconn_refuses_until_one_closes() {
     let mut tables = FakeTables::with_weights(&[1]);
     tables.service.maxconn = 2;
     tables.service_stats.opened.add(2);

@@ -1,4 +1,4 @@
-//! Which backend, against tables in memory.
+//! Tests of the selection of a backend.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -19,7 +19,7 @@ fn by(tables: &FakeTables, hash: u64) -> Result<(u32, Reason), Reason> {
     select(tables, 0, SelectParams::new(tables.service.policy, Families::V4, false), hash)
 }
 
-/// The shares, in percent, of 50,000 connections of which `held` are open at any time.
+/// Returns the shares in percent of 50,000 connections, of which `held` are open at any time.
 fn shares(tables: &FakeTables, held: usize) -> Vec<f64> {
     let (mut open, mut counts) = (VecDeque::new(), vec![0_u32; tables.backends.len()]);
     for _ in 0..50_000 {
@@ -35,8 +35,8 @@ fn shares(tables: &FakeTables, held: usize) -> Vec<f64> {
 }
 
 #[test]
-fn shares_follow_the_weights_whether_idle_or_busy() {
-    // With one or two held, being the busy one outweighs any weight: that is least connections at work.
+fn shares_follow_weights_idle_or_busy() {
+    // With one or two held, the load of the busy backend outweighs any weight.
     for policy in [Policy::LEASTCONN, Policy::RANDOM, Policy::ROUNDROBIN, Policy::LATENCY] {
         for held in [0, 10, 100] {
             if held != 0 && policy == Policy::LATENCY {
@@ -55,7 +55,7 @@ fn shares_follow_the_weights_whether_idle_or_busy() {
 }
 
 #[test]
-fn of_two_backends_the_busy_one_gets_nothing() {
+fn busier_of_two_backends_gets_nothing() {
     let tables = FakeTables::with_weights(&[1, 1]);
     tables.backend_stats[0].opened.add(1);
     for _ in 0..1000 {
@@ -77,7 +77,7 @@ fn load_is_compared_in_proportion_to_weight() {
 }
 
 #[test]
-fn loads_that_are_the_same_for_their_weights_are_a_tie() {
+fn equal_load_per_weight_is_a_tie() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     for (backend, weight) in tables.backends.iter_mut().zip([300, 100]) {
         (backend.weight, backend.price) = (weight, Backend::price(weight));
@@ -89,7 +89,7 @@ fn loads_that_are_the_same_for_their_weights_are_a_tie() {
 }
 
 #[test]
-fn one_connection_more_shows_at_any_weight_and_at_any_number() {
+fn one_more_connection_counts_at_any_weight_and_load() {
     for (weight, open) in [(1000, 0), (1000, 100_000), (1, 0), (1, 8_000)] {
         let mut tables = FakeTables::with_weights(&[1, 1]);
         for backend in &mut tables.backends {
@@ -104,7 +104,7 @@ fn one_connection_more_shows_at_any_weight_and_at_any_number() {
 }
 
 #[test]
-fn round_robin_takes_turns_and_passes_over_who_cannot() {
+fn round_robin_takes_turns_and_skips_ineligible() {
     let mut tables = FakeTables::with_weights(&[1, 1, 1]).policy(Policy::ROUNDROBIN);
     let turns = |tables: &FakeTables, n| (0..n).map(|_| draw(tables).unwrap().0).collect::<Vec<_>>();
     assert_eq!(turns(&tables, 6), [0, 1, 2, 0, 1, 2]);
@@ -113,7 +113,7 @@ fn round_robin_takes_turns_and_passes_over_who_cannot() {
 }
 
 #[test]
-fn a_hash_leads_to_the_same_backend_as_long_as_that_takes_connections() {
+fn hash_selects_same_backend_while_it_is_eligible() {
     for policy in [Policy::SOURCE, Policy::MAGLEV] {
         let tables = FakeTables::with_weights(&[1; 20]).policy(policy);
         let of = |tables: &FakeTables| (0..2_000).map(|n| by(tables, hash64(n, 7)).unwrap().0).collect::<Vec<_>>();
@@ -128,7 +128,7 @@ fn a_hash_leads_to_the_same_backend_as_long_as_that_takes_connections() {
 }
 
 #[test]
-fn latency_prefers_who_answers_sooner_and_tries_again_who_was_slow_long_ago() {
+fn latency_prefers_faster_backend_and_forgets_old_rtt() {
     let tables = FakeTables::with_weights(&[1, 1]).policy(Policy::LATENCY);
     for (load, rtt) in tables.backend_stats.iter().zip([100_000, 200]) {
         load.rtt_us.set(rtt);
@@ -143,7 +143,7 @@ fn latency_prefers_who_answers_sooner_and_tries_again_who_was_slow_long_ago() {
 }
 
 #[test]
-fn a_backend_at_its_maxconn_gets_none_and_when_all_are_the_reason_is_full() {
+fn backend_at_maxconn_is_skipped_and_all_full_is_a_reason() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     for (backend, load) in tables.backends.iter_mut().zip(&tables.backend_stats) {
         backend.maxconn = 2;
@@ -155,7 +155,7 @@ fn a_backend_at_its_maxconn_gets_none_and_when_all_are_the_reason_is_full() {
     }
     tables.backend_stats[1].opened.add(1);
     assert_eq!(draw(&tables), Err(Reason::BackendsFull));
-    // Rather refused than ejection ignored beyond a bound.
+    // Panic mode never exceeds maxconn.
     tables.backend_stats[0].ejected_until.set(u64::MAX);
     assert_eq!(draw(&tables), Err(Reason::BackendsFull));
     tables.backend_stats[0].ejected_until.set(0);
@@ -164,7 +164,7 @@ fn a_backend_at_its_maxconn_gets_none_and_when_all_are_the_reason_is_full() {
 }
 
 #[test]
-fn ejected_ones_get_nothing_until_their_time_is_over_or_nothing_else_is_left() {
+fn ejected_backend_is_skipped_unless_nothing_else_is_left() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     tables.backend_stats[0].ejected_until.set(tables.now() + 1_000_000_000);
     for _ in 0..100 {
@@ -177,7 +177,7 @@ fn ejected_ones_get_nothing_until_their_time_is_over_or_nothing_else_is_left() {
 }
 
 #[test]
-fn draining_ones_are_taken_only_when_nothing_else_is_left_and_before_ejected_ones() {
+fn draining_backend_is_last_but_before_ejected() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     tables.backends[0].state = BackendState::DRAINING;
     for _ in 0..100 {
@@ -188,7 +188,7 @@ fn draining_ones_are_taken_only_when_nothing_else_is_left_and_before_ejected_one
 }
 
 #[test]
-fn a_hook_that_read_the_head_before_a_switch_is_not_refused_after_it() {
+fn stale_slot_range_does_not_refuse_a_connect() {
     for state in [BackendState::WARMING, BackendState::GONE] {
         let mut tables = FakeTables::with_weights(&[1, 1]);
         tables.backends.iter_mut().for_each(|backend| backend.state = state);
@@ -197,7 +197,7 @@ fn a_hook_that_read_the_head_before_a_switch_is_not_refused_after_it() {
 }
 
 #[test]
-fn free_ones_and_unknown_states_get_nothing() {
+fn free_and_unknown_states_are_ineligible() {
     for state in [BackendState::FREE, BackendState(99)] {
         let mut tables = FakeTables::with_weights(&[1]);
         tables.backends[0].state = state;
@@ -206,7 +206,7 @@ fn free_ones_and_unknown_states_get_nothing() {
 }
 
 #[test]
-fn a_backend_of_another_family_is_not_eligible() {
+fn backend_of_other_family_is_ineligible() {
     let tables = FakeTables::with_weights(&[1, 1]);
     let of = |families| select(&tables, 0, SelectParams::new(Policy::LEASTCONN, families, false), 0);
     assert_eq!(of(Families::V6), Err(Reason::NoBackend));
@@ -214,7 +214,7 @@ fn a_backend_of_another_family_is_not_eligible() {
 }
 
 #[test]
-fn a_slot_of_an_earlier_owner_is_not_followed_and_counted() {
+fn slot_of_earlier_owner_is_skipped_and_counted() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     tables.backends[0].generation += 1;
     for _ in 0..100 {
@@ -224,20 +224,20 @@ fn a_slot_of_an_earlier_owner_is_not_followed_and_counted() {
 }
 
 #[test]
-fn slots_and_ids_outside_the_maps_are_no_backends() {
+fn slots_and_ids_outside_the_maps_are_ineligible() {
     let mut tables = FakeTables::with_weights(&[1]);
     tables.slot_ranges[0] = SlotRange::new(0, 20, 5).unwrap();
     assert_eq!(draw(&tables), Err(Reason::NoBackend));
 }
 
 #[test]
-fn unknown_policies_draw_one_by_weight() {
+fn unknown_policy_draws_one_slot_by_weight() {
     let tables = FakeTables::with_weights(&[1, 1]).policy(Policy(200));
     assert!(draw(&tables).is_ok());
 }
 
 #[test]
-fn one_count_read_before_the_other_never_wraps() {
+fn counters_read_at_different_times_never_wrap() {
     let tables = FakeTables::with_weights(&[1]);
     tables.backend_stats[0].closed.add(1);
     assert_eq!(tables.backend_stats[0].active(), 0);

@@ -1,4 +1,4 @@
-//! What sockets remember, against tables in memory.
+//! Tests of the translations of sockets.
 
 use proxymatic_common::PROTOCOL_UDP;
 
@@ -38,7 +38,7 @@ fn send(tables: &FakeTables, socket: &mut Socket, flow: &Flow) -> (Address, Port
 }
 
 #[test]
-fn a_connection_counts_from_connect_to_release_once_for_backend_and_service() {
+fn connection_counts_once_from_connect_to_release() {
     let tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket::NEW;
     connect(&tables, &mut socket);
@@ -50,7 +50,7 @@ fn a_connection_counts_from_connect_to_release_once_for_backend_and_service() {
 }
 
 #[test]
-fn a_second_connect_on_one_socket_ends_the_first() {
+fn second_connect_on_socket_closes_the_first() {
     let tables = FakeTables::with_weights(&[1, 1]);
     let mut socket = Socket::NEW;
     connect(&tables, &mut socket);
@@ -60,7 +60,7 @@ fn a_second_connect_on_one_socket_ends_the_first() {
 }
 
 #[test]
-fn a_close_after_the_id_has_a_new_owner_is_not_charged_to_it() {
+fn close_after_id_has_new_owner_is_not_counted() {
     let mut tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket::NEW;
     connect(&tables, &mut socket);
@@ -71,7 +71,7 @@ fn a_close_after_the_id_has_a_new_owner_is_not_charged_to_it() {
 }
 
 #[test]
-fn the_peer_name_is_what_was_dialled_and_only_for_the_peer_we_chose() {
+fn peer_name_is_original_destination_of_selected_peer() {
     let tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket::NEW;
     assert_eq!(original_destination(&socket, &address("::"), Port::new(0)), None, "nothing translated yet");
@@ -90,7 +90,7 @@ fn the_peer_name_is_what_was_dialled_and_only_for_the_peer_we_chose() {
 }
 
 #[test]
-fn repeated_datagrams_keep_their_backend_and_are_chosen_once() {
+fn repeated_datagrams_keep_backend_of_first() {
     let tables = FakeTables::with_weights(&[1; 20]);
     let mut socket = Socket::NEW;
     let first = send(&tables, &mut socket, &datagram(1));
@@ -101,7 +101,7 @@ fn repeated_datagrams_keep_their_backend_and_are_chosen_once() {
 }
 
 #[test]
-fn a_socket_whose_backend_takes_no_more_traffic_gets_another() {
+fn socket_of_inactive_backend_gets_another() {
     let changes: [fn(&mut proxymatic_common::Backend); 2] = [|b| b.state = BackendState::GONE, |b| b.generation += 1];
     for change in changes {
         let mut tables = FakeTables::with_weights(&[1, 1]);
@@ -116,10 +116,10 @@ fn a_socket_whose_backend_takes_no_more_traffic_gets_another() {
 }
 
 #[test]
-fn seven_services_in_flight_on_one_socket_each_answer_by_their_own_name() {
+fn seven_udp_destinations_on_one_socket_are_reversed() {
     let mut tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket::NEW;
-    // One service stands for seven: its only backend moves on before each is dialled.
+    // One service stands for seven: its only backend gets another address before each datagram.
     let mut at = std::vec::Vec::new();
     for n in 1..=7 {
         tables.backends[0].address = address(&std::format!("10.9.0.{n}"));
@@ -132,7 +132,7 @@ fn seven_services_in_flight_on_one_socket_each_answer_by_their_own_name() {
 }
 
 #[test]
-fn what_is_forgotten_for_a_new_one_is_out_of_the_count() {
+fn replaced_translation_is_counted_as_closed() {
     let tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket::NEW;
     for n in 1..=200 {
@@ -144,7 +144,7 @@ fn what_is_forgotten_for_a_new_one_is_out_of_the_count() {
 }
 
 #[test]
-fn of_two_services_that_share_a_backend_the_one_dialled_last_is_shown() {
+fn shared_backend_shows_latest_destination() {
     let tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket::NEW;
     let (peer, port) = send(&tables, &mut socket, &datagram(1));
@@ -156,7 +156,7 @@ fn of_two_services_that_share_a_backend_the_one_dialled_last_is_shown() {
 }
 
 #[test]
-fn any_bytes_in_a_sockets_state_are_survived() {
+fn any_bytes_in_socket_storage_do_not_panic() {
     let tables = FakeTables::with_weights(&[1]);
     let mut socket = Socket { newest: u32::MAX, ..Socket::NEW };
     assert_eq!(cached_udp_backend(&tables, &mut socket, &datagram(1)), None);

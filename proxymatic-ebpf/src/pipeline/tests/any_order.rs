@@ -1,16 +1,16 @@
-//! Whatever is sent, in whatever order, the counts are right.
+//! Counters match the open connections after any packets in any order.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::conntrack::state::progress;
 
-/// What may happen on the network of a few clients.
+/// An event on the network of a few clients.
 #[derive(Clone, Copy, Debug)]
 enum Happens {
-    /// The client sends a segment with these flags, with the right numbers or not.
+    /// The client sends a segment with these flags, with the right acknowledgement or a wrong one.
     Client(u16, &'static str, bool),
-    /// The backend does.
+    /// The backend sends a segment with these flags.
     Backend(u16, &'static str),
     Second,
 }
@@ -27,11 +27,11 @@ fn happens() -> impl Strategy<Value = Happens> {
 
 proptest! {
     #[test]
-    fn whatever_is_sent_the_counts_are_those_of_the_connections_that_are_open(
+    fn counters_match_open_connections_for_any_packets(
         all in prop::collection::vec(happens(), 1..60),
     ) {
         let host = host();
-        // The source port that each client has towards the backend.
+        // The SNAT port of each client.
         let mut snat = std::collections::BTreeMap::new();
         for it in all {
             match it {
@@ -56,7 +56,7 @@ proptest! {
             });
             let (opened, closed) = active(&host);
             prop_assert_eq!(open.count() as u64, opened - closed, "after {:?}", it);
-            // No two clients have one port.
+            // No two clients have the same SNAT port.
             let mut ports: Vec<_> = halves.iter().filter(|(_, it)| !it.flags.has(CtFlags::REPLY)).map(|(_, it)| it.translated).collect();
             let all = ports.len();
             ports.sort_unstable();

@@ -1,4 +1,4 @@
-//! Which source port a connection to a backend elsewhere gets.
+//! Tests of SNAT port allocation.
 
 use proxymatic_common::Reason;
 
@@ -6,14 +6,14 @@ use super::*;
 use crate::conntrack::snat::{MAX_PROBES, MIN_PROBES};
 
 #[test]
-fn no_two_connections_to_a_backend_have_one_source_port() {
+fn connections_to_a_backend_have_different_snat_ports() {
     let host = host();
     let mut ports: Vec<_> = (4000..4004).map(|port| connected(&host, port)).collect();
     ports.sort_unstable();
     assert_eq!(ports, [61_000, 61_001, 61_002, 61_003]);
     assert_eq!(arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0)).0, Action::Pass);
     assert!(host.counted().contains(&(Reason::SnatPortsExhausted, 1)));
-    // One of a connection that is over will do.
+    // The port of a closed connection is reused.
     let over = host
         .established
         .borrow()
@@ -29,11 +29,11 @@ fn no_two_connections_to_a_backend_have_one_source_port() {
 }
 
 #[test]
-fn a_client_whose_port_is_taken_sends_nothing_into_the_next() {
+fn client_whose_port_is_reused_sends_nothing_into_it() {
     let host = host();
     let ports: Vec<_> = (4000..4004).map(|port| connected(&host, port)).collect();
     assert_eq!(arrive(&host, segment((CLIENT, 4002), (HOST, 1234), "R", 11, 0)).0, Action::Forward);
-    // While nobody has the port, what comes late is forwarded.
+    // Late packets are forwarded as long as the port is not reused.
     let late = || segment((CLIENT, 4002), (HOST, 1234), "A", 11, 501);
     assert_eq!(arrive(&host, late()).0, Action::Forward);
     let (action, out) = arrive(&host, segment((CLIENT, 4004), (HOST, 1234), SYN, 10, 0));
@@ -42,9 +42,9 @@ fn a_client_whose_port_is_taken_sends_nothing_into_the_next() {
 }
 
 #[test]
-fn a_client_that_dialled_again_keeps_its_next_connection() {
+fn client_that_reconnected_keeps_its_next_connection() {
     let host = host();
-    // All ports are taken: one is of a connection that is over, whose client has another connection by now.
+    // All ports are taken, one by a closed connection whose client has another connection now.
     let first = connected(&host, 4000);
     assert_eq!(arrive(&host, segment((CLIENT, 4000), (HOST, 1234), "R", 11, 0)).0, Action::Forward);
     assert_ne!(connected(&host, 4000), first);
@@ -57,7 +57,7 @@ fn a_client_that_dialled_again_keeps_its_next_connection() {
 }
 
 #[test]
-fn of_the_source_ports_of_connections_that_wait_to_be_opened_the_one_that_waits_longest_is_given_up() {
+fn oldest_half_open_connection_loses_its_snat_port() {
     let host = host();
     let begin = |port| {
         host.pass(0.001);
@@ -67,15 +67,15 @@ fn of_the_source_ports_of_connections_that_wait_to_be_opened_the_one_that_waits_
     };
     let open = connected(&host, 4000);
     let waiting: Vec<_> = (4001..4004).map(begin).collect();
-    // One that is answered, but not opened, waits as well.
+    // A connection with a SYN-ACK is half-open too.
     let _ = arrive(&host, segment((BACKEND, 8000), (HOST, waiting[0]), "SA", 500, 11));
     assert_eq!(begin(4004), waiting[0]);
     assert_eq!(begin(4005), waiting[1]);
-    // Whoever meant it repeats its SYN, and is served.
+    // A client that lost its port gets another when it retransmits its SYN.
     assert_eq!(begin(4001), waiting[2]);
     assert!(host.counted().contains(&(Reason::SnatPortPreempted, 3)) && !waiting.contains(&open));
     assert_eq!((host.half_open.borrow().len(), host.established.borrow().len()), (6, 2));
-    // What the backend still says to the one before is not what the new one is opened by.
+    // Late replies to the earlier connection do not open or end the new one.
     let _ = arrive(&host, segment((BACKEND, 8000), (HOST, waiting[2]), "SA", 500, 77_000_000));
     let _ = arrive(&host, segment((CLIENT, 4001), (HOST, 1234), "R", 77_000_000, 0));
     let _ = arrive(&host, segment((BACKEND, 8000), (HOST, waiting[2]), "RA", 0, 77_000_000));
@@ -87,7 +87,7 @@ fn of_the_source_ports_of_connections_that_wait_to_be_opened_the_one_that_waits_
 }
 
 #[test]
-fn a_client_that_dials_again_from_its_port_is_opened_by_the_answer_to_its_last_syn() {
+fn reconnected_client_opens_by_answer_to_its_last_syn() {
     let host = host();
     let _ = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 10, 0));
     let snat = arrive(&host, segment((CLIENT, 4000), (HOST, 1234), SYN, 7_000, 0)).1.unwrap().from.1;
@@ -100,7 +100,7 @@ fn a_client_that_dials_again_from_its_port_is_opened_by_the_answer_to_its_last_s
 }
 
 #[test]
-fn of_the_source_ports_of_connections_that_are_over_the_one_that_rested_longest_is_taken() {
+fn port_of_longest_closed_connection_is_reused() {
     let host = host();
     let ports: Vec<_> = [4002, 4000, 4003, 4001]
         .map(|port| {
@@ -117,11 +117,11 @@ fn of_the_source_ports_of_connections_that_are_over_the_one_that_rested_longest_
 }
 
 #[test]
-fn where_source_ports_are_of_connections_that_are_over_few_are_looked_at_once_those_have_rested() {
+fn probing_ends_early_if_closed_ports_have_rested() {
     let mut host = host();
     host.config.snat_last = 61_063;
     for port in 4000..4064 {
-        // As many tries as it takes to get the last ones.
+        // The last free ports take several attempts.
         while arrive(&host, segment((CLIENT, port), (HOST, 1234), SYN, 10, 0)).0 != Action::Forward {}
         connected(&host, port);
     }

@@ -8,25 +8,31 @@ use proxymatic_ebpf::{PacketCtx, packet::IpHeader};
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// The state of the packet at hand.
+/// The index of each hook's [`Scratch`].
+pub(crate) const INGRESS: u32 = 0;
+pub(crate) const EGRESS: u32 = 1;
+pub(crate) const XDP: u32 = 2;
+
+/// The state of the current packet.
 #[repr(C)]
 pub(crate) struct Scratch {
-    pub(super) ctx: PacketCtx,
-    pub(super) route: FibResult,
+    pub(crate) ctx: PacketCtx,
+    pub(crate) route: FibResult,
 }
 
 /// The arguments and the result of a route lookup.
 #[repr(C)]
 pub(crate) struct FibResult {
-    pub(super) fib: bpf_fib_lookup,
+    pub(crate) fib: bpf_fib_lookup,
     /// What bpf_fib_lookup returned: BPF_FIB_LKUP_RET_*.
-    pub(super) status: u32,
+    pub(crate) status: u32,
 }
 
 impl FibResult {
-    /// Puts a question: the way from one interface of a packet that becomes what `to` says. The last one is still in there.
+    /// Sets the arguments of a lookup: the route from interface `here` for a packet that will be rewritten to `to`.
+    /// Every field that the lookup reads is set, since the last lookup's result is still there.
     #[inline(always)]
-    pub(super) fn prepare(&mut self, here: u32, header: &IpHeader, to: &FiveTuple, length: u16) {
+    pub(crate) fn prepare(&mut self, here: u32, header: &IpHeader, to: &FiveTuple, length: u16) {
         let fib = &mut self.fib;
         fib.l4_protocol = to.protocol;
         (fib.sport, fib.dport, fib.ifindex) = (0, 0, here);
@@ -43,9 +49,9 @@ impl FibResult {
         }
     }
 
-    /// The link's header that the kernel gave, but for the type.
+    /// Returns the Ethernet header of the lookup's result, without the ethertype.
     #[inline(always)]
-    pub(super) const fn link(&self) -> [u8; 12] {
+    pub(crate) const fn link(&self) -> [u8; 12] {
         let (to, from) = (self.fib.dmac, self.fib.smac);
         [to[0], to[1], to[2], to[3], to[4], to[5], from[0], from[1], from[2], from[3], from[4], from[5]]
     }
