@@ -84,7 +84,7 @@ async fn a_file_that_is_not_there_at_the_start_is_trouble_until_it_is() {
     let (_folder, path) = folder();
     let mut source = Source::of(&path);
     let said = source.trouble().await;
-    assert!(said.contains("services.toml is not there"), "{said}");
+    assert!(said.contains("services.toml does not exist"), "{said}");
     fs::write(&path, text(&[1])).unwrap();
     source.sees(&[1]).await;
 }
@@ -137,7 +137,7 @@ async fn a_broken_file_is_said_with_its_line_and_sends_no_snapshot() {
         assert!(said.contains(part), "{said}");
     }
     fs::remove_file(&path).unwrap();
-    assert!(source.trouble().await.contains("is not there"));
+    assert!(source.trouble().await.contains("does not exist"));
     // The same as before all that: said again, which ends the trouble.
     fs::write(&path, text(&[1])).unwrap();
     source.sees(&[1]).await;

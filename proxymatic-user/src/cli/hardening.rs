@@ -19,6 +19,7 @@ use crate::{
     model::Warning,
     privileges::{self, EnabledFeatures},
     self_test::{self, Helper},
+    source::SourceId,
 };
 
 /// What `run` takes for it.
@@ -58,7 +59,7 @@ impl Guard {
     pub(super) fn raise(config: &Config, interfaces: Option<(Interfaces, Arc<AtomicBool>)>) -> anyhow::Result<Self> {
         let uses = EnabledFeatures {
             bypass_mark: config.kernel.bypass_mark != 0,
-            file: config.sources.file.is_some(),
+            file: config.sources.has(SourceId::File),
             interfaces: interfaces.is_some(),
             other_version: Pins::at(&config.kernel.bpffs).has_other_version(),
         };

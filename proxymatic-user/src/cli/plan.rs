@@ -25,7 +25,7 @@ use crate::{
     },
     model::Snapshot,
     plan::{MapState, plan},
-    source::{self, Report, SourceId},
+    source::{Report, SourceId, Sources},
     surface::{self, Format, Planned},
 };
 
@@ -99,7 +99,7 @@ fn pinned(bpffs: &Path) -> anyhow::Result<(MapState, String)> {
 }
 
 /// The first answer of every source.
-async fn read_once(config: source::Config, wait: Duration) -> anyhow::Result<BTreeMap<SourceId, Snapshot>> {
+async fn read_once(config: Sources, wait: Duration) -> anyhow::Result<BTreeMap<SourceId, Snapshot>> {
     let wanted = config.ids();
     let (reports, mut heard) = mpsc::channel(8);
     config.start(&reports);

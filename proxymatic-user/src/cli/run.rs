@@ -32,7 +32,6 @@ use crate::{
     dataplane::kernel::{Events, HookLog, Kernel, Pins},
     privileges::{self, EnabledFeatures, Thread},
     sockets::Sweeper,
-    source::SourceId,
     surface,
 };
 
@@ -154,12 +153,7 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Optio
     let (uses, test) = guard.start(&config, &mut helpers, &events)?;
     let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes).testing(test);
     let (agent, last_write) = state::keep(config.state, agent, &events)?;
-    if let Some(marathon) = &mut config.sources.marathon {
-        marathon.adopted = agent.adopted(SourceId::Marathon);
-    }
-    if let Some(registrator) = &mut config.sources.registrator {
-        registrator.adopted = agent.adopted(SourceId::Registrator);
-    }
+    config.sources.set_adopted(|source| agent.adopted(source));
     tracing::info!(
         "attached; adopted {} services, {} backends; reading {}",
         agent.tables().frontends().len(),

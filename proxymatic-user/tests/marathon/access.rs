@@ -88,7 +88,7 @@ async fn wrong_credentials_and_none_are_told_apart() {
     let (_, reason) = Source::with(&[sim.url()], quick(), &basic(&folder, "me:wrong")).trouble(0).await;
     assert!(reason.contains("does not accept the credentials (401"), "{reason}");
     let (_, reason) = Source::of(&sim).trouble(0).await;
-    assert!(reason.contains("wants credentials (401") && reason.contains("--marathon-credentials-file"), "{reason}");
+    assert!(reason.contains("requires credentials (401") && reason.contains("--marathon-credentials-file"), "{reason}");
     sim.guard(Guard::Open);
     Source::of(&sim).sees(1234, &[(8080, Active)]).await;
 }

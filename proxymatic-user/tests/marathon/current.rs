@@ -279,7 +279,10 @@ async fn an_empty_listing_as_the_first_answer_is_doubted_too() {
     sim.fault(Fault::new(FaultKind::Empty).on("/v2/apps").times(1));
     let mut source = Source::of(&sim);
     let (_, reason) = source.trouble(0).await;
-    assert!(reason.contains("has no app with a service port; that is believed if it says so again"), "{reason}");
+    assert!(
+        reason.contains("has no app with a service port; this counts if a second response confirms it"),
+        "{reason}"
+    );
     assert_eq!(backends(&source.snapshot().await, 1234), [(8080, Active)]);
 }
 

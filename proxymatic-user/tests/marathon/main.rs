@@ -144,17 +144,17 @@ async fn an_answer_that_is_not_whole_is_a_trouble_and_never_a_snapshot() {
     let garbage = "the JSON is not complete";
     for (port, kind, says) in [
         (1u16, FaultKind::Status(StatusCode::BAD_GATEWAY, "no".into()), "Marathon has no leader"),
-        (2, FaultKind::Status(StatusCode::UNAUTHORIZED, "no".into()), "wants credentials"),
+        (2, FaultKind::Status(StatusCode::UNAUTHORIZED, "no".into()), "requires credentials"),
         (
             3,
             FaultKind::Status(StatusCode::OK, r#"{"message":"odd"}"#.into()),
             "answered JSON of another kind (missing field `apps`",
         ),
         (4, FaultKind::Status(StatusCode::OK, "pong".into()), "did not answer JSON"),
-        (5, FaultKind::Status(StatusCode::OK, String::new()), "gave an empty answer"),
+        (5, FaultKind::Status(StatusCode::OK, String::new()), "sent an empty response"),
         (6, FaultKind::Status(StatusCode::IM_A_TEAPOT, r#"{"message":"short and stout"}"#.into()), "short and stout"),
         (7, FaultKind::Html, "answered an HTML page, not JSON; is this Marathon?"),
-        (8, FaultKind::Truncate, "broke off in the middle of its answer"),
+        (8, FaultKind::Truncate, "broke off in the middle of its response"),
         (9, FaultKind::Garbage, garbage),
     ] {
         sim.fault(Fault::new(kind).on("/v2/apps"));
@@ -284,7 +284,7 @@ async fn pods_that_cannot_be_had_hold_up_no_app_and_stay_as_they_were() {
         assert_eq!(backends(&first, 700), []);
         assert_eq!(first.warnings.len(), 1, "{:?}", first.warnings);
         let said = &first.warnings[0].reason;
-        assert!(said.contains(status.as_str()) && said.ends_with("until it answers no pod is served"), "{said}");
+        assert!(said.contains(status.as_str()) && said.ends_with("until it does, no pod is served"), "{said}");
 
         sim.fault(Fault::new(FaultKind::None));
         sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();

@@ -97,7 +97,7 @@ fn section_8_2_failure_modes() {
             expect![[r#"
                 1000/tcp /a
                   u 10.0.0.9 2 Active
-                t: its host is not said, so where it is served is not known (app /a)
+                t: its host is missing, so its address is not known (app /a)
             "#]],
         ),
         (

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proxymatic_user::model::{Policy, Protocol, ServiceKey};
 use serde_json::{Value, json};
 
-use super::{app, rules, snapshot, task, with};
+use super::{app, options, snapshot, task, with};
 
 const KEY: ServiceKey = ServiceKey::host(1000, Protocol::Tcp);
 
@@ -21,7 +21,7 @@ fn canary(id: &str, labels: &[(&str, &str)]) -> Value {
 #[test]
 fn labels_of_a_port_are_settings_of_its_service() {
     let asked = [("balance", "maglev"), ("timeout.connect", "250ms"), ("allow", "10.0.0.0/8"), ("affinity", "5m")];
-    let read = snapshot(json!([canary("/web", &asked)]), json!([]), rules());
+    let read = snapshot(json!([canary("/web", &asked)]), json!([]), options());
     assert_eq!(read.warnings, []);
     let settings = &read.services[&KEY].settings;
     assert_eq!((settings.policy, settings.connect), (Policy::Maglev, Duration::from_millis(250)));
@@ -34,7 +34,7 @@ fn of_two_apps_that_share_a_port_the_first_is_followed_and_the_difference_said()
     let web = canary("/web", &[("balance", "random"), ("allow", "10.0.0.0/8")]);
     let beta = canary("/web-beta", &[("balance", "maglev"), ("affinity", "1m"), ("allow", "10.0.0.0/8")]);
     for apps in [json!([web, beta]), json!([beta, web])] {
-        let read = snapshot(apps, json!([]), rules());
+        let read = snapshot(apps, json!([]), options());
         let settings = &read.services[&KEY].settings;
         assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::from_secs(60)));
         let said: Vec<_> = read.warnings.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
@@ -47,7 +47,7 @@ fn of_two_apps_that_share_a_port_the_first_is_followed_and_the_difference_said()
         );
     }
     // A list that only one has holds for both: nobody gets past it.
-    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), rules());
+    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), options());
     assert!(read.services[&KEY].settings.allow.is_some());
     assert_eq!(read.warnings, []);
 }

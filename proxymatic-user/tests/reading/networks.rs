@@ -120,7 +120,7 @@ fn section_3_tasks() {
             one(json!({"host": ""})),
             expect![[r#"
             1000/tcp /a
-            t: its host is not said, so where it is served is not known (app /a)
+            t: its host is missing, so its address is not known (app /a)
         "#]],
         ),
         (

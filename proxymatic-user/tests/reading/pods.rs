@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::{app, rules, snapshot, task, text, with};
+use super::{app, options, snapshot, task, text, with};
 
 /// The pod of the example, with labels for a service port and two virtual addresses.
 fn pod(instances: Value) -> Value {
@@ -51,7 +51,7 @@ fn reported(value: &str, reason: &str) -> Value {
 fn check(rows: Vec<(&str, Value, Expect)>) {
     for (name, pods, expected) in rows {
         println!("row: {name}");
-        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), rules())));
+        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), options())));
     }
 }
 
@@ -152,7 +152,7 @@ fn section_4_joins_and_addresses() {
             80/tcp /p:80
             1000/tcp /p
             192.0.2.1:80/tcp /p
-            p.instance-11: endpoint "web": its host is not said, so where it is served is not known (pod /p)
+            p.instance-11: endpoint "web": its host is missing, so its address is not known (pod /p)
         "#]],
         ),
         (
@@ -375,7 +375,7 @@ fn section_4_states() {
 #[test]
 fn a_pod_and_an_app_may_share_a_service_port() {
     let canary = pod(json!([instance(json!({"containers": [c1(json!({}))]}))]));
-    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), rules());
+    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), options());
     expect![[r#"
         53/tcp /p
         53/udp /p

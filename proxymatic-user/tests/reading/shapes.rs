@@ -119,7 +119,7 @@ fn section_2_3_legacy_shape() {
                   t 9.0.0.5 80 Active
                 192.0.2.1:80/tcp /a
                   t 9.0.0.5 81 Active
-                /a: port 2 has no service port, so it cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.2.servicePort
+                /a: port 2 has no service port, so it cannot be connected to; set one there, or with the label com.meltwater.proxymatic.port.2.servicePort
             "#]],
         ),
         (
@@ -141,14 +141,14 @@ fn section_2_4_service_ports() {
             "0 where none was assigned",
             json!([app("/a", 0, json!([task("t", &[31000])]))]),
             expect![[r#"
-            /a: port 0 has no service port, so it cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
+            /a: port 0 has no service port, so it cannot be connected to; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
         "#]],
         ),
         (
             "a number out of range",
             json!([two]),
             expect![[r#"
-            /a: port 0 has the service port 70000, which cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
+            /a: port 0 has the service port 70000, which cannot be connected to; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
         "#]],
         ),
         (
@@ -205,8 +205,8 @@ fn section_2_4_service_ports() {
 #[test]
 fn with_expose_host_services_on_the_ports_of_their_hosts_are_served() {
     let daemon = with(app("/node", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}));
-    let rules = super::Options { expose_host: true, ..super::rules() };
-    let snapshot = super::snapshot(json!([daemon]), json!([]), rules);
+    let options = super::Options { expose_host: true, ..super::options() };
+    let snapshot = super::snapshot(json!([daemon]), json!([]), options);
     expect![[r#"
         9100/tcp /node
           t 10.0.0.9 9100 Active

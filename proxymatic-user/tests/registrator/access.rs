@@ -21,7 +21,7 @@ async fn lets_in_users_only(v2: bool) {
     etcd.close().await;
     let url = format!("etcd://127.0.0.1:{}/services", etcd.port);
     let said = Source::of(&url).trouble().await;
-    assert!(said.contains("wants credentials") && said.contains("--registrator-credentials-file"), "{said}");
+    assert!(said.contains("requires credentials") && said.contains("--registrator-credentials-file"), "{said}");
     let said = Source::with(&url, &credentials(&etcd, "guessed")).trouble().await;
     assert!(said.contains("does not accept the credentials") && !said.contains("guessed"), "{said}");
 

@@ -116,7 +116,11 @@ async fn a_server_that_is_no_etcd_is_trouble_and_never_an_empty_folder() {
         ("200 OK", "<html></html>", "did not answer as etcd does"),
         ("200 OK", r#"{"node":{"dir":true}}"#, "did not answer as etcd does"),
         ("500 Internal Server Error", r#"{"message":"URI not found"}"#, "answered 500 Internal Server Error"),
-        ("401 Unauthorized", "", "wants credentials (401 Unauthorized); give them with --registrator-credentials-file"),
+        (
+            "401 Unauthorized",
+            "",
+            "requires credentials (401 Unauthorized); give them with --registrator-credentials-file",
+        ),
     ] {
         let port = serving(move |_| answer(status, body)).await;
         let mut source = Source::of(&format!("etcd://127.0.0.1:{port}/services"));

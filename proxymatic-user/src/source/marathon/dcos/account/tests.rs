@@ -1,11 +1,11 @@
-//! What is read of a service account, and what it signs.
+//! The secrets of service accounts, and the signature of login requests.
 
 use super::*;
 
-/// Made for this test, and known to nobody else.
-const KEY: &str = include_str!("test-key.pem");
+/// A key made for this test.
+const KEY: &str = include_str!("../test-key.pem");
 /// The signature of the same claims by `openssl dgst -sha256 -sign`.
-const TOKEN: &str = include_str!("test-token.txt");
+const TOKEN: &str = include_str!("../test-token.txt");
 
 fn account(change: impl FnOnce(&mut serde_json::Value)) -> Result<Account, String> {
     let mut secret = json!({"uid": "agent", "private_key": KEY, "scheme": "RS256",
@@ -15,20 +15,20 @@ fn account(change: impl FnOnce(&mut serde_json::Value)) -> Result<Account, Strin
 }
 
 #[test]
-fn a_login_is_signed_as_openssl_signs_it() {
+fn login_is_signed_like_openssl() {
     let account = account(|_| ()).unwrap();
-    let login = account.login(1_600_000_000).unwrap();
+    let login = account.login_request(1_600_000_000).unwrap();
     assert_eq!(login, json!({"uid": "agent", "token": TOKEN.trim(), "exp": 1_600_000_300}));
     assert!(account.is_tls());
 }
 
 #[test]
-fn what_is_no_service_account_is_said_without_its_key() {
-    let ec = include_str!("test-ec-key.pem");
+fn invalid_account_is_refused_without_showing_its_key() {
+    let ec = include_str!("../test-ec-key.pem");
     type Change = fn(&mut serde_json::Value, &str);
     let cases: [(Change, &str); 6] = [
         (|it, _| it["scheme"] = "HS256".into(), "only RS256"),
-        (|it, _| it["login_endpoint"] = "leader.mesos".into(), "login_endpoint that is no URL"),
+        (|it, _| it["login_endpoint"] = "leader.mesos".into(), "login_endpoint that is not a URL"),
         (|it, _| it["login_endpoint"] = "ftp://leader.mesos".into(), "neither https:// nor http://"),
         (|it, _| it["private_key"] = "hush".into(), "private_key that is not PEM"),
         (|it, ec| it["private_key"] = ec.into(), "not RSA"),
@@ -45,7 +45,7 @@ fn what_is_no_service_account_is_said_without_its_key() {
 }
 
 #[test]
-fn the_end_of_a_token_is_read_where_it_says_one() {
+fn expiry_of_a_token_is_read_if_it_has_one() {
     assert_eq!(expiry(TOKEN), Some(1_600_000_300));
     for other in ["", "a.b.c", "..", "opaque", "a.e30.c"] {
         assert_eq!(expiry(other), None, "{other}");

@@ -1,4 +1,4 @@
-//! From keys and values to a snapshot. Pure and total: a key that cannot be read costs itself, and is warned of.
+//! Converts keys and values to a snapshot. Pure and total: a key that cannot be read is left out with a warning.
 //!
 //! `<prefix>/<service>/<host>:<container>:<exposed port>[:<protocol>]` = `<address>:<port>`. The exposed port is the
 //! service port. Services that name one service port are one service, as in `meltwater/proxymatic`.
@@ -12,32 +12,32 @@ use std::{
 use super::wire::Entry;
 use crate::model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight};
 
-/// The names in the values that need an address.
-pub fn names(entries: &[Entry]) -> impl Iterator<Item = &str> {
-    let hosts = entries.iter().filter_map(|entry| Some(place(&entry.value).ok()?.0));
+/// Returns the names of hosts in the values that need an address.
+pub fn host_names(entries: &[Entry]) -> impl Iterator<Item = &str> {
+    let hosts = entries.iter().filter_map(|entry| Some(host_and_port(&entry.value).ok()?.0));
     hosts.filter(|host| host.parse::<IpAddr>().is_err())
 }
 
-/// Everything that was found under the prefix.
+/// Returns the services of the entries below the prefix.
 ///
-/// `hosts` has the address of each of [`names`], or why there is none.
+/// `hosts` has the address of each of [`host_names`], or why there is none.
 ///
-/// A service that a container has on its own host on the very service port is left out unless `expose_host`, as
-/// `meltwater/proxymatic` leaves it out: clients of that port have it already.
-pub fn read(
+/// A service is left out if a container has the service port on its own host, unless `expose_host`. That is the rule of
+/// `meltwater/proxymatic`: clients of that port reach the container already.
+pub fn convert(
     entries: &[Entry],
     prefix: &str,
     hosts: &BTreeMap<String, Result<IpAddr, String>>,
     expose_host: bool,
 ) -> Snapshot {
-    let mut drafts: BTreeMap<ServiceKey, ServiceBuilder<'_>> = BTreeMap::new();
+    let mut builders: BTreeMap<ServiceKey, ServiceBuilder<'_>> = BTreeMap::new();
     let mut warnings = BTreeSet::new();
     for entry in entries {
-        match replica(entry, prefix, hosts) {
-            Ok(Replica { key, service, task, address, port }) => {
-                let draft = drafts.entry(key).or_default();
-                draft.names.insert(service);
-                draft.places.insert((task, address, port));
+        match parse_entry(entry, prefix, hosts) {
+            Ok(Member { key, service, task, address, port }) => {
+                let builder = builders.entry(key).or_default();
+                builder.names.insert(service);
+                builder.members.insert((task, address, port));
             }
             Err(reason) => {
                 warnings.insert(Warning { app: entry.key.clone(), reason });
@@ -45,17 +45,17 @@ pub fn read(
         }
     }
     let mut services = BTreeMap::new();
-    for (key, draft) in drafts {
-        let name = draft.names.first().copied().unwrap_or_default().to_owned();
-        if draft.names.len() > 1 {
-            let all = draft.names.iter().copied().collect::<Vec<_>>().join(" and ");
+    for (key, builder) in builders {
+        let name = builder.names.first().copied().unwrap_or_default().to_owned();
+        if builder.names.len() > 1 {
+            let all = builder.names.iter().copied().collect::<Vec<_>>().join(" and ");
             let reason = format!(
                 "service port {key} is exposed by {all}; their containers share it; if that is not meant, let them \
                  expose different ports"
             );
             warnings.insert(Warning { app: name.clone(), reason });
         }
-        if !expose_host && draft.places.iter().any(|(_, _, port)| *port == key.port) {
+        if !expose_host && builder.members.iter().any(|(_, _, port)| *port == key.port) {
             let reason = format!(
                 "service port {key} is not served: a container has it on its own host; if it is to be served on all \
                  hosts, start the agent with --expose-host"
@@ -63,7 +63,7 @@ pub fn read(
             warnings.insert(Warning { app: name, reason });
             continue;
         }
-        services.insert(key, Service { name, backends: draft.backends(), settings: Settings::default() }.into());
+        services.insert(key, Service { name, backends: builder.backends(), settings: Settings::default() }.into());
     }
     Snapshot { services, warnings: warnings.into_iter().collect() }
 }
@@ -71,7 +71,7 @@ pub fn read(
 #[derive(Default)]
 struct ServiceBuilder<'a> {
     names: BTreeSet<&'a str>,
-    places: BTreeSet<(&'a str, IpAddr, u16)>,
+    members: BTreeSet<(&'a str, IpAddr, u16)>,
 }
 
 impl ServiceBuilder<'_> {
@@ -82,14 +82,14 @@ impl ServiceBuilder<'_> {
             port: *port,
             weight: Weight::default(),
             maxconn: 0,
-            // registrator takes away what does not run; of health it says nothing.
+            // registrator removes containers that do not run. It has no health.
             state: State::Active,
         };
-        self.places.iter().map(backend).collect()
+        self.members.iter().map(backend).collect()
     }
 }
 
-struct Replica<'a> {
+struct Member<'a> {
     key: ServiceKey,
     service: &'a str,
     task: &'a str,
@@ -97,11 +97,12 @@ struct Replica<'a> {
     port: u16,
 }
 
-fn replica<'a>(
+/// Parses an entry.
+fn parse_entry<'a>(
     entry: &'a Entry,
     prefix: &str,
     hosts: &BTreeMap<String, Result<IpAddr, String>>,
-) -> Result<Replica<'a>, String> {
+) -> Result<Member<'a>, String> {
     let form = || "is not <service>/<host>:<container>:<port>[:<protocol>]; was it written by registrator?".to_owned();
     let below = entry.key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).ok_or_else(form)?;
     let (service, task) = below.split_once('/').ok_or_else(form)?;
@@ -120,7 +121,7 @@ fn replica<'a>(
         Some("udp") => Protocol::Udp,
         Some(other) => return Err(format!("{other:?} is neither tcp nor udp")),
     };
-    let (host, port) = place(&entry.value)?;
+    let (host, port) = host_and_port(&entry.value)?;
     let address = match host.parse() {
         Ok(address) => address,
         Err(_) => match hosts.get(host) {
@@ -130,16 +131,16 @@ fn replica<'a>(
         },
     };
     let key = ServiceKey::host(exposed.get(), protocol);
-    Ok(Replica { key, service, task, address: address.to_canonical(), port })
+    Ok(Member { key, service, task, address: address.to_canonical(), port })
 }
 
-/// Host and port of a value.
-fn place(value: &str) -> Result<(&str, u16), String> {
+/// Returns the host and the port of a value.
+fn host_and_port(value: &str) -> Result<(&str, u16), String> {
     let wrong = || format!("its value {:?} is not <address>:<port>", value.chars().take(100).collect::<String>());
     let (host, port) = value.trim().rsplit_once(':').ok_or_else(wrong)?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port: NonZeroU16 = port.parse().map_err(|_| wrong())?;
-    // An address by its numbers has colons only in brackets, which are off; a name has none.
+    // The brackets of an IPv6 address are removed. A name has no colon.
     if host.is_empty() || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
         return Err(wrong());
     }
@@ -179,8 +180,8 @@ mod tests {
             ("/services/db/host1:db.1:5432:TCP", "db1:31003"),
             ("/services/six/host1:six.1:81", "[2001:db8::1]:31004"),
         ]);
-        assert_eq!(names(&entries).collect::<Vec<_>>(), ["db1"]);
-        let snapshot = read(&entries, "/services", &hosts(), false);
+        assert_eq!(host_names(&entries).collect::<Vec<_>>(), ["db1"]);
+        let snapshot = convert(&entries, "/services", &hosts(), false);
         assert_eq!(snapshot.warnings, []);
         assert_eq!(
             shown(&snapshot),
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn one_bad_key_costs_itself_and_is_warned_of() {
+    fn bad_key_is_left_out_with_a_warning() {
         for (key, value, part) in [
             ("/services/web/own-id", "10.0.0.1:1", "written by registrator"),
             ("/services/loose", "10.0.0.1:1", "written by registrator"),
@@ -209,7 +210,7 @@ mod tests {
             ("/services/web/h:c:80", "gone:31000", "no such name"),
         ] {
             let entries = entries(&[(key, value), ("/services/ok/h:ok:8080", "10.0.0.1:31000")]);
-            let snapshot = read(&entries, "/services", &hosts(), false);
+            let snapshot = convert(&entries, "/services", &hosts(), false);
             assert_eq!(shown(&snapshot), ["ok 8080/tcp: h:ok:8080@10.0.0.1:31000"], "{key} = {value}");
             assert_eq!(snapshot.warnings.len(), 1, "{key} = {value}");
             assert_eq!(snapshot.warnings[0].app, key);
@@ -218,23 +219,23 @@ mod tests {
     }
 
     #[test]
-    fn services_that_expose_one_port_are_one_and_that_is_said() {
+    fn services_on_one_port_are_merged_with_a_warning() {
         let entries = entries(&[("/s/web/h:w:80", "10.0.0.1:1"), ("/s/api/h:a:80", "10.0.0.1:2")]);
-        let snapshot = read(&entries, "/s", &hosts(), true);
+        let snapshot = convert(&entries, "/s", &hosts(), true);
         assert_eq!(shown(&snapshot), ["api 80/tcp: h:a:80@10.0.0.1:2 h:w:80@10.0.0.1:1"]);
         assert!(snapshot.warnings[0].reason.starts_with("service port 80/tcp is exposed by api and web"));
     }
 
     #[test]
-    fn what_a_container_has_on_its_own_host_on_the_same_port_is_served_only_if_asked_for() {
+    fn service_port_of_a_host_needs_expose_host() {
         let entries = entries(&[("/s/ssh/h:s.1:22", "10.0.0.1:22"), ("/s/ssh/h:s.2:22", "10.0.0.2:31000")]);
-        let snapshot = read(&entries, "/s", &hosts(), false);
+        let snapshot = convert(&entries, "/s", &hosts(), false);
         assert!(snapshot.services.is_empty());
         assert!(snapshot.warnings[0].reason.contains("--expose-host"), "{:?}", snapshot.warnings);
-        assert_eq!(read(&entries, "/s", &hosts(), true).services.len(), 1);
+        assert_eq!(convert(&entries, "/s", &hosts(), true).services.len(), 1);
     }
 
-    /// Keys and values of any text, and such of registrator's form that meet each other.
+    /// Keys and values of any text, and of registrator's form on few ports, so that some are the same.
     fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
         let key = prop_oneof!["\\PC{0,40}", "[ab]/h:[ab]:(0|80|81)(:(tcp|udp|sctp))?"];
         let value = prop_oneof!["\\PC{0,20}", "(10\\.0\\.0\\.[12]|db1|gone):(1|31000)"];
@@ -243,16 +244,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_key_is_served_or_warned_of(pairs in pairs()) {
+        fn any_key_is_served_or_has_a_warning(pairs in pairs()) {
             let entries: Vec<_> = pairs.into_iter().map(|(key, value)| Entry { key: format!("/s/{key}"), value }).collect();
-            let snapshot = read(&entries, "/s", &hosts(), true);
+            let snapshot = convert(&entries, "/s", &hosts(), true);
             for Entry { key, value } in &entries {
                 let is_it = |backend: &Backend| {
                     key.ends_with(&format!("/{}", backend.task)) && value.ends_with(&format!(":{}", backend.port))
                 };
                 let is_served = snapshot.services.values().flat_map(|service| &service.backends).any(is_it);
-                let is_warned_of = snapshot.warnings.iter().any(|warning| warning.app == *key);
-                prop_assert!(is_served || is_warned_of, "{key} = {value}: {snapshot:?}");
+                let has_warning = snapshot.warnings.iter().any(|warning| warning.app == *key);
+                prop_assert!(is_served || has_warning, "{key} = {value}: {snapshot:?}");
             }
         }
     }

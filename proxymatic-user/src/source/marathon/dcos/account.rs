@@ -1,6 +1,4 @@
-//! A DC/OS service account: signs itself in, and stays signed in.
-
-mod session;
+//! A DC/OS service account: its secret, and the signed request that logs in.
 
 use std::{fmt, sync::Arc};
 
@@ -14,17 +12,15 @@ use rustls::{
 use serde::Deserialize;
 use serde_json::json;
 
-pub(super) use self::session::Session;
-
-/// How long a signed request to log in is good for, in seconds.
+/// The life of a signed login request, in seconds.
 const LOGIN_LIFE: u64 = 300;
 
-/// A service account, as DC/OS writes it down. Printed without its key.
+/// A service account. Printed without its key.
 #[derive(Clone)]
-pub(super) struct Account {
-    uid: String,
+pub(in crate::source::marathon) struct Account {
+    pub(super) uid: String,
     signer: Arc<dyn Signer>,
-    login: Url,
+    pub(super) login: Url,
 }
 
 impl fmt::Debug for Account {
@@ -34,8 +30,11 @@ impl fmt::Debug for Account {
 }
 
 impl Account {
-    /// Reads the JSON of a service account secret. `Err` is a sentence without any of the key.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads the JSON of a service account secret.
+    ///
+    /// # Errors
+    /// It is not one; the text is the rest of a sentence, without any part of the key.
+    pub(in crate::source::marathon) fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Secret {
             uid: String,
@@ -45,10 +44,10 @@ impl Account {
             scheme: Option<String>,
         }
         let Secret { uid, private_key, login_endpoint, scheme } = serde_json::from_slice(bytes)
-            // Only where: what is there may be the key.
+            // The position only: the text there may be the key.
             .map_err(|error| match error.classify() {
                 serde_json::error::Category::Data if error.to_string().starts_with("missing field") => {
-                    format!("is no service account: {error}")
+                    format!("is not a service account: {error}")
                 }
                 _ => format!("is not the JSON of a service account (line {}, column {})", error.line(), error.column()),
             })?;
@@ -56,7 +55,7 @@ impl Account {
             return Err(format!("has the scheme {scheme:?}; only RS256 is known"));
         }
         let login =
-            Url::parse(&login_endpoint).map_err(|error| format!("has a login_endpoint that is no URL: {error}"));
+            Url::parse(&login_endpoint).map_err(|error| format!("has a login_endpoint that is not a URL: {error}"));
         let login = login?;
         if !matches!(login.scheme(), "https" | "http") {
             return Err("has a login_endpoint that is neither https:// nor http://".into());
@@ -70,33 +69,33 @@ impl Account {
         Ok(Self { uid, signer: signer.into(), login })
     }
 
-    /// Whether logging in needs TLS.
-    pub(super) fn is_tls(&self) -> bool {
+    /// Returns whether a login uses TLS.
+    pub(in crate::source::marathon) fn is_tls(&self) -> bool {
         self.login.scheme() == "https"
     }
 
-    /// What to send to log in. `now` is in seconds since 1970.
-    fn login(&self, now: u64) -> Result<serde_json::Value, String> {
+    /// Returns the body of the request that logs in. `now` is in seconds since 1970.
+    pub(super) fn login_request(&self, now: u64) -> Result<serde_json::Value, String> {
         let part = |json: serde_json::Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let exp = now + LOGIN_LIFE;
         let signed =
             format!("{}.{}", part(json!({"alg": "RS256", "typ": "JWT"})), part(json!({"exp": exp, "uid": self.uid})));
         let signature = self.signer.sign(signed.as_bytes());
-        let signature = signature.map_err(|error| format!("cannot be logged in to: signing failed ({error})"))?;
+        let signature = signature.map_err(|error| format!("cannot be logged in to: the signature failed ({error})"))?;
         let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
         Ok(json!({"uid": self.uid, "token": token, "exp": exp}))
     }
 }
 
-/// When a token ends, in seconds since 1970, if it says so.
-fn expiry(token: &str) -> Option<u64> {
+/// Returns the expiry of a token in seconds since 1970, if the token has one.
+pub(super) fn expiry(token: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Claims {
         exp: f64,
     }
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
     let Claims { exp } = serde_json::from_slice(&claims).ok()?;
-    // Saturates: what is absurd is far away.
+    // Saturates: an absurd number is far away.
     Some(exp as u64)
 }
 
