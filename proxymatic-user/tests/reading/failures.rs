@@ -1,4 +1,4 @@
-//! Section 8.2: what has gone wrong elsewhere, as far as reading is concerned.
+//! Section 8.2: known failures of other programs that concern the conversion.
 
 use expect_test::expect;
 use serde_json::json;

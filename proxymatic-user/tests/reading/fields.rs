@@ -1,4 +1,4 @@
-//! Sections 2.1 and 2.2: how an app is written, and which of its fields matter.
+//! Sections 2.1 and 2.2: the JSON of an app, and its fields that matter.
 
 use expect_test::expect;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Sections 3 and 3.1: tasks, and which address and port each of their ports is served at.
+//! Sections 3 and 3.1: tasks, and the address and port at which each of their ports is served.
 
 use expect_test::expect;
 use serde_json::{Value, json};

@@ -20,7 +20,7 @@ fn pod(instances: Value) -> Value {
         "instances": instances})
 }
 
-/// An instance of it.
+/// An instance of that pod.
 fn instance(fields: Value) -> Value {
     with(
         json!({"id": "p.instance-11", "status": "STABLE", "agentHostname": "a1.lan",
@@ -220,7 +220,7 @@ fn section_4_joins_and_addresses() {
 
 #[test]
 fn section_4_states() {
-    // Only what the rows are about: one endpoint with one service port.
+    // The rows need only one endpoint with one service port.
     let mut bare = pod(json!([]));
     bare["spec"]["containers"][0]["endpoints"][0]["labels"] = json!({"com.meltwater.proxymatic.servicePort": "1000"});
     bare["spec"]["containers"].as_array_mut().unwrap().truncate(1);
@@ -255,7 +255,7 @@ fn section_4_states() {
             "#]],
         ),
         (
-            "STABLE, nothing said of health",
+            "STABLE, no health",
             only(json!({"containers": [c1(json!({"endpoints": silent}))]})),
             expect![[r#"
                 1000/tcp /p
@@ -373,7 +373,7 @@ fn section_4_states() {
 }
 
 #[test]
-fn a_pod_and_an_app_may_share_a_service_port() {
+fn pod_and_app_may_share_a_service_port() {
     let canary = pod(json!([instance(json!({"containers": [c1(json!({}))]}))]));
     let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), options());
     expect![[r#"

@@ -1,4 +1,4 @@
-//! Sections 2.3 and 2.4: what an app looked like before 1.5, and its service ports.
+//! Sections 2.3 and 2.4: the format of an app before Marathon 1.5, and its service ports.
 
 use expect_test::expect;
 use serde_json::json;
@@ -203,7 +203,7 @@ fn section_2_4_service_ports() {
 }
 
 #[test]
-fn with_expose_host_services_on_the_ports_of_their_hosts_are_served() {
+fn expose_host_serves_services_on_host_ports() {
     let daemon = with(app("/node", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}));
     let options = super::Options { expose_host: true, ..super::options() };
     let snapshot = super::snapshot(json!([daemon]), json!([]), options);

@@ -1,4 +1,4 @@
-//! Answers of etcd that lack more than they should. Needs no etcd: whoever answers tells what it is told to tell.
+//! Responses of etcd that lost backends. Needs no etcd: a server of the test sends them.
 
 use std::time::{Duration, Instant};
 
@@ -13,20 +13,20 @@ use tokio::{
 use crate::watch::{Source, shown};
 
 const CONFIRM: Duration = Duration::from_millis(300);
-/// So long that nothing which is doubted is ever believed.
+/// A time so long that no loss is ever confirmed.
 const NEVER: Duration = Duration::from_secs(3600);
 
 const FULL: &str = "web 80/tcp 10.0.0.1:31001 10.0.0.1:31002 10.0.0.1:31003 10.0.0.1:31004";
 
-/// What it answers, and how often that has changed.
+/// The response of the server, and the number of changes.
 #[derive(Clone, Default)]
 struct Folder {
     index: u64,
-    /// The ports of the containers of one service; `None`: every answer is 500.
+    /// The ports of the containers of one service; `None` if each response is 500.
     ports: Option<Vec<u16>>,
 }
 
-/// An etcd as far as the source can tell.
+/// A server that looks like an etcd to the source.
 struct Fake {
     url: String,
     folder: watch::Sender<Folder>,
@@ -45,7 +45,7 @@ impl Fake {
         Self { url, folder }
     }
 
-    /// From now on there are these. Watches notice.
+    /// Sets the containers, and wakes all watches.
     fn has(&self, ports: Option<&[u16]>) {
         self.folder.send_modify(|folder| {
             *folder = Folder { index: folder.index + 1, ports: ports.map(Into::into) };
@@ -79,57 +79,57 @@ fn listing(ports: &[u16]) -> String {
     json!({ "action": "get", "node": { "key": "/s", "dir": true, "nodes": nodes } }).to_string()
 }
 
-/// A source that has seen four containers, and what it said of them.
+/// Returns a source that has seen four containers, and its snapshot.
 async fn watching(confirm: Duration) -> (Fake, Source, Snapshot) {
     let fake = Fake::start(&[31001, 31002, 31003, 31004]).await;
-    let mut source = Source::doubting(&fake.url, confirm, Snapshot::default());
-    let said = source.sees(&[FULL]).await;
-    (fake, source, said)
+    let mut source = Source::with_confirm(&fake.url, confirm, Snapshot::default());
+    let snapshot = source.sees(&[FULL]).await;
+    (fake, source, snapshot)
 }
 
-/// The next snapshot must have all four and warn.
-async fn doubts(source: &mut Source) {
-    let doubted = source.snapshot().await;
-    assert_eq!(shown(&doubted), [FULL]);
-    let reasons: Vec<_> = doubted.warnings.iter().map(|it| &it.reason[..]).collect();
+/// Requires that the next snapshot has all four containers and a warning.
+async fn keeps_all(source: &mut Source) {
+    let snapshot = source.snapshot().await;
+    assert_eq!(shown(&snapshot), [FULL]);
+    let reasons: Vec<_> = snapshot.warnings.iter().map(|it| &it.reason[..]).collect();
     assert!(matches!(reasons[..], [one] if one.contains("service 80/tcp lost more than half")), "{reasons:?}");
 }
 
 #[tokio::test]
-async fn an_answer_without_more_than_half_of_the_backends_is_believed_only_if_it_is_given_twice() {
+async fn loss_of_more_than_half_needs_a_second_response() {
     let (fake, mut source, _) = watching(CONFIRM).await;
     let begin = Instant::now();
     fake.has(Some(&[31001]));
-    doubts(&mut source).await;
-    // Nothing changes in etcd: it is asked again all the same.
+    keeps_all(&mut source).await;
+    // The source reads again although nothing changes in etcd.
     let after = source.snapshot().await;
     assert_eq!((shown(&after), after.warnings), (vec!["web 80/tcp 10.0.0.1:31001".to_owned()], vec![]));
     assert!(begin.elapsed() >= CONFIRM);
 }
 
 #[tokio::test]
-async fn an_empty_folder_for_a_moment_takes_nothing() {
+async fn empty_folder_for_a_moment_removes_nothing() {
     let (fake, mut source, _) = watching(NEVER).await;
     fake.has(Some(&[]));
-    doubts(&mut source).await;
+    keeps_all(&mut source).await;
     fake.has(Some(&[31001, 31002, 31003, 31004]));
     let after = source.snapshot().await;
     assert_eq!((shown(&after), after.warnings), (vec![FULL.to_owned()], vec![]));
 }
 
 #[tokio::test]
-async fn an_empty_folder_that_stays_is_believed_by_the_second_answer() {
+async fn empty_folder_counts_after_a_second_response() {
     let (fake, mut source, _) = watching(CONFIRM).await;
     fake.has(Some(&[]));
-    doubts(&mut source).await;
+    keeps_all(&mut source).await;
     assert!(shown(&source.snapshot().await).is_empty());
 }
 
 #[tokio::test]
-async fn an_etcd_that_fails_while_it_is_doubted_takes_nothing() {
+async fn etcd_that_fails_during_a_loss_removes_nothing() {
     let (fake, mut source, _) = watching(CONFIRM).await;
     fake.has(Some(&[]));
-    doubts(&mut source).await;
+    keeps_all(&mut source).await;
     fake.has(None);
     for _ in 0..3 {
         match source.next().await {
@@ -142,7 +142,7 @@ async fn an_etcd_that_fails_while_it_is_doubted_takes_nothing() {
 }
 
 #[tokio::test]
-async fn half_of_the_backends_may_go_at_once_and_others_take_their_place() {
+async fn half_of_the_backends_may_go_at_once() {
     let (fake, mut source, _) = watching(NEVER).await;
     fake.has(Some(&[31001, 31002]));
     source.sees(&["web 80/tcp 10.0.0.1:31001 10.0.0.1:31002"]).await;
@@ -151,18 +151,18 @@ async fn half_of_the_backends_may_go_at_once_and_others_take_their_place() {
 }
 
 #[tokio::test]
-async fn the_first_answer_is_measured_by_what_was_published_before() {
+async fn first_response_is_compared_with_adopted_services() {
     let (fake, source, published) = watching(NEVER).await;
     drop(source);
     fake.has(Some(&[]));
-    let mut source = Source::doubting(&fake.url, CONFIRM, published);
-    doubts(&mut source).await;
+    let mut source = Source::with_confirm(&fake.url, CONFIRM, published);
+    keeps_all(&mut source).await;
     assert!(shown(&source.snapshot().await).is_empty());
 }
 
 #[tokio::test]
-async fn an_empty_folder_is_believed_at_once_where_nothing_was_published() {
+async fn empty_folder_counts_at_once_without_adopted_services() {
     let fake = Fake::start(&[]).await;
-    let first = Source::doubting(&fake.url, NEVER, Snapshot::default()).snapshot().await;
+    let first = Source::with_confirm(&fake.url, NEVER, Snapshot::default()).snapshot().await;
     assert_eq!(first, Snapshot::default());
 }
