@@ -261,7 +261,7 @@ async fn missing_version_costs_only_its_tasks() {
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
     let snapshot = source.sees(1234, &[]).await;
     assert_eq!(snapshot.warnings.len(), 1);
-    assert!(snapshot.warnings[0].reason.contains("cannot be had"), "{:?}", snapshot.warnings);
+    assert!(snapshot.warnings[0].reason.contains("cannot be read"), "{:?}", snapshot.warnings);
 }
 
 /// A user may not see pods, and the request for pods may fail alone.

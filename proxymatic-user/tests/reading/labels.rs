@@ -41,8 +41,8 @@ fn labels_of_the_first_app_on_a_port_count() {
         assert_eq!(
             warnings,
             [
-                "/web-beta: service port 1000/tcp: it asks for another balance than /web, which comes first and is followed; \
-              give them the same labels"
+                "/web-beta: service port 1000/tcp: its balance differs from that of /web, which comes first and counts; give \
+              them the same labels"
             ]
         );
     }

@@ -110,7 +110,7 @@ fn section_4_joins_and_addresses() {
             80/tcp /p:80
             1000/tcp /p
             192.0.2.1:80/tcp /p
-            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be had: gone; the endpoints of the instances that still run it are not known, so they are left out
+            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be read: gone; the endpoints of the instances that still run it are not known, so they are left out
         "#]],
         ),
         (
@@ -209,7 +209,7 @@ fn section_4_joins_and_addresses() {
                 {"name": "b", "containerPort": 1, "labels": {"com.meltwater.proxymatic.servicePort": "0", "VIP_0": "x",
                     "com.meltwater.proxymatic.servicport": "7"}}]}]}}),
             expect![[r#"
-                /q: endpoint "a" is of the protocols ["sctp"]; only tcp and udp are known
+                /q: endpoint "a" has the protocols ["sctp"]; only tcp and udp are known
                 /q: endpoint "b", label VIP_0=x: must be ip:port or /name:port; it is left out
                 /q: endpoint "b", label com.meltwater.proxymatic.servicePort=0: must be a number from 1 to 65535; the port that Marathon assigned is used
                 /q: endpoint "b", label com.meltwater.proxymatic.servicport=7: is unknown; the nearest known one is com.meltwater.proxymatic.servicePort

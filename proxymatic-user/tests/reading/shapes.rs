@@ -158,7 +158,7 @@ fn section_2_4_service_ports() {
                 1000/tcp /a
                   ta 10.0.0.9 1 Active
                   tb 10.0.0.9 2 Active
-                /a: service port 1000/tcp is claimed by /a and /b; their tasks share it; if that is meant, say so with the label com.meltwater.proxymatic.port.<index>.servicePort=1000
+                /a: service port 1000/tcp is claimed by /a and /b; their tasks share it; if that is intended, add the label com.meltwater.proxymatic.port.<index>.servicePort=1000
             "#]],
         ),
         (
@@ -176,7 +176,7 @@ fn section_2_4_service_ports() {
             "requirePorts: the port of the host as well, which is left to its tasks",
             json!([with(app("/a", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}))]),
             expect![[r#"
-                /a: service port 9100/tcp is the port of its tasks on their own hosts, so it is left to them; --expose-host serves it on every host
+                /a: service port 9100/tcp is the port of its tasks on their own hosts, so it is not served; --expose-host serves it on every host
             "#]],
         ),
         (
@@ -196,7 +196,7 @@ fn section_2_4_service_ports() {
             json!([{"id": "/a", "networks": [{"mode": "container/bridge"}], "tasks": [task("t", &[80])],
                 "container": {"portMappings": [{"hostPort": 80, "servicePort": 80}]}}]),
             expect![[r#"
-                /a: service port 80/tcp is the port of its tasks on their own hosts, so it is left to them; --expose-host serves it on every host
+                /a: service port 80/tcp is the port of its tasks on their own hosts, so it is not served; --expose-host serves it on every host
             "#]],
         ),
     ]);

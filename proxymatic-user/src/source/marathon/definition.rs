@@ -57,7 +57,7 @@ impl<'a> Definition<'a> {
             }
             if port.protocols.is_empty() {
                 let protocol = port.protocol;
-                self.warnings.push(format!("port {index} is of the protocol {protocol:?}; only tcp and udp are known"));
+                self.warnings.push(format!("port {index} has the protocol {protocol:?}; only tcp and udp are known"));
             }
         }
         self

@@ -106,8 +106,8 @@ impl ServiceBuilder<'_> {
             }
             let first = self.labels[..nth].iter().map(|(app, _)| *app).collect::<Vec<_>>().join(" and ");
             let reason = format!(
-                "service port {key}: it asks for another {} than {first}, which comes first and is followed; give them \
-                 the same labels",
+                "service port {key}: its {} differs from that of {first}, which comes first and counts; give them the \
+                 same labels",
                 differ.join(" and ")
             );
             warnings.push(Warning { app: (*app).to_owned(), reason });
@@ -136,7 +136,7 @@ fn sharing_warning(key: ServiceKey, claims: &[PortClaim<'_>]) -> Option<Warning>
     let unmeant: BTreeSet<_> = claims.iter().filter(|claim| !claim.by_label).map(|claim| claim.app).collect();
     let first = unmeant.first().filter(|_| unmeant.len() > 1)?;
     let all = unmeant.iter().copied().collect::<Vec<_>>().join(" and ");
-    let remedy = format!("if that is meant, say so with the label {PREFIX}<index>.servicePort={}", key.port);
+    let remedy = format!("if that is intended, add the label {PREFIX}<index>.servicePort={}", key.port);
     let reason = format!("service port {key} is claimed by {all}; their tasks share it; {remedy}");
     Some(Warning { app: (*first).to_owned(), reason })
 }
@@ -145,7 +145,7 @@ fn sharing_warning(key: ServiceKey, claims: &[PortClaim<'_>]) -> Option<Warning>
 /// and no option asks for the port elsewhere.
 fn not_exposed(key: ServiceKey) -> String {
     format!(
-        "service port {key} is the port of its tasks on their own hosts, so it is left to them; \
+        "service port {key} is the port of its tasks on their own hosts, so it is not served; \
          --expose-host serves it on every host"
     )
 }

@@ -72,7 +72,8 @@ pub fn endpoints(ports: &[Port<'_>], task: &Task) -> Result<(Vec<Endpoint>, Vec<
     let wanted = ports.iter().filter(|port| port.served == Served::OnHost).count();
     if wanted != task.ports.len() {
         return Err(format!(
-            "has {} ports of its host, but its definition asks for {wanted}; none of them is used, rather than guess",
+            "has {} ports of its host, but its definition has {wanted}; none of them is used, because any choice would be \
+             a guess",
             task.ports.len()
         ));
     }
@@ -92,7 +93,7 @@ pub fn endpoints(ports: &[Port<'_>], task: &Task) -> Result<(Vec<Endpoint>, Vec<
         let Some((address, number)) = place else { continue };
         match u16::try_from(number) {
             Ok(port) if port > 0 => endpoints.push(Endpoint { index, address, port }),
-            Ok(_) | Err(_) => wrong.push(format!("port {index}: it is served at port {number}, which cannot be")),
+            Ok(_) | Err(_) => wrong.push(format!("port {index}: its port {number} is not from 1 to 65535")),
         }
     }
     Ok((endpoints, wrong))
@@ -118,7 +119,7 @@ fn container_address(task: &Task, network: Option<(usize, usize)>) -> Result<Opt
         Some(_) if family.is_empty() => Ok(None),
         Some((place, networks)) if family.len() == networks => Ok(Some(family[place])),
         Some((_, networks)) => Err(format!(
-            "the container has {} addresses on {networks} networks, so the one it is served at is not known",
+            "the container has {} addresses on {networks} networks, so its address is not known",
             family.len()
         )),
     }

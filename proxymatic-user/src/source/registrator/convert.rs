@@ -50,14 +50,14 @@ pub fn convert(
         if builder.names.len() > 1 {
             let all = builder.names.iter().copied().collect::<Vec<_>>().join(" and ");
             let reason = format!(
-                "service port {key} is exposed by {all}; their containers share it; if that is not meant, let them \
+                "service port {key} is exposed by {all}; their containers share it; if that is not intended, let them \
                  expose different ports"
             );
             warnings.insert(Warning { app: name.clone(), reason });
         }
         if !expose_host && builder.members.iter().any(|(_, _, port)| *port == key.port) {
             let reason = format!(
-                "service port {key} is not served: a container has it on its own host; if it is to be served on all \
+                "service port {key} is not served: a container has it on its own host; to serve it on all \
                  hosts, start the agent with --expose-host"
             );
             warnings.insert(Warning { app: name, reason });

@@ -89,7 +89,7 @@ impl<'a> Reading<'a> {
             Some(Ok(definition)) => Some(self.define(app, definition)),
             Some(Err(reason)) => {
                 let left_out = "the ports of the tasks that still run it are not known, so they are left out";
-                self.warn(&app.id, format!("the definition of version {version} cannot be had: {reason}; {left_out}"));
+                self.warn(&app.id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
                 None
             }
             // A caller that skips the lookups gets only what is certain without them.

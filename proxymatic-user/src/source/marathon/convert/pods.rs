@@ -124,7 +124,7 @@ impl<'a> Reading<'a> {
                     let (name, protocol) = (&endpoint.name, &endpoint.protocol);
                     self.warn(
                         id,
-                        format!("endpoint {name:?} is of the protocols {protocol:?}; only tcp and udp are known"),
+                        format!("endpoint {name:?} has the protocols {protocol:?}; only tcp and udp are known"),
                     );
                 }
                 let checked = container.health_check.as_ref().is_some_and(|check| !check.is_null());
@@ -142,7 +142,7 @@ impl<'a> Reading<'a> {
             Some(Ok(pod)) => Some(self.define_pod(id, pod)),
             Some(Err(reason)) => {
                 let left_out = "the endpoints of the instances that still run it are not known, so they are left out";
-                self.warn(id, format!("the definition of version {version} cannot be had: {reason}; {left_out}"));
+                self.warn(id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
                 None
             }
             // A caller that skips the lookups gets only what is certain without them.
@@ -215,7 +215,7 @@ impl<'a> Reading<'a> {
         };
         match u16::try_from(number) {
             Ok(port) if port > 0 => Ok(address.map(|address| (address, port))),
-            Ok(_) | Err(_) => Err(format!("it is served at port {number}, which cannot be")),
+            Ok(_) | Err(_) => Err(format!("its port {number} is not from 1 to 65535")),
         }
     }
 }

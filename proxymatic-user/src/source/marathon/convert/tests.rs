@@ -117,7 +117,7 @@ fn task_keeps_ports_and_labels_of_its_version() {
               old 10.0.0.9 31002 Active 7
             1000/tcp /a
               new 10.0.0.9 31000 Active 500
-            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be had: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
         "#]],
     );
 }
@@ -187,7 +187,7 @@ fn apps_on_one_port_share_it_with_a_warning_unless_labelled() {
               c1 10.0.0.9 31001 Active 50 maxconn 9
               o1 10.0.0.9 31002 Active 500
               w1 10.0.0.9 31000 Active 500
-            /other: service port 1000/tcp is claimed by /other and /web; their tasks share it; if that is meant, say so with the label com.meltwater.proxymatic.port.<index>.servicePort=1000
+            /other: service port 1000/tcp is claimed by /other and /web; their tasks share it; if that is intended, add the label com.meltwater.proxymatic.port.<index>.servicePort=1000
         "#]],
     );
 }

@@ -64,10 +64,12 @@ fn container_without_an_address_has_no_endpoint() {
 
 #[test]
 fn different_numbers_of_ports_are_an_error() {
-    let says = "error: has 1 ports of its host, but its definition asks for 0; none of them is used, rather than guess";
-    check(overlay(json!([{"containerPort": 80}])), json!({"id": "t", "ports": [31000]}), &[says]);
-    let says = "error: has 0 ports of its host, but its definition asks for 1; none of them is used, rather than guess";
-    check(json!({"id": "/a", "portDefinitions": [{"port": 1}]}), json!({"id": "t"}), &[says]);
+    let error = "error: has 1 ports of its host, but its definition has 0; none of them is used, because any choice would be \
+                 a guess";
+    check(overlay(json!([{"containerPort": 80}])), json!({"id": "t", "ports": [31000]}), &[error]);
+    let error = "error: has 0 ports of its host, but its definition has 1; none of them is used, because any choice would be \
+                 a guess";
+    check(json!({"id": "/a", "portDefinitions": [{"port": 1}]}), json!({"id": "t"}), &[error]);
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn port_names_its_network_if_there_are_several() {
             {"containerPort": 80, "servicePort": 1, "networkNames": ["y"]}, {"containerPort": 81, "servicePort": 2}]}});
     let two = json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}, {"ipAddress": "9.1.0.1"}]});
     check(app.clone(), two, &["1/tcp -> 9.1.0.1 80", "2/tcp -> 9.0.0.1 81"]);
-    let says = "port 0: the container has 1 addresses on 2 networks, so the one it is served at is not known";
+    let says = "port 0: the container has 1 addresses on 2 networks, so its address is not known";
     check(app, json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}]}), &["2/tcp -> 9.0.0.1 81", says]);
 }
 
@@ -93,8 +95,8 @@ fn ipv4_is_preferred_and_ipv6_alone_is_used() {
 fn impossible_port_costs_only_itself() {
     let app = json!({"id": "/a", "portDefinitions": [{"port": 1}, {"port": 2}, {"port": 3}]});
     let task = json!({"id": "t", "ports": [0, 70000, 31000]});
-    let (zero, big) = ("which cannot be", "port 1: it is served at port 70000, which cannot be");
-    check(app, task, &["3/tcp -> host 31000", &format!("port 0: it is served at port 0, {zero}"), big]);
+    let (zero, big) = ("is not from 1 to 65535", "port 1: its port 70000 is not from 1 to 65535");
+    check(app, task, &["3/tcp -> host 31000", &format!("port 0: its port 0 {zero}"), big]);
     let app = json!({"id": "/a", "portDefinitions": [{"port": 1, "protocol": "sctp"}]});
     check(app, json!({"id": "t", "ports": [31000]}), &["1/ -> host 31000"]);
 }
