@@ -28,7 +28,6 @@ pub(super) struct HttpClient {
 }
 
 /// The authorization of a request.
-#[derive(Debug)]
 pub(super) enum RequestAuth<'a, T> {
     None,
     Basic(&'a Credentials),

@@ -73,10 +73,10 @@ mod tests {
             ca_cert: file("ca", "-----BEGIN CERTIFICATE-----\nhush"),
         };
         let wrong = Access::read(&files).unwrap_err();
-        let says = ["only one of them", "absent: cannot be read: No such file", "account: ", "ca: "];
-        assert_eq!(wrong.len(), says.len(), "{wrong:?}");
-        for (wrong, says) in wrong.iter().zip(says) {
-            assert!(wrong.contains(says) && !wrong.contains("hush"), "{wrong}");
+        let expected = ["only one of them", "absent: cannot be read: No such file", "account: ", "ca: "];
+        assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+        for (wrong, expected) in wrong.iter().zip(expected) {
+            assert!(wrong.contains(expected) && !wrong.contains("hush"), "{wrong}");
         }
         assert!(Access::read(&AccessFiles::default()).is_ok());
     }

@@ -122,18 +122,19 @@ mod tests {
         assert!(!format!("{endpoint:?}").contains("me@x"), "{endpoint:?}");
         assert!(!format!("{endpoint:?}").contains("p:w"), "{endpoint:?}");
         for wrong in ["https://me:secret@h?x", "ftp://me:secret@h", "me:secret@h", "http://me:secret@h:port"] {
-            let said = parse(&[wrong]).unwrap_err().concat();
-            assert!(said.contains("***@h") && !said.contains("secret"), "{said}");
+            let error = parse(&[wrong]).unwrap_err().concat();
+            assert!(error.contains("***@h") && !error.contains("secret"), "{error}");
         }
     }
 
     #[test]
     fn all_invalid_urls_are_reported_at_once() {
         let wrong = parse(&["ftp://a,marathon:8080", "http://", "http://h/?x"]).unwrap_err();
-        let says = ["must start with http:// or https://", "try http://marathon:8080", "is not a URL", "no ? and no #"];
-        assert_eq!(wrong.len(), says.len(), "{wrong:?}");
-        for (wrong, says) in wrong.iter().zip(says) {
-            assert!(wrong.contains(says), "{wrong}");
+        let expected =
+            ["must start with http:// or https://", "try http://marathon:8080", "is not a URL", "no ? and no #"];
+        assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+        for (wrong, expected) in wrong.iter().zip(expected) {
+            assert!(wrong.contains(expected), "{wrong}");
         }
         assert!(parse(&[" , "]).unwrap_err()[0].contains("no URL"));
         assert!(parse::<&str>(&[]).unwrap_err()[0].contains("no URL"));

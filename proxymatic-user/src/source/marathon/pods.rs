@@ -68,8 +68,8 @@ mod tests {
         assert_eq!(noted(failure(false)), (0, "http://h failed; until it does, no pod is served".into()));
         assert_eq!(noted(Ok(vec![pod()])), (1, String::new()));
         for missing in [true, false] {
-            let (left, said) = noted(failure(missing));
-            assert!(left == 1 && said.ends_with("as they were last known"), "{missing}: {said}");
+            let (left, reason) = noted(failure(missing));
+            assert!(left == 1 && reason.ends_with("as they were last known"), "{missing}: {reason}");
         }
         assert_eq!(noted(Ok(Vec::new())), (0, String::new()));
         assert_eq!(noted(failure(true)), (0, String::new()));

@@ -175,14 +175,14 @@ mod tests {
             ("etcd://h:port/services", "is not a host"),
             ("etcd://h/services?x", "no ?"),
         ] {
-            let said = config(url).unwrap_err();
-            assert!(said.contains(part) && said.starts_with(url), "{said}");
+            let error = config(url).unwrap_err();
+            assert!(error.contains(part) && error.starts_with(url), "{error}");
         }
         for url in
             ["consul://me:secret@h", "me:secret@h", "etcd://me:sec/ret@h/x", "https://me:secret@h?x", "etcd://secret@"]
         {
-            let said = config(url).unwrap_err();
-            assert!(said.contains("***@") && !said.contains("sec") && !said.contains("me:"), "{said}");
+            let error = config(url).unwrap_err();
+            assert!(error.contains("***@") && !error.contains("sec") && !error.contains("me:"), "{error}");
         }
     }
 

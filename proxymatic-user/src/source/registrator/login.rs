@@ -2,6 +2,7 @@
 //! until etcd restarts.
 
 use std::{
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,12 +23,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest response to a login, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-/// The token of the last login.
-#[derive(Debug, Default)]
+/// The token of the last login. Printed without it.
+#[derive(Default)]
 pub(super) struct Login(Mutex<Option<String>>);
 
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
 /// The login to one member of the cluster.
-#[derive(Debug)]
 pub(super) struct MemberLogin<'a> {
     pub(super) login: &'a Login,
     pub(super) endpoint: &'a Url,
@@ -35,7 +41,6 @@ pub(super) struct MemberLogin<'a> {
 }
 
 /// A token, and whether it is from an earlier request.
-#[derive(Debug)]
 pub(super) struct Token {
     text: String,
     reused: bool,

@@ -1,6 +1,9 @@
 //! The token of a service account: a login returns it, it is renewed before it expires, and dropped if it is refused.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -24,11 +27,17 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest response to a login, in bytes.
 const MAX_BODY: usize = 1 << 20;
 
-/// A token, and its number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A token, and its number. Printed without its text.
+#[derive(Clone, PartialEq, Eq)]
 pub(in crate::source::marathon) struct Token {
     text: String,
     serial: u64,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.serial)
+    }
 }
 
 /// An account and its present token.

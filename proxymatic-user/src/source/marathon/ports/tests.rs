@@ -79,8 +79,8 @@ fn port_names_its_network_if_there_are_several() {
             {"containerPort": 80, "servicePort": 1, "networkNames": ["y"]}, {"containerPort": 81, "servicePort": 2}]}});
     let two = json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}, {"ipAddress": "9.1.0.1"}]});
     check(app.clone(), two, &["1/tcp -> 9.1.0.1 80", "2/tcp -> 9.0.0.1 81"]);
-    let says = "port 0: the container has 1 addresses on 2 networks, so its address is not known";
-    check(app, json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}]}), &["2/tcp -> 9.0.0.1 81", says]);
+    let expected = "port 0: the container has 1 addresses on 2 networks, so its address is not known";
+    check(app, json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}]}), &["2/tcp -> 9.0.0.1 81", expected]);
 }
 
 #[test]
@@ -106,6 +106,6 @@ fn unknown_or_mixed_modes_are_an_error() {
     let app = json!({"id": "/a", "networks": [{"mode": "warp"}]});
     check(app, json!({"id": "t"}), &["error: its network mode \"warp\" is unknown, so its ports are not known"]);
     let app = json!({"id": "/a", "networks": [{"mode": "host"}, {"mode": "container"}]});
-    let says = "error: its networks mix the modes \"host\" and \"container\", so its ports are not known";
-    check(app, json!({"id": "t"}), &[says]);
+    let expected = "error: its networks mix the modes \"host\" and \"container\", so its ports are not known";
+    check(app, json!({"id": "t"}), &[expected]);
 }

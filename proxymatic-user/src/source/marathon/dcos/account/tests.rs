@@ -34,9 +34,9 @@ fn invalid_account_is_refused_without_showing_its_key() {
         (|it, ec| it["private_key"] = ec.into(), "not RSA"),
         (|it, _| it["uid"] = serde_json::Value::Null, "is not the JSON of a service account (line 1"),
     ];
-    for (change, says) in cases {
-        let said = account(|it| change(it, ec)).unwrap_err();
-        assert!(said.contains(says) && !said.contains("hush"), "{said}");
+    for (change, expected) in cases {
+        let error = account(|it| change(it, ec)).unwrap_err();
+        assert!(error.contains(expected) && !error.contains("hush"), "{error}");
     }
     assert!(Account::parse(b"{\"uid\": \"u\"}").unwrap_err().contains("missing field"));
     assert!(Account::parse(b"hush").unwrap_err().ends_with("(line 1, column 1)"));
