@@ -2,6 +2,7 @@
 
 mod adopted_snapshot;
 mod change_log;
+mod desired_state;
 mod drain;
 mod drift;
 mod ejection_events;
@@ -17,8 +18,8 @@ mod socket_sweeps;
 mod state_persistence;
 mod workers;
 
+pub(crate) use desired_state::{Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in};
 pub use global_settings::GlobalSettings;
-pub(crate) use merge::merge;
 pub use publish::PATIENCE;
 pub use restore::{Restored, SILENCE};
 pub use self_tests::SelfTest;

@@ -4,15 +4,17 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use expect_test::expect;
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use proxymatic_tests::process::Finished;
+use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::{Value, json};
 
 use crate::golden::Command;
-use crate::served::{APP, Served};
+use crate::served::{APP, Served, backend_id, eject_for_an_hour};
 
 #[test]
 fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
@@ -24,6 +26,37 @@ fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
     let said = lab.proxymatic(&["plan", "--marathon", &lab.marathon_url()])?.well()?.stdout;
     let against = format!("compared with what is pinned under {}", lab.host(1).pins().display());
     assert!(said.contains(&against) && said.contains("nothing would change"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn plan_with_a_drained_backend_is_empty() -> TestResult {
+    let lab = Lab::start(2)?;
+    let web = Served::start(&lab, 2)?;
+    lab.proxymatic(&["backend", "drain", &web.replicas[0].address.to_string()])?.well()?;
+    web.answers_come_from(&["b"])?;
+    eventually_ok("the agent has published the drain", PATIENCE, || {
+        let plan = plan(&lab)?;
+        ensure!(plan["operations"] == json!([]), "{plan}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn plan_with_a_parked_backend_is_empty() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Served::start(&lab, 3)?;
+    let first = web.replicas[0].address;
+    web.replicas[0].process.kill9()?;
+    eject_for_an_hour(&lab, first)?;
+    eventually_ok("the agent parks the backend", PATIENCE, || {
+        let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
+        ensure!(!maps.is_drawn(backend_id(&maps, first)?), "the backend still has slots");
+        Ok(())
+    })?;
+    let plan = plan(&lab)?;
+    assert_eq!(plan["operations"], json!([]), "{plan}");
     Ok(())
 }
 

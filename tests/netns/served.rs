@@ -134,7 +134,7 @@ pub(crate) fn ejected_for(lab: &Lab, backend: SocketAddr) -> Result<Duration> {
     Ok(Duration::from_nanos(load.ejected_until.get()).saturating_sub(monotonic()?))
 }
 
-fn backend_id(maps: &Maps, at: SocketAddr) -> Result<u32> {
+pub(crate) fn backend_id(maps: &Maps, at: SocketAddr) -> Result<u32> {
     let tables = maps.tables()?;
     let is = |it: &proxymatic_common::Backend| SocketAddr::new(it.address.into(), it.port.get()) == at;
     let id = tables.backends().iter().find_map(|(id, entry)| is(&entry.backend).then_some(*id));

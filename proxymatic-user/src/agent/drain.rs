@@ -4,25 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxymatic_common::BackendState;
 
-use super::{Agent, merge::held};
+use super::{
+    Agent,
+    desired_state::{drained_in, is_current},
+    merge::services_in,
+};
 use crate::{dataplane::Dataplane, plan::BackendEntry, state::Drained};
 
 impl<D: Dataplane> Agent<D> {
     /// The backends that the operator drains now.
     pub(super) fn wished_drained(&self) -> BTreeSet<u32> {
-        let wished = self.plane.drained();
-        wished.into_iter().filter(|(id, generation)| self.lives(*id, *generation)).map(|(id, _)| id).collect()
+        drained_in(&self.tables, &self.plane.drained())
     }
 
     /// The same, to be published. What is told of backends that have gone is forgotten.
     pub(super) fn take_drained(&mut self) -> BTreeSet<u32> {
         let wished = self.plane.drained();
-        let (live, gone): (Vec<_>, Vec<_>) =
-            wished.into_iter().partition(|(id, generation)| self.lives(*id, *generation));
-        for (id, _) in gone {
-            self.plane.forget_drained(id);
+        let drained = drained_in(&self.tables, &wished);
+        for (id, generation) in wished {
+            if !is_current(&self.tables, id, generation) {
+                self.plane.forget_drained(id);
+            }
         }
-        let drained: BTreeSet<u32> = live.into_iter().map(|(id, _)| id).collect();
         for id in drained.difference(&self.drained) {
             tracing::info!("{}: drained by the operator", self.describe_backend(*id));
         }
@@ -80,7 +83,7 @@ impl<D: Dataplane> Agent<D> {
 
     /// The backends that are there, of those ids that are wanted: id, generation, and what they are called.
     fn by_name(&self, wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = (u32, u32, Drained)> {
-        let entries = held(&self.tables).flat_map(|(service, id, _)| {
+        let entries = services_in(&self.tables).flat_map(|(service, id, _)| {
             let ids = self.tables.services().get(&id).into_iter().flat_map(|entry| &entry.backends);
             ids.map(move |id| (service, *id))
         });
@@ -90,10 +93,6 @@ impl<D: Dataplane> Agent<D> {
             let (task, address, port) = (task.clone(), backend.address.into(), backend.port.get());
             Some((id, backend.generation, Drained { service, task, address, port }))
         })
-    }
-
-    fn lives(&self, id: u32, generation: u32) -> bool {
-        self.is_there(id) && self.tables.backends().get(&id).is_some_and(|entry| entry.backend.generation == generation)
     }
 
     fn is_there(&self, id: u32) -> bool {

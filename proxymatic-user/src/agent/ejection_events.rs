@@ -9,7 +9,7 @@ use std::{
 
 use proxymatic_common::{BackendState, Event, EventKind, PROTOCOL_TCP};
 
-use super::{Agent, ejections::AHEAD};
+use super::{Agent, ejections::AHEAD, is_full};
 use crate::{
     backend_probe::{Answered, Order},
     dataplane::Dataplane,
@@ -128,8 +128,8 @@ impl<D: Dataplane> Agent<D> {
     fn full(&self) -> BTreeSet<u32> {
         let many = self.tables.services().values().filter(|service| service.backends.len() > MANY);
         let full = |id: &&u32| {
-            let maxconn = self.tables.backends().get(id).map_or(0, |entry| entry.backend.maxconn);
-            maxconn != 0 && self.plane.active(**id) >= u64::from(maxconn)
+            let entry = self.tables.backends().get(id);
+            entry.is_some_and(|entry| is_full(&entry.backend, self.plane.active(**id)))
         };
         many.flat_map(|service| service.backends.iter().filter(full)).copied().collect()
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proxymatic_common::AgentState;
 
-use super::{Agent, merge};
+use super::{Agent, Inputs, desired_state};
 use crate::{
     dataplane::{AgentReport, Dataplane, Error},
     plan::{MapOp, plan_changes},
@@ -34,21 +34,22 @@ impl<D: Dataplane> Agent<D> {
         if !enough && !self.restores() {
             return false;
         }
-        let said = self.sources.iter().map(|(source, heard)| (*source, heard.known())).collect();
-        let (mut desired, conflicts) = merge(&said, &self.addresses, &self.tables);
-        // What was said before a reboot removes nothing that somebody has said since.
-        let restored = self.sources.iter().filter(|(_, heard)| heard.is_restored());
-        desired.unanswered.extend(restored.map(|(source, _)| source.code()));
-        desired.parked.clone_from(&self.resting);
-        desired.drained = self.take_drained();
-        self.tested.put(&mut desired);
+        let drained = self.take_drained();
         self.cgroups = self.named_cgroups();
-        let missing = self.wishes.put(&mut desired, self.cgroups.clone());
+        let (mut desired, warnings) = desired_state(Inputs {
+            sources: self.sources.iter().map(|(source, heard)| (*source, heard.input())).collect(),
+            addresses: &self.addresses,
+            map_state: &self.tables,
+            settings: &self.wishes,
+            cgroups: self.cgroups.clone(),
+            self_test: self.tested.service(),
+            drained,
+            parked: self.resting.clone(),
+        });
         let planned = plan_changes(&desired, &self.tables, &std::mem::take(&mut self.settled));
         self.sweeps.leave(&planned.ops, &self.tables, now);
         self.sweeps.listeners.added(&planned.ops, now);
-        self.warnings = conflicts;
-        self.warnings.extend(missing);
+        self.warnings = warnings;
         self.warnings.extend(planned.warnings);
         self.refused = None;
         let turning = self.turning(&planned.ops);

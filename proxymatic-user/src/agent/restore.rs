@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Agent, SourceState};
+use super::{Agent, SourceInput, SourceState};
 use crate::{dataplane::Dataplane, model::Snapshot, source::SourceId, surface::RestoredFrom};
 
 /// How long a source that says nothing at all is waited for. One that says what is wrong with it is not.
@@ -36,6 +36,15 @@ impl SourceState {
     pub(super) fn known(&self) -> Option<&Snapshot> {
         let restored = self.restored.as_ref().filter(|kept| kept.used);
         self.snapshot.as_ref().or(restored.map(|kept| &kept.restored.snapshot))
+    }
+
+    /// The same, for the desired state.
+    pub(super) fn input(&self) -> SourceInput<'_> {
+        match (&self.snapshot, self.known()) {
+            (Some(snapshot), _) => SourceInput::Answered(snapshot),
+            (None, Some(snapshot)) => SourceInput::Restored(snapshot),
+            (None, None) => SourceInput::Unanswered,
+        }
     }
 
     /// Whether what the source said before this agent started is used.

@@ -4,13 +4,8 @@ use std::time::{Duration, Instant};
 
 use proxymatic_common::{AgentState, SourceCode};
 
-use super::Agent;
-use crate::{
-    dataplane::Dataplane,
-    plan::Desired,
-    self_test::{KEY, service},
-    surface::SelfTestStatus,
-};
+use super::{Agent, SelfTestService};
+use crate::{dataplane::Dataplane, self_test::KEY, surface::SelfTestStatus};
 
 /// How the self-test is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,11 +35,11 @@ pub(super) struct SelfTestState {
 }
 
 impl SelfTestState {
-    /// Puts the service into what the maps should say.
-    pub(super) fn put(&self, desired: &mut Desired) {
-        if let SelfTest::Made { port, .. } = self.how {
-            // Should a source name the very same one, that source has it.
-            desired.services.entry(KEY).or_insert_with(|| (SourceCode::SELF, service(port)));
+    /// Returns the service that the desired state needs.
+    pub(super) const fn service(&self) -> SelfTestService {
+        match self.how {
+            SelfTest::Made { port, .. } => SelfTestService::Port(port),
+            SelfTest::Off | SelfTest::Impossible(_) => SelfTestService::Off,
         }
     }
 
@@ -142,19 +137,5 @@ mod tests {
         tested.end(Ok(()), now + 2 * EVERY);
         let status = tested.status(now + 2 * EVERY);
         assert_eq!((status.succeeded_s, status.error), (Some(0.0), None));
-    }
-
-    #[test]
-    fn a_service_of_a_source_comes_before_that_of_the_test() {
-        let mut desired = Desired::default();
-        made().put(&mut desired);
-        assert_eq!(desired.services[&KEY].0, SourceCode::SELF);
-        let theirs = (SourceCode::FILE, service(1));
-        desired.services.insert(KEY, theirs.clone());
-        made().put(&mut desired);
-        assert_eq!(desired.services[&KEY], theirs);
-        let mut off = Desired::default();
-        SelfTestState::default().put(&mut off);
-        assert!(off.services.is_empty());
     }
 }

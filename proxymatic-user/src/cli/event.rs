@@ -104,7 +104,8 @@ fn beat(pins: &Pins) -> anyhow::Result<u64> {
     Ok(Maps::open(pins)?.config().heartbeat)
 }
 
-fn is_alive(pins: &Pins) -> anyhow::Result<bool> {
+/// Returns whether an agent runs.
+pub(super) fn is_alive(pins: &Pins) -> anyhow::Result<bool> {
     let config = Maps::open(pins)?.config();
     let stale = Duration::from_nanos(monotonic().saturating_sub(config.heartbeat)) > STALE;
     Ok(!stale && config.agent != AgentState::TERMINATING)
