@@ -13,7 +13,7 @@ use std::{
 use proxymatic_common::{AgentState, BackendState};
 use proxymatic_user::{
     agent::{Agent, Event, GlobalSettings, PATIENCE},
-    dataplane::{AgentReport, Dataplane as _, Faults, Memory},
+    dataplane::{AgentReport, Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight},
     plan::{Capacity, Desired, MapState, plan},
     source::{Report, SourceId},
@@ -69,7 +69,7 @@ fn nothing_is_written_before_the_first_complete_answer() {
         agent.handle(trouble(), now);
         agent.handle(Event::Tick, now);
         assert_eq!(agent.plane().applied, []);
-        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
+        assert_eq!(agent.plane().report, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
         let status = agent.status(now);
         assert_eq!(status.state, "INITIALIZING");
         assert!(
@@ -79,7 +79,7 @@ fn nothing_is_written_before_the_first_complete_answer() {
         agent.handle(says(snapshot(&[("a", 1)]), now), now);
         assert_eq!(active(agent.tables()), ["a"]);
         assert_eq!(agent.tables().addresses().len(), 1, "what was heard of the host before is not lost");
-        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::OK, synced: true }));
+        assert_eq!(agent.plane().report, Some(AgentReport { agent: AgentState::OK, synced: true }));
         assert_eq!(agent.status(now).sources[0].trouble, None);
     });
 }
@@ -95,16 +95,16 @@ fn connections_go_by_these_tables_only_when_every_source_has_answered_and_the_ad
     let later = now + PATIENCE;
     agent.handle(Event::Tick, later);
     assert_eq!(active(agent.tables()), ["a"], "what has been told is in the tables");
-    assert_eq!(agent.plane().served, 0, "what Marathon would say may be served by another version");
+    assert_eq!(agent.plane().takeovers, 0, "what Marathon would say may be served by another version");
     agent.handle(answers(SourceId::Marathon), later);
-    assert_eq!(agent.plane().served, 1);
+    assert_eq!(agent.plane().takeovers, 1);
 
     let mut agent = self::agent(NO_FAULTS);
     agent.handle(answers(SourceId::Marathon), now);
-    assert_eq!(agent.plane().served, 0, "the host's own addresses would lead nowhere");
+    assert_eq!(agent.plane().takeovers, 0, "the host's own addresses would lead nowhere");
     // Even where there are none.
     agent.handle(Event::Addresses([].into()), now);
-    assert_eq!(agent.plane().served, 1);
+    assert_eq!(agent.plane().takeovers, 1);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn what_the_operator_wishes_holds_for_all_services_and_cgroups_may_come_later() 
             GlobalSettings { max_connections: 7, excluded: ["/docker".to_owned()].into(), ..GlobalSettings::default() };
         let mut plane = Memory::new(Capacity::default(), faults);
         plane.cgroups.insert("/docker".into(), 5);
-        let mut agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().wishing(wishes));
+        let mut agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with_settings(wishes));
         let now = Instant::now();
         let mut said = snapshot(&[("a", 1)]);
         let allow = Some(["cgroup:/mesos".parse().unwrap()].into());
@@ -261,7 +261,7 @@ fn a_stop_is_announced_and_leaves_the_tables() {
         agent.handle(says(snapshot(&[("a", 1)]), now), now);
         let before = agent.tables().clone();
         assert!(!agent.handle(Event::Stop, now));
-        assert_eq!(agent.plane().said.map(|said| said.agent), Some(AgentState::TERMINATING));
+        assert_eq!(agent.plane().report.map(|report| report.agent), Some(AgentState::TERMINATING));
         assert_eq!(*agent.tables(), before);
     });
 }

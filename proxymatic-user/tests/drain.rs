@@ -11,7 +11,7 @@ use std::{
 use proxymatic_common::BackendState;
 use proxymatic_user::{
     agent::{Agent, Event},
-    dataplane::{Dataplane as _, Faults, Memory},
+    dataplane::{Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, Desired, MapOp, MapState, plan},
     source::{Report, SourceId},
@@ -113,7 +113,7 @@ fn written(task: &str, host: u8) -> BTreeSet<Drained> {
 
 fn on_new_maps(drained: BTreeSet<Drained>) -> (Agent<Memory>, Instant) {
     let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
-    (Agent::adopt(plane, &MARATHON).unwrap().draining(drained), Instant::now())
+    (Agent::adopt(plane, &MARATHON).unwrap().with_drained(drained), Instant::now())
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn what_was_written_down_of_a_task_that_has_gone_drains_nobody() {
 fn maps_that_are_complete_know_better_than_what_was_written_down() {
     let mut plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
     plane.complete = true;
-    let mut agent = Agent::adopt(plane, &MARATHON).unwrap().draining(written("a", 1));
+    let mut agent = Agent::adopt(plane, &MARATHON).unwrap().with_drained(written("a", 1));
     says(&mut agent, &TWO, Instant::now());
     assert_eq!(drawn(agent.tables()), ["a", "b"].into());
 }

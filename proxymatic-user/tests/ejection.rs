@@ -46,7 +46,7 @@ impl Stage {
         let (to_probes, probes) = mpsc::unbounded_channel();
         let (to_sweeps, jobs) = mpsc::channel(1);
         let helpers = WorkerHandles { probes: Some(to_probes), sweeps: Some(to_sweeps), ..WorkerHandles::default() };
-        let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers));
+        let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with_workers(helpers));
         Self { agent, probes, jobs, now: Instant::now() }
     }
 

@@ -33,12 +33,12 @@ struct Stage {
 }
 
 impl Stage {
-    fn start(faults: Faults, reach: Option<ListenerScope>, services: &[(u16, Protocol)]) -> Self {
+    fn start(faults: Faults, scope: Option<ListenerScope>, services: &[(u16, Protocol)]) -> Self {
         let mut plane = Memory::new(Capacity::default(), faults);
-        plane.reach = reach;
+        plane.scope = scope;
         let (sweeps, jobs) = mpsc::channel(1);
         let helpers = WorkerHandles { sweeps: Some(sweeps), ..WorkerHandles::default() };
-        let agent = Driven::new(Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers));
+        let agent = Driven::new(Agent::adopt(plane, &[SourceId::File]).unwrap().with_workers(helpers));
         let mut stage = Self { agent, jobs, now: Instant::now() };
         stage.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()));
         stage.says(services, [10, 0, 0, 1], 31_000);
@@ -91,21 +91,21 @@ impl Stage {
     }
 
     /// The service with this port, and what is known of who listens there.
-    fn hearing(&mut self, port: u16, protocol: u8) -> &mut ListenerSeq {
+    fn listener_seq(&mut self, port: u16, protocol: u8) -> &mut ListenerSeq {
         let mut found = self.agent.tables().frontends().iter();
         let (_, id) = found.find(|(it, _)| (it.port.get(), it.protocol) == (port, protocol)).unwrap();
         let id = *id;
-        self.agent.plane_mut().hearing.get_mut(&id).unwrap()
+        self.agent.plane_mut().listener_seqs.get_mut(&id).unwrap()
     }
 
-    fn maybe_heard(&mut self, port: u16, protocol: u8) -> bool {
-        let ListenerSeq { bound, unheard } = self.hearing(port, protocol);
-        bound != unheard
+    fn may_have_listener(&mut self, port: u16, protocol: u8) -> bool {
+        let ListenerSeq { bind_seq, no_listener_seq } = self.listener_seq(port, protocol);
+        bind_seq != no_listener_seq
     }
 
     /// Somebody binds the port, of which the hooks tell.
     fn binds(&mut self, port: u16) {
-        self.hearing(port, PROTOCOL_TCP).bound += 1;
+        self.listener_seq(port, PROTOCOL_TCP).bind_seq += 1;
         let event = Told {
             at: 0,
             cgroup: 0,
@@ -135,13 +135,13 @@ fn listening(on: &[(u8, u16)]) -> SweepReport {
 fn what_nobody_listens_on_is_known_after_the_first_publish_and_soon_after_services_come() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP) && stage.may_have_listener(WEB, PROTOCOL_UDP));
         assert!(stage.looked(&listening(&[(PROTOCOL_UDP, WEB)])), "at once");
-        assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+        assert!(!stage.may_have_listener(WEB, PROTOCOL_TCP) && stage.may_have_listener(WEB, PROTOCOL_UDP));
         stage.says(&[(WEB, Protocol::Tcp), (1235, Protocol::Tcp)], [10, 0, 0, 1], 31_000);
         assert!(!stage.looked(&listening(&[])), "it has just looked");
         assert_eq!(stage.ticks(22, &listening(&[])), [1, 11, 21]);
-        assert!(!stage.maybe_heard(1235, PROTOCOL_TCP));
+        assert!(!stage.may_have_listener(1235, PROTOCOL_TCP));
     });
 }
 
@@ -152,11 +152,11 @@ fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
         assert!(stage.looked(&listening(&[])));
         assert!(stage.ticks(4, &listening(&[])).is_empty());
         stage.binds(WEB);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
         assert_eq!(stage.ticks(3, &listening(&[(PROTOCOL_TCP, WEB)])), [1]);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
         assert_eq!(stage.ticks(10, &listening(&[])), [8]);
-        assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(!stage.may_have_listener(WEB, PROTOCOL_TCP));
     });
 }
 
@@ -164,9 +164,9 @@ fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
 fn a_bind_between_the_order_and_the_answer_stays_heard() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
-        stage.hearing(WEB, PROTOCOL_TCP).bound += 1;
+        stage.listener_seq(WEB, PROTOCOL_TCP).bind_seq += 1;
         assert!(stage.looked(&listening(&[])));
-        assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), ListenerSeq { bound: 2, unheard: 1 });
+        assert_eq!(*stage.listener_seq(WEB, PROTOCOL_TCP), ListenerSeq { bind_seq: 2, no_listener_seq: 1 });
     });
 }
 
@@ -179,7 +179,7 @@ fn what_was_not_seen_whole_says_nothing_and_is_looked_at_again() {
         let blind =
             SweepReport { limitation: Some("run the container with --pid=host".into()), ..SweepReport::default() };
         assert_eq!(stage.ticks(21, &blind), [1, 11, 21]);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
     });
 }
 
@@ -191,7 +191,7 @@ fn a_service_whose_replica_has_the_port_here_is_left_alone() {
         // Of the order that was given before that.
         stage.looked(&SweepReport::default());
         assert!(stage.ticks(30, &listening(&[])).is_empty());
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
     });
 }
 

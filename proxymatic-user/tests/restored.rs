@@ -16,7 +16,7 @@ use std::{
 use proxymatic_common::AgentState;
 use proxymatic_user::{
     agent::{Agent, Event, PATIENCE, Restored, SILENCE},
-    dataplane::{AgentReport, Dataplane as _, Faults, Memory},
+    dataplane::{AgentReport, Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, plan},
     source::{Report, SourceId},
@@ -71,7 +71,7 @@ fn restored(snapshot: Snapshot, age: Option<Duration>) -> Restored {
 /// An agent on these maps, with what a file has of Marathon.
 fn booted(plane: Memory, sources: &[SourceId], of_marathon: Snapshot) -> Driven {
     let restored = [(SourceId::Marathon, restored(of_marathon, Some(3 * MINUTE)))].into();
-    Driven::new(Agent::adopt(plane, sources).unwrap().restoring(restored))
+    Driven::new(Agent::adopt(plane, sources).unwrap().with_restored(restored))
 }
 
 fn empty(faults: Faults) -> Memory {
@@ -118,7 +118,7 @@ fn with_empty_maps_and_a_source_that_says_it_cannot_be_asked_what_was_kept_is_se
         assert_eq!((status.sources[0].answered_s, &status.sources[0].restored), (None, &Some(from)));
         // No source has answered: the agent has not begun its work.
         assert_eq!(status.state, "INITIALIZING");
-        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
+        assert_eq!(agent.plane().report, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
     });
 }
 
@@ -283,7 +283,8 @@ fn a_file_from_the_future_is_used_and_its_age_is_not_known() {
     with_faults_and_without(|faults| {
         let mut now = Instant::now();
         let restored = [(SourceId::Marathon, restored(snapshot(&[(1, "/web", &[1])]), None))].into();
-        let mut agent = Driven::new(Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap().restoring(restored));
+        let mut agent =
+            Driven::new(Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap().with_restored(restored));
         agent.handle(trouble(SourceId::Marathon), now);
         ticks(&mut agent, &mut now, 20);
         assert_eq!(served(&agent), ["1 /web.1"]);

@@ -14,7 +14,7 @@ use std::{
 use proxymatic_common::{AgentState, SourceCode};
 use proxymatic_user::{
     agent::{Agent, Event, PATIENCE},
-    dataplane::{Dataplane as _, Faults, Memory},
+    dataplane::{Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, Desired, MapState, plan},
     source::{Report, SourceId},
@@ -126,10 +126,10 @@ fn every_source_is_waited_for_but_not_for_ever() {
         let almost = now + PATIENCE - Duration::from_secs(1);
         agent.handle(Event::Tick, almost);
         assert!(shown(agent.tables()).is_empty());
-        assert_eq!(agent.plane().said.unwrap().agent, AgentState::INITIALIZING);
+        assert_eq!(agent.plane().report.unwrap().agent, AgentState::INITIALIZING);
         agent.handle(Event::Tick, now + PATIENCE);
         assert_eq!(shown(agent.tables()), ["1 r1 registrator"]);
-        assert_eq!(agent.plane().said.unwrap().agent, AgentState::OK);
+        assert_eq!(agent.plane().report.unwrap().agent, AgentState::OK);
         let status = agent.status(now + PATIENCE);
         let answered: Vec<_> = status.sources.iter().map(|it| (it.source.as_str(), it.answered_s)).collect();
         assert_eq!(answered, [("registrator", Some(30.0)), ("marathon", None)]);
@@ -146,7 +146,7 @@ fn while_no_source_at_all_answers_nothing_is_written_however_long_that_is() {
             agent.handle(Event::Tick, now + Duration::from_secs(3600 * hour));
         }
         assert_eq!(agent.plane().applied.len(), written);
-        assert_eq!(agent.plane().said.unwrap().agent, AgentState::INITIALIZING);
+        assert_eq!(agent.plane().report.unwrap().agent, AgentState::INITIALIZING);
     });
 }
 

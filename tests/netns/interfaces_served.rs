@@ -91,7 +91,7 @@ fn idle_connection_of_another_host_is_reset_and_counted_out() -> TestResult {
     let mut client = lab.host(3).dialer()?;
     let began = Instant::now();
     assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
-    web.agent.logs("(idle for too long): 1 connections of clients on other machines were given up", 1, PATIENCE)?;
+    web.agent.logs("(idle for too long): 1 connections of remote clients were removed", 1, PATIENCE)?;
     assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
     let service = lab.host(1).service(APP)?;
     assert_eq!((service.backends[0].active, service.backends[0].total), (0, 1), "{service:?}");

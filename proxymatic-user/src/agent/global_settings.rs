@@ -37,8 +37,7 @@ impl GlobalSettings {
         desired.excluded = self.excluded.iter().filter_map(|path| cgroups.get(path).copied()).collect();
         let missing = self.excluded.iter().filter(|path| !cgroups.contains_key(*path));
         let warning = |path: &String| {
-            let reason =
-                format!("--exclude-cgroup {path} is not there, so nothing is excluded by it; is the path right?");
+            let reason = format!("--exclude-cgroup {path} does not exist, so it excludes nothing; check the path");
             Warning { app: "excluded cgroups".into(), reason }
         };
         let warnings = missing.map(warning).collect();

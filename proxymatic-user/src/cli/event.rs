@@ -133,7 +133,7 @@ async fn read(args: &PinArgs, pins: &Pins, shown: &mut Shown) -> anyhow::Result<
             Some((at, tables)) if now - at < LOOK => (at, tables),
             _ => (now, maps.tables()?),
         };
-        for happening in batch.iter().flat_map(|event| WatchEvent::told(event, &tables.1)) {
+        for happening in batch.iter().flat_map(|event| WatchEvent::of_hook(event, &tables.1)) {
             if !shown.show(&happening).context("cannot print")? {
                 return Ok(false);
             }

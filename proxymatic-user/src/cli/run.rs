@@ -152,7 +152,10 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Optio
     let (events, inbox) = mpsc::channel(64);
     let mut helpers = helpers(&config, guard.uses, &events)?;
     let (uses, test) = guard.start(&config, &mut helpers, &events)?;
-    let agent = Agent::adopt(kernel, &config.sources.ids())?.with(helpers).wishing(config.wishes).testing(test);
+    let agent = Agent::adopt(kernel, &config.sources.ids())?
+        .with_workers(helpers)
+        .with_settings(config.wishes)
+        .with_self_test(test);
     let (agent, last_write) = state::keep(config.state, agent, &events)?;
     if let Some(marathon) = &mut config.sources.marathon {
         marathon.adopted = agent.adopted(SourceId::Marathon);
@@ -167,7 +170,7 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Optio
         config.sources
     );
     let (watchers, _) = broadcast::channel(HAPPENINGS);
-    let agent = agent.telling(watchers.clone());
+    let agent = agent.with_subscribers(watchers.clone());
     let (status, latest) = watch::channel(agent.status(Instant::now()));
     if let Some(listener) = listener {
         endpoint::serve(listener, &config.kernel.bpffs, latest.clone())?;

@@ -72,11 +72,11 @@ pub(super) fn keep<D: Dataplane>(
             (*source, Restored { snapshot: saved.snapshot.clone(), path: path.clone(), age })
         })
         .collect();
-    let agent = agent.restoring(restored).draining(state.drained.clone());
+    let agent = agent.with_restored(restored).with_drained(state.drained.clone());
     let (jobs, inbox) = mpsc::channel(1);
     let events = events.clone();
     // Fails only while this process ends.
     let report = move |outcome| drop(events.blocking_send(Event::StateSaved(outcome)));
     let ended = file.start(state, inbox, report).context("cannot start a thread")?;
-    Ok((agent.keeping(jobs, trouble), LastWrite(Some(ended))))
+    Ok((agent.with_state_file(jobs, trouble), LastWrite(Some(ended))))
 }

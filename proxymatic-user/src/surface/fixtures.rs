@@ -41,7 +41,7 @@ pub(super) fn service(name: &str, port: u16, states: &[&'static str]) -> Service
 /// An agent that is well.
 pub(super) fn agent(state: &str) -> AgentStatus {
     let mut published = Latencies::default();
-    published.note(Duration::from_millis(3));
+    published.record(Duration::from_millis(3));
     let source =
         SourceStatus { source: "marathon".into(), answered_s: Some(1.5), trouble: None, restored: None, failures: 4 };
     AgentStatus {

@@ -20,7 +20,7 @@ use crate::{
 fn keeping(faults: Faults) -> (Driven, mpsc::Receiver<Job>) {
     let (jobs, written) = mpsc::channel(1);
     let agent = Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap();
-    (Driven::new(agent.keeping(jobs, None)), written)
+    (Driven::new(agent.with_state_file(jobs, None)), written)
 }
 
 /// The seconds at which something was given to be written, while each of them ends like this.
@@ -121,7 +121,8 @@ fn a_file_that_cannot_be_written_is_warned_of_and_tried_again_while_all_else_goe
 fn what_is_wrong_with_the_file_from_the_start_is_warned_of_until_it_is_written() {
     let (jobs, mut written) = mpsc::channel(1);
     let agent = Agent::adopt(empty(NO_FAULTS), &[SourceId::Marathon]).unwrap();
-    let mut agent = Driven::new(agent.keeping(jobs, Some("--state-file /f is not used: its checksum is wrong".into())));
+    let mut agent =
+        Driven::new(agent.with_state_file(jobs, Some("--state-file /f is not used: its checksum is wrong".into())));
     let mut now = Instant::now();
     assert!(agent.status(now).warnings[0].reason.contains("checksum"));
     agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);

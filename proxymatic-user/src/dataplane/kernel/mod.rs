@@ -55,7 +55,7 @@ use aya::Ebpf;
 use aya_log::Level;
 use proxymatic_common::{ABI_VERSION, Cell64, Config, HookFlags, Loopback};
 
-use super::{AgentReport, Counts, Dataplane, Error, ListenerScope, ListenerSeq};
+use super::{AgentReport, Counters, Counts, Error, ListenerScope, ListenerSeq, MapWriter, Takeover};
 use crate::plan::{Capacity, MapOp, MapState};
 
 /// What to attach, and how.
@@ -109,7 +109,7 @@ impl Kernel {
     /// Checks the host, takes the lock, loads the programs, adopts or makes the maps and puts the hooks in place.
     ///
     /// Whatever was pinned goes on serving until the moment it is replaced, and stays where something fails. Where that
-    /// is another version of the layouts, it goes on serving until [`Dataplane::serve`] is called.
+    /// is another version of the layouts, it goes on serving until [`Takeover::take_over`] is called.
     ///
     /// # Errors
     /// Something is missing on this host, another agent is at it, or the kernel refuses; nothing new is left attached.
@@ -217,25 +217,7 @@ impl Kernel {
     }
 }
 
-impl Dataplane for Kernel {
-    fn tables(&self) -> Result<MapState, Error> {
-        self.maps.tables()
-    }
-
-    fn is_complete(&self) -> bool {
-        self.config.synced != 0
-    }
-
-    fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
-        #[cfg(feature = "fault-injection")]
-        fault_injection::before_write();
-        self.maps.apply(op)
-    }
-
-    fn cgroup(&self, path: &str) -> Option<u64> {
-        find_cgroup(&cgroup_root().ok()?, path)
-    }
-
+impl Counters for Kernel {
     fn active(&self, backend: u32) -> u64 {
         self.maps.load(backend).map_or(0, |load| load.active())
     }
@@ -288,13 +270,33 @@ impl Dataplane for Kernel {
 
     fn listener_seq(&self, service: u32) -> Option<ListenerSeq> {
         let load = self.maps.service_load(service)?;
-        Some(ListenerSeq { bound: load.bound.get(), unheard: load.no_listener_seq.get() })
+        Some(ListenerSeq { bind_seq: load.bound.get(), no_listener_seq: load.no_listener_seq.get() })
     }
 
     fn set_no_listener(&mut self, service: u32, bound: u64) {
         if let Some(load) = self.maps.service_load(service) {
             load.no_listener_seq.set(bound);
         }
+    }
+}
+
+impl MapWriter for Kernel {
+    fn tables(&self) -> Result<MapState, Error> {
+        self.maps.tables()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.config.synced != 0
+    }
+
+    fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
+        #[cfg(feature = "fault-injection")]
+        fault_injection::before_write();
+        self.maps.apply(op)
+    }
+
+    fn cgroup(&self, path: &str) -> Option<u64> {
+        find_cgroup(&cgroup_root().ok()?, path)
     }
 
     fn drained(&self) -> BTreeMap<u32, u32> {
@@ -313,7 +315,9 @@ impl Dataplane for Kernel {
             tracing::warn!("{error}");
         }
     }
+}
 
+impl Takeover for Kernel {
     fn is_serving(&self) -> bool {
         self.waiting.is_none()
     }

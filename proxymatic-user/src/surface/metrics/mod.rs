@@ -23,8 +23,8 @@ use proxymatic_common::{ABI_VERSION, AgentState, RTT_STEPS_US, Reason};
 pub(super) use prometheus_text::CONTENT_TYPE;
 
 use self::{backends::Series, families::Family};
-use super::{Overview, ServiceRow, http::Rejected, latency::STEPS};
-use crate::dataplane::kernel::HOOKS;
+use super::{Overview, ServiceRow, http::Rejected};
+use crate::{agent::BUCKETS, dataplane::kernel::HOOKS};
 
 /// The most backends that have series of their own; of the rest each service has one row, `backend="other"`.
 const MOST_BACKENDS: usize = 10_000;
@@ -80,7 +80,7 @@ impl Told {
         out.counter(&families::HTTP_REJECTED, [(ALONE, self.rejected.load(Ordering::Relaxed))])?;
         let published = agent.map(|agent| agent.published).unwrap_or_default();
         let longer = published.count - published.steps.iter().sum::<u64>();
-        let steps = STEPS.into_iter().zip(published.steps).chain([(f64::INFINITY, longer)]);
+        let steps = BUCKETS.into_iter().zip(published.steps).chain([(f64::INFINITY, longer)]);
         let mut histogram = out.begin(&families::PUBLISH)?;
         histogram.encode_histogram::<NoLabelSet>(published.sum, published.count, &steps.collect::<Vec<_>>(), None)
     }
