@@ -35,6 +35,6 @@ pub(crate) use latencies::BUCKETS;
 pub use latencies::Latencies;
 pub use self_tests::SelfTest;
 pub use sources::{PATIENCE, Restored, SILENCE};
-pub use status::{AgentStatus, OutStatus, RestoredFrom, SelfTestStatus, SourceStatus, Trouble};
+pub use status::{AgentStatus, EjectedBackend, RestoredFrom, SelfTestStatus, SourceFailure, SourceStatus};
 pub use watch_event::WatchEvent;
 pub use workers::WorkerHandles;

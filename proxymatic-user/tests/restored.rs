@@ -15,12 +15,11 @@ use std::{
 
 use proxymatic_common::AgentState;
 use proxymatic_user::{
-    agent::{Agent, Event, PATIENCE, Restored, SILENCE},
+    agent::{Agent, Event, PATIENCE, Restored, RestoredFrom, SILENCE},
     dataplane::{AgentReport, Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, plan},
     source::{Report, SourceId},
-    surface::RestoredFrom,
 };
 
 use self::scenario::{Driven, NO_FAULTS, with_faults_and_without};

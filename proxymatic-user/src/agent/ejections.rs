@@ -13,7 +13,7 @@ use super::{
     desired_state::is_full,
     effect::{Effect, Trigger},
     event_bus::describe_backend,
-    status::OutStatus,
+    status::EjectedBackend,
     watch_list::{AHEAD, WatchList},
 };
 use crate::{
@@ -102,12 +102,12 @@ impl Ejections {
     }
 
     /// Returns the backends that do not answer, for `status`.
-    pub(super) fn status(&self, map_state: &MapState, now: Instant) -> Vec<OutStatus> {
+    pub(super) fn status(&self, map_state: &MapState, now: Instant) -> Vec<EjectedBackend> {
         let row = |(id, out): (u32, Duration)| {
             let backend = &map_state.backends().get(&id)?.backend;
             let service = map_state.services().get(&backend.service)?.name.clone();
             let backend = SocketAddr::new(IpAddr::from(backend.address), backend.port.get());
-            Some(OutStatus { service, backend, out_s: out.as_secs_f64() })
+            Some(EjectedBackend { service, backend, out_s: out.as_secs_f64() })
         };
         self.watched.watched(now).filter_map(row).collect()
     }

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn port_without_listener_gets_the_bind_count_from_before_the_check() {
+    fn port_without_listener_gets_the_bind_count_before_the_check() {
         let new = [(WEB, check(1234, PROTOCOL_TCP, 1, 0))];
         assert_eq!(result(&new, Some(&[]), &new), [(WEB, 1)]);
         assert_eq!(result(&new, Some(&[(PROTOCOL_TCP, 1235)]), &new), [(WEB, 1)]);

@@ -16,7 +16,7 @@ pub enum SelfTest {
     /// It cannot run, for this reason.
     Impossible(String),
     /// It runs.
-    Made {
+    On {
         /// The time between two runs.
         every: Duration,
         /// The port that its helper listens on.
@@ -42,7 +42,7 @@ impl SelfTests {
     /// Returns the service that the desired state needs.
     pub(super) const fn service(&self) -> SelfTestService {
         match self.mode {
-            SelfTest::Made { port, .. } => SelfTestService::Port(port),
+            SelfTest::On { port, .. } => SelfTestService::Port(port),
             SelfTest::Off | SelfTest::Impossible(_) => SelfTestService::Off,
         }
     }
@@ -71,7 +71,7 @@ impl SelfTests {
     }
 
     fn is_due(&mut self, now: Instant) -> bool {
-        let SelfTest::Made { every, .. } = self.mode else { return false };
+        let SelfTest::On { every, .. } = self.mode else { return false };
         if self.under_way || self.next.is_some_and(|next| now < next) {
             return false;
         }
@@ -102,7 +102,7 @@ impl SelfTests {
         let (every_s, impossible) = match &self.mode {
             SelfTest::Off => (0, None),
             SelfTest::Impossible(reason) => (0, Some(reason.clone())),
-            SelfTest::Made { every, .. } => (every.as_secs(), None),
+            SelfTest::On { every, .. } => (every.as_secs(), None),
         };
         let succeeded_s = self.succeeded.map(|at| now.saturating_duration_since(at).as_secs_f64());
         SelfTestStatus { every_s, succeeded_s, error: self.error.clone(), impossible }
@@ -116,13 +116,13 @@ mod tests {
 
     const EVERY: Duration = Duration::from_secs(10);
 
-    fn made() -> SelfTests {
-        SelfTests::new(SelfTest::Made { every: EVERY, port: 4711 })
+    fn on() -> SelfTests {
+        SelfTests::new(SelfTest::On { every: EVERY, port: 4711 })
     }
 
     #[test]
     fn self_test_is_due_at_once_and_after_each_period() {
-        let (mut tests, now) = (made(), Instant::now());
+        let (mut tests, now) = (on(), Instant::now());
         assert!(tests.is_due(now));
         assert!(!tests.is_due(now + EVERY / 2));
         assert!(tests.is_due(now + EVERY));
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn failure_is_kept_until_a_success_while_its_age_grows() {
-        let (mut tests, now) = (made(), Instant::now());
+        let (mut tests, now) = (on(), Instant::now());
         tests.end(Ok(()), now);
         tests.end(Err("lost".into()), now + EVERY);
         let status = tests.status(now + EVERY);
@@ -149,13 +149,13 @@ mod tests {
     fn self_test_starts_only_with_its_own_service_in_the_maps() {
         let now = Instant::now();
         let with = |source| Services::from([(KEY, (source, service(4711)))]);
-        assert_eq!(made().start_if_due(&with(SourceCode::SELF), false, now), Some(Effect::SelfTest));
+        assert_eq!(on().start_if_due(&with(SourceCode::SELF), false, now), Some(Effect::SelfTest));
         for (applied, refused, error) in [
             (with(SourceCode::FILE), false, Some("which is reserved for it")),
             (Services::new(), false, Some("look at the warnings")),
             (Services::new(), true, None),
         ] {
-            let mut tests = made();
+            let mut tests = on();
             assert_eq!(tests.start_if_due(&applied, refused, now), None);
             let found = tests.status(now).error;
             assert_eq!(found.is_some(), error.is_some());

@@ -9,7 +9,7 @@ use super::{
     change_log,
     desired_state::SourceInput,
     effect::{Effect, Trigger},
-    status::{RestoredFrom, SourceStatus, Trouble},
+    status::{RestoredFrom, SourceFailure, SourceStatus},
 };
 use crate::{
     model::{Settings, Snapshot},
@@ -48,7 +48,7 @@ struct SourceState {
     snapshot: Option<Snapshot>,
     /// When the request for `snapshot` was sent.
     at: Option<Instant>,
-    trouble: Option<Trouble>,
+    trouble: Option<SourceFailure>,
     restored: Option<RestoredSource>,
     /// How many attempts have failed.
     failures: u64,
@@ -113,7 +113,7 @@ impl Sources {
                     // Sources do not report every attempt.
                     let known = state.trouble.as_ref().map_or(0, |trouble| trouble.attempts);
                     state.failures += u64::from(if attempt > known { attempt - known } else { attempt });
-                    state.trouble = Some(Trouble { url, reason, attempts: attempt });
+                    state.trouble = Some(SourceFailure { url, reason, attempts: attempt });
                 }
                 match self.use_restored(now) {
                     true => vec![Effect::Publish(Trigger::Other)],

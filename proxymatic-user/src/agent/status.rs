@@ -24,7 +24,7 @@ pub struct AgentStatus {
     pub refused: Option<String>,
     /// The backends that are ejected until they answer.
     #[serde(default)]
-    pub ejected: Vec<OutStatus>,
+    pub ejected: Vec<EjectedBackend>,
     /// The result of the self-test.
     pub self_test: SelfTestStatus,
     /// How many connections of remote clients are tracked; absent if no interface is served, or before the first sweep.
@@ -53,7 +53,7 @@ pub struct SelfTestStatus {
 
 /// A backend that does not answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OutStatus {
+pub struct EjectedBackend {
     /// The name of its service.
     pub service: String,
     /// The address and port at which it listens.
@@ -70,7 +70,7 @@ pub struct SourceStatus {
     /// Seconds since the request whose answer is in use; absent before the first.
     pub answered_s: Option<f64>,
     /// The current failure; absent if there is none.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<SourceFailure>,
     /// The file whose services are used until the source answers; absent if none are.
     #[serde(default)]
     pub restored: Option<RestoredFrom>,
@@ -108,7 +108,7 @@ fn in_words(seconds: f64) -> String {
 
 /// The failure of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct SourceFailure {
     /// The URL of the failed request, without credentials.
     pub url: String,
     /// One sentence.

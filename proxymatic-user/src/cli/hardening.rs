@@ -127,7 +127,7 @@ fn helper(config: &Config) -> (Option<Helper>, SelfTest) {
     match Helper::start() {
         Ok(helper) => {
             let port = helper.port();
-            (Some(helper), SelfTest::Made { every, port })
+            (Some(helper), SelfTest::On { every, port })
         }
         Err(error) => (None, SelfTest::Impossible(format!("its process cannot be started: {error}"))),
     }

@@ -33,7 +33,7 @@ use crate::{
 /// The verbs of `plan`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// What would change, and what cannot be done. Changes nothing, needs no root. Exit code 1 where there are warnings.
+    /// Show the writes that an agent would make, and warnings. Changes nothing, needs no root. Exit code 1 if there are warnings.
     #[command(alias = "list")]
     Show(Box<Args>),
 }

@@ -19,7 +19,7 @@ mod view;
 mod watch_event;
 
 pub use crate::agent::{
-    AgentStatus, Latencies, OutStatus, RestoredFrom, SelfTestStatus, SourceStatus, Trouble, WatchEvent,
+    AgentStatus, EjectedBackend, Latencies, RestoredFrom, SelfTestStatus, SourceFailure, SourceStatus, WatchEvent,
 };
 pub use agent_status::{Watch, ask, serve, watch_agent};
 pub use dump::{Dump, dump};
