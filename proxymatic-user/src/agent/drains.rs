@@ -25,6 +25,16 @@ pub(super) struct Drains {
     pending: BTreeSet<Drained>,
 }
 
+/// What has changed since the last publish. It is carried out before the plan: a note that is removed later could be the
+/// operator's next one, for a new owner of the id.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Update {
+    /// The backends that are gone, whose notes are to be removed.
+    pub(super) gone: Vec<u32>,
+    /// Whether the state file is to be written.
+    pub(super) changed: bool,
+}
+
 impl Drains {
     /// Takes the drained backends that the state file lists.
     pub(super) fn restore(&mut self, saved: BTreeSet<Drained>) {
@@ -41,10 +51,10 @@ impl Drains {
         drained_in(map_state, wishes) != self.drained
     }
 
-    /// Takes the wishes that are to be published. Returns effects that remove wishes for backends that are gone.
-    pub(super) fn update(&mut self, map_state: &MapState, wishes: &BTreeMap<u32, u32>) -> Vec<Effect> {
+    /// Takes the wishes that are to be published.
+    pub(super) fn update(&mut self, map_state: &MapState, wishes: &BTreeMap<u32, u32>) -> Update {
         let gone = wishes.iter().filter(|(id, generation)| !is_current(map_state, **id, **generation));
-        let mut effects: Vec<_> = gone.map(|(id, _)| Effect::ForgetDrain(*id)).collect();
+        let gone = gone.map(|(id, _)| *id).collect();
         let drained = drained_in(map_state, wishes);
         for id in drained.difference(&self.drained) {
             tracing::info!("{}: drained by the operator", describe_backend(map_state, *id));
@@ -52,11 +62,9 @@ impl Drains {
         for id in self.drained.difference(&drained).filter(|id| exists(map_state, **id)) {
             tracing::info!("{}: no longer drained by the operator", describe_backend(map_state, *id));
         }
-        if self.drained != drained {
-            effects.push(Effect::SaveSoon);
-        }
+        let changed = self.drained != drained;
         self.drained = drained;
-        effects
+        Update { gone, changed }
     }
 
     /// Returns the effects that make wishes of the state file's entries, for backends that are published now. Entries
@@ -141,8 +149,8 @@ mod tests {
     #[test]
     fn wish_for_an_earlier_generation_is_forgotten() {
         let (mut drains, map_state) = (Drains::default(), map_state());
-        assert_eq!(drains.update(&map_state, &[(7, 2)].into()), [Effect::ForgetDrain(7)]);
-        assert_eq!(drains.update(&map_state, &[(7, 3)].into()), [Effect::SaveSoon]);
+        assert_eq!(drains.update(&map_state, &[(7, 2)].into()), Update { gone: vec![7], changed: false });
+        assert_eq!(drains.update(&map_state, &[(7, 3)].into()), Update { gone: Vec::new(), changed: true });
         assert_eq!((drains.drained(), drains.by_name(&map_state)), (&[7].into(), [saved()].into()));
         assert!(!drains.have_changed(&map_state, &[(7, 3)].into()));
         assert!(drains.have_changed(&map_state, &BTreeMap::new()));

@@ -21,8 +21,6 @@ pub(super) enum Effect {
     SetNoListener(u32, u64),
     /// Note that the operator drains this generation of a backend.
     Drain(u32, u32),
-    /// Remove the note that the operator drains a backend.
-    ForgetDrain(u32),
     /// Start or end the probe of a backend.
     Probe(Order),
     /// Sweep the sockets of this host.

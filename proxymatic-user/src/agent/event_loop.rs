@@ -181,7 +181,6 @@ impl<D: Dataplane> Agent<D> {
                 Effect::CorrectService(service, by) => self.plane.correct_service(service, by),
                 Effect::SetNoListener(service, bind_seq) => self.plane.set_no_listener(service, bind_seq),
                 Effect::Drain(backend, generation) => self.plane.drain(backend, generation),
-                Effect::ForgetDrain(backend) => self.plane.forget_drained(backend),
                 Effect::Probe(order) => self.workers.probe(order),
                 Effect::Sweep(request) => {
                     if !self.workers.sweep(request) {
@@ -217,7 +216,11 @@ impl<D: Dataplane> Agent<D> {
         if !enough && !self.sources.uses_restored() {
             return Vec::new();
         }
-        let mut effects = self.drains.update(&self.map_state, &self.plane.drained());
+        let update = self.drains.update(&self.map_state, &self.plane.drained());
+        update.gone.into_iter().for_each(|backend| self.plane.forget_drained(backend));
+        if update.changed {
+            self.persister.changed();
+        }
         let (desired, warnings) = desired_state(Inputs {
             sources: self.sources.inputs(),
             addresses: self.host.addresses(),
@@ -233,18 +236,17 @@ impl<D: Dataplane> Agent<D> {
         self.listeners.planned(&ops, now);
         let changes = self.subscribers.state_changes(&ops, &self.map_state);
         if !self.publisher.apply(&ops, &mut self.plane, &mut self.map_state, now) {
-            return effects;
+            return Vec::new();
         }
-        let pending = self.drains.apply_pending(&self.map_state, self.sources.all_answered());
+        let mut pending = self.drains.apply_pending(&self.map_state, self.sources.all_answered());
         if !pending.is_empty() {
-            effects.extend(pending);
-            effects.push(Effect::Publish(trigger));
-            return effects;
+            pending.push(Effect::Publish(trigger));
+            return pending;
         }
         // Before that, only the version that is to be replaced may know what a silent source last answered.
         let complete = self.host.addresses_known() && self.sources.all_answered();
         if complete && !self.publisher.take_over(&mut self.plane, now) {
-            return effects;
+            return Vec::new();
         }
         self.publisher.set_applied(desired, &incomplete);
         let by_operator = |id| self.drains.drained().contains(&id);
@@ -256,9 +258,7 @@ impl<D: Dataplane> Agent<D> {
         if trigger == Trigger::Answer && !ops.is_empty() {
             self.publisher.record_latency(now.elapsed());
         }
-        effects.extend(self.begin_sweep(now));
-        effects.extend(self.begin_self_test(now));
-        effects
+        self.begin_sweep(now).into_iter().chain(self.begin_self_test(now)).collect()
     }
 
     fn begin_sweep(&mut self, now: Instant) -> Option<Effect> {
