@@ -119,17 +119,17 @@ const QUESTIONS: [Question; 27] = [
     Question {
         feature: "copies of sockets (pidfd_getfd)",
         without: Instead("connected UDP sockets stay with a task that is gone"),
-        ask: |_| Found::Answer(sockets::copies().map_err(|error| error.to_string())),
+        ask: |_| Found::Answer(sockets::supports_pidfd_getfd().map_err(|error| error.to_string())),
     },
     Question {
         feature: "memory of maps by cgroup",
         without: Instead("maps have to fit into RLIMIT_MEMLOCK"),
-        ask: |probes| Found::Answer(probes.memory_is_the_cgroups()),
+        ask: |probes| Found::Answer(probes.memory_is_charged_to_cgroup()),
     },
     Question {
         feature: "run times (bpf_stats)",
         without: Instead("hook show has none"),
-        ask: |probes| Found::Answer(probes.statistics()),
+        ask: |probes| Found::Answer(probes.run_statistics()),
     },
     Question {
         feature: "links to interfaces (tcx)",
@@ -146,7 +146,7 @@ fn link(probes: &mut Probes, which: fn((Answer, Answer)) -> Answer) -> Found {
 }
 
 fn ends(protocol: u8) -> Found {
-    match sockets::ends(protocol) {
+    match sockets::supports_destroy(protocol) {
         Ok(true) => Found::Answer(Ok(())),
         Ok(false) => Found::Answer(Err("the socket did not end".into())),
         Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Found::Answer(Err(error.to_string())),

@@ -81,7 +81,7 @@ async fn listen(
     // Ends with the handle.
     tokio::spawn(connection);
     loop {
-        let kept = timeout(PATIENCE, interfaces.keep(&netlink)).await?;
+        let kept = timeout(PATIENCE, interfaces.reconcile(&netlink)).await?;
         let warnings: Vec<_> = kept.map_err(io::Error::other)?.into_iter().map(warning).collect();
         if last.as_ref() != Some(&warnings) {
             if report.send(warnings.clone()).await.is_err() {

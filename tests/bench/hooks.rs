@@ -196,9 +196,9 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
         loopback: Loopback::HOST,
         remote: RemoteClients::default(),
         capacity: Capacity { backends: 32_768, slots: 65_536, ..Capacity::default() },
-        looks: plane.looks,
+        hook_flags: plane.looks,
         bypass_mark: 0,
-        sample: 0,
+        event_sample_rate: 0,
         log: None,
     };
     let kernel = host.net().enter(|| Kernel::start(&settings))??;

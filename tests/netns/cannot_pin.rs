@@ -20,7 +20,10 @@ fn on_a_bpf_file_system_that_is_read_only_the_agent_says_so_and_attaches_nothing
     remount(&lab, MsFlags::MS_RDONLY)?;
     let said = refused(&lab)?;
     assert!(said.contains(&lab.host(1).pins().display().to_string()), "{said}");
-    assert!(said.contains("Read-only file system") && said.contains("; mount the BPF file system writable"), "{said}");
+    assert!(
+        said.contains("Read-only file system") && said.contains("; mount the BPF file system read-write"),
+        "{said}"
+    );
     assert_eq!(bpftool::attached(lab.host(1).cgroup().path())?, Vec::<String>::new());
 
     remount(&lab, MsFlags::empty())?;

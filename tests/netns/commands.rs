@@ -345,7 +345,7 @@ fn a_user_who_may_not_read_the_pins_is_told_to_be_root() -> TestResult {
     for object in ["service", "flow", "map", "status", "hook"] {
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", &there, "--bpffs", &pins, object];
         let left = host.run(std::path::Path::new("setpriv"), &nobody, PATIENCE)?;
-        let told = left.stderr.contains("is not for this user to read; run it as root");
+        let told = left.stderr.contains("this user may not read ") && left.stderr.contains("; run it as root");
         assert!(left.status.code() == Some(2) && told, "{object}: {left:?}");
     }
     Ok(())

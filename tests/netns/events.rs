@@ -65,7 +65,7 @@ fn without_an_agent_one_reads_and_a_second_is_told_who() -> TestResult {
     assert_eq!(failed["service"], "/web");
     let second = lab.proxymatic(&["event", "watch"])?;
     let pid = watcher.process.pid()?;
-    let names = second.stderr.contains(&format!("process {pid} reads the events of"));
+    let names = second.stderr.contains(&format!("process {pid} already reads the events of"));
     assert!(second.status.code() == Some(2) && names, "{second:?}");
     // An agent has the ring for itself, and tells the watcher.
     served.start_agent()?;

@@ -29,7 +29,7 @@ fn a_cgroup_that_is_none_is_refused_with_the_remedy() -> TestResult {
     let lab = Lab::start(1)?;
     for folder in [lab.run_dir(), Path::new("/proc/self/nothing")] {
         let said = refusal(&lab, &[], &["--cgroup", text(folder)?])?;
-        assert!(said.contains(text(folder)?) && said.contains("; name a folder of a cgroup2 file system"), "{said}");
+        assert!(said.contains(text(folder)?) && said.contains("; choose a folder of a cgroup2 file system"), "{said}");
     }
     Ok(())
 }

@@ -201,7 +201,7 @@ fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_agai
     let missed = || {
         eventually_ok("it is missed", PATIENCE, || {
             let said = warnings(host, name)?;
-            ensure!(said.len() == 1 && said[0].starts_with("it is not there: "), "{said:?}");
+            ensure!(said.len() == 1 && said[0].starts_with("there is no such interface: "), "{said:?}");
             Ok(())
         })
     };
@@ -300,10 +300,7 @@ fn xdp_is_in_the_driver_and_an_xdp_program_of_somebody_else_is_respected() -> Te
     let mut refused = lab.agent_on(2, &arguments)?;
     assert_eq!(refused.wait(PATIENCE)?.code(), Some(2));
     let said = refused.stderr()?;
-    assert!(
-        said.contains(&format!("interface {PORT} has an XDP program already, {theirs}; see whose it is")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("interface {PORT} already has an XDP program, {theirs}; find its owner")), "{said}");
     assert_eq!(xdp(lab.host(2))?, Some(theirs));
     // Without XDP there is nothing against it; and nothing of the attempt was left.
     assert!(!lab.host(2).pins().join(format!("v{ABI_VERSION}/links/connect4")).exists());

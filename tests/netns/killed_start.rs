@@ -99,10 +99,10 @@ fn a_map_of_another_layout_or_a_lost_one_is_said_in_a_sentence_while_hooks_use_i
     fs::remove_file(&heads)?;
     refused(
         &lab,
-        "maps/SLOT_RANGES is lost, although hooks are in place that use it; remove what is pinned with `proxymatic detach`",
+        "maps/SLOT_RANGES is missing, although attached hooks use it; remove the pins with `proxymatic detach`",
     )?;
     bpftool::pin_map(&heads, "SLOT_RANGES", 16, 3)?;
-    refused(&lab, "maps/SLOT_RANGES is another map than this version's")?;
+    refused(&lab, "maps/SLOT_RANGES has another layout than in this version")?;
     web.answers_come_from(&["a", "b"])?;
     lab.proxymatic(&["detach"])?.well()?;
     web.start_agent()?;
@@ -142,7 +142,7 @@ fn a_start_that_cannot_attach_one_hook_attaches_none_and_takes_none_away() -> Te
     let below = taken.child("below")?;
     bpftool::attach_alone(taken.path(), "connect4", &pins(&lab).join("programs/connect4"))?;
     let said = "cannot attach connect4";
-    let remedy = "to itself; find it with `bpftool cgroup tree`";
+    let remedy = "exclusively, on this cgroup or on one above; find the program with `bpftool cgroup tree`";
     for host in [two, one] {
         let Finished { status, stderr, .. } = host.agent_for(&below, &lab.marathon_url(), &[])?.finish(PATIENCE)?;
         assert!(status.code() == Some(2) && stderr.contains(said) && stderr.contains(remedy), "{stderr}");

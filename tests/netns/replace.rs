@@ -90,9 +90,9 @@ fn agent(host: &Host) -> Result<Agent<Kernel>> {
         loopback: Loopback::HOST,
         remote: RemoteClients::default(),
         capacity: Capacity::default(),
-        looks: HookFlags::default(),
+        hook_flags: HookFlags::default(),
         bypass_mark: 0,
-        sample: 0,
+        event_sample_rate: 0,
         log: None,
     };
     let kernel = host.net().enter(|| Kernel::start(&settings))??;

@@ -16,7 +16,7 @@ use crate::{
     dataplane::{Counts, Dataplane},
     model::Warning,
     plan::{Exposed, MapOp, MapState},
-    sockets::{BackendRef, DestroyReason, GoneBackend, Idle, Kept, SweepReport, SweepRequest},
+    sockets::{BackendRef, ConntrackUsage, DestroyReason, GoneBackend, Idle, SweepReport, SweepRequest},
 };
 
 /// How often counts are compared with sockets.
@@ -47,7 +47,7 @@ pub(super) struct Sweeps {
     services: Drift<u32>,
     pub(super) listeners: Listeners,
     blind: Option<String>,
-    remote: Option<Kept>,
+    remote: Option<ConntrackUsage>,
 }
 
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Sweeps {
 }
 
 /// Said before connections are pushed out.
-fn crowded(Kept { connections, room }: Kept) -> Option<Warning> {
+fn crowded(ConntrackUsage { connections, capacity: room }: ConntrackUsage) -> Option<Warning> {
     (connections * 10 > room * 9).then(|| Warning {
         app: "clients on other machines".into(),
         reason: format!(

@@ -65,9 +65,9 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
                 bpffs: pins.bpffs.clone(),
                 cgroup: args.cgroup.clone(),
                 loopback: args.loopback.into(),
-                looks: listeners.with(excluded),
+                hook_flags: listeners.with(excluded),
                 bypass_mark: args.bypass_mark,
-                sample: args.sample,
+                event_sample_rate: args.sample,
                 remote,
                 log: args.bpf_log.then_some(if args.verbose { Level::Debug } else { Level::Info }),
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
@@ -224,8 +224,8 @@ mod tests {
         assert!(exposed.sources.marathon.unwrap().expose_host);
         assert_eq!(config.kernel.loopback, Loopback::HOST);
         assert_eq!((config.wishes.max_connections, config.wishes.excluded.len()), (8192, 0));
-        assert_eq!(config.kernel.looks, HookFlags::LISTENERS);
-        assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (0, 0));
+        assert_eq!(config.kernel.hook_flags, HookFlags::LISTENERS);
+        assert_eq!((config.kernel.bypass_mark, config.kernel.event_sample_rate), (0, 0));
     }
 
     #[test]
@@ -233,8 +233,8 @@ mod tests {
         let line = "--file x.toml --local-listener service-wins --exclude-cgroup /a --exclude-cgroup /b/c/ \
                     --bypass-mark 0x1d --sample 100 --max-connections 0";
         let config = checked(line).unwrap();
-        assert_eq!(config.kernel.looks, HookFlags::EXCLUDED);
-        assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (29, 100));
+        assert_eq!(config.kernel.hook_flags, HookFlags::EXCLUDED);
+        assert_eq!((config.kernel.bypass_mark, config.kernel.event_sample_rate), (29, 100));
         assert_eq!(
             config.wishes,
             GlobalSettings {

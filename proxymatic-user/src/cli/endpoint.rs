@@ -79,7 +79,7 @@ impl Endpoint {
             Ok(listener) => Ok(Some(listener)),
             Err(error) => {
                 // An agent that is there already has the address too, and is the better thing to name.
-                pins.nobody_has_them()?;
+                pins.ensure_unlocked()?;
                 Err(anyhow::anyhow!(refused(address, &error)))
             }
         }

@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
             meant.iter().any(|it| row.service.as_deref() == Some(&it.name) && it.protocol == row.protocol)
         });
     }
-    if let Some(blind) = seen.blind {
+    if let Some(blind) = seen.limitation {
         surface::print_notice(&blind);
     }
     surface::print(&rows, format).context("cannot print")?;

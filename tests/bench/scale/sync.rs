@@ -68,9 +68,9 @@ impl FullSync {
             cgroup: Some(self.cgroup.clone()),
             loopback: Loopback::HOST,
             capacity: Capacity { services, backends, ..Capacity::default() },
-            looks: HookFlags::LISTENERS,
+            hook_flags: HookFlags::LISTENERS,
             bypass_mark: 0,
-            sample: 0,
+            event_sample_rate: 0,
             remote: RemoteClients::default(),
             log: None,
         };

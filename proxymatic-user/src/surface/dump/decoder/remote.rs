@@ -12,7 +12,7 @@ impl Decoder<'_> {
     /// `CONNTRACK` or `CT_HALF_OPEN`: each half of a connection.
     pub(super) fn connections(&self, open: bool) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        ConntrackMaps::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
+        ConntrackMaps::open(self.pins)?.each_entry(open, |key, half| rows.push(self.half(key, half)))?;
         let columns = &[
             "protocol",
             "source",
@@ -93,7 +93,7 @@ impl Decoder<'_> {
     /// `REPLY_PORTS`.
     pub(super) fn answer_ports(&self) -> Result<Dump, Error> {
         let row = |(port, of): (u16, u8)| vec![json!(port), protocol(of)];
-        let rows = ConntrackMaps::open(self.pins)?.answer_ports()?.into_iter().map(row).collect();
+        let rows = ConntrackMaps::open(self.pins)?.reply_ports()?.into_iter().map(row).collect();
         Ok(Dump { columns: &["port", "protocol"], rows })
     }
 }
