@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
-use proxymatic_user::privileges::{EnabledFeatures, Thread, rights};
+use proxymatic_user::privileges::{EnabledFeatures, Thread, capabilities_of};
 use serde_json::json;
 
 use crate::self_test::helper;
@@ -94,7 +94,7 @@ fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> Tes
 fn is_held(agent: i32, uses: EnabledFeatures) -> Result<()> {
     // Where this test may not do everything, neither may what it starts.
     let ours = bits(&fs::read_to_string("/proc/self/status")?, "CapPrm")?;
-    let wanted = |thread| rights(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;
+    let wanted = |thread| capabilities_of(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;
     let all = Thread::ALL.into_iter().fold(0, |all, thread| all | wanted(thread)) | NET_BIND_SERVICE & ours;
     let mut kinds = BTreeMap::new();
     for (name, status) in threads(agent)? {

@@ -46,12 +46,12 @@ fn a_hook_that_is_gone_is_found_by_the_self_test_and_said_in_the_status() -> Tes
     // The self-test stops at the first that is missing, so the last that it comes to goes first.
     for (hook, words) in [
         ("getpeername6", "a connection to [::ffff:192.0.0.8]:4 has the peer [::ffff:127.0.0.1]:"),
-        ("connect6", "a connection to [::ffff:192.0.0.8]:4 did not lead to its service"),
+        ("connect6", "a connection to [::ffff:192.0.0.8]:4 did not reach its service"),
         ("recvmsg6", "a datagram to [::ffff:192.0.0.8]:4 was answered by [::ffff:127.0.0.1]:"),
         ("getpeername4", "a connection to 192.0.0.8:4 has the peer 127.0.0.1:"),
-        ("connect4", "a connection to 192.0.0.8:4 did not lead to its service"),
+        ("connect4", "a connection to 192.0.0.8:4 did not reach its service"),
         ("recvmsg4", "a datagram to 192.0.0.8:4 was answered by 127.0.0.1:"),
-        ("sendmsg4", "a datagram to 192.0.0.8:4 did not lead to its service"),
+        ("sendmsg4", "a datagram to 192.0.0.8:4 did not reach its service"),
     ] {
         // The pin is all that holds it: gone from the kernel, as with a cgroup that was made anew.
         fs::remove_file(link(&host.pins(), hook)?)?;
@@ -96,7 +96,7 @@ fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResul
     kill(Pid::from_raw(helper(host)?.context("no helper")?), Signal::SIGKILL)?;
     eventually_ok("its loss is noticed", PATIENCE, || {
         let wrong = host.status()?["problems"].to_string();
-        ensure!(wrong.contains("the process that makes it has ended; start the agent again"), "{wrong}");
+        ensure!(wrong.contains("its helper process has ended; restart the agent"), "{wrong}");
         Ok(())
     })?;
     web.agent.kill9()?;

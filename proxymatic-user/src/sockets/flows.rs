@@ -34,7 +34,7 @@ pub struct Flow {
     /// The socket's own port.
     pub local_port: Port,
     /// The destination and the backend.
-    pub made: Translation,
+    pub translation: Translation,
     /// When the socket last got a new backend, in nanoseconds of the monotonic clock.
     pub start: u64,
     /// Bytes and round trip time; `None` for UDP.
@@ -147,12 +147,12 @@ fn in_use(row: &Row) -> impl Iterator<Item = &Translation> {
     Some(connect).filter(|_| open).into_iter().chain(sent).filter(known)
 }
 
-fn flow(row: &Row, made: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
+fn flow(row: &Row, translation: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
     Flow {
         protocol: row.protocol,
         local: row.local,
         local_port: row.local_port,
-        made,
+        translation,
         start: row.socket.start,
         traffic: row.traffic,
         process: owners.get(&row.inode).cloned(),
@@ -166,7 +166,7 @@ fn remote(connection: &CtConnection) -> Flow {
         protocol: client.protocol,
         local: entry.translated.source,
         local_port: entry.translated.source_port,
-        made: Translation {
+        translation: Translation {
             destination: client.destination,
             destination_port: client.destination_port,
             backend_address: entry.translated.destination,

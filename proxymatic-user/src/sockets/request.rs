@@ -1,4 +1,4 @@
-//! What a sweep does with which sockets. Pure.
+//! `SweepRequest` and `SweepReport`: what a sweep is to do, and what it did. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -144,7 +144,7 @@ impl SweepRequest {
             .then_some((owner, DestroyReason::Idle))
     }
 
-    /// Returns true if a socket is connected to the address of a gone backend, whoever chose that address.
+    /// Returns true if a socket is connected to the address of a gone backend, even if its program chose it.
     pub(super) fn may_destroy(&self, row: &Row) -> bool {
         let matches =
             |gone: &GoneBackend| (gone.address, gone.port) == (row.peer, row.peer_port) && gone.affects(row.protocol);

@@ -60,7 +60,7 @@ pub fn flow_rows(flows: &[Flow], tables: &MapState, now: u64) -> Vec<FlowRow> {
 }
 
 fn row(flow: &Flow, tables: &MapState, now: u64) -> FlowRow {
-    let made = &flow.made;
+    let made = &flow.translation;
     let entry = tables.backends().get(&made.backend).filter(|entry| entry.backend.generation == made.generation);
     let service = entry.and_then(|entry| tables.services().get(&entry.backend.service));
     let of_process = |part: fn(&crate::sockets::Process) -> String| flow.process.as_ref().map(part);
@@ -145,14 +145,14 @@ mod tests {
             protocol: PROTOCOL_TCP,
             local: address("10.0.0.1"),
             local_port: Port::new(40_000),
-            made,
+            translation: made,
             start: 1_000_000_000,
             traffic: Some(Traffic { rtt_us: 740, sent: 100, received: 12_345 }),
             process: Some(process),
             client: None,
         };
         let of_another = Translation { generation: 2, destination: address("fd00::1"), ..made };
-        let udp = Flow { protocol: PROTOCOL_UDP, made: of_another, traffic: None, process: None, ..tcp.clone() };
+        let udp = Flow { protocol: PROTOCOL_UDP, translation: of_another, traffic: None, process: None, ..tcp.clone() };
         let remote = Flow {
             client: Some((address("10.0.0.9"), Port::new(50_000))),
             traffic: None,

@@ -316,8 +316,8 @@ pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each
             Err(error) => return Err(error),
         };
         let count = (command.count as usize).min(step);
-        // SAFETY: the kernel has written so many keys and values, which are within what was allotted, and of which any
-        // bytes are a value (Pod).
+        // SAFETY: the kernel has written this many keys and values, which is within the capacity, and any bytes are a
+        // value of a Pod type.
         unsafe {
             keys.set_len(count);
             values.set_len(count);
@@ -341,8 +341,8 @@ pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command; what
-    // it points to is live and as long as it says.
+    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command;
+    // its pointers refer to live memory of the lengths in it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -107,28 +107,29 @@ impl ConntrackMaps {
     /// Fails if the map cannot be read.
     pub fn each_entry(&self, open: bool, mut each: impl FnMut(&FiveTuple, &CtEntry)) -> Result<(), Error> {
         let (name, table) = self.table(open);
-        let read = bpf::each_entry(table.map().fd().as_fd(), |key, half| each(&key, &half));
+        let read = bpf::each_entry(table.map().fd().as_fd(), |key, entry| each(&key, &entry));
         read.map_err(|error: io::Error| Error::kernel(format!("read {name}"), &error))
     }
 
     /// Calls `each` for every open connection, or every half-open one.
     ///
-    /// Removes an expired reply entry without its client's entry: hooks could no longer use it, and create it again
-    /// with the next connection.
+    /// Also removes expired reply entries whose client's entry is gone. A client's entry without a reply entry stays,
+    /// because the hooks create the reply entry again.
     ///
     /// # Errors
     /// Fails if the map cannot be read or written.
     pub fn each(&self, open: bool, now: u64, mut each: impl FnMut(CtConnection)) -> Result<(), Error> {
         let (name, table) = self.table(open);
-        let find = |half: &CtEntry| table.get(&half.translated.reversed(), 0).ok();
+        let find = |entry: &CtEntry| table.get(&entry.translated.reversed(), 0).ok();
         let mut lost = Vec::new();
-        self.each_entry(open, |key, half| {
-            if !half.flags.has(CtFlags::REPLY) {
-                let reply = find(half).filter(|reply| is_reverse_of(key, reply));
-                return each(CtConnection::new(*key, *half, reply.as_ref(), open));
+        self.each_entry(open, |key, entry| {
+            if !entry.flags.has(CtFlags::REPLY) {
+                let reply = find(entry).filter(|reply| is_reverse_of(key, reply));
+                return each(CtConnection::new(*key, *entry, reply.as_ref(), open));
             }
-            let kept = ct_timeouts::timeout(key.protocol, open, half.progress(), CtProgress::default());
-            if now.saturating_sub(half.last_seen) > kept && find(half).is_none_or(|client| !is_reverse_of(key, &client))
+            let kept = ct_timeouts::timeout(key.protocol, open, entry.progress(), CtProgress::default());
+            if now.saturating_sub(entry.last_seen) > kept
+                && find(entry).is_none_or(|client| !is_reverse_of(key, &client))
             {
                 lost.push(*key);
             }
@@ -143,13 +144,13 @@ impl ConntrackMaps {
     pub fn remove(&self, connection: &CtConnection) -> Result<(), Error> {
         let (name, table) = self.table(connection.open);
         let reply = connection.entry.translated.reversed();
-        let there = remove(name, table, &connection.client)?;
+        let existed = remove(name, table, &connection.client)?;
         // If another connection has reused the key since, it loses an entry that the hooks create again.
-        if table.get(&reply, 0).is_ok_and(|half| is_reverse_of(&connection.client, &half)) {
+        if table.get(&reply, 0).is_ok_and(|entry| is_reverse_of(&connection.client, &entry)) {
             remove(name, table, &reply)?;
         }
         // If the entry is gone, the kernel has evicted it, and the correction of the counts accounts for that.
-        if there && connection.counts_as_open() {
+        if existed && connection.counts_as_open() {
             let entry = &connection.entry;
             if let Some(load) = self.maps.service_load(entry.service) {
                 load.closed.add(1);
@@ -226,36 +227,36 @@ mod tests {
     }
 
     /// Both entries of a connection from 10.0.0.9 to 10.0.0.1:80, forwarded from 10.0.0.1:61000 to 10.0.0.2:8001.
-    fn halves(protocol: u8, seen: (u64, u64), state: (CtProgress, CtProgress)) -> [(FiveTuple, CtEntry); 2] {
+    fn both_entries(protocol: u8, seen: (u64, u64), state: (CtProgress, CtProgress)) -> [(FiveTuple, CtEntry); 2] {
         let client = FiveTuple::new(at(9, 40_000), at(1, 80), protocol);
         let forward = FiveTuple::new(at(1, 61_000), at(2, 8001), protocol);
-        let half = |becomes, seen, state: CtProgress, half| CtEntry {
-            translated: becomes,
+        let entry = |translated, last_seen, state: CtProgress, flags| CtEntry {
+            translated,
             start: 0,
-            last_seen: seen,
+            last_seen,
             state: state.0.into(),
             service: 1,
             backend: 2,
             generation: 3,
-            flags: half,
+            flags,
         };
         [
-            (client, half(forward, seen.0, state.0, CtFlags::default())),
-            (forward.reversed(), half(client.reversed(), seen.1, state.1, CtFlags::REPLY)),
+            (client, entry(forward, seen.0, state.0, CtFlags::default())),
+            (forward.reversed(), entry(client.reversed(), seen.1, state.1, CtFlags::REPLY)),
         ]
     }
 
     fn connection(protocol: u8, seen: (u64, u64), state: (CtProgress, CtProgress), open: bool) -> CtConnection {
-        let [(key, half), (_, reply)] = halves(protocol, seen, state);
-        CtConnection::new(key, half, Some(&reply), open)
+        let [(key, entry), (_, reply)] = both_entries(protocol, seen, state);
+        CtConnection::new(key, entry, Some(&reply), open)
     }
 
     #[test]
     fn entries_find_each_other_and_no_entry_of_another() {
-        let [(key, half), (reply_key, reply)] = halves(PROTOCOL_TCP, (0, 0), Default::default());
-        assert_eq!(half.translated.reversed(), reply_key);
+        let [(key, entry), (reply_key, reply)] = both_entries(PROTOCOL_TCP, (0, 0), Default::default());
+        assert_eq!(entry.translated.reversed(), reply_key);
         assert_eq!(reply.translated.reversed(), key);
-        assert!(is_reverse_of(&key, &reply) && is_reverse_of(&reply_key, &half));
+        assert!(is_reverse_of(&key, &reply) && is_reverse_of(&reply_key, &entry));
         let stranger = CtEntry { translated: FiveTuple::new(at(1, 80), at(8, 40_000), PROTOCOL_TCP), ..reply };
         assert!(!is_reverse_of(&key, &stranger));
     }

@@ -1,4 +1,4 @@
-//! Whether the kernel runs the attached hooks.
+//! Verifies that the kernel runs the attached hooks.
 //!
 //! A pinned link may run nothing: its cgroup was removed, or it was detached by force.
 

@@ -38,20 +38,20 @@ pub struct ForeignProgram {
 /// # Errors
 /// Fails if the kernel does not show the programs.
 pub fn foreign_programs(cgroup: &Path, pins: &Pins) -> Result<Vec<ForeignProgram>, Error> {
-    let asking = || format!("query the programs on {}", cgroup.display());
-    let folder = File::open(cgroup).map_err(|error| Error::kernel(asking(), &error))?;
+    let action = || format!("query the programs on {}", cgroup.display());
+    let folder = File::open(cgroup).map_err(|error| Error::kernel(action(), &error))?;
     // Reads our own programs before and after the query, because one may be replaced meanwhile.
-    let mut ours = of_us(pins)?;
+    let mut ours = our_programs(pins)?;
     let mut found: BTreeMap<u32, Vec<&'static str>> = BTreeMap::new();
     for (kind, hook) in REWRITE {
         match bpf::effective(folder.as_fd(), kind) {
             Ok(programs) => programs.into_iter().for_each(|program| found.entry(program).or_default().push(hook)),
             // The kernel lacks this hook.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(error) => return Err(Error::kernel(asking(), &error)),
+            Err(error) => return Err(Error::kernel(action(), &error)),
         }
     }
-    ours.extend(of_us(pins)?);
+    ours.extend(our_programs(pins)?);
     found.retain(|program, _| !ours.contains(program));
     if found.is_empty() {
         return Ok(Vec::new());
@@ -60,15 +60,15 @@ pub fn foreign_programs(cgroup: &Path, pins: &Pins) -> Result<Vec<ForeignProgram
         .filter_map(Result::ok)
         .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
         .collect();
-    let neighbour = |(program, hooks)| ForeignProgram { program, name: names.get(&program).cloned(), hooks };
-    Ok(found.into_iter().map(neighbour).collect())
+    let foreign = |(program, hooks)| ForeignProgram { program, name: names.get(&program).cloned(), hooks };
+    Ok(found.into_iter().map(foreign).collect())
 }
 
 /// Returns the programs behind our links, those of other map ABI versions included.
-fn of_us(pins: &Pins) -> Result<Vec<u32>, Error> {
+fn our_programs(pins: &Pins) -> Result<Vec<u32>, Error> {
     let mut ours = Vec::new();
     for pins in iter::once(pins).chain(&pins.other_versions()) {
-        ours.extend(hooks::on_cgroup(pins)?.iter().map(|row| row.program));
+        ours.extend(hooks::cgroup_rows(pins)?.iter().map(|row| row.program));
     }
     Ok(ours)
 }

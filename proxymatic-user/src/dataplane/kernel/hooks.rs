@@ -24,7 +24,7 @@ pub fn all_run(rows: &[HookRow]) -> bool {
 /// # Errors
 /// Fails if a pin cannot be read.
 pub fn rows(pins: &Pins) -> Result<Vec<HookRow>, Error> {
-    let mut rows = on_cgroup(pins)?;
+    let mut rows = cgroup_rows(pins)?;
     rows.extend(interfaces::rows(pins)?);
     Ok(rows)
 }
@@ -33,7 +33,7 @@ pub fn rows(pins: &Pins) -> Result<Vec<HookRow>, Error> {
 ///
 /// # Errors
 /// Fails if a pin cannot be read.
-pub(super) fn on_cgroup(pins: &Pins) -> Result<Vec<HookRow>, Error> {
+pub(super) fn cgroup_rows(pins: &Pins) -> Result<Vec<HookRow>, Error> {
     let mut cache = EffectiveCache::default();
     HOOKS.iter().rev().filter_map(|hook| row(pins, hook, &mut cache).transpose()).collect()
 }

@@ -43,14 +43,14 @@ impl<T> MmapArray<T> {
 
 impl<T: aya::Pod> MmapArray<T> {
     pub(super) fn read(&self, index: u32) -> Option<T> {
-        // SAFETY: a live, aligned entry, of which any bytes are a value (Pod); volatile since hooks write too.
+        // SAFETY: a live, aligned entry, and any bytes are a value of a Pod type; volatile because hooks write too.
         self.at(index).map(|entry| unsafe { entry.read_volatile() })
     }
 
     /// Writes an entry. Hooks must not use the entry yet, or only single words may change.
     pub(super) fn write(&self, index: u32, value: T) -> bool {
         let Some(entry) = self.at(index) else { return false };
-        // SAFETY: a live, aligned entry; volatile since hooks read it.
+        // SAFETY: a live, aligned entry; volatile because hooks read it.
         unsafe { entry.write_volatile(value) };
         true
     }

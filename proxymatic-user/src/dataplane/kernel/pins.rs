@@ -139,7 +139,7 @@ impl Pins {
         }
     }
 
-    /// Returns an error if an agent has the lock.
+    /// Checks that no agent has the lock.
     ///
     /// # Errors
     /// Fails if an agent has the lock.

@@ -4,7 +4,7 @@
 /// end.
 pub fn from_bytes<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
     let enough = bytes.len() >= size_of::<T>();
-    // SAFETY: so many bytes are there, and any bytes are a value of a type that is Pod.
+    // SAFETY: there are enough bytes, and any bytes are a value of a Pod type.
     enough.then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 

@@ -247,7 +247,7 @@ impl Decoder<'_> {
 
     fn sockets(&self) -> Result<Dump, Error> {
         let rows = flows(self.pins)?.flows.into_iter().filter(|flow| flow.client.is_none()).map(|flow| {
-            let made = flow.made;
+            let made = flow.translation;
             vec![
                 protocol(flow.protocol),
                 json!(SocketAddr::new(flow.local.into(), flow.local_port.get())),
