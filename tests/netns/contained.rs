@@ -49,7 +49,7 @@ fn a_containers_own_cgroup_that_looks_like_the_root_is_recognised_and_said() -> 
     let agent = it.agent("own")?;
     lab.host(1).agent_ready(PATIENCE)?;
     let said = agent.stderr()?;
-    assert!(said.contains("is this container's own cgroup, not the host's root"), "{said}");
+    assert!(said.contains("is not the host's root but this container's own cgroup"), "{said}");
     // As the kernel has it: what is outside is not served.
     let connect = |cgroup| lab.host(1).dialer_in(cgroup)?.tell(&format!("connect c {SERVICE}"));
     assert_eq!((connect(lab.host(1).cgroup())?.as_str(), connect(&it.cgroup)?.as_str()), ("ECONNREFUSED", "ok"));

@@ -79,7 +79,7 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
     drain(&pins, &mut maps, &meant, to)?;
     let until = Instant::now() + PATIENCE;
     // An agent gives them connections again with its next look round; not those that are ejected for long.
-    while to == Drain::End && !meant.keys().all(|id| maps.has_slots(*id)) && Instant::now() < until {
+    while to == Drain::End && !meant.keys().all(|id| maps.is_drawn(*id)) && Instant::now() < until {
         a_moment();
     }
     let here = |row: &BackendRow| SocketAddr::new(row.address, row.port) == at;

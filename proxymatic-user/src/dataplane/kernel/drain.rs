@@ -69,7 +69,7 @@ impl Maps {
     }
 
     /// Returns true if the slots of its service include a backend: within 1 s after the agent publishes it as active.
-    pub fn has_slots(&self, id: u32) -> bool {
+    pub fn is_drawn(&self, id: u32) -> bool {
         let Some(backend) = self.backends.read(id) else { return false };
         let Some(head) = self.head(backend.service) else { return false };
         let mut slots = (head.base()..head.base().saturating_add(head.length())).filter_map(|at| self.slots.read(at));

@@ -127,7 +127,7 @@ impl Kernel {
         };
         if cgroup::is_own_root(&cgroup) {
             tracing::warn!(
-                "{} is this container's own cgroup, not the host's root: only programs in this container are served; \
+                "{} is not the host's root but this container's own cgroup: only programs in this container are served; \
                 remove --cgroup to use the host's root cgroup",
                 cgroup.display()
             );
