@@ -135,9 +135,8 @@ pub fn capabilities_of(thread: Thread, uses: EnabledFeatures) -> impl Iterator<I
 /// Drops what no thread needs from this process for good: capabilities, also those that a program run by it would
 /// get.
 ///
-/// The calling thread and those that it starts keep what all kinds of threads need together, and may listen on ports
-/// below 1024, until each calls [`drop_to`]. Call this before there are other threads. Capabilities that this process
-/// lacks are no error.
+/// Until it calls [`drop_to`], each thread keeps what all kinds of threads need together, and may listen on ports below
+/// 1024. Call this before there are other threads. Capabilities that this process lacks are no error.
 ///
 /// # Errors
 /// Fails if the kernel refuses.

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-/// A timeout of the loopback interface, which delivers a datagram as it is sent.
+/// The timeout of a datagram; the loopback interface delivers it at once.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Prints the port of its backend, then connects to each address on standard input and prints `ok` or the reason of
-/// the failure, until the input ends.
+/// Prints the port of its backend. Then connects to each address on standard input, and prints `ok` or the reason of the
+/// failure, until the input ends.
 ///
 /// # Errors
 /// Fails if no socket can be opened, or if standard input or output fails.

@@ -24,8 +24,8 @@ impl Pins {
 
     /// Removes all pins of every map ABI version, and returns their paths and the removed clsact filters.
     ///
-    /// Forward hooks go first: those of interfaces, then `connect` hooks. Removes nothing else: a pin of another
-    /// version must have the name of its object, and a folder in which another program has put something stays.
+    /// Forward hooks go first: those of interfaces, then `connect` hooks. A pin of another version is removed only if its
+    /// object has the name of the pin. A folder stays if another program has put something there.
     ///
     /// # Errors
     /// Fails if an agent has the lock, or if a pin or a filter cannot be removed.
