@@ -108,7 +108,7 @@ impl ServiceBuilder<'_> {
         let mut labels = ServiceLabels::default();
         let mut warnings = Vec::new();
         for (nth, (app, wanted)) in self.labels.iter().enumerate() {
-            let differ = labels.take_over(wanted);
+            let differ = labels.merge(wanted);
             if differ.is_empty() {
                 continue;
             }
