@@ -15,7 +15,7 @@ use proxymatic_user::{
 
 use crate::{
     kernel::CGROUP,
-    law::{assert_says, assert_serves_since, printed},
+    invariants::{assert_reached, assert_serves_since, printed},
 };
 
 /// How large the maps are, and what happens.
@@ -224,7 +224,7 @@ pub fn carry_out(history: &History) {
             if warnings.is_empty() {
                 assert_eq!(printed(&plan(&after, &tables).ops), "", "nothing is left to do");
                 if known.unsure.is_empty() && after.silent.is_empty() {
-                    assert_says(&tables, &after, seed);
+                    assert_reached(&tables, &after, seed);
                 }
                 known.unsure.retain(|key| !after.services.contains_key(key) && !after.silent.is_empty());
             }
@@ -269,6 +269,6 @@ pub fn ends(tables: &mut MapState, wanted: &Desired, mut quarantine: Quarantine,
             (wanted.services.len(), backends),
             "no id leaks"
         );
-        assert_says(tables, &wanted, 1);
+        assert_reached(tables, &wanted, 1);
     }
 }

@@ -68,7 +68,7 @@ fn what_a_plan_prints_is_as_agreed() -> TestResult {
         3 writes, in this order:
         put slots 2..3
         switch service 0 to 1 slots from 2
-        lower backend 1 10.77.0.2:8002 gone weight 500
+        demote backend 1 10.77.0.2:8002 gone weight 500
         warning  /web: label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to
         1000; the default of 500 is used
     "#]], &expect![[r#"
@@ -82,7 +82,7 @@ fn what_a_plan_prints_is_as_agreed() -> TestResult {
           "operations": [
             "put slots 2..3",
             "switch service 0 to 1 slots from 2",
-            "lower backend 1 10.77.0.2:8002 gone weight 500"
+            "demote backend 1 10.77.0.2:8002 gone weight 500"
           ],
           "services": [
             {

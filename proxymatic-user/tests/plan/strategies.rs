@@ -1,4 +1,4 @@
-//! States that somebody could want, at random.
+//! Proptest strategies for desired states.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ fn v6(net: u16, host: u8) -> IpAddr {
 fn backend() -> impl Strategy<Value = model::Backend> {
     let state = prop_oneof![4 => Just(State::Active), 1 => Just(State::Warming), 1 => Just(State::Draining)];
     let weight = prop_oneof![3 => Just(500), 1 => Just(0), 2 => 1_u16..=1000];
-    // Few hosts and ports, so that tasks meet on one address as they do in Mesos. Some are this host's.
+    // Few hosts and ports, so that several tasks share an address, as in Mesos. Some addresses are this host's.
     let address = prop_oneof![
         3 => (1_u8..4).prop_map(|host| IpAddr::from([10, 0, 0, host])),
         1 => (1_u8..4).prop_map(|host| IpAddr::from([192, 0, 2, host])),
@@ -48,7 +48,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     })
 }
 
-/// A service with these backends.
+/// Makes a service with these backends.
 pub(crate) fn service(backends: Vec<model::Backend>) -> Service {
     let unique: BTreeMap<_, _> = backends.into_iter().map(|b| ((b.task.clone(), b.address, b.port), b)).collect();
     Service { name: "/app".into(), backends: unique.into_values().collect(), settings: Settings::default() }
@@ -64,18 +64,18 @@ fn key() -> impl Strategy<Value = ServiceKey> {
     })
 }
 
-/// A state that somebody could want.
+/// A random desired state.
 pub(crate) fn desired() -> impl Strategy<Value = Desired> {
     let one = (prop::collection::vec(backend(), 0..7), settings());
     let one = one.prop_map(|(backends, settings)| Service { settings, ..service(backends) });
     let services = prop::collection::btree_map(key(), one, 0..5);
     let addresses = prop::collection::btree_set(1_u8..4, 0..3);
     let excluded = prop::collection::btree_set(100_u64..104, 0..3);
-    let resting = prop::collection::btree_set(0_u32..12, 0..6);
+    let parked = prop::collection::btree_set(0_u32..12, 0..6);
     let drained = prop::collection::btree_set(0_u32..12, 0..4);
     let exposed = prop::sample::select(vec![Exposed::None, Exposed::Labelled, Exposed::All]);
-    let all = (services, addresses, excluded, exposed, resting, drained);
-    all.prop_map(|(services, addresses, excluded, exposed, resting, drained)| Desired {
+    let all = (services, addresses, excluded, exposed, parked, drained);
+    all.prop_map(|(services, addresses, excluded, exposed, parked, drained)| Desired {
         addresses: addresses.into_iter().map(|n| IpAddr::from([192, 0, 2, n])).collect(),
         services: services.into_iter().map(|(key, service)| (key, (SourceCode::MARATHON, service.into()))).collect(),
         unanswered: BTreeSet::new(),
@@ -83,12 +83,12 @@ pub(crate) fn desired() -> impl Strategy<Value = Desired> {
         cgroups: [("/mine".into(), CGROUP), ("/other".into(), CGROUP + 1)].into(),
         excluded,
         exposed,
-        parked: resting,
+        parked,
         drained,
     })
 }
 
-/// Small maps, so that ids and slots are soon used again.
+/// Small maps, so that ids and slots are soon reused.
 pub(crate) fn small() -> MapState {
     MapState::new(Capacity { services: 16, backends: 96, slots: 65_536, addresses: 16, ..Capacity::default() })
 }

@@ -1,4 +1,5 @@
-//! Ports, protocols and families; what is on this host; what rests; who is excluded.
+//! The properties of a service in the maps: port bits, protocols, local and parked backends, policies, exposure,
+//! settings.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -10,10 +11,10 @@ use proxymatic_user::{
 
 use super::{
     active,
-    any::{service, small},
+    invariants::{assert_serves, carry_out},
     kernel::Kernel,
-    law::{assert_serves, carry_out},
     one_service, publish,
+    strategies::{service, small},
 };
 
 const KEY: ServiceKey = ServiceKey::host(1234, Protocol::Tcp);
@@ -24,7 +25,7 @@ fn with_policy(policy: Policy, backends: Vec<model::Backend>) -> Desired {
     desired
 }
 
-/// How often each backend has a slot of service 0.
+/// Returns the number of slots of service 0 for each backend.
 fn slots(tables: &MapState) -> BTreeMap<u32, usize> {
     let mut slots = BTreeMap::new();
     for slot in tables.slots_of(tables.services()[&0].head) {
@@ -34,7 +35,7 @@ fn slots(tables: &MapState) -> BTreeMap<u32, usize> {
 }
 
 #[test]
-fn a_port_has_its_bit_from_before_its_first_service_until_after_its_last() {
+fn port_bit_outlives_the_services_of_the_port() {
     let mut tables = small();
     let virtual_one = ServiceKey { address: Some(IpAddr::from([198, 51, 100, 7])), ..KEY };
     let udp = ServiceKey { protocol: Protocol::Udp, ..KEY };
@@ -55,13 +56,13 @@ fn a_port_has_its_bit_from_before_its_first_service_until_after_its_last() {
         ["set port 1234/udp", "put frontend 1234/udp class 1 service 2", "delete frontend 1234/tcp class 1"]
     );
     assert_eq!(ports(&publish(&mut tables, &of(&[udp]))), ["delete frontend 1234/tcp class 2", "clear port 1234/tcp"]);
-    // A bit that somebody left, as an agent that died between the two does.
+    // A bit without a service, as an agent leaves that dies between the two writes.
     tables.apply(&proxymatic_user::plan::MapOp::SetPort(Port::new(9), 6));
     assert_eq!(publish(&mut tables, &of(&[udp])), "clear port 9/tcp\n");
 }
 
 #[test]
-fn udp_and_ipv6_are_forwarded() {
+fn udp_and_ipv6_services_have_backends() {
     let six: IpAddr = "2001:db8::1".parse().unwrap();
     let at = |address: Option<&str>, protocol| ServiceKey {
         address: address.map(|text| text.parse().unwrap()),
@@ -78,7 +79,7 @@ fn udp_and_ipv6_are_forwarded() {
 }
 
 #[test]
-fn backends_on_this_host_are_known_as_such_while_addresses_come_and_go() {
+fn backends_become_local_with_the_addresses_of_the_host() {
     let mut desired = one_service(vec![
         active("here", 1),
         active("there", 2),
@@ -94,22 +95,22 @@ fn backends_on_this_host_are_known_as_such_while_addresses_come_and_go() {
         publish(&mut tables, &desired),
         "put backend 0 10.0.0.1:31000 active weight 500 on this host\nput address 10.0.0.1 class 1\n"
     );
-    // A replica here that listens on the service port is no stranger there.
+    // A local replica that listens on the service port is not a foreign listener.
     desired.services.values_mut().for_each(|(_, service)| {
         let backends = &mut Arc::make_mut(service).backends;
         backends.iter_mut().filter(|it| it.task == "here").for_each(|it| it.port = 1234);
     });
     publish(&mut tables, &desired);
     assert!(own(&tables));
-    // Those of a source that is silent too.
-    let silent = Desired { unanswered: [SourceCode::MARATHON].into(), ..Desired::default() };
-    publish(&mut tables, &silent);
-    assert_eq!((places(&tables), own(&tables)), (vec![1, 1, 0, 0], false), "the first is of a task that is gone");
-    assert_eq!(publish(&mut tables, &silent), "");
+    // The same holds for services of a source that has not answered.
+    let unanswered = Desired { unanswered: [SourceCode::MARATHON].into(), ..Desired::default() };
+    publish(&mut tables, &unanswered);
+    assert_eq!((places(&tables), own(&tables)), (vec![1, 1, 0, 0], false), "the first backend's task is gone");
+    assert_eq!(publish(&mut tables, &unanswered), "");
 }
 
 #[test]
-fn a_backend_that_rests_is_drawn_only_where_no_other_is_active() {
+fn parked_backend_is_drawn_only_if_no_other_is_active() {
     for policy in Policy::ALL {
         let draining = model::Backend { state: State::Draining, ..active("d", 4) };
         let backends = vec![active("a", 1), active("b", 2), draining];
@@ -118,10 +119,10 @@ fn a_backend_that_rests_is_drawn_only_where_no_other_is_active() {
         publish(&mut tables, &desired);
         let drawn = |tables: &MapState| slots(tables).into_keys().collect::<Vec<_>>();
         assert_eq!(drawn(&tables), [0, 1]);
-        for (resting, left) in
+        for (parked, left) in
             [(vec![0], vec![1]), (vec![0, 1], vec![0, 1]), (vec![2], vec![0, 1]), (vec![], vec![0, 1])]
         {
-            desired.parked = resting.into_iter().collect();
+            desired.parked = parked.into_iter().collect();
             publish(&mut tables, &desired);
             assert_eq!(drawn(&tables), left, "{policy}");
             assert!(tables.backends().iter().all(|(id, it)| (*id == 2) != (it.backend.state.name() == "active")));
@@ -130,14 +131,14 @@ fn a_backend_that_rests_is_drawn_only_where_no_other_is_active() {
 }
 
 #[test]
-fn where_all_backends_drain_each_of_them_is_drawn() {
+fn all_draining_backends_are_drawn_if_no_other_exists() {
     let no_weight = model::Backend { weight: model::Weight::new(0).unwrap(), ..active("a", 1) };
     let before = one_service(vec![no_weight, active("b", 2)]);
     let mut tables = small();
     publish(&mut tables, &before);
     let drawn = |tables: &MapState| slots(tables).into_keys().collect::<Vec<_>>();
     assert_eq!(drawn(&tables), [1]);
-    // The other one by the operator.
+    // The operator drains the other one.
     let after = Desired { drained: [1].into(), ..before.clone() };
     carry_out(&mut tables, &before, &after, 1);
     assert_eq!(drawn(&tables), [0, 1]);
@@ -145,7 +146,7 @@ fn where_all_backends_drain_each_of_them_is_drawn() {
 }
 
 #[test]
-fn an_id_that_rested_for_its_last_owner_does_not_for_the_next() {
+fn new_backend_does_not_get_a_parked_id() {
     let mut desired = one_service(vec![active("a", 1), active("b", 2)]);
     desired.parked = [0].into();
     let mut tables = small();
@@ -154,7 +155,7 @@ fn an_id_that_rested_for_its_last_owner_does_not_for_the_next() {
 }
 
 #[test]
-fn policies_that_hash_get_a_table_and_the_others_slots_by_weight() {
+fn hashing_policies_get_a_table_and_others_weighted_slots() {
     let weighted =
         |task, host, weight| model::Backend { weight: model::Weight::new(weight).unwrap(), ..active(task, host) };
     for policy in Policy::ALL {
@@ -169,7 +170,7 @@ fn policies_that_hash_get_a_table_and_the_others_slots_by_weight() {
 }
 
 #[test]
-fn services_are_exposed_where_there_is_an_interface_and_then_have_a_table_unless_they_take_turns() {
+fn exposed_service_has_a_table_except_with_roundrobin() {
     for policy in Policy::ALL {
         let mut desired = with_policy(policy, vec![active("a", 1), active("b", 2)]);
         let label = |desired: &mut Desired, expose| {
@@ -199,7 +200,7 @@ fn services_are_exposed_where_there_is_an_interface_and_then_have_a_table_unless
 }
 
 #[test]
-fn what_the_operator_drains_of_a_silent_source_leaves_an_exposed_service_its_table() {
+fn drain_keeps_the_table_of_a_retained_exposed_service() {
     let mut desired = one_service(vec![active("a", 1), active("b", 2)]);
     desired.exposed = Exposed::All;
     let mut tables = small();
@@ -211,7 +212,7 @@ fn what_the_operator_drains_of_a_silent_source_leaves_an_exposed_service_its_tab
 }
 
 #[test]
-fn the_self_test_is_never_exposed() {
+fn self_test_service_is_never_exposed() {
     let mut desired = one_service(vec![active("a", 1)]);
     desired.exposed = Exposed::All;
     desired.services.values_mut().for_each(|(source, _)| *source = SourceCode::SELF);
@@ -221,7 +222,7 @@ fn the_self_test_is_never_exposed() {
 }
 
 #[test]
-fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
+fn service_settings_override_those_of_the_host() {
     let mut desired = one_service(vec![active("a", 1)]);
     desired.max_connections = 8192;
     let mut tables = small();
@@ -229,7 +230,7 @@ fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
     let settings = tables.services()[&0].settings;
     assert_eq!((settings.maxconn, settings.syn_retries, settings.connect_ms), (8192, 1, 3000));
     assert_eq!((settings.affinity, settings.idle_client_ms, settings.idle_server_ms), (0, 0, 0));
-    let ask = |service: &mut Service| {
+    let set = |service: &mut Service| {
         let settings = &mut service.settings;
         settings.maxconn = Some(0);
         settings.connect = Duration::from_millis(250);
@@ -237,7 +238,7 @@ fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
         settings.affinity = Duration::from_secs(60);
         (settings.reset, settings.expose) = (true, true);
     };
-    desired.services.values_mut().for_each(|(_, service)| ask(Arc::make_mut(service)));
+    desired.services.values_mut().for_each(|(_, service)| set(Arc::make_mut(service)));
     assert_eq!(
         publish(&mut tables, &desired),
         "put service 0 leastconn affinity 60s connect 250ms client 30000ms, reset\n"
@@ -245,16 +246,16 @@ fn settings_are_those_of_the_service_and_the_hosts_where_it_says_nothing() {
 }
 
 #[test]
-fn a_new_owner_of_a_service_id_begins_with_counts_of_zero() {
+fn new_owner_of_a_service_id_has_counters_of_zero() {
     let mut tables = small();
     let written = publish(&mut tables, &one_service(vec![active("a", 1)]));
     let at = |part: &str| written.lines().position(|line| line.starts_with(part)).unwrap();
-    assert!(at("reset load of service 0") < at("put frontend"));
-    assert!(!publish(&mut tables, &one_service(vec![active("b", 1)])).contains("reset load of service"));
+    assert!(at("reset counters of service 0") < at("put frontend"));
+    assert!(!publish(&mut tables, &one_service(vec![active("b", 1)])).contains("reset counters of service"));
 }
 
 #[test]
-fn excluded_cgroups_come_and_go_and_too_many_are_warned_of() {
+fn too_many_excluded_cgroups_give_a_warning() {
     let mut tables = MapState::new(Capacity { excluded: 2, ..small().capacity });
     let of = |ids: &[u64]| Desired { excluded: ids.iter().copied().collect(), ..Desired::default() };
     assert_eq!(publish(&mut tables, &of(&[7, 8])), "exclude cgroup 7\nexclude cgroup 8\n");
@@ -263,51 +264,9 @@ fn excluded_cgroups_come_and_go_and_too_many_are_warned_of() {
     assert_eq!((planned.ops.len(), planned.warnings.len()), (0, 1));
 }
 
-/// Found by fuzzing: services whose addresses did not fit were given other classes by every plan, for ever.
+/// Only damaged maps can have duplicates; plans repair them.
 #[test]
-fn virtual_addresses_that_do_not_fit_are_warned_of_and_left_and_the_others_stay_served() {
-    let mut tables = MapState::new(Capacity { addresses: 3, ..small().capacity });
-    let at = |n: u8| ServiceKey { address: Some(IpAddr::from([198, 51, 100, n])), ..KEY };
-    let of = |hosts: &[u8], numbers: &[u8]| {
-        let one = |n: &u8| (at(*n), (SourceCode::MARATHON, service(vec![active("a", *n)]).into()));
-        let addresses = hosts.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect();
-        Desired { services: numbers.iter().map(one).collect(), addresses, ..Desired::default() }
-    };
-    publish(&mut tables, &of(&[1], &[5]));
-    // The one that has a class keeps it, though others come before it.
-    let more = of(&[1], &[2, 3, 4, 5]);
-    publish(&mut tables, &more);
-    let planned = plan(&more, &tables);
-    assert_eq!(planned.ops, [], "nothing is left to do");
-    let said: Vec<_> = planned.warnings.iter().map(|warning| warning.reason.as_str()).collect();
-    assert!(
-        said.len() == 2 && said.iter().all(|it| it.contains("does not fit: ADDRESSES holds 3 entries")),
-        "{said:?}"
-    );
-    let kernel = Kernel::new(&tables, 1);
-    assert_eq!([2, 3, 4, 5].map(|n| kernel.lead(at(n)).is_some()), [true, false, false, true]);
-}
-
-#[test]
-fn an_address_that_comes_gets_the_place_of_one_that_goes_where_all_are_taken() {
-    let mut tables = MapState::new(Capacity { addresses: 2, ..small().capacity });
-    let of = |hosts: &[u8]| Desired {
-        addresses: hosts.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect(),
-        ..Desired::default()
-    };
-    publish(&mut tables, &of(&[1, 2]));
-    let planned = plan(&of(&[2, 3]), &tables);
-    assert_eq!((planned.ops.len(), planned.warnings), (2, vec![]));
-    for op in &planned.ops {
-        tables.apply(op);
-        assert!(tables.addresses().len() <= 2, "the kernel would refuse it: {op}");
-    }
-    assert_eq!(publish(&mut tables, &of(&[2, 3])), "");
-}
-
-/// What only damage of maps can bring about comes to rest too.
-#[test]
-fn two_frontends_that_lead_to_one_service_and_one_backend_twice_are_told_apart() {
+fn plan_repairs_duplicate_frontends_and_backends() {
     use proxymatic_common::Frontend;
     use proxymatic_user::plan::MapOp;
     let mut tables = small();

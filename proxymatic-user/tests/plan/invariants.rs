@@ -1,5 +1,4 @@
-//! The law that every plan obeys, checked after each single write by routing flows through the very decisions that the
-//! hooks run.
+//! The invariants of every plan. After each single write, the hooks' own decisions route connections through the maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,26 +16,26 @@ use proxymatic_user::{
 
 use super::kernel::{Kernel, address};
 
-/// How many writes of a plan may be refused.
+/// The largest number of writes of a plan that fail.
 const FAULTS: u32 = 5;
 
 type Answers = BTreeSet<(IpAddr, u16)>;
 
-/// What a service may be answered by, and whether the program that dials may connect at all.
+/// The backends that may answer for a service, and whether the client may connect at all.
 #[derive(Default)]
-struct Due {
+struct Expected {
     answers: Answers,
-    may: bool,
+    allowed: bool,
 }
 
-impl Due {
+impl Expected {
     fn is_served(&self) -> bool {
-        self.may && !self.answers.is_empty()
+        self.allowed && !self.answers.is_empty()
     }
 }
 
-/// The services of a desired state: the backends that take traffic, or the draining ones where there are none.
-fn due(desired: &Desired, tables: &MapState) -> BTreeMap<ServiceKey, Due> {
+/// Returns the expectation for each service: the backends that take traffic, or the draining ones if there are none.
+fn expected(desired: &Desired, tables: &MapState) -> BTreeMap<ServiceKey, Expected> {
     let answers = |key: ServiceKey, service: &Service| {
         let of = |fit: &dyn Fn(&model::Backend) -> bool| -> Answers {
             service.backends.iter().filter(|b| fit(b)).map(|b| (b.address, b.port)).collect()
@@ -47,12 +46,13 @@ fn due(desired: &Desired, tables: &MapState) -> BTreeMap<ServiceKey, Due> {
         if active.is_empty() { of(&|b| matches!(b.state, State::Active | State::Draining)) } else { active }
     };
     let of = |(key, (_, service)): (&ServiceKey, &(_, Arc<Service>))| {
-        (*key, Due { answers: answers(*key, service), may: may(service, *key) })
+        (*key, Expected { answers: answers(*key, service), allowed: is_allowed(service, *key) })
     };
     desired.services.iter().map(of).collect()
 }
 
-/// Whether the operator drains a backend. An operator's drain names an id, and only the tables know which backend has that id.
+/// Returns whether the operator drains a backend. A drain names an id, and only the map state knows which backend has
+/// that id.
 fn is_drained(desired: &Desired, tables: &MapState, key: ServiceKey, backend: &model::Backend) -> bool {
     let class = key.address.map_or(Some(Class::HOST), |address| tables.addresses().get(&address.into()).copied());
     let protocol = if key.protocol == Protocol::Tcp { PROTOCOL_TCP } else { PROTOCOL_UDP };
@@ -65,10 +65,10 @@ fn is_drained(desired: &Desired, tables: &MapState, key: ServiceKey, backend: &m
     })
 }
 
-/// Whether the program that dials may connect. It is in the cgroup `/mine`, and at the address that it dials.
-fn may(service: &Service, key: ServiceKey) -> bool {
+/// Returns whether the client may connect. It is in the cgroup `/mine`, and its address is its destination.
+fn is_allowed(service: &Service, key: ServiceKey) -> bool {
     let from = address(key);
-    let fits = |allowed: &AllowRule| match allowed {
+    let matches = |rule: &AllowRule| match rule {
         AllowRule::Cgroup(path) => path == "/mine",
         AllowRule::Network(IpAddr::V4(of), prefix) => {
             matches!(from, IpAddr::V4(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
@@ -77,30 +77,34 @@ fn may(service: &Service, key: ServiceKey) -> bool {
             matches!(from, IpAddr::V6(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
         }
     };
-    service.settings.allow.as_ref().is_none_or(|list| list.iter().any(fits))
+    service.settings.allow.as_ref().is_none_or(|list| list.iter().any(matches))
 }
 
-/// Whoever had backends and is to have some has some after each write, and only old or new ones; whoever was not allowed
-/// to connect and is not to be gets nowhere.
+/// Asserts two things after a write. A service that had backends and is to have some has some, old or new ones only. A
+/// client that was not and is not to be allowed gets no backend.
 pub(crate) fn assert_serves(tables: &MapState, before: &Desired, after: &Desired, seed: u64, done: &[MapOp]) {
     assert_serves_since(tables, &[before], after, seed, done);
 }
 
-/// The same where plans have stopped half-way since `before[0]` was true, each on the way to one of the others.
+/// Asserts the same if plans have stopped half-way since `before[0]` was reached, each on the way to one of the others.
 pub(crate) fn assert_serves_since(tables: &MapState, before: &[&Desired], after: &Desired, seed: u64, done: &[MapOp]) {
     let kernel = Kernel::new(tables, seed);
     let (all, none): (Vec<_>, _) =
-        (before.iter().copied().chain([after]).map(|it| due(it, tables)).collect(), Due::default());
+        (before.iter().copied().chain([after]).map(|it| expected(it, tables)).collect(), Expected::default());
     for key in all.iter().flat_map(BTreeMap::keys) {
-        let states: Vec<_> = all.iter().map(|due| due.get(key).unwrap_or(&none)).collect();
+        let states: Vec<_> = all.iter().map(|it| it.get(key).unwrap_or(&none)).collect();
         for _ in 0..4 {
             match kernel.dial(*key) {
                 Verdict::Translate(choice) => {
                     let at = (IpAddr::from(choice.address), choice.port.get());
-                    let known = states.iter().any(|due| due.answers.contains(&at));
-                    assert!(known && states.iter().any(|due| due.may), "{key} led to {at:?} after {}", printed(done));
+                    let known = states.iter().any(|it| it.answers.contains(&at));
+                    assert!(
+                        known && states.iter().any(|it| it.allowed),
+                        "{key} resolved to {at:?} after {}",
+                        printed(done)
+                    );
                 }
-                verdict if states.iter().all(|due| due.is_served()) => {
+                verdict if states.iter().all(|it| it.is_served()) => {
                     panic!("{key}: {verdict:?} after {}", printed(done))
                 }
                 _ => {}
@@ -113,24 +117,23 @@ pub(crate) fn printed(ops: &[MapOp]) -> String {
     ops.iter().map(|op| format!("{op}\n")).collect()
 }
 
-/// Applies a plan write by write, checking the law after each, and that what comes of it is what was wanted. About one
-/// write in ten is refused, as any may be, but not so often that it would never end; what is left is then planned again,
-/// from what was written.
+/// Applies a plan write by write and asserts the invariants after each write and at the end. About one write in ten
+/// fails, but only a few in all. After a failure the rest is planned again, from the map state so far.
 pub(crate) fn carry_out(tables: &mut MapState, before: &Desired, after: &Desired, seed: u64) {
-    let (mut dice, mut faults) = (seed | 1, FAULTS);
+    let (mut random, mut faults) = (seed | 1, FAULTS);
     let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
     let mut done = Vec::new();
     let first = plan(after, tables);
-    assert_eq!(first.warnings, [], "everything fits");
+    assert_eq!(first.warnings, [], "everything must fit");
     let mut planned = first.ops.into_iter();
     while let Some(op) = planned.next() {
         // xorshift64.
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        if faults > 0 && dice.is_multiple_of(10) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        if faults > 0 && random.is_multiple_of(10) {
             faults -= 1;
-            // What was made in vain is given back before that.
+            // Before that, the quarantine releases what the failed plan made.
             for _ in 0..7 {
                 now += QUARANTINE;
                 for op in quarantine.release(tables, |_| 0, now) {
@@ -146,18 +149,18 @@ pub(crate) fn carry_out(tables: &mut MapState, before: &Desired, after: &Desired
         done.push(op);
         assert_serves(tables, before, after, seed + done.len() as u64, &done);
     }
-    assert_eq!(printed(&plan(after, tables).ops), "", "nothing is left to do");
-    assert_says(tables, after, seed);
+    assert_eq!(printed(&plan(after, tables).ops), "", "nothing must be left to do");
+    assert_reached(tables, after, seed);
 }
 
-/// The tables say what is wanted, and no more.
-pub(crate) fn assert_says(tables: &MapState, after: &Desired, seed: u64) {
+/// Asserts that the map state is the desired state, and no more.
+pub(crate) fn assert_reached(tables: &MapState, after: &Desired, seed: u64) {
     let kernel = Kernel::new(tables, seed);
-    for (key, due) in due(after, tables) {
-        assert_eq!(kernel.lead(key).is_some(), due.is_served(), "{key}: {:?}", kernel.dial(key));
+    for (key, it) in expected(after, tables) {
+        assert_eq!(kernel.lead(key).is_some(), it.is_served(), "{key}: {:?}", kernel.dial(key));
     }
     let bits: BTreeSet<_> = tables.frontends().keys().map(|frontend| (frontend.protocol, frontend.port)).collect();
-    assert_eq!(tables.ports(), &bits, "the service ports have their bits, and no others");
+    assert_eq!(tables.ports(), &bits, "exactly the service ports have their bits");
     assert_eq!(tables.excluded(), &after.excluded);
     for Frontend { class, .. } in tables.frontends().keys() {
         assert!(*class == Class::HOST || tables.addresses().values().any(|known| known == class));
