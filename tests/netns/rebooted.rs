@@ -99,8 +99,8 @@ fn a_damaged_file_is_put_aside_and_said_and_the_agent_serves_what_marathon_says(
     web.answers_come_from(&["a", "b"])?;
     let said = web.agent.stderr()?;
     let start = format!("--state-file {} is not used: it has ", file.display());
-    assert!(said.contains(&start) && said.contains("it was put aside as "), "{said}");
-    let aside = said.split_once("it was put aside as ").and_then(|(_, rest)| rest.split_once(", and"));
+    assert!(said.contains(&start) && said.contains("it was renamed to "), "{said}");
+    let aside = said.split_once("it was renamed to ").and_then(|(_, rest)| rest.split_once(", and"));
     let aside = aside.context("no name")?.0;
     assert_eq!(fs::read(aside)?.len(), kept.len() - 100);
     // The warning ends with the first good write.
