@@ -45,7 +45,7 @@ fn services_answer_after_a_boot_until_marathon_corrects_them() -> TestResult {
     // However its lines are broken.
     let said = lab.proxymatic(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     let words =
-        format!("marathon has not answered since the agent started: its services are those of {}, of ", file.display());
+        format!("marathon has not answered since the agent started: its services come from {}, of ", file.display());
     assert!(said.contains(&words), "{said}");
     assert!(said.contains(&format!("marathon: restored from {}, of ", file.display())), "{said}");
 

@@ -171,7 +171,7 @@ fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
     let mut next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &format!("http://{}:1", host.address())])?;
     let status = eventually_ok("the next version says who serves", PATIENCE, || {
         let status = host.proxymatic_built(NEXT, &["status"])?;
-        let said = format!("version {ABI_VERSION} still serves: version {} takes over when", ABI_VERSION + 1);
+        let said = format!("version {ABI_VERSION} still serves: version {} takes over once", ABI_VERSION + 1);
         ensure!(status.stdout.contains(&said), "{status:?}");
         Ok(status)
     })?;

@@ -1,23 +1,23 @@
-//! How long something took, each time: counted in steps, as Prometheus wants its histograms.
+//! Durations, counted in buckets as Prometheus expects its histograms.
 
 use std::time::Duration;
 
-/// The steps, in seconds: what takes no longer than one is counted there.
+/// The upper bounds of the buckets, in seconds.
 pub(super) const STEPS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// How often something took how long.
+/// A histogram of durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Latencies {
-    /// By [`STEPS`]; what took longer than the last is only in `count`.
+    /// The number of durations in each bucket of [`STEPS`]; a longer duration is only in `count`.
     pub steps: [u64; STEPS.len()],
-    /// All of them together, in seconds.
+    /// The sum of all durations, in seconds.
     pub sum: f64,
-    /// How many there were.
+    /// The number of durations.
     pub count: u64,
 }
 
 impl Latencies {
-    /// Counts one.
+    /// Adds one duration.
     pub fn note(&mut self, took: Duration) {
         let took = took.as_secs_f64();
         if let Some(step) = STEPS.iter().position(|step| took <= *step) {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_exactly_a_step_is_counted_there_and_what_takes_longer_than_all_is_counted_too() {
+    fn duration_counts_in_its_bucket_or_only_in_the_total() {
         let mut latencies = Latencies::default();
         for ms in [1, 2, 10_000, 60_000] {
             latencies.note(Duration::from_millis(ms));

@@ -1,4 +1,4 @@
-//! What people and programs see: rows that are built once and shown as table or JSON.
+//! What operators and programs see: rows that are built once and shown as a table or JSON.
 
 mod agent_status;
 mod cgroups;

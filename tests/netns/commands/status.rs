@@ -179,7 +179,7 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
     eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("events refused the connection").map(drop))?;
     status().unwell().prints(&lab, &expect![[r#"
         PROBLEM    marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
-        PROBLEM    /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it
+        PROBLEM    /idle 1235/tcp has no backend that takes traffic: check its state in marathon
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      OK, process *
         source     marathon: answered * s ago
@@ -301,7 +301,7 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
           ],
           "problems": [
             "marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling",
-            "/idle 1235/tcp has no backend that takes traffic: look at what marathon says of it"
+            "/idle 1235/tcp has no backend that takes traffic: check its state in marathon"
           ],
           "services": 2,
           "verdicts": {
@@ -362,7 +362,7 @@ fn without_an_agent_the_status_is_read_from_the_pins() -> TestResult {
     let with = status().json(&lab)?;
     served.agent.kill9()?;
     status().unwell().prints_table(&lab, &expect![[r#"
-        PROBLEM    no agent answers: traffic goes on as last published; start it (proxymatic run)
+        PROBLEM    no agent answers: hooks serve the last published state; start an agent (proxymatic run)
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      none
         services   1; backends: 2 active
@@ -372,7 +372,8 @@ fn without_an_agent_the_status_is_read_from_the_pins() -> TestResult {
     "#]])?;
     let mut without = with;
     without["agent"] = Value::Null;
-    without["problems"] = json!(["no agent answers: traffic goes on as last published; start it (proxymatic run)"]);
+    without["problems"] =
+        json!(["no agent answers: hooks serve the last published state; start an agent (proxymatic run)"]);
     assert_eq!(status().unwell().json(&lab)?, without);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What each map's bytes mean.
+//! Decodes the entries of each map into rows.
 
 mod remote;
 
@@ -21,37 +21,37 @@ use crate::{
     surface::cgroups::Cgroups,
 };
 
-/// Decodes a map by its name. `None` where what is in it cannot be read without taking it from others.
+/// Decodes a map by its name. `None` if the map cannot be read without consuming its content.
 ///
 /// # Errors
 /// The map cannot be read.
 pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error> {
-    let mut of = Decoder { pins, maps, tables: maps.tables()?, cgroups: Cgroups::default() };
+    let mut decoder = Decoder { pins, maps, tables: maps.tables()?, cgroups: Cgroups::default() };
     Ok(match name {
-        declared::ConfigMap::NAME => Some(of.config()),
-        declared::Ports::NAME => Some(of.ports()),
-        declared::Addresses::NAME => Some(of.addresses()?),
-        declared::Frontends::NAME => Some(of.frontends()?),
-        declared::SlotRanges::NAME => Some(of.heads()),
-        declared::Services::NAME => Some(of.services()),
-        declared::ServiceStatsMap::NAME => Some(of.service_loads()),
-        declared::Slots::NAME => Some(of.slots()),
-        declared::Backends::NAME => Some(of.backends()),
-        declared::BackendStatsMap::NAME => Some(of.loads()),
-        declared::Sockets::NAME => Some(of.sockets()?),
-        declared::Affinities::NAME => Some(of.affinities()?),
-        declared::SourceRanges::NAME => Some(of.allowed()?),
-        declared::SourceCgroups::NAME => Some(of.allowed_cgroups()?),
-        declared::Excluded::NAME => Some(of.excluded()?),
-        declared::CountersMap::NAME => Some(of.counters()),
-        declared::Conntrack::NAME => Some(of.connections(true)?),
-        declared::CtHalfOpen::NAME => Some(of.connections(false)?),
-        declared::Fragments::NAME => Some(of.fragments()?),
-        declared::Interfaces::NAME => Some(of.interfaces()?),
-        declared::ReplyPortsMap::NAME => Some(of.answer_ports()?),
+        declared::ConfigMap::NAME => Some(decoder.config()),
+        declared::Ports::NAME => Some(decoder.ports()),
+        declared::Addresses::NAME => Some(decoder.addresses()?),
+        declared::Frontends::NAME => Some(decoder.frontends()?),
+        declared::SlotRanges::NAME => Some(decoder.heads()),
+        declared::Services::NAME => Some(decoder.services()),
+        declared::ServiceStatsMap::NAME => Some(decoder.service_loads()),
+        declared::Slots::NAME => Some(decoder.slots()),
+        declared::Backends::NAME => Some(decoder.backends()),
+        declared::BackendStatsMap::NAME => Some(decoder.loads()),
+        declared::Sockets::NAME => Some(decoder.sockets()?),
+        declared::Affinities::NAME => Some(decoder.affinities()?),
+        declared::SourceRanges::NAME => Some(decoder.allowed()?),
+        declared::SourceCgroups::NAME => Some(decoder.allowed_cgroups()?),
+        declared::Excluded::NAME => Some(decoder.excluded()?),
+        declared::CountersMap::NAME => Some(decoder.counters()),
+        declared::Conntrack::NAME => Some(decoder.connections(true)?),
+        declared::CtHalfOpen::NAME => Some(decoder.connections(false)?),
+        declared::Fragments::NAME => Some(decoder.fragments()?),
+        declared::Interfaces::NAME => Some(decoder.interfaces()?),
+        declared::ReplyPortsMap::NAME => Some(decoder.reply_ports()?),
         declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
         declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
-        declared::Drained::NAME => Some(of.drained()?),
+        declared::Drained::NAME => Some(decoder.drained()?),
         _ => None,
     })
 }
@@ -68,7 +68,7 @@ impl Decoder<'_> {
         self.tables.services().get(&id).map_or(Value::Null, |entry| json!(entry.name))
     }
 
-    /// Where a backend listens, if this is still the owner of the id that was meant.
+    /// Returns where a backend listens, if the id still has the owner of this generation.
     fn backend(&self, id: u32, generation: Option<u32>) -> Value {
         let entry = self.tables.backends().get(&id).map(|entry| entry.backend);
         let entry = entry.filter(|backend| generation.is_none_or(|generation| backend.generation == generation));
@@ -339,7 +339,7 @@ fn protocol(number: u8) -> Value {
     }
 }
 
-/// Seconds since a moment of the monotonic clock; null for never.
+/// Returns the seconds since a time of the monotonic clock; null for never.
 fn ago(at: u64) -> Value {
     if at == 0 { Value::Null } else { json!((monotonic().saturating_sub(at) / 1_000_000) as f64 / 1000.0) }
 }

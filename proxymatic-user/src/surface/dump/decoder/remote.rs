@@ -1,4 +1,4 @@
-//! The maps of clients on other machines.
+//! Decodes the maps for remote clients.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use super::{super::Dump, Decoder, ago, protocol};
 use crate::dataplane::{Error, kernel::ConntrackMaps};
 
 impl Decoder<'_> {
-    /// `CONNTRACK` or `CT_HALF_OPEN`: each half of a connection.
+    /// `CONNTRACK` or `CT_HALF_OPEN`: the two entries of each connection.
     pub(super) fn connections(&self, open: bool) -> Result<Dump, Error> {
         let mut rows = Vec::new();
         ConntrackMaps::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
@@ -32,9 +32,10 @@ impl Decoder<'_> {
     }
 
     fn half(&self, key: &FiveTuple, half: &CtEntry) -> Vec<Value> {
-        let becomes = &half.translated;
-        let way = if half.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
-        let way = if half.flags.has(CtFlags::LOCAL_BACKEND) { format!("{way},local") } else { way.into() };
+        let translated = &half.translated;
+        let direction = if half.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
+        let direction =
+            if half.flags.has(CtFlags::LOCAL_BACKEND) { format!("{direction},local") } else { direction.into() };
         let named = [
             (CtProgress::ANSWERED, "answered"),
             (CtProgress::FINISHED, "finished"),
@@ -47,9 +48,9 @@ impl Decoder<'_> {
             protocol(key.protocol),
             socket(key.source, key.source_port),
             socket(key.destination, key.destination_port),
-            socket(becomes.source, becomes.source_port),
-            socket(becomes.destination, becomes.destination_port),
-            json!(way),
+            socket(translated.source, translated.source_port),
+            socket(translated.destination, translated.destination_port),
+            json!(direction),
             json!(progress.join(",")),
             ago(half.start),
             ago(half.last_seen),
@@ -91,7 +92,7 @@ impl Decoder<'_> {
     }
 
     /// `REPLY_PORTS`.
-    pub(super) fn answer_ports(&self) -> Result<Dump, Error> {
+    pub(super) fn reply_ports(&self) -> Result<Dump, Error> {
         let row = |(port, of): (u16, u8)| vec![json!(port), protocol(of)];
         let rows = ConntrackMaps::open(self.pins)?.answer_ports()?.into_iter().map(row).collect();
         Ok(Dump { columns: &["port", "protocol"], rows })
