@@ -73,9 +73,8 @@ fn a_backend_that_is_not_there_is_named_with_the_nearest_that_is() -> TestResult
     let there = served.replicas[0].address;
     let left = lab.proxymatic(&["backend", "drain", "10.77.0.2:8002"])?;
     assert_eq!((left.status.code(), left.stdout.as_str()), (Some(2), ""), "{left:?}");
-    let said = format!(
-        "proxymatic: no backend 10.77.0.2:8002: the nearest is {there}; `proxymatic backend show` lists them all\n"
-    );
+    let said =
+        format!("proxymatic: no backend 10.77.0.2:8002: the nearest is {there}; see `proxymatic backend show`\n");
     assert_eq!(left.stderr, said);
     Ok(())
 }

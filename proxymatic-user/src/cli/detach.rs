@@ -1,4 +1,4 @@
-//! `proxymatic detach`: back to a kernel that forwards nothing.
+//! `proxymatic detach`: removes all pins, so that the kernel forwards nothing any more.
 
 use anyhow::Context as _;
 

@@ -1,4 +1,4 @@
-//! `proxymatic feature`: what this kernel has, and what is used instead.
+//! `proxymatic feature`: the features of this kernel, and the fallbacks for missing ones.
 
 use anyhow::Context as _;
 
@@ -8,11 +8,11 @@ use crate::{
     surface::{self, Format},
 };
 
-/// What can be done with features.
+/// The verbs of `feature`.
 #[derive(Clone, Copy, Debug, Default, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Try each feature of the kernel, and leave nothing behind. Needs root. Exit code 1 where one is missing without which
-    /// nothing can be attached, 2 where that could not be told.
+    /// Try each feature of the kernel, and leave nothing behind. Needs root. Exit code 1 if a required feature is
+    /// missing, 2 if a check failed.
     #[default]
     #[command(alias = "show", alias = "list")]
     Probe,
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_needed_and_missing_is_unwell() {
+    fn only_a_missing_required_feature_is_a_problem() {
         let row = |needed, has| FeatureRow { feature: "x", has, needed, found: None, instead: None, reason: None };
         assert_eq!(health(&[row(true, Some(true)), row(false, Some(false))]), Health::Well);
         assert_eq!(health(&[row(true, Some(false)), row(false, None)]), Health::Unwell);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Health, PinArgs,
-    config::SettingsArgs,
+    args::SettingsArgs,
     sources::{self, SourceArgs},
     usage,
 };

@@ -1,4 +1,4 @@
-//! `proxymatic status`: one screen.
+//! `proxymatic status`: the status of this host on one screen.
 
 use anyhow::Context as _;
 
