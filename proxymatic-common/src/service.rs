@@ -109,7 +109,7 @@ impl SourceCode {
     }
 }
 
-/// The optional features of a service: a set of bits. Each bit tells hooks to read another map or to act differently.
+/// The optional features of a service: a set of bits. A bit makes hooks read another map or act differently.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub u32);
@@ -149,7 +149,7 @@ pub struct Service {
     /// The idle timeout of the backend's side, in ms; 0 for none.
     pub idle_server_ms: u32,
     /// Always zero; reserved for future fields within one cache line.
-    pub rest: [u32; 7],
+    pub _reserved: [u32; 7],
 }
 assert_packed!(Service = Policy, SourceCode, Features, u32, u32, u32, u32, u32, u32, [u32; 7]);
 const _: () = assert!(size_of::<Service>() == 64, "one cache line");
@@ -170,7 +170,7 @@ impl Service {
             connect_ms: 0,
             idle_client_ms: 0,
             idle_server_ms: 0,
-            rest: [0; 7],
+            _reserved: [0; 7],
         }
     }
 }
@@ -195,7 +195,7 @@ pub struct ServiceStats {
     /// The value of `bound` when the agent last found no listener. As long as both are equal, there is no listener.
     pub no_listener_seq: Cell64,
     /// Reserved for future fields.
-    rest: [u64; 2],
+    _reserved: [u64; 2],
 }
 const _: () = assert!(size_of::<ServiceStats>() == 128, "two cache lines");
 
@@ -215,7 +215,7 @@ impl ServiceStats {
     /// Resets all cells for a new owner: all counts are zero, and a listener is possible.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, rest: _ } = self;
+        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, _reserved: _ } = self;
         bound.set(1);
         for cell in [opened, closed, turn, last_refusal_event, no_listener_seq].into_iter().chain(refused) {
             cell.set(0);

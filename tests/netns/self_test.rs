@@ -80,10 +80,10 @@ fn an_agent_outside_of_the_cgroup_it_serves_says_that_it_cannot_test_itself() ->
     let status = host.status()?;
     let test = &status["agent"]["self_test"];
     let reason = test["impossible"].as_str().unwrap_or_default();
-    assert!(reason.starts_with("the agent is outside of the cgroup that is served"), "{status}");
+    assert!(reason.starts_with("the agent runs outside of the served cgroup"), "{status}");
     assert_eq!((&test["error"], &test["succeeded_s"], &status["problems"]), (&Value::Null, &Value::Null, &json!([])));
     let said = lab.proxymatic(&["status"])?.stdout;
-    assert!(said.contains("self-test  not possible: the agent is outside"), "{said}");
+    assert!(said.contains("self-test  not possible: the agent runs outside"), "{said}");
     Ok(())
 }
 

@@ -53,8 +53,8 @@ const fn rank(state: BackendState) -> u8 {
 /// Adds the writes for the slots of a service. They hold the active backends that are not parked, by weight. If there
 /// are none, they hold the parked ones; else the draining ones, which are better than a refusal.
 ///
-/// The slots of an exposed service form a maglev table, whatever the policy for sockets is, because address and port
-/// are all that distinguishes remote clients. The exception is roundrobin, where each backend must get its turn.
+/// The slots of an exposed service form a maglev table, whatever the policy for sockets is: only address and port
+/// distinguish remote clients. With roundrobin they do not, because each backend must get its turn.
 pub(super) fn put_slots(
     builder: &mut PlanBuilder<'_>,
     service: u32,

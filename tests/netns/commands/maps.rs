@@ -84,12 +84,12 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     "#]],
     )?;
     Command::well(&["map", "dump", "backends"], &[], &[]).prints(&lab, &expect![[r#"
-        BACKEND  AT  STATE  TOLD  GENERATION  WEIGHT  MAXCONN  LOCAL  SERVICE  NAME
+        BACKEND  AT  STATE  SOURCE_STATE  GENERATION  WEIGHT  MAXCONN  LOCAL  SERVICE  NAME
         0  10.77.0.2:8001  active  active  1  500  0  no  0  /web
         1  10.77.0.2:8002  draining  active  1  500  0  no  0  /web
     "#]], &expect![[r#"
-        {"at":"10.77.0.2:8001","backend":0,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"state":"active","told":"active","weight":500}
-        {"at":"10.77.0.2:8002","backend":1,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"state":"draining","told":"active","weight":500}
+        {"at":"10.77.0.2:8001","backend":0,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"source_state":"active","state":"active","weight":500}
+        {"at":"10.77.0.2:8002","backend":1,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"source_state":"active","state":"draining","weight":500}
     "#]])?;
     Command::well(&["map", "dump", "SERVICES"], &[], &[]).prints(&lab, &expect![[r#"
         SERVICE  SOURCE  POLICY  FEATURES  MAXCONN  AFFINITY_S  CONNECT_MS  CLIENT_MS  SERVER_MS  NAME
@@ -129,14 +129,14 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"active":1,"at":"10.77.0.2:8001","backend":0,"closed":0,"consecutive":0,"ejected_ms":0,"established":1,"failed":0,"opened":1,"rtt_us":"*"}
         {"active":0,"at":"10.77.0.2:8002","backend":1,"closed":0,"consecutive":0,"ejected_ms":0,"established":0,"failed":0,"opened":0,"rtt_us":"*"}
     "#]])?;
-    Command::well(&["map", "dump", "SERVICE_STATS"], &["BOUND", "UNHEARD"], &["bound", "unheard"]).prints(
+    Command::well(&["map", "dump", "SERVICE_STATS"], &["BIND_SEQ", "NO_LISTENER_SEQ"], &["bind_seq", "no_listener_seq"]).prints(
         &lab,
         &expect![[r#"
-            SERVICE  OPENED  CLOSED  ACTIVE  REFUSED  BOUND  UNHEARD  NAME
+            SERVICE  OPENED  CLOSED  ACTIVE  REFUSED  BIND_SEQ  NO_LISTENER_SEQ  NAME
             0  1  0  1  0  *  *  /web
         "#]],
         &expect![[r#"
-            {"active":1,"bound":"*","closed":0,"name":"/web","opened":1,"refused":0,"service":0,"unheard":"*"}
+            {"active":1,"bind_seq":"*","closed":0,"name":"/web","no_listener_seq":"*","opened":1,"refused":0,"service":0}
         "#]],
     )?;
     Command::well(&["map", "dump", "DRAINED"], &[], &[]).prints(
@@ -205,9 +205,9 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         pid  *
         agent_tgid  *
         bypass_mark  *
-        looks_for_listeners  *
-        looks_for_excluded  *
-        sample  *
+        checks_listeners  *
+        checks_excluded  *
+        event_sample_rate  *
         snat_first  *
         snat_last  *
     "#]],
@@ -222,9 +222,9 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"field":"pid","value":"*"}
         {"field":"agent_tgid","value":"*"}
         {"field":"bypass_mark","value":"*"}
-        {"field":"looks_for_listeners","value":"*"}
-        {"field":"looks_for_excluded","value":"*"}
-        {"field":"sample","value":"*"}
+        {"field":"checks_listeners","value":"*"}
+        {"field":"checks_excluded","value":"*"}
+        {"field":"event_sample_rate","value":"*"}
         {"field":"snat_first","value":"*"}
         {"field":"snat_last","value":"*"}
     "#]],

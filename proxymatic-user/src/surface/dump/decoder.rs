@@ -94,9 +94,9 @@ impl Decoder<'_> {
             ("pid", json!(config.pid)),
             ("agent_tgid", json!(config.agent_tgid)),
             ("bypass_mark", json!(config.bypass_mark)),
-            ("looks_for_listeners", json!(config.hook_flags.has(HookFlags::LISTENERS))),
-            ("looks_for_excluded", json!(config.hook_flags.has(HookFlags::EXCLUDED))),
-            ("sample", json!(config.event_sample_rate)),
+            ("checks_listeners", json!(config.hook_flags.has(HookFlags::LISTENERS))),
+            ("checks_excluded", json!(config.hook_flags.has(HookFlags::EXCLUDED))),
+            ("event_sample_rate", json!(config.event_sample_rate)),
             ("snat_first", json!(config.snat_first)),
             ("snat_last", json!(config.snat_last)),
         ];
@@ -180,7 +180,7 @@ impl Decoder<'_> {
                 self.service(*id),
             ]
         });
-        let columns = &["service", "opened", "closed", "active", "refused", "bound", "unheard", "name"];
+        let columns = &["service", "opened", "closed", "active", "refused", "bind_seq", "no_listener_seq", "name"];
         Dump { columns, rows: rows.collect() }
     }
 
@@ -209,7 +209,7 @@ impl Decoder<'_> {
             ]
         });
         let columns =
-            &["backend", "at", "state", "told", "generation", "weight", "maxconn", "local", "service", "name"];
+            &["backend", "at", "state", "source_state", "generation", "weight", "maxconn", "local", "service", "name"];
         Dump { columns, rows: rows.collect() }
     }
 

@@ -19,7 +19,7 @@ impl Decoder<'_> {
             "destination",
             "new_source",
             "new_destination",
-            "half",
+            "direction",
             "progress",
             "age_s",
             "seen_s_ago",
