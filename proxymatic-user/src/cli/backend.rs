@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use proxymatic_common::BackendState;
 
-use super::{Health, PinArgs, service};
+use super::{Outcome, PinArgs, service};
 use crate::{
     dataplane::kernel::{Drain, Maps, Pins, drain},
     model::suggest,
@@ -53,12 +53,12 @@ impl Default for Verb {
     }
 }
 
-pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Show { service } => {
             let services = service::find(pins, service.as_deref())?;
             surface::print(&Backends(backends(services).collect()), format).context("cannot print")?;
-            Ok(Health::Well)
+            Ok(Outcome::Ok)
         }
         Verb::Drain { backend } => set(pins, backend, Drain::Begin, format),
         Verb::Undrain { backend } => set(pins, backend, Drain::End, format),
@@ -72,7 +72,7 @@ fn backends(services: Vec<ServiceRow>) -> impl Iterator<Item = BackendOf> {
     })
 }
 
-fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Result<Health> {
+fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Result<Outcome> {
     let pins = Pins::at(&args.bpffs);
     let mut maps = Maps::open(&pins)?;
     let addressed = backends_at(&maps.tables()?, at)?;
@@ -95,10 +95,10 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
             )
         })
         .collect();
-    let health = if warnings.is_empty() { Health::Well } else { Health::Unwell };
+    let outcome = if warnings.is_empty() { Outcome::Ok } else { Outcome::Problems };
     let rows = backends(services).filter(|row| here(&row.backend)).collect();
     surface::print(&DrainResult { backends: rows, warnings }, format).context("cannot print")?;
-    Ok(health)
+    Ok(outcome)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a poll interval, with a deadline")]

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use proxymatic_common::AgentState;
 use tokio::time::{interval, sleep};
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Events, Maps, Pins, monotonic},
     plan::MapState,
@@ -37,11 +37,11 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The time without a heartbeat after which an agent counts as dead.
 const STALE: Duration = Duration::from_secs(3);
 
-pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let mut printer = Printer { left: args.count.unwrap_or(u64::MAX), format };
     runtime.block_on(watch(pins, &mut printer))?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
 /// The output, and the number of events still to print.

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::Health;
+use super::Outcome;
 use crate::{
     features::{FeatureRow, features},
     surface::{self, Format},
@@ -18,20 +18,20 @@ pub(super) enum Verb {
     Probe,
 }
 
-pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, format: Format) -> anyhow::Result<Outcome> {
     let Verb::Probe = verb;
     let rows = features()?;
     surface::print(&rows, format).context("cannot print")?;
-    Ok(health(&rows))
+    Ok(outcome(&rows))
 }
 
-fn health(rows: &[FeatureRow]) -> Health {
+fn outcome(rows: &[FeatureRow]) -> Outcome {
     if rows.iter().any(|row| row.needed && row.has == Some(false)) {
-        Health::Unwell
+        Outcome::Problems
     } else if rows.iter().any(|row| row.has.is_none()) {
-        Health::Unknown
+        Outcome::CannotTell
     } else {
-        Health::Well
+        Outcome::Ok
     }
 }
 
@@ -42,8 +42,8 @@ mod tests {
     #[test]
     fn only_a_missing_required_feature_is_a_problem() {
         let row = |needed, has| FeatureRow { feature: "x", has, needed, found: None, instead: None, reason: None };
-        assert_eq!(health(&[row(true, Some(true)), row(false, Some(false))]), Health::Well);
-        assert_eq!(health(&[row(true, Some(false)), row(false, None)]), Health::Unwell);
-        assert_eq!(health(&[row(true, Some(true)), row(true, None)]), Health::Unknown);
+        assert_eq!(outcome(&[row(true, Some(true)), row(false, Some(false))]), Outcome::Ok);
+        assert_eq!(outcome(&[row(true, Some(false)), row(false, None)]), Outcome::Problems);
+        assert_eq!(outcome(&[row(true, Some(true)), row(true, None)]), Outcome::CannotTell);
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{Health, PinArgs, service};
+use super::{Outcome, PinArgs, service};
 use crate::{
     dataplane::kernel::{Maps, Pins, monotonic},
     sockets,
@@ -25,7 +25,7 @@ pub(super) struct Args {
     service: Option<String>,
 }
 
-pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let at = Pins::at(&pins.bpffs);
     let maps = Maps::open(&at)?;
     // Checked before the sockets are read, because that takes longer.
@@ -41,5 +41,5 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
         surface::print_notice(&blind);
     }
     surface::print(&rows, format).context("cannot print")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Health, config::Config, forward::forward};
+use super::{Outcome, config::Config, forward::forward};
 use crate::{
     agent::{Event, SelfTest, WorkerHandles},
     dataplane::kernel::{Interfaces, Pins, cgroup_root},
@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// `proxymatic self-test`: the helper process that connects. The agent starts it.
-pub(super) fn self_test() -> anyhow::Result<Health> {
+pub(super) fn self_test() -> anyhow::Result<Outcome> {
     let _ = rustix::thread::set_name(c"self-test");
     privileges::give_up_all().context("cannot give up capabilities")?;
     if let Err(error) = privileges::install(false) {
         tracing::warn!("cannot install the seccomp filter: {error}");
     }
     self_test::answer().context("cannot make the self-test")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
 /// What the process sets up while it still has all its privileges.

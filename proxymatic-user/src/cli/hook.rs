@@ -4,7 +4,7 @@ use std::{sync::mpsc, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins, all_run, hook_rows, measure},
     surface::{self, Format},
@@ -30,7 +30,7 @@ impl Default for Verb {
     }
 }
 
-pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let Verb::Show { seconds } = verb;
     let pins = Pins::at(&pins.bpffs);
     // An error if nothing is pinned or the pins cannot be read: then no hook counts as missing.
@@ -39,9 +39,9 @@ pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<
         Some(seconds) => measure(&pins, || wait(Duration::from_secs(seconds.into())))?,
         None => hook_rows(&pins)?,
     };
-    let health = if all_run(&rows) { Health::Well } else { Health::Unwell };
+    let outcome = if all_run(&rows) { Outcome::Ok } else { Outcome::Problems };
     surface::print(&rows, format).context("cannot print")?;
-    Ok(health)
+    Ok(outcome)
 }
 
 /// Waits. The channel never receives anything, because this function holds the only sender.

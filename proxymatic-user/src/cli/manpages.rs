@@ -6,25 +6,25 @@ use anyhow::Context as _;
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, Health};
+use super::{Cli, Outcome};
 
 /// `proxymatic completions`: prints the completion script of a shell.
-pub(super) fn completions(shell: Shell) -> anyhow::Result<Health> {
+pub(super) fn completions(shell: Shell) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "proxymatic", &mut script);
     std::io::stdout().lock().write_all(&script).context("cannot print")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
 /// `proxymatic manual`: writes a page for the program and one for each object and verb into a folder, which is created
 /// if it is missing.
-pub(super) fn manual(folder: &Path) -> anyhow::Result<Health> {
+pub(super) fn manual(folder: &Path) -> anyhow::Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, page) in pages()? {
         let path = folder.join(format!("{name}.1"));
         fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
 /// Returns the pages, by name.

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use proxymatic_common::maps::{self, MapDef as _};
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins, map_rows},
     model::suggest,
@@ -26,7 +26,7 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let pins = Pins::at(&args.bpffs);
     match verb {
         Verb::Show => {
@@ -51,5 +51,5 @@ pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result
             surface::print(&dump, format).context("cannot print")?;
         }
     }
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }

@@ -37,7 +37,7 @@ use clap::{CommandFactory as _, Parser as _};
 use self::{
     args::PinArgs,
     command_line::{Cli, Object},
-    outcome::Health,
+    outcome::Outcome,
 };
 use crate::surface::{self, Format};
 
@@ -54,9 +54,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         (false, false) => Format::Table,
     };
     match execute(cli, format) {
-        Ok(Health::Well) => ExitCode::SUCCESS,
-        Ok(Health::Unwell) => ExitCode::from(1),
-        Ok(Health::Unknown) => ExitCode::from(2),
+        Ok(Outcome::Ok) => ExitCode::SUCCESS,
+        Ok(Outcome::Problems) => ExitCode::from(1),
+        Ok(Outcome::CannotTell) => ExitCode::from(2),
         Err(error) => {
             surface::print_error(&format!("{error:#}"), format);
             ExitCode::from(2)
@@ -64,7 +64,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
+fn execute(cli: Cli, format: Format) -> anyhow::Result<Outcome> {
     match cli.object {
         Object::Run(args) => run::run(*args, &cli.pins),
         Object::Status => status::run(&cli.pins, format),

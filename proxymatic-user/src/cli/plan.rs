@@ -11,7 +11,7 @@ use proxymatic_common::SourceCode;
 use tokio::sync::mpsc;
 
 use super::{
-    Health, PinArgs,
+    Outcome, PinArgs,
     args::SettingsArgs,
     sources::{self, SourceArgs},
     usage,
@@ -52,7 +52,7 @@ pub(super) struct Args {
 /// How long a source that said that something failed may go on trying.
 const TROUBLE: Duration = Duration::from_secs(3);
 
-pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let mut wrong = Vec::new();
     let config = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
@@ -76,10 +76,10 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     warnings.extend(snapshots.values().flat_map(|snapshot| snapshot.warnings.iter().cloned()));
     warnings.sort_unstable();
     warnings.dedup();
-    let health = if warnings.is_empty() { Health::Well } else { Health::Unwell };
+    let outcome = if warnings.is_empty() { Outcome::Ok } else { Outcome::Problems };
     let planned = Planned::new(against, tables, &planned.ops, warnings);
     surface::print(&planned, format).context("cannot print")?;
-    Ok(health)
+    Ok(outcome)
 }
 
 /// What is pinned, or empty tables, and which of the two in words.

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Health, PinArgs,
+    Outcome, PinArgs,
     config::{self, Args, Config},
     endpoint::{self, LogFormat},
     forward::forward,
@@ -37,7 +37,7 @@ const EVENT_BACKLOG: usize = 1024;
 /// The interval of the agent's periodic checks: heartbeat, quarantine, ejected backends.
 const TICK: Duration = Duration::from_secs(1);
 
-pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
+pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Outcome> {
     let config = config::check(&args, pins).map_err(usage::join_errors)?;
     abort_on_panic();
     start_log(config.verbose, config.log_format);
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Health> {
         tokio::spawn(forward_log(log));
         serve(config, kernel, guard, listener).await
     })?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
 /// Aborts the process on a panic. A panic in one task would leave an agent that looks alive but follows nothing. After

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins},
     model::suggest,
@@ -27,11 +27,11 @@ impl Default for Verb {
     }
 }
 
-pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let Verb::Show { which } = verb;
     let rows = find(pins, which.as_deref())?;
     surface::print(&rows, format).context("cannot print")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
 /// Returns the services that `which` selects; all without it.

@@ -16,7 +16,7 @@ use ratatui::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins},
     plan::MapState,
@@ -32,7 +32,7 @@ const KEY_TIMEOUT: Duration = Duration::from_millis(100);
 /// The number of lines of a page.
 const PAGE: isize = 10;
 
-pub(super) fn run(args: &PinArgs) -> anyhow::Result<Health> {
+pub(super) fn run(args: &PinArgs) -> anyhow::Result<Outcome> {
     anyhow::ensure!(
         io::stdout().is_terminal() && io::stdin().is_terminal(),
         "top needs a terminal as standard input and output; programs should use `proxymatic -j service show`"
@@ -44,7 +44,7 @@ pub(super) fn run(args: &PinArgs) -> anyhow::Result<Health> {
     let mut terminal = ratatui::try_init().context("cannot take the terminal")?;
     let done = run_screen(&mut terminal, &pins, &mut maps, &stop);
     ratatui::try_restore().context("cannot restore the terminal; run `reset`")?;
-    done.map(|()| Health::Well)
+    done.map(|()| Outcome::Ok)
 }
 
 fn run_screen(terminal: &mut DefaultTerminal, pins: &Pins, maps: &mut Maps, stop: &AtomicBool) -> anyhow::Result<()> {
