@@ -113,7 +113,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
             fs::write(checkout()?.join("docs/page.png"), page.screenshot().await?)?;
         }
         agent.kill9()?;
-        when(&page, "that nobody answers any more", "return document.getElementById('silent').hidden", &json!(false))
+        when(&page, "that nobody answers any more", "return document.getElementById('offline').hidden", &json!(false))
             .await?;
         page.close().await?;
         Ok(())

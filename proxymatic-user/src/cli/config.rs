@@ -210,14 +210,14 @@ mod tests {
 
     #[test]
     fn invalid_flags_for_remote_clients_are_errors() {
-        for (line, said) in [
+        for (line, start) in [
             ("--expose", "--expose: needs an interface; name one with --interface"),
             ("--xdp native", "--xdp native: needs an interface; name one with --interface"),
             ("--interface a/b", "--interface a/b: invalid interface name"),
             ("--interface eth0 --max-remote-connections 0", "--max-remote-connections 0: must be 1 to"),
         ] {
             let wrong = checked(&format!("--file x.toml {line}")).unwrap_err();
-            assert!(wrong.len() == 1 && wrong[0].starts_with(said), "{line}: {wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(start), "{line}: {wrong:?}");
         }
         for ports in ["61000", "0-99", "500-2000", "61000-61010", "62000-61000", "61000-70000"] {
             let line = format!("run --file x.toml --snat-ports {ports}");
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn invalid_source_is_an_error_with_flag_and_remedy() {
-        for (line, said) in [
+        for (line, start) in [
             ("--file services.yaml", "--file (or FILE) services.yaml: its name must end in .toml or .json"),
             ("--registrator etcd://", "--registrator (or REGISTRATOR_URL) etcd://: names no host; write it as etcd://"),
             (
@@ -284,7 +284,7 @@ mod tests {
             ),
         ] {
             let wrong = checked(line).unwrap_err();
-            assert!(wrong.len() == 1 && wrong[0].starts_with(said), "{line}: {wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(start), "{line}: {wrong:?}");
         }
     }
 }

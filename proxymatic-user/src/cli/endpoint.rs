@@ -147,9 +147,9 @@ mod tests {
     fn invalid_address_is_an_error_with_flag_and_remedy() {
         for typed in ["9090", ":9090", "localhost:9090", "0.0.0.0:99999"] {
             let wrong = checked(&["--status-endpoint", typed]).unwrap_err();
-            let said =
+            let start =
                 format!("--status-endpoint (or STATUS_ENDPOINT) {typed}: must be an IP address and a port, such as");
-            assert!(wrong.len() == 1 && wrong[0].starts_with(&said), "{wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(&start), "{wrong:?}");
         }
         assert!(checked(&["--drain", "3601"]).unwrap_err()[0].starts_with("--drain 3601: must be 0 to 3600 seconds"));
     }
@@ -159,10 +159,10 @@ mod tests {
         let taken = http::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let endpoint = Endpoint { address: taken.local_addr().ok(), drain: Duration::ZERO };
         let error = endpoint.bind(&Pins::at(Path::new("/nonexistent"))).unwrap_err().to_string();
-        let said = format!(
+        let start = format!(
             "--status-endpoint (or STATUS_ENDPOINT) {}: another program listens there; choose another",
             taken.local_addr().unwrap()
         );
-        assert!(error.starts_with(&said), "{error}");
+        assert!(error.starts_with(&start), "{error}");
     }
 }

@@ -76,10 +76,10 @@ async fn watch(args: &PinArgs, printer: &mut Printer) -> anyhow::Result<()> {
         }
         if is_alive(&pins)? {
             // The agent was just killed, or it listens on another socket: its heartbeat decides.
-            let beat = beat(&pins)?;
+            let heartbeat = heartbeat(&pins)?;
             sleep(STALE).await;
             anyhow::ensure!(
-                watched || beat == self::beat(&pins)?,
+                watched || heartbeat == self::heartbeat(&pins)?,
                 "an agent runs but does not answer on {}; name its socket with --socket",
                 args.socket.display()
             );
@@ -100,7 +100,7 @@ async fn watch(args: &PinArgs, printer: &mut Printer) -> anyhow::Result<()> {
 }
 
 /// Returns the time of the agent's last loop iteration: nanoseconds of the monotonic clock.
-fn beat(pins: &Pins) -> anyhow::Result<u64> {
+fn heartbeat(pins: &Pins) -> anyhow::Result<u64> {
     Ok(Maps::open(pins)?.config().heartbeat)
 }
 

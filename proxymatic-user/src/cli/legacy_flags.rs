@@ -88,9 +88,9 @@ mod tests {
     fn legacy_flag_is_accepted_with_a_warning() {
         let line =
             "--haproxy --pen-servers 64 --pen-clients 8192 --vhost-domain example.com --proxy-protocol -c http://h/";
-        let said = warnings(line);
-        assert_eq!(said.len(), 6, "{said:?}");
-        assert!(said.contains(&format!("--haproxy (or HAPROXY) has no effect: {NO_HAPROXY}")), "{said:?}");
+        let given = warnings(line);
+        assert_eq!(given.len(), 6, "{given:?}");
+        assert!(given.contains(&format!("--haproxy (or HAPROXY) has no effect: {NO_HAPROXY}")), "{given:?}");
     }
 
     #[test]

@@ -104,8 +104,8 @@ mod tests {
             assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{name}");
             let parent = name.rsplit_once('-').unwrap().0;
             let parent = pages.iter().find(|(it, _)| it == parent).unwrap();
-            let said = String::from_utf8_lossy(&parent.1).replace("\\-", "-");
-            assert!(said.contains(path.last().unwrap()), "{name} in the page of its parent");
+            let text = String::from_utf8_lossy(&parent.1).replace("\\-", "-");
+            assert!(text.contains(path.last().unwrap()), "{name} in the page of its parent");
         }
     }
 

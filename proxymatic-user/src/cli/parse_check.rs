@@ -65,14 +65,14 @@ mod tests {
         assert!(matches!(checked("proxymatic run --help"), ParseCheck::Help));
         assert!(matches!(checked("proxymatic rum"), ParseCheck::Usage { code: 2, .. }));
         assert!(
-            matches!(checked("proxymatic plan --group-size 0 --file x.toml"), ParseCheck::Invalid(said) if said.len() == 1)
+            matches!(checked("proxymatic plan --group-size 0 --file x.toml"), ParseCheck::Invalid(errors) if errors.len() == 1)
         );
     }
 
     #[test]
     fn newline_in_an_argument_is_escaped() {
         let typed = ["proxymatic", "plan", "--file", "x.toml", "--exclude-cgroup", "a\nb"].map(Into::into);
-        let ParseCheck::Invalid(said) = check(&typed) else { panic!("{typed:?} is well") };
-        assert!(said[0].starts_with(r"--exclude-cgroup a\nb: must be"), "{said:?}");
+        let ParseCheck::Invalid(errors) = check(&typed) else { panic!("{typed:?} is well") };
+        assert!(errors[0].starts_with(r"--exclude-cgroup a\nb: must be"), "{errors:?}");
     }
 }

@@ -51,7 +51,8 @@ pub(super) fn run(args: Args, pins: &PinArgs) -> anyhow::Result<Outcome> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // Large answers are parsed one after the other; each thread keeps the heap that the largest one took.
     runtime.enable_all().max_blocking_threads(2);
-    // Their low priority favours the loop, where an event may be waiting: on Linux each thread has its own niceness.
+    // The low priority of these threads favours the loop, where an event may be waiting: on Linux each thread has its own
+    // niceness.
     let uses = guard.uses;
     runtime.thread_name(Thread::Readers.name()).on_thread_start(move || {
         let _ = rustix::process::nice(5);

@@ -46,10 +46,10 @@ pub(super) fn find(pins: &PinArgs, which: Option<&str>) -> anyhow::Result<Vec<Se
 /// several apps may end in the same part, and several services may have one name.
 pub(super) fn named(rows: Vec<ServiceRow>, which: &str) -> anyhow::Result<Vec<ServiceRow>> {
     let whole = rows.iter().any(|row| row.name == which);
-    let is_meant = |row: &ServiceRow| {
+    let is_selected = |row: &ServiceRow| {
         row.name == which || (!whole && (last_part(&row.name) == which || row.port.to_string() == which))
     };
-    let (found, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_meant);
+    let (found, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_selected);
     if !found.is_empty() {
         return Ok(found);
     }
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn unknown_service_is_an_error_with_the_nearest_one() {
-        let said = |rows, which| named(rows, which).unwrap_err().to_string();
+        let error = |rows, which| named(rows, which).unwrap_err().to_string();
         let all = "see `proxymatic service show`";
-        assert_eq!(said(rows(), "/shop/wen"), format!("no service /shop/wen: the nearest name is /shop/web; {all}"));
-        assert_eq!(said(rows(), "dbb"), format!("no service dbb: the nearest name is db; {all}"));
-        assert_eq!(said(rows(), "5433"), format!("no service 5433: the nearest port is 5432; {all}"));
-        assert_eq!(said(vec![], "web"), format!("no service web: there are none; {all}"));
+        assert_eq!(error(rows(), "/shop/wen"), format!("no service /shop/wen: the nearest name is /shop/web; {all}"));
+        assert_eq!(error(rows(), "dbb"), format!("no service dbb: the nearest name is db; {all}"));
+        assert_eq!(error(rows(), "5433"), format!("no service 5433: the nearest port is 5432; {all}"));
+        assert_eq!(error(vec![], "web"), format!("no service web: there are none; {all}"));
     }
 }

@@ -96,7 +96,7 @@ fn press(board: &mut Board, key: KeyEvent) -> bool {
         KeyCode::Home => board.go(isize::MIN),
         KeyCode::End => board.go(isize::MAX),
         KeyCode::Char(key) => {
-            if let Some(order) = Order::of_key(key) {
+            if let Some(order) = Order::from_key(key) {
                 board.sort(order);
             }
         }

@@ -11,8 +11,8 @@ use crate::model::suggest;
 
 /// Returns an error of clap in one line.
 pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> String {
-    let (path, here) = selected(root, arguments);
-    let said = |kind| match error.get(kind) {
+    let (path, here) = select_command(root, arguments);
+    let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     };
@@ -22,10 +22,10 @@ pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsStrin
         }
         ErrorKind::InvalidSubcommand => {
             let what = if here.get_name() == root.get_name() { "object" } else { "verb" };
-            unknown(what, &said(ContextKind::InvalidSubcommand), &path, &verbs(here))
+            unknown(what, &context(ContextKind::InvalidSubcommand), &path, &verbs(here))
         }
         ErrorKind::UnknownArgument => {
-            let wrong = said(ContextKind::InvalidArg);
+            let wrong = context(ContextKind::InvalidArg);
             if wrong.starts_with('-') {
                 let flags: Vec<_> =
                     here.get_arguments().chain(root.get_arguments()).filter_map(|it| it.get_long()).collect();
@@ -37,7 +37,7 @@ pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsStrin
                 format!("{path} takes no {wrong}; see `{path} --help`")
             }
         }
-        _ => joined(&error.to_string()),
+        _ => join_lines(&error.to_string()),
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn join_errors(wrong: Vec<String>) -> anyhow::Error {
 /// Returns the errors, each in one line: a newline in an argument is escaped.
 pub(super) fn lines(wrong: Vec<String>) -> Vec<String> {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    wrong.into_iter().map(|said| said.chars().map(shown).collect()).collect()
+    wrong.into_iter().map(|error| error.chars().map(shown).collect()).collect()
 }
 
 fn unknown(what: &str, wrong: &str, path: &str, known: &[String]) -> String {
@@ -58,7 +58,7 @@ fn unknown(what: &str, wrong: &str, path: &str, known: &[String]) -> String {
 }
 
 /// Returns the command that the words of a command line select, and the path of these words.
-fn selected<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
+fn select_command<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
     let (mut path, mut here) = (root.get_name().to_owned(), root);
     for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
         if let Some(below) = here.find_subcommand(argument) {
@@ -75,7 +75,7 @@ fn verbs(command: &Command) -> Vec<String> {
 }
 
 /// Joins the lines of an error of clap, without the usage text after it.
-fn joined(text: &str) -> String {
+fn join_lines(text: &str) -> String {
     let lines =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines = lines.filter(|line| !line.is_empty()).map(|line| line.trim_start_matches("error: "));
@@ -101,7 +101,7 @@ mod tests {
 
     use super::{super::Cli, *};
 
-    fn said(line: &str) -> String {
+    fn message(line: &str) -> String {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let error = Cli::try_parse_from(&arguments).unwrap_err();
         let mut root = Cli::command();
@@ -131,7 +131,7 @@ mod tests {
             ),
             ("proxymatic status now", "proxymatic status takes no now; see `proxymatic status --help`"),
         ] {
-            assert_eq!(said(line), expected, "{line}");
+            assert_eq!(message(line), expected, "{line}");
         }
     }
 
@@ -145,8 +145,11 @@ mod tests {
             ("proxymatic map dump", "<NAME>"),
             ("proxymatic run --loopback x", "invalid value 'x' for '--loopback"),
         ] {
-            let said = said(line);
-            assert!(said.contains(part) && !said.contains('\n') && !said.starts_with("error"), "{line}: {said}");
+            let message = message(line);
+            assert!(
+                message.contains(part) && !message.contains('\n') && !message.starts_with("error"),
+                "{line}: {message}"
+            );
         }
     }
 }

@@ -22,7 +22,7 @@ fn entries(desired: &Desired, id: u32, service: &Service) -> (BTreeSet<SourceRan
 }
 
 /// Returns whether the maps already hold the service's list, or the service has no list.
-pub(super) fn holds(builder: &PlanBuilder<'_>, desired: &Desired, id: u32, service: &Service) -> bool {
+pub(super) fn is_applied(builder: &PlanBuilder<'_>, desired: &Desired, id: u32, service: &Service) -> bool {
     use proxymatic_common::Features;
     let Some(entry) = builder.tables.services().get(&id) else { return false };
     if service.settings.allow.is_none() {
@@ -33,7 +33,7 @@ pub(super) fn holds(builder: &PlanBuilder<'_>, desired: &Desired, id: u32, servi
 }
 
 /// Adds the writes that turn the list in the maps into the desired one.
-pub(super) fn put(
+pub(super) fn put_list(
     builder: &mut PlanBuilder<'_>,
     warnings: &mut Vec<Warning>,
     desired: &Desired,

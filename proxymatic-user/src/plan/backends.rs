@@ -72,23 +72,23 @@ pub(super) fn put_slots(
     let active = of(BackendState::ACTIVE, &[false]);
     let active = if active.is_empty() { of(BackendState::ACTIVE, &[true]) } else { active };
     let drawn = if active.is_empty() { of(BackendState::DRAINING, &[false, true]) } else { active };
-    let wanted = if hashes {
+    let new_slots = if hashes {
         let entries: Vec<_> = drawn.iter().map(|it| (it.preference, it.slot, it.weight_in(it.state))).collect();
         maglev::table(&entries, planned.len())
     } else {
         slots(&drawn.iter().map(|it| (it.slot, it.weight_in(it.state))).collect::<Vec<_>>())
     };
     let now = builder.tables.services().get(&service).map_or(SlotRange::default(), |entry| entry.head);
-    if builder.tables.slots_of(now) == wanted.as_slice() {
+    if builder.tables.slots_of(now) == new_slots.as_slice() {
         return Ok(());
     }
     let generation = builder.tables.head_generation(service).wrapping_add(1);
-    let base = if wanted.is_empty() { 0 } else { builder.take_slots(wanted.len() as u32)? };
-    let head = SlotRange::new(generation, wanted.len() as u32, base);
+    let base = if new_slots.is_empty() { 0 } else { builder.take_slots(new_slots.len() as u32)? };
+    let head = SlotRange::new(generation, new_slots.len() as u32, base);
     let has = builder.tables.capacity.slots;
     let head = head.ok_or(MapFull { map: "SLOTS", has, remedy: "start the agent with a larger --max-slots" })?;
-    if !wanted.is_empty() {
-        builder.ops.push(MapOp::PutSlots(base, wanted));
+    if !new_slots.is_empty() {
+        builder.ops.push(MapOp::PutSlots(base, new_slots));
     }
     builder.ops.push(MapOp::PutSlotRange(service, head));
     Ok(())

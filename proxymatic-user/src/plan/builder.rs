@@ -74,10 +74,10 @@ impl<'a> PlanBuilder<'a> {
     /// Takes a free range of slots.
     pub(super) fn take_slots(&mut self, length: u32) -> Result<u32, MapFull> {
         let has = self.tables.capacity.slots;
-        let given = |from, to| self.slots.find_free(length, from, to, |base, _| Some(base));
+        let is_free = |from, to| self.slots.find_free(length, from, to, |base, _| Some(base));
         // Starts behind the last range taken, so that a plan for many services walks the ranges once for each service.
-        let base = self.tables.ranges().find_free(length, self.next_slot, has, given);
-        let base = base.or_else(|| self.tables.ranges().find_free(length, 0, has, given));
+        let base = self.tables.ranges().find_free(length, self.next_slot, has, is_free);
+        let base = base.or_else(|| self.tables.ranges().find_free(length, 0, has, is_free));
         let base = base.ok_or(MapFull { map: "SLOTS", has, remedy: "start the agent with a larger --max-slots" })?;
         self.slots.take(base, length);
         self.next_slot = base + length;
@@ -100,9 +100,9 @@ impl PlanBuilder<'_> {
     }
 }
 
-fn fits(map: &'static str, wanted: usize, has: u32) -> Result<(), MapFull> {
+fn fits(map: &'static str, needed: usize, has: u32) -> Result<(), MapFull> {
     let remedy = "the service is not served without its complete allow list; make allow lists shorter";
-    if wanted <= has as usize { Ok(()) } else { Err(MapFull { map, has, remedy }) }
+    if needed <= has as usize { Ok(()) } else { Err(MapFull { map, has, remedy }) }
 }
 
 fn lowest_free<T>(taken: &BTreeMap<u32, T>, from: u32) -> u32 {

@@ -16,7 +16,7 @@ pub(super) struct Classes {
 impl Classes {
     /// Assigns classes. A virtual address keeps its class; a new one gets the lowest unused class, as long as the map
     /// has room.
-    pub(super) fn of(desired: &Desired, tables: &MapState) -> Self {
+    pub(super) fn assign(desired: &Desired, tables: &MapState) -> Self {
         let mut classes: BTreeMap<_, _> =
             desired.addresses.iter().map(|address| (Address::from(*address), Class::HOST)).collect();
         // Classes of frontends count as used too: an address may be deleted before its frontends, or be added after
@@ -31,10 +31,10 @@ impl Classes {
             classes.entry(address).or_insert(class);
         }
         // Retained services keep their addresses.
-        let kept = tables.frontends().iter().filter(|(_, id)| desired.keeps(tables, **id));
-        let kept: BTreeSet<_> = kept.map(|(frontend, _)| frontend.class).collect();
+        let retained = tables.frontends().iter().filter(|(_, id)| desired.retains(tables, **id));
+        let retained: BTreeSet<_> = retained.map(|(frontend, _)| frontend.class).collect();
         for (address, class) in tables.addresses().iter().filter(|(_, class)| **class != Class::HOST) {
-            if kept.contains(class) {
+            if retained.contains(class) {
                 classes.entry(*address).or_insert(*class);
             }
         }

@@ -104,7 +104,7 @@ impl Desired {
     }
 
     /// Returns whether the service with this id is retained because its source has not answered yet.
-    pub(super) fn keeps(&self, tables: &MapState, service: u32) -> bool {
+    pub(super) fn retains(&self, tables: &MapState, service: u32) -> bool {
         tables.services().get(&service).is_some_and(|entry| self.unanswered.contains(&entry.settings.source))
     }
 }

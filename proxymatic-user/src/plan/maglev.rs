@@ -68,8 +68,8 @@ pub(super) fn table(backends: &[(Preference, Slot, u32)], known: usize) -> Vec<S
     if most == 0 {
         return Vec::new();
     }
-    let wanted = PER_BACKEND * known as u64;
-    let size = SIZES.into_iter().find(|size| *size >= wanted).unwrap_or(SIZES[SIZES.len() - 1]);
+    let min_size = PER_BACKEND * known as u64;
+    let size = SIZES.into_iter().find(|size| *size >= min_size).unwrap_or(SIZES[SIZES.len() - 1]);
     let mut entries = vec![None; size as usize];
     let mut turns: Vec<_> = backends
         .iter()

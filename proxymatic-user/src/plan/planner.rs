@@ -22,8 +22,7 @@ use crate::model::{self, ServiceKey, State, Warning, merge_join};
 /// The writes to make, in order, and what cannot be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The writes. After any prefix of them, every service that had backends before and is to keep some still has
-    /// backends.
+    /// The writes. After any prefix of them, every service with backends before and after the plan has backends.
     pub ops: Vec<MapOp>,
     /// What the plan leaves unchanged, and why.
     pub warnings: Vec<Warning>,
@@ -44,7 +43,7 @@ pub fn plan(desired: &Desired, tables: &MapState) -> Plan {
 pub fn plan_changes(desired: &Desired, tables: &MapState, applied: &Desired) -> Plan {
     let mut builder = PlanBuilder::new(tables);
     let mut warnings = Vec::new();
-    let classes = Classes::of(desired, tables);
+    let classes = Classes::assign(desired, tables);
     let unchanged = desired.same_environment(applied);
     let (mut published, mut incomplete) = (Vec::with_capacity(desired.services.len()), BTreeSet::new());
     for (key, wanted, known) in merge_join(&desired.services, &applied.services) {
@@ -63,15 +62,15 @@ pub fn plan_changes(desired: &Desired, tables: &MapState, applied: &Desired) -> 
             continue;
         }
         let mark = builder.ops.len();
-        let wanted = ServiceSpec { desired, key: *key, source: *source, service };
-        if let Err(full) = put_service(&mut builder, &mut warnings, frontend, wanted) {
+        let spec = ServiceSpec { desired, key: *key, source: *source, service };
+        if let Err(full) = put_service(&mut builder, &mut warnings, frontend, spec) {
             // A service changes as a whole or not at all: one that does not fit stays as it was.
             builder.ops.truncate(mark);
             warnings.truncate(warnings_before);
             warnings.push(Warning { app: service.name.clone(), reason: format!("service port {key} {full}") });
             // Exception: drop a service that would otherwise be open to clients that its allow list does not include.
             if let Some(id) = tables.frontends().get(&frontend)
-                && !allow::holds(&builder, desired, *id, service)
+                && !allow::is_applied(&builder, desired, *id, service)
             {
                 drop_service(&mut builder, frontend, *id);
             }
@@ -85,14 +84,14 @@ pub fn plan_changes(desired: &Desired, tables: &MapState, applied: &Desired) -> 
         if published.binary_search(frontend).is_ok() {
             continue;
         }
-        if desired.keeps(tables, *id) {
+        if desired.retains(tables, *id) {
             plan_retained(&mut builder, &mut warnings, desired, *frontend, *id);
         } else {
             drop_service(&mut builder, *frontend, *id);
         }
     }
     classes.put(&mut builder, &mut warnings);
-    ports::put(&mut builder);
+    ports::put_port_bits(&mut builder);
     put_excluded(&mut builder, &mut warnings, desired);
     let mut ops = builder.ops;
     ops.sort_by_key(MapOp::phase);
@@ -112,9 +111,9 @@ fn put_service(
     builder: &mut PlanBuilder<'_>,
     warnings: &mut Vec<Warning>,
     frontend: Frontend,
-    wanted: ServiceSpec<'_>,
+    spec: ServiceSpec<'_>,
 ) -> Result<(), MapFull> {
-    let ServiceSpec { desired, key, source, service } = wanted;
+    let ServiceSpec { desired, key, source, service } = spec;
     let known = builder.tables.service_at(&frontend);
     let id = match known {
         Some(id) => id,
@@ -127,7 +126,7 @@ fn put_service(
     let settings = settings(desired, key, source, service);
     let planned = put_backends(builder, desired, id, service)?;
     put_slots(builder, id, &settings, &planned)?;
-    allow::put(builder, warnings, desired, id, service)?;
+    allow::put_list(builder, warnings, desired, id, service)?;
     let entry = builder.tables.services().get(&id);
     if entry.is_none_or(|entry| entry.settings != settings) {
         builder.ops.push(MapOp::PutService(id, settings));
@@ -226,8 +225,8 @@ fn encode_backend(desired: &Desired, backend: &model::Backend, service: u32, gen
 fn put_excluded(builder: &mut PlanBuilder<'_>, warnings: &mut Vec<Warning>, desired: &Desired) {
     let (known, has) = (builder.tables.excluded(), builder.tables.capacity.excluded as usize);
     if desired.excluded.len() > has {
-        let wanted = desired.excluded.len();
-        let reason = format!("{wanted} cgroups do not fit: EXCLUDED holds {has}; they stay as they were");
+        let count = desired.excluded.len();
+        let reason = format!("{count} cgroups do not fit: EXCLUDED holds {has}; they stay as they were");
         warnings.push(Warning { app: "excluded cgroups".into(), reason });
         return;
     }
@@ -235,7 +234,7 @@ fn put_excluded(builder: &mut PlanBuilder<'_>, warnings: &mut Vec<Warning>, desi
     builder.ops.extend(known.difference(&desired.excluded).copied().map(MapOp::DelExcluded));
 }
 
-/// Withdraws the service first. Its slot range and slots stay, because a hook may have just published the service.
+/// Withdraws the service first. Its slot range and slots stay, because a hook may have just read the frontend.
 fn drop_service(builder: &mut PlanBuilder<'_>, frontend: Frontend, id: u32) {
     builder.ops.push(MapOp::DelFrontend(frontend));
     let Some(service) = builder.tables.services().get(&id).filter(|entry| entry.frontend == Some(frontend)) else {

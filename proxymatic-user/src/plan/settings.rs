@@ -22,7 +22,7 @@ pub(super) fn settings(desired: &Desired, key: ServiceKey, source: SourceCode, s
         (*reset, Features::RESET),
         (desired.exposed.has(*expose) && source != SourceCode::SELF, Features::EXPOSE),
     ];
-    let features = features.into_iter().filter(|(wanted, _)| *wanted);
+    let features = features.into_iter().filter(|(is_set, _)| *is_set);
     Service {
         features: features.fold(Features::default(), |all, (_, one)| all.with(one)),
         maxconn: maxconn.unwrap_or(desired.max_connections),

@@ -261,14 +261,14 @@ impl MapState {
             MapOp::PutSlotRange(id, head) => self.put_head(*id, *head),
             MapOp::PutFrontend(frontend, id) => {
                 if let Some(before) = self.frontends.insert(*frontend, *id) {
-                    self.lose_frontend(before, frontend);
+                    self.unlink_frontend(before, frontend);
                 }
                 self.service_entry(*id).frontend = Some(*frontend);
                 self.garbage.remove(&Garbage::Service(*id));
             }
             MapOp::DelFrontend(frontend) => {
                 if let Some(id) = self.frontends.remove(frontend) {
-                    self.lose_frontend(id, frontend);
+                    self.unlink_frontend(id, frontend);
                 }
             }
             MapOp::PutAddress(address, class) => {
@@ -297,7 +297,7 @@ impl MapState {
     }
 
     /// Removes the link from a service to a frontend that no longer names it; another frontend may name the service.
-    fn lose_frontend(&mut self, id: u32, frontend: &Frontend) {
+    fn unlink_frontend(&mut self, id: u32, frontend: &Frontend) {
         let entry = self.service_entry(id);
         if entry.frontend == Some(*frontend) {
             entry.frontend = None;

@@ -303,9 +303,9 @@ impl Rows for Status {
         let fill =
             self.maps.iter().map(|fill| format!("{}{GLUE}{}{GLUE}of{GLUE}{}", fill.map, fill.used, fill.entries));
         line("maps", fill.collect::<Vec<_>>().join(", "));
-        let seen = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name}{GLUE}{n}"));
-        let seen = seen.collect::<Vec<_>>().join(", ");
-        line("verdicts", if seen.is_empty() { "none".into() } else { seen });
+        let verdicts = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name}{GLUE}{n}"));
+        let verdicts = verdicts.collect::<Vec<_>>().join(", ");
+        line("verdicts", if verdicts.is_empty() { "none".into() } else { verdicts });
         let agent = self.agent.as_ref().map_or(String::new(), |agent| format!("agent {}, ", agent.version));
         line("versions", format!("{agent}data plane {}, this command {}", self.abi, self.version));
         text

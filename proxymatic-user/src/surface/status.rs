@@ -112,9 +112,9 @@ pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<O
         *backends.entry(backend.state).or_default() += 1;
     }
     let mut problems = Vec::new();
-    of_hooks(pins, &hook_rows, &mut problems);
-    of_agent(agent.as_ref(), &mut problems);
-    rows.iter().for_each(|row| problems.extend(of_service(row)));
+    hook_problems(pins, &hook_rows, &mut problems);
+    agent_problems(agent.as_ref(), &mut problems);
+    rows.iter().for_each(|row| problems.extend(service_problem(row)));
     let capacity = maps.capacity();
     let fill = |map, used, entries| Fill { map, used, entries };
     let fills = vec![
@@ -162,7 +162,7 @@ pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<O
     })
 }
 
-fn of_hooks(pins: &Pins, attached: &[HookRow], problems: &mut Vec<String>) {
+fn hook_problems(pins: &Pins, attached: &[HookRow], problems: &mut Vec<String>) {
     if let Some(version) = pins.served_by() {
         return problems.push(format!(
             "map ABI version {version} still serves: version {} takes over once every source has answered the agent",
@@ -204,7 +204,7 @@ fn ejections(maps: &Maps, tables: &MapState, agent: Option<&AgentStatus>) -> Vec
 }
 
 /// Returns the problem of a service; `None` if it has none.
-fn of_service(row: &ServiceRow) -> Option<String> {
+fn service_problem(row: &ServiceRow) -> Option<String> {
     let all = |state| row.backends.iter().all(|backend| backend.state == state);
     let name = format!("{} {}/{}", row.name, row.port, row.protocol);
     if all("warming") {
@@ -233,7 +233,7 @@ impl Fill {
     }
 }
 
-fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
+fn agent_problems(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
     let Some(agent) = agent else {
         problems.push("no agent answers: hooks serve the last published state; start an agent (proxymatic run)".into());
         return;
@@ -259,7 +259,7 @@ fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
     if let Some(refused) = &agent.refused {
         problems.push(format!("the kernel refused a write: {refused}"));
     }
-    of_self_test(&agent.self_test, problems);
+    self_test_problems(&agent.self_test, problems);
     if agent.state == "INITIALIZING" {
         problems.push("the agent is waiting for the first complete answer of its sources".into());
     }
@@ -268,7 +268,7 @@ fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
 /// The number of self-tests in a row that may be missing.
 const MISSING: f64 = 3.0;
 
-fn of_self_test(test: &SelfTestStatus, problems: &mut Vec<String>) {
+fn self_test_problems(test: &SelfTestStatus, problems: &mut Vec<String>) {
     let look = "compare `proxymatic hook show` with `bpftool cgroup tree`, and restart the agent";
     match (&test.error, test.succeeded_s) {
         (Some(error), _) => problems.push(format!("the self-test fails: {error}; {look}")),
@@ -316,11 +316,11 @@ mod tests {
     #[test]
     fn service_without_an_eligible_backend_is_a_problem() {
         let no_backend = "/web 1234/tcp has no backend that takes traffic: check its state in marathon";
-        assert_eq!(of_service(&row(&[])).as_deref(), Some(no_backend));
-        assert_eq!(of_service(&row(&["warming", "warming"])).as_deref(), Some(no_backend));
-        assert!(of_service(&row(&["ejected"])).unwrap().contains("every backend is ejected"));
+        assert_eq!(service_problem(&row(&[])).as_deref(), Some(no_backend));
+        assert_eq!(service_problem(&row(&["warming", "warming"])).as_deref(), Some(no_backend));
+        assert!(service_problem(&row(&["ejected"])).unwrap().contains("every backend is ejected"));
         for well in [["active", "ejected"], ["draining", "warming"], ["full", "full"]] {
-            assert_eq!(of_service(&row(&well)), None, "{well:?}");
+            assert_eq!(service_problem(&row(&well)), None, "{well:?}");
         }
     }
 
@@ -333,7 +333,7 @@ mod tests {
 
     fn problems(test: &SelfTestStatus) -> Vec<String> {
         let mut problems = Vec::new();
-        of_self_test(test, &mut problems);
+        self_test_problems(test, &mut problems);
         problems
     }
 
@@ -373,7 +373,7 @@ mod tests {
                 published: Latencies::default(),
             };
             let mut problems = Vec::new();
-            of_agent(Some(&agent), &mut problems);
+            agent_problems(Some(&agent), &mut problems);
             problems
         };
         let start = "marathon has not answered since the agent started: its services ";

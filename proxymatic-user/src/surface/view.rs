@@ -91,7 +91,7 @@ impl RoundTrips {
     }
 
     /// Adds the histogram of another backend.
-    pub(super) fn and(mut self, other: &Self) -> Self {
+    pub(super) fn merged(mut self, other: &Self) -> Self {
         self.steps.iter_mut().zip(other.steps).for_each(|(step, more)| *step += more);
         self.sum_us += other.sum_us;
         self
@@ -137,14 +137,14 @@ pub(super) fn rows(tables: &MapState, maps: Option<&Maps>) -> Vec<ServiceRow> {
             source: entry.settings.source.name(),
             policy: entry.settings.policy.name(),
             backends: backends(tables, entry, maps),
-            counts: maps.map_or_else(ServiceCounts::default, |maps| of_service(maps, *id)),
+            counts: maps.map_or_else(ServiceCounts::default, |maps| service_counts(maps, *id)),
         })
         .collect();
     rows.sort_by_key(|row| (row.address, row.port, row.protocol));
     rows
 }
 
-fn of_service(maps: &Maps, id: u32) -> ServiceCounts {
+fn service_counts(maps: &Maps, id: u32) -> ServiceCounts {
     maps.service_load(id).map_or_else(ServiceCounts::default, |load| ServiceCounts {
         open: load.active(),
         opened: load.opened.get(),
@@ -152,7 +152,7 @@ fn of_service(maps: &Maps, id: u32) -> ServiceCounts {
     })
 }
 
-fn of_backend(maps: &Maps, id: u32) -> BackendCounts {
+fn backend_counts(maps: &Maps, id: u32) -> BackendCounts {
     maps.load(id).map_or_else(BackendCounts::default, |load| BackendCounts {
         active: load.active(),
         total: load.opened.get(),
@@ -167,7 +167,7 @@ fn of_backend(maps: &Maps, id: u32) -> BackendCounts {
 fn backends(tables: &MapState, service: &ServiceEntry, maps: Option<&Maps>) -> Vec<BackendRow> {
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     let known = entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE);
-    let counts = |id| maps.map_or_else(BackendCounts::default, |maps| of_backend(maps, id));
+    let counts = |id| maps.map_or_else(BackendCounts::default, |maps| backend_counts(maps, id));
     let mut rows: Vec<_> = known.map(|(id, entry)| backend(entry, counts(id))).collect();
     rows.sort_by(|a, b| (a.address, a.port, &a.task).cmp(&(b.address, b.port, &b.task)));
     rows

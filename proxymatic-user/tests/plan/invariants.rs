@@ -80,8 +80,8 @@ fn is_allowed(service: &Service, key: ServiceKey) -> bool {
     service.settings.allow.as_ref().is_none_or(|list| list.iter().any(matches))
 }
 
-/// Asserts two things after a write. A service that had backends and is to have some has some, old or new ones only. A
-/// client that was not and is not to be allowed gets no backend.
+/// Asserts two things after a write. A service with backends in both states has backends, and only old or new ones. A
+/// client that neither state allows gets no backend.
 pub(crate) fn assert_serves(tables: &MapState, before: &Desired, after: &Desired, seed: u64, done: &[MapOp]) {
     assert_serves_since(tables, &[before], after, seed, done);
 }

@@ -32,12 +32,12 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::Ports::NAME => Some(decoder.ports()),
         declared::Addresses::NAME => Some(decoder.addresses()?),
         declared::Frontends::NAME => Some(decoder.frontends()?),
-        declared::SlotRanges::NAME => Some(decoder.heads()),
+        declared::SlotRanges::NAME => Some(decoder.slot_ranges()),
         declared::Services::NAME => Some(decoder.services()),
-        declared::ServiceStatsMap::NAME => Some(decoder.service_loads()),
+        declared::ServiceStatsMap::NAME => Some(decoder.service_stats()),
         declared::Slots::NAME => Some(decoder.slots()),
         declared::Backends::NAME => Some(decoder.backends()),
-        declared::BackendStatsMap::NAME => Some(decoder.loads()),
+        declared::BackendStatsMap::NAME => Some(decoder.backend_stats()),
         declared::Sockets::NAME => Some(decoder.sockets()?),
         declared::Affinities::NAME => Some(decoder.affinities()?),
         declared::SourceRanges::NAME => Some(decoder.allowed()?),
@@ -126,7 +126,7 @@ impl Decoder<'_> {
         Ok(Dump { columns: &["class", "port", "protocol", "service", "name"], rows: rows.collect() }.sorted())
     }
 
-    fn heads(&self) -> Dump {
+    fn slot_ranges(&self) -> Dump {
         let rows = self.maps.heads().map(|(id, head)| {
             vec![json!(id), json!(head.generation()), json!(head.length()), json!(head.base()), self.service(id)]
         });
@@ -166,7 +166,7 @@ impl Decoder<'_> {
         Dump { columns, rows: rows.collect() }
     }
 
-    fn service_loads(&self) -> Dump {
+    fn service_stats(&self) -> Dump {
         let ids = self.tables.services().keys();
         let rows = ids.filter_map(|id| Some((id, self.maps.service_load(*id)?))).map(|(id, load)| {
             vec![
@@ -213,7 +213,7 @@ impl Decoder<'_> {
         Dump { columns, rows: rows.collect() }
     }
 
-    fn loads(&self) -> Dump {
+    fn backend_stats(&self) -> Dump {
         let now = monotonic();
         let ids = self.tables.backends().keys();
         let rows = ids.filter_map(|id| Some((id, self.maps.load(*id)?))).map(|(id, load)| {

@@ -87,7 +87,7 @@ impl Latest {
     }
 
     /// Returns why the agent counts as stuck; `None` if it does not.
-    pub(super) fn stuck(&self) -> Option<String> {
+    pub(super) fn stuck_reason(&self) -> Option<String> {
         let age = self.0.agent.borrow().at.map_or(Duration::ZERO, |at| at.elapsed());
         (age >= STUCK).then(|| format!("the agent's loop has made no iteration for {} s", age.as_secs()))
     }

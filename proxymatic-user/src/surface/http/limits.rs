@@ -42,11 +42,11 @@ pub(super) async fn serve(listener: &TcpListener, router: &Router, rejected: &Re
     let open = Open::default();
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => match open.enter(client.ip()) {
-                Some(place) => {
+            Ok((stream, client)) => match open.acquire(client.ip()) {
+                Some(slot) => {
                     let router = router.clone();
                     tokio::spawn(async move {
-                        let _place = place;
+                        let _slot = slot;
                         let _ = timeout(WHOLE, serve_one(stream, router)).await;
                     });
                 }
@@ -81,14 +81,14 @@ async fn serve_one(stream: TcpStream, router: Router) -> Result<(), hyper::Error
 #[derive(Clone, Debug, Default)]
 struct Open(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// A place among the open connections, given back on drop.
-struct Place {
+/// A slot among the open connections, given back on drop.
+struct Slot {
     open: Open,
     client: IpAddr,
 }
 
 impl Open {
-    fn enter(&self, client: IpAddr) -> Option<Place> {
+    fn acquire(&self, client: IpAddr) -> Option<Slot> {
         let mut by_client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The map has at most as many clients as there are places.
         let all: usize = by_client.values().sum();
@@ -97,11 +97,11 @@ impl Open {
             return None;
         }
         by_client.insert(client, own + 1);
-        Some(Place { open: self.clone(), client })
+        Some(Slot { open: self.clone(), client })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut by_client = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = by_client.get_mut(&self.client) {

@@ -38,7 +38,7 @@ async fn status(State(latest): State<Latest>) -> Response {
 
 /// Whether this process should be left running, regardless of its sources.
 async fn healthz(State(latest): State<Latest>) -> Response {
-    match latest.stuck() {
+    match latest.stuck_reason() {
         None => answer(StatusCode::OK, TEXT, "OK"),
         Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
     }

@@ -151,13 +151,13 @@ fn concurrent_requests_read_the_maps_once() {
         Ok(fixtures::overview(vec![]))
     });
     thread::scope(|scope| {
-        let asked: Vec<_> = (0..20).map(|_| scope.spawn(|| endpoint.ask("GET", "/metrics"))).collect();
+        let requests: Vec<_> = (0..20).map(|_| scope.spawn(|| endpoint.ask("GET", "/metrics"))).collect();
         // A client that disconnects early changes nothing.
         let mut hasty = endpoint.connect();
         hasty.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         hasty.shutdown(Shutdown::Both).unwrap();
         together.wait();
-        for answer in asked {
+        for answer in requests {
             assert!(answer.join().unwrap().starts_with("HTTP/1.1 200 OK"));
         }
     });

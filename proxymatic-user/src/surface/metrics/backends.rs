@@ -32,20 +32,20 @@ pub(super) fn series(rows: &[ServiceRow], most: usize) -> (Vec<Series<'_>>, usiz
             if own < most {
                 own += 1;
                 let name = SocketAddr::new(same[0].address, same[0].port).to_string();
-                series.push(together(service, name, same.iter()));
+                series.push(aggregate(service, name, same.iter()));
             } else {
                 other.extend(same);
             }
         }
         if !other.is_empty() {
             folded += other.len();
-            series.push(together(service, "other".into(), other.into_iter()));
+            series.push(aggregate(service, "other".into(), other.into_iter()));
         }
     }
     (series, folded)
 }
 
-fn together<'a>(
+fn aggregate<'a>(
     service: &'a ServiceRow,
     backend: String,
     rows: impl Iterator<Item = &'a BackendRow> + Clone,
@@ -60,6 +60,6 @@ fn together<'a>(
         failed: sum(|row| row.failed),
         eligible: sum(|row| u64::from(row.state == "active")),
         rtt_us: rows.clone().map(|row| row.rtt_us).max().unwrap_or(0),
-        rtts: rows.fold(RoundTrips::default(), |all, row| all.and(&row.rtts)),
+        rtts: rows.fold(RoundTrips::default(), |all, row| all.merged(&row.rtts)),
     }
 }

@@ -81,8 +81,8 @@ fn two_tasks_with_one_address_share_a_series() {
     service.backends[1].address = service.backends[0].address;
     let rows = [service];
     let (series, folded) = backends::series(&rows, 10);
-    let seen: Vec<_> = series.iter().map(|it| (it.backend.as_str(), it.total, it.eligible)).collect();
-    assert_eq!((seen, folded), (vec![("10.0.0.0:31000", 14, 1), ("10.0.0.2:31000", 7, 1)], 0));
+    let values: Vec<_> = series.iter().map(|it| (it.backend.as_str(), it.total, it.eligible)).collect();
+    assert_eq!((values, folded), (vec![("10.0.0.0:31000", 14, 1), ("10.0.0.2:31000", 7, 1)], 0));
 }
 
 #[test]

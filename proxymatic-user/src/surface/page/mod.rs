@@ -59,16 +59,16 @@ pub(super) fn html(overview: &Overview, query: &str) -> Markup {
                         button { "Show" }
                     }
                 }
-                p #silent role="alert" hidden { "No answer: this is what was there before." }
+                p #offline role="alert" hidden { "No answer: these are the last values." }
                 main {
                     (summary(overview))
                     @if shown == 0 {
-                        p { @if all == 0 { "There are no services." } @else { "None of the " (all) " services." } }
+                        p { @if all == 0 { "There are no services." } @else { "None of the " (all) " services matches." } }
                     } @else {
                         (table(found().take(MOST)))
                     }
                     @if shown > MOST {
-                        p { (MOST) " of " (shown) " services; name one above to see it." }
+                        p { (MOST) " of " (shown) " services; enter a name above to find others." }
                     }
                 }
                 script { (PreEscaped(SCRIPT)) }
@@ -107,8 +107,8 @@ fn summary(overview: &Overview) -> Markup {
             }
         }
         @if !status.warnings.is_empty() {
-            section.undone aria-labelledby="undone" {
-                h2 #undone { "Asked for and not done" }
+            section.warnings aria-labelledby="warnings" {
+                h2 #warnings { "Warnings" }
                 ul { @for it in status.warnings.iter().take(20) { li { (it.app) ": " (it.reason) } } }
                 @if status.warnings.len() > 20 { p { (status.warnings.len() - 20) " more: proxymatic status" } }
             }

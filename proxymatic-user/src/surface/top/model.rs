@@ -93,7 +93,7 @@ impl Order {
     ];
 
     /// Returns the order for a key.
-    pub fn of_key(key: char) -> Option<Self> {
+    pub fn from_key(key: char) -> Option<Self> {
         Self::ALL.into_iter().find(|(it, ..)| *it == key).map(|(_, order, _)| order)
     }
 }
@@ -224,10 +224,10 @@ mod tests {
         board.sort(Order::Rate);
         assert_eq!(names(&board), ["/b", "/a"]);
         for (wanted, first) in [('a', "/b"), ('f', "/b"), ('t', "/b"), ('n', "/a"), ('r', "/a")] {
-            board.sort(Order::of_key(wanted).unwrap());
+            board.sort(Order::from_key(wanted).unwrap());
             assert_eq!(names(&board)[0], first, "{wanted}");
         }
-        assert_eq!(Order::of_key('x'), None);
+        assert_eq!(Order::from_key('x'), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl Decoder<'_> {
     /// `CONNTRACK` or `CT_HALF_OPEN`: the two entries of each connection.
     pub(super) fn connections(&self, open: bool) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        ConntrackMaps::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
+        ConntrackMaps::open(self.pins)?.halves(open, |key, entry| rows.push(self.entry(key, entry)))?;
         let columns = &[
             "protocol",
             "source",
@@ -31,11 +31,11 @@ impl Decoder<'_> {
         Ok(Dump { columns, rows }.sorted())
     }
 
-    fn half(&self, key: &FiveTuple, half: &CtEntry) -> Vec<Value> {
-        let translated = &half.translated;
-        let direction = if half.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
+    fn entry(&self, key: &FiveTuple, entry: &CtEntry) -> Vec<Value> {
+        let translated = &entry.translated;
+        let direction = if entry.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
         let direction =
-            if half.flags.has(CtFlags::LOCAL_BACKEND) { format!("{direction},local") } else { direction.into() };
+            if entry.flags.has(CtFlags::LOCAL_BACKEND) { format!("{direction},local") } else { direction.into() };
         let named = [
             (CtProgress::ANSWERED, "answered"),
             (CtProgress::FINISHED, "finished"),
@@ -43,7 +43,7 @@ impl Decoder<'_> {
             (CtProgress::CLOSED, "closed"),
         ];
         let progress: Vec<_> =
-            named.into_iter().filter(|(bit, _)| half.progress().has(*bit)).map(|(_, name)| name).collect();
+            named.into_iter().filter(|(bit, _)| entry.progress().has(*bit)).map(|(_, name)| name).collect();
         vec![
             protocol(key.protocol),
             socket(key.source, key.source_port),
@@ -52,12 +52,12 @@ impl Decoder<'_> {
             socket(translated.destination, translated.destination_port),
             json!(direction),
             json!(progress.join(",")),
-            ago(half.start),
-            ago(half.last_seen),
-            json!(half.service),
-            json!(half.backend),
-            json!(half.generation),
-            self.service(half.service),
+            ago(entry.start),
+            ago(entry.last_seen),
+            json!(entry.service),
+            json!(entry.backend),
+            json!(entry.generation),
+            self.service(entry.service),
         ]
     }
 
