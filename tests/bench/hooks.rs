@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use proxymatic_common::{HookFlags, Loopback};
 use proxymatic_tests::{
     cgroup::Cgroup,
-    lab::{Dialer, Host, Lab},
+    lab::{Host, Lab, SocketProgram},
 };
 use proxymatic_user::{
     agent::{Agent, Event},
@@ -70,7 +70,7 @@ struct Case {
 }
 
 impl Case {
-    fn measure(&mut self, spinners: &mut [Dialer]) -> Result<()> {
+    fn measure(&mut self, spinners: &mut [SocketProgram]) -> Result<()> {
         let said = spinners[self.plane].tell(&self.order)?;
         self.took.push(said.parse().with_context(|| said.clone())?);
         Ok(())
@@ -87,7 +87,7 @@ impl Hooks {
         let names = (0..=planes.len()).map(|n| format!("plane{n}"));
         let cgroups = names.map(|name| host.cgroup().child(&name)).collect::<Result<Vec<_>>>()?;
         let loops = env::current_exe()?;
-        let spinners = cgroups.iter().map(|cgroup| host.program_in(cgroup, &loops, &["spin"]));
+        let spinners = cgroups.iter().map(|cgroup| host.program_in(cgroup, &loops, &["syscall-loop"]));
         let mut spinners = spinners.collect::<Result<Vec<_>>>()?;
         let (mut bare, mut cases) = self.cases(host, &planes);
         cases.retain(|case| self.only.as_ref().is_none_or(|only| case.name.contains(only)));

@@ -2,11 +2,11 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is this program's output")]
 
+mod all;
 mod answer;
 mod change;
 mod chart;
-mod dial;
-mod everything;
+mod connect_loop;
 mod fleet;
 mod hooks;
 mod load;
@@ -19,9 +19,9 @@ mod remote;
 mod scale;
 mod services;
 mod sources;
-mod spin;
 mod statistics;
 mod surface;
+mod syscall_loop;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -60,13 +60,13 @@ enum What {
     /// What a Marathon's leader sees of 10 to 10,000 agents.
     Fleet(fleet::Fleet),
     /// All of `local`, `change`, `scale` and `fleet`, several times, written where the documents have it.
-    All(everything::Everything),
+    All(all::All),
     /// What `scale` runs for each size.
     #[command(hide = true)]
     Sync(scale::FullSync),
     /// What `change` runs in the place of meltwater/proxymatic.
     #[command(hide = true)]
-    Formerly(change::Formerly),
+    OldProxymatic(change::OldProxymatic),
     /// What `change` watches changes by.
     #[command(hide = true)]
     Probe(change::Probe),
@@ -78,10 +78,10 @@ enum What {
     Load(load::Load),
     /// What `services` runs on a host: connects in a loop.
     #[command(hide = true)]
-    Dial(dial::Dial),
+    ConnectLoop(connect_loop::ConnectLoop),
     /// What `hooks` runs in each cgroup: one system call over and over.
     #[command(hide = true)]
-    Spin(spin::Spin),
+    SyscallLoop(syscall_loop::SyscallLoop),
     /// What `remote` runs where the clients are.
     #[command(hide = true)]
     Pour(remote::Pour),
@@ -103,7 +103,7 @@ fn main() -> Result<()> {
         What::Fleet(bench) => bench.run(),
         What::All(bench) => bench.run(),
         What::Sync(sync) => sync.run(),
-        What::Formerly(it) => it.run(),
+        What::OldProxymatic(it) => it.run(),
         What::Probe(probe) => probe.run(),
         What::Answer(answer) => answer.run(),
         What::Load(load) => load.run(),
@@ -111,9 +111,9 @@ fn main() -> Result<()> {
         What::Plan(bench) => bench.run(),
         What::Sources(bench) => bench.run(),
         What::Surface(bench) => bench.run(),
-        What::Dial(dial) => dial.run(),
+        What::ConnectLoop(it) => it.run(),
         What::Hooks(bench) => bench.run(),
-        What::Spin(spin) => spin.run(),
+        What::SyscallLoop(syscall_loop) => syscall_loop.run(),
         What::Remote(bench) => bench.run(),
         What::Pour(it) => it.run(),
         What::Call(it) => it.run(),

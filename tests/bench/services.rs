@@ -91,7 +91,8 @@ pub(crate) fn serve(lab: &Lab, number: u8, services: u16) -> Result<Vec<proxymat
 fn measure(host: &Host, ports: u16) -> Result<f64> {
     let dial = env::current_exe()?;
     let (first, ports) = (FIRST.to_string(), ports.to_string());
-    let mut dialling = host.spawn(&dial, &["dial", "--first", &first, "--ports", &ports, "--seconds", "2.5"])?;
+    let mut dialling =
+        host.spawn(&dial, &["connect-loop", "--first", &first, "--ports", &ports, "--seconds", "2.5"])?;
     dialling.close_stdin();
     let said = host.proxymatic(&["-j", "hook", "show", "--seconds", "2"])?.well()?.stdout;
     dialling.finish(Duration::from_secs(10))?.well()?;

@@ -82,7 +82,7 @@ impl Surface {
     fn connects(&self, host: &Host, scrape: bool) -> Result<[f64; 3]> {
         let (first, ports) = (FIRST.to_string(), self.services.to_string());
         let seconds = self.seconds.to_string();
-        let arguments = ["dial", "--first", &first, "--ports", &ports, "--seconds", &seconds, "--latencies"];
+        let arguments = ["connect-loop", "--first", &first, "--ports", &ports, "--seconds", &seconds, "--latencies"];
         let mut dialling = host.spawn(&env::current_exe()?, &arguments)?;
         dialling.close_stdin();
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);

@@ -57,7 +57,7 @@ impl Debian {
 }
 
 #[test]
-fn the_package_brings_the_program_its_unit_its_documents_and_its_settings() -> TestResult {
+fn package_installs_program_unit_documents_and_settings() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     for file in [
@@ -86,7 +86,7 @@ fn the_package_brings_the_program_its_unit_its_documents_and_its_settings() -> T
 }
 
 #[test]
-fn removed_it_leaves_its_settings_and_purged_it_leaves_nothing() -> TestResult {
+fn package_removal_keeps_settings_and_purge_removes_them() -> TestResult {
     let debian = Debian::start()?;
     let before = debian.files()?;
     debian.install()?;
@@ -103,7 +103,7 @@ fn removed_it_leaves_its_settings_and_purged_it_leaves_nothing() -> TestResult {
 }
 
 #[test]
-fn installed_over_itself_it_keeps_settings_that_were_changed() -> TestResult {
+fn package_reinstall_keeps_changed_settings() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     let settings = debian.path().join("etc/default/proxymatic");
@@ -114,7 +114,7 @@ fn installed_over_itself_it_keeps_settings_that_were_changed() -> TestResult {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
+fn units_pass_systemd_analyze_verify() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     // The other unit runs a program that this Debian does not have, and comes after a unit of it.
@@ -136,7 +136,7 @@ fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
 }
 
 #[test]
-fn the_installed_program_serves_with_just_the_capabilities_of_its_unit() -> TestResult {
+fn installed_agent_serves_with_only_its_unit_capabilities() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     let lab = Lab::start(2)?;
@@ -164,7 +164,7 @@ fn the_installed_program_serves_with_just_the_capabilities_of_its_unit() -> Test
 }
 
 #[test]
-fn the_archive_unpacks_to_a_program_with_its_documents() -> TestResult {
+fn archive_unpacks_to_a_program_with_its_documents() -> TestResult {
     let room = tempfile::tempdir()?;
     run(Command::new("tar").arg("--directory").arg(room.path()).arg("--extract").arg("--file").arg(made(".tar.gz")?))?;
     let inside = fs::read_dir(room.path())?.next().context("empty")??.path();

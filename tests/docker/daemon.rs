@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup;
 use proxymatic_tests::eventually::eventually_ok;
-use proxymatic_tests::lab::{Dialer, Lab, binary};
+use proxymatic_tests::lab::{Lab, SocketProgram, binary};
 use proxymatic_tests::process::Process;
 
 /// An image without anything.
@@ -60,13 +60,13 @@ impl<'lab> Docker<'lab> {
         Ok(docker)
     }
 
-    /// A container that runs `attempts`, which does what it is told.
-    pub(crate) fn run(&self, name: &str, more: &[&str]) -> Result<Dialer> {
-        self.run_program("attempts", name, more)
+    /// A container that runs `connect-variants`, which does what it is told.
+    pub(crate) fn run(&self, name: &str, more: &[&str]) -> Result<SocketProgram> {
+        self.run_program("connect-variants", name, more)
     }
 
     /// The same with another program of the tests that answers each line it is told with one.
-    pub(crate) fn run_program(&self, program: &str, name: &str, more: &[&str]) -> Result<Dialer> {
+    pub(crate) fn run_program(&self, program: &str, name: &str, more: &[&str]) -> Result<SocketProgram> {
         let socket = at(&self.socket);
         let inside = format!("/{program}");
         let mounted = format!("{}:{inside}:ro", binary(program)?.display());

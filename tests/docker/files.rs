@@ -12,7 +12,7 @@ use super::daemon::{checkout, compose, said};
 const OURS: [&str; 2] = ["proxymatic", "proxymatic-demo"];
 
 #[test]
-fn docker_compose_accepts_the_local_cluster_and_names_an_address_wherever_a_host_has_a_name() -> TestResult {
+fn compose_files_are_valid_and_use_addresses_for_host_names() -> TestResult {
     let config = said(compose().arg("config"))?;
     for service in ["zookeeper", "mesos-master", "mesos-slave", "marathon", "apps", "gateway", "events"] {
         assert!(config.contains(&format!("  {service}:\n")), "{config}");
@@ -27,7 +27,7 @@ fn docker_compose_accepts_the_local_cluster_and_names_an_address_wherever_a_host
 }
 
 #[test]
-fn every_image_of_others_is_said_with_where_it_was_seen() -> TestResult {
+fn third_party_images_in_compose_files_name_their_origin() -> TestResult {
     let file = read("docker-compose.yml")?;
     let mut others = 0;
     for (image, before) in images(&file) {
@@ -48,7 +48,7 @@ fn every_image_of_others_is_said_with_where_it_was_seen() -> TestResult {
 }
 
 #[test]
-fn the_documents_explain_each_capability_and_mount_that_the_gateway_has() -> TestResult {
+fn documents_explain_each_gateway_capability_and_mount() -> TestResult {
     let said = read("docs/container.md")?;
     let capabilities = capabilities()?;
     for name in &capabilities {

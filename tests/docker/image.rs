@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use serde_json::{Value, json};
 
 use super::daemon::{BRIDGE, Docker, said};
@@ -20,7 +20,7 @@ const MOST_BYTES: u64 = 20_000_000;
 const CHECKED: Duration = Duration::from_secs(120);
 
 #[test]
-fn the_image_is_small_and_has_the_agent_its_licences_and_certificates_and_nothing_else() -> TestResult {
+fn image_is_small_and_holds_only_agent_licences_certificates() -> TestResult {
     let lab = Lab::start(1)?;
     let docker = Docker::start(&lab)?;
     docker.build(IMAGE, None)?;
@@ -49,7 +49,7 @@ fn the_image_is_small_and_has_the_agent_its_licences_and_certificates_and_nothin
 }
 
 #[test]
-fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with_one_less_it_says_so() -> TestResult {
+fn image_needs_exactly_the_documented_capabilities() -> TestResult {
     let lab = Lab::start(1)?;
     let docker = Docker::start(&lab)?;
     docker.build(IMAGE, None)?;
@@ -64,7 +64,7 @@ fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with
     fs::create_dir(&folder)?;
     fs::write(folder.join("services.json"), json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
     // Somebody else's program, in a container of its own.
-    let mut client = docker.run_program("dialer", "client", &["--user", "1000"])?;
+    let mut client = docker.run_program("tcp-client", "client", &["--user", "1000"])?;
     let all = capabilities()?;
     let ready = serves(&docker, &all, &mut client)?;
     println!("ready {} ms after docker run was begun", ready.as_millis());
@@ -76,14 +76,14 @@ fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with
 }
 
 /// The agent attaches, and is healthy; a client in another container is served, and is seen. After how long it was ready.
-fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> Result<Duration> {
+fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut SocketProgram) -> Result<Duration> {
     let begun = Instant::now();
     let agent = Agent::start(docker, capabilities)?;
     agent.serves_within(PATIENCE)?;
     let ready = begun.elapsed();
     ensure!(client.tell(&format!("connect held {BRIDGE}:1234"))? == "ok");
     let flow = agent.flow()?;
-    ensure!(flow["command"] == "dialer" && flow["destination"] == format!("{BRIDGE}:1234"), "{flow}");
+    ensure!(flow["command"] == "tcp-client" && flow["destination"] == format!("{BRIDGE}:1234"), "{flow}");
     let mut another = docker.run("another", &[])?;
     for way in ["tcp", "udp", "udp-unconnected"] {
         let answer = another.tell(&format!("try {way} {BRIDGE}:1234"))?;
@@ -96,9 +96,9 @@ fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> 
 }
 
 /// What the documents say of an agent that lacks one of them is so.
-fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut Dialer) -> Result<()> {
+fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut SocketProgram) -> Result<()> {
     let agent = Agent::start(docker, fewer)?;
-    let connect = |client: &mut Dialer| client.tell(&format!("connect {without} {BRIDGE}:1234"));
+    let connect = |client: &mut SocketProgram| client.tell(&format!("connect {without} {BRIDGE}:1234"));
     match without {
         "SYS_ADMIN" | "NET_ADMIN" => {
             let code = docker.command(&["wait", "agent"])?;

@@ -10,17 +10,17 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::net::{host_address, host_address6};
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 
-use crate::served::{PORT, Served};
+use crate::fixtures::cluster::{Cluster, PORT};
 
 /// The interface of a host of the lab.
 const PORT_DEVICE: &str = "lab0";
 
 #[test]
-fn added_address_leads_to_the_service_until_it_is_removed() -> TestResult {
+fn added_address_reaches_the_service_until_it_is_removed() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let net = lab.host(1).net();
-    let mut client = lab.host(1).dialer()?;
+    let mut client = lab.host(1).tcp_client()?;
     for nth in 100..120 {
         let address = Ipv4Addr::new(10, 77, 0, nth);
         let order = format!("connect c{nth} {}", SocketAddr::from((address, PORT)));
@@ -38,9 +38,9 @@ fn added_address_leads_to_the_service_until_it_is_removed() -> TestResult {
 }
 
 #[test]
-fn both_families_are_known_but_loopback_and_link_local_are_not_listed() -> TestResult {
+fn host_addresses_of_both_families_omit_loopback_and_link_local() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let net = lab.host(1).net();
     for address in ["fd77::100/64", "fe80::100/64", "127.0.0.9/8", "192.0.2.7/32"] {
         net.ip(&["address", "add", address, "dev", PORT_DEVICE, "nodad"][..if address.contains(':') { 6 } else { 5 }])?;
@@ -50,9 +50,9 @@ fn both_families_are_known_but_loopback_and_link_local_are_not_listed() -> TestR
 }
 
 #[test]
-fn a_burst_of_addresses_is_known_to_the_last() -> TestResult {
+fn burst_of_added_addresses_is_complete() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let net = lab.host(1).net();
     let many: Vec<_> = (1..=250).map(|nth| format!("192.0.2.{nth}")).collect();
     for address in &many {

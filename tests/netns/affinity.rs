@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup::Cgroup;
 use proxymatic_tests::eventually::until;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use serde_json::json;
 
-use crate::served::SERVICE;
-use crate::written::{Written, backends, replicas, service};
+use crate::fixtures::cluster::SERVICE;
+use crate::fixtures::file_source::{FileSource, backends, replicas, service};
 
 /// How long affinity lasts.
 const LASTS: Duration = Duration::from_secs(4);
@@ -23,7 +23,7 @@ fn client_keeps_its_backend_until_idle_for_the_affinity_time() -> TestResult {
     let replicas = replicas(&lab, 4)?;
     let lasts = format!("{}s", LASTS.as_secs());
     let sticky = [("policy", json!("random")), ("affinity", json!(lasts))];
-    let _agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
+    let _agent = FileSource::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
     let (_cgroups, clients) = clients(&lab)?;
     let mut clients: Vec<_> = clients.into_iter().map(Sticky::new).collect();
     ask_all(&mut clients)?;
@@ -54,8 +54,8 @@ fn client_of_a_dead_backend_loses_one_connection_and_moves() -> TestResult {
     let lab = Lab::start(2)?;
     let mut replicas = replicas(&lab, 4)?;
     let sticky = [("policy", json!("random")), ("affinity", json!("1h"))];
-    let agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
-    let mut client = lab.host(1).dialer()?;
+    let agent = FileSource::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
+    let mut client = lab.host(1).tcp_client()?;
     let first = who(&mut client)?;
     let nth = ["a", "b", "c", "d"].iter().position(|name| *name == first).context("a strange name")?;
     replicas[nth].process.kill9()?;
@@ -69,17 +69,17 @@ fn client_of_a_dead_backend_loses_one_connection_and_moves() -> TestResult {
     Ok(())
 }
 
-fn clients(lab: &Lab) -> Result<(Vec<Cgroup>, Vec<Dialer>)> {
+fn clients(lab: &Lab) -> Result<(Vec<Cgroup>, Vec<SocketProgram>)> {
     let cgroups: Vec<_> =
         (0..CLIENTS).map(|nth| lab.host(1).cgroup().child(&format!("client{nth}"))).collect::<Result<_>>()?;
-    let clients = cgroups.iter().map(|cgroup| lab.host(1).dialer_in(cgroup)).collect::<Result<_>>()?;
+    let clients = cgroups.iter().map(|cgroup| lab.host(1).tcp_client_in(cgroup)).collect::<Result<_>>()?;
     Ok((cgroups, clients))
 }
 
 /// A client whose connections the test times. Only the kernel knows when it looked for a backend, so each time between two of
 /// them has a lower and an upper bound.
 struct Sticky {
-    client: Dialer,
+    client: SocketProgram,
     /// Who answered, and when it was asked: from and to.
     last: Option<(String, Instant, Instant)>,
     /// How often a backend must have been drawn for it.
@@ -89,7 +89,7 @@ struct Sticky {
 }
 
 impl Sticky {
-    fn new(client: Dialer) -> Self {
+    fn new(client: SocketProgram) -> Self {
         Self { client, last: None, drawn: 0, maybe_drawn: 0 }
     }
 
@@ -123,7 +123,7 @@ fn names(clients: &[Sticky]) -> Vec<String> {
 }
 
 /// Who answers this client; fails where it is not one replica ten times.
-fn who(client: &mut Dialer) -> Result<String> {
+fn who(client: &mut SocketProgram) -> Result<String> {
     let said = client.tell(&format!("who 10 {SERVICE}"))?;
     let names: BTreeSet<_> = said.split(' ').collect();
     ensure!(names.len() == 1, "{said}");

@@ -17,7 +17,7 @@ const HYBRID: &str =
 const UNIFIED: &str = "mount -t cgroup2 none /sys/fs/cgroup";
 
 #[test]
-fn the_hosts_root_is_found_where_the_unified_and_the_hybrid_layout_have_it() -> TestResult {
+fn host_cgroup_root_is_found_in_unified_and_hybrid_layout() -> TestResult {
     let lab = Lab::start(1)?;
     assert_eq!(found(&lab, &[], &[NOTHING, HYBRID])?["found"], "/sys/fs/cgroup/unified");
     assert_eq!(found(&lab, &[], &[UNIFIED])?["found"], "/sys/fs/cgroup");
@@ -25,14 +25,14 @@ fn the_hosts_root_is_found_where_the_unified_and_the_hybrid_layout_have_it() -> 
 }
 
 #[test]
-fn where_no_cgroup2_is_mounted_the_agent_mounts_one_for_itself() -> TestResult {
+fn cgroup2_not_mounted_is_mounted_by_the_agent() -> TestResult {
     let lab = Lab::start(1)?;
     assert_eq!(found(&lab, &[], &[NOTHING])?["found"], "mounted by this process for itself");
     Ok(())
 }
 
 #[test]
-fn in_a_container_the_hosts_root_is_found_wherever_it_was_given_and_not_its_own_in_the_usual_place() -> TestResult {
+fn container_finds_mounted_host_cgroup_root_not_its_own() -> TestResult {
     let lab = Lab::start(1)?;
     let given = lab.run_dir().join("given");
     fs::create_dir(&given)?;
@@ -45,7 +45,7 @@ fn in_a_container_the_hosts_root_is_found_wherever_it_was_given_and_not_its_own_
 }
 
 #[test]
-fn in_a_container_that_sees_nothing_of_the_host_its_own_cgroup_is_refused_with_the_remedies() -> TestResult {
+fn container_without_host_cgroup_is_refused_with_remedies() -> TestResult {
     let lab = Lab::start(1)?;
     let alone = ["--cgroup", "--pid", "--fork", "--mount-proc"];
     for layout in [&[NOTHING, HYBRID][..], &[UNIFIED], &[NOTHING]] {

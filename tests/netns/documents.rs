@@ -40,7 +40,7 @@ fn read(file: &Path) -> Result<Page> {
 }
 
 #[test]
-fn every_block_of_the_documents_says_what_it_is_and_if_it_is_not_run_why() -> TestResult {
+fn every_document_block_has_a_kind_or_a_reason_not_to_run() -> TestResult {
     let pages = pages()?;
     let blocks = || pages.iter().flat_map(|page| &page.steps).filter_map(Step::block);
     let run = blocks().filter(|block| block.not_run.is_none()).count();
@@ -51,7 +51,7 @@ fn every_block_of_the_documents_says_what_it_is_and_if_it_is_not_run_why() -> Te
 }
 
 #[test]
-fn what_the_documents_show_is_what_is_printed() -> TestResult {
+fn documented_output_matches_printed_output() -> TestResult {
     let mut wrong = Vec::new();
     for page in pages()? {
         wrong.extend(perform(&page).with_context(|| format!("in {}", page.file.display()))?);

@@ -12,7 +12,7 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::served::{APP, Served, URL};
+use crate::fixtures::cluster::{APP, Cluster, URL};
 
 const HERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9090);
 
@@ -39,9 +39,9 @@ fn when_status(lab: &Lab, code: u16, word: &str) -> Result<()> {
 }
 
 #[test]
-fn commands_and_endpoint_give_the_same_bytes() -> TestResult {
+fn commands_and_endpoint_return_the_same_bytes() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::start(&lab, 2)?;
+    let web = Cluster::start(&lab, 2)?;
     web.ask(10)?;
     eventually_ok("both say the same", PATIENCE, || {
         let printed = lab.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
@@ -56,7 +56,7 @@ fn commands_and_endpoint_give_the_same_bytes() -> TestResult {
 }
 
 #[test]
-fn the_status_follows_the_life_of_the_agent() -> TestResult {
+fn endpoint_status_follows_the_state_of_the_agent() -> TestResult {
     let lab = Lab::start(2)?;
     let mut agent = lab.agent(&["--drain", "600"])?;
     when_status(&lab, 503, "INITIALIZING")?;
@@ -81,7 +81,7 @@ fn the_status_follows_the_life_of_the_agent() -> TestResult {
 #[test]
 fn thousand_bad_connections_disturb_neither_connects_nor_agent() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
+    let mut web = Cluster::start(&lab, 2)?;
     // All of them are this process's, which usually may have 1,024 files.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
@@ -136,7 +136,7 @@ fn thousand_bad_connections_disturb_neither_connects_nor_agent() -> TestResult {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_start_before_anything_is_attached() -> TestResult {
+fn endpoint_port_in_use_ends_the_start_before_any_attach() -> TestResult {
     let lab = Lab::start(2)?;
     let _taken = lab.host(1).net().enter(|| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9090)))??;
     let _sim = lab.sim()?;

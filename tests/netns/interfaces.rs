@@ -106,7 +106,7 @@ fn index(host: &Host, interface: &str) -> Result<u64> {
 }
 
 #[test]
-fn without_an_interface_nothing_is_attached_to_any() -> TestResult {
+fn agent_without_interface_option_attaches_no_packet_hook() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let _agent = agent(&lab, &[])?;
@@ -120,7 +120,7 @@ fn without_an_interface_nothing_is_attached_to_any() -> TestResult {
 }
 
 #[test]
-fn hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_detach() -> TestResult {
+fn hooks_stay_on_the_interface_without_agent_until_detach() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let mut agent = agent(&lab, &["--interface", PORT])?;
@@ -139,7 +139,7 @@ fn hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_de
 }
 
 #[test]
-fn the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away() -> TestResult {
+fn next_agent_keeps_links_unless_it_has_no_interface() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -158,7 +158,7 @@ fn the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away()
 }
 
 #[test]
-fn an_interface_that_goes_down_and_up_and_is_renamed_keeps_its_hooks_also_for_the_next_agent() -> TestResult {
+fn interface_down_up_or_renamed_keeps_its_hooks() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -191,7 +191,7 @@ fn an_interface_that_goes_down_and_up_and_is_renamed_keeps_its_hooks_also_for_th
 }
 
 #[test]
-fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_again() -> TestResult {
+fn interface_removed_is_reported_and_hooked_when_recreated() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -221,7 +221,7 @@ fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_agai
 }
 
 #[test]
-fn hooks_that_somebody_detaches_come_back() -> TestResult {
+fn hooks_detached_from_outside_are_attached_again() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -238,7 +238,7 @@ fn hooks_that_somebody_detaches_come_back() -> TestResult {
 }
 
 #[test]
-fn another_build_and_another_version_take_the_links_over() -> TestResult {
+fn links_are_taken_over_by_another_build_and_abi_version() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -270,7 +270,7 @@ fn another_build_and_another_version_take_the_links_over() -> TestResult {
 }
 
 #[test]
-fn xdp_is_in_the_driver_and_an_xdp_program_of_somebody_else_is_respected() -> TestResult {
+fn xdp_runs_in_the_driver_and_keeps_a_foreign_program() -> TestResult {
     let lab = Lab::start(2)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);

@@ -15,8 +15,8 @@ use proxymatic_tests::net::host_address;
 use proxymatic_tests::summary::Summary;
 use serde_json::json;
 
-use crate::served::URL;
-use crate::written::{Written, backend, service};
+use crate::fixtures::cluster::URL;
+use crate::fixtures::file_source::{FileSource, backend, service};
 
 /// How long a packet takes in each direction on the long way: much longer than a busy machine keeps one waiting.
 const WAY: Duration = Duration::from_millis(100);
@@ -58,7 +58,7 @@ fn ask_both_ways(lab: &Lab) -> Result<[Summary; 2]> {
     let far = lab.host(3).replica_at(SocketAddr::from(([10, 78, 0, 3], 8001)), "far", &[])?;
     let backends = [backend(near.address), backend(far.address)];
     let services = |policy| [service(&backends, &[("policy", json!(policy))])];
-    let agent = Written::start(lab, &services("latency"), &[])?;
+    let agent = FileSource::start(lab, &services("latency"), &[])?;
     let ask = |times: &str| lab.client(&["http", "--url", URL, "--count", times, "--linger0"]);
     let by_latency = ask("1000")?;
     agent.rewrite(&services("random"))?;

@@ -3,18 +3,18 @@
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary, kernel};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram, binary, kernel};
 use serde_json::{Value, json};
 
-use crate::served::PORT;
-use crate::written::{Written, backend};
+use crate::fixtures::cluster::PORT;
+use crate::fixtures::file_source::{FileSource, backend};
 
 /// What programs dial, over either protocol, connected or not.
 const DIALLED: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 #[test]
-fn a_program_that_listens_on_a_service_port_keeps_its_own_connections_while_it_listens() -> TestResult {
+fn listener_on_a_service_port_gets_its_connections() -> TestResult {
     // Where it listens, and which of the addresses dialled are its own by that.
     for (listens, own) in [("0.0.0.0:1234", [true, true]), ("127.0.0.1:1234", [true, false])] {
         let lab = Lab::start(2)?;
@@ -44,7 +44,7 @@ fn with_service_wins_a_listener_on_a_service_port_gets_nothing() -> TestResult {
 }
 
 #[test]
-fn a_listener_of_one_family_keeps_nothing_that_is_dialled_by_the_other() -> TestResult {
+fn listener_of_one_family_gets_no_connects_of_the_other() -> TestResult {
     for (listens, own) in [("0.0.0.0:1234", "127.0.0.1:1234"), ("[::1]:1234", "[::1]:1234")] {
         let lab = Lab::start(2)?;
         let (_replica, _agent, mut client) = served(&lab, &[])?;
@@ -61,7 +61,7 @@ fn a_listener_of_one_family_keeps_nothing_that_is_dialled_by_the_other() -> Test
 }
 
 #[test]
-fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
+fn listener_in_a_container_is_not_the_hosts() -> TestResult {
     if kernel::skips_loopback_host("listeners in containers")? {
         return Ok(());
     }
@@ -70,19 +70,19 @@ fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
     let _inside = serve(&lab, 3, "0.0.0.0:1234", "inside")?;
     assert_eq!(answers(&mut client)?, [["replica"; 3]; 2]);
     // From there, the host's address leads to the service and its own to itself.
-    let mut container = lab.host(3).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    let mut container = lab.host(3).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     assert_eq!(answers(&mut container)?, [["inside"; 3], ["replica"; 3]]);
     Ok(())
 }
 
 #[test]
-fn a_replica_on_the_service_port_of_this_host_is_no_stranger() -> TestResult {
+fn replica_on_the_local_service_port_is_a_backend() -> TestResult {
     for listens in ["10.77.0.1:1234", "0.0.0.0:1234"] {
         let lab = Lab::start(2)?;
         let _here = serve(&lab, 1, listens, "here")?;
         let _there = serve(&lab, 2, "10.77.0.2:1234", "there")?;
-        let _agent = Written::start(&lab, &both(&["10.77.0.1:1234", "10.77.0.2:1234"])?, &[])?;
-        let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+        let _agent = FileSource::start(&lab, &both(&["10.77.0.1:1234", "10.77.0.2:1234"])?, &[])?;
+        let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
         for way in WAYS {
             eventually_ok("both answer", PATIENCE, || {
                 let of = (0..16).map(|_| who(&mut client, way, DIALLED[0])).collect::<Result<Vec<_>>>()?;
@@ -96,7 +96,7 @@ fn a_replica_on_the_service_port_of_this_host_is_no_stranger() -> TestResult {
 }
 
 #[test]
-fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult {
+fn bind_of_a_service_port_only_is_counted() -> TestResult {
     let lab = Lab::start(2)?;
     let (_replica, _agent, _client) = served(&lab, &[])?;
     let bound = || lab.host(1).verdict("port_bound");
@@ -112,10 +112,10 @@ fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult 
 }
 
 /// A replica on host 2 that answers `replica`, the agent, and a client on host 1.
-fn served<'lab>(lab: &'lab Lab, more: &[&str]) -> Result<(Dialer, Written<'lab>, Dialer)> {
+fn served<'lab>(lab: &'lab Lab, more: &[&str]) -> Result<(SocketProgram, FileSource<'lab>, SocketProgram)> {
     let replica = serve(lab, 2, "10.77.0.2:8001", "replica")?;
-    let agent = Written::start(lab, &both(&["10.77.0.2:8001"])?, more)?;
-    let client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    let agent = FileSource::start(lab, &both(&["10.77.0.2:8001"])?, more)?;
+    let client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     Ok((replica, agent, client))
 }
 
@@ -127,17 +127,17 @@ fn both(backends: &[&str]) -> Result<Vec<Value>> {
 }
 
 /// A program on a host that answers with a word there, over TCP and UDP.
-fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<Dialer> {
+fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<SocketProgram> {
     let host = lab.host(host);
     // In the cgroup that is served, so that binding is seen.
-    let mut server = host.program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    let mut server = host.program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     let said = server.tell(&format!("serve {at} {word}"))?;
     ensure!(said == "ok", "{at}: {said}");
     Ok(server)
 }
 
 /// Who answers at each address, in each way; holds that the one dialled seems to answer.
-fn answers(client: &mut Dialer) -> Result<Vec<[String; 3]>> {
+fn answers(client: &mut SocketProgram) -> Result<Vec<[String; 3]>> {
     let ways = |to: &str| -> Result<[String; 3]> {
         let mut of = WAYS.map(str::to_owned);
         for way in &mut of {
@@ -148,7 +148,7 @@ fn answers(client: &mut Dialer) -> Result<Vec<[String; 3]>> {
     DIALLED.into_iter().map(ways).collect()
 }
 
-fn who(client: &mut Dialer, way: &str, to: &str) -> Result<String> {
+fn who(client: &mut SocketProgram, way: &str, to: &str) -> Result<String> {
     let said = client.tell(&format!("try {way} {to}"))?;
     let (word, seen) = said.split_once(' ').unwrap_or((&said, ""));
     ensure!(seen.split(' ').all(|address| address == "-" || address == to), "{way} {to}: {said}");

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab};
+use proxymatic_tests::lab::{Lab, SocketProgram};
 use serde_json::json;
 
-use crate::served::SERVICE;
-use crate::written::{Written, backends, name, replicas, service};
+use crate::fixtures::cluster::SERVICE;
+use crate::fixtures::file_source::{FileSource, backends, name, replicas, service};
 
 const BACKENDS: u8 = 20;
 /// Process and source port are what a connection is known by: so many are different clients, the same at each time.
@@ -15,13 +15,13 @@ const CLIENTS: usize = 5000;
 const AT_ONCE: usize = 500;
 
 #[test]
-fn under_two_percent_of_other_clients_move_when_one_of_20_goes() -> TestResult {
+fn maglev_moves_under_2_percent_when_one_of_20_goes() -> TestResult {
     let lab = Lab::start(2)?;
     let replicas = replicas(&lab, BACKENDS)?;
     let all = backends(&replicas);
     let maglev = [("policy", json!("maglev"))];
-    let agent = Written::start(&lab, &[service(&all, &maglev)], &[])?;
-    let mut client = lab.host(1).dialer()?;
+    let agent = FileSource::start(&lab, &[service(&all, &maglev)], &[])?;
+    let mut client = lab.host(1).tcp_client()?;
     let before = who(&mut client)?;
     assert_eq!(who(&mut client)?, before, "the same clients at the same backends");
 
@@ -49,7 +49,7 @@ fn under_two_percent_of_other_clients_move_when_one_of_20_goes() -> TestResult {
 }
 
 /// Who answers each client.
-fn who(client: &mut Dialer) -> Result<Vec<String>> {
+fn who(client: &mut SocketProgram) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for first in (40_000..).step_by(AT_ONCE).take(CLIENTS / AT_ONCE) {
         let said = client.tell(&format!("who {AT_ONCE} {SERVICE} from {first}"))?;

@@ -1,10 +1,10 @@
 //! Packets of clients on other machines, one by one: what comes out of the very programs (BPF_PROG_TEST_RUN).
 
-mod ends;
+mod endpoints;
 mod errors;
 mod forwards;
 mod fragments;
 mod local;
-pub(crate) mod room;
-mod spec;
+mod packet_spec;
+pub(crate) mod test_netns;
 mod xdp;

@@ -11,13 +11,13 @@ use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use proxymatic_tests::process::Finished;
 use serde_json::{Value, json};
 
+use crate::fixtures::cluster::{APP, Cluster};
 use crate::golden::Command;
-use crate::served::{APP, Served};
 
 #[test]
-fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
+fn plan_against_maps_in_sync_is_empty() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 2)?;
+    let _web = Cluster::start(&lab, 2)?;
     let plan = plan(&lab)?;
     assert_eq!(plan["operations"], json!([]), "{plan}");
     assert_eq!((&plan["services"][0]["name"], backends(&plan)), (&json!(APP), 2), "{plan}");
@@ -28,9 +28,9 @@ fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
 }
 
 #[test]
-fn a_plan_after_one_task_has_gone_is_what_the_next_agent_writes_and_writes_nothing_itself() -> TestResult {
+fn plan_after_a_task_is_gone_equals_next_agent_writes() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 3)?;
+    let mut web = Cluster::start(&lab, 3)?;
     web.agent.kill9()?;
     web.sim.state(&web.tasks[1], "TASK_KILLED")?;
 
@@ -50,10 +50,10 @@ fn a_plan_after_one_task_has_gone_is_what_the_next_agent_writes_and_writes_nothi
 }
 
 #[test]
-fn what_a_plan_prints_is_as_agreed() -> TestResult {
+fn plan_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
     let heavy = json!({ "labels": { "com.meltwater.proxymatic.port.0.weight": "heavy" } });
-    let mut web = Served::unready(&lab, 2, heavy)?;
+    let mut web = Cluster::unready(&lab, 2, heavy)?;
     web.when_active(&[0, 1])?;
     web.agent.kill9()?;
     web.sim.state(&web.tasks[1], "TASK_KILLED")?;
@@ -113,9 +113,9 @@ fn what_a_plan_prints_is_as_agreed() -> TestResult {
 }
 
 #[test]
-fn an_ordinary_user_gets_a_plan_against_empty_tables_and_is_told_so() -> TestResult {
+fn plan_of_an_ordinary_user_is_against_empty_maps_with_a_note() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 2)?;
+    let _web = Cluster::start(&lab, 2)?;
     let json = as_nobody(&lab, &["-j", "plan", "show", "--marathon", &lab.marathon_url()])?.well()?.stdout;
     let plan: Value = serde_json::from_str(&json)?;
     let operations = plan["operations"].as_array().context("no operations")?;

@@ -13,18 +13,18 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_user::privileges::{EnabledFeatures, Thread, rights};
 use serde_json::json;
 
+use crate::fixtures::cluster::Cluster;
+use crate::fixtures::file_source::FileSource;
 use crate::self_test::helper;
-use crate::served::Served;
-use crate::written::Written;
 
 /// Of linux/capability.h: needed only until all that listens does.
 const NET_BIND_SERVICE: u64 = 1 << 10;
 
 #[test]
-fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
+fn each_thread_has_exactly_the_documented_capabilities() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
-    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1", "--state-file", &state])?;
+    let web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1", "--state-file", &state])?;
     hold(web.agent.pid()?.as_raw(), EnabledFeatures::default(), || read(&web))?;
     let helper = eventually_ok("the self-test has its process", PATIENCE, || helper(lab.host(1))?.context("none"))?;
     for (_, status) in threads(helper)? {
@@ -38,7 +38,7 @@ fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
 fn bypass_mark_and_services_file_cost_one_capability_each() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
-    let agent = Written::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
+    let agent = FileSource::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
     // The file is read each second.
     hold(
         agent.agent.pid()?.as_raw(),
@@ -48,17 +48,17 @@ fn bypass_mark_and_services_file_cost_one_capability_each() -> TestResult {
 }
 
 #[test]
-fn interfaces_are_kept_by_a_thread_that_may_do_nothing_else() -> TestResult {
+fn interfaces_thread_has_no_other_privilege() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
-    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--interface", "lab0", "--state-file", &state])?;
+    let web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--interface", "lab0", "--state-file", &state])?;
     hold(web.agent.pid()?.as_raw(), EnabledFeatures { interfaces: true, ..EnabledFeatures::default() }, || read(&web))
 }
 
 #[test]
 fn pins_are_for_root_only() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let mut seen = 0;
     for_all(&lab.host(1).pins(), &mut |path, mode| {
         seen += 1;
@@ -71,7 +71,7 @@ fn pins_are_for_root_only() -> TestResult {
 }
 
 /// Has the agent read Marathon's answers.
-fn read(web: &Served<'_>) -> Result<()> {
+fn read(web: &Cluster<'_>) -> Result<()> {
     web.sim.control("streams/close", &json!({})).map(drop)
 }
 

@@ -14,8 +14,8 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 
-use crate::answered::publish;
-use crate::served::{Served, curl};
+use crate::fixtures::cluster::{Cluster, curl};
+use crate::fixtures::word_replicas::publish;
 
 /// How long one run of a client may take.
 pub(crate) const LONGEST: Duration = Duration::from_secs(120);
@@ -23,9 +23,9 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(120);
 const SERVER: &str = "10.77.0.2";
 
 #[test]
-fn curl_is_answered_at_each_address_of_the_host() -> TestResult {
+fn curl_is_answered_at_each_host_address() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "10.77.0.1", "[fd77::1]"] {
         let plain = host.trim_matches(['[', ']']);
         let said = curl(&lab, &format!("http://{host}:1234/")).with_context(|| host.to_owned())?;

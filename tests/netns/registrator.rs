@@ -11,9 +11,9 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::process::Process;
 use serde_json::json;
 
+use crate::fixtures::cluster::{PORT, URL};
+use crate::fixtures::file_source::replicas;
 use crate::programs::program;
-use crate::served::{PORT, URL};
-use crate::written::replicas;
 
 /// Where etcd listens on host 1, for clients and for other members.
 const CLIENTS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
@@ -101,7 +101,7 @@ fn answered_by(lab: &Lab, names: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn keys_in_etcd_lead_connections_to_their_containers() -> TestResult {
+fn etcd_keys_route_connections_to_their_containers() -> TestResult {
     for store in [Store::V2, Store::V3] {
         let lab = Lab::start(2)?;
         let etcd = Etcd::start(&lab, store)?;

@@ -3,30 +3,30 @@
 
 /// A client stays with its backend.
 mod affinity;
-/// Both ends close at the same time.
-mod both_close;
 /// The agent dies, and what it left goes on.
-mod crashed;
+mod agent_crash;
+/// Many bytes over interfaces of different MTU.
+mod bulk;
 /// Datagrams, whole and in fragments.
 mod datagrams;
 /// What routers and hosts say when a packet cannot go on.
 mod errors;
-/// A flood of SYNs.
-mod flood;
 /// Interfaces that go, come and change their name.
 mod interfaces;
 /// Backends on host 1 itself, and clients on the host of a backend.
-mod near;
-/// All backends but one are replaced.
-mod replaced;
-/// Who is served, and by whom.
-mod rules;
-/// Real programs, unmodified.
-mod served;
-/// Many bytes over interfaces of different MTU.
-mod transfer;
+mod local_backend;
 /// Connections that stay while the table changes.
-mod transfers;
+mod long_lived;
+/// Real programs, unmodified.
+mod real_programs;
+/// All backends but one are replaced.
+mod replace_all;
+/// Who is served, and by whom.
+mod settings;
+/// Both ends close at the same time.
+mod simultaneous_close;
+/// A flood of SYNs.
+mod syn_flood;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -39,9 +39,9 @@ use proxymatic_tests::eventually::{eventually_ok, uninterrupted};
 use proxymatic_tests::lab::{Arms, CLIENT, Echo, Host, Lab, PATIENCE};
 use serde_json::{Value, json};
 
-use self::transfers::Transfers;
-use crate::served::PORT;
-use crate::written::{Written, backend};
+use self::long_lived::Transfers;
+use crate::fixtures::cluster::PORT;
+use crate::fixtures::file_source::{FileSource, backend};
 
 /// How long a client waits for anything.
 const WAIT: Duration = PATIENCE;
@@ -85,9 +85,9 @@ impl Way {
     }
 
     /// Starts an agent on host 1 that serves this to other hosts.
-    fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<Written<'lab>> {
+    fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<FileSource<'lab>> {
         let arguments = self.arguments();
-        let written = Written::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let written = FileSource::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
         if self.xdp {
             // Any program would do, and to what leaves host 1 this one does nothing.
             let program = format!("v{ABI_VERSION}/programs/xdp_ingress");
@@ -106,7 +106,7 @@ impl Way {
 struct Remote<'lab> {
     lab: &'lab Lab,
     way: Way,
-    written: Written<'lab>,
+    written: FileSource<'lab>,
     echoes: Vec<Echo>,
 }
 

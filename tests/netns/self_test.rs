@@ -11,12 +11,12 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 use serde_json::{Value, json};
 
-use crate::served::{APP, Served};
+use crate::fixtures::cluster::{APP, Cluster};
 
 const EACH_SECOND: [&str; 2] = ["--self-test", "1"];
 
 #[test]
-fn the_self_test_succeeds_again_and_again_and_its_service_is_shown_to_nobody() -> TestResult {
+fn self_test_succeeds_repeatedly_and_its_service_is_hidden() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let web = tested(&lab)?;
@@ -38,7 +38,7 @@ fn the_self_test_succeeds_again_and_again_and_its_service_is_shown_to_nobody() -
 }
 
 #[test]
-fn a_hook_that_is_gone_is_found_by_the_self_test_and_said_in_the_status() -> TestResult {
+fn missing_hook_is_found_by_the_self_test_and_in_status() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let _web = tested(&lab)?;
@@ -70,7 +70,7 @@ fn a_hook_that_is_gone_is_found_by_the_self_test_and_said_in_the_status() -> Tes
 }
 
 #[test]
-fn an_agent_outside_of_the_cgroup_it_serves_says_that_it_cannot_test_itself() -> TestResult {
+fn agent_outside_its_cgroup_reports_no_self_test() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let served = host.cgroup().child("served")?;
@@ -88,7 +88,7 @@ fn an_agent_outside_of_the_cgroup_it_serves_says_that_it_cannot_test_itself() ->
 }
 
 #[test]
-fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResult {
+fn killed_helper_is_reported_and_orphaned_helper_ends() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let mut web = tested(&lab)?;
@@ -111,8 +111,8 @@ fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResul
     .map_err(Into::into)
 }
 
-fn tested(lab: &Lab) -> Result<Served<'_>> {
-    let web = Served::on(lab, lab.sim()?, 1, json!({}), &EACH_SECOND)?;
+fn tested(lab: &Lab) -> Result<Cluster<'_>> {
+    let web = Cluster::on(lab, lab.sim()?, 1, json!({}), &EACH_SECOND)?;
     web.when_active(&[0])?;
     Ok(web)
 }

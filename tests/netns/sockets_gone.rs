@@ -4,20 +4,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use proxymatic_tests::net::host_address6;
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::json;
 
-use crate::answered::At;
-use crate::served::{APP, PORT, SERVICE, Served, place};
+use crate::fixtures::cluster::{APP, Cluster, PORT, SERVICE, place};
+use crate::fixtures::word_replicas::At;
 
 /// Another service.
 const KEPT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT + 1);
 
 /// A UDP service with replicas that answer `a` and `b`.
-fn udp<'lab>(lab: &'lab Lab) -> Result<(Served<'lab>, Dialer)> {
-    let web = Served::unready(lab, 2, json!({ "protocol": "udp" }))?;
+fn udp<'lab>(lab: &'lab Lab) -> Result<(Cluster<'lab>, SocketProgram)> {
+    let web = Cluster::unready(lab, 2, json!({ "protocol": "udp" }))?;
     let mut servers = lab.host(2).datagrams_in(lab.host(2).cgroup())?;
     for (replica, word) in web.replicas.iter().zip(["a", "b"]) {
         ensure!(servers.tell(&format!("serve {} {word}", replica.address))? == "ok", "{} is taken", replica.address);
@@ -66,7 +66,7 @@ fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
 }
 
 #[test]
-fn a_connected_ipv6_socket_whose_backend_goes_is_told() -> TestResult {
+fn connected_ipv6_socket_of_a_gone_backend_is_reset() -> TestResult {
     // Backends of IPv6, and of IPv4, which such a socket is connected to by their v4-mapped addresses.
     for at in [At::V6 as fn(u8, u16) -> At, At::V4] {
         let lab = Lab::start(2)?;
@@ -114,7 +114,7 @@ fn a_connected_ipv6_socket_whose_backend_goes_is_told() -> TestResult {
 }
 
 #[test]
-fn an_unconnected_udp_socket_goes_on_with_its_port_when_its_backend_goes() -> TestResult {
+fn unconnected_udp_socket_keeps_its_port_without_its_backend() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
     let mut client = lab.host(1).datagrams_in(lab.host(1).cgroup())?;
@@ -133,7 +133,7 @@ fn an_unconnected_udp_socket_goes_on_with_its_port_when_its_backend_goes() -> Te
 }
 
 #[test]
-fn a_udp_socket_that_is_connected_to_a_replica_by_itself_is_left_alone() -> TestResult {
+fn udp_socket_connected_directly_to_a_replica_is_not_reset() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
     let mut client = lab.host(1).datagrams_in(lab.host(1).cgroup())?;
@@ -155,11 +155,11 @@ fn a_udp_socket_that_is_connected_to_a_replica_by_itself_is_left_alone() -> Test
 #[test]
 fn tcp_connections_to_a_gone_backend_are_reset_where_labelled() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::labelled(&lab, 2, &[("on-backend-removed", "reset")])?;
+    let web = Cluster::labelled(&lab, 2, &[("on-backend-removed", "reset")])?;
     // The same replicas in a service that does not ask for it, whose task ends before the other's.
     let kept = web.sim.app("/kept", KEPT.port(), &[(2, 8001), (2, 8002)])?;
     lab.service_when("both services have both", "/kept", |service| service.active().count() == 2)?;
-    let mut client = lab.host(1).dialer()?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.hold("c", 4, SERVICE)?, ["ok"; 4]);
     assert_eq!(client.hold("k", 4, KEPT)?, ["ok"; 4]);
     let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;

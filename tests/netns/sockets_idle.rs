@@ -7,7 +7,7 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 
-use crate::served::{SERVICE, Served};
+use crate::fixtures::cluster::{Cluster, SERVICE};
 
 /// A service on the same replica that says nothing of idle connections.
 const PATIENT: &str = "127.0.0.1:1235";
@@ -15,10 +15,10 @@ const PATIENT: &str = "127.0.0.1:1235";
 #[test]
 fn connection_is_reset_only_when_idle_longer_than_allowed() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::labelled(&lab, 1, &[("timeout.client", "3s"), ("timeout.server", "1h")])?;
+    let web = Cluster::labelled(&lab, 1, &[("timeout.client", "3s"), ("timeout.server", "1h")])?;
     web.sim.app("/patient", 1235, &[(2, web.replicas[0].address.port())])?;
     lab.service_when("the other service is there", "/patient", |service| service.active().count() == 1)?;
-    let mut client = lab.host(1).dialer()?;
+    let mut client = lab.host(1).tcp_client()?;
     // The sweep that resets the next one comes by this one too.
     assert_eq!(client.tell(&format!("connect patient {PATIENT}"))?, "ok");
     let opened = Instant::now();

@@ -14,10 +14,10 @@ use proxymatic_tests::lab::{Lab, Load, PATIENCE};
 use proxymatic_tests::process::Process;
 use serde_json::Value;
 
-use crate::answered::{Answered, At, Words};
 use crate::bpftool;
+use crate::fixtures::word_replicas::{At, WordReplicas, WordService};
 
-const WEB: Words = Words {
+const WEB: WordService = WordService {
     app: "/web",
     port: 1234,
     replicas: &[(At::V4(2, 8001), "a"), (At::V4(2, 8002), "b"), (At::V4(2, 8003), "c")],
@@ -34,10 +34,10 @@ const OTHER: &str = "proxymatic-other-build";
 const NEXT: &str = "proxymatic-next-abi";
 
 #[test]
-fn upgrade_and_downgrade_to_another_build_under_eight_clients_fail_nothing() -> TestResult {
+fn build_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let load = lab.host(1).keeper(DIALLED.parse()?, CLIENTS)?;
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let load = lab.host(1).hold_connections(DIALLED.parse()?, CLIENTS)?;
     let mut agent = web.agent;
     let before = programs(&lab, THIS)?;
     for build in [OTHER, THIS, OTHER, THIS] {
@@ -51,10 +51,10 @@ fn upgrade_and_downgrade_to_another_build_under_eight_clients_fail_nothing() -> 
 }
 
 #[test]
-fn upgrade_and_downgrade_to_another_version_of_the_layouts_under_eight_clients_fail_nothing() -> TestResult {
+fn abi_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let load = lab.host(1).keeper(DIALLED.parse()?, CLIENTS)?;
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let load = lab.host(1).hold_connections(DIALLED.parse()?, CLIENTS)?;
     let mut agent = web.agent;
     for build in [NEXT, THIS, NEXT, THIS] {
         agent = replaced(&lab, agent, build, &load)?;
@@ -77,11 +77,11 @@ fn upgrade_and_downgrade_to_another_version_of_the_layouts_under_eight_clients_f
 /// Each is killed a little later in its start: before it has the lock, while it loads, while it waits for Marathon, while
 /// it takes over, after that.
 #[test]
-fn agents_of_two_versions_killed_in_a_takeover_fail_nothing() -> TestResult {
+fn crash_of_either_agent_in_a_takeover_fails_nothing() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    let mut web = Answered::start(&lab, &[WEB], &[])?;
-    let load = host.keeper(DIALLED.parse()?, CLIENTS)?;
+    let mut web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let load = host.hold_connections(DIALLED.parse()?, CLIENTS)?;
     web.agent.kill9()?;
     let marathon = lab.marathon_url();
     for nth in 0..16 {
@@ -102,10 +102,10 @@ fn agents_of_two_versions_killed_in_a_takeover_fail_nothing() -> TestResult {
 }
 
 #[test]
-fn a_version_that_was_replaced_leads_its_sockets_back_until_the_last_is_closed() -> TestResult {
+fn replaced_version_translates_back_until_its_last_close() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let (mut stream, mut datagrams) = (lab.host(1).dialer()?, lab.host(1).datagrams_in(lab.host(1).cgroup())?);
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let (mut stream, mut datagrams) = (lab.host(1).tcp_client()?, lab.host(1).datagrams_in(lab.host(1).cgroup())?);
     assert_eq!(stream.tell(&format!("connect c {DIALLED}"))?, "ok");
     for order in ["open d".into(), format!("connect d {DIALLED}")] {
         assert_eq!(datagrams.tell(&order)?, "ok");
@@ -131,12 +131,12 @@ fn a_version_that_was_replaced_leads_its_sockets_back_until_the_last_is_closed()
 
 /// The one that comes back has maps of its own that still say what was drained when it left.
 #[test]
-fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is_not_drained_again() -> TestResult {
+fn drain_and_undrain_survive_abi_upgrade_and_downgrade() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let file = lab.run_dir().join("state.json").display().to_string();
     let state = ["--state-file", &file];
-    let web = Answered::start(&lab, &[WEB], &state)?;
+    let web = WordReplicas::start(&lab, &[WEB], &state)?;
     let mut agent = web.agent;
     for (build, drained, next) in [(THIS, 8001, NEXT), (NEXT, 8002, THIS)] {
         let backend = format!("10.77.0.2:{drained}");
@@ -147,7 +147,7 @@ fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is
             ensure!(wishes.contains(&format!("\"port\":{drained}}}")), "{wishes}");
             Ok(())
         })?;
-        let load = host.keeper(DIALLED.parse()?, CLIENTS)?;
+        let load = host.hold_connections(DIALLED.parse()?, CLIENTS)?;
         agent = replaced_with(&lab, agent, next, &load, &state)?;
         let seen = load.finish()?;
         assert_eq!(seen.failed, 0, "{:?} {:?}", seen.errors, seen.failures.first());
@@ -163,10 +163,10 @@ fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is
 }
 
 #[test]
-fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
+fn agent_with_silent_sources_does_not_take_over() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    let mut web = Answered::start(&lab, &[WEB], &[])?;
+    let mut web = WordReplicas::start(&lab, &[WEB], &[])?;
     web.agent.kill9()?;
     let mut next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &format!("http://{}:1", host.address())])?;
     let status = eventually_ok("the next version says who serves", PATIENCE, || {
@@ -176,7 +176,7 @@ fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
         Ok(status)
     })?;
     assert_eq!(status.status.code(), Some(1), "{status:?}");
-    let mut client = host.dialer()?;
+    let mut client = host.tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
     assert_eq!(client.tell("peer c")?, DIALLED);
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
@@ -191,11 +191,11 @@ fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
 }
 
 #[test]
-fn detach_removes_every_version_and_nothing_that_is_not_ours() -> TestResult {
+fn detach_removes_every_version_and_nothing_foreign() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let mut client = host.dialer()?;
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let mut client = host.tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
     let mut next = started(&lab, web.agent, NEXT)?;
     let stranger = folder(&lab, ABI_VERSION).join("maps/stranger");

@@ -28,7 +28,7 @@ fn smoke_script_finds_tasks_on_other_machines() -> TestResult {
 }
 
 #[test]
-fn the_smoke_script_fails_where_nothing_forwards_and_cannot_tell_with_tasks_on_one_machine_only() -> TestResult {
+fn smoke_script_fails_without_forwarding_or_remote_tasks() -> TestResult {
     let lab = Lab::start(3)?;
     let sim = lab.sim()?;
     sim.app(APP, 1234, &[(2, 8001)])?;

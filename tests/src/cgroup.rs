@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup2_mount_is_found_in_both_layouts() {
+    fn cgroup2_mount_is_found_in_both_layouts() {
         let hybrid = "32 31 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
                       41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
         let unified = "35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";

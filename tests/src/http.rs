@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn localhost_is_dialled_without_dns() {
+    fn localhost_is_connected_to_without_dns() {
         let url: Url = "http://localhost:1234".parse().unwrap();
         assert_eq!((url.address, url.path.as_str()), (([127, 0, 0, 1], 1234).into(), "/"));
         let url: Url = "http://[::1]:80/a?b=c".parse().unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_answer_is_not_an_answer() {
+    fn truncated_response_is_an_error() {
         let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na\n";
         assert_eq!(parse(whole).unwrap().body, "a\n");
         assert!(parse(&whole[..whole.len() - 1]).is_none());

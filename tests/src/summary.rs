@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_add_up() {
+    fn summaries_add_up() {
         let failure = Failed {
             at: 1.5,
             took_us: 250,

@@ -75,7 +75,7 @@ async fn when(page: &Client, what: &str, script: &str, wanted: &Value) -> Result
 const STATES: &str = "return [...document.querySelectorAll('td .state')].map(it => it.textContent)";
 
 #[test]
-fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
+fn page_shows_services_and_removes_a_gone_backend() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let mut b = lab.replica(2, 8002, "b")?;
@@ -122,7 +122,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
 }
 
 #[test]
-fn without_script_and_on_a_phone_the_table_is_there_and_fits() -> TestResult {
+fn page_without_script_shows_a_table_that_fits_a_phone() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let _b = lab.replica(2, 8002, "b")?;

@@ -106,7 +106,7 @@ fn fire(lab: &Lab) -> Result<BTreeSet<String>> {
 }
 
 #[test]
-fn rules_and_dashboard_are_answered_from_a_real_scrape() -> TestResult {
+fn rules_and_dashboard_work_on_a_real_scrape() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let backend = |port: u16| json!({ "address": lab.host(2).address(), "port": port });
@@ -154,7 +154,7 @@ fn rules_and_dashboard_are_answered_from_a_real_scrape() -> TestResult {
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_with_metrics_and_rules() -> TestResult {
+fn metrics_and_rules_pass_promtool() -> TestResult {
     let lab = Lab::start(2)?;
     let a = lab.replica(2, 8001, "a")?;
     let backend = json!({ "address": a.address.ip(), "port": a.address.port() });

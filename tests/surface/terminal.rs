@@ -121,7 +121,7 @@ fn order(screen: &str) -> Vec<&str> {
 }
 
 #[test]
-fn top_orders_by_keys_and_gives_the_terminal_back_however_it_ends() -> TestResult {
+fn top_sorts_by_keys_and_restores_the_terminal() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let _b = lab.replica(2, 8002, "b")?;

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_executables_are_taken_from_cargos_messages() {
+    fn cargo_messages_yield_only_executables() {
         let messages = r#"{"reason":"compiler-artifact","executable":null,"filenames":["/t/libcommon.rlib"]}
 {"reason":"compiler-artifact","executable":"/t/release/proxymatic-hooks"}
 {"reason":"build-finished","success":true}
@@ -97,7 +97,7 @@ a build script's own line"#;
     }
 
     #[test]
-    fn an_object_is_written_only_when_its_bytes_differ() {
+    fn object_is_written_only_if_its_bytes_differ() {
         let folder = std::env::temp_dir().join(format!("xtask-publish-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let binary = folder.join("proxymatic-hooks");

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_says_no_is_told_from_one_that_is_not_there() {
+    fn program_that_fails_differs_from_a_missing_one() {
         let no = run(&mut Command::new("false")).unwrap_err();
         assert!(no.is::<Failed>());
         let absent = run(&mut Command::new("no-such-program")).unwrap_err();
@@ -73,14 +73,14 @@ mod tests {
     }
 
     #[test]
-    fn a_question_without_answer_is_none() {
+    fn command_that_fails_has_no_output() {
         assert_eq!(ask(Command::new("echo").arg("22")).as_deref(), Some("22\n"));
         assert_eq!(ask(&mut Command::new("false")), None);
         assert_eq!(ask(&mut Command::new("no-such-program")), None);
     }
 
     #[test]
-    fn a_command_is_shown_as_typed() {
+    fn command_is_shown_as_typed() {
         assert_eq!(show(Command::new("ip").args(["netns", "list"])), "ip netns list");
     }
 }

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirror_is_that_of_the_machine_in_either_form() {
+    fn mirror_is_read_from_either_form_of_apt_sources() {
         let old = "# a comment\ndeb [arch=amd64] http://security.example/ x main\ndeb http://deb.example/debian bookworm main\n";
         assert_eq!(find_mirror(old), Some("http://deb.example/debian"));
         let new = "Types: deb\nURIs: https://deb.example/debian\nSuites: trixie\n";
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn every_script_of_the_checkout_is_looked_at() {
+    fn every_script_of_the_checkout_is_checked() {
         let known = |path: &Path| SCRIPTS.iter().any(|it| workspace::root().join(it) == path);
         for script in SCRIPTS {
             assert!(workspace::root().join(script).is_file(), "no {script}");

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_stages_are_taken_for_a_context_of_their_own() {
+    fn last_dockerfile_stages_are_a_separate_context() {
         let dockerfile = format!(
             "# `FROM scratch`\nFROM debian AS build\nRUN x\n\nFROM scratch AS demo\nCOPY {THERE}demo /\n\nFROM scratch\n"
         );
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_built_from_its_stage() {
+    fn image_is_built_from_its_stage() {
         let [agent, demo] = IMAGES.each_ref().map(|image| command::show(&build(image, Path::new("/c"))));
         assert_eq!(agent, "docker build --quiet --tag proxymatic /c");
         assert_eq!(demo, "docker build --quiet --tag proxymatic-demo --target demo /c");

@@ -72,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_seconds_or_minutes() {
+    fn durations_are_shown_in_seconds_or_minutes() {
         assert_eq!([1, 99, 100, 1500].map(|it| human(Duration::from_secs(it))), ["1 s", "99 s", "2 min", "25 min"]);
     }
 
     #[test]
-    fn what_is_left_is_told_once_every_step_has_been_timed() {
+    fn time_left_is_shown_once_every_step_is_timed() {
         let last = [("demo: b".to_owned(), 30.0)].into();
         let mut steps = Steps { task: "demo", names: &["a", "b", "c"], begun: Instant::now(), last };
         assert_eq!(steps.line("a", Duration::ZERO), "[1/3] a; 0 s elapsed");

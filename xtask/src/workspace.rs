@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_is_where_the_user_keeps_caches() {
+    fn cache_folder_is_below_the_users_cache() {
         let base = |xdg: &str, home: &str| cache_base(Some(xdg.into()), Some(home.into()));
         assert_eq!(base("/x", "/h"), Some("/x".into()));
         assert_eq!(base("", "/h"), Some("/h/.cache".into()));

@@ -1,7 +1,7 @@
 //! How long a change takes to reach connections, and what it costs them: for this project, and for HAProxy and Pen as
 //! `meltwater/proxymatic` reloads them.
 
-mod formerly;
+mod old_proxymatic;
 mod probe;
 mod report;
 
@@ -15,13 +15,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::{
     eventually::{eventually_ok, until},
-    lab::{Dialer, Host, Lab, PATIENCE, binary},
+    lab::{Host, Lab, PATIENCE, SocketProgram, binary},
     process::Process,
 };
 use serde_json::{Value, json};
 
 use self::report::{Changed, Rolled};
-pub(crate) use self::{formerly::Formerly, probe::Probe, report::Report};
+pub(crate) use self::{old_proxymatic::OldProxymatic, probe::Probe, report::Report};
 use crate::{
     machine::Machine,
     output::Output,
@@ -83,7 +83,7 @@ impl Who {
 /// One peer among so many services.
 struct Bench<'a> {
     lab: &'a Lab,
-    answers: Dialer,
+    answers: SocketProgram,
     /// Whether connections that come one after the other go to all replicas. Pen's (`-W`) all go to its first while that
     /// is idle, so that nobody sees when it knows of another.
     spreads: bool,
@@ -185,15 +185,15 @@ fn marathon(host: &Host) -> SocketAddr {
 /// The one that follows Marathon, on host 2.
 fn start(lab: &Lab, who: Who) -> Result<Process> {
     let (host, at) = (lab.host(2), marathon(lab.host(1)));
-    let folder = lab.run_dir().join("formerly");
+    let folder = lab.run_dir().join("old-proxymatic");
     fs::create_dir_all(&folder)?;
     let folder = folder.to_str().context("the run directory is not UTF-8")?.to_owned();
     let (at, pens) = (at.to_string(), (ROLLING + 1).to_string());
-    let formerly = ["formerly", "--marathon", &at, "--folder", &folder];
+    let old_proxymatic = ["old-proxymatic", "--marathon", &at, "--folder", &folder];
     match who {
         Who::Ours => host.agent(&format!("http://{at}"), &[]),
-        Who::Haproxy => host.spawn(&env::current_exe()?, &formerly),
-        Who::Pen => host.spawn(&env::current_exe()?, &[&formerly[..], &["--pens", &pens]].concat()),
+        Who::Haproxy => host.spawn(&env::current_exe()?, &old_proxymatic),
+        Who::Pen => host.spawn(&env::current_exe()?, &[&old_proxymatic[..], &["--pens", &pens]].concat()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one Marathon gets to do from a whole fleet of agents: measured of one, simulated for many.
 
+mod observed;
 mod report;
-mod watched;
 
 use std::time::{Duration, Instant};
 
@@ -62,14 +62,14 @@ impl Fleet {
 
     pub(crate) fn measure(&self) -> Result<Report> {
         let begun = Instant::now();
-        let size = watched::Size {
+        let size = observed::Size {
             apps: self.apps,
             tasks: self.tasks,
             replaced: self.replaced,
             pause: Duration::from_millis(self.pause),
         };
-        let marathon = watched::marathon(&size)?;
-        let etcd = program("etcd").is_ok().then(|| watched::etcd(&size)).transpose()?;
+        let marathon = observed::marathon(&size)?;
+        let etcd = program("etcd").is_ok().then(|| observed::etcd(&size)).transpose()?;
         let (machine, seconds) = (Machine::this(), begun.elapsed().as_secs_f64());
         Ok(Report { machine, seconds, apps: self.apps, tasks: self.tasks, marathon, etcd })
     }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::{
     cgroup::Cgroup,
     eventually::eventually_ok,
-    lab::{Dialer, Host, PATIENCE},
+    lab::{Host, PATIENCE, SocketProgram},
     process::Process,
 };
 use serde_json::Value;
@@ -51,7 +51,7 @@ pub(crate) struct Contender<'a> {
     dialled: u16,
     host: &'a Host,
     backends: &'a Host,
-    load: Dialer,
+    load: SocketProgram,
     processes: Vec<Process>,
     /// What was measured, one value for each round.
     pub(crate) values: BTreeMap<Metric, Vec<f64>>,

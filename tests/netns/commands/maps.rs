@@ -8,9 +8,9 @@ use super::quiet;
 use crate::golden::Command;
 
 #[test]
-fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
+fn map_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
-    let (_served, _dialer) = quiet(&lab)?;
+    let (_cluster, _client) = quiet(&lab)?;
     Command::well(&["map", "show"], &["ID", "ENTRIES"], &["id", "pin", "entries"]).prints(
         &lab,
         &expect![[r#"
@@ -258,7 +258,7 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         forwarded_xdp  *  A packet was sent on by XDP, before the kernel had made anything of it
         not_exposed  *  ..ient on another machine dialled a service that is not exposed to such
         snat_ports_exhausted  *  ..ce port was free for a connection from another machine to its backend
-        no_return_path  *  ..nd is by an interface that is not served, where no reply would be met
+        no_return_path  *  ..nd is by an interface that is not cluster, where no reply would be met
         no_route  *  ..lone or dropped: this host has no way to the backend or to the client
         conntrack_full  *  Left alone: no memory for a connection from another machine
         unknown_fragment  *  ..packet whose first one did not lead to a service, or has not come yet

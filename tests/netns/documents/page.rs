@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_may_differ_and_words_may_not() {
+    fn page_comparison_ignores_numbers_but_not_words() {
         assert!(same("a  12 ms\n", "a 7.5 ms\n"));
         assert!(same("/web  10.77.0.1:8001\n", "/web 10.77.0.2:8002\n"));
         assert!(!same("a 12 ms\n", "a 12 s\n"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_stand_for_lines_and_for_the_rest_of_one() {
+    fn page_dots_match_lines_and_the_rest_of_a_line() {
         assert!(same("a\n...\nd\n", "a\nb\nc\nd\n"));
         assert!(same("a\n...\n", "a\n"));
         assert!(same("a b ...\n", "a b c d\n"));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_run_or_says_why_not() {
+    fn page_block_is_run_or_has_a_reason() {
         let page = Page::parse("```console\n$ a\nx\n$ b\n```\n```console not run: no hub\n$ c\n```\n").unwrap();
         let blocks: Vec<_> = page.steps.iter().filter_map(Step::block).collect();
         assert_eq!(blocks[0].commands, [("a".into(), "x\n".into()), ("b".into(), String::new())]);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proxymatic_tests::eventually::{eventually, eventually_ok};
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, Replica, Sim, binary};
+use proxymatic_tests::lab::{Lab, PATIENCE, Replica, Sim, SocketProgram, binary};
 use proxymatic_tests::process::Process;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub(super) struct Stage<'lab> {
     /// Programs on host 1 that listen, and have nothing to do with Marathon.
     programs: BTreeMap<String, Replica>,
     /// Programs that hold connections.
-    held: Vec<Dialer>,
+    held: Vec<SocketProgram>,
     /// Where the tasks of the next app are.
     places: Vec<Value>,
 }
@@ -63,14 +63,14 @@ impl<'lab> Stage<'lab> {
                 replica.process.kill9().map(drop)
             }
             ("connection held", to) => {
-                let mut dialer = self.lab.host(1).dialer()?;
+                let mut client = self.lab.host(1).tcp_client()?;
                 // A replica that is dead, and of which Marathon knows nothing, may cost one connect.
                 eventually_ok("a connection is held", PATIENCE, || {
-                    let said = dialer.tell(&format!("connect held {to}"))?;
+                    let said = client.tell(&format!("connect held {to}"))?;
                     ensure!(said == "ok", "{said}");
                     Ok(())
                 })?;
-                self.held.push(dialer);
+                self.held.push(client);
                 Ok(())
             }
             ("listens", what) => {

@@ -9,9 +9,9 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
 
 use super::{LONGEST, SERVER, answers, open_and_ever, program, publish, run, text};
-use crate::answered::{At, Words};
+use crate::fixtures::word_replicas::{At, WordService};
 
-const SERVICE: Words = Words { app: "/postgres", port: 5432, replicas: &[(At::V4(2, 7432), "postgres")] };
+const SERVICE: WordService = WordService { app: "/postgres", port: 5432, replicas: &[(At::V4(2, 7432), "postgres")] };
 /// It refuses to run as root: the user nobody.
 const NOBODY: u32 = 65534;
 

@@ -6,9 +6,9 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
 
 use super::{SERVER, answers, open_and_ever, program, publish, run, text};
-use crate::answered::{At, Words};
+use crate::fixtures::word_replicas::{At, WordService};
 
-const SERVICE: Words = Words { app: "/redis", port: 6379, replicas: &[(At::V4(2, 7379), "redis")] };
+const SERVICE: WordService = WordService { app: "/redis", port: 6379, replicas: &[(At::V4(2, 7379), "redis")] };
 
 #[test]
 fn redis_cli_and_redis_benchmark_work_against_redis_server() -> TestResult {

@@ -6,15 +6,15 @@ use proxymatic_tests::lab::Lab;
 use serde_json::Value;
 
 use super::{SERVER, open_and_ever, program, publish, run};
-use crate::answered::{At, Words};
-use crate::served::{Served, URL};
+use crate::fixtures::cluster::{Cluster, URL};
+use crate::fixtures::word_replicas::{At, WordService};
 
-const IPERF: Words = Words { app: "/iperf", port: 5201, replicas: &[(At::V4(2, 7201), "iperf")] };
+const IPERF: WordService = WordService { app: "/iperf", port: 5201, replicas: &[(At::V4(2, 7201), "iperf")] };
 
 #[test]
-fn wrk_meets_no_error() -> TestResult {
+fn wrk_reports_no_error() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 3)?;
+    let _web = Cluster::start(&lab, 3)?;
     // By itself it takes an answer that is 2 s late for an error.
     let wrk = ["--threads", "2", "--connections", "30", "--duration", "2s", "--timeout", "60s", URL];
     let said = run(&lab, "wrk", &wrk)?;

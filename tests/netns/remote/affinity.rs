@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use serde_json::{Value, json};
 
 use super::{ONE_ARMED, ROUTED, WAIT, Way, asked, both};
-use crate::served::PORT;
+use crate::fixtures::cluster::PORT;
 
 /// How many clients there are in each family, each an address of the clients' host.
 const CLIENTS: u8 = 12;
@@ -95,7 +95,7 @@ fn sticky(echoes: &[Echo], port: u16, affinity: &str) -> [Value; 2] {
 }
 
 #[test]
-fn a_remote_client_stays_with_its_backend_and_others_have_theirs() -> TestResult {
+fn remote_affinity_keeps_each_client_on_its_backend() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let echoes = prepare(&lab, way)?;
@@ -112,7 +112,7 @@ fn a_remote_client_stays_with_its_backend_and_others_have_theirs() -> TestResult
 }
 
 #[test]
-fn a_remote_client_is_free_after_the_time_of_its_affinity() -> TestResult {
+fn remote_affinity_ends_after_its_time() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let echoes = prepare(&lab, way)?;

@@ -17,7 +17,7 @@ const SIZES: [usize; 6] = [9, 64, 1_452, 1_473, 4_000, 9_001];
 const WINDOW: usize = 8;
 
 #[test]
-fn ten_thousand_datagrams_with_and_without_fragments_come_back_whole_and_from_whom_was_asked() -> TestResult {
+fn datagrams_10000_of_any_size_return_whole_from_the_service() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
@@ -36,7 +36,7 @@ fn ten_thousand_datagrams_with_and_without_fragments_come_back_whole_and_from_wh
 }
 
 #[test]
-fn a_socket_keeps_its_backend_and_hears_from_whom_it_asked() -> TestResult {
+fn udp_socket_keeps_its_backend_and_gets_service_replies() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;

@@ -11,14 +11,14 @@ use proxymatic_tests::lab::{CLIENT, FAR, Lab, PATIENCE, ROUTER};
 use proxymatic_tests::net::{address_on, address6_on};
 
 use super::{ROUTED, Remote, WAIT, WAYS, asked, exposed, greeted, socket, who};
+use crate::fixtures::cluster::PORT;
 use crate::programs::run_on;
-use crate::served::PORT;
 
 /// What goes through between the router and the far backend.
 const NARROW: u16 = 1_400;
 
 #[test]
-fn a_closed_port_of_a_backend_is_told_to_the_client_as_that_of_the_service() -> TestResult {
+fn icmp_of_closed_backend_port_reaches_client_as_the_service() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let places = lab.host(2).places_on(0, 7001);
@@ -47,7 +47,7 @@ fn ping_of_host_1_is_answered_by_host_1() -> TestResult {
 }
 
 #[test]
-fn a_narrow_link_behind_a_router_is_told_to_the_client_and_megabytes_still_pass() -> TestResult {
+fn narrow_link_behind_router_is_reported_and_megabytes_pass() -> TestResult {
     for way in WAYS.into_iter().filter(|it| it.arms == ROUTED.arms) {
         let lab = way.prepare(Lab::remote_with_router()?)?;
         lab.host(ROUTER).mtu(2, NARROW)?;
@@ -96,7 +96,7 @@ fn knows_mtu(lab: &Lab, to: IpAddr) -> Result<()> {
 }
 
 #[test]
-fn traceroute_sees_the_router_before_a_far_backend() -> TestResult {
+fn traceroute_shows_the_router_before_a_far_backend() -> TestResult {
     for way in WAYS.into_iter().filter(|it| it.arms == ROUTED.arms) {
         let lab = way.prepare(Lab::remote_with_router()?)?;
         let remote = Remote::of(&lab, way, vec![lab.host(FAR).echo(7001, 'a')?])?;
@@ -121,7 +121,7 @@ fn traceroute_sees_the_router_before_a_far_backend() -> TestResult {
 }
 
 #[test]
-fn datagram_too_large_is_answered_with_the_mtu_of_the_way_on() -> TestResult {
+fn datagram_too_large_returns_the_mtu_of_the_next_hop() -> TestResult {
     for way in WAYS.into_iter().filter(|it| it.arms == ROUTED.arms) {
         let lab = way.lab()?;
         for host in [1, CLIENT] {

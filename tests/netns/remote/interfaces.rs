@@ -11,7 +11,7 @@ use proxymatic_tests::lab::{CLIENT, Lab, PATIENCE};
 use super::{ONE_ARMED, ROUTED, Remote, WAYS};
 
 #[test]
-fn flows_go_on_when_an_interface_goes_down_and_comes_up_again() -> TestResult {
+fn flows_survive_an_interface_down_and_up() -> TestResult {
     for way in [ROUTED, ONE_ARMED, WAYS[2]] {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
@@ -32,7 +32,7 @@ fn flows_go_on_when_an_interface_goes_down_and_comes_up_again() -> TestResult {
 }
 
 #[test]
-fn an_interface_that_is_made_anew_is_served_again_and_its_flows_go_on() -> TestResult {
+fn interface_recreated_is_served_and_its_flows_survive() -> TestResult {
     let way = ONE_ARMED;
     let lab = way.lab()?;
     let remote = Remote::start(&lab, way)?;
@@ -48,7 +48,7 @@ fn an_interface_that_is_made_anew_is_served_again_and_its_flows_go_on() -> TestR
 }
 
 #[test]
-fn flows_go_on_when_an_interface_changes_its_name_and_changes_it_back() -> TestResult {
+fn flows_survive_an_interface_rename() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;

@@ -37,10 +37,10 @@ impl Host {
         })
     }
 
-    /// Starts clients that keep sockets of each kind and open new ones, until [`Load::finish`]: see `keeper`.
-    pub fn keeper(&self, service: SocketAddr, clients: u8) -> Result<Load> {
+    /// Starts clients that keep sockets of each kind and open new ones, until [`Load::finish`]: see `hold-connections`.
+    pub fn hold_connections(&self, service: SocketAddr, clients: u8) -> Result<Load> {
         let arguments = ["--service", &service.to_string(), "--clients", &clients.to_string()];
-        let load = Load { process: self.spawn(&binary("keeper")?, &arguments)? };
+        let load = Load { process: self.spawn(&binary("hold-connections")?, &arguments)? };
         load.reaches(1)?;
         Ok(load)
     }

@@ -21,7 +21,6 @@
 //! ```
 
 mod builds;
-mod dialer;
 mod echo;
 mod events;
 mod host;
@@ -29,6 +28,7 @@ pub mod kernel;
 mod networks;
 mod rows;
 mod sim;
+mod socket_program;
 mod status;
 
 use std::path::PathBuf;
@@ -37,13 +37,13 @@ use std::{env, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-pub use self::dialer::Dialer;
 pub use self::echo::Echo;
 pub use self::events::Watcher;
 pub use self::host::{Host, Load, Replica};
 pub use self::networks::{Arms, CLIENT, FAR, ROUTER};
 pub use self::rows::{Backend, Service};
 pub use self::sim::Sim;
+pub use self::socket_program::SocketProgram;
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::cleanup;

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_names_are_refused_before_ip_sees_them() {
+    fn names_with_special_characters_are_refused_before_ip_runs() {
         for name in ["", "-n", "a/b", "..", "a b", "Ä"] {
             assert!(check(name).is_err(), "{name:?}");
         }

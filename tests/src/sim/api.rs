@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
-use super::shared::{Logged, Shared};
+use super::state::{Logged, Shared};
 use super::view::{self, Embed, Status};
-use super::{command, deploy, fault, gate, stream};
+use super::{auth, command, deploy, fault, stream};
 
 type Pairs = Vec<(String, String)>;
 
@@ -28,7 +28,7 @@ pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
         .route("/sim/written", get(sim_written))
         .route("/sim/state", get(sim_state).post(|shared, body| sim(shared, Path("state".into()), body)))
         .route("/sim/{*command}", post(sim))
-        .route("/acs/api/v1/auth/login", post(gate::login))
+        .route("/acs/api/v1/auth/login", post(auth::login))
         .layer(DefaultBodyLimit::disable());
     Router::new()
         .without_v07_checks() // "::status" is Marathon's own
@@ -50,7 +50,7 @@ pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
         .route("/v2/events", get(stream::events))
         .layer(map_response_with_state(Arc::clone(&shared), leader_headers))
         .layer(from_fn_with_state(Arc::clone(&shared), fault::inject))
-        .layer(from_fn_with_state((Arc::clone(&shared), node), gate::enter))
+        .layer(from_fn_with_state((Arc::clone(&shared), node), auth::enter))
         .layer(from_fn_with_state((Arc::clone(&shared), node), log))
         .merge(control)
         .with_state(shared)

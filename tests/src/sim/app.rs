@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::stamp::Stamp;
 use super::task::Task;
+use super::timestamp::Timestamp;
 use super::version::Version;
 
 /// How many old versions of an app are kept, besides those that a task still runs.
@@ -101,7 +101,7 @@ impl App {
         self.versions.push(version);
         let last = self.versions.len() - 1;
         let mut surplus = last.saturating_sub(VERSIONS_KEPT);
-        let used: BTreeSet<Stamp> = self.tasks.values().map(|task| task.version.stamp).collect();
+        let used: BTreeSet<Timestamp> = self.tasks.values().map(|task| task.version.stamp).collect();
         let current = self.versions[last].stamp;
         self.versions.retain(|version| {
             let goes = surplus > 0 && version.stamp != current && !used.contains(&version.stamp);

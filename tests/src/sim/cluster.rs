@@ -7,22 +7,22 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::api_version::Dialect;
 use super::app::App;
-use super::dialect::Dialect;
+use super::error::CommandError;
 use super::event::Event;
+use super::event_sequences::{self, Deployment};
 use super::launch::Agents;
 use super::pod::Pods;
-use super::refused::Refused;
-use super::stamp::Stamp;
-use super::story::{self, Deployment};
 use super::task::{Health, Place, Task, TaskState};
+use super::timestamp::Timestamp;
 use super::version::{Version, normalise};
 
 /// A whole Marathon cluster with one leader.
 #[derive(Debug)]
 pub struct Cluster {
-    now: Stamp,
-    last_version: Stamp,
+    now: Timestamp,
+    last_version: Timestamp,
     leader: String,
     leaders: u32,
     apps: BTreeMap<String, App>,
@@ -38,8 +38,8 @@ impl Cluster {
     /// A cluster without apps, led by `leader` (`host:port`).
     pub fn new(leader: &str) -> Self {
         Self {
-            now: Stamp::EPOCH,
-            last_version: Stamp::EPOCH,
+            now: Timestamp::EPOCH,
+            last_version: Timestamp::EPOCH,
             leader: leader.into(),
             leaders: 1,
             apps: BTreeMap::new(),
@@ -52,12 +52,12 @@ impl Cluster {
     }
 
     /// Tells the time. Time never goes back.
-    pub fn tick(&mut self, now: Stamp) {
+    pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
     /// The latest time the cluster knows.
-    pub fn now(&self) -> Stamp {
+    pub fn now(&self) -> Timestamp {
         self.now
     }
 
@@ -116,9 +116,9 @@ impl Cluster {
 
     /// Makes an app from Marathon's JSON, or a new version of it: existing tasks stay and keep their version.
     /// Starts a task at each of `places` and answers with their ids.
-    pub fn create(&mut self, definition: Value, places: &[Place]) -> Result<Vec<String>, Refused> {
+    pub fn create(&mut self, definition: Value, places: &[Place]) -> Result<Vec<String>, CommandError> {
         let Value::Object(mut definition) = definition else {
-            return Err(Refused::new("an app must be a JSON object with at least an \"id\""));
+            return Err(CommandError::new("an app must be a JSON object with at least an \"id\""));
         };
         let id = definition.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
         let running = self.apps.get(&id).map_or(0, |app| app.tasks().len());
@@ -131,8 +131,8 @@ impl Cluster {
     }
 
     /// Starts more tasks, as a scale-up does: a new version that differs in nothing but `instances`.
-    pub fn launch(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
-        let app = self.apps.get(id).ok_or_else(|| Refused::no_app(id))?;
+    pub fn launch(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
+        let app = self.apps.get(id).ok_or_else(|| CommandError::no_app(id))?;
         let mut definition = app.current().json.clone();
         definition.insert("instances".into(), json!(app.tasks().len() + places.len()));
         let version = self.new_version(definition, false)?;
@@ -142,12 +142,12 @@ impl Cluster {
     }
 
     /// Replaces top-level fields of an app: a new version, which no task runs yet. Answers with its name.
-    pub fn update(&mut self, changes: Value) -> Result<Stamp, Refused> {
+    pub fn update(&mut self, changes: Value) -> Result<Timestamp, CommandError> {
         let Value::Object(changes) = changes else {
-            return Err(Refused::new("an update must be a JSON object with \"id\" and the fields to replace"));
+            return Err(CommandError::new("an update must be a JSON object with \"id\" and the fields to replace"));
         };
         let id = changes.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
-        let app = self.apps.get(&id).ok_or_else(|| Refused::no_app(&id))?;
+        let app = self.apps.get(&id).ok_or_else(|| CommandError::no_app(&id))?;
         let mut definition = app.current().json.clone();
         definition.extend(changes);
         let version = self.new_version(definition, true)?;
@@ -158,9 +158,9 @@ impl Cluster {
 
     /// What `PUT /v2/apps/{id}` does: makes an app, or a new version of it, without any task. Where only `instances` differ
     /// it is the configuration of before. Answers with the name of the version.
-    pub fn put(&mut self, definition: Value) -> Result<Stamp, Refused> {
+    pub fn put(&mut self, definition: Value) -> Result<Timestamp, CommandError> {
         let Value::Object(given) = definition else {
-            return Err(Refused::new("an app must be a JSON object with at least an \"id\""));
+            return Err(CommandError::new("an app must be a JSON object with at least an \"id\""));
         };
         let id = given.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
         let before = self.apps.get(&id).map(|app| Arc::clone(app.current()));
@@ -176,18 +176,18 @@ impl Cluster {
     }
 
     /// Starts a task of the version that there is, as Marathon does until it has as many as it wants. Answers with its id.
-    pub fn start(&mut self, id: &str, place: &Place) -> Result<String, Refused> {
-        let app = self.apps.get(id).ok_or_else(|| Refused::no_app(id))?;
+    pub fn start(&mut self, id: &str, place: &Place) -> Result<String, CommandError> {
+        let app = self.apps.get(id).ok_or_else(|| CommandError::no_app(id))?;
         let version = Arc::clone(app.current());
         let task = self.agents.place(id, &version, std::slice::from_ref(place), self.now)?.remove(0);
-        self.events.extend(story::launched(self.now, id, &task));
+        self.events.extend(event_sequences::launched(self.now, id, &task));
         let started = task.id.clone();
         self.put_task(id, task);
         Ok(started)
     }
 
     /// Marathon decides to stop a task: its goal changes, not yet its state.
-    pub fn kill(&mut self, task: &str) -> Result<(), Refused> {
+    pub fn kill(&mut self, task: &str) -> Result<(), CommandError> {
         let (id, mut it) = self.take_task(task)?;
         if !it.stopping {
             it.stopping = true;
@@ -198,8 +198,8 @@ impl Cluster {
     }
 
     /// Stops all tasks of an app and starts new ones, in one step and without a new version.
-    pub fn replace(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
-        let app = self.apps.get_mut(id).ok_or_else(|| Refused::no_app(id))?;
+    pub fn replace(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
+        let app = self.apps.get_mut(id).ok_or_else(|| CommandError::no_app(id))?;
         let version = Arc::clone(app.current());
         let tasks = self.agents.place(id, &version, places, self.now)?;
         let old = std::mem::take(app.tasks_mut()).into_values().collect();
@@ -207,14 +207,14 @@ impl Cluster {
     }
 
     /// Deletes an app and its tasks.
-    pub fn delete(&mut self, id: &str) -> Result<(), Refused> {
-        let mut app = self.apps.remove(id).ok_or_else(|| Refused::no_app(id))?;
+    pub fn delete(&mut self, id: &str) -> Result<(), CommandError> {
+        let mut app = self.apps.remove(id).ok_or_else(|| CommandError::no_app(id))?;
         let stamp = self.stamp_version();
         let deployment = Deployment::new(id, "StopApplication", stamp);
         self.events.push(deployment.info(self.now));
         self.events.push(Event::group_change_success(self.now, id, stamp));
         for task in std::mem::take(app.tasks_mut()).into_values() {
-            self.events.extend(story::killed(self.now, id, task));
+            self.events.extend(event_sequences::killed(self.now, id, task));
         }
         self.events.push(Event::app_terminated(self.now, id));
         self.events.extend(deployment.success(self.now));
@@ -222,7 +222,7 @@ impl Cluster {
     }
 
     /// Mesos reports another state of a task. A terminal one takes the task out of every listing.
-    pub fn set_state(&mut self, task: &str, state: TaskState) -> Result<(), Refused> {
+    pub fn set_state(&mut self, task: &str, state: TaskState) -> Result<(), CommandError> {
         let (id, mut it) = self.take_task(task)?;
         let stops = matches!(state, TaskState::TaskKilling | TaskState::TaskKilled);
         if stops && !it.stopping {
@@ -233,7 +233,7 @@ impl Cluster {
         if state.has_started() && !state.is_terminal() {
             it.started.get_or_insert(self.now);
         }
-        self.events.extend(story::state(self.now, &id, &it));
+        self.events.extend(event_sequences::state(self.now, &id, &it));
         if !state.is_terminal() {
             self.put_task(&id, it);
         }
@@ -241,39 +241,43 @@ impl Cluster {
     }
 
     /// A health check of a task (all of them without `check`) has a result, or `None`: has lost it.
-    pub fn set_health(&mut self, task: &str, check: Option<usize>, alive: Option<bool>) -> Result<(), Refused> {
+    pub fn set_health(&mut self, task: &str, check: Option<usize>, alive: Option<bool>) -> Result<(), CommandError> {
         let (id, _) = self.find_task(task)?;
         let id = id.to_owned();
         self.now = self.now.next(); // a verdict is later than the one it overturns
         let now = self.now;
         let Some(it) = self.apps.get_mut(&id).and_then(|app| app.tasks_mut().get_mut(task)) else {
-            return Err(Refused::no_task(task));
+            return Err(CommandError::no_task(task));
         };
         let checks = it.health.len();
         let chosen = match check {
             None if checks == 0 => {
-                return Err(Refused::new(format!("{id} has no health checks: create it with \"healthChecks\": true")));
+                return Err(CommandError::new(format!(
+                    "{id} has no health checks: create it with \"healthChecks\": true"
+                )));
             }
             None => 0..checks,
             Some(one) if one < checks => one..one + 1,
             Some(one) => {
-                return Err(Refused::new(format!("{id} has {checks} health checks, so \"check\" cannot be {one}")));
+                return Err(CommandError::new(format!(
+                    "{id} has {checks} health checks, so \"check\" cannot be {one}"
+                )));
             }
         };
         for health in &mut it.health[chosen.clone()] {
             *health = alive.map(|alive| Health::after(health.as_ref(), alive, now));
         }
-        self.events.extend(story::health(now, &id, it, chosen, alive));
+        self.events.extend(event_sequences::health(now, &id, it, chosen, alive));
         Ok(())
     }
 
     /// A readiness check has a verdict; `None` ends the task's part in the deployment, and with the last one the deployment.
-    pub fn set_ready(&mut self, task: &str, ready: Option<bool>) -> Result<(), Refused> {
+    pub fn set_ready(&mut self, task: &str, ready: Option<bool>) -> Result<(), CommandError> {
         let (id, _) = self.find_task(task)?;
         let id = id.to_owned();
-        let Some(app) = self.apps.get_mut(&id) else { return Err(Refused::no_app(&id)) };
+        let Some(app) = self.apps.get_mut(&id) else { return Err(CommandError::no_app(&id)) };
         if !app.current().json.contains_key("readinessChecks") {
-            return Err(Refused::new(format!("{id} has no readinessChecks: create it with one in the full form")));
+            return Err(CommandError::new(format!("{id} has no readinessChecks: create it with one in the full form")));
         }
         if let Some(it) = app.tasks_mut().get_mut(task) {
             it.ready = ready;
@@ -302,13 +306,13 @@ impl Cluster {
         self.events.push(event(self.now, remote));
     }
 
-    pub(super) fn stamp_version(&mut self) -> Stamp {
+    pub(super) fn stamp_version(&mut self) -> Timestamp {
         self.last_version = self.now.max(self.last_version.next());
         self.now = self.last_version;
         self.last_version
     }
 
-    fn new_version(&mut self, mut app: Map<String, Value>, config_changed: bool) -> Result<Arc<Version>, Refused> {
+    fn new_version(&mut self, mut app: Map<String, Value>, config_changed: bool) -> Result<Arc<Version>, CommandError> {
         let stamp = self.stamp_version();
         let id = app.get("id").and_then(Value::as_str).unwrap_or("");
         let previous = self.apps.get(id).map(|app| Arc::clone(app.current()));
@@ -351,25 +355,25 @@ impl Cluster {
         self.switched([Event::group_change_success(self.now, id, version.stamp)]);
         let ids = started.iter().map(|task| task.id.clone()).collect();
         for task in started {
-            self.events.extend(story::launched(self.now, id, &task));
+            self.events.extend(event_sequences::launched(self.now, id, &task));
             self.put_task(id, task);
         }
         for task in stopped {
-            self.events.extend(story::killed(self.now, id, task));
+            self.events.extend(event_sequences::killed(self.now, id, task));
         }
         self.switched(deployment.success(self.now));
         ids
     }
 
-    fn find_task(&self, task: &str) -> Result<(&str, &Task), Refused> {
+    fn find_task(&self, task: &str) -> Result<(&str, &Task), CommandError> {
         let mut found = self.apps.iter().filter_map(|(id, app)| Some((id.as_str(), app.task(task)?)));
-        found.next().ok_or_else(|| Refused::no_task(task))
+        found.next().ok_or_else(|| CommandError::no_task(task))
     }
 
-    fn take_task(&mut self, task: &str) -> Result<(String, Task), Refused> {
+    fn take_task(&mut self, task: &str) -> Result<(String, Task), CommandError> {
         let id = self.find_task(task)?.0.to_owned();
         let taken = self.apps.get_mut(&id).and_then(|app| app.tasks_mut().remove(task));
-        taken.map(|taken| (id, taken)).ok_or_else(|| Refused::no_task(task))
+        taken.map(|taken| (id, taken)).ok_or_else(|| CommandError::no_task(task))
     }
 
     fn put_task(&mut self, id: &str, task: Task) {

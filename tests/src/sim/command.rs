@@ -7,14 +7,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::api_version::Dialect;
+use super::auth::Guard;
 use super::delivery::Delivery;
-use super::dialect::Dialect;
+use super::error::CommandError;
 use super::fault::{Fault, FaultCommand, FaultKind};
-use super::gate::Guard;
 use super::pod::PodPlace;
-use super::refused::Refused;
-use super::shared::Inner;
-use super::short::ShortApp;
+use super::short_form::ShortApp;
+use super::state::Inner;
 use super::task::{Place, TaskState};
 
 const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, root, streams/close, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
@@ -22,9 +22,9 @@ const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/upda
 const SHORT: &str = r#"{"id", "servicePort", "protocol", "mode", "containerPort", "healthChecks", "labels", "tasks": […], "alive"}, or {"app": {…}, "tasks": […]}"#;
 
 /// Carries out one command.
-pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<Value, Refused> {
+pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<Value, CommandError> {
     if !body.is_object() {
-        return Err(Refused::new(format!("/sim/{command} takes a JSON object")));
+        return Err(CommandError::new(format!("/sim/{command} takes a JSON object")));
     }
     let cluster = &mut inner.cluster;
     match command {
@@ -62,11 +62,11 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
             let tasks = match (task, app) {
                 (Some(task), None) => vec![task],
                 (None, Some(id)) => {
-                    let app = cluster.app(&id).ok_or_else(|| Refused::no_app(&id))?;
+                    let app = cluster.app(&id).ok_or_else(|| CommandError::no_app(&id))?;
                     app.tasks().map(|task| task.id.clone()).collect()
                 }
                 (None, None) | (Some(_), Some(_)) => {
-                    return Err(Refused::new(format!("/sim/health needs a task or an app; accepted: {accepted}")));
+                    return Err(CommandError::new(format!("/sim/health needs a task or an app; accepted: {accepted}")));
                 }
             };
             for task in tasks {
@@ -152,7 +152,7 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
             cluster.delete_pod(&id)?;
             Ok(json!({}))
         }
-        _ => Err(Refused::new(format!("there is no command {command:?}; accepted: {COMMANDS}"))),
+        _ => Err(CommandError::new(format!("there is no command {command:?}; accepted: {COMMANDS}"))),
     }
 }
 
@@ -298,8 +298,9 @@ struct SetGuard {
     guard: Guard,
 }
 
-fn parse<T: DeserializeOwned>(command: &str, accepted: &str, body: Value) -> Result<T, Refused> {
-    serde_json::from_value(body).map_err(|wrong| Refused::new(format!("/sim/{command}: {wrong}; accepted: {accepted}")))
+fn parse<T: DeserializeOwned>(command: &str, accepted: &str, body: Value) -> Result<T, CommandError> {
+    serde_json::from_value(body)
+        .map_err(|wrong| CommandError::new(format!("/sim/{command}: {wrong}; accepted: {accepted}")))
 }
 
 /// `alive` beside `tasks` goes for each task that does not say its own.

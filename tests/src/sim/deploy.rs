@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::api::{answer, message};
-use super::refused::Refused;
-use super::shared::Shared;
-use super::story::deployment_id;
+use super::error::CommandError;
+use super::event_sequences::deployment_id;
+use super::state::Shared;
 use super::view;
 
 type Shares = State<Arc<Shared>>;
@@ -71,6 +71,6 @@ fn not_json() -> Response {
     message(StatusCode::BAD_REQUEST, "Invalid JSON")
 }
 
-fn unprocessable(refused: &Refused) -> Response {
+fn unprocessable(refused: &CommandError) -> Response {
     message(StatusCode::UNPROCESSABLE_ENTITY, refused.to_string())
 }

@@ -1,12 +1,12 @@
-//! What the cluster tells its listeners, as Marathon 1.8+ writes it. `dialect` makes those of earlier ones of them.
+//! What the cluster tells its listeners, as Marathon 1.8+ writes it. `api_version` makes those of earlier ones of them.
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::stamp::Stamp;
 use super::task::Task;
+use super::timestamp::Timestamp;
 
 /// One event: its type and its JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,41 +19,41 @@ pub struct Event {
 
 impl Event {
     /// An event of this kind. `data` must be an object.
-    pub fn new(kind: &'static str, now: Stamp, mut data: Value) -> Self {
+    pub fn new(kind: &'static str, now: Timestamp, mut data: Value) -> Self {
         data["eventType"] = json!(kind);
         data["timestamp"] = json!(now);
         Self { kind, data }
     }
 
     /// Somebody attached to the event stream; told to everybody.
-    pub fn stream_attached(now: Stamp, remote: &str) -> Self {
+    pub fn stream_attached(now: Timestamp, remote: &str) -> Self {
         Self::new("event_stream_attached", now, json!({"remoteAddress": remote}))
     }
 
     /// Somebody left the event stream.
-    pub fn stream_detached(now: Stamp, remote: &str) -> Self {
+    pub fn stream_detached(now: Timestamp, remote: &str) -> Self {
         Self::new("event_stream_detached", now, json!({"remoteAddress": remote}))
     }
 
     /// An app was posted, put or patched.
-    pub fn api_post(now: Stamp, app: &Value) -> Self {
+    pub fn api_post(now: Timestamp, app: &Value) -> Self {
         let uri = format!("/v2/apps{}", app["id"].as_str().unwrap_or(""));
         Self::new("api_post_event", now, json!({"clientIp": "127.0.0.1", "uri": uri, "appDefinition": app}))
     }
 
     /// The tree of apps has been switched.
-    pub fn group_change_success(now: Stamp, app: &str, version: Stamp) -> Self {
+    pub fn group_change_success(now: Timestamp, app: &str, version: Timestamp) -> Self {
         let group = app.rsplit_once('/').map_or("/", |(group, _)| if group.is_empty() { "/" } else { group });
         Self::new("group_change_success", now, json!({"groupId": group, "version": version}))
     }
 
     /// The last task of a deleted app has ended.
-    pub fn app_terminated(now: Stamp, app: &str) -> Self {
+    pub fn app_terminated(now: Timestamp, app: &str) -> Self {
         Self::new("app_terminated_event", now, json!({"appId": app}))
     }
 
     /// Mesos says what state the task is in.
-    pub fn status_update(now: Stamp, app: &str, task: &Task) -> Self {
+    pub fn status_update(now: Timestamp, app: &str, task: &Task) -> Self {
         let addresses: Vec<Address> = shown_addresses(task).collect();
         Self::new(
             "status_update_event",
@@ -64,7 +64,7 @@ impl Event {
     }
 
     /// The condition of the task's instance changed, or what Marathon wants of it did.
-    pub fn instance_changed(now: Stamp, app: &str, task: &Task, condition: &str) -> Self {
+    pub fn instance_changed(now: Timestamp, app: &str, task: &Task, condition: &str) -> Self {
         let placed = condition != "Scheduled";
         Self::new(
             "instance_changed_event",
@@ -76,7 +76,7 @@ impl Event {
     }
 
     /// One health check of the task has a result.
-    pub fn health_status_changed(now: Stamp, app: &str, task: &Task, alive: bool) -> Self {
+    pub fn health_status_changed(now: Timestamp, app: &str, task: &Task, alive: bool) -> Self {
         Self::new(
             "health_status_changed_event",
             now,
@@ -85,7 +85,7 @@ impl Event {
     }
 
     /// All checks of the task together.
-    pub fn instance_health_changed(now: Stamp, app: &str, task: &Task) -> Self {
+    pub fn instance_health_changed(now: Timestamp, app: &str, task: &Task) -> Self {
         Self::new(
             "instance_health_changed_event",
             now,

@@ -12,8 +12,8 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::refused::Refused;
-use super::shared::Shared;
+use super::error::CommandError;
+use super::state::Shared;
 
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,18 +126,18 @@ enum Word {
 }
 
 impl TryFrom<FaultCommand> for Fault {
-    type Error = Refused;
+    type Error = CommandError;
 
-    fn try_from(command: FaultCommand) -> Result<Self, Refused> {
+    fn try_from(command: FaultCommand) -> Result<Self, CommandError> {
         let FaultCommand { kind, code, body, paths, times, percent } = command;
         if !matches!(kind, Word::Status) && (code.is_some() || body.is_some()) {
-            return Err(Refused::new("only the fault \"status\" takes \"code\" and \"body\""));
+            return Err(CommandError::new("only the fault \"status\" takes \"code\" and \"body\""));
         }
         let mut fault = match kind {
             Word::None => Self::new(FaultKind::None),
             Word::Status => {
                 let code = StatusCode::from_u16(code.unwrap_or(502)).ok().filter(|code| code.as_u16() >= 200);
-                Self::status(code.ok_or_else(|| Refused::new("\"code\" must be an HTTP status, 200 to 999"))?)
+                Self::status(code.ok_or_else(|| CommandError::new("\"code\" must be an HTTP status, 200 to 999"))?)
             }
             Word::Html => Self::new(FaultKind::Html),
             Word::Truncate => Self::new(FaultKind::Truncate),

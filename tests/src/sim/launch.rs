@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::dialect::Dialect;
-use super::refused::Refused;
-use super::stamp::Stamp;
+use super::api_version::Dialect;
+use super::error::CommandError;
 use super::task::{Health, Place, Task};
+use super::timestamp::Timestamp;
 use super::version::{Mode, Version};
 
 /// Where dynamic host ports begin, and how many there are (Mesos' default offer).
@@ -30,14 +30,20 @@ impl Agents {
         app: &str,
         version: &Arc<Version>,
         places: &[Place],
-        now: Stamp,
-    ) -> Result<Vec<Task>, Refused> {
+        now: Timestamp,
+    ) -> Result<Vec<Task>, CommandError> {
         places.iter().map(|place| self.place_one(app, version, place, now)).collect()
     }
 
-    fn place_one(&mut self, app: &str, version: &Arc<Version>, place: &Place, now: Stamp) -> Result<Task, Refused> {
+    fn place_one(
+        &mut self,
+        app: &str,
+        version: &Arc<Version>,
+        place: &Place,
+        now: Timestamp,
+    ) -> Result<Task, CommandError> {
         if place.state.is_terminal() {
-            return Err(Refused::new(
+            return Err(CommandError::new(
                 "a new task is TASK_STAGING, TASK_STARTING, TASK_RUNNING, TASK_UNREACHABLE or TASK_KILLING",
             ));
         }
@@ -66,15 +72,15 @@ impl Agents {
         })
     }
 
-    fn ports(&mut self, app: &str, version: &Version, place: &Place) -> Result<Vec<u16>, Refused> {
+    fn ports(&mut self, app: &str, version: &Version, place: &Place) -> Result<Vec<u16>, CommandError> {
         let need = version.host_ports();
         let given = match (&place.ports, place.port) {
-            (Some(_), Some(_)) => return Err(Refused::new("a task has either \"port\" or \"ports\", not both")),
+            (Some(_), Some(_)) => return Err(CommandError::new("a task has either \"port\" or \"ports\", not both")),
             (Some(ports), None) => Some(ports.clone()),
             (None, Some(inside)) if need == 0 => {
                 if !version.ports.iter().any(|port| port.container == inside) {
                     let known: Vec<u16> = version.ports.iter().map(|port| port.container).collect();
-                    return Err(Refused::new(format!(
+                    return Err(CommandError::new(format!(
                         "{app} has no host ports, so every task listens on the containerPorts {known:?}, not on {inside}"
                     )));
                 }
@@ -86,7 +92,7 @@ impl Agents {
         match given {
             Some(ports) if ports.len() == need => Ok(ports),
             Some(ports) => {
-                Err(Refused::new(format!("a task of {app} has {need} host ports, but {} were given", ports.len())))
+                Err(CommandError::new(format!("a task of {app} has {need} host ports, but {} were given", ports.len())))
             }
             None => {
                 let asked: Vec<u16> = version.ports.iter().filter_map(|port| port.host).collect();
@@ -120,6 +126,6 @@ impl Agents {
 }
 
 /// Unique in a run and, by its time, between runs; in the order of starting.
-fn uuid(serial: u32, now: Stamp) -> String {
+fn uuid(serial: u32, now: Timestamp) -> String {
     format!("{serial:08x}-0000-11ea-8000-{:012x}", now.millis())
 }

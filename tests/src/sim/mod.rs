@@ -7,7 +7,7 @@
 //!     '-- api ------------------------------ GET /v2/apps …, fault and log around it
 //! ```
 //!
-//! It speaks Marathon 1.8 and later, and by way of `dialect` as earlier ones did. Apps that come by Marathon's own API
+//! It speaks Marathon 1.8 and later, and by way of `api_version` as earlier ones did. Apps that come by Marathon's own API
 //! (`deploy`: POST, PUT and DELETE) have tasks where there is a [`Mesos`], which makes containers of them.
 //!
 //! Control: `POST /sim/<command>` with JSON, or [`Sim::command`], or the method named here.
@@ -29,7 +29,7 @@
 //! | `root` | `{"held"}`; listings show changed apps as they were, after `deployment_info`, until it is not held | [`Sim::hold_root`] |
 //! | `guard` | `{"guard": "open", {"basic": "user:password"} or {"account": {"uid", "seconds"}}}` | [`Sim::guard`] |
 //!
-//! | `dialect` | `{"dialect": "1.3", "1.4", "1.5" or "1.8"}`; tasks that run keep their ids | [`Sim::speak`] |
+//! | `api_version` | `{"dialect": "1.3", "1.4", "1.5" or "1.8"}`; tasks that run keep their ids | [`Sim::speak`] |
 //! | `pods` | `{"pod": {Marathon's JSON}, "instances": [{"host", "ip", "ports"}]}`; makes the pod, or a new version of it with more instances | [`Sim::create_pod`] |
 //! | `pods/state` | `{"instance", "container", "state": "TASK_…", "healthy": true, false or null}` | [`Sim::set_container`] |
 //! | `pods/delete` | `{"id"}` | [`Sim::delete_pod`] |
@@ -38,47 +38,47 @@
 //! `GET /sim/written` when the first event of the latest change went out: `{"ns"}` of CLOCK_MONOTONIC, `null` before that.
 
 mod api;
+mod api_version;
 mod app;
+mod auth;
 mod cluster;
 mod command;
 mod delivery;
 mod deploy;
-mod dialect;
+mod error;
 mod event;
+mod event_bus;
+mod event_sequences;
 mod fault;
-mod gate;
-mod hub;
 mod launch;
 mod mesos;
 mod pod;
 mod ports;
-mod refused;
 mod server;
-mod shared;
-mod short;
-mod stamp;
-mod story;
+mod short_form;
+mod state;
 mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
+mod timestamp;
 mod version;
 pub mod view;
 
+pub use api_version::Dialect;
 pub use app::App;
+pub use auth::Guard;
 pub use axum::http::StatusCode;
 pub use cluster::Cluster;
 pub use delivery::Delivery;
-pub use dialect::Dialect;
+pub use error::CommandError;
 pub use event::Event;
 pub use fault::{Fault, FaultKind};
-pub use gate::Guard;
 pub use mesos::Mesos;
 pub use pod::PodPlace;
-pub use refused::Refused;
 pub use server::{Node, Options, Sim, serve};
-pub use shared::Logged;
-pub use short::ShortApp;
-pub use stamp::Stamp;
+pub use short_form::ShortApp;
+pub use state::Logged;
 pub use task::{Health, Place, Task, TaskState};
+pub use timestamp::Timestamp;
 pub use version::{Mode, Port, Version};

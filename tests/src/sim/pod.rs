@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::error::CommandError;
 use super::event::Event;
-use super::refused::Refused;
-use super::stamp::Stamp;
 use super::task::TaskState;
+use super::timestamp::Timestamp;
 
 /// All pods by id.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Pods {
 /// A pod: its versions, oldest first and never empty, and its instances.
 #[derive(Debug)]
 struct Pod {
-    versions: Vec<(Stamp, Value)>,
+    versions: Vec<(Timestamp, Value)>,
     instances: Vec<Instance>,
 }
 
@@ -50,9 +50,9 @@ pub struct PodPlace {
 
 impl Cluster {
     /// Makes a pod from Marathon's JSON, or a new version of it: instances that run stay and keep their version.
-    pub fn create_pod(&mut self, mut spec: Value, places: &[PodPlace]) -> Result<Vec<String>, Refused> {
+    pub fn create_pod(&mut self, mut spec: Value, places: &[PodPlace]) -> Result<Vec<String>, CommandError> {
         let id = spec["id"].as_str().filter(|id| id.starts_with('/')).map(str::to_owned);
-        let id = id.ok_or_else(|| Refused::new("a pod must have an \"id\" that begins with a slash"))?;
+        let id = id.ok_or_else(|| CommandError::new("a pod must have an \"id\" that begins with a slash"))?;
         let stamp = self.stamp_version();
         spec["version"] = json!(stamp);
         let endpoints = endpoints(&spec).map(|(_, endpoint)| endpoint);
@@ -89,8 +89,9 @@ impl Cluster {
         container: &str,
         state: TaskState,
         healthy: Option<bool>,
-    ) -> Result<(), Refused> {
-        let missing = || Refused::new(format!("no pod has an instance {instance:?} with a container {container:?}"));
+    ) -> Result<(), CommandError> {
+        let missing =
+            || CommandError::new(format!("no pod has an instance {instance:?} with a container {container:?}"));
         let mut all = self.pods.pods.iter_mut().flat_map(|(id, pod)| pod.instances.iter_mut().map(move |it| (id, it)));
         let (id, it) = all.find(|(_, it)| it.id == instance).ok_or_else(missing)?;
         *it.containers.get_mut(container).ok_or_else(missing)? = (state, healthy);
@@ -100,8 +101,8 @@ impl Cluster {
     }
 
     /// Deletes a pod and its instances.
-    pub fn delete_pod(&mut self, id: &str) -> Result<(), Refused> {
-        let pod = self.pods.pods.remove(id).ok_or_else(|| Refused::new(format!("there is no pod {id:?}")))?;
+    pub fn delete_pod(&mut self, id: &str) -> Result<(), CommandError> {
+        let pod = self.pods.pods.remove(id).ok_or_else(|| CommandError::new(format!("there is no pod {id:?}")))?;
         self.tell_of_pod("pod_deleted_event", id);
         for instance in pod.instances {
             self.tell_of_instance(id, &instance.id, "Killed");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::refused::Refused;
+use super::error::CommandError;
 use super::version::{Mode, Port, Version};
 
 /// A port definition or a port mapping; what the simulator does not look at is carried along.
@@ -50,11 +50,13 @@ impl PortJson {
 }
 
 /// The app's port list with the defaults of its mode; an app that says nothing has one dynamic port.
-pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJson>, Refused> {
+pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJson>, CommandError> {
     let mappings = match app.get_mut("container") {
         None => None,
         Some(Value::Object(container)) => container.remove("portMappings"),
-        Some(_) => return Err(Refused::new("container must be an object with type, docker, volumes and portMappings")),
+        Some(_) => {
+            return Err(CommandError::new("container must be an object with type, docker, volumes and portMappings"));
+        }
     };
     let definitions = app.remove("portDefinitions");
     let (list, other, name) = match mode {
@@ -62,11 +64,11 @@ pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJ
         Mode::Bridge | Mode::Container => (mappings, definitions, "container.portMappings"),
     };
     if other.is_some_and(|other| other.as_array().is_none_or(|other| !other.is_empty())) {
-        return Err(Refused::new(format!("an app in this network mode gives its ports in {name} only")));
+        return Err(CommandError::new(format!("an app in this network mode gives its ports in {name} only")));
     }
     let list = list.unwrap_or_else(|| json!([{"name": "default"}]));
     let mut ports: Vec<PortJson> = serde_json::from_value(list)
-        .map_err(|wrong| Refused::new(format!("{name} is not an array of Marathon's port objects: {wrong}")))?;
+        .map_err(|wrong| CommandError::new(format!("{name} is not an array of Marathon's port objects: {wrong}")))?;
     for port in &mut ports {
         match mode {
             Mode::Host => port.port = port.port.or(Some(0)),
@@ -79,7 +81,7 @@ pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJ
             known @ ("tcp" | "udp" | "udp,tcp") => known.into(),
             "tcp,udp" => "udp,tcp".into(),
             other => {
-                return Err(Refused::new(format!(r#"protocol {other:?} is none of "tcp", "udp" and "udp,tcp""#)));
+                return Err(CommandError::new(format!(r#"protocol {other:?} is none of "tcp", "udp" and "udp,tcp""#)));
             }
         };
     }
@@ -103,7 +105,7 @@ pub(super) fn assign(
     mode: Mode,
     previous: Option<&Version>,
     taken: impl Fn() -> BTreeSet<u16>,
-) -> Result<(), Refused> {
+) -> Result<(), CommandError> {
     let slot = |port: &mut PortJson| match mode {
         Mode::Host => *port.port.get_or_insert(0),
         Mode::Bridge | Mode::Container => *port.service_port.get_or_insert(0),
@@ -122,7 +124,7 @@ pub(super) fn assign(
         }
         let free = || (10_000..=20_000).find(|port| !own.contains(port) && !taken.contains(port));
         let found = kept.next().or_else(free).ok_or_else(|| {
-            Refused::new("all service ports 10000..=20000 are taken: give an explicit one, or delete an app")
+            CommandError::new("all service ports 10000..=20000 are taken: give an explicit one, or delete an app")
         })?;
         own.insert(found);
         match mode {

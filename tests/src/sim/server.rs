@@ -10,14 +10,14 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use super::api_version::Dialect;
+use super::auth::Guard;
 use super::delivery::Delivery;
-use super::dialect::Dialect;
+use super::error::CommandError;
 use super::fault::Fault;
-use super::gate::Guard;
 use super::pod::PodPlace;
-use super::refused::Refused;
-use super::shared::{Inner, Logged, Shared};
-use super::short::ShortApp;
+use super::short_form::ShortApp;
+use super::state::{Inner, Logged, Shared};
 use super::stream::Peer;
 use super::task::{Place, TaskState};
 use super::{api, command};
@@ -104,58 +104,58 @@ impl Sim {
     }
 
     /// Any control command by the name of its path below `/sim/`, with the JSON it takes and answers.
-    pub fn command(&self, name: &str, body: Value) -> Result<Value, Refused> {
+    pub fn command(&self, name: &str, body: Value) -> Result<Value, CommandError> {
         self.change(|inner| command::run(inner, name, body))
     }
 
     /// Makes an app (or a new version of it) and its tasks; answers with the ids of the new tasks.
-    pub fn create(&self, app: ShortApp) -> Result<Vec<String>, Refused> {
+    pub fn create(&self, app: ShortApp) -> Result<Vec<String>, CommandError> {
         let (definition, places) = app.expand();
         self.create_full(definition, &places)
     }
 
     /// The same from Marathon's own JSON.
-    pub fn create_full(&self, definition: Value, places: &[Place]) -> Result<Vec<String>, Refused> {
+    pub fn create_full(&self, definition: Value, places: &[Place]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.create(definition, places))
     }
 
     /// Scales an app up by these tasks; answers with their ids.
-    pub fn launch(&self, app: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
+    pub fn launch(&self, app: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.launch(app, places))
     }
 
     /// Reports another state of a task; a terminal one removes it.
-    pub fn set_state(&self, task: &str, state: TaskState) -> Result<(), Refused> {
+    pub fn set_state(&self, task: &str, state: TaskState) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_state(task, state))
     }
 
     /// Gives all health checks of a task this result; `None` takes their results away.
-    pub fn set_health(&self, task: &str, alive: Option<bool>) -> Result<(), Refused> {
+    pub fn set_health(&self, task: &str, alive: Option<bool>) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_health(task, None, alive))
     }
 
     /// The same for one of several health checks.
-    pub fn set_check(&self, task: &str, check: usize, alive: Option<bool>) -> Result<(), Refused> {
+    pub fn set_check(&self, task: &str, check: usize, alive: Option<bool>) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_health(task, Some(check), alive))
     }
 
     /// Gives the readiness check of a task this result; with the last `None` the app's deployment is over.
-    pub fn set_ready(&self, task: &str, ready: Option<bool>) -> Result<(), Refused> {
+    pub fn set_ready(&self, task: &str, ready: Option<bool>) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_ready(task, ready))
     }
 
     /// Replaces top-level fields of an app (`changes` holds its `id` too); answers with the name of the new version.
-    pub fn update_app(&self, changes: Value) -> Result<String, Refused> {
+    pub fn update_app(&self, changes: Value) -> Result<String, CommandError> {
         self.change(|inner| inner.cluster.update(changes)).map(|version| version.to_string())
     }
 
     /// Replaces all tasks of an app in one step; answers with the ids of the new ones.
-    pub fn replace(&self, app: &str, places: &[Place]) -> Result<Vec<String>, Refused> {
+    pub fn replace(&self, app: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.replace(app, places))
     }
 
     /// Deletes an app and its tasks.
-    pub fn delete_app(&self, id: &str) -> Result<(), Refused> {
+    pub fn delete_app(&self, id: &str) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.delete(id))
     }
 
@@ -194,7 +194,7 @@ impl Sim {
     }
 
     /// Makes a pod from Marathon's own JSON (or a new version of it) and instances; answers with their ids.
-    pub fn create_pod(&self, spec: Value, places: &[PodPlace]) -> Result<Vec<String>, Refused> {
+    pub fn create_pod(&self, spec: Value, places: &[PodPlace]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.create_pod(spec, places))
     }
 
@@ -205,12 +205,12 @@ impl Sim {
         container: &str,
         state: TaskState,
         healthy: Option<bool>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_container(instance, container, state, healthy))
     }
 
     /// Deletes a pod and its instances.
-    pub fn delete_pod(&self, id: &str) -> Result<(), Refused> {
+    pub fn delete_pod(&self, id: &str) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.delete_pod(id))
     }
 

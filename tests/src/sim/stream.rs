@@ -16,9 +16,9 @@ use futures_util::stream;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
+use super::event_bus::Frames;
 use super::fault::FaultKind;
-use super::hub::Frames;
-use super::shared::Shared;
+use super::state::Shared;
 
 /// The other end of a connection, and a second handle of it, which can cut it.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::stamp::Stamp;
+use super::timestamp::Timestamp;
 use super::version::Version;
 
 /// What Mesos says of a task. Listings never show the terminal ones: such a task is gone from them.
@@ -80,16 +80,16 @@ pub struct Health {
     /// Failures in a row.
     pub consecutive_failures: u32,
     /// When it first succeeded.
-    pub first_success: Option<Stamp>,
+    pub first_success: Option<Timestamp>,
     /// When it last succeeded.
-    pub last_success: Option<Stamp>,
+    pub last_success: Option<Timestamp>,
     /// When it last failed.
-    pub last_failure: Option<Stamp>,
+    pub last_failure: Option<Timestamp>,
 }
 
 impl Health {
     /// `before`, and one more result.
-    pub fn after(before: Option<&Self>, alive: bool, now: Stamp) -> Self {
+    pub fn after(before: Option<&Self>, alive: bool, now: Timestamp) -> Self {
         Self {
             alive,
             consecutive_failures: if alive { 0 } else { before.map_or(0, |b| b.consecutive_failures) + 1 },
@@ -122,9 +122,9 @@ pub struct Task {
     /// The version of the app it was started from.
     pub version: Arc<Version>,
     /// When it was handed to Mesos.
-    pub staged: Stamp,
+    pub staged: Timestamp,
     /// When it came up.
-    pub started: Option<Stamp>,
+    pub started: Option<Timestamp>,
     /// By health check of its version; `None` until that check's first result.
     pub health: Vec<Option<Health>>,
     /// The readiness check's verdict, while the app is being deployed.

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::error::CommandError;
 use super::ports;
-use super::refused::Refused;
-use super::stamp::Stamp;
+use super::timestamp::Timestamp;
 
 /// How containers of an app are on the network. Marathon forbids mixing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,11 +35,11 @@ pub struct Port {
     pub host: Option<u16>,
 }
 
-/// An app as it was from `stamp` on.
+/// An app as it was from `timestamp` on.
 #[derive(Debug)]
 pub struct Version {
     /// Its name: what `version` says in the app and in its tasks.
-    pub stamp: Stamp,
+    pub stamp: Timestamp,
     /// The whole app without what is only known at run time (tasks, counts, deployments).
     pub json: Map<String, Value>,
     /// Its network mode.
@@ -73,10 +73,10 @@ impl Version {
 /// `taken` answers with the service ports of the whole cluster and is asked only when one must be found.
 pub(super) fn normalise(
     mut app: Map<String, Value>,
-    stamp: Stamp,
+    stamp: Timestamp,
     previous: Option<&Version>,
     taken: impl Fn() -> BTreeSet<u16>,
-) -> Result<Version, Refused> {
+) -> Result<Version, CommandError> {
     app.retain(|_, value| !value.is_null()); // Marathon takes null for absent
     check_id(&app)?;
     let mode = network_mode(&mut app)?;
@@ -90,7 +90,7 @@ pub(super) fn normalise(
     let checks = match app.get("healthChecks") {
         None => Vec::new(),
         Some(Value::Array(checks)) => checks.iter().map(is_done_by_mesos).collect(),
-        Some(_) => return Err(Refused::new("healthChecks must be an array of health checks")),
+        Some(_) => return Err(CommandError::new("healthChecks must be an array of health checks")),
     };
     write_defaults(&mut app);
     app.insert("version".into(), json!(stamp));
@@ -98,22 +98,22 @@ pub(super) fn normalise(
     Ok(Version { stamp, json: app, mode, ports: seen, checks, service_ports })
 }
 
-fn check_id(app: &Map<String, Value>) -> Result<(), Refused> {
+fn check_id(app: &Map<String, Value>) -> Result<(), CommandError> {
     let id = app.get("id").and_then(Value::as_str).unwrap_or("");
     let name =
         |part: &str| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
     let clashes = ["restart", "tasks", "versions"].iter().any(|word| id.ends_with(&format!("/{word}")));
     match id.strip_prefix('/') {
         Some(path) if path.split('/').all(name) && !clashes => Ok(()),
-        Some(_) | None => Err(Refused::new(format!(
+        Some(_) | None => Err(CommandError::new(format!(
             "app id {id:?} is not an absolute path of a-z, 0-9, - and . like \"/shop/web\" (its last part may not be restart, tasks or versions)"
         ))),
     }
 }
 
-fn network_mode(app: &mut Map<String, Value>) -> Result<Mode, Refused> {
+fn network_mode(app: &mut Map<String, Value>) -> Result<Mode, CommandError> {
     if let Some(old) = ["ports", "ipAddress", "uris"].iter().find(|key| app.contains_key(**key)) {
-        return Err(Refused::new(format!(
+        return Err(CommandError::new(format!(
             "{old:?} is the shape of Marathon 1.4; say networks, portDefinitions and container.portMappings"
         )));
     }
@@ -125,7 +125,7 @@ fn network_mode(app: &mut Map<String, Value>) -> Result<Mode, Refused> {
         [] | ["host"] => Ok(Mode::Host),
         ["container/bridge"] => Ok(Mode::Bridge),
         ["container"] => Ok(Mode::Container),
-        _ => Err(Refused::new(format!(
+        _ => Err(CommandError::new(format!(
             r#"network modes {modes:?}: all must be the same, "host", "container/bridge" or "container""#
         ))),
     }

@@ -1,17 +1,17 @@
-//! Listings, as Marathon 1.8+ writes them; `dialect` makes those of earlier ones of them. Borrowed from the cluster, and no larger than they must be: 20 000 tasks
+//! Listings, as Marathon 1.8+ writes them; `api_version` makes those of earlier ones of them. Borrowed from the cluster, and no larger than they must be: 20 000 tasks
 //! are some 20 MB.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
+use super::api_version::Dialect;
 use super::app::App;
 use super::cluster::Cluster;
-use super::dialect::Dialect;
 use super::event::{Address, shown_addresses};
-use super::stamp::Stamp;
-use super::story::deployment_id;
+use super::event_sequences::deployment_id;
 use super::task::{Task, TaskState};
+use super::timestamp::Timestamp;
 use super::version::Version;
 
 /// What a listing of apps holds besides the apps, by `embed=` (with any of Marathon's prefixes).
@@ -223,10 +223,10 @@ struct TaskView<'a> {
     ip_addresses: Vec<Address>,
     state: TaskState,
     health_check_results: Vec<HealthView<'a>>,
-    staged_at: Stamp,
+    staged_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<Stamp>,
-    version: Stamp,
+    started_at: Option<Timestamp>,
+    version: Timestamp,
     slave_id: &'a str,
     region: &'static str,
     zone: &'static str,
@@ -273,11 +273,11 @@ struct HealthView<'a> {
     consecutive_failures: u32,
     instance_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    first_success: Option<Stamp>,
+    first_success: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_success: Option<Stamp>,
+    last_success: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_failure: Option<Stamp>,
+    last_failure: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_failure_cause: Option<&'static str>,
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::crew::{Crew, Member, now};
-use super::excuse::{self, Ended};
+use super::allowed_failures::{self, EndedReplica};
+use super::replicas::{Member, Replicas, now};
 use super::report::Report;
 use crate::eventually::{eventually_ok, until};
 use crate::lab::{Lab, Load, Sim, binary};
@@ -32,11 +32,11 @@ const PORTS: std::ops::Range<u16> = 10_000..30_000;
 pub(super) struct Cluster<'lab> {
     pub(super) lab: &'lab Lab,
     pub(super) sim: Sim<'lab>,
-    pub(super) crews: Vec<Crew>,
+    pub(super) crews: Vec<Replicas>,
     agent: Option<Process>,
     /// The program itself and a copy of it, one of which is the next.
     programs: [PathBuf; 2],
-    ended: Vec<Ended>,
+    ended: Vec<EndedReplica>,
     started: u16,
 }
 
@@ -50,7 +50,7 @@ impl<'lab> Cluster<'lab> {
         let program = binary("proxymatic")?;
         let copy = lab.run_dir().join("proxymatic-next");
         fs::copy(&program, &copy).with_context(|| format!("copy {}", program.display()))?;
-        let crew = |app, port, udp| Crew { app, port, udp, members: Vec::new() };
+        let crew = |app, port, udp| Replicas { app, port, udp, members: Vec::new() };
         let crews = vec![crew("/soak/web", 1234, false), crew("/soak/api", 1235, false), crew("/soak/dns", 1236, true)];
         let mut cluster =
             Self { lab, sim: lab.sim()?, crews, agent: None, programs: [program, copy], ended: Vec::new(), started: 0 };
@@ -83,12 +83,12 @@ impl<'lab> Cluster<'lab> {
     }
 
     /// Notes that a member has ended.
-    pub(super) fn note(&mut self, ended: Ended) {
+    pub(super) fn note(&mut self, ended: EndedReplica) {
         self.ended.push(ended);
     }
 
     /// Who has ended since this was last asked.
-    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+    pub(super) fn take_ended(&mut self) -> Vec<EndedReplica> {
         std::mem::take(&mut self.ended)
     }
 
@@ -157,7 +157,7 @@ impl<'lab> Cluster<'lab> {
 
     /// Lets clients loose on all services.
     pub(super) fn clients(&self) -> Result<Clients> {
-        let load = |crew: &Crew| {
+        let load = |crew: &Replicas| {
             let host = self.lab.host(1);
             let load = if crew.udp {
                 let sockets = ["--connected", "4", "--unconnected", "4", "--timeout", ANSWER];
@@ -176,10 +176,10 @@ impl<'lab> Cluster<'lab> {
     pub(super) fn back_to_the_beginning(&mut self, report: &mut Report) -> Result<()> {
         for of in 0..self.crews.len() {
             while self.crews[of].members.len() > CREW {
-                super::acts::shrink(self, of, 0, None, report)?;
+                super::actions::shrink(self, of, 0, None, report)?;
             }
             let missing = CREW - self.crews[of].members.len();
-            super::acts::grow(self, of, missing)?;
+            super::actions::grow(self, of, missing)?;
         }
         self.settle()
     }
@@ -217,10 +217,11 @@ impl Clients {
     }
 
     /// Ends them, and judges what they saw.
-    pub(super) fn finish(self, ended: &[Ended], report: &mut Report) -> Result<()> {
+    pub(super) fn finish(self, ended: &[EndedReplica], report: &mut Report) -> Result<()> {
         for (port, udp, load) in self.0 {
             let seen = load.finish()?;
-            let judged = if udp { excuse::udp(port, &seen, ended) } else { excuse::tcp(port, &seen, ended) };
+            let judged =
+                if udp { allowed_failures::udp(port, &seen, ended) } else { allowed_failures::tcp(port, &seen, ended) };
             report.saw(udp, &seen, judged);
         }
         Ok(())

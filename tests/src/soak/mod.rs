@@ -1,22 +1,22 @@
 //! Random changes of a cluster under load, for as long as one likes: nothing may fail but what a replica that was killed
-//! without warning takes with it (`excuse` says exactly what that is).
+//! without warning takes with it (`allowed_failures` says exactly what that is).
 //!
 //! The seed decides which changes come in which order. What happens within one is as fast as the machine is, so the same
 //! seed gives the same history, not the same packets.
 
-mod acts;
+mod actions;
+mod allowed_failures;
 mod cluster;
-mod crew;
-mod dice;
-mod excuse;
+mod replicas;
 mod report;
+mod rng;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 pub use self::report::Report;
-use self::{cluster::Cluster, dice::Dice};
+use self::{cluster::Cluster, rng::Rng};
 use crate::lab::Lab;
 
 /// How many changes there are under the same clients. Then these end, what they saw is judged, and others begin.
@@ -48,15 +48,15 @@ pub fn run(options: &Options) -> Result<Report> {
 
 fn changes(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
     let mut cluster = Cluster::start(lab)?;
-    let mut dice = Dice::new(options.seed);
+    let mut rng = Rng::new(options.seed);
     let (begun, fill) = (Instant::now(), cluster.fill()?);
     report.memory(cluster.memory()?);
     while begun.elapsed() < options.time && report.faults.is_empty() {
         let clients = cluster.clients()?;
         for _ in 0..ROUND {
-            let act = acts::draw(&mut dice, &cluster);
+            let act = actions::draw(&mut rng, &cluster);
             report.begin(act.name());
-            act.perform(&mut cluster, &mut dice, &clients, report).with_context(|| act.name())?;
+            act.perform(&mut cluster, &mut rng, &clients, report).with_context(|| act.name())?;
             report.memory(cluster.memory()?);
         }
         clients.finish(&cluster.take_ended(), report)?;

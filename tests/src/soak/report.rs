@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use super::excuse::Judged;
+use super::allowed_failures::Judgement;
 use crate::summary::Summary;
 
 /// How much of the history a failure shows.
@@ -37,7 +37,7 @@ struct Seen {
     failed: u64,
     told: u64,
     errors: BTreeMap<String, u64>,
-    excused: BTreeMap<&'static str, u64>,
+    allowed: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
@@ -56,7 +56,7 @@ impl Report {
         if self.history.len() == TAIL {
             self.history.pop_front();
         }
-        self.history.push_back(format!("{:.3} {line}", super::crew::now()));
+        self.history.push_back(format!("{:.3} {line}", super::replicas::now()));
     }
 
     /// The agent has so many kB in memory now.
@@ -68,13 +68,13 @@ impl Report {
         }
     }
 
-    pub(super) fn saw(&mut self, udp: bool, seen: &Summary, judged: Judged) {
+    pub(super) fn saw(&mut self, udp: bool, seen: &Summary, judged: Judgement) {
         let sum = if udp { &mut self.udp } else { &mut self.tcp };
         sum.answered += seen.ok;
         sum.failed += seen.failed;
         sum.told += seen.told.values().sum::<u64>();
         seen.errors.iter().for_each(|(error, count)| *sum.errors.entry(error.clone()).or_default() += count);
-        judged.excused.into_iter().for_each(|excuse| *sum.excused.entry(excuse).or_default() += 1);
+        judged.allowed.into_iter().for_each(|reason| *sum.allowed.entry(reason).or_default() += 1);
         self.faults.extend(judged.faults);
     }
 
@@ -87,11 +87,11 @@ impl Report {
     pub(super) fn line(&self) -> String {
         let changes: u64 = self.changes.values().sum();
         format!(
-            "{:5} s  {changes} changes, {} connects, {} datagrams, {} failed and excused, {} faults",
+            "{:5} s  {changes} changes, {} connects, {} datagrams, {} failed and allowed, {} faults",
             self.time.as_secs(),
             self.tcp.answered + self.tcp.failed,
             self.udp.answered + self.udp.failed,
-            self.tcp.excused.values().chain(self.udp.excused.values()).sum::<u64>(),
+            self.tcp.allowed.values().chain(self.udp.allowed.values()).sum::<u64>(),
             self.faults.len()
         )
     }
@@ -110,7 +110,7 @@ impl fmt::Display for Report {
         writeln!(f, "changes    {}", counts(&self.changes))?;
         for (name, seen) in [("connects", &self.tcp), ("datagrams", &self.udp)] {
             writeln!(f, "{name:10} {} answered, {} failed: {}", seen.answered, seen.failed, counts(&seen.errors))?;
-            writeln!(f, "{:10} excused: {}", "", counts(&seen.excused))?;
+            writeln!(f, "{:10} allowed: {}", "", counts(&seen.allowed))?;
         }
         writeln!(f, "{:10} {} sockets were told that their replica is gone", "", self.udp.told)?;
         if let Some((first, last, most)) = self.memory {

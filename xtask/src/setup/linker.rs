@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn nightly_gets_a_linker_that_opens_its_own_llvm() {
+    fn nightly_linker_loads_the_llvm_of_nightly() {
         let install = install(&Compiler::Nightly(rustc(21)), Path::new("/c"));
         assert!(command::show(&install).ends_with(
             "install --quiet bpf-linker --version 0.10.4 --locked --no-default-features \
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distributions_compiler_gets_a_linker_with_the_distributions_llvm() {
+    fn distribution_linker_uses_the_distribution_llvm() {
         let install = install(&Compiler::Distribution(rustc(22)), Path::new("/c"));
         assert!(command::show(&install).contains("--features llvm-22 "));
         let prefix = install.get_envs().find(|(name, _)| *name == "LLVM_PREFIX");

@@ -280,19 +280,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_llvm_is_filled_in() {
+    fn package_names_have_the_llvm_version_filled_in() {
         let names: Vec<_> = of(Part::Linker).map(|it| fill(it.name, Some(22))).collect();
         assert_eq!(names, ["llvm-22-dev"]);
     }
 
     #[test]
-    fn only_the_linkers_packages_depend_on_llvm() {
+    fn only_linker_packages_depend_on_llvm() {
         let depends = PACKAGES.iter().filter(|it| it.name.contains("NN"));
         assert!(depends.map(|it| it.part).all(|it| it == Part::Linker));
     }
 
     #[test]
-    fn apt_asks_nothing_and_removes_nothing() {
+    fn apt_command_is_noninteractive_and_removes_nothing() {
         assert_eq!(
             command::show(&apt_install(&["curl".into()])),
             "apt-get install --yes --no-remove --no-install-recommends curl"
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_names_packages_reasons_and_commands() {
+    fn remedy_names_packages_reasons_and_commands() {
         let curl: Vec<_> = PACKAGES.iter().filter(|it| it.name == "curl").collect();
         let commands = [apt_update(), apt_install(&["curl".into()])];
         assert_eq!(

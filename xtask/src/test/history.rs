@@ -61,7 +61,7 @@ mod tests {
     use crate::test::report::{Ran, Verdict};
 
     #[test]
-    fn a_partial_run_updates_tests_and_not_the_tier() {
+    fn partial_run_updates_tests_but_not_the_tier() {
         let test = Ran {
             name: "a".into(),
             verdict: Verdict::Passed,

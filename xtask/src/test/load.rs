@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_load_ends_when_it_is_dropped() {
+    fn load_ends_when_it_is_dropped() {
         let load = Load::start();
         let stop = load.stop.clone();
         assert!(!load.threads.is_empty() && !stop.load(Ordering::Relaxed));

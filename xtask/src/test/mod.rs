@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn all_tiers_run_when_none_is_named_and_vm_then_with_few_tests() {
+    fn all_tiers_run_by_default_and_vm_with_few_tests() {
         let all: Vec<_> = Tier::value_variants().iter().map(|tier| tier.name()).collect();
         assert_eq!(names(&[]), all);
         assert_eq!(all.last().unwrap(), "vm");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_stands_for_the_tier_vm_and_ends_for_the_oldest_and_the_newest() {
+    fn kernel_argument_selects_vm_and_ends_means_oldest_and_newest() {
         assert_eq!(names(&["6.1", "fmt"]), ["fmt", "vm"]);
         assert!(matches!(test(&["6.1", "newest"]).kernels(), vm::Which::Named(it) if it == ["6.1", "newest"]));
         assert!(matches!(test(&["vm"]).kernels(), vm::Which::All));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_a_tier_tells_the_time_left_only_when_it_is_known() {
+    fn tier_header_shows_the_time_left_only_if_known() {
         let mut history = History::default();
         let tiers = [Tier::Fmt, Tier::Tidy];
         assert_eq!(header(&tiers, 0, Duration::ZERO, &history), "1 of 2: fmt; 0 s elapsed");

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_test_programs_are_taken_from_cargos_messages() {
+    fn cargo_messages_yield_only_test_programs() {
         let messages = r#"{"reason":"compiler-artifact","manifest_path":"/w/user/Cargo.toml","target":{"name":"plan","kind":["test"]},"profile":{"test":true},"executable":"/t/plan-1"}
 {"reason":"compiler-artifact","manifest_path":"/w/user/Cargo.toml","target":{"name":"proxymatic","kind":["bin"]},"profile":{"test":false},"executable":"/t/proxymatic"}
 {"reason":"compiler-artifact","manifest_path":"/w/common/Cargo.toml","target":{"name":"common","kind":["lib"]},"profile":{"test":true},"executable":null}

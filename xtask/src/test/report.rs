@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_what_failed_and_how_to_run_it_again() {
+    fn table_names_failed_tests_and_how_to_rerun_them() {
         let expected = "\
 clippy      3.0 s  FAILED
 netns      12.0 s  FAILED  1 passed, 1 skipped, 1 failed
@@ -156,7 +156,7 @@ failed in netns: a::fails: exit status: 101
     }
 
     #[test]
-    fn the_slowest_tests_come_first_over_all_tiers() {
+    fn slowest_tests_come_first_over_all_tiers() {
         assert_eq!(slowest(&two_tiers(), 2), ["    9.0 s  netns   a::fails", "    2.0 s  netns   a::passes"]);
     }
 }

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_says_why_a_test_failed() {
+    fn verdict_has_the_reason_of_a_failure() {
         assert_eq!(verdict(exit(0), OK), Verdict::Passed);
         assert_eq!(verdict(exit(0), "0 passed"), Verdict::Failed("there is no such test".into()));
         assert_eq!(verdict(exit(124), ""), Verdict::Failed("no end after 600 s".into()));
@@ -227,19 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_test_is_not_a_passed_one() {
+    fn skipped_test_is_not_counted_as_passed() {
         let output = format!("running 1 test\n\nSKIPPED tcx: needs Linux 6.6\n{OK}");
         assert_eq!(verdict(exit(0), &output), Verdict::Skipped(vec!["tcx: needs Linux 6.6".into()]));
     }
 
     #[test]
-    fn tests_that_measure_are_known_by_the_name_of_the_function() {
-        assert!(measures("failing::measured_crash_costs_one_connect"));
+    fn measuring_tests_are_recognized_by_function_name() {
+        assert!(measures("replica_failures::measured_crash_costs_one_connect"));
         assert!(!measures("measured_things::crash_is_noticed"));
     }
 
     #[test]
-    fn a_line_of_progress_has_the_count_the_verdict_and_the_time() {
+    fn progress_line_has_count_verdict_and_time() {
         let ran = Ran {
             name: "a::b".into(),
             verdict: Verdict::Passed,

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_files_that_are_there_pass() {
+    fn links_to_existing_files_pass() {
         let none: [&str; 0] = [];
         assert_eq!(check("[a](operating.md) and [b](operating.md#flags \"title\")"), none);
         assert_eq!(check("[a](https://x.org/y) [b](#here) [c](mailto:a@b.org)"), none);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_are_named() {
+    fn links_to_missing_files_are_found() {
         assert_eq!(
             check("fine\n[a](operating.md) [b](gone.md#x)\n[c]: gone.md"),
             ["2: the link to `gone.md` leads nowhere", "3: the link to `gone.md` leads nowhere"]

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_walk_sees_sources_and_no_build_products() {
+    fn walk_lists_sources_and_no_build_products() {
         let files = files(workspace::root()).unwrap();
         assert!(files.iter().any(|it| it == "xtask/src/tidy/mod.rs"));
         assert!(files.iter().any(|it| it == ".cargo/config.toml"));

@@ -13,7 +13,7 @@ const UNSAFE: [(&str, &str); 10] = [
     ("proxymatic-ebpf/src/maps.rs", "map lookups return raw pointers"),
     ("proxymatic-ebpf/src/hooks/", "contexts are raw pointers, helpers are foreign functions"),
     ("proxymatic-user/src/dataplane/kernel/", "mapped memory and raw bpf(2) calls"),
-    ("tests/src/bin/attempts/uring.rs", "the kernel works on what an io_uring operation points to"),
+    ("tests/src/bin/connect-variants/uring.rs", "the kernel works on what an io_uring operation points to"),
 ];
 
 /// What the pure rooms may not name: the outside world, and the clock.

@@ -192,21 +192,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_suite_is_a_line_that_names_the_key() {
+    fn every_apt_suite_is_a_line_with_its_key() {
         let list = sources_list();
         assert_eq!(list.lines().count(), SUITES.len());
         assert!(list.contains("gpg] http://deb.debian.org/debian trixie-backports main\n"), "{list}");
     }
 
     #[test]
-    fn alternatives_are_no_dependency() {
+    fn alternative_packages_are_no_dependency() {
         let field = " dracut | initramfs-tools (>= 0.120), linux-base-7.3 (= 7.3.4-1), linux-binary-7.3 (= 7.3.4-1)";
         assert_eq!(depends(field), ["linux-base-7.3", "linux-binary-7.3"]);
         assert_eq!(depends(""), Vec::<String>::new());
     }
 
     #[test]
-    fn a_simulation_names_packages_with_their_versions() {
+    fn apt_simulation_yields_packages_with_versions() {
         let said = "Reading package lists...\nRemv qemu-utils [1:10]\nInst seabios (1.16.2-1 Debian:12.15/x [all])\n\
                     Inst kmod [29] (30+2 Debian:12 [amd64])\nConf seabios (1.16.2-1 Debian:12.15/x [all])\n";
         assert_eq!(to_be_installed(said), ["seabios=1.16.2-1", "kmod=30+2"]);

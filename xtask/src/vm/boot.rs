@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_breakpoint_that_the_kernel_does_not_know_of_is_told_from_its_other_deaths() {
+    fn unknown_breakpoint_differs_from_other_kernel_panics() {
         assert!(is_half_patched("[    1.150973] Oops: int3: 0000 [#1] SMP NOPTI"));
         assert!(is_half_patched("[    1.150973] int3: 0000 [#1] SMP NOPTI"));
         assert!(!is_half_patched(

@@ -17,24 +17,24 @@ const fn chosen(name: &'static str, seconds: u32) -> Chosen {
 }
 
 pub(super) const CHOSEN: [Chosen; 9] = [
-    chosen("kernel", 20),
+    chosen("kernel_limits", 20),
     chosen("connect", 60),
-    chosen("calls", 30),
-    chosen("in_flight", 30),
+    chosen("syscalls", 30),
+    chosen("shared_udp_socket", 30),
     chosen("packets::local", 30),
     chosen("packets::xdp", 30),
     // Filters of clsact instead of links, before 6.6.
-    chosen("interfaces::hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_detach", 15),
-    chosen("interfaces::the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away", 20),
-    chosen("interfaces_served::a_client_on_another_host_is_counted_and_shown_while_its_connection_is_open", 15),
+    chosen("interfaces::hooks_stay_on_the_interface_without_agent_until_detach", 15),
+    chosen("interfaces::next_agent_keeps_links_unless_it_has_no_interface", 20),
+    chosen("remote_connections::remote_client_is_counted_and_shown_while_connected", 15),
 ];
 
 /// Those of them that also run where no kernel is named, on the oldest and the newest, as modules or tests: all hooks load
 /// and attach, and lead TCP and UDP there and back. A minute for each kernel.
 const FEW: [&str; 3] = [
-    "kernel",
-    "connect::curl_is_answered_through_localhost_and_sees_the_service_as_its_peer",
-    "in_flight::six_services_in_flight_on_one_socket_all_answer_under_their_own_address",
+    "kernel_limits",
+    "connect::curl_to_localhost_is_answered_and_its_peer_is_the_service",
+    "shared_udp_socket::six_services_on_one_socket_each_reply_from_own_address",
 ];
 
 /// How many of the tests.
@@ -83,19 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_is_not_another_that_begins_like_it() {
+    fn module_name_matches_no_longer_module_name() {
         assert!(takes("sockets", "sockets::a") && takes("sockets", "sockets"));
         assert!(!takes("sockets", "sockets_gone::a") && !takes("sockets", "x::sockets"));
     }
 
     #[test]
-    fn a_choice_that_no_test_is_of_is_told() {
+    fn choice_without_a_test_is_an_error() {
         assert_eq!(of(&["connect::a"], Choice::All).unwrap_err().len(), CHOSEN.len() - 1);
         assert_eq!(of(&["connect::a"], Choice::Few).unwrap_err().len(), FEW.len());
     }
 
     #[test]
-    fn the_few_are_among_the_chosen() {
+    fn few_are_a_subset_of_the_chosen() {
         assert!(FEW.iter().all(|few| CHOSEN.iter().any(|chosen| takes(chosen.name, few))));
     }
 }

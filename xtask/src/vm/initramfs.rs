@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_come_after_those_they_need_and_only_once() {
+    fn modules_come_once_and_after_their_dependencies() {
         let dependencies = "kernel/fs/9p/9p.ko: kernel/net/9p/9pnet.ko kernel/fs/netfs/netfs.ko\n\
                             kernel/net/9p/9pnet_virtio.ko: kernel/net/9p/9pnet.ko kernel/drivers/virtio/virtio.ko\n\
                             kernel/fs/overlayfs/overlay.ko:\n\

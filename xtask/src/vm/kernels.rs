@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_its_newest_kernel_for_ordinary_machines() {
+    fn series_selects_its_newest_generic_kernel() {
         assert_eq!(newest("5.10").as_deref(), Some("5.10.0-46-amd64"));
         assert_eq!(newest("6.1").as_deref(), Some("6.1.0-56-amd64"));
         assert_eq!(newest("6.12").as_deref(), Some("6.12.117+deb12-amd64"));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_told_from_a_tier() {
+    fn kernel_argument_differs_from_a_tier() {
         assert!(is_named("6.1").unwrap() && is_named(NEWEST).unwrap());
         assert!(!is_named("vm").unwrap());
         assert!(is_named("6").unwrap_err().to_string().contains("such as 6.1"));

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_passed_only_if_it_ran_to_its_end_and_said_so() {
+    fn test_passes_only_if_it_ended_with_a_verdict() {
         let ended = "begin m::a 10.5\nend m::a 12.0 0\n";
         assert_eq!(verdict("m::a", ended, OK), (1.5, Verdict::Passed));
         let failed = |why: &str| Verdict::Failed(why.into());
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_left_something_out_is_not_one_that_passed() {
+    fn test_with_a_skipped_part_is_not_passed() {
         let log = format!("SKIPPED mptcp: this kernel has none\n{OK}");
         let ended = "begin m::a 1.0\nend m::a 2.0 0\n";
         assert_eq!(of(ended, &log), Verdict::Skipped(vec!["mptcp: this kernel has none".into()]));
     }
 
     #[test]
-    fn facts_are_lines_of_their_own() {
+    fn facts_are_read_from_separate_lines() {
         let found: Vec<_> = facts("x FACT no: 1\nFACT set_retval: yes\n").collect();
         assert_eq!(found, [("set_retval".to_owned(), "yes".to_owned())]);
     }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_says_what_was_kept() {
+    fn kernels_document_equals_its_records() {
         let (kept, document) = paths(workspace::root());
         let records = read(&kept).unwrap();
         // Where no kernel was run yet there is none.

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_line_for_each_row_and_no_empty_lead() {
+    fn table_has_a_line_per_row_and_no_empty_lead() {
         let rows = [vec!["a".to_owned(), "1".to_owned()]].into_iter();
         let text = render("T", "", ["x", "y"].into_iter(), rows);
         assert_eq!(text, "## T\n\n| x | y |\n| --- | --- |\n| a | 1 |\n");

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{interval, timeout};
 
 use super::super::cluster::Cluster;
-use super::super::shared::Shared;
+use super::super::state::Shared;
 use super::super::task::{Task, TaskState};
 
 const PERIOD: Duration = Duration::from_secs(1);

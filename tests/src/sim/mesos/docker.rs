@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn host_ports_lead_to_the_ports_inside() {
+    fn host_ports_map_to_container_ports() {
         let order = order(json!({"networks": [{"mode": "container/bridge"}], "args": ["/web"], "env": {"A": "b"},
             "container": {"docker": {"image": "web"},
                 "portMappings": [{"containerPort": 80, "hostPort": 0, "protocol": "udp,tcp"}]}}));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_not_given_is_the_same_inside_as_outside() {
+    fn port_without_mapping_is_equal_inside_and_outside() {
         let order = order(
             json!({"container": {"docker": {"image": "web"}, "portMappings": [{"containerPort": 0, "hostPort": 0}]}}),
         );
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_have_a_name_that_no_other_task_has() {
+    fn container_name_is_unique_to_its_task() {
         assert_eq!(name("demo_web.instance-00000001-0000-11ea._app.1"), "mesos-00000001-0000-11ea");
     }
 }

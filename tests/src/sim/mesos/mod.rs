@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::docker::{Docker, Order};
 use self::steps::Step;
-use super::shared::Shared;
+use super::state::Shared;
 use super::task::{Place, TaskState};
 
 /// How often the loop looks.
@@ -40,7 +40,7 @@ pub struct Mesos {
 }
 
 impl Mesos {
-    /// Starts one that runs what `shared` wants, on the Docker behind a socket; tasks are said to be at `host`.
+    /// Starts one that runs what `state` wants, on the Docker behind a socket; tasks are said to be at `host`.
     pub(super) fn start(shared: Arc<Shared>, socket: &Path, host: String) -> Result<Self> {
         let docker = Docker::at(socket)?;
         let (stop, stopped) = oneshot::channel();

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_gets_as_many_tasks_as_it_wants_and_loses_the_youngest() {
+    fn app_gets_its_instances_and_loses_the_youngest() {
         let mut cluster = Cluster::new("m:8080");
         cluster.put(app(2, "a")).unwrap();
         assert_eq!(of(&cluster), vec![Step::Start("/web".into()); 2]);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_is_to_be_killed_is_stopped_and_another_started() {
+    fn killed_task_is_stopped_and_another_started() {
         let mut cluster = Cluster::new("m:8080");
         cluster.put(app(1, "a")).unwrap();
         let ids = started(&mut cluster, 1);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_of_another_version_stay_until_the_new_ones_run_and_the_same_again_changes_nothing() {
+    fn tasks_of_an_old_version_stay_until_new_ones_run() {
         let mut cluster = Cluster::new("m:8080");
         cluster.put(app(1, "a")).unwrap();
         let old = started(&mut cluster, 1);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn apps_without_a_container_are_nobodys_work() {
+    fn app_without_a_container_needs_no_step() {
         let mut cluster = Cluster::new("m:8080");
         cluster.put(json!({"id": "/elsewhere", "instances": 3})).unwrap();
         assert_eq!(of(&cluster), []);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::super::view;
-use super::super::{Cluster, Dialect, Mode, Place, ShortApp, Stamp, TaskState};
+use super::super::{Cluster, Dialect, Mode, Place, ShortApp, TaskState, Timestamp};
 use super::told_as;
 
 pub(super) fn cluster() -> Cluster {
@@ -31,7 +31,7 @@ pub(super) fn told(cluster: &mut Cluster) -> Vec<String> {
 }
 
 #[test]
-fn an_app_is_shown_with_defaults_counts_and_tasks() {
+fn app_is_shown_with_defaults_counts_and_tasks() {
     let mut cluster = cluster();
     let tasks = create(&mut cluster, web().checked().label("team", "shop"));
     let app = app(&cluster, "/shop/web");
@@ -55,7 +55,7 @@ fn an_app_is_shown_with_defaults_counts_and_tasks() {
 }
 
 #[test]
-fn only_the_list_of_tasks_fills_service_ports_and_it_takes_them_from_the_present_app() {
+fn task_list_alone_has_service_ports_of_the_current_app() {
     let mut cluster = cluster();
     create(&mut cluster, web());
     cluster.update(json!({"id": "/shop/web", "portDefinitions": [{"port": 4321}]})).unwrap();
@@ -65,7 +65,7 @@ fn only_the_list_of_tasks_fills_service_ports_and_it_takes_them_from_the_present
 }
 
 #[test]
-fn the_status_of_tasks_can_be_asked_for() {
+fn task_list_filters_by_status() {
     let mut cluster = cluster();
     create(&mut cluster, web().place(Place::new("b", 1).state(TaskState::TaskStaging)));
     for (running, staging, ports) in
@@ -78,7 +78,7 @@ fn the_status_of_tasks_can_be_asked_for() {
 }
 
 #[test]
-fn a_service_port_of_zero_is_assigned_once_and_for_all_versions() {
+fn service_port_zero_is_assigned_once_for_all_versions() {
     let mut cluster = cluster();
     for id in ["/a", "/b"] {
         create(&mut cluster, ShortApp::new(id, 0));
@@ -101,7 +101,7 @@ fn explicit_service_ports_may_collide() {
 }
 
 #[test]
-fn task_ports_belong_to_those_mappings_that_have_a_host_port() {
+fn task_ports_belong_to_mappings_with_a_host_port() {
     let mut cluster = cluster();
     let definition = json!({"id": "/mixed", "networks": [{"mode": "container", "name": "ov"}], "container": {
         "type": "DOCKER", "portMappings": [
@@ -133,7 +133,7 @@ fn task_ports_belong_to_those_mappings_that_have_a_host_port() {
 }
 
 #[test]
-fn the_short_form_knows_bridges_and_containers() {
+fn short_form_supports_bridge_and_container_mode() {
     let mut cluster = cluster();
     create(&mut cluster, ShortApp::new("/bridge", 1).mode(Mode::Bridge).protocol("udp").task("10.0.0.1", 31_005));
     let bridge = app(&cluster, "/bridge");
@@ -157,7 +157,7 @@ fn the_short_form_knows_bridges_and_containers() {
 }
 
 #[test]
-fn host_ports_not_given_come_from_the_offers_or_from_the_app() {
+fn host_ports_not_given_come_from_offers_or_the_app() {
     let mut cluster = cluster();
     let place = Place { host: "a".into(), ..Place::default() };
     create(&mut cluster, ShortApp::new("/a", 1).place(place.clone()).place(place.clone()));
@@ -169,7 +169,7 @@ fn host_ports_not_given_come_from_the_offers_or_from_the_app() {
 }
 
 #[test]
-fn an_update_makes_a_version_that_no_old_task_has() {
+fn update_makes_a_version_that_no_old_task_has() {
     let mut cluster = cluster();
     create(&mut cluster, web());
     let before = app(&cluster, "/shop/web");
@@ -217,11 +217,11 @@ fn fifty_old_versions_are_kept_and_those_that_tasks_run() {
 }
 
 #[test]
-fn versions_grow_whatever_the_clock_does() {
+fn versions_grow_even_if_the_clock_goes_back() {
     let mut cluster = cluster();
     let mut seen = BTreeSet::new();
     for millis in [5, 1_600_000_000_000, 1_600_000_000_000, 7] {
-        cluster.tick(Stamp::from_millis(millis));
+        cluster.tick(Timestamp::from_millis(millis));
         create(&mut cluster, web());
         let version = cluster.app("/shop/web").unwrap().current().stamp;
         assert!(seen.last().is_none_or(|last| *last < version));
@@ -230,7 +230,7 @@ fn versions_grow_whatever_the_clock_does() {
 }
 
 #[test]
-fn what_is_no_app_is_refused_with_what_would_be() {
+fn invalid_app_is_refused_with_the_expected_form() {
     for (definition, word) in [
         (json!("web"), "JSON object"),
         (json!({"id": "web"}), "absolute path"),

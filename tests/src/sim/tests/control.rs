@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{client, command, fetch, get, response, start};
 
 #[tokio::test]
-async fn a_life_in_commands() {
+async fn commands_take_an_app_from_creation_to_deletion() {
     let sim = start().await;
     let short = json!({"id": "/shop/web", "servicePort": 1234, "protocol": "tcp", "mode": "host",
         "tasks": [{"host": "10.0.0.1", "port": 8001}], "healthChecks": false, "labels": {"a": "b"}});
@@ -33,7 +33,7 @@ async fn a_life_in_commands() {
 }
 
 #[tokio::test]
-async fn the_full_form_takes_marathons_json_and_its_tasks() {
+async fn full_form_accepts_marathon_json_and_tasks() {
     let sim = start().await;
     let app = json!({"id": "/two", "portDefinitions": [{"port": 53, "protocol": "udp,tcp"}, {"port": 80}],
         "healthChecks": [{"protocol": "HTTP"}]});
@@ -48,7 +48,7 @@ async fn the_full_form_takes_marathons_json_and_its_tasks() {
 }
 
 #[tokio::test]
-async fn a_wrong_command_is_told_what_is_accepted() {
+async fn wrong_command_is_refused_with_the_accepted_form() {
     let sim = start().await;
     command(&sim, "/sim/apps", json!({"id": "/a", "tasks": [{"host": "h", "port": 1}]})).await;
     let id = sim.state()["apps"][0]["tasks"][0]["id"].clone();
@@ -83,7 +83,7 @@ async fn a_wrong_command_is_told_what_is_accepted() {
 }
 
 #[tokio::test]
-async fn the_log_holds_the_latest_requests_of_clients() {
+async fn log_holds_the_latest_client_requests() {
     let sim = start().await;
     get(&sim, "/v2/apps?embed=apps.tasks").header("Accept", "application/json").send().await.unwrap();
     let (_, log) = fetch(&sim, "/sim/log").await;
@@ -103,7 +103,7 @@ async fn the_log_holds_the_latest_requests_of_clients() {
 }
 
 #[tokio::test]
-async fn who_gets_in_and_what_becomes_of_events_are_commands_too() {
+async fn guard_and_delivery_are_set_by_commands() {
     let sim = start().await;
     let lets_in = async || response(&sim, "/v2/apps").await.status().as_u16();
     for (guard, status) in

@@ -17,7 +17,7 @@ fn app(instances: u32) -> Value {
 }
 
 #[tokio::test]
-async fn an_app_is_posted_once_put_as_often_as_one_likes_and_deleted() {
+async fn app_is_posted_once_put_repeatedly_and_deleted() {
     let sim = start().await;
     let (status, posted) = ask(&sim, Method::POST, "/v2/apps", app(2)).await;
     assert_eq!((status, &posted["app"]["id"], &posted["app"]["tasks"]), (201, &json!("/shop/web"), &json!([])));
@@ -31,7 +31,7 @@ async fn an_app_is_posted_once_put_as_often_as_one_likes_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_version_that_differs_in_instances_only_is_of_the_same_configuration() {
+async fn version_with_other_instances_keeps_the_configuration() {
     let sim = start().await;
     let changed = async |app: Value| {
         ask(&sim, Method::PUT, "/v2/apps/shop/web", app).await;
@@ -46,7 +46,7 @@ async fn a_version_that_differs_in_instances_only_is_of_the_same_configuration()
 }
 
 #[tokio::test]
-async fn a_task_that_is_deleted_is_to_be_stopped_and_shown_until_it_is() {
+async fn deleted_task_is_shown_until_it_is_stopped() {
     let sim = start().await;
     let ids = sim.create_full(app(1), &[Place::new("10.0.0.1", 8001)]).unwrap();
     assert_eq!(ask(&sim, Method::DELETE, &format!("/v2/apps/shop/web/tasks/{}", ids[0]), Value::Null).await.0, 200);

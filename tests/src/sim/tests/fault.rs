@@ -15,7 +15,7 @@ async fn with_app() -> Sim {
 }
 
 #[tokio::test]
-async fn a_status_is_answered_until_it_is_taken_back() {
+async fn status_fault_lasts_until_it_is_cleared() {
     let sim = with_app().await;
     sim.fault(Fault::status(StatusCode::BAD_GATEWAY));
     let answer = response(&sim, "/v2/apps").await;
@@ -30,7 +30,7 @@ async fn a_status_is_answered_until_it_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_fault_can_be_kept_to_some_paths() {
+async fn fault_can_be_limited_to_paths() {
     let sim = with_app().await;
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/a/versions/"));
     assert_eq!(response(&sim, "/v2/apps/a/versions/2020-05-01T10:00:00.000Z").await.status(), 404);
@@ -38,7 +38,7 @@ async fn a_fault_can_be_kept_to_some_paths() {
 }
 
 #[tokio::test]
-async fn pages_and_garbage_say_200() {
+async fn page_and_garbage_faults_have_status_200() {
     let sim = with_app().await;
     sim.fault(Fault::new(FaultKind::Html));
     let page = response(&sim, "/v2/apps").await;
@@ -50,7 +50,7 @@ async fn pages_and_garbage_say_200() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_announces_its_whole_length() {
+async fn truncated_response_announces_its_full_length() {
     let sim = with_app().await;
     let whole = response(&sim, "/v2/apps").await.bytes().await.unwrap();
     sim.fault(Fault::new(FaultKind::Truncate));
@@ -81,7 +81,7 @@ async fn empty_lists_are_well_formed() {
 }
 
 #[tokio::test]
-async fn refused_events_end_the_streams_there_are_and_leave_the_rest_alone() {
+async fn refuse_events_fault_ends_streams_only() {
     let sim = with_app().await;
     let mut stream = Stream::attach(&sim).await;
     sim.fault(Fault::new(FaultKind::RefuseEvents));
@@ -92,7 +92,7 @@ async fn refused_events_end_the_streams_there_are_and_leave_the_rest_alone() {
 }
 
 #[tokio::test]
-async fn silent_streams_say_nothing_not_even_a_heartbeat() {
+async fn silent_stream_sends_no_heartbeat() {
     let options = Options { heartbeat: Duration::from_millis(5), ..Options::default() };
     let sim = Sim::start_with(options).await.unwrap();
     let mut before = Stream::attach(&sim).await;
@@ -109,7 +109,7 @@ async fn silent_streams_say_nothing_not_even_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn faults_are_commands_too() {
+async fn faults_are_set_by_commands() {
     let sim = with_app().await;
     for kind in ["html", "truncate", "empty", "garbage", "refuse-events", "silent-events", "none"] {
         assert_eq!(command(&sim, "/sim/fault", json!({"kind": kind})).await, (200, json!({})));

@@ -6,7 +6,7 @@ use super::super::{Place, ShortApp};
 use super::{fetch, get, response, start};
 
 #[tokio::test]
-async fn ping_answers_pong_to_whom_it_may() {
+async fn ping_answers_pong_in_the_accepted_type() {
     let sim = start().await;
     let plain = response(&sim, "/ping").await;
     assert_eq!((plain.status().as_u16(), plain.text().await.unwrap()), (200, "pong".into()));
@@ -42,7 +42,7 @@ async fn apps_always_have_counts_and_tasks_when_embedded() {
 }
 
 #[tokio::test]
-async fn an_app_is_found_by_its_path_however_it_is_written() {
+async fn app_is_found_by_any_spelling_of_its_path() {
     let sim = start().await;
     sim.create(ShortApp::new("/shop/web", 1234).task("10.0.0.1", 8001)).unwrap();
     for path in ["/v2/apps/shop/web", "/v2/apps//shop/web", "/v2/apps/shop%2Fweb", "/v2/apps/shop/web/"] {
@@ -86,7 +86,7 @@ async fn tasks_are_json_only() {
 }
 
 #[tokio::test]
-async fn what_a_quiet_cluster_lacks_is_an_empty_array_and_what_nobody_knows_is_500() {
+async fn empty_lists_are_arrays_and_unknown_paths_return_500() {
     let sim = start().await;
     for path in ["/v2/deployments", "/v2/pods", "/v2/pods/::status"] {
         assert_eq!(fetch(&sim, path).await, (200, json!([])), "{path}");
@@ -97,7 +97,7 @@ async fn what_a_quiet_cluster_lacks_is_an_empty_array_and_what_nobody_knows_is_5
 }
 
 #[tokio::test]
-async fn every_answer_names_the_leader_and_forbids_caching() {
+async fn every_response_names_the_leader_and_forbids_caching() {
     let sim = start().await;
     for path in ["/ping", "/v2/apps", "/v2/apps/x", "/v2/nothing"] {
         let answer = response(&sim, path).await;
@@ -109,7 +109,7 @@ async fn every_answer_names_the_leader_and_forbids_caching() {
 }
 
 #[tokio::test]
-async fn listings_are_compressed_when_asked_and_streams_are_not() {
+async fn listings_are_compressed_on_request_and_streams_are_not() {
     let sim = start().await;
     sim.create(ShortApp::new("/a", 1)).unwrap();
     let ask = |path: &str| get(&sim, path).header("Accept-Encoding", "gzip");

@@ -6,7 +6,7 @@ use super::super::{Place, ShortApp, TaskState, view};
 use super::cluster::{app, cluster, create, told, web};
 
 #[test]
-fn a_staged_task_has_neither_start_nor_address_nor_health() {
+fn staged_task_has_no_start_address_or_health() {
     let mut cluster = cluster();
     let place = Place::new("10.0.0.1", 1).state(TaskState::TaskStaging);
     let id = create(&mut cluster, ShortApp::new("/a", 1).checked().place(place)).remove(0);
@@ -55,7 +55,7 @@ fn health_is_an_empty_list_until_the_first_result() {
 }
 
 #[test]
-fn one_of_two_checks_failing_makes_the_task_unhealthy() {
+fn task_with_one_of_two_checks_failing_is_unhealthy() {
     let mut cluster = cluster();
     let checks = json!([{"protocol": "HTTP"}, {"protocol": "MESOS_TCP"}]);
     let id = cluster.create(json!({"id": "/a", "healthChecks": checks}), &[Place::new("a", 1)]).unwrap().remove(0);
@@ -79,7 +79,7 @@ fn health_of_an_app_without_checks_is_refused() {
 }
 
 #[test]
-fn a_launch_is_told_from_the_post_to_the_end_of_the_deployment() {
+fn launch_sends_events_from_post_to_deployment_end() {
     let mut cluster = cluster();
     create(&mut cluster, web().checked());
     assert_eq!(
@@ -104,7 +104,7 @@ fn a_launch_is_told_from_the_post_to_the_end_of_the_deployment() {
 }
 
 #[test]
-fn a_scheduled_instance_has_no_host_yet() {
+fn scheduled_instance_has_no_host() {
     let mut cluster = cluster();
     create(&mut cluster, web());
     let events = cluster.take_events();
@@ -115,7 +115,7 @@ fn a_scheduled_instance_has_no_host_yet() {
 }
 
 #[test]
-fn a_kill_begins_with_a_second_running() {
+fn kill_begins_with_a_second_running_event() {
     let mut cluster = cluster();
     let id = create(&mut cluster, web()).remove(0);
     told(&mut cluster);
@@ -137,7 +137,7 @@ fn a_kill_begins_with_a_second_running() {
 }
 
 #[test]
-fn a_task_that_dies_by_itself_was_not_asked_to() {
+fn failed_task_has_no_kill_event() {
     for (state, told_state, condition) in [
         (TaskState::TaskFailed, "TASK_FAILED", "Failed"),
         (TaskState::TaskLost, "TASK_LOST", "Gone"),
@@ -156,7 +156,7 @@ fn a_task_that_dies_by_itself_was_not_asked_to() {
 }
 
 #[test]
-fn an_unreachable_task_stays_listed_and_may_come_back() {
+fn unreachable_task_stays_listed_and_may_return() {
     let mut cluster = cluster();
     let id = create(&mut cluster, web()).remove(0);
     cluster.set_state(&id, TaskState::TaskUnreachable).unwrap();
@@ -167,7 +167,7 @@ fn an_unreachable_task_stays_listed_and_may_come_back() {
 }
 
 #[test]
-fn a_deleted_app_is_terminated_after_its_last_task() {
+fn deleted_app_terminates_after_its_last_task() {
     let mut cluster = cluster();
     create(&mut cluster, web());
     told(&mut cluster);
@@ -189,7 +189,7 @@ fn a_deleted_app_is_terminated_after_its_last_task() {
 }
 
 #[test]
-fn a_replacement_starts_the_new_before_it_stops_the_old() {
+fn replacement_starts_new_tasks_before_it_stops_old_ones() {
     let mut cluster = cluster();
     let old = create(&mut cluster, web());
     told(&mut cluster);
@@ -204,7 +204,7 @@ fn a_replacement_starts_the_new_before_it_stops_the_old() {
 }
 
 #[test]
-fn a_new_leader_knows_no_health_but_all_versions() {
+fn new_leader_has_no_health_but_all_versions() {
     let mut cluster = cluster();
     create(&mut cluster, web().checked());
     let before = app(&cluster, "/shop/web");
@@ -217,7 +217,7 @@ fn a_new_leader_knows_no_health_but_all_versions() {
 }
 
 #[test]
-fn readiness_is_shown_while_it_lasts_and_only_when_asked_for() {
+fn readiness_is_shown_on_request_while_it_lasts() {
     let mut cluster = cluster();
     let definition = json!({"id": "/a", "readinessChecks": [{"name": "up"}]});
     let id = cluster.create(definition, &[Place::new("a", 1)]).unwrap().remove(0);

@@ -1,9 +1,9 @@
 //! The simulator against the contract: `cluster` and `life` without any I/O, the others over HTTP as a client sees it.
 
+mod api_version;
 mod cluster;
 mod control;
 mod deploy;
-mod dialect;
 mod fault;
 mod http;
 mod life;

@@ -10,7 +10,7 @@ fn label(app: &Value) -> &Value {
 }
 
 #[tokio::test]
-async fn a_new_app_is_in_no_listing_until_the_root_is_switched() {
+async fn new_app_is_in_no_listing_until_the_root_switches() {
     let sim = start().await;
     let mut stream = Stream::attach(&sim).await;
     sim.hold_root(true);
@@ -32,7 +32,7 @@ async fn a_new_app_is_in_no_listing_until_the_root_is_switched() {
 }
 
 #[tokio::test]
-async fn a_changed_app_is_shown_as_it_was_with_the_tasks_it_has_until_the_root_is_switched() {
+async fn changed_app_is_shown_as_before_until_the_root_switches() {
     let sim = start().await;
     sim.create(ShortApp::new("/a", 1).label("colour", "red").task("10.0.0.1", 1)).unwrap();
     sim.hold_root(true);

@@ -51,7 +51,7 @@ async fn only_the_exact_accept_header_attaches() {
 }
 
 #[tokio::test]
-async fn everybody_hears_who_attaches_and_who_leaves() {
+async fn all_listeners_get_attach_and_detach_events() {
     let sim = start().await;
     let mut first = Stream::attach(&sim).await;
     let second = Stream::attach(&sim).await;
@@ -64,7 +64,7 @@ async fn everybody_hears_who_attaches_and_who_leaves() {
 }
 
 #[tokio::test]
-async fn a_launch_and_a_kill_are_told_in_marathons_order() {
+async fn launch_and_kill_events_are_in_marathons_order() {
     let sim = start().await;
     let mut stream = Stream::attach(&sim).await;
     let id = sim.create(ShortApp::new("/a", 1).checked().task("10.0.0.1", 1)).unwrap().remove(0);
@@ -102,7 +102,7 @@ async fn a_launch_and_a_kill_are_told_in_marathons_order() {
 }
 
 #[tokio::test]
-async fn a_listing_after_an_event_shows_what_the_event_told() {
+async fn listing_after_an_event_shows_the_change() {
     let sim = start().await;
     sim.create(ShortApp::new("/a", 1)).unwrap();
     let mut stream = Stream::attach(&sim).await;
@@ -115,7 +115,7 @@ async fn a_listing_after_an_event_shows_what_the_event_told() {
 }
 
 #[tokio::test]
-async fn a_filter_hides_all_that_it_does_not_name() {
+async fn event_filter_passes_only_the_named_types() {
     let sim = start().await;
     let mut two = Stream::open(&sim, "/v2/events?event_type=status_update_event&event_type=deployment_success").await;
     let silent = Stream::open(&sim, "/v2/events?event_type=nobody_knows&plan-format=light").await;
@@ -130,7 +130,7 @@ async fn a_filter_hides_all_that_it_does_not_name() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_a_blank_line_in_two_pieces() {
+async fn heartbeat_is_a_blank_line_in_two_chunks() {
     let options = Options { heartbeat: Duration::from_millis(20), ..Options::default() };
     let sim = Sim::start_with(options).await.unwrap();
     let mut socket = attach_raw(&sim).await;
@@ -143,7 +143,7 @@ async fn a_heartbeat_is_a_blank_line_in_two_pieces() {
 }
 
 #[tokio::test]
-async fn a_change_of_leader_ends_the_stream_after_what_was_said_before() {
+async fn leader_change_ends_the_stream_after_earlier_events() {
     let sim = start().await;
     let id = sim.create(ShortApp::new("/a", 1).checked().task("10.0.0.1", 1)).unwrap().remove(0);
     let mut stream = Stream::attach(&sim).await;
@@ -159,7 +159,7 @@ async fn a_change_of_leader_ends_the_stream_after_what_was_said_before() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_is_disconnected() {
+async fn slow_reader_is_disconnected() {
     let sim = start().await;
     let text = "x".repeat(64 * 1024);
     sim.create(ShortApp::new("/a", 1).label("long", &text)).unwrap();
@@ -177,7 +177,7 @@ async fn a_reader_that_does_not_read_is_disconnected() {
 }
 
 #[tokio::test]
-async fn up_to_1_7_a_reader_that_does_not_read_misses_events_and_stays() {
+async fn slow_reader_up_to_1_7_loses_events_and_stays_connected() {
     const UPDATES: usize = 1000;
     let sim = Sim::start_with(Options { dialect: Dialect::D15, ..Options::default() }).await.unwrap();
     sim.create(ShortApp::new("/a", 1).label("long", &"x".repeat(64 * 1024))).unwrap();
@@ -209,7 +209,7 @@ async fn up_to_1_7_a_reader_that_does_not_read_misses_events_and_stays() {
 }
 
 #[tokio::test]
-async fn how_much_a_reader_may_leave_unread_is_for_the_delivery_to_say() {
+async fn slow_reader_limit_is_set_by_delivery() {
     for (dialect, streams) in [(Dialect::D15, 1), (Dialect::D18, 0)] {
         let sim = Sim::start_with(Options { dialect, ..Options::default() }).await.unwrap();
         let mut stream = Stream::attach(&sim).await;
@@ -226,7 +226,7 @@ async fn how_much_a_reader_may_leave_unread_is_for_the_delivery_to_say() {
 }
 
 #[tokio::test]
-async fn strange_events_come_before_each_other_one_whatever_was_asked_for() {
+async fn strange_events_ignore_the_filter_and_precede_each_event() {
     let sim = start().await;
     let id = sim.create(ShortApp::new("/a", 1).task("10.0.0.1", 1)).unwrap().remove(0);
     let mut stream = Stream::open(&sim, "/v2/events?event_type=status_update_event").await;
@@ -244,7 +244,7 @@ async fn strange_events_come_before_each_other_one_whatever_was_asked_for() {
 }
 
 #[tokio::test]
-async fn one_large_change_disconnects_nobody() {
+async fn large_change_disconnects_no_reader() {
     let sim = start().await;
     sim.create(ShortApp::new("/a", 1)).unwrap();
     let mut stream = Stream::attach(&sim).await;
@@ -266,7 +266,7 @@ async fn dropping_the_handle_ends_streams_and_stops_listening() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_is_forgotten() {
+async fn disconnected_client_is_removed() {
     let sim = start().await;
     let socket = attach_raw(&sim).await;
     until_streams(&sim, 1).await;
