@@ -51,6 +51,7 @@ fn check(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding>
         findings.extend(rules::pure_rooms(path, text));
         findings.extend(rules::one_way(path, text));
         findings.extend(rules::unsafe_code(path, text));
+        findings.extend(rules::test_names(path, text));
         findings.extend(rules::too_long(text));
     }
     if path.ends_with(".md") {

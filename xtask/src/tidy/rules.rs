@@ -31,6 +31,12 @@ const ROOMS: [(&str, &[&str]); 5] = [
     ("dataplane", &["plan"]),
 ];
 
+/// Folders whose test names [`test_names`] checks.
+const NAMED_TESTS: [&str; 2] = ["tests/", "xtask/"];
+
+/// Most characters of a test name: with its module it fits on one line of a report.
+const TEST_NAME: usize = 60;
+
 const NOTE_ABOVE: usize = 400;
 const ERROR_ABOVE: usize = 800;
 
@@ -73,6 +79,36 @@ pub(super) fn unsafe_code(path: &str, text: &str) -> Vec<Finding> {
     let word = concat!("un", "safe");
     let warning = || format!("{word} code is kept to the files listed in xtask/src/tidy/rules.rs");
     scan(text, |code| names(code, word).then(warning))
+}
+
+/// A test has a short name: `<thing>_<condition>_<result>`.
+pub(super) fn test_names(path: &str, text: &str) -> Vec<Finding> {
+    if !NAMED_TESTS.iter().any(|folder| path.starts_with(folder)) {
+        return Vec::new();
+    }
+    let mut is_test = false;
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let code = line.trim_start();
+        if ["#[test]", "#[tokio::test"].iter().any(|attribute| code.starts_with(attribute)) {
+            is_test = true;
+        } else if let Some(name) = function(code).filter(|_| is_test) {
+            is_test = false;
+            let length = name.chars().count();
+            if length > TEST_NAME {
+                let what = format!("the test name `{name}` has {length} characters, {TEST_NAME} at most");
+                findings.push(finding(index + 1, &what));
+            }
+        }
+    }
+    findings
+}
+
+/// The name of the function that this line declares, if it declares one.
+fn function(code: &str) -> Option<&str> {
+    let (before, after) = code.split_once("fn ")?;
+    let is_modifier = |word: &str| ["async", "const", "pub", "pub(crate)", "pub(super)"].contains(&word);
+    before.split_whitespace().all(is_modifier).then(|| after.split(['(', '<']).next())?
 }
 
 /// Nothing tracked knows on whose machine it was written.

@@ -60,6 +60,20 @@ fn unsafe_code_outside_the_listed_files_is_found() {
 }
 
 #[test]
+fn test_name_of_more_than_60_characters_is_found() {
+    let function = |length| format!("fn {}() {{}}\n", "a".repeat(length));
+    for attributes in ["#[test]\n", "    #[tokio::test(start_paused = true)]\n#[ignore = \"slow\"]\nasync "] {
+        let text = |length| format!("{attributes}{}", function(length));
+        assert_eq!(test_names("tests/netns/a.rs", &text(60)), [], "{attributes}");
+        let line = text(61).lines().count();
+        assert_eq!(lines(&test_names("tests/netns/a.rs", &text(61))), [line], "{attributes}");
+    }
+    assert_eq!(test_names("xtask/src/a.rs", &function(61)), [], "no test");
+    assert_eq!(test_names("elsewhere/a.rs", &format!("#[test]\n{}", function(61))), [], "not a checked folder");
+    assert_eq!(lines(&test_names("xtask/a.rs", &format!("#[test]\nfn a() {{}}\n#[test]\n{}", function(61)))), [4]);
+}
+
+#[test]
 fn path_of_a_developers_machine_is_found() {
     let bad = concat!("fine\nFROM=/wo", "rk/main\n`/ro", "ot/.cache`");
     assert_eq!(lines(&developer_paths(bad)), [2, 3]);
