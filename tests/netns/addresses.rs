@@ -1,4 +1,4 @@
-//! The addresses of the host come and go while the agent runs.
+//! Addresses of the host that are added and removed while the agent runs.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,7 +25,7 @@ fn added_address_reaches_the_service_until_it_is_removed() -> TestResult {
         let address = Ipv4Addr::new(10, 77, 0, nth);
         let order = format!("connect c{nth} {}", SocketAddr::from((address, PORT)));
         net.ip(&["address", "add", &format!("{address}/32"), "dev", PORT_DEVICE])?;
-        // The agent never reads the addresses again by itself: only the kernel's message can lead to this.
+        // The agent reads the addresses only at its start, so only the kernel's message can cause this.
         eventually_ok(&format!("{address} leads to the service"), PATIENCE, || {
             let said = client.tell(&order)?;
             ensure!(said == "ok", "{said}");
@@ -64,7 +64,7 @@ fn burst_of_added_addresses_is_complete() -> TestResult {
     Ok(())
 }
 
-/// Waits until the maps have these addresses and those that a host of the lab has anyway, and no others.
+/// Waits until the maps hold exactly these addresses and those that every host of the lab has.
 fn addresses_are(lab: &Lab, more: &[&str]) -> Result<()> {
     let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
     let mut wanted: BTreeSet<IpAddr> = more.iter().map(|address| Ok(address.parse()?)).collect::<Result<_>>()?;

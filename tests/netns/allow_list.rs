@@ -1,4 +1,4 @@
-//! Allow lists: by the address that a program comes from, and by its cgroup.
+//! Allow lists: by the source address of a program, and by its cgroup.
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup::{self, Cgroup};
@@ -67,7 +67,7 @@ fn allow_list_change_admits_a_refused_client_at_once() -> TestResult {
     Ok(())
 }
 
-/// As /proc/PID/cgroup has it.
+/// The cgroup's name in the form of /proc/PID/cgroup.
 pub(crate) fn name(cgroup: &Cgroup) -> Result<String> {
     let below = cgroup.path().strip_prefix(cgroup::root()?)?;
     Ok(format!("/{}", below.to_str().context("a strange path")?))

@@ -1,4 +1,4 @@
-//! `--bpf-log`: the hooks log their verdicts, and without it there is nothing of that in the kernel.
+//! `--bpf-log`: the hooks log their verdicts; without the option the programs contain no log code.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +17,7 @@ use crate::fixtures::cluster::{Cluster, SERVICE};
 /// A service without any backend.
 const IDLE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1235);
 
-/// By hook, the bytes of instructions that the kernel runs, and whether it has a map to log to.
+/// For each hook, the size of its instructions in the kernel, in bytes, and whether it has a log map.
 fn programs(lab: &Lab) -> Result<BTreeMap<&'static str, (u32, bool)>> {
     let pins = Pins::at(&lab.host(1).pins());
     let program = |hook: &&'static str| {

@@ -1,4 +1,4 @@
-//! Whose connections are left alone: excluded cgroups, marked sockets, and the agent itself.
+//! Bypass of the hooks: excluded cgroups, marked sockets, and the agent itself.
 
 use anyhow::Result;
 use proxymatic_tests::cgroup::Cgroup;
@@ -20,7 +20,7 @@ fn excluded_cgroup_and_its_children_bypass_the_hooks() -> TestResult {
     let _agent = FileSource::start(&lab, &services, &["--exclude-cgroup", &name(&excluded)?])?;
     let connect = |cgroup: &Cgroup| lab.host(1).tcp_client_in(cgroup)?.tell(&format!("connect c {SERVICE}"));
     let said = [host, &excluded, &other, &below].map(connect).into_iter().collect::<Result<Vec<_>>>()?;
-    // Nobody listens on the service port itself: that is what a closed port says.
+    // Nothing listens on the service port itself, so a bypassing connect is refused.
     assert_eq!(said, ["ok", "ECONNREFUSED", "ok", "ECONNREFUSED"]);
     assert_eq!((lab.host(1).verdict("bypassed")?, lab.host(1).verdict("translated")?), (2, 2));
     Ok(())
@@ -46,7 +46,7 @@ fn agent_reaches_a_marathon_on_a_local_service_port() -> TestResult {
     let lab = Lab::start(2)?;
     let sim = lab.sim()?;
     let replicas = replicas(&lab, 2)?;
-    // Where Marathon listens; the listener must not be the reason that the agent is left alone.
+    // Marathon listens here. The bypass must not depend on this listener.
     sim.app(APP, 8080, &[(2, replicas[0].address.port())])?;
     let wins = ["--local-listener", "service-wins"];
     let marathon = (lab.host(1).address(), 8080).into();
@@ -58,7 +58,7 @@ fn agent_reaches_a_marathon_on_a_local_service_port() -> TestResult {
         let said = client.hold(&format!("c{agents}-"), 1, marathon)?;
         assert_eq!((said, client.tell(&format!("ask c{agents}-1"))?.len()), (vec!["ok".to_owned()], 1));
         if agents == 1 {
-            // The next one finds the hooks attached, and the service published, before it has asked anybody.
+            // The next agent finds the hooks attached and the service published before its first request.
             agent.kill9()?;
             sim.task(APP, 2, replicas[1].address.port())?;
         }

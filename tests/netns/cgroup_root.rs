@@ -1,5 +1,5 @@
-//! Which cgroup the agent takes for the host's root where it is not told: by `feature probe`, which looks as `run` does and
-//! attaches nothing there. Each layout is made in a mount namespace of its own.
+//! Detection of the host's cgroup root. `feature probe` detects it as `run` does and attaches nothing there. Each test
+//! makes its layout in a mount namespace of its own.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use serde_json::Value;
 
-/// Mounts that the machine has are out of sight below this.
+/// Mounts of the machine are hidden below this folder.
 const NOTHING: &str = "mount -t tmpfs none /sys/fs/cgroup";
 const HYBRID: &str =
     "mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
@@ -37,7 +37,7 @@ fn container_finds_mounted_host_cgroup_root_not_its_own() -> TestResult {
     let given = lab.run_dir().join("given");
     fs::create_dir(&given)?;
     let host = proxymatic_tests::cgroup::root()?.display();
-    // Its own tree goes over the usual place, as container runtimes do it.
+    // The container's own tree covers the usual mount point, as container runtimes arrange it.
     let give = format!("mount --bind {host} {0}", given.display());
     let row = found(&lab, &["--cgroup"], &[&give, UNIFIED])?;
     assert_eq!(row["found"], given.to_str().context("a strange path")?, "{row}");
@@ -58,10 +58,11 @@ fn container_without_host_cgroup_is_refused_with_remedies() -> TestResult {
     Ok(())
 }
 
-/// What `feature probe` says of the root of cgroups, in namespaces as unshare(1) makes them, after these commands.
+/// Runs these commands in namespaces that unshare(1) makes, and returns what `feature probe` prints about the cgroup
+/// root.
 fn found(lab: &Lab, namespaces: &[&str], layout: &[&str]) -> Result<Value> {
     let host = lab.host(1);
-    // The machine must not see what is mounted.
+    // The machine must not see these mounts.
     let here = fs::metadata("/proc/self/ns/mnt")?.ino().to_string();
     let held = "test \"$(stat -Lc %i /proc/self/ns/mnt)\" != \"$0\"";
     let script = [&[held], layout, &["exec \"$@\""]].concat().join(" && ");

@@ -1,4 +1,4 @@
-//! Every command that shows something, as table and as JSON, on a data plane that runs.
+//! Output of every command that shows something, as table and as JSON, on a running data plane.
 
 /// `feature`.
 mod features;
@@ -17,8 +17,8 @@ use serde_json::Value;
 use crate::fixtures::cluster::{Cluster, SERVICE};
 use crate::golden::Command;
 
-/// A service of two replicas, of which one is drained and one has a connection. There is no agent: nothing changes while it
-/// is looked at.
+/// A service with two replicas: one is drained, one has a connection. No agent runs, so nothing changes during the
+/// test.
 fn quiet(lab: &Lab) -> Result<(Cluster<'_>, SocketProgram)> {
     let mut cluster = Cluster::start(lab, 2)?;
     cluster.agent.kill9()?;
@@ -299,7 +299,7 @@ fn command_line_error_is_one_line_and_exit_code_2() -> TestResult {
         (&["service", "show", "--jsn"], "the nearest is --json"),
         (&["map", "dump", "BACKEND"], "the nearest name is BACKENDS"),
         (&["top"], "top needs a terminal"),
-        // Nothing is pinned here.
+        // Nothing is pinned at this path.
         (&["service"], "start the agent there (proxymatic run)"),
         (&["flow"], "start the agent there (proxymatic run)"),
         (&["hook"], "start the agent there (proxymatic run)"),
@@ -336,7 +336,7 @@ fn user_without_access_to_pins_is_advised_to_be_root() -> TestResult {
     let host = lab.host(1);
     let program = proxymatic_tests::lab::binary("proxymatic")?;
     let pins = host.pins().display().to_string();
-    // As a copy, where anybody may run it.
+    // A copy of the program in a folder that every user may read.
     let copy = tempfile::tempdir()?;
     std::fs::set_permissions(copy.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let there = copy.path().join("proxymatic");

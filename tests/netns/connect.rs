@@ -1,4 +1,4 @@
-//! One connection: which destinations lead to a service, and what a program sees of it afterwards.
+//! connect(2): which destinations reach a service, and which peer the program sees.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -37,7 +37,7 @@ fn every_host_address_reaches_the_service() -> TestResult {
     let _web = Cluster::start(&lab, 1)?;
     for host in ["127.0.0.1", "127.8.9.10", "0.0.0.0", "10.77.0.1"] {
         let said = curl(&lab, &format!("http://{host}:{PORT}/")).with_context(|| host.to_owned())?;
-        // Linux itself makes loopback of an unspecified address.
+        // Linux itself turns an unspecified address into loopback.
         assert_eq!(said, format!("a\n{}:{PORT}", host.replace("0.0.0.0", "127.0.0.1")));
     }
     Ok(())
@@ -57,7 +57,7 @@ fn port_without_service_is_refused_and_not_counted() -> TestResult {
 fn program_outside_the_cgroup_is_not_translated() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Cluster::start(&lab, 1)?;
-    // The test itself is in none of the lab's cgroups.
+    // The test process is in no cgroup of the lab.
     let error = lab.host(1).net().enter(|| TcpStream::connect(SERVICE).err())?.context("connected")?;
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     Ok(())
@@ -70,7 +70,7 @@ fn container_reaches_service_at_host_address_not_localhost() -> TestResult {
     }
     let lab = Lab::start(2)?;
     let _web = Cluster::start(&lab, 1)?;
-    // What makes a container of it: another namespace, in a cgroup below the one that is served.
+    // A container is a network namespace of its own in a cgroup below the served one.
     let cgroup = lab.host(1).cgroup().child("container")?;
     let mut container = lab.host(2).tcp_client_in(&cgroup)?;
     assert_eq!(container.tell("connect host 10.77.0.1:1234")?, "ok");
@@ -98,7 +98,7 @@ fn loopback_option_sets_where_localhost_reaches_services() -> TestResult {
     Ok(())
 }
 
-/// A closed port stays one, and nobody counts.
+/// A closed port stays closed, and nothing is counted.
 fn nothing_happens_to(address: &str) -> TestResult {
     let lab = Lab::start(2)?;
     let _web = Cluster::start(&lab, 1)?;
@@ -109,7 +109,7 @@ fn nothing_happens_to(address: &str) -> TestResult {
     Ok(())
 }
 
-/// The remote ends of the established connections in `/proc/net/tcp`, whose addresses are words in the host's order.
+/// Returns the remote ends of established connections in `/proc/net/tcp`, whose addresses are words in host byte order.
 fn established(table: &str) -> Result<Vec<SocketAddr>> {
     let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
     let open = rows.filter(|row| row.get(3) == Some(&"01"));

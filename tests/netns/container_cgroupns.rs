@@ -1,5 +1,5 @@
-//! The agent in a container with a cgroup namespace of its own, where its own cgroup looks like the root. A cgroup of the
-//! test stands for the host's root: the machine's own is never attached to.
+//! The agent in a container with a cgroup namespace of its own, in which its own cgroup looks like the root. A cgroup
+//! of the test stands for the host's root; nothing is attached to the machine's root.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +14,14 @@ use proxymatic_tests::process::Process;
 use crate::bpftool;
 use crate::fixtures::cluster::{APP, SERVICE};
 
-/// What a container runtime does, as far as cgroups go: a namespace, the own tree in it, and the host's where it is given.
+/// What a container runtime does to cgroups: it makes a namespace, mounts the container's own tree, and mounts the
+/// host's tree if requested.
 const CONTAINER: &str = "mkdir -p $0/own $0/host && mount -t cgroup2 none $0/own && mount --bind $1 $0/host && shift \
                          && exec \"$@\"";
 
 struct Contained<'lab> {
     lab: &'lab Lab,
-    /// Its own cgroup.
+    /// The container's own cgroup.
     cgroup: Cgroup,
     _replica: Replica,
     _sim: Sim<'lab>,
@@ -32,7 +33,7 @@ fn agent_in_own_cgroupns_serves_the_given_host_cgroup() -> TestResult {
     let it = Contained::start(&lab)?;
     let _agent = it.agent("host")?;
     lab.host(1).agent_ready(PATIENCE)?;
-    // Programs outside of the container, and in it.
+    // Programs outside and inside the container.
     for cgroup in [lab.host(1).cgroup(), &it.cgroup] {
         assert_eq!(lab.host(1).tcp_client_in(cgroup)?.tell(&format!("connect c {SERVICE}"))?, "ok");
     }
@@ -50,7 +51,7 @@ fn agent_in_own_cgroupns_reports_its_apparent_root() -> TestResult {
     lab.host(1).agent_ready(PATIENCE)?;
     let said = agent.stderr()?;
     assert!(said.contains("is not the host's root but this container's own cgroup"), "{said}");
-    // As the kernel has it: what is outside is not served.
+    // By the kernel's own list, nothing outside is served.
     let connect = |cgroup| lab.host(1).tcp_client_in(cgroup)?.tell(&format!("connect c {SERVICE}"));
     assert_eq!((connect(lab.host(1).cgroup())?.as_str(), connect(&it.cgroup)?.as_str()), ("ECONNREFUSED", "ok"));
     Ok(())
@@ -74,7 +75,7 @@ impl<'lab> Contained<'lab> {
         Ok(Self { lab, cgroup: lab.host(1).cgroup().child("container")?, _replica: replica, _sim: sim })
     }
 
-    /// Starts the agent in the container, for the programs of `own`, or of `host`.
+    /// Starts the agent in the container, for the programs of cgroup `own` or of cgroup `host`.
     fn agent(&self, whose: &str) -> Result<Process> {
         let host = self.lab.host(1);
         let room = self.lab.run_dir().join("container");
@@ -86,7 +87,7 @@ impl<'lab> Contained<'lab> {
         let agent = [text(&program)?, "run", "--cgroup", text(&whose)?, "--bpffs", text(&pins)?];
         let more = ["--socket", text(&socket)?, "--marathon", &marathon];
         let process = host.spawn_in(&self.cgroup, Path::new("unshare"), &[&container[..], &agent, &more].concat())?;
-        // Held before anything is believed of it: it is in a namespace of its own.
+        // Asserts first that the agent is in a namespace of its own.
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/cgroup"));
         let pid = process.pid()?.to_string();
         eventually_ok("the container has a cgroup namespace of its own", PATIENCE, || {

@@ -1,7 +1,7 @@
-//! The agent is killed before each of its writes in turn: whatever it leaves, the next one makes it right, and who had a
-//! service keeps it.
+//! The agent crashes before each of its writes in turn. The next agent repairs the maps, and existing services stay
+//! available.
 //!
-//! Each host of the lab tries numbers of its own, so that they rest in quarantine side by side.
+//! Each host of the lab tries numbers of its own, so their quarantines run at the same time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,15 +25,15 @@ use crate::bpftool;
 use crate::fixtures::cluster::{PORT, URL};
 use crate::fixtures::file_source::{backend, service};
 
-/// What tells the agent when to die; see the feature `fault-injection` of the agent's crate.
+/// The variable that tells the agent when to crash; see the feature `fault-injection` of the agent's crate.
 const VARIABLE: &str = "PROXYMATIC_DIE_BEFORE_WRITE";
 /// How many hosts try numbers at the same time.
 const SITES: u8 = 8;
 /// The host of the replicas.
 const REPLICAS: u8 = SITES + 1;
-/// Five seconds of quarantine, and what comes before and after on a machine that is busy with eight agents that start.
+/// Five seconds of quarantine, plus the start and the end on a machine that runs eight agents.
 const SETTLES: Duration = Duration::from_secs(120);
-/// A port beside the usual one.
+/// A second service port.
 const OTHER: u16 = PORT + 1;
 const OTHER_URL: &str = "http://localhost:1235/";
 
@@ -97,9 +97,9 @@ fn shipped_agent_ignores_fault_injection() -> TestResult {
     Ok(())
 }
 
-/// The replicas, and hosts that have nothing to do with each other.
+/// The replicas, and independent hosts.
 struct Stage {
-    // Dropped first: they run in the lab.
+    // Dropped first, because they run in the lab.
     replicas: Vec<Replica>,
     lab: Lab,
 }
@@ -119,14 +119,14 @@ impl Stage {
         service(&backends, &[("allow", allow), ("affinity", json!("0s"))])
     }
 
-    /// Another one, with the last replica.
+    /// A second service, with the last replica.
     fn other(&self) -> Value {
         let backends: Vec<_> = self.replicas[4..].iter().map(|it| backend(it.address)).collect();
         service(&backends, &[("name", json!("other")), ("port", json!(OTHER))])
     }
 
-    /// Plays a scenario for each write, which says whether the agent died of it: until there is no such write. Gives how
-    /// many there were.
+    /// Runs a scenario once for each write; the scenario returns whether the agent crashed. Ends at the first number
+    /// without a write, and returns the number of writes.
     fn at_every_write(&self, scenario: impl Fn(&Site<'_>, u64) -> Result<bool> + Sync) -> Result<u64> {
         let play = |number: u8| -> Result<u64> {
             let site = Site { host: self.lab.host(number), agent: None.into() };
@@ -148,14 +148,14 @@ impl Stage {
     }
 }
 
-/// A host, with an agent that is killed over and over.
+/// A host whose agent crashes again and again.
 struct Site<'lab> {
     host: &'lab Host,
     agent: std::cell::RefCell<Option<Process>>,
 }
 
 impl Site<'_> {
-    /// Writes down the services that the next agent is to serve.
+    /// Writes the services that the next agent reads.
     fn write(&self, services: &[Value]) -> Result<()> {
         fs::write(self.file(), json!({ "services": services }).to_string()).context("write the services")
     }
@@ -164,7 +164,7 @@ impl Site<'_> {
         self.host.socket().with_extension("json")
     }
 
-    /// Has an agent serve this, and kills it.
+    /// Starts an agent that serves these services, then kills it.
     fn serve(&self, services: &[Value]) -> Result<()> {
         self.write(services)?;
         let mut agent = self.start(&[])?;
@@ -172,7 +172,7 @@ impl Site<'_> {
         agent.kill9().map(drop)
     }
 
-    /// Starts an agent that dies before this write, if it gets there. Whether it did, or has done everything.
+    /// Starts an agent that crashes before this write. Returns whether it crashed; if not, it has done all its writes.
     fn dies_or_settles(&self, nth: u64, services: &[Value]) -> Result<bool> {
         let mut agent = self.start(&[&format!("{VARIABLE}={nth}")])?;
         let mut died = false;
@@ -188,8 +188,8 @@ impl Site<'_> {
         Ok(died)
     }
 
-    /// The same of an agent that comes upon what another has served, and the next one if it died; holds that no connect
-    /// to this URL fails meanwhile.
+    /// Like [`Self::dies_or_settles`], for an agent that adopts another agent's maps, followed by a new agent if it
+    /// crashed. Asserts that no connect to this URL fails meanwhile.
     fn dies_under_load(&self, nth: u64, url: &str, before: &[Value], after: &[Value]) -> Result<bool> {
         self.serve(before)?;
         let load = self.load(url)?;
@@ -205,7 +205,7 @@ impl Site<'_> {
         Ok(died)
     }
 
-    /// Starts an agent, which does what is left to do.
+    /// Starts an agent, which completes the remaining writes.
     fn next_agent_settles(&self, services: &[Value]) -> Result<()> {
         let agent = self.start(&[])?;
         self.settles(services)?;
@@ -221,7 +221,7 @@ impl Site<'_> {
         let tables = Maps::open(&Pins::at(&self.host.pins()))?.tables()?;
         let (shape, wanted) = (Shape::of(&tables), Shape::wanted(services)?);
         ensure!(shape == wanted, "{shape:?} is not {wanted:?}");
-        // What nothing leads to is in no shape: it must have been given back.
+        // A [`Shape`] omits entries without references, so those entries must have been freed.
         ensure!(tables.garbage().is_empty(), "{:?}", tables.garbage());
         for (map, entries) in [("SERVICE_NAMES", wanted.ids[0]), ("BACKEND_NAMES", wanted.ids[1])] {
             let has = bpftool::entries(&Pins::at(&self.host.pins()).map(map))?;
@@ -230,7 +230,7 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// The agent that can be told to die, with these variables.
+    /// Starts the agent with fault injection and these variables.
     fn start(&self, variables: &[&str]) -> Result<Process> {
         let host = self.host;
         let paths = [host.cgroup().path(), &host.pins(), &host.socket(), &self.file()];
@@ -238,7 +238,7 @@ impl Site<'_> {
         let program = binary(if variables.is_empty() { "proxymatic" } else { "proxymatic-mortal" })?;
         let program = program.display().to_string();
         let agent = [&program, "run", "--cgroup", &cgroup, "--bpffs", &pins, "--socket", &socket, "--file", &file];
-        // There are several at a time.
+        // Several agents run at a time.
         let small = ["--max-services", "64", "--max-backends", "256", "--max-slots", "4096"];
         host.spawn(Path::new("env"), &[variables, &agent, &small].concat())
     }
@@ -255,7 +255,7 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// As before the first agent.
+    /// Restores the state before the first agent.
     fn clear(&self) -> Result<()> {
         if let Some(mut agent) = self.agent.replace(None)
             && agent.try_wait()?.is_none()
@@ -266,10 +266,10 @@ impl Site<'_> {
     }
 }
 
-/// What maps come to, whatever ids and slots it is under.
+/// The meaning of the maps, independent of ids and slots.
 #[derive(Debug, PartialEq, Eq)]
 struct Shape {
-    /// Name, port, what is allowed, and the backends that take connections.
+    /// Name, port, allow list, and the active backends.
     services: BTreeSet<(String, u16, usize, BTreeSet<String>)>,
     ids: [usize; 5],
 }
@@ -299,7 +299,7 @@ impl Shape {
         }
     }
 
-    /// Of services as they are written down.
+    /// Converts services of the file into the same form.
     fn wanted(services: &[Value]) -> Result<Self> {
         let mut shape = Self { services: BTreeSet::new(), ids: [services.len(), 0, 0, services.len(), 0] };
         for service in services {

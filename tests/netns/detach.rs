@@ -1,4 +1,4 @@
-//! `detach`: exactly what was put there goes, and the machine is as before.
+//! `detach` removes exactly what the agent has put there.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ fn detach_leaves_nothing_in_bpffs_cgroup_or_namespaces() -> TestResult {
     for host in [1, 2] {
         assert_eq!(bpftool::on_interfaces(lab.host(host).net())?, Vec::<Value>::new());
     }
-    // The kernel frees what nobody holds a moment later.
+    // The kernel frees unreferenced objects a moment later.
     eventually_ok("programs and links are gone", PATIENCE, || {
         let left: Vec<_> = ids.iter().filter(|(kind, id)| bpftool::exists(kind, *id).unwrap_or(true)).collect();
         ensure!(left.is_empty(), "{left:?}");
@@ -98,12 +98,12 @@ fn detach_without_pins_reports_nothing_to_do() -> TestResult {
     Ok(())
 }
 
-/// What is in the root of the bpf file system.
+/// Returns the entries in the root of the bpf file system.
 fn files(lab: &Lab) -> Result<BTreeSet<OsString>> {
     fs::read_dir(lab.bpffs())?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-/// The kernel's ids of all programs and links that are in place.
+/// Returns the kernel's ids of all attached programs and links.
 fn ids(rows: &[Value]) -> Result<Vec<(&'static str, u64)>> {
     let mut ids = Vec::new();
     for row in rows {

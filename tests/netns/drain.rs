@@ -1,4 +1,4 @@
-//! `backend drain`: with an agent and without one, and whoever comes after.
+//! `backend drain`: with an agent, without one, and across restarts.
 
 use anyhow::{Context as _, Result};
 use proxymatic_tests::failure::TestResult;
@@ -20,7 +20,7 @@ fn drained_backend_survives_agent_restart_until_undrained() -> TestResult {
     let said: Value = serde_json::from_str(&set(&lab, "drain", &first)?.well()?.stdout)?;
     assert_eq!(said["backends"][0]["state"], "draining", "at once: {said}");
     cluster.answers_come_from(&["b"])?;
-    // The next plan, and the one of an agent that starts anew.
+    // The next plan, and the plan of a new agent.
     cluster.scale()?;
     cluster.when_states(&["draining", "active", "active"])?;
     cluster.answers_come_from(&["b", "c"])?;

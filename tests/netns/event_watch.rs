@@ -1,4 +1,4 @@
-//! `event watch`: with an agent for any number of watchers, without one for a single one.
+//! `event watch`: any number of watchers with an agent, a single one without.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +16,8 @@ fn nothing() -> Result<()> {
     Ok(())
 }
 
-/// Drains a replica and ends that, each until the agent has published it: of what is taken back sooner it tells nobody.
+/// Drains and undrains a replica, each time until the agent has published it. The agent reports no change that is
+/// reverted sooner.
 fn toggle(cluster: &Cluster, replica: usize) -> Result<()> {
     let backend = cluster.replicas[replica].address.to_string();
     for verb in ["drain", "undrain"] {
@@ -34,7 +35,7 @@ fn every_watcher_sees_drains_failures_ejections_readmissions() -> TestResult {
     let watchers = [lab.host(1).watch()?, lab.host(1).watch()?];
     let first = cluster.replicas[0].address.to_string();
     for watcher in &watchers {
-        // Until it is heard: the watcher may still be starting.
+        // Repeated, since the watcher may still be starting.
         let drained = watcher.sees("draining", || toggle(&cluster, 0))?;
         assert_eq!(drained["reason"], "operator", "{drained}");
         assert_eq!((&drained["service"], &drained["backend"]), (&"/web".into(), &first.clone().into()), "{drained}");
@@ -67,7 +68,7 @@ fn event_watch_without_agent_refuses_a_second_reader_by_pid() -> TestResult {
     let pid = watcher.process.pid()?;
     let names = second.stderr.contains(&format!("process {pid} reads the events of"));
     assert!(second.status.code() == Some(2) && names, "{second:?}");
-    // An agent has the ring for itself, and tells the watcher.
+    // An agent owns the ring buffer, so the watcher gets a message instead.
     cluster.start_agent()?;
     let first = cluster.replicas[0].address.to_string();
     assert_eq!(watcher.sees("active", || toggle(&cluster, 0))?["backend"], first);
@@ -95,7 +96,7 @@ fn event_watch_count_limits_the_events_shown() -> TestResult {
     let mut cluster = Cluster::start(&lab, 1)?;
     cluster.agent.kill9()?;
     cluster.replicas[0].process.kill9()?;
-    // Told before anybody watched: the ring keeps it.
+    // Emitted before the watcher started: the ring buffer keeps the event.
     let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.hold("x", 1, SERVICE)?, ["ECONNREFUSED"]);
     let left = lab.proxymatic(&["event", "watch", "--count", "1"])?.well()?;
@@ -103,7 +104,7 @@ fn event_watch_count_limits_the_events_shown() -> TestResult {
     Ok(())
 }
 
-/// All that can be made to happen in one order, and what another number follows each time.
+/// All events that can be caused in a fixed order, and the words that precede a number that differs in each run.
 const HAPPENINGS: [&str; 8] =
     ["draining", "applied", "active", "failed", "ejected", "readmitted", "connected", "refused"];
 const WORDS: [&str; 4] = ["after ", "for ", "process ", "applied     "];
@@ -117,14 +118,14 @@ fn event_output_matches_golden() -> TestResult {
     cluster.sim.app("/idle", 1235, &[])?;
     lab.service_when("/idle is known", "/idle", |idle| idle.backends.is_empty())?;
     let watchers = (lab.host(1).event_watch(&[])?, lab.host(1).watch()?);
-    // Until both watch: they may still be starting.
+    // Repeated until both watchers see it, since they may still be starting.
     watchers.1.sees("draining", || toggle(&cluster, 0))?;
     eventually_ok("people see it too", PATIENCE, || {
         toggle(&cluster, 0)?;
         ensure!(watchers.0.stdout()?.contains("draining"), "{}", watchers.0.log());
         Ok(())
     })?;
-    // Else it could be either that is connected to first.
+    // With two active backends the first connect could reach either.
     let first = cluster.replicas[0].address.to_string();
     lab.proxymatic(&["backend", "drain", &first])?.well()?;
     watchers.1.sees("connected", || cluster.ask(1).map(drop))?;

@@ -1,4 +1,4 @@
-//! `feature probe` says what this kernel has, and leaves nothing behind.
+//! `feature probe` reports the features of this kernel and leaves nothing behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,13 +16,13 @@ use serde_json::Value;
 fn needed_features_are_found_and_no_probe_stays_loaded() -> TestResult {
     let lab = Lab::start(1)?;
     let said = lab.proxymatic(&["-j", "feature"])?.well()?.stdout;
-    // Agents of other tests probe too. What one of them has loaded ends with that process, and ids are not used again.
+    // Agents of other tests probe too. Their objects end with their processes, and ids are not reused.
     let probes = Probes::now()?;
     let rows: Vec<Value> = serde_json::from_str(&said)?;
     for row in &rows {
         println!("{row}");
     }
-    // This tier needs all that is needed, and the machine it runs on has more.
+    // This tier needs every required feature, and the test machine has optional ones too.
     for row in rows.iter().filter(|row| row["needed"] == true) {
         assert_eq!(row["has"], true, "{row}");
     }
@@ -51,7 +51,7 @@ fn feature_probe_without_root_names_what_is_missing() -> TestResult {
     Ok(())
 }
 
-/// What probes have loaded and made, of this test and of whoever probes at the same time.
+/// Programs and maps that probes have loaded, in this test and in concurrent ones.
 #[derive(Debug)]
 struct Probes(BTreeSet<String>);
 
@@ -60,13 +60,13 @@ impl Probes {
         Ok(Self([named("prog")?, named("map")?, folders()?].concat().into_iter().collect()))
     }
 
-    /// What of this is still there now.
+    /// Returns the objects that still exist.
     fn left(&self, now: &Self) -> Vec<String> {
         self.0.intersection(&now.0).cloned().collect()
     }
 }
 
-/// What the kernel has of a kind that is named as the probes are, each with its id.
+/// Returns the kernel objects of one kind whose names are those of probes, with their ids.
 fn named(kind: &str) -> Result<Vec<String>> {
     let ours = ["peer_names", "tcp_events", "packets", "keeps", "tells", "TOLD", "KEPT"];
     let output = Command::new("bpftool").args(["--json", kind, "show"]).output().context("run bpftool")?;
@@ -75,7 +75,7 @@ fn named(kind: &str) -> Result<Vec<String>> {
     Ok(rows.map(|row| format!("{kind} {} {}", row["id"], row["name"])).collect())
 }
 
-/// Cgroups right below the root that probes have made.
+/// Returns the cgroups that probes have made right below the root.
 fn folders() -> Result<Vec<String>> {
     let names = fs::read_dir(cgroup::root()?)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter(|name| name.starts_with("proxymatic-probe")).collect())

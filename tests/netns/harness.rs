@@ -1,4 +1,4 @@
-//! The harness itself: hosts reach each other, and nothing stays behind whatever happens.
+//! The harness itself: hosts reach each other, and nothing stays behind, however a test ends.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use proxymatic_tests::net::{NetNs, host_address, host_address6};
 use proxymatic_tests::process::Process;
 use proxymatic_tests::{cgroup, cleanup};
 
-/// Set for the copy of this program that plays the run which gets killed.
+/// Set for the copy of this program that plays the killed run.
 const VICTIM: &str = "PROXYMATIC_TEST_VICTIM";
 
 #[test]
@@ -131,7 +131,7 @@ fn dropping_the_lab_removes_everything() -> TestResult {
     let name = lab.run_dir().file_name().context("no name")?.to_string_lossy().into_owned();
     let replica = lab.replica(1, 8001, "a")?;
     let process = PathBuf::from(format!("/proc/{}", replica.process.pid()?));
-    // Still running: the cgroup has to end it.
+    // The process still runs, so removing the cgroup must end it.
     let _unfinished = lab.replica(2, 8001, "b")?;
     assert_eq!(traces(&name)?.len(), 5, "{:?}", traces(&name)?);
     drop((replica, lab));
@@ -156,15 +156,15 @@ fn signal_removes_everything() -> TestResult {
 fn remains_of_a_killed_run_are_removed_by_the_next() -> TestResult {
     let (_logs, mut victim, name) = victim()?;
     let replica = fs::read_to_string(cgroup::root()?.join(&name).join("host1/cgroup.procs"))?;
-    // While its process lives nobody sweeps them.
+    // As long as its process lives, no other run removes the remains.
     assert_eq!(traces(&name)?.len(), 4);
     victim.kill9()?;
-    // Another test may begin just now: then that one sweeps them, or a part of them.
+    // A concurrent test may start now and remove all or some of the remains.
     eventually_ok("nothing is left of the killed run", PATIENCE, || {
         cleanup::sweep();
         let left = traces(&name)?;
         ensure!(left.is_empty(), "{left:?}");
-        // A zombie has no command line; when the machine's init reaps it is not our concern.
+        // A zombie has no command line; when init reaps it does not matter.
         let command = Path::new("/proc").join(replica.trim()).join("cmdline");
         ensure!(fs::read(command).unwrap_or_default().is_empty(), "process {replica} lives");
         Ok(())
@@ -193,7 +193,7 @@ fn victim_holds_a_lab() -> TestResult {
     }
 }
 
-/// A second run of this very program that holds a lab with a replica in it, and the name of that lab.
+/// Starts a second run of this program that holds a lab with a replica, and returns the name of that lab.
 fn victim() -> Result<(tempfile::TempDir, Process, String)> {
     let logs = tempfile::tempdir()?;
     let mut command = Command::new(env::current_exe()?);
@@ -206,7 +206,8 @@ fn victim() -> Result<(tempfile::TempDir, Process, String)> {
     Ok((logs, victim, name))
 }
 
-/// What a lab of this name has on the machine: run directory, cgroup, one namespace per host, one for the switch.
+/// Returns what a lab of this name has on the machine: run directory, cgroup, a namespace per host and one for the
+/// switch.
 fn traces(name: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for room in [Path::new("/run"), Path::new("/run/netns"), cgroup::root()?] {

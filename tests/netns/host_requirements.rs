@@ -1,4 +1,5 @@
-//! A host that lacks something: one sentence with the remedy, exit status 2, nothing pinned and nothing attached.
+//! A host that lacks a requirement: the agent prints one sentence with the remedy, exits with 2, and pins and attaches
+//! nothing.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::bpftool;
 
-/// What takes every capability from what it starts, root or not.
+/// The command that drops every capability, for root too.
 const POWERLESS: [&str; 3] = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 
 #[test]
@@ -55,8 +56,8 @@ fn wrong_arguments_are_all_reported_at_once() -> TestResult {
     Ok(())
 }
 
-/// What `run` says with these arguments in place of those that would work, as text and as JSON; holds that it is one
-/// sentence each time, and that nothing is left.
+/// Runs `run` with these arguments in place of valid ones, and returns its error as text and as JSON. Asserts that it
+/// is one sentence each time and that nothing is left.
 fn refusal(lab: &Lab, before: &[&str], wrong: &[&str]) -> Result<String> {
     let marathon = lab.marathon_url();
     let given = [wrong, &["--marathon", &marathon]].concat();
@@ -74,7 +75,7 @@ fn refusal(lab: &Lab, before: &[&str], wrong: &[&str]) -> Result<String> {
     Ok(plain.stderr)
 }
 
-/// Runs `proxymatic run`, each flag of `given` taking the place of the one that would work.
+/// Runs `proxymatic run` with each flag of `given` in place of the valid one.
 fn run(lab: &Lab, before: &[&str], format: &[&str], given: &[&str]) -> Result<Finished> {
     let host = lab.host(1);
     let (program, pins) = (binary("proxymatic")?, host.pins());

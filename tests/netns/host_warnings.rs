@@ -1,4 +1,4 @@
-//! What on a host is in the way of services is said, and service ports are reserved where that is asked for.
+//! Warnings about the host, and the reservation of service ports.
 
 use std::fs;
 
@@ -40,12 +40,12 @@ fn reserved_ports_follow_services_and_keep_the_operators() -> TestResult {
     set(host, RESERVED, "5000,6000")?;
     let mut web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--reserve-ports"])?;
     reserved_are(host, "1234,5000,6000")?;
-    // One that the operator has reserved, one more, and one out of the range.
+    // A port that the operator has reserved, one more, and one outside of the range.
     web.sim.app("/two", 5000, &[(2, 8001)])?;
     web.sim.app("/three", 1235, &[(2, 8001)])?;
     web.sim.app("/four", 1100, &[(2, 8001)])?;
     reserved_are(host, "1234-1235,5000,6000")?;
-    // What one agent has reserved the next one knows.
+    // The next agent recognizes the earlier agent's reservations.
     web.agent.kill9()?;
     web.agent = lab.agent(&["--reserve-ports"])?;
     host.agent_ready(PATIENCE)?;
@@ -78,7 +78,7 @@ fn foreign_programs_on_the_cgroup_are_named() -> TestResult {
     let web = Cluster::start(&lab, 1)?;
     web.sim.app("/two", 1235, &[(2, 8001)])?;
     eventually_ok("nothing is wrong", PATIENCE, || host.well())?;
-    // Another agent with pins of its own is as much of a stranger as Cilium.
+    // An agent with other pins is as foreign as Cilium.
     let (pins, socket) = (lab.bpffs().join("other"), lab.run_dir().join("other.sock"));
     let (pins, socket) = (pins.display().to_string(), socket.display().to_string());
     let (cgroup, marathon) = (host.cgroup().path().display().to_string(), lab.marathon_url());
@@ -108,7 +108,7 @@ fn reserved_are(host: &Host, wanted: &str) -> Result<()> {
     })
 }
 
-/// Within the namespace of the host: these settings are each namespace's own.
+/// These settings are per network namespace.
 fn get(host: &Host, setting: &str) -> Result<String> {
     let read = host.net().enter(|| fs::read_to_string(setting))?;
     Ok(read.with_context(|| format!("read {setting}"))?.trim().to_owned())

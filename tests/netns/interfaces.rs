@@ -1,5 +1,5 @@
-//! Hooks on network interfaces: put where the operator names them, kept there, taken away. What they do to packets is
-//! proved elsewhere.
+//! Packet hooks on network interfaces: attached to the named interfaces, kept there, removed. Modules `packets` and
+//! `remote` test their effect on packets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,14 +21,14 @@ use crate::bpftool;
 const PORT: &str = "lab0";
 const BOTH: [&str; 2] = ["tc_ingress", "tc_egress"];
 
-/// Marathon with one app, and an agent on host 1 with these arguments, ready.
+/// Starts Marathon with one app, and an agent on host 1 with these arguments; returns when it is ready.
 fn agent(lab: &Lab, more: &[&str]) -> Result<Process> {
     let agent = lab.agent(more)?;
     lab.host(1).agent_ready(PATIENCE)?;
     Ok(agent)
 }
 
-/// The names of the programs that the kernel runs on an interface, of TC.
+/// Returns the names of the TC programs that the kernel runs on an interface.
 fn on(host: &Host, interface: &str) -> Result<Vec<String>> {
     let by_links = host.net().enter(|| {
         let mut names = Vec::new();
@@ -38,11 +38,11 @@ fn on(host: &Host, interface: &str) -> Result<Vec<String>> {
         }
         Ok::<_, ProgramError>(names)
     })?;
-    // Before Linux 6.6 there are no such links to be asked for.
+    // Before Linux 6.6 there are no TCX links.
     if has_links(host)? { Ok(by_links?) } else { filters(host, interface) }
 }
 
-/// The same of filters, by the names that these have.
+/// Returns the names of the TC filters of an interface.
 fn filters(host: &Host, interface: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for way in ["ingress", "egress"] {
@@ -74,7 +74,7 @@ fn when_on(host: &Host, interface: &str, wanted: &[&str]) -> TestResult {
     Ok(())
 }
 
-/// The hooks of interfaces, as `hook show` prints them: link by hook and interface; 0 where there is a filter instead.
+/// Returns the interface hooks that `hook show` prints: link id by hook and interface, 0 for a filter.
 fn rows(host: &Host) -> Result<BTreeMap<(String, String), u64>> {
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     let row = |row: &Value| {
@@ -84,7 +84,7 @@ fn rows(host: &Host) -> Result<BTreeMap<(String, String), u64>> {
     Ok(rows.iter().filter_map(row).collect())
 }
 
-/// The warnings of the agent about an interface.
+/// Returns the agent's warnings about an interface.
 fn warnings(host: &Host, interface: &str) -> Result<Vec<String>> {
     let status: Value = serde_json::from_str(&host.proxymatic(&["-j", "status"])?.stdout)?;
     let all = status["warnings"].as_array().context("no warnings")?;
@@ -92,7 +92,7 @@ fn warnings(host: &Host, interface: &str) -> Result<Vec<String>> {
     Ok(about.filter_map(|it| it["reason"].as_str().map(str::to_owned)).collect())
 }
 
-/// What `map dump INTERFACES` says is attached, by number.
+/// Returns the attached hooks in `map dump INTERFACES`, by interface index.
 fn marked(host: &Host) -> Result<Vec<u64>> {
     let rows: Vec<Value> =
         serde_json::from_str(&host.proxymatic(&["-j", "map", "dump", "INTERFACES"])?.well()?.stdout)?;
@@ -172,7 +172,7 @@ fn interface_down_up_or_renamed_keeps_its_hooks() -> TestResult {
     host.net().ip(&["link", "set", PORT, "down"])?;
     host.net().ip(&["link", "set", PORT, "name", "lan0"])?;
     host.net().ip(&["link", "set", "lan0", "up"])?;
-    // Something else that changes has been looked at after the name.
+    // A later change, which the agent handles after the rename.
     host.net().ip(&["link", "add", "seen0", "type", "bridge"])?;
     let seen = index(host, "seen0")?;
     eventually_ok("the bridge has been seen", PATIENCE, || {
@@ -195,7 +195,7 @@ fn interface_removed_is_reported_and_hooked_when_recreated() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
-    // Dots are nothing that a pin can have in its name.
+    // A pin's name can have no dots.
     let (name, add) = ("ext0.7", ["link", "add", "ext0.7", "type", "veth", "peer", "name", "far0"]);
     let _agent = agent(&lab, &["--interface", name])?;
     let missed = || {
@@ -284,7 +284,7 @@ fn xdp_runs_in_the_driver_and_keeps_a_foreign_program() -> TestResult {
     let program = eventually_ok("the XDP program is there", PATIENCE, || xdp(host)?.context("none"))?;
     assert_eq!(rows(host)?.len(), 3);
     first.kill9()?;
-    // Nobody else's is refused, and the link is kept.
+    // No foreign program is on the interface, so the next agent starts and keeps the link.
     let links = rows(host)?;
     let mut second = agent(&lab, &arguments)?;
     eventually_ok("the program is the new one", PATIENCE, || {
@@ -305,7 +305,7 @@ fn xdp_runs_in_the_driver_and_keeps_a_foreign_program() -> TestResult {
         "{said}"
     );
     assert_eq!(xdp(lab.host(2))?, Some(theirs));
-    // Without XDP there is nothing against it; and nothing of the attempt was left.
+    // Without XDP nothing prevents the start, and the failed attempt has left nothing.
     assert!(!lab.host(2).pins().join(format!("v{ABI_VERSION}/links/connect4")).exists());
     let _third = lab.agent_on(2, &arguments[..2])?;
     when_on(lab.host(2), PORT, &BOTH)?;

@@ -1,4 +1,4 @@
-//! What a start leaves that was killed, or that came upon what is no good: the next completes it, or says one sentence.
+//! Pins that an interrupted start leaves, or that are unusable: the next start completes them or reports one sentence.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::bpftool;
 use crate::fixtures::cluster::{Cluster, URL};
 
-/// By how much longer each start may work before it is killed: a twelfth of what a whole one takes.
+/// How much longer each start works before it is killed: a twelfth of a whole start.
 const WORK: Duration = Duration::from_millis(25);
 
 #[test]
@@ -42,7 +42,7 @@ fn unused_maps_are_recreated_in_the_requested_size() -> TestResult {
     for folder in ["links", "programs"] {
         fs::remove_dir_all(pins(&lab).join(folder))?;
     }
-    // Half of them, and one that is of another kind altogether.
+    // Half of the maps, and one of another type.
     for map in ["FRONTENDS", "BACKENDS", "COUNTERS", "SLOT_RANGES"] {
         fs::remove_file(pins(&lab).join("maps").join(map))?;
     }
@@ -66,7 +66,7 @@ fn incomplete_pin_folder_is_completed() -> TestResult {
     Ok(())
 }
 
-/// As far as a start, or a detach, may have come with links and programs.
+/// The links and programs of an interrupted start or detach.
 #[test]
 fn incomplete_hook_set_is_completed_and_fails_no_connect() -> TestResult {
     let lab = Lab::start(2)?;
@@ -137,7 +137,7 @@ fn start_that_cannot_attach_one_hook_changes_no_hook() -> TestResult {
     let (one, two) = (lab.host(1), lab.host(2));
     let mut web = Cluster::start(&lab, 2)?;
     web.agent.kill9()?;
-    // The last hook but one: ten are in place by then.
+    // The last hook but one: ten hooks are attached before it.
     let taken = two.cgroup().child("taken")?;
     let below = taken.child("below")?;
     bpftool::attach_alone(taken.path(), "connect4", &pins(&lab).join("programs/connect4"))?;
@@ -148,7 +148,7 @@ fn start_that_cannot_attach_one_hook_changes_no_hook() -> TestResult {
         assert!(status.code() == Some(2) && stderr.contains(said) && stderr.contains(remedy), "{stderr}");
         assert_eq!(bpftool::attached(below.path())?, Vec::<String>::new());
     }
-    // Neither a first start nor one that was to move.
+    // Neither a first start nor one that replaces links.
     assert!(!two.pins().join(format!("v{ABI_VERSION}/links/sock_release")).exists());
     well(&lab)?;
     web.answers_come_from(&["a", "b"])?;
@@ -159,7 +159,7 @@ fn pins(lab: &Lab) -> PathBuf {
     lab.host(1).pins().join(format!("v{ABI_VERSION}"))
 }
 
-/// All hooks are in place, run, and are attached once.
+/// Asserts that all hooks are attached once and run.
 fn well(lab: &Lab) -> Result<()> {
     lab.proxymatic(&["hook", "show"])?.well()?;
     let attached = bpftool::attached(lab.host(1).cgroup().path())?;

@@ -1,4 +1,4 @@
-//! What this kernel has, and what it takes to verify the programs: written down as facts for docs/kernels.md.
+//! Features of this kernel, and the verifier's budget: recorded as facts for docs/kernels.md.
 
 use anyhow::Context as _;
 use aya::programs::ProgramInfo;
@@ -10,7 +10,7 @@ use proxymatic_user::dataplane::kernel::{HOOKS, Pins};
 use crate::fixtures::cluster::Cluster;
 use crate::packets::test_netns::{PROGRAMS, load};
 
-/// A tenth of what kernels take, so that none of them refuses what another compiler makes of the same source.
+/// A tenth of the kernel's limit, so that the output of another compiler stays below the limit too.
 const BUDGET: u32 = 100_000;
 
 #[test]

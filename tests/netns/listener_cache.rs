@@ -1,4 +1,4 @@
-//! The kernel is asked for listeners only where there may be one, and none is missed for that.
+//! The agent's cache of listening ports: hooks look for a listener only if one may exist, and no listener is missed.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::fixtures::file_source::{FileSource, backend};
 
 const REPLICA: &str = "10.77.0.2:8001";
 const DIALLED: &str = "127.0.0.1:1234";
-/// The agent looks every ten seconds, whatever happens; here with some to spare.
+/// The agent sweeps every ten seconds; this adds some to spare.
 const ROUND: Duration = Duration::from_secs(13);
 
 #[test]
@@ -30,19 +30,19 @@ fn listener_is_known_from_listen_until_close() -> TestResult {
     for listens in [DIALLED, "[::]:1234"] {
         let mut stranger = stage.program()?;
         assert_eq!(stranger.tell(&format!("serve {listens} stranger"))?, "ok");
-        // At once: nobody waits for the agent.
+        // At once, without a sweep.
         answers(&mut client, ["stranger", "stranger"]).context(listens)?;
-        // Nor does it think otherwise after having looked.
+        // The sweep does not change that.
         Stage::looked(&mut client, ["stranger", "stranger"]).context(listens)?;
         assert_eq!(stage.heard(), [true, true]);
         stranger.kill9()?;
         answers(&mut client, ["replica", "replica"]).context(listens)?;
         stage.hears([false, false])?;
     }
-    // One that takes its time between bind(2) and listen(2): the agent looks in between, and sees no listener.
+    // A program that pauses between bind(2) and listen(2): a sweep in between sees no listener.
     let bound = lab.host(1).verdict("port_bound")?;
     assert_eq!(stranger.tell(&format!("bind {DIALLED}"))?, "ok");
-    // That it may listen from now on is known until the agent looks; what is counted stays.
+    // The bind marks the port until the next sweep clears the mark; the counter keeps the bind.
     assert_eq!(lab.host(1).verdict("port_bound")?, bound + 1);
     stage.hears([false, false])?;
     answers(&mut client, ["replica", "replica"])?;
@@ -57,11 +57,11 @@ fn listener_that_no_hook_counted_is_found_by_a_sweep() -> TestResult {
     let stage = Stage::start(&lab)?;
     let mut client = stage.program()?;
     stage.hears([false, false])?;
-    // This program is outside of the cgroup that is served.
+    // This program is outside of the served cgroup.
     let listener = lab.host(1).net().enter(|| TcpListener::bind(DIALLED))??;
     stage.hears([true, false])?;
     let before = lab.host(1).verdict("local_listener")?;
-    // Nobody accepts it there.
+    // Nothing accepts the connection there.
     assert_eq!(lab.host(1).tcp_client()?.tell(&format!("connect c {DIALLED}"))?, "ok");
     assert_eq!(lab.host(1).verdict("local_listener")?, before + 1);
     drop(listener);
@@ -86,7 +86,7 @@ fn listener_in_a_container_counts_if_its_localhost_is_served() -> TestResult {
     Ok(())
 }
 
-/// A service for each protocol on one port, whose replica is on host 2.
+/// A service for each protocol on one port, with a replica on host 2.
 struct Stage<'lab> {
     lab: &'lab Lab,
     maps: Maps,
@@ -118,12 +118,12 @@ impl<'lab> Stage<'lab> {
         Ok(Self { lab, maps, ids, _agent: agent, _replica: replica })
     }
 
-    /// A program in the host's namespace, and in the cgroup that is served.
+    /// Starts a program in the host's namespace and in the served cgroup.
     fn program(&self) -> Result<SocketProgram> {
         self.lab.host(1).program_in(self.lab.host(1).cgroup(), &binary("connect-variants")?, &[])
     }
 
-    /// Whether somebody may listen, over TCP and UDP.
+    /// Whether a listener may exist, over TCP and UDP.
     fn heard(&self) -> [bool; 2] {
         self.ids.map(|id| self.maps.service_load(id).is_none_or(|load| load.may_have_listener()))
     }
@@ -137,7 +137,7 @@ impl<'lab> Stage<'lab> {
         })
     }
 
-    /// Holds that these answer for as long as it takes the agent to look at least once more.
+    /// Asserts that these answer until the agent has swept at least once more.
     fn looked(client: &mut SocketProgram, who: [&str; 2]) -> Result<()> {
         let until = Instant::now() + ROUND;
         while Instant::now() < until {
@@ -147,7 +147,7 @@ impl<'lab> Stage<'lab> {
     }
 }
 
-/// Holds that every one of a few connections, and of a few datagrams, goes there.
+/// Asserts that each of a few connections and datagrams reaches this replica.
 fn answers(client: &mut SocketProgram, who: [&str; 2]) -> Result<()> {
     for (way, who) in ["tcp", "udp"].into_iter().zip(who) {
         for _ in 0..8 {

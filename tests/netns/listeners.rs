@@ -1,4 +1,4 @@
-//! Programs on the host that listen on a service port themselves.
+//! Programs on the host that listen on a service port.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::fixtures::cluster::PORT;
 use crate::fixtures::file_source::{FileSource, backend};
 
-/// What programs dial, over either protocol, connected or not.
+/// Destinations over either protocol, connected or not.
 const DIALLED: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 #[test]
 fn listener_on_a_service_port_gets_its_connections() -> TestResult {
-    // Where it listens, and which of the addresses dialled are its own by that.
+    // The listener's address, and the destinations that belong to it.
     for (listens, own) in [("0.0.0.0:1234", [true, true]), ("127.0.0.1:1234", [true, false])] {
         let lab = Lab::start(2)?;
         let (_replica, _agent, mut client) = served(&lab, &[])?;
@@ -24,7 +24,7 @@ fn listener_on_a_service_port_gets_its_connections() -> TestResult {
         let stranger = serve(&lab, 1, listens, "stranger")?;
         let expected = own.map(|own| [if own { "stranger" } else { "replica" }; 3]);
         assert_eq!(answers(&mut client)?, expected, "{listens}");
-        // One connect, one connect, two datagrams, for each address that is its own.
+        // Two connects and two datagrams for each address of its own.
         let kept = own.iter().filter(|own| **own).count() as u64 * 4;
         assert_eq!(lab.host(1).verdict("local_listener")? - before, kept, "{listens}");
         stranger.kill9()?;
@@ -51,7 +51,7 @@ fn listener_of_one_family_gets_no_connects_of_the_other() -> TestResult {
         let _stranger = serve(&lab, 1, listens, "stranger")?;
         for dialled in ["127.0.0.1:1234", "[::1]:1234"] {
             let expected = if dialled == own { "stranger" } else { "replica" };
-            // A datagram to an IPv6 address, unconnected, cannot become one to the replica, which speaks IPv4.
+            // An unconnected datagram to an IPv6 address cannot be sent to the replica, which has IPv4.
             for way in ["tcp", "udp"] {
                 assert_eq!(who(&mut client, way, dialled)?, expected, "{listens}, {way} to {dialled}");
             }
@@ -69,7 +69,7 @@ fn listener_in_a_container_is_not_the_hosts() -> TestResult {
     let (_replica, _agent, mut client) = served(&lab, &[])?;
     let _inside = serve(&lab, 3, "0.0.0.0:1234", "inside")?;
     assert_eq!(answers(&mut client)?, [["replica"; 3]; 2]);
-    // From there, the host's address leads to the service and its own to itself.
+    // From the container, the host's address reaches the service and its own address reaches the listener.
     let mut container = lab.host(3).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     assert_eq!(answers(&mut container)?, [["inside"; 3], ["replica"; 3]]);
     Ok(())
@@ -106,12 +106,12 @@ fn bind_of_a_service_port_only_is_counted() -> TestResult {
     assert_eq!(bound()?, 2);
     let _nobody = serve(&lab, 1, "127.0.0.1:1235", "nobody")?;
     let _elsewhere = serve(&lab, 2, "127.0.0.1:1234", "elsewhere")?;
-    // Where namespaces cannot be told apart, all are the host's.
+    // If the kernel cannot tell namespaces apart, all listeners count as the host's.
     assert_eq!(bound()?, if kernel::tells_netns() { 2 } else { 4 });
     Ok(())
 }
 
-/// A replica on host 2 that answers `replica`, the agent, and a client on host 1.
+/// Starts a replica on host 2 that answers `replica`, the agent, and a client on host 1.
 fn served<'lab>(lab: &'lab Lab, more: &[&str]) -> Result<(SocketProgram, FileSource<'lab>, SocketProgram)> {
     let replica = serve(lab, 2, "10.77.0.2:8001", "replica")?;
     let agent = FileSource::start(lab, &both(&["10.77.0.2:8001"])?, more)?;
@@ -126,17 +126,17 @@ fn both(backends: &[&str]) -> Result<Vec<Value>> {
     Ok(["tcp", "udp"].map(service).into())
 }
 
-/// A program on a host that answers with a word there, over TCP and UDP.
+/// Starts a program on a host that answers with a word at this address, over TCP and UDP.
 fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<SocketProgram> {
     let host = lab.host(host);
-    // In the cgroup that is served, so that binding is seen.
+    // In the served cgroup, so that the hooks see its bind.
     let mut server = host.program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     let said = server.tell(&format!("serve {at} {word}"))?;
     ensure!(said == "ok", "{at}: {said}");
     Ok(server)
 }
 
-/// Who answers at each address, in each way; holds that the one dialled seems to answer.
+/// Returns which program answers at each address, in each way; asserts that the reply comes from the destination.
 fn answers(client: &mut SocketProgram) -> Result<Vec<[String; 3]>> {
     let ways = |to: &str| -> Result<[String; 3]> {
         let mut of = WAYS.map(str::to_owned);

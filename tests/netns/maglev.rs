@@ -1,4 +1,4 @@
-//! The policy maglev: a hash of the client picks the backend, and few are moved when one backend goes.
+//! Policy `maglev`: a hash of the client picks the backend, and few clients move when one backend goes.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
@@ -9,9 +9,9 @@ use crate::fixtures::cluster::SERVICE;
 use crate::fixtures::file_source::{FileSource, backends, name, replicas, service};
 
 const BACKENDS: u8 = 20;
-/// Process and source port are what a connection is known by: so many are different clients, the same at each time.
+/// The hash is over process and source port, so this many ports are different clients that stay the same.
 const CLIENTS: usize = 5000;
-/// How many connect in one order.
+/// How many clients connect in one command.
 const AT_ONCE: usize = 500;
 
 #[test]
@@ -48,7 +48,7 @@ fn maglev_moves_under_2_percent_when_one_of_20_goes() -> TestResult {
     Ok(())
 }
 
-/// Who answers each client.
+/// The replica that answers each client.
 fn who(client: &mut SocketProgram) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for first in (40_000..).step_by(AT_ONCE).take(CLIENTS / AT_ONCE) {

@@ -1,4 +1,4 @@
-//! Marathon is not there: the agent says so and keeps what it has, for as long as it takes.
+//! Marathon does not answer: the agent reports it and keeps its services for as long as it takes.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn adopted_services_are_served_until_marathon_answers() -> TestResult {
     assert_eq!(status["agent"]["state"], "INITIALIZING", "{status}");
     web.answers_come_from(&["a", "b"])?;
 
-    // It comes back with the same app and one task less.
+    // Marathon comes back with the same app and one task less.
     let apps = lab.run_dir().join("apps.json");
     let app = json!({ "id": APP, "servicePort": PORT, "tasks": [place(web.replicas[1].address)] });
     fs::write(&apps, json!([app]).to_string())?;
@@ -47,13 +47,13 @@ fn adopted_services_are_served_until_marathon_answers() -> TestResult {
     web.when_active(&[1])?;
     lab.host(1).agent_ready(PATIENCE)?;
     web.answers_come_from(&["b"])?;
-    // The stream of events may come back a little later.
+    // The event stream may come back a little later.
     eventually_ok("all is well", PATIENCE, || lab.host(1).well())?;
     assert_eq!(web.agent.try_wait()?, None);
     Ok(())
 }
 
-/// Waits until the status tells that Marathon cannot be asked.
+/// Waits until the status reports that Marathon does not answer.
 fn trouble(lab: &Lab) -> Result<Value> {
     eventually_ok("the status tells of trouble", PATIENCE, || lab.host(1).trouble("refused the connection"))
 }

@@ -1,5 +1,5 @@
-//! Marathon goes wrong in every way it is known to, while clients connect all the time: no live backend is lost, no
-//! connect fails, and the status says what is wrong for as long as it is.
+//! Known faults of Marathon while clients connect all the time: no live backend is lost, no connect fails, and the
+//! status reports the fault while it lasts.
 
 mod loaded_service;
 
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use self::loaded_service::LoadedService;
 use crate::fixtures::cluster::{APP, Cluster};
 
-/// How long nobody leads where that takes long.
+/// How long a slow election takes.
 const LEADERLESS: Duration = Duration::from_secs(60);
-/// The longest pause of the agent between two attempts at a Marathon that fails is 20 s.
+/// The longest pause between two attempts at a failing Marathon is 20 s.
 const NEXT_ATTEMPT: Duration = Duration::from_secs(20).saturating_add(PATIENCE);
-/// After so long without a byte an agent leaves a stream of events; a heartbeat comes every 10 s.
+/// The agent closes an event stream after this time without a byte; a heartbeat comes every 10 s.
 const SILENCE: Duration = Duration::from_secs(25);
 const SILENT: &str = "sent no byte for 25 s, not even a heartbeat";
-/// What the agent warns of in a listing that lacks too much, for as long as it takes to ask once more: a second.
+/// The warning about a listing that lacks too much. It lasts until the next answer, one second later.
 const DOUBT: &str = "lost more than half of the backends in one answer; they stay until a second answer says so";
 
 #[test]
@@ -37,7 +37,7 @@ fn leader_change_that_forgets_health_loses_no_backend() -> TestResult {
     let holds = web.sim.holds()?;
     assert_eq!((&holds["leader"], verdicts(&holds)), (&json!(standby), vec![Value::Null; 3]));
 
-    // The new leader's own verdicts count from the first on.
+    // The new leader's own health results count from the first one on.
     web.live(&[0, 2])?;
     web.sim.control("health", &json!({ "task": web.tasks[1], "alive": false }))?;
     web.serves(&[0, 2])?;
@@ -49,7 +49,7 @@ fn leader_change_that_forgets_health_loses_no_backend() -> TestResult {
 #[test]
 fn minute_of_502_loses_no_backend_even_if_the_agent_dies_in_it() -> TestResult {
     let lab = Lab::start(2)?;
-    // Whoever leads afterwards knows no health: what the agent that died knew is taken from what it published.
+    // The next leader knows no health results: the new agent adopts those that the crashed one published.
     let checked = json!({ "healthChecks": true, "alive": true });
     let mut web = LoadedService::start(Cluster::on(&lab, lab.sim()?, 2, checked, &[])?)?;
     let begun = Instant::now();
@@ -65,7 +65,7 @@ fn minute_of_502_loses_no_backend_even_if_the_agent_dies_in_it() -> TestResult {
     web.is_well(LEADERLESS + NEXT_ATTEMPT)?;
     assert!(begun.elapsed() >= LEADERLESS, "well after {:?}", begun.elapsed());
     web.live(&[0, 1, 2])?;
-    // The new leader has seen only the task that came meanwhile.
+    // The new leader has only seen the task that started meanwhile.
     assert_eq!(verdicts(&web.sim.holds()?), [Value::Null, Value::Null, json!(true)]);
     web.sim.control("health", &json!({ "app": APP, "alive": true }))?;
     web.serves(&[0, 1, 2])?;
@@ -81,7 +81,7 @@ fn silent_event_stream_is_closed_and_missed_changes_are_read() -> TestResult {
     web.logs(SILENT, 1, SILENCE + PATIENCE)?;
     web.sim.control("fault", &json!({ "kind": "none" }))?;
     web.serves(&[0, 1, 2])?;
-    // It was not a poll that found the new one.
+    // An event, not the poll, announced the new task.
     web.logged_in_order(SILENT, "modified")?;
     web.live(&[0, 1, 2])?;
     web.is_well(PATIENCE)?;
@@ -94,7 +94,7 @@ fn change_without_an_event_is_found_by_the_poll() -> TestResult {
     let arguments = ["--refresh-interval", "3"];
     let mut web = LoadedService::start(Cluster::on(&lab, lab.sim()?, 3, json!({}), &arguments)?)?;
     web.sim.control("delivery", &json!({ "lost": true }))?;
-    // One task is replaced, one is added; the process of the first goes on until nobody can know its address.
+    // One task is replaced, one is added. The first task's process goes on until no program can know its address.
     web.live(&[1, 2])?;
     web.sim.state(&web.tasks[0], "TASK_KILLED")?;
     web.scale()?;
@@ -173,14 +173,14 @@ fn restarted_agent_holds_back_a_listing_without_60_percent() -> TestResult {
     web.start_another()?;
     web.logs(DOUBT, 1, PATIENCE)?;
     web.serves(&[0, 1])?;
-    // Until then it had all of them.
+    // Until then it had all tasks.
     web.logged_in_order("is=\"5 active", "is=\"2 active")?;
     web.logged_in_order(DOUBT, "modified")?;
     web.is_well(PATIENCE)?;
     web.end()
 }
 
-/// The next listing is wrong, and only that one. The agent asks for one because its stream ends.
+/// Makes only the next listing wrong. The agent requests one because its stream ends.
 fn one_wrong_listing(web: &Cluster<'_>, mut fault: Value) -> Result<()> {
     fault["paths"] = json!("/v2/apps");
     fault["times"] = json!(1);
@@ -188,11 +188,11 @@ fn one_wrong_listing(web: &Cluster<'_>, mut fault: Value) -> Result<()> {
     web.sim.control("streams/close", &json!({})).map(drop)
 }
 
-/// While every answer is so wrong that it is none, nothing changes, and the status says so in these words. Afterwards
-/// all is caught up with.
+/// While every answer is unusable nothing changes, and the status reports the fault in these words. Afterwards the
+/// agent catches up.
 fn no_answer(fault: Value, words: &str) -> TestResult {
     let lab = Lab::start(2)?;
-    // Of an app that is checked: a task of another would be served by its event alone.
+    // The task's app has health checks: the event alone would activate a task without them.
     let checked = json!({ "healthChecks": true, "alive": true });
     let mut web = LoadedService::start(Cluster::on(&lab, lab.sim()?, 2, checked, &[])?)?;
     web.sim.control("fault", &fault)?;
@@ -201,7 +201,7 @@ fn no_answer(fault: Value, words: &str) -> TestResult {
     let url = &status["agent"]["sources"][0]["trouble"]["url"];
     assert!(url.as_str().is_some_and(|url| url.starts_with(&lab.marathon_url())), "{status}");
     assert_eq!(status["agent"]["state"], "OK", "{status}");
-    // More than one attempt: it is not believed for being said again.
+    // More than one attempt: repetition does not make the answer valid.
     web.until("it is told again", NEXT_ATTEMPT, || {
         let status = lab.host(1).trouble(words)?;
         ensure!(status["agent"]["sources"][0]["trouble"]["attempts"].as_u64() >= Some(2), "{status}");
@@ -216,7 +216,7 @@ fn no_answer(fault: Value, words: &str) -> TestResult {
     web.end()
 }
 
-/// What the health checks of every task say.
+/// Returns the health results of every task.
 fn verdicts(holds: &Value) -> Vec<Value> {
     let tasks = holds["apps"][0]["tasks"].as_array();
     tasks.into_iter().flatten().map(|task| task["alive"].clone()).collect()

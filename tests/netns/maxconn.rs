@@ -73,7 +73,7 @@ fn service_maxconn_from_the_environment_limits_connections() -> TestResult {
     let replicas = replicas(&lab, 1)?;
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": [service(&backends(&replicas), &[])] }).to_string())?;
-    // What sets it is the container's environment; `env` stands in for that.
+    // A container sets it by its environment; `env` stands in for that.
     let host = lab.host(1);
     let paths = [host.cgroup().path(), &host.pins(), &host.socket(), &file].map(|it| it.display().to_string());
     let [cgroup, pins, socket, file] = &paths;

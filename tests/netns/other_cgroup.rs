@@ -1,4 +1,4 @@
-//! The agent started for another cgroup, on the same pins: hooks go over, and nothing stays behind.
+//! The agent restarted for another cgroup, on the same pins: the hooks move, and nothing stays behind.
 
 use anyhow::ensure;
 use proxymatic_tests::cgroup::Cgroup;
@@ -61,7 +61,7 @@ fn removed_cgroup_is_reported_and_next_agent_attaches_anew() -> TestResult {
     lab.proxymatic(&["hook", "show"])?.well()?;
 
     drop(cgroup);
-    // The kernel takes leave of a cgroup a moment after its folder has gone.
+    // The kernel removes a cgroup a moment after its folder.
     let wrong = eventually_ok("the hooks no longer run", PATIENCE, || {
         let shown = lab.proxymatic(&["hook", "show"])?;
         ensure!(shown.status.code() == Some(1), "{shown:?}");

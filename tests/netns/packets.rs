@@ -1,4 +1,5 @@
-//! Packets of clients on other machines, one by one: what comes out of the very programs (BPF_PROG_TEST_RUN).
+//! The packet programs, one packet at a time (BPF_PROG_TEST_RUN): packets of remote clients, and what the programs make
+//! of them.
 
 mod endpoints;
 mod errors;

@@ -1,4 +1,5 @@
-//! Which backends are better than none, and in what order: draining ones, then ejected ones, and never a full one.
+//! Panic mode: which backends are tried if a service has no better one. Draining backends come first, then ejected
+//! ones; full ones are never tried.
 
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
@@ -14,7 +15,7 @@ fn ejected_backend_is_tried_when_no_other_is_left() -> TestResult {
     let mut written = backends(&replicas);
     written[1]["maxconn"] = json!(1);
     let mut agent = FileSource::start(&lab, &[service(&written, &[])], &[])?;
-    // Without the agent, which would keep it out.
+    // Without the agent, which would keep the backend out.
     agent.agent.kill9()?;
     let mut client = lab.host(1).tcp_client()?;
     replicas[0].process.kill9()?;
@@ -22,12 +23,12 @@ fn ejected_backend_is_tried_when_no_other_is_left() -> TestResult {
     eject_for_an_hour(&lab, replicas[0].address)?;
     assert_eq!(client.tell(&format!("who 20 {SERVICE}"))?, ["b"; 20].join(" "));
     assert_eq!(client.tell(&format!("connect held {SERVICE}"))?, "ok");
-    // The other has all the connections it may have.
+    // The other backend is full.
     assert_eq!(client.tell(&format!("who 3 {SERVICE}"))?, "ECONNREFUSED ECONNREFUSED ECONNREFUSED");
     assert_eq!(lab.host(1).verdict("panic_mode")?, 3);
     let _back = lab.replica(2, replicas[0].address.port(), "a")?;
     assert_eq!(client.tell(&format!("who 3 {SERVICE}"))?, "a a a");
-    // The first of these has ended the ejection.
+    // The first of these connections has ended the ejection.
     assert_eq!(lab.host(1).verdict("panic_mode")?, 4);
     assert_eq!((lab.host(1).verdict("backends_full")?, lab.host(1).verdict("ejected")?), (0, 1));
     Ok(())

@@ -1,4 +1,4 @@
-//! Pins that cannot be made, locks that were left, maps that are too small.
+//! Pins that cannot be created, locks that were left behind, maps that are too small.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn read_only_bpffs_is_reported_and_nothing_is_attached() -> TestResult {
     Ok(())
 }
 
-/// A folder where a pin is to go: whoever left it, it is not ours to remove.
+/// A folder at the place of a pin belongs to another program: the agent must not remove it.
 #[test]
 fn foreign_file_at_a_pin_is_named_and_nothing_is_attached() -> TestResult {
     for (place, named) in [("maps/SERVICES", "SERVICES"), ("links/connect4", "connect4")] {
@@ -45,7 +45,7 @@ fn foreign_file_at_a_pin_is_named_and_nothing_is_attached() -> TestResult {
     Ok(())
 }
 
-/// The kernel gives back the lock of a process that was killed; nothing has to be cleaned up by hand.
+/// The kernel releases the lock of a killed process; no cleanup is needed.
 #[test]
 fn lock_of_a_killed_agent_does_not_block_the_next() -> TestResult {
     let lab = Lab::start(2)?;
@@ -81,13 +81,13 @@ fn service_too_large_for_a_map_is_refused_and_others_serve() -> TestResult {
     let refused = client.tell(&format!("connect d 127.0.0.1:{}", SERVICE.port() + 1))?;
     assert_eq!(refused, "ECONNREFUSED", "half a service is none");
     assert_eq!(lab.host(1).services()?.len(), 1);
-    // What fits is served, without a restart.
+    // Services that fit are served without a restart.
     web.rewrite(&[small, large(2)])?;
     assert_eq!(client.tell(&format!("connect e 127.0.0.1:{}", SERVICE.port() + 1))?, "ok");
     Ok(())
 }
 
-/// What an agent says that cannot start: one sentence, and exit code 2.
+/// Returns the error of an agent that cannot start: one sentence and exit code 2.
 fn refused(lab: &Lab) -> Result<String> {
     let left = lab.agent(&[])?.finish(PATIENCE)?;
     ensure!(left.status.code() == Some(2), "{left:?}");

@@ -1,4 +1,4 @@
-//! `plan show` where an agent has published: nothing when in step, else exactly what the next agent writes.
+//! `plan show` against published maps: empty if in sync, else exactly the writes of the next agent.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -131,23 +131,23 @@ fn plan(lab: &Lab) -> Result<Value> {
     Ok(serde_json::from_str(&said)?)
 }
 
-/// How many backends the only service would have.
+/// The number of backends that the only service would have.
 fn backends(plan: &Value) -> usize {
     plan["services"][0]["backends"].as_array().map_or(0, Vec::len)
 }
 
-/// What is pinned, as far as the commands show it.
+/// Returns the content of the pinned maps, as the commands show it.
 fn pinned(lab: &Lab) -> Result<(String, Value)> {
     let services = lab.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
     Ok((services, lab.host(1).status()?["maps"].take()))
 }
 
-/// The writes that a verbose agent logged.
+/// Returns the writes that a verbose agent has logged.
 fn written(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("DEBUG")).filter_map(|line| Some(line.split_once(": ")?.1)).collect()
 }
 
-/// Runs a verb as a user who owns nothing here, from a folder that he can reach.
+/// Runs a command as an unprivileged user, from a folder that this user can read.
 fn as_nobody(lab: &Lab, arguments: &[&str]) -> Result<Finished> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;

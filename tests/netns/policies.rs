@@ -1,4 +1,4 @@
-//! How connections are shared: by weight under each policy that goes by it, away from slow replicas, and by client.
+//! Shares of connections: by weight under each weighted policy, fewer for slow replicas, and by client.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::fixtures::cluster::{SERVICE, URL, replica_address};
 use crate::fixtures::file_source::{FileSource, backends, replicas, service};
 
-/// At 20,000 connections two points are more than five times the standard deviation of any share.
+/// At 20,000 connections, two percentage points are more than five times the standard deviation of any share.
 const CONNECTIONS: u64 = 20_000;
 
 #[test]
@@ -57,8 +57,8 @@ fn slow_replica_gets_its_share_by_random_but_not_by_leastconn() -> TestResult {
         service(&backends(&four), &[("name", json!(policy)), ("port", json!(port)), ("policy", json!(policy))])
     });
     let _agent = FileSource::start(&lab, &services, &[])?;
-    // Where the machine is so busy that all threads wait for answers, leastconn gives each replica as many of them: the slow
-    // one then answers 8 a second, whatever the others do.
+    // On a machine so busy that all threads wait for responses, leastconn gives each replica as many of them. The slow
+    // replica then answers 8 a second, whatever the others do.
     let paced = ["--threads", "16", "--rate", "600", "--linger0"];
     let share = |url: &str| -> Result<f64> {
         let load = lab.load(url, &paced)?;
@@ -96,7 +96,7 @@ fn source_policy_keeps_a_cgroup_on_one_replica() -> TestResult {
     let before = answers()?;
     let used: BTreeSet<_> = before.iter().collect();
     println!("24 cgroups, each with 40 connections from each of two processes, on {} of 4 replicas", used.len());
-    // 24 cgroups leave one of four out by chance once in 250 runs, two of them once in a million.
+    // 24 cgroups leave one of four replicas unused by chance once in 250 runs, two replicas once in a million.
     assert!(used.len() >= 3, "{before:?}");
     // Another process of the same cgroup, and another agent.
     agent.agent.kill9()?;

@@ -1,4 +1,4 @@
-//! What the agent may still do once it serves.
+//! Capabilities of the agent's threads once it serves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::fixtures::cluster::Cluster;
 use crate::fixtures::file_source::FileSource;
 use crate::self_test::helper;
 
-/// Of linux/capability.h: needed only until all that listens does.
+/// From linux/capability.h: needed only until all sockets listen.
 const NET_BIND_SERVICE: u64 = 1 << 10;
 
 #[test]
@@ -39,7 +39,7 @@ fn bypass_mark_and_services_file_cost_one_capability_each() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
     let agent = FileSource::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
-    // The file is read each second.
+    // The agent reads the file each second.
     hold(
         agent.agent.pid()?.as_raw(),
         EnabledFeatures { bypass_mark: true, file: true, ..EnabledFeatures::default() },
@@ -70,14 +70,14 @@ fn pins_are_for_root_only() -> TestResult {
     Ok(())
 }
 
-/// Has the agent read Marathon's answers.
+/// Makes the agent read Marathon's answers.
 fn read(web: &Cluster<'_>) -> Result<()> {
     web.sim.control("streams/close", &json!({})).map(drop)
 }
 
-/// Holds that all threads of an agent have just what the table says, and that each kind is there. Readers end when they have
-/// had nothing to do for a while, and begin with what the process has: `work` gives them something now and then, and what one
-/// of them has at its beginning passes.
+/// Asserts that all threads of an agent have exactly the capabilities of the table, and that each kind of thread
+/// exists. Reader threads end after some idle time and start with the process's capabilities. `work` keeps them alive,
+/// and their initial state passes.
 fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> TestResult {
     let mut worked: Option<Instant> = None;
     eventually_ok("each thread has what the table says", PATIENCE, || {
@@ -92,7 +92,7 @@ fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> Tes
 }
 
 fn is_held(agent: i32, uses: EnabledFeatures) -> Result<()> {
-    // Where this test may not do everything, neither may what it starts.
+    // If this test process lacks a capability, its children lack it too.
     let ours = bits(&fs::read_to_string("/proc/self/status")?, "CapPrm")?;
     let wanted = |thread| rights(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;
     let all = Thread::ALL.into_iter().fold(0, |all, thread| all | wanted(thread)) | NET_BIND_SERVICE & ours;
@@ -106,7 +106,7 @@ fn is_held(agent: i32, uses: EnabledFeatures) -> Result<()> {
         ensure!((word(&status, "NoNewPrivs")?, word(&status, "Seccomp")?) == ("1", "2"), "{name}: {status}");
         *kinds.entry(name).or_insert(0) += 1;
     }
-    // Who looks at the maps is there only while somebody asks.
+    // The thread that reads the maps exists only during a request.
     let there = |thread: &Thread| *thread != Thread::Look && (*thread != Thread::Interfaces || uses.interfaces);
     let mut expected = Thread::ALL.into_iter().filter(there);
     ensure!(expected.all(|kind| kinds.contains_key(kind.name())), "{kinds:?}");

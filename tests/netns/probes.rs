@@ -1,4 +1,4 @@
-//! Replicas that fail cost one connect, are probed by the agent, and get connections again when they answer.
+//! Failing replicas cost one connect, are probed by the agent, and get connections again when they answer.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use proxymatic_user::dataplane::kernel::{Maps, Pins};
 
 use crate::fixtures::cluster::{Cluster, eject_for_an_hour, ejected_for, when_ejected};
 
-/// Longer than the kernel alone keeps a backend out, or an agent that died.
+/// Longer than the kernel alone, or a crashed agent, keeps a backend out.
 const KEPT_OUT: Duration = Duration::from_secs(6);
 
 #[test]
@@ -67,7 +67,7 @@ fn agent_keeps_out_what_was_ejected_before_its_start() -> TestResult {
     web.agent.kill9()?;
     web.replicas[0].process.kill9()?;
     when_ejected(&lab, &mut lab.host(1).tcp_client()?)?;
-    // Else it might be over before the agent has started.
+    // A shorter ejection might end before the agent has started.
     eject_for_an_hour(&lab, web.replicas[0].address)?;
     web.start_agent()?;
     web.agent.logs("ejected until it answers", 1, PATIENCE)?;
@@ -80,7 +80,7 @@ fn agent_keeps_out_what_was_ejected_before_its_start() -> TestResult {
     Ok(())
 }
 
-/// How many connects fail within a time.
+/// Returns how many connects fail within a time.
 fn failed_within(web: &Cluster<'_>, time: Duration) -> anyhow::Result<u64> {
     let (begun, mut failed) = (Instant::now(), 0);
     while begun.elapsed() < time {

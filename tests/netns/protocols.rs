@@ -1,4 +1,4 @@
-//! TCP and UDP on one port number: two services, and sockets of each protocol reach only its own replicas.
+//! TCP and UDP on one port number: two services, and sockets of each protocol reach only that protocol's replicas.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use crate::fixtures::cluster::{PORT, SERVICE};
 
-/// Where the replicas of TCP are, on host 2, and what they answer over either protocol: a socket that gets to the wrong
-/// ones hears the wrong word.
+/// The TCP replicas on host 2, and their word over either protocol: a socket that reaches the wrong replicas gets the
+/// wrong word.
 const STREAMS: (u16, &str) = (8001, "stream");
-/// The same of UDP.
+/// The UDP replicas on host 2, and their word over either protocol.
 const DATAGRAMS: (u16, &str) = (8002, "datagram");
-/// How often each socket is made: with both kinds of replica in one service it would meet both.
+/// How often each kind of socket is opened: if one service had both kinds of replica, the socket would reach both.
 const TIMES: usize = 20;
 
 /// Marathon, the agent and the replicas.
@@ -29,7 +29,7 @@ struct Protocols<'lab> {
 }
 
 impl<'lab> Protocols<'lab> {
-    /// Starts all with these apps, and returns when both services have their replicas.
+    /// Starts the cluster with these apps, and returns when both services have their replicas.
     fn start(lab: &'lab Lab, apps: &[Value]) -> Result<Self> {
         let mut server = lab.host(2).program_in(lab.host(2).cgroup(), &binary("connect-variants")?, &[])?;
         for (port, word) in [STREAMS, DATAGRAMS] {
@@ -47,7 +47,7 @@ impl<'lab> Protocols<'lab> {
         Ok(protocols)
     }
 
-    /// Waits until there are services of these protocols and no others, each with its replicas on this port.
+    /// Waits until exactly the services of these protocols exist, each with its replicas on this port.
     fn serves(&self, wanted: &[(&str, u16)]) -> Result<()> {
         eventually_ok("the services have their replicas", PATIENCE, || {
             let rows = self.lab.host(1).services()?;
@@ -61,7 +61,7 @@ impl<'lab> Protocols<'lab> {
         })
     }
 
-    /// Sockets of the host and of a container, to every address that leads to the service.
+    /// Connects sockets of the host and of a container to every address of the service.
     fn each_socket_reaches_its_own(&self) -> Result<()> {
         let (cgroup, program) = (self.lab.host(1).cgroup(), binary("connect-variants")?);
         let own = [IpAddr::from(host_address(1)), host_address6(1).into()];
@@ -82,7 +82,7 @@ impl<'lab> Protocols<'lab> {
     }
 }
 
-/// Of each family one, so that a socket of any family reaches one.
+/// One address of each family, so that a socket of any family reaches a replica.
 fn replicas() -> [IpAddr; 2] {
     [host_address(2).into(), host_address6(2).into()]
 }

@@ -1,5 +1,5 @@
-//! What the agent does about clients on other machines: it counts them, shows them, and gives their connections up when it
-//! is time to. Their packets themselves are another module's matter.
+//! How the agent counts and shows connections of remote clients, and when it ends them. Module `packets` tests their
+//! packets.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 
 use crate::fixtures::cluster::{APP, Cluster};
 
-/// Where clients on other hosts find the service of host 1.
+/// The service address of host 1 for remote clients.
 const DIALLED: &str = "10.77.0.1:1234";
 const FLAGS: [&str; 2] = ["--interface", "lab0"];
 
-/// The service with these labels, one replica on host 2, served by host 1 to clients on other hosts.
+/// A service with these labels and one replica on host 2, which host 1 serves to remote clients.
 fn served<'lab>(lab: &'lab Lab, labels: &[(&str, &str)]) -> Result<Cluster<'lab>> {
     let name = |key: &str| format!("com.meltwater.proxymatic.port.0.{key}");
     let labels: serde_json::Map<_, _> = labels.iter().map(|(key, value)| (name(key), json!(value))).collect();
@@ -128,7 +128,7 @@ fn remote_connection_survives_agent_death_and_restart() -> TestResult {
     web.agent = lab.agent(&FLAGS)?;
     lab.host(1).agent_ready(PATIENCE)?;
     active_is(&lab, 2)?;
-    // Two censuses: who would not count them would have taken them for drift by now.
+    // Two censuses: without its count the connection would count as drift by now.
     until(Instant::now() + Duration::from_secs(13));
     active_is(&lab, 2)?;
     for connection in ["c", "d"] {

@@ -23,13 +23,14 @@ use crate::fixtures::cluster::{APP, Cluster, PORT, URL, monotonic, place};
 
 const SWITCHES: usize = 1000;
 const BACKENDS: usize = 3;
-/// How many connections each set of backends gets before it is replaced, at least.
+/// The least number of connections to each set of backends before it is replaced.
 const SOME: usize = 5;
-/// What passes between two switches on the clock that the agent is given: ids leave quarantine and are used again.
+/// How far the agent's clock advances between two replacements: ids leave quarantine and are reused.
 const STEP: Duration = Duration::from_millis(50);
 
-/// The agent itself in this process, told by the test instead of a Marathon, which would grant ten changes a second.
-/// Every set of backends is of fresh listeners, and they stay: whoever still went there would be answered and noted.
+/// The agent runs in this process and gets its input from the test; a Marathon would allow ten changes a second. Every
+/// set of backends consists of new listeners that stay open, so that a late connection to them is answered and
+/// recorded.
 #[test]
 fn replacements_1000_fail_no_connect_and_reach_no_old_backend() -> TestResult {
     let lab = Lab::start(2)?;
@@ -82,7 +83,7 @@ fn marathon_replacement_moves_every_connection_and_fails_none() -> TestResult {
     Ok(())
 }
 
-/// An agent on this host's cgroup and pins, inside its namespace when it asks for that.
+/// Starts an agent on this host's cgroup and pins, in its namespace if requested.
 fn agent(host: &Host) -> Result<Agent<Kernel>> {
     let settings = Settings {
         bpffs: host.pins(),
@@ -101,7 +102,7 @@ fn agent(host: &Host) -> Result<Agent<Kernel>> {
     Ok(agent)
 }
 
-/// Tells the agent that the service now has these backends and no others.
+/// Sets the backends of the service.
 fn replace(agent: &mut Agent<Kernel>, set: usize, backends: &[SocketAddr], now: Instant) {
     let backend = |(nth, at): (usize, &SocketAddr)| Backend {
         task: format!("web.{set:04}.{nth}"),

@@ -1,4 +1,5 @@
-//! Replicas that die or fall silent under a steady 200 connects a second: what it costs, with the agent and without it.
+//! Replicas that crash or stop answering under a load of 200 connects per second: the cost, with the agent and without
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +14,14 @@ use serde_json::Value;
 use crate::fixtures::cluster::URL;
 use crate::fixtures::file_source::{FileSource, backend, backends, replicas, service};
 
-/// How long TCP_SYNCNT makes a connect to a silent replica last, by the default `timeout.connect` of 3 s. With one SYN more it
-/// would be 7 s.
+/// How long TCP_SYNCNT lets a connect to a silent replica last, by the default `timeout.connect` of 3 s. One more SYN
+/// makes it 7 s.
 const SILENCE: std::ops::Range<f64> = 2.9..7.0;
-/// The kernel alone ejects a replica for a second, and an agent that died keeps it out for three.
+/// The kernel alone ejects a replica for one second; a crashed agent keeps it out for three.
 const KEPT_OUT: Duration = Duration::from_secs(4);
-/// How many connections the load has at a time.
+/// The number of connections that the load has at a time.
 const THREADS: usize = 16;
-/// What times in the record of two processes may differ by: each adds the age of an event to a clock of its own.
+/// How much times in the records of two processes may differ: each process adds the age of an event to its own clock.
 const SLACK: f64 = 0.2;
 
 #[test]
@@ -57,7 +58,7 @@ fn kernel_alone_ejects_a_dead_replica_for_1_2_4_and_8_seconds() -> TestResult {
     let ejections = ejections(&watcher, 4)?;
     println!("ejected for {:.2?} s", ejections.iter().map(|it| it.lasts).collect::<Vec<_>>());
     for (ejection, most) in ejections.iter().zip([1.0, 2.0, 4.0, 8.0]) {
-        // Up to an eighth shorter, so that hosts do not come back together.
+        // Jitter makes an ejection up to an eighth shorter, so that hosts do not retry together.
         assert!((0.875 * most..=most).contains(&ejection.lasts), "{ejections:?}");
     }
     let dead = load.so_far()?;
@@ -115,20 +116,20 @@ fn kernel_alone_ejects_a_silent_replica_with_backoff() -> TestResult {
     for (ejection, most) in ejections.iter().zip([1.0, 2.0]) {
         assert!((0.875 * most..=most).contains(&ejection.lasts), "{ejections:?}");
     }
-    // Each time it is let in again some try it, until the first of them has found out.
+    // After each readmission some connects try the replica, until the first of them fails.
     assert_few_wait(took.len().div_ceil(ejections.len()));
     assert_none_while_ejected(&watcher, &ejections, &load.finish()?)?;
     drop((three, silent));
     Ok(())
 }
 
-/// 200 connects a second, as far as there are that many connections at a time.
+/// Starts a load of 200 connects per second, limited by the number of parallel connections.
 fn steady(lab: &Lab) -> Result<Load> {
     let threads = THREADS.to_string();
     lab.load(URL, &["--threads", &threads, "--rate", "200", "--linger0"])
 }
 
-/// Three replicas on host 2, and one called `far` on host 3, which can fall silent alone.
+/// Starts three replicas on host 2, and one named `far` on host 3, which can be silenced alone.
 fn with_one_elsewhere(lab: &Lab) -> Result<(Vec<Replica>, Replica, Vec<Value>)> {
     let three = replicas(lab, 3)?;
     let silent = lab.replica(3, 8001, "far")?;
@@ -137,12 +138,12 @@ fn with_one_elsewhere(lab: &Lab) -> Result<(Vec<Replica>, Replica, Vec<Value>)> 
     Ok((three, silent, written))
 }
 
-/// All that host 3 says to host 1 is dropped, or no longer.
+/// Drops all packets from host 3 to host 1, or stops that.
 fn drop_answers(lab: &Lab, verb: &str) -> Result<()> {
     lab.host(3).net().ip(&["route", verb, "blackhole", &format!("{}/32", host_address(1))])
 }
 
-/// Waits until a replica answers more often than so many times.
+/// Waits until a replica has answered more than this many times.
 fn returns(load: &Load, replica: &str, answered: u64) -> Result<()> {
     eventually_ok(&format!("{replica} gets connections again"), PATIENCE, || {
         let seen = load.so_far()?;
@@ -151,35 +152,35 @@ fn returns(load: &Load, replica: &str, answered: u64) -> Result<()> {
     })
 }
 
-/// Those that failed to connect. A request that was under way when its replica was killed is another matter.
+/// Returns the failed connects, without requests that were under way when their replica was killed.
 fn connects(seen: &Summary) -> Vec<&Failed> {
     seen.failures.iter().filter(|it| it.during == "connect").collect()
 }
 
-/// Every connect that failed was begun before the first of them had failed: until then nobody could know.
+/// Asserts that every failed connect began before the first one failed: until then no hook could know.
 fn assert_only_what_could_not_know(seen: &Summary) {
     let failed = connects(seen);
     let known = failed.iter().map(|it| it.at + it.took_us as f64 / 1e6).fold(f64::INFINITY, f64::min);
     assert!(failed.iter().all(|it| it.at <= known), "known at {known}: {failed:?}");
 }
 
-/// Connections that wait for a silent replica count as open, so that leastconn gives it no more of them than others have. By
-/// chance all clients would soon wait for it, whatever their number.
+/// Connections that wait for a silent replica count as open, so leastconn gives it no more of them than the others
+/// have. With random, all clients would soon wait for it.
 fn assert_few_wait(waited: usize) {
     assert!((1..=THREADS / 2).contains(&waited), "{waited} of {THREADS} clients waited for it at once");
 }
 
-/// An ejection, as the hook has told of it.
+/// An ejection, as the hook has reported it.
 #[derive(Debug)]
 struct Ejection {
-    /// In seconds since the epoch.
+    /// Seconds since the epoch.
     at: f64,
-    /// In seconds.
+    /// Seconds.
     lasts: f64,
 }
 
-/// Waits until a replica has been ejected so many times. A connect that fails while it is ejected is told with the rest of that
-/// time, and each ejection is longer than the one before.
+/// Waits until a replica has been ejected this many times. A connect that fails during an ejection is reported with the
+/// remaining time; each ejection is longer than the one before.
 fn ejections(watcher: &Watcher, times: usize) -> Result<Vec<Ejection>> {
     eventually_ok(&format!("it is ejected {times} times"), 4 * PATIENCE, || {
         let mut ejections: Vec<Ejection> = Vec::new();
@@ -194,7 +195,7 @@ fn ejections(watcher: &Watcher, times: usize) -> Result<Vec<Ejection>> {
     })
 }
 
-/// No connect that failed was begun while the replica was ejected, and the hooks have told of each that failed.
+/// Asserts that no failed connect began during an ejection, and that the hooks have reported each failed connect.
 fn assert_none_while_ejected(watcher: &Watcher, ejections: &[Ejection], seen: &Summary) -> TestResult {
     let failed = connects(seen).len();
     eventually_ok("all that failed is told", PATIENCE, || {

@@ -1,4 +1,4 @@
-//! The agent may die and come back at any moment: traffic goes on, and what changed meanwhile is caught up with.
+//! The agent crashes and restarts at any moment: traffic goes on, and changes in between are applied.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
@@ -28,23 +28,24 @@ fn ten_agent_crashes_under_load_fail_no_connect() -> TestResult {
     Ok(())
 }
 
-/// When, in a replacement of all tasks, the agent crashes: as far as anybody can see from outside. `mortal` has all of its writes.
+/// When the agent crashes during a replacement of all tasks, as seen from outside. Module `crash_before_write` tests
+/// each write.
 const MOMENTS: [fn(&Cluster<'_>, usize) -> Result<()>; 4] = [
-    // Marathon knows; the agent may not.
+    // Marathon has the new tasks; the agent may not.
     |_, _| Ok(()),
-    // The agent has read of it, and writes.
+    // The agent has read them, and writes.
     |web, _| {
         eventually_ok("the agent has read of it", PATIENCE, || {
             ensure!(web.agent.logged("modified")? > 0, "{}", web.agent.log());
             Ok(())
         })
     },
-    // The maps have some of it.
+    // The maps have some of them.
     |web, first| {
         let new = web.replicas[first].address;
         web.lab.service_when("a new backend is there", APP, |service| service.is_active(new)).map(drop)
     },
-    // All is done.
+    // All is published.
     |web, first| web.when_active(&[first, first + 1]).map(drop),
 ];
 
@@ -96,7 +97,7 @@ fn task_changes_without_agent_are_applied_after_restart() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Cluster::start(&lab, 2)?;
     web.agent.kill9()?;
-    // The process of the first goes on: whoever still sends it anything would be seen.
+    // The first task's process goes on, so that a late connection to it is detected.
     web.sim.state(&web.tasks[0], "TASK_KILLED")?;
     web.scale()?;
     web.answers_come_from(&["a", "b"])?;

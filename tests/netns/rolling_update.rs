@@ -1,4 +1,4 @@
-//! All replicas replaced one by one, as a deployment does it: a new one first, then the old one is told and drained.
+//! A rolling update: each new replica starts before an old one is drained and stopped.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
@@ -13,7 +13,7 @@ const REQUESTS: u64 = 10_000;
 fn rolling_replacement_fails_none_of_ten_thousand_requests() -> TestResult {
     let lab = Lab::start(2)?;
     let mut web = Cluster::start(&lab, REPLICAS)?;
-    // Each request takes a while, so that there are always some open to the one that leaves.
+    // Each request takes a while, so that the leaving replica always has open ones.
     let load = lab.load("http://localhost:1234/slow?ms=5", &["--threads", "24", "--linger0"])?;
     load.reaches(REQUESTS / 10)?;
     for nth in 0..REPLICAS {

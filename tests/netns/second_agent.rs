@@ -1,4 +1,4 @@
-//! A second agent on the same pins: it says who was first and leaves, and the first goes on.
+//! A second agent on the same pins: it names the first one and exits, and the first one goes on.
 
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};

@@ -1,4 +1,4 @@
-//! The self-test: it goes the way that programs go, and says so when that leads nowhere.
+//! The self-test: it connects as programs do, and reports a failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn missing_hook_is_found_by_the_self_test_and_in_status() -> TestResult {
     let host = lab.host(1);
     let _web = tested(&lab)?;
     succeeds(host)?;
-    // The self-test stops at the first that is missing, so the last that it comes to goes first.
+    // The self-test stops at the first missing hook, so the hook that it tests last is removed first.
     for (hook, words) in [
         ("getpeername6", "a connection to [::ffff:192.0.0.8]:4 has the peer [::ffff:127.0.0.1]:"),
         ("connect6", "a connection to [::ffff:192.0.0.8]:4 did not lead to its service"),
@@ -53,7 +53,7 @@ fn missing_hook_is_found_by_the_self_test_and_in_status() -> TestResult {
         ("recvmsg4", "a datagram to 192.0.0.8:4 was answered by 127.0.0.1:"),
         ("sendmsg4", "a datagram to 192.0.0.8:4 did not lead to its service"),
     ] {
-        // The pin is all that holds it: gone from the kernel, as with a cgroup that was made anew.
+        // Only the pin holds the hook: removing it detaches the hook, as with a recreated cgroup.
         fs::remove_file(link(&host.pins(), hook)?)?;
         eventually_ok(&format!("the loss of {hook} is noticed"), PATIENCE, || {
             let said = host.proxymatic(&["-j", "status"])?;
@@ -125,13 +125,13 @@ fn succeeds(host: &Host) -> Result<()> {
     })
 }
 
-/// The process on a host that makes the self-test.
+/// The process on a host that performs the self-test.
 pub(crate) fn helper(host: &Host) -> Result<Option<i32>> {
     let is = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "self-test\n");
     Ok(host.cgroup().processes()?.into_iter().find(is))
 }
 
-/// The pin of a hook's link, whatever version of the maps these pins have.
+/// The pin of a hook's link, for any map ABI version.
 fn link(pins: &Path, hook: &str) -> Result<PathBuf> {
     let versions = fs::read_dir(pins)?.collect::<Result<Vec<_>, _>>()?;
     let found = versions.iter().map(|version| version.path().join("links").join(hook)).find(|path| path.exists());

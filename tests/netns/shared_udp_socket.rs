@@ -1,4 +1,4 @@
-//! One UDP socket and several services: every reply has the address that was dialled.
+//! One UDP socket with several services: every reply has the address of its service.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use proxymatic_tests::lab::{Lab, SocketProgram};
 
 use crate::fixtures::word_replicas::{At, WordReplicas, WordService};
 
-/// Six services of one replica each.
+/// Six services with one replica each.
 const SIX: [WordService; 6] = [
     WordService { app: "/a", port: 1001, replicas: &[(At::V4(2, 8001), "a")] },
     WordService { app: "/b", port: 1002, replicas: &[(At::V4(2, 8002), "b")] },
@@ -25,7 +25,7 @@ fn six_services_on_one_socket_each_reply_from_own_address() -> TestResult {
     let _six = WordReplicas::start(&lab, &SIX, &[])?;
     let mut client = opened(&lab)?;
     for round in 0..50 {
-        // All are sent before the first reply is read, in another order each time.
+        // All requests are sent before the first reply is read, in another order each time.
         for nth in 0..SIX.len() {
             let port = SIX[(round + nth) % SIX.len()].port;
             assert_eq!(client.tell(&format!("sendto c 127.0.0.1:{port}"))?, "ok");
@@ -41,7 +41,7 @@ fn six_services_on_one_socket_each_reply_from_own_address() -> TestResult {
             assert_eq!(from, Some(format!("127.0.0.1:{}", service.port)), "round {round}: {heard:?}");
         }
     }
-    // However many datagrams: one socket, one backend of each service.
+    // For any number of datagrams: one socket, one backend of each service.
     assert_eq!(open_and_ever(&lab)?, (6, 6));
     assert_eq!(client.tell("close c")?, "ok");
     assert_eq!(open_and_ever(&lab)?, (0, 6));
@@ -61,7 +61,7 @@ fn services_sharing_a_backend_reply_as_the_last_sent_to() -> TestResult {
     for port in [1001, 1002, 1001, 1001, 1002] {
         assert_eq!(client.tell(&format!("askto c 127.0.0.1:{port}"))?, format!("shared 127.0.0.1:{port}"));
     }
-    // Both in flight, which nothing in the replies tells apart: documented.
+    // Both are in flight, and nothing in the replies tells them apart, as documented.
     for port in [1001, 1002] {
         assert_eq!(client.tell(&format!("sendto c 127.0.0.1:{port}"))?, "ok");
     }
@@ -107,14 +107,14 @@ fn shared_udp_socket_is_counted_once_until_the_last_close() -> TestResult {
     Ok(())
 }
 
-/// A program with one socket, `c`, that is neither bound nor connected.
+/// Starts a program with one socket, `c`, that is neither bound nor connected.
 fn opened(lab: &Lab) -> Result<SocketProgram> {
     let mut client = lab.host(1).datagrams_in(lab.host(1).cgroup())?;
     ensure!(client.tell("open c")? == "ok", "no socket");
     Ok(client)
 }
 
-/// Connections open now, and ever, over all services.
+/// Returns the connections open now and ever, over all services.
 fn open_and_ever(lab: &Lab) -> Result<(u64, u64)> {
     let backends: Vec<_> = lab.host(1).services()?.into_iter().flat_map(|service| service.backends).collect();
     Ok((backends.iter().map(|it| it.active).sum(), backends.iter().map(|it| it.total).sum()))

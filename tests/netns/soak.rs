@@ -1,4 +1,4 @@
-//! A little of the soak, always the same changes: `cargo xtask soak` goes on for as long as one likes.
+//! Half a minute of the soak with a fixed seed; `cargo xtask soak` runs it for any time.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Every kind of socket to every kind of service: who answers, whom the program takes its peer to be, who is refused.
+//! Every kind of socket with every kind of service: which replica answers, which peer the program sees, and which
+//! connects are refused.
 
 mod row;
 
@@ -11,12 +12,12 @@ use proxymatic_tests::lab::{Lab, SocketProgram, binary, kernel};
 use self::row::{Caller, Expected, Loopback, Row, SERVICES};
 use crate::fixtures::word_replicas::WordReplicas;
 
-/// How many failing rows are told.
+/// How many failing rows are listed.
 const TOLD: usize = 20;
 
 #[test]
 fn every_socket_kind_reaches_every_service_and_sees_its_peer() -> TestResult {
-    // Where the host's loopback cannot be told from that of a container, both are served.
+    // If the kernel cannot tell the host's loopback from a container's, both are served.
     let loopback = if kernel::tells_netns() { Loopback::Host } else { Loopback::All };
     let rows = row::all(loopback);
     // 9 addresses x 4 services x 3 kinds x 4 ways to bind x blocking or not, from the host and from a container.
@@ -36,11 +37,11 @@ fn container_loopback_with_option_serves_every_socket_kind() -> TestResult {
     Ok(())
 }
 
-/// Makes every attempt, and holds that the counts are those of the rows.
+/// Makes every attempt, and asserts that the counts are those of the rows.
 fn attempt(rows: &[Row], loopback: Loopback) -> Result<()> {
     let lab = Lab::start(3)?;
     let _services = WordReplicas::start(&lab, &SERVICES, &["--loopback", loopback.flag()])?;
-    // What makes a container of it: another namespace, in a cgroup below the one that is served.
+    // A container is a network namespace of its own in a cgroup below the served one.
     let cgroup = lab.host(1).cgroup().child("container")?;
     let program = binary("connect-variants")?;
     let mut host = lab.host(1).program_in(lab.host(1).cgroup(), &program, &[])?;
@@ -70,7 +71,7 @@ fn attempt(rows: &[Row], loopback: Loopback) -> Result<()> {
     Ok(())
 }
 
-/// What a row says of itself and of what came of it, if that was not what is expected.
+/// Returns a description of the row and its outcome, if the outcome is not the expected one.
 fn row_is_wrong(caller: &mut SocketProgram, row: &Row) -> Result<Option<String>> {
     let said = caller.tell(&row.order())?;
     Ok((!row.is_right(&said)).then(|| format!("{row:?}: {said}, not {}", row.wanted())))
@@ -80,7 +81,7 @@ fn refusals(lab: &Lab) -> Result<[u64; 2]> {
     Ok([lab.host(1).verdict("no_backend")?, lab.host(1).verdict("bound_loopback")?])
 }
 
-/// How many rows are expected to end in each way.
+/// Counts the rows by expected outcome.
 fn tally(rows: &[Row]) -> BTreeMap<&'static str, usize> {
     let mut tally = BTreeMap::new();
     for row in rows {

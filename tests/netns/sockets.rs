@@ -1,4 +1,4 @@
-//! What programs do with sockets besides connecting once and closing once: the counts follow all of it.
+//! What programs do with sockets besides one connect and one close: the counts follow all of it.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
@@ -13,7 +13,7 @@ fn nonblocking_connect_is_translated_and_counted() -> TestResult {
     let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("begin c {SERVICE}"))?, "EINPROGRESS");
     assert_eq!(client.tell("finish c")?, "ok");
-    // Some programs ask connect(2) itself how it came out.
+    // Some programs call connect(2) again to get the outcome.
     assert_eq!(client.tell(&format!("begin c {SERVICE}"))?, "ok");
     assert_eq!(client.tell(&format!("begin c {SERVICE}"))?, "EISCONN");
     assert_eq!(client.tell("peer c")?, SERVICE.to_string());
@@ -91,7 +91,7 @@ fn refused_connect_is_counted_until_the_socket_closes() -> TestResult {
     Ok(())
 }
 
-/// A program with one connection, `c`.
+/// Starts a program with one connection, `c`.
 fn connected(lab: &Lab) -> Result<SocketProgram> {
     let mut client = lab.host(1).tcp_client()?;
     ensure!(client.tell(&format!("connect c {SERVICE}"))? == "ok", "not connected");
@@ -99,7 +99,7 @@ fn connected(lab: &Lab) -> Result<SocketProgram> {
     Ok(client)
 }
 
-/// Connections open now, and ever, over all backends.
+/// Returns the connections open now and ever, over all backends.
 fn counts(lab: &Lab) -> Result<(u64, u64)> {
     let services = lab.host(1).services()?;
     let backends = || services.iter().flat_map(|service| &service.backends);

@@ -1,4 +1,4 @@
-//! Counts of open connections that have come to be wrong are corrected by looking at the sockets themselves.
+//! Wrong counts of open connections are corrected from the sockets themselves.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! When a backend goes, sockets that are connected to it are told, and no others, in whatever namespace they are.
+//! Sockets that are connected to a removed backend are reset, in every namespace; all others are left alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::fixtures::cluster::{APP, Cluster, PORT, SERVICE, place};
 use crate::fixtures::word_replicas::At;
 
-/// Another service.
+/// A second service.
 const KEPT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT + 1);
 
 /// A UDP service with replicas that answer `a` and `b`.
@@ -26,7 +26,7 @@ fn udp<'lab>(lab: &'lab Lab) -> Result<(Cluster<'lab>, SocketProgram)> {
     Ok((web, servers))
 }
 
-/// Which of the tasks a word stands for.
+/// The task of the replica that answers with this word.
 fn nth(word: &str) -> Result<usize> {
     ["a", "b"].iter().position(|known| *known == word).with_context(|| format!("{word:?} answered"))
 }
@@ -35,12 +35,12 @@ fn nth(word: &str) -> Result<usize> {
 fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
-    // One in the agent's namespace, one in another as a container has.
+    // One socket in the agent's namespace, one in a namespace of its own as a container has.
     let (here, there) = (lab.host(1), lab.host(2));
     let address = format!("{}:{PORT}", here.address());
     let mut clients =
         [(here.datagrams_in(here.cgroup())?, SERVICE.to_string()), (there.datagrams_in(here.cgroup())?, address)];
-    // The second namespace has not the first one's address: only what is dialled counts.
+    // The second namespace lacks the first one's address: only the destination counts.
     let mut gone = None;
     for (client, dialled) in &mut clients {
         assert!(client.tell("open c")? == "ok");
@@ -67,7 +67,7 @@ fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
 
 #[test]
 fn connected_ipv6_socket_of_a_gone_backend_is_reset() -> TestResult {
-    // Backends of IPv6, and of IPv4, which such a socket is connected to by their v4-mapped addresses.
+    // IPv6 backends, and IPv4 backends to which the socket is connected by v4-mapped addresses.
     for at in [At::V6 as fn(u8, u16) -> At, At::V4] {
         let lab = Lab::start(2)?;
         let replicas = [(at(2, 8001), "a"), (at(2, 8002), "b")];
@@ -88,7 +88,7 @@ fn connected_ipv6_socket_of_a_gone_backend_is_reset() -> TestResult {
             (here.datagrams_in(here.cgroup())?, SocketAddr::new(Ipv6Addr::LOCALHOST.into(), PORT)),
             (there.datagrams_in(here.cgroup())?, own),
         ];
-        // Of each client one socket to each backend.
+        // One socket of each client to each backend.
         for (client, dialled) in &mut clients {
             for word in ["a", "b"] {
                 assert_eq!(client.tell(&format!("open6 {word}"))?, "ok");
@@ -103,7 +103,7 @@ fn connected_ipv6_socket_of_a_gone_backend_is_reset() -> TestResult {
         sim.state(&tasks[0], "TASK_KILLED")?;
         for (client, dialled) in &mut clients {
             assert_eq!(client.tell("error a")?, "ECONNABORTED");
-            // The socket itself is as good as new.
+            // The socket itself can be reused.
             assert_eq!(client.tell(&format!("connect a {dialled}"))?, "ok");
             assert_eq!((client.tell("ask a")?.as_str(), client.tell("ask b")?.as_str()), ("b", "b"));
         }
@@ -142,7 +142,7 @@ fn udp_socket_connected_directly_to_a_replica_is_not_reset() -> TestResult {
         assert!(client.tell(order)? == "ok");
     }
     assert_eq!(client.tell(&format!("connect direct {direct}"))?, "ok");
-    // Was sent there by us once, and is connected elsewhere now.
+    // A hook once sent the socket there; it is connected to another address now.
     while client.tell(&format!("connect both {SERVICE}")).and_then(|_| client.tell("ask both"))? != "a" {}
     assert_eq!(client.tell(&format!("connect both {}", web.replicas[1].address))?, "ok");
     while client.tell(&format!("connect told {SERVICE}")).and_then(|_| client.tell("ask told"))? != "a" {}
@@ -156,7 +156,7 @@ fn udp_socket_connected_directly_to_a_replica_is_not_reset() -> TestResult {
 fn tcp_connections_to_a_gone_backend_are_reset_where_labelled() -> TestResult {
     let lab = Lab::start(2)?;
     let web = Cluster::labelled(&lab, 2, &[("on-backend-removed", "reset")])?;
-    // The same replicas in a service that does not ask for it, whose task ends before the other's.
+    // The same replicas in a service without the setting, whose task ends before the other's.
     let kept = web.sim.app("/kept", KEPT.port(), &[(2, 8001), (2, 8002)])?;
     lab.service_when("both services have both", "/kept", |service| service.active().count() == 2)?;
     let mut client = lab.host(1).tcp_client()?;
@@ -173,9 +173,9 @@ fn tcp_connections_to_a_gone_backend_are_reset_where_labelled() -> TestResult {
     web.sim.state(&kept[0], "TASK_KILLED")?;
     lab.service_when("one is left in the other service", "/kept", |service| service.backends.len() == 1)?;
     web.sim.state(&web.tasks[0], "TASK_KILLED")?;
-    // Sockets have been looked through when this is said.
+    // The sweep has ended when this is logged.
     web.agent.logs(&format!("is gone: {} sockets that were connected to it were reset", open[0]), 1, PATIENCE)?;
-    // The replica itself is still there: whoever was not reset has an answer.
+    // The replica itself still runs, so a socket that was not reset gets an answer.
     let mut reset = |name: &str| -> Result<u64> {
         let answers = (1..=4).map(|nth| client.tell(&format!("ask {name}{nth}"))).collect::<Result<Vec<_>>>()?;
         Ok(answers.iter().filter(|answer| !["a", "b"].contains(&answer.as_str())).count() as u64)

@@ -1,5 +1,5 @@
-//! The state file: a host that boots while Marathon is away forwards what it last knew. What stands in for the boot is
-//! that the agent is killed and everything pinned is removed: the maps are then as empty as after one.
+//! The state file: a host that boots without Marathon forwards what it last knew. Instead of a boot, the test kills the
+//! agent and removes all pins: the maps are then empty, as after a boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn services_answer_after_a_boot_until_marathon_corrects_them() -> TestResult {
     })?;
     assert_eq!(client.tell("close c")?, "ok");
     web.answers_come_from(&["a", "b"])?;
-    // It waited for no more than one attempt.
+    // The agent waited for one attempt at most.
     let log = web.agent.stderr()?;
     let (before, _) = log.split_once("marathon does not answer, and").with_context(|| log.clone())?;
     assert!(before.matches("the last state stays").count() <= 1, "{log}");
@@ -42,14 +42,14 @@ fn services_answer_after_a_boot_until_marathon_corrects_them() -> TestResult {
     let restored = &status["agent"]["sources"][0]["restored"];
     assert_eq!(restored["path"], text(&file)?, "{status}");
     assert!(restored["age_s"].as_f64().is_some_and(|age| age < begun.elapsed().as_secs_f64()), "{status}");
-    // However its lines are broken.
+    // Whatever the line breaks of the file.
     let said = lab.proxymatic(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     let words =
         format!("marathon has not answered since the agent started: its services are those of {}, of ", file.display());
     assert!(said.contains(&words), "{said}");
     assert!(said.contains(&format!("marathon: restored from {}, of ", file.display())), "{said}");
 
-    // It comes back with the same app and one task less.
+    // Marathon comes back with the same app and one task less.
     let apps = lab.run_dir().join("apps.json");
     let app = json!({ "id": APP, "servicePort": PORT, "tasks": [place(web.replicas[1].address)] });
     fs::write(&apps, json!([app]).to_string())?;
@@ -71,7 +71,7 @@ fn change_just_before_a_shutdown_is_in_the_state_file() -> TestResult {
     when_kept(&file, &web.tasks)?;
     web.scale()?;
     web.when_active(&[0, 1])?;
-    // As a machine does that shuts down.
+    // SIGTERM, as at a shutdown of the machine.
     assert!(web.agent.terminate(PATIENCE)?.success());
     let kept = fs::read_to_string(&file)?;
     assert!(web.tasks.iter().all(|task| kept.contains(task)), "{kept}");
@@ -117,7 +117,7 @@ fn state_file_on_a_full_disk_warns_and_harms_nothing_else() -> TestResult {
     fs::create_dir(&folder)?;
     let _replica = lab.replica(2, 8001, "a")?;
     sim.app(APP, PORT, &[(2, 8001)])?;
-    // A file system that only the agent sees, and that ends with it.
+    // A file system in a mount namespace of the agent, which ends with it.
     let full = "mount -t tmpfs -o size=16k small \"$0\" && cat /dev/zero >\"$0/filler\" 2>/dev/null; exec \"$@\"";
     let paths = [host.cgroup().path(), &host.pins(), &host.socket(), &folder.join("state.json")];
     let [cgroup, pins, socket, file] = paths.map(|path| path.display().to_string());
@@ -135,7 +135,7 @@ fn state_file_on_a_full_disk_warns_and_harms_nothing_else() -> TestResult {
     host.service_when("both get connections", APP, |web| web.active().count() == 2)?;
     assert!(agent.stderr()?.contains(&wanted));
 
-    // There is room again: an agent that leaves writes once more.
+    // The disk has space again: a terminating agent writes once more.
     let seen = PathBuf::from(format!("/proc/{}/root{}", agent.pid()?, folder.display()));
     assert!(!seen.join("state.json").exists());
     fs::remove_file(seen.join("filler"))?;
@@ -174,7 +174,7 @@ fn reboot(lab: &Lab, agent: &mut Process) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the file names these tasks.
+/// Waits until the file lists these tasks.
 fn when_kept(file: &Path, tasks: &[String]) -> Result<()> {
     eventually_ok("the file has the tasks", PATIENCE, || {
         let kept = fs::read_to_string(file)?;
@@ -183,7 +183,7 @@ fn when_kept(file: &Path, tasks: &[String]) -> Result<()> {
     })
 }
 
-/// The status, if a warning begins so.
+/// Returns the status if it has a warning that begins like this.
 fn warning(lab: &Lab, start: &str) -> Result<Value> {
     let status = lab.host(1).status()?;
     let warnings = status["warnings"].as_array().into_iter().flatten();

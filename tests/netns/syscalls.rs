@@ -1,4 +1,4 @@
-//! Connects that are not made by connect(2) alone: io_uring, TCP Fast Open, MPTCP.
+//! System calls other than connect(2) that connect: io_uring, TCP Fast Open, MPTCP.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use proxymatic_tests::skip::skipped;
 use crate::fixtures::word_replicas::{At, WordReplicas, WordService, publish};
 
 const SERVICE: WordService = WordService { app: "/web", port: 1234, replicas: &[(At::V4(2, 8001), "a")] };
-/// What each way dials: an address of either family, and IPv4 in its v4-mapped form.
+/// The destinations of each way: an address of either family, and IPv4 in v4-mapped form.
 const DIALLED: [&str; 3] = ["127.0.0.1:1234", "[::1]:1234", "[::ffff:127.0.0.1]:1234"];
 
 #[test]
@@ -31,7 +31,7 @@ fn io_uring_connect_reaches_the_service_from_any_thread() -> TestResult {
     for dialled in [DIALLED[0], DIALLED[2]] {
         assert_eq!(client.tell(&format!("try uring-udp {dialled}"))?, format!("a - {dialled} -"));
     }
-    // No replica of IPv6: the kernel could not turn the datagram into one of IPv4.
+    // No IPv6 replica: the kernel could not turn the datagram into an IPv4 one.
     assert_eq!(client.tell(&format!("try uring-udp {}", DIALLED[1]))?, kernel::refused_datagram());
     assert_eq!(counts(&lab, "tcp")?, (0, 13));
     assert_eq!(counts(&lab, "udp")?, (0, 2));
@@ -41,7 +41,7 @@ fn io_uring_connect_reaches_the_service_from_any_thread() -> TestResult {
 #[test]
 fn tcp_fast_open_sends_data_in_the_syn_to_the_replica() -> TestResult {
     let lab = Lab::start(2)?;
-    // Clients may send data without a cookie, listeners take it without having asked for it.
+    // Clients may send data without a cookie, and listeners accept it without asking for one.
     lab.host(1).net().sysctl("net/ipv4/tcp_fastopen", "5")?;
     lab.host(2).net().sysctl("net/ipv4/tcp_fastopen", "1538")?;
     let _web = WordReplicas::start(&lab, &[SERVICE], &[])?;
@@ -73,7 +73,7 @@ fn mptcp_connect_refused_counts_against_the_replica() -> TestResult {
     if kernel::skips_mptcp(lab.host(1), "mptcp that is refused")? {
         return Ok(());
     }
-    // Nobody listens where the replica should be.
+    // Nothing listens at the replica's address.
     let _agent = publish(&lab, &[SERVICE], &[])?;
     let mut client = program(&lab)?;
     assert_eq!(client.tell(&format!("try mptcp {}", DIALLED[0]))?, "connect ECONNREFUSED");
@@ -86,7 +86,7 @@ fn program(lab: &Lab) -> Result<SocketProgram> {
     lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])
 }
 
-/// Tries every address in this way, each with these words behind it.
+/// Tries every address in this way, each with these extra words.
 fn assert_answered(client: &mut SocketProgram, how: &str, more: &[&str]) -> Result<()> {
     for dialled in DIALLED {
         let dialled: SocketAddr = dialled.parse()?;
@@ -98,14 +98,14 @@ fn assert_answered(client: &mut SocketProgram, how: &str, more: &[&str]) -> Resu
     Ok(())
 }
 
-/// Connections open now, and ever, of the service of one protocol.
+/// Returns the connections open now and ever, of the service of one protocol.
 fn counts(lab: &Lab, protocol: &str) -> Result<(u64, u64)> {
     let services = lab.host(1).services()?;
     let service = services.iter().find(|service| service.protocol == protocol).context("no such service")?;
     Ok((service.backends[0].active, service.backends[0].total))
 }
 
-/// How many SYNs with data the replica's kernel has taken.
+/// Returns how many SYNs with data the replica's kernel has accepted.
 fn taken_in_syn(lab: &Lab) -> Result<u64> {
     let table = lab.host(2).net().enter(|| fs::read_to_string("/proc/thread-self/net/netstat"))??;
     let mut rows = table.lines().filter(|row| row.starts_with("TcpExt:")).map(str::split_whitespace);

@@ -1,4 +1,4 @@
-//! Who gets any: no task, no result yet, alive, failing, all failing.
+//! Which tasks get connections: none, without a health result, alive, failing, all failing.
 
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
@@ -13,7 +13,7 @@ fn service_without_backends_refuses_as_a_closed_port_does() -> TestResult {
     lab.service_when("it has no backends", APP, |web| web.backends.is_empty())?;
     let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ECONNREFUSED");
-    // The hook refused it within the call: nothing was sent that could be waited for.
+    // The hook refused the datagram within the call, so no reply can arrive.
     assert_eq!(lab.host(1).verdict("no_backend")?, 1);
     Ok(())
 }

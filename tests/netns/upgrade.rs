@@ -1,5 +1,5 @@
-//! Another build of the agent takes over, of the same or of another version of the layouts: nothing fails meanwhile, not
-//! a new connection and not an open one.
+//! Takeover by another build of the agent, of the same or of another map ABI version: no connect and no open connection
+//! fails.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,13 +24,13 @@ const WEB: WordService = WordService {
 };
 const DIALLED: &str = "127.0.0.1:1234";
 const CLIENTS: u8 = 8;
-/// By how much longer each start may work before it is killed.
+/// How much longer each start works before it is killed.
 const WORK: Duration = Duration::from_millis(60);
 
 const THIS: &str = "proxymatic";
-/// The same layouts, other programs.
+/// The same map layouts, other programs.
 const OTHER: &str = "proxymatic-other-build";
-/// Other layouts.
+/// Other map layouts.
 const NEXT: &str = "proxymatic-next-abi";
 
 #[test]
@@ -58,7 +58,7 @@ fn abi_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let mut agent = web.agent;
     for build in [NEXT, THIS, NEXT, THIS] {
         agent = replaced(&lab, agent, build, &load)?;
-        // Each connect is seen by one version; peer names by both, while sockets of either live.
+        // One version counts each connect; both translate peer names as long as their sockets are open.
         let hooks = bpftool::attached(lab.host(1).cgroup().path())?;
         let times = |hook| hooks.iter().filter(|name| *name == hook).count();
         assert_eq!(["connect4", "connect6", "sendmsg4", "sendmsg6", "post_bind4"].map(times), [1; 5], "{hooks:?}");
@@ -74,8 +74,8 @@ fn abi_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     Ok(())
 }
 
-/// Each is killed a little later in its start: before it has the lock, while it loads, while it waits for Marathon, while
-/// it takes over, after that.
+/// Each agent is killed a little later in its start: before it has the lock, while it loads, while it waits for
+/// Marathon, during the takeover, and after it.
 #[test]
 fn crash_of_either_agent_in_a_takeover_fails_nothing() -> TestResult {
     let lab = Lab::start(2)?;
@@ -116,7 +116,7 @@ fn replaced_version_translates_back_until_its_last_close() -> TestResult {
     assert_eq!(datagrams.tell("peer d")?, DIALLED);
     assert!(["a", "b", "c"].contains(&datagrams.tell("ask d")?.as_str()));
     assert_eq!(stream.tell("close c")?, "ok");
-    // One of its sockets is still open, whatever time passes: two looks.
+    // One of its sockets is still open, so it stays for any time: two sweeps.
     until(Instant::now() + Duration::from_secs(11));
     assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
     assert_eq!(datagrams.tell("peer d")?, DIALLED);
@@ -129,7 +129,7 @@ fn replaced_version_translates_back_until_its_last_close() -> TestResult {
     Ok(())
 }
 
-/// The one that comes back has maps of its own that still say what was drained when it left.
+/// The returning version has maps of its own, which still contain the drains from before.
 #[test]
 fn drain_and_undrain_survive_abi_upgrade_and_downgrade() -> TestResult {
     let lab = Lab::start(2)?;
@@ -181,7 +181,7 @@ fn agent_with_silent_sources_does_not_take_over() -> TestResult {
     assert_eq!(client.tell("peer c")?, DIALLED);
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     assert_eq!(rows.len(), 12);
-    // Nothing of it is attached, and the next one has no trouble with what it left.
+    // Nothing of it is attached, and the next agent has no problem with its pins.
     assert_eq!(bpftool::attached(host.cgroup().path())?.len(), 12);
     next.kill9()?;
     let _next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &lab.marathon_url()])?;
@@ -214,12 +214,12 @@ fn detach_removes_every_version_and_nothing_foreign() -> TestResult {
     Ok(())
 }
 
-/// Puts another build in the place of an agent, between so many requests.
+/// Replaces an agent by another build, with this many requests before and after.
 fn replaced(lab: &Lab, agent: Process, build: &str, load: &Load) -> Result<Process> {
     replaced_with(lab, agent, build, load, &[])
 }
 
-/// The same, with more arguments for the one that comes.
+/// Replaces an agent by another build, with more arguments for the new one.
 fn replaced_with(lab: &Lab, agent: Process, build: &str, load: &Load, more: &[&str]) -> Result<Process> {
     load.reaches(200)?;
     let agent = started_with(lab, agent, build, more)?;
@@ -227,7 +227,7 @@ fn replaced_with(lab: &Lab, agent: Process, build: &str, load: &Load, more: &[&s
     Ok(agent)
 }
 
-/// Ends an agent, one build's with a chance to say goodbye and the other's without, and starts another.
+/// Ends an agent, one build's by SIGTERM and the other's by SIGKILL, and starts another.
 fn started(lab: &Lab, agent: Process, build: &str) -> Result<Process> {
     started_with(lab, agent, build, &[])
 }
@@ -241,7 +241,7 @@ fn started_with(lab: &Lab, mut agent: Process, build: &str, more: &[&str]) -> Re
     Ok(agent)
 }
 
-/// How many requests there were, in each of the five ways to ask; all answered.
+/// Returns the number of requests in each of the five ways; asserts that all were answered.
 fn nothing_failed(load: Load) -> Result<u64> {
     let seen = load.finish()?;
     ensure!(seen.failed == 0, "{:?} {:?}", seen.errors, seen.failures.first());
@@ -254,7 +254,7 @@ fn folder(lab: &Lab, version: u32) -> PathBuf {
     lab.host(1).pins().join(format!("v{version}"))
 }
 
-/// The versions that anything is pinned of.
+/// Returns the versions that have any pins.
 fn versions(lab: &Lab) -> Result<Vec<u32>> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(lab.host(1).pins())? {
@@ -265,7 +265,7 @@ fn versions(lab: &Lab) -> Result<Vec<u32>> {
     Ok(versions)
 }
 
-/// The fingerprints of the programs that serve, by hook.
+/// Returns the tags of the attached programs, by hook.
 fn programs(lab: &Lab, build: &str) -> Result<Vec<String>> {
     let said = lab.host(1).proxymatic_built(build, &["-j", "hook", "show"])?.well()?.stdout;
     let rows: Vec<Value> = serde_json::from_str(&said)?;

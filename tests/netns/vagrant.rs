@@ -1,5 +1,5 @@
-//! The script that proves a cluster of virtual machines, here on hosts of the lab: it proves what it says, and says so when
-//! it cannot.
+//! The smoke script for a cluster of virtual machines, run on hosts of the lab: it succeeds, fails, and detects when it
+//! cannot tell.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use proxymatic_tests::lab::Lab;
 use proxymatic_tests::process::Finished;
 
 const APP: &str = "/demo/web";
-/// Over a hundred programs are started.
+/// The script starts over a hundred programs.
 const RUN: Duration = Duration::from_secs(180);
 
 #[test]
@@ -41,7 +41,7 @@ fn smoke_script_fails_without_forwarding_or_remote_tasks() -> TestResult {
     Ok(())
 }
 
-/// Runs it on host 2, for at most so many seconds.
+/// Runs the script on host 2, for at most this many seconds.
 fn smoke(lab: &Lab, patience: &str) -> Result<Finished> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vagrant/smoke.sh");
     let arguments = [script.to_str().context("a strange path")?, &lab.marathon_url()];

@@ -1,4 +1,4 @@
-//! Virtual addresses: no interface has them and no route leads to them, and programs dial them all the same.
+//! Virtual addresses: no interface has them and no route exists, yet programs connect to them.
 
 use std::net::SocketAddr;
 
@@ -14,10 +14,10 @@ use crate::fixtures::word_replicas::At;
 
 /// A virtual address of each family.
 const VIRTUAL: [&str; 2] = ["198.51.100.1:5000", "[fd99::1]:5000"];
-/// Where the replicas are, of each family one.
+/// The addresses of the replicas, one of each family.
 const REPLICAS: [At; 2] = [At::V4(2, 8001), At::V6(2, 8001)];
 const WORD: &str = "reached";
-/// The kinds of socket, and what a program then takes its peer and the senders to be.
+/// The kinds of socket, and the peer and senders that a program sees.
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 /// Starts the replicas.
@@ -29,13 +29,13 @@ fn servers(lab: &Lab) -> Result<SocketProgram> {
     Ok(server)
 }
 
-/// Clients on host 1, and in another namespace as a container has.
+/// Starts clients on host 1, and in a namespace of their own as a container has.
 fn clients(lab: &Lab) -> Result<[SocketProgram; 2]> {
     let (cgroup, program) = (lab.host(1).cgroup(), binary("connect-variants")?);
     Ok([lab.host(1).program_in(cgroup, &program, &[])?, lab.host(3).program_in(cgroup, &program, &[])?])
 }
 
-/// Holds that every kind of socket of each client reaches a replica, and sees the virtual address as what it talks to.
+/// Asserts that every kind of socket of each client reaches a replica, and sees the virtual address as its peer.
 fn assert_reached(clients: &mut [SocketProgram]) -> Result<()> {
     for client in clients {
         for to in VIRTUAL {
@@ -53,7 +53,7 @@ fn assert_reached(clients: &mut [SocketProgram]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until none of them is served: the host knows no way there.
+/// Waits until no virtual address is served: the host has no route to it.
 fn unreachable(clients: &mut [SocketProgram]) -> Result<()> {
     for client in clients {
         for (to, way) in VIRTUAL.iter().flat_map(|to| WAYS.map(|way| (to, way))) {

@@ -1,4 +1,4 @@
-//! Who gets how many: shares follow the weights, and least connections go before weights.
+//! Shares of connections follow the weights, and leastconn considers open connections before weights.
 
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fixtures::cluster::{APP, Cluster, PORT, SERVICE, place, replica_address};
 
-/// At 6,000 connections three points are more than four times the standard deviation of any share.
+/// At 6,000 connections, three percentage points are more than four times the standard deviation of any share.
 const CONNECTIONS: u32 = 6000;
 
 #[test]
@@ -42,7 +42,7 @@ fn busy_replica_gets_no_new_connections_while_others_are_idle() -> TestResult {
     let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ok");
     let busy = client.tell("ask c")?;
-    // The replica closes after its answer, the client does not: for the kernel here the connection is still open.
+    // The replica closes after its answer and the client does not: to this host's kernel the connection is still open.
     assert_eq!(lab.host(1).open_connections()?, 1);
     let seen = web.ask(300)?;
     assert_eq!((seen.failed, seen.by_replica.get(&busy), seen.by_replica.len()), (0, None, 2), "{busy} {seen:?}");
@@ -57,7 +57,7 @@ fn open_connections_are_spread_more_evenly_than_at_random() -> TestResult {
     assert_eq!(client.hold("c", 300, SERVICE)?, ["ok"; 300]);
     let services = lab.host(1).services()?;
     let held: Vec<_> = services[0].backends.iter().map(|backend| backend.active).collect();
-    // One standard deviation of three random shares would be eight; of the better of two each time it is less than one.
+    // The standard deviation of three random shares would be eight; with the better of two draws it is less than one.
     assert!(held.len() == 3 && held.iter().all(|held| (94..=106).contains(held)), "{held:?}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::golden::Command;
 #[test]
 fn feature_probe_output_matches_golden() -> TestResult {
     let lab = Lab::start(1)?;
-    // Whether this kernel has it is another matter: see `feature`.
+    // Whether this kernel has the feature is the matter of module `feature_probe`.
     let asked = ["feature", "probe"];
     Command::well(&asked, &["HAS", "DETAIL"], &[]).prints_table(
         &lab,

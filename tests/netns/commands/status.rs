@@ -1,4 +1,4 @@
-//! `status`: where all is well, where much is not, and without an agent.
+//! Output of `status`: without problems, with many problems, and without an agent.
 
 use expect_test::expect;
 use proxymatic_tests::eventually::eventually_ok;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fixtures::cluster::Cluster;
 use crate::golden::Command;
 
-/// What another number follows each time.
+/// Words that precede a number that differs in each run.
 const WORDS: [&str; 7] = ["process ", "answered ", "SLOTS ", "translated ", "panicked ", "out for ", "data plane "];
 const KEYS: [&str; 9] =
     ["pid", "answered_s", "out_s", "used", "translated", "panic_mode", "reverse_translated", "attempts", "abi"];
@@ -175,7 +175,7 @@ fn status_lists_problems_first_with_remedies() -> TestResult {
     cluster.ask(20)?;
     cluster.when_states(&["ejected", "active", "draining"])?;
     cluster.sim.process.kill9()?;
-    // Before that the stream of events has only ended.
+    // Until then only the event stream has ended.
     eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("events refused the connection").map(drop))?;
     status().unwell().prints(&lab, &expect![[r#"
         PROBLEM    marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling

@@ -1,5 +1,4 @@
-//! A service under load that never stops: what lives stays active, at every look and by all that the agent logs in between,
-//! and no connect fails.
+//! A service under constant load: live replicas stay active, by every status and every log line, and no connect fails.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -13,20 +12,20 @@ use serde_json::Value;
 
 use crate::fixtures::cluster::{APP, Cluster, URL};
 
-/// How many connects each state of things gets, at least.
+/// The least number of connects for each state.
 const SOME: u64 = 200;
 
-/// A service, its clients, and which of its replicas live.
+/// A service, its clients, and its live replicas.
 pub(crate) struct LoadedService<'lab> {
     web: Cluster<'lab>,
     load: Load,
     live: Vec<usize>,
-    /// How many bytes of the agent's log have been looked at.
+    /// How many bytes of the agent's log were checked.
     judged: Cell<usize>,
 }
 
 impl<'lab> LoadedService<'lab> {
-    /// Waits until all replicas are active, and lets clients loose on them. All of them live.
+    /// Waits until all replicas are active, and starts the clients. All replicas are live.
     pub(crate) fn start(web: Cluster<'lab>) -> Result<Self> {
         let live: Vec<_> = (0..web.replicas.len()).collect();
         web.when_active(&live)?;
@@ -35,27 +34,27 @@ impl<'lab> LoadedService<'lab> {
         Ok(Self { web, load, live, judged })
     }
 
-    /// From now on these live, and may be expected to be active. To be called before anything happens to the others.
+    /// Sets the live replicas, which may be expected to be active. To be called before the others change.
     pub(crate) fn live(&mut self, which: &[usize]) -> Result<()> {
         self.log_has_no_loss()?;
         self.live = which.into();
         Ok(())
     }
 
-    /// The agent dies.
+    /// Kills the agent.
     pub(crate) fn crash(&mut self) -> Result<()> {
         self.web.agent.kill9()?;
         self.log_has_no_loss()
     }
 
-    /// Another agent starts, with a log of its own.
+    /// Starts another agent, with a log of its own.
     pub(crate) fn start_another(&mut self) -> Result<()> {
         self.web.agent = self.web.lab.agent(&[])?;
         self.judged.set(0);
         Ok(())
     }
 
-    /// Looks until there is a fact; fails at once where a live backend is not active or a connect has failed.
+    /// Polls until a condition holds; fails at once if a live backend is not active or a connect has failed.
     pub(crate) fn until<T>(&self, what: &str, within: Duration, mut fact: impl FnMut() -> Result<T>) -> Result<T> {
         let fact = eventually_ok(what, within, || match self.nothing_is_lost() {
             Ok(()) => fact().map(Ok),
@@ -65,12 +64,12 @@ impl<'lab> LoadedService<'lab> {
         Ok(fact)
     }
 
-    /// Waits until the status tells of trouble in these words.
+    /// Waits until the status reports a failure with these words.
     pub(crate) fn says(&self, words: &str, within: Duration) -> Result<Value> {
         self.until(&format!("the status says {words:?}"), within, || self.lab.host(1).trouble(words))
     }
 
-    /// Waits until the agent has logged these words so many times: what a status might show for a second only.
+    /// Waits until the agent has logged these words this many times: the status might show them for a second only.
     pub(crate) fn logs(&self, words: &str, times: usize, within: Duration) -> Result<()> {
         self.until(&format!("the agent logs {words:?}"), within, || {
             let now = self.agent.logged(words)?;
@@ -79,7 +78,7 @@ impl<'lab> LoadedService<'lab> {
         })
     }
 
-    /// Fails unless the agent has logged the first words before the others, both for the last time.
+    /// Fails unless the agent has last logged the first words before the others.
     pub(crate) fn logged_in_order(&self, first: &str, then: &str) -> Result<()> {
         let log = self.agent.stderr()?;
         let places = (log.rfind(first), log.rfind(then));
@@ -87,10 +86,10 @@ impl<'lab> LoadedService<'lab> {
         Ok(())
     }
 
-    /// Waits until the status has nothing to warn about.
+    /// Waits until the status has no warnings.
     pub(crate) fn is_well(&self, within: Duration) -> Result<Value> {
         let status = self.until("all is well", within, || self.lab.host(1).well())?;
-        // What made it well may be what lost them.
+        // The same change may have ended the warning and lost the replicas.
         self.nothing_is_lost()?;
         Ok(status)
     }
@@ -103,12 +102,12 @@ impl<'lab> LoadedService<'lab> {
         Ok(())
     }
 
-    /// Waits for that.
+    /// Waits until exactly these replicas are active.
     pub(crate) fn serves(&self, which: &[usize]) -> Result<()> {
         self.until(&format!("replicas {which:?} are active, and no others"), PATIENCE, || self.active(which))
     }
 
-    /// Ends the load: every connect has been answered, and all that live have answered some.
+    /// Ends the load: every connect was answered, and each live replica has answered some.
     pub(crate) fn end(self) -> TestResult {
         self.nothing_is_lost()?;
         let seen = self.load.finish()?;
@@ -133,10 +132,10 @@ impl<'lab> LoadedService<'lab> {
 }
 
 impl LoadedService<'_> {
-    /// Fails if, by the new lines of its log, the agent has read of the service without one that lives.
+    /// Fails if, by the new lines of its log, the agent has read the service without a live replica.
     fn log_has_no_loss(&self) -> Result<()> {
         let log = self.agent.stderr()?;
-        // The last line may not be whole yet.
+        // The last line may be incomplete.
         let whole = log.rfind('\n').map_or(0, |it| it + 1);
         for line in
             log[self.judged.replace(whole)..whole].lines().filter(|line| line.contains(&format!("service={APP:?}")))
@@ -144,7 +143,7 @@ impl LoadedService<'_> {
             for nth in &self.live {
                 let active = format!("{} active", self.replicas[*nth].address);
                 let (is, was) = (field(line, "is"), field(line, "was"));
-                // What is named of both is what differs; an agent that starts names all.
+                // A change lists added and removed backends; a new agent lists all.
                 let is_lost = match (is, was) {
                     (Some(is), None) => !is.contains(&active),
                     (is, Some(was)) => was.contains(&active) && !is.unwrap_or_default().contains(&active),
@@ -157,7 +156,7 @@ impl LoadedService<'_> {
     }
 }
 
-/// The value of a field of a line of the log.
+/// Returns the value of a field in a log line.
 fn field<'line>(line: &'line str, name: &str) -> Option<&'line str> {
     line.split_once(&format!(" {name}=\""))?.1.split('"').next()
 }

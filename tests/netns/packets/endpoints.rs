@@ -1,4 +1,4 @@
-//! A client, this host and a backend, of one family; and how a connection between them begins.
+//! A client, this host and a backend of one family, and the start of a connection between them.
 
 use std::net::SocketAddr;
 
@@ -9,12 +9,12 @@ use proxymatic_common::{FiveTuple, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use super::packet_spec::{HERE, PacketSpec, link};
 use super::test_netns::{Done, TestNetns};
 
-/// The packet goes on through the host: TC_ACT_UNSPEC, which lets the programs of others see it too.
+/// The packet goes on through the host: TC_ACT_UNSPEC, after which foreign programs see it too.
 pub(crate) const TC_NEXT: u32 = u32::MAX;
 pub(crate) const TC_SHOT: u32 = 2;
 pub(crate) const TC_REDIRECT: u32 = 7;
 
-/// The three of them, as tests write them.
+/// The three addresses as text.
 pub(crate) struct Endpoints {
     pub(crate) client: &'static str,
     /// The service.
@@ -29,7 +29,7 @@ pub(crate) const V6: Endpoints =
 pub(crate) const BOTH: [&Endpoints; 2] = [&V4, &V6];
 
 impl Endpoints {
-    /// This host as a backend sees it.
+    /// This host as the backend sees it.
     pub(crate) fn snat(&self, port: u16) -> SocketAddr {
         SocketAddr::new(address(self.host).ip(), port)
     }
@@ -39,7 +39,7 @@ impl Endpoints {
         PacketSpec::tcp(self.client, self.host, flags, sequence, ack)
     }
 
-    /// The backend's answer to that port of this host.
+    /// The backend's reply to that port of this host.
     pub(crate) fn tcp_back(&self, snat: u16, flags: &'static str, sequence: u32, ack: u32) -> PacketSpec {
         let mut spec = PacketSpec::tcp(self.backend, self.host, flags, sequence, ack);
         spec.to.set_port(snat);
@@ -56,12 +56,12 @@ impl Endpoints {
         spec
     }
 
-    /// Who sends to whom.
+    /// The direction of a packet.
     pub(crate) fn key(&self, protocol: u8) -> FiveTuple {
         tuple(address(self.client), address(self.host), protocol)
     }
 
-    /// A packet of the client that was sent on; gives the source port that it got.
+    /// Asserts that a packet of the client was forwarded; returns its source port.
     pub(crate) fn sends(&self, room: &TestNetns, program: &str, spec: &PacketSpec) -> Result<u16> {
         let done = room.run(program, &spec.arriving()?)?;
         let snat = source_port(&done.packet)?;
@@ -70,14 +70,14 @@ impl Endpoints {
         Ok(snat)
     }
 
-    /// A packet of the backend that was sent on to the client.
+    /// Asserts that a packet of the backend was forwarded to the client.
     pub(crate) fn returns(&self, room: &TestNetns, program: &str, spec: &PacketSpec) -> Result<()> {
         let done = room.run(program, &spec.frame(HERE, link(2))?)?;
         let wanted = spec.sent_on(address(self.host), address(self.client)).frame(link(9), HERE)?;
         equal(&done, if program == "xdp_ingress" { XDP_REDIRECT } else { TC_REDIRECT }, &wanted)
     }
 
-    /// Opens a TCP connection; gives its source port towards the backend.
+    /// Opens a TCP connection; returns its source port towards the backend.
     pub(crate) fn connect(&self, room: &TestNetns) -> Result<u16> {
         let snat = self.sends(room, "tc_ingress", &self.tcp("S", 10, 0))?;
         self.returns(room, "tc_ingress", &self.tcp_back(snat, "SA", 500, 11))?;
@@ -85,7 +85,7 @@ impl Endpoints {
         Ok(snat)
     }
 
-    /// Opens a flow of datagrams; gives its source port towards the backend.
+    /// Opens a UDP flow; returns its source port towards the backend.
     pub(crate) fn converse(&self, room: &TestNetns) -> Result<u16> {
         let snat = self.sends(room, "tc_ingress", &self.udp())?;
         self.returns(room, "tc_ingress", &self.udp_back(snat))?;
@@ -106,7 +106,7 @@ pub(crate) fn tuple(from: SocketAddr, to: SocketAddr, protocol: u8) -> FiveTuple
     FiveTuple::new(end(from), end(to), protocol)
 }
 
-/// Holds that a program did this and nothing else.
+/// Asserts that a program returned this verdict and this packet.
 pub(crate) fn equal(done: &Done, verdict: u32, packet: &[u8]) -> Result<()> {
     ensure!(done.verdict == verdict, "verdict {}, not {verdict}", done.verdict);
     ensure!(done.packet == packet, "{:02x?}\n{:02x?} was wanted", done.packet, packet);
@@ -121,7 +121,7 @@ pub(crate) fn source_port(packet: &[u8]) -> Result<u16> {
     }
 }
 
-/// The numbers of the protocols, with an example of each.
+/// The protocol numbers, each with an example.
 pub(crate) fn of_each(ends: &Endpoints) -> [(u8, PacketSpec); 2] {
     [(PROTOCOL_TCP, ends.tcp("S", 10, 0)), (PROTOCOL_UDP, ends.udp())]
 }

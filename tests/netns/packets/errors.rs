@@ -1,4 +1,4 @@
-//! ICMP errors about packets that were sent on.
+//! ICMP errors about forwarded packets.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,13 @@ use super::test_netns::TestNetns;
 
 const ALL: [About; 3] = [About::PortUnreachable, About::TooBig(1400), About::HopsExceeded];
 
-/// A router on the way to the backend.
+/// A router on the path to the backend.
 fn router(ends: &Endpoints) -> IpAddr {
     if address(ends.client).is_ipv4() { [10, 77, 0, 7].into() } else { "fd77::7".parse().expect("an address") }
 }
 
-/// The client's open connections of both protocols: what it sends, what the backend gets, and what the backend sends.
+/// The client's open connections of both protocols: the client's packet, the forwarded packet, and the backend's
+/// packet.
 fn open(room: &TestNetns, ends: &Endpoints) -> Result<[(PacketSpec, PacketSpec, PacketSpec); 2]> {
     let (tcp, udp) = (ends.connect(room)?, ends.converse(room)?);
     let (backend, host, client) = (address(ends.backend), address(ends.host), address(ends.client));
@@ -42,7 +43,7 @@ fn icmp_error_from_backend_side_reaches_client_translated() -> TestResult {
                         };
                         let came = error((HERE, link(2)), (from, host), 60, about, &cut(got.network()?))?;
                         let done = room.run("tc_ingress", &came)?;
-                        // What is quoted has lost the hop that it lost here.
+                        // The quoted packet has the TTL with which it left this host.
                         let known = PacketSpec { hops: got.hops, ..sent.clone() };
                         let links = (link(9), HERE);
                         let wanted = error(links, (seen_from, client), 59, about, &cut(known.network()?))?;

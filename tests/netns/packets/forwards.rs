@@ -23,7 +23,7 @@ fn tcp_is_forwarded_both_ways_over_both_families() -> TestResult {
         let half = room.connection(&ends.key(PROTOCOL_TCP))?.context("no connection")?;
         assert!(half.progress().has(CtProgress::CLOSED.with(CtProgress::FINISHED)), "{half:?}");
     }
-    // Backend 1 is the one of IPv4, backend 0 the other.
+    // Backend 1 has IPv4, backend 0 has IPv6.
     assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
     assert_eq!(room.counted()?, [("translated", 2), ("forwarded", 2)]);
     Ok(())
@@ -148,7 +148,7 @@ fn snat_ports_are_unique_and_exhaustion_is_refused() -> TestResult {
     let mut room = TestNetns::new()?;
     let mut ports = Vec::new();
     let mut refused = 0;
-    // Some are not found within the tries, since those are at random.
+    // Some free ports are not found, since a limited number of random ports is tried.
     for port in 4000..4100 {
         let from = |flags, sequence, acknowledged| {
             let mut spec = V4.tcp(flags, sequence, acknowledged);
@@ -220,7 +220,7 @@ fn host_without_forwarding_replies_by_the_same_interface() -> TestResult {
         let spec = ends.tcp("S", 10, 0);
         let done = room.run("tc_ingress", &spec.arriving()?)?;
         let snat = super::endpoints::source_port(&done.packet)?;
-        // The link's header is the kernel's to write (bpf_redirect_neigh).
+        // The kernel writes the link header (bpf_redirect_neigh).
         let wanted = spec.sent_on(ends.snat(snat), address(ends.backend)).frame(HERE, link(9))?;
         equal(&done, super::endpoints::TC_REDIRECT, &wanted)?;
     }
@@ -310,13 +310,14 @@ fn gso_packet_passes_if_each_segment_fits() -> TestResult {
     Ok(())
 }
 
-/// How much of a packet an error quotes: its headers.
+/// The part of a packet that an error quotes: its headers.
 fn quotes(spec: &PacketSpec, protocol: u8) -> usize {
     let network = if spec.from.is_ipv4() { 20 } else { 40 };
     network + if protocol == PROTOCOL_TCP { 20 } else { 8 }
 }
 
-/// Holds that a packet has become an error, but for what etherparse leaves open: type of service, identification, DF.
+/// Asserts that a packet has become an error, except the fields that etherparse leaves open: type of service,
+/// identification, DF.
 fn told(done: &super::test_netns::Done, wanted: &[u8]) -> anyhow::Result<()> {
     let mut packet = done.packet.clone();
     if packet[12..14] == [8, 0] {

@@ -1,4 +1,4 @@
-//! Packets in fragments, of which only the first names the ports.
+//! Fragments, of which only the first has the ports.
 
 use anyhow::Context as _;
 use proxymatic_tests::failure::TestResult;
@@ -7,7 +7,7 @@ use super::endpoints::{BOTH, TC_NEXT, TC_REDIRECT, address, equal, source_port};
 use super::packet_spec::{Carries, HERE, PacketSpec, link};
 use super::test_netns::TestNetns;
 
-/// A datagram of 3,008 bytes with its header, in three that fit.
+/// A datagram of 3,008 bytes with its header, in three fragments.
 fn in_three(spec: PacketSpec) -> [PacketSpec; 3] {
     [(0, 1400), (1400, 2800), (2800, 3008)].map(|(first, end)| PacketSpec {
         payload: (0..3000_u16).map(|n| n as u8).collect(),
@@ -45,7 +45,7 @@ fn fragments_follow_the_first_fragment() -> TestResult {
     Ok(())
 }
 
-/// The source port of a first fragment, which etherparse does not look into.
+/// Returns the source port of a first fragment, which etherparse does not parse.
 fn ports_of(packet: &[u8]) -> anyhow::Result<u16> {
     let at = if packet[12..14] == [8, 0] { 34 } else { 62 };
     Ok(u16::from_be_bytes(packet[at..at + 2].try_into()?))
@@ -58,7 +58,7 @@ fn fragment_without_known_first_passes_and_is_counted() -> TestResult {
         let [first, second, _] = in_three(ends.udp());
         let packet = second.arriving()?;
         equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
-        // Of another packet.
+        // A fragment of another packet.
         assert_eq!(room.run("tc_ingress", &first.arriving()?)?.verdict, TC_REDIRECT);
         let other = PacketSpec { fragment: Some((0x4321, 1400, 2800)), ..second };
         let packet = other.arriving()?;

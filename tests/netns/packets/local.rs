@@ -8,12 +8,13 @@ use super::endpoints::{BOTH, Endpoints, TC_NEXT, address, equal};
 use super::packet_spec::{HERE, PacketSpec, link};
 use super::test_netns::TestNetns;
 
-/// What leaves this host for the client.
+/// Packets that leave this host for the client.
 fn leaving(spec: &PacketSpec) -> Result<Vec<u8>> {
     spec.frame(link(9), HERE)
 }
 
-/// A segment of the client reaches the backend with the client's own address; one of the backend leaves as the service's.
+/// A segment of the client reaches the backend with the client's own address; the backend's reply leaves with the
+/// service's address.
 fn there_and_back(room: &TestNetns, ends: &Endpoints, there: &PacketSpec, back: &PacketSpec) -> TestResult {
     let done = room.run("tc_ingress", &there.arriving()?)?;
     equal(&done, TC_NEXT, &there.between(there.from, address(ends.backend)).arriving()?)?;
@@ -59,11 +60,11 @@ fn replies_are_intercepted_only_on_their_path() -> TestResult {
         let there = ends.tcp("S", 10, 0).arriving()?;
         let done = room.run("tc_ingress", &there)?;
         assert_ne!(done.packet, there);
-        // Somebody outside says that he is the backend.
+        // A spoofed packet from outside has the backend's address.
         let reply = PacketSpec::tcp(ends.backend, ends.client, "SA", 500, 11);
         let packet = reply.arriving()?;
         equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
-        // A program of this host dials as the client does.
+        // A program of this host has the client's port.
         let packet = leaving(&ends.tcp("S", 10, 0))?;
         equal(&room.run("tc_egress", &packet)?, TC_NEXT, &packet)?;
         // Another port of this host.

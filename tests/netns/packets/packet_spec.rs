@@ -1,4 +1,4 @@
-//! Packets as they are meant to be, built by etherparse.
+//! Packets as tests specify them, built by etherparse.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,12 +11,12 @@ use etherparse::{
 /// The link address of the host.
 pub(crate) const HERE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
-/// The link address of who has an address that ends with this octet.
+/// The link address of the host whose address ends with this octet.
 pub(crate) const fn link(of: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, of]
 }
 
-/// What is carried.
+/// The payload's protocol.
 #[derive(Clone, Debug)]
 pub(crate) enum Carries {
     /// Flags as letters, sequence and acknowledgement number.
@@ -34,16 +34,16 @@ pub(crate) struct PacketSpec {
     pub(crate) carries: Carries,
     pub(crate) payload: Vec<u8>,
     pub(crate) hops: u8,
-    /// WordService of options of IPv4.
+    /// Options of IPv4, in words of four bytes.
     pub(crate) options: usize,
-    /// Extension headers of IPv6, by their numbers, of eight bytes each.
+    /// Extension headers of IPv6 by their numbers, eight bytes each.
     pub(crate) extensions: Vec<u8>,
-    /// The part of it that is in this fragment: identification, first byte, byte after the last.
+    /// The part of the packet in this fragment: identification, first byte, byte after the last.
     pub(crate) fragment: Option<(u16, usize, usize)>,
 }
 
 impl PacketSpec {
-    /// A segment with 5 bytes, from and to addresses and ports as they are written.
+    /// A segment with 5 bytes of data between these addresses and ports.
     pub(crate) fn tcp(from: &str, to: &str, flags: &'static str, sequence: u32, ack: u32) -> Self {
         Self::new(from, to, Carries::Tcp(flags, sequence, ack))
     }
@@ -66,28 +66,28 @@ impl PacketSpec {
         }
     }
 
-    /// The same with other ends and one hop less: what it is to become.
+    /// The expected packet: other addresses and one hop less.
     pub(crate) fn sent_on(&self, from: SocketAddr, to: SocketAddr) -> Self {
         Self { from, to, hops: self.hops - 1, ..self.clone() }
     }
 
-    /// The same with other ends.
+    /// The packet with other addresses.
     pub(crate) fn between(&self, from: SocketAddr, to: SocketAddr) -> Self {
         Self { from, to, ..self.clone() }
     }
 
-    /// From the link's header on, to this host.
+    /// The bytes from the link header on, addressed to this host.
     pub(crate) fn arriving(&self) -> Result<Vec<u8>> {
         self.frame(HERE, link(9))
     }
 
-    /// From the link's header on.
+    /// The bytes from the link header on.
     pub(crate) fn frame(&self, to: [u8; 6], from: [u8; 6]) -> Result<Vec<u8>> {
         let ethertype = if self.from.is_ipv4() { [8, 0] } else { [0x86, 0xdd] };
         Ok([&to[..], &from[..], &ethertype, &self.network()?].concat())
     }
 
-    /// From the network's header on.
+    /// The bytes from the network header on.
     pub(crate) fn network(&self) -> Result<Vec<u8>> {
         let whole = self.transport()?;
         let (id, first, end) = self.fragment.unwrap_or((0, 0, whole.len()));
@@ -184,7 +184,7 @@ impl PacketSpec {
     }
 }
 
-/// What an ICMP error is about.
+/// The type of an ICMP error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum About {
     PortUnreachable,
@@ -192,7 +192,7 @@ pub(crate) enum About {
     HopsExceeded,
 }
 
-/// An ICMP error that quotes a packet, from the link's header on.
+/// An ICMP error that quotes a packet, from the link header on.
 pub(crate) fn error(
     links: ([u8; 6], [u8; 6]),
     (from, to): (IpAddr, IpAddr),

@@ -1,4 +1,4 @@
-//! The object in a namespace of its own, with one service, without an agent.
+//! The eBPF object in a namespace of its own, with one service and without an agent.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -17,21 +17,21 @@ use proxymatic_common::{
 use proxymatic_tests::lab::Lab;
 use proxymatic_user::dataplane::kernel::Probes;
 
-/// The programs on packets.
+/// The packet programs.
 pub(crate) const PROGRAMS: [&str; 3] = ["tc_ingress", "tc_egress", "xdp_ingress"];
 /// The service port.
 pub(crate) const PORT: u16 = 1234;
-/// The source ports that connections get.
+/// The SNAT ports.
 pub(crate) const SNAT: (u16, u16) = (61_000, 61_015);
 
-/// A host whose service has one backend of each family: on the other host unless a test says otherwise.
+/// A host whose service has one backend of each family, on the other host by default.
 pub(crate) struct TestNetns {
     pub(crate) lab: Lab,
     ebpf: Ebpf,
     interface: u32,
 }
 
-/// What a program made of a packet.
+/// The verdict of a program, and the packet it returned.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Done {
     /// TC_ACT_* or XDP_*.
@@ -43,7 +43,7 @@ pub(crate) fn address(text: &str) -> Address {
     text.parse::<IpAddr>().expect("an address").into()
 }
 
-/// Where the backends are: 10.77.0.2:8001 and [fd77::2]:8001.
+/// The backends: 10.77.0.2:8001 and [fd77::2]:8001.
 pub(crate) fn backend(v4: bool) -> (Address, Port) {
     (address(if v4 { "10.77.0.2" } else { "fd77::2" }), Port::new(8001))
 }
@@ -52,7 +52,7 @@ impl TestNetns {
     pub(crate) fn new() -> Result<Self> {
         let lab = Lab::start(1)?;
         let net = lab.host(1).net();
-        // XDP takes its packets for those of lo, in such a run.
+        // In a test run XDP packets arrive at lo.
         for interface in ["lab0", "lo"] {
             net.sysctl(&format!("net/ipv4/conf/{interface}/forwarding"), "1")?;
             net.sysctl(&format!("net/ipv6/conf/{interface}/forwarding"), "1")?;
@@ -105,20 +105,20 @@ impl TestNetns {
         Ok(())
     }
 
-    /// Gives a service other settings: 0 is that of TCP, 1 that of UDP.
+    /// Changes the settings of a service: 0 is TCP, 1 is UDP.
     pub(crate) fn service(&mut self, id: u32, service: Service) -> Result<()> {
         self.write::<declared::Services>(id, service)
     }
 
-    /// Runs a program on a packet that is at the interface.
+    /// Runs a program on a packet that arrives at the interface.
     pub(crate) fn run(&self, program: &str, packet: &[u8]) -> Result<Done> {
         self.run_as(program, packet, 0)
     }
 
-    /// The same of a packet that stands for several of that size.
+    /// Runs a program on a packet that stands for several segments of this size (GSO).
     pub(crate) fn run_as(&self, program: &str, packet: &[u8], gso_size: u32) -> Result<Done> {
         let mut out = vec![0; 65_536];
-        // struct __sk_buff: all zero but what may be set.
+        // struct __sk_buff: all zero except the fields that may be set.
         let mut context = [0; 184];
         context[40..44].copy_from_slice(&self.interface.to_ne_bytes());
         context[176..180].copy_from_slice(&gso_size.to_ne_bytes());
@@ -144,17 +144,17 @@ impl TestNetns {
         Ok(Done { verdict, packet: out })
     }
 
-    /// The half of an open connection that a packet belongs to.
+    /// Returns the entry of an open connection that a packet belongs to.
     pub(crate) fn connection(&mut self, key: &FiveTuple) -> Result<Option<CtEntry>> {
         Ok(self.hash::<declared::Conntrack, _, _>()?.get(key, 0).ok())
     }
 
-    /// The same of one that is not open yet.
+    /// Returns the entry of a half-open connection that a packet belongs to.
     pub(crate) fn handshake(&mut self, key: &FiveTuple) -> Result<Option<CtEntry>> {
         Ok(self.hash::<declared::CtHalfOpen, _, _>()?.get(key, 0).ok())
     }
 
-    /// All verdicts so far that were counted, by name.
+    /// Returns all counted verdicts by name.
     pub(crate) fn counted(&mut self) -> Result<Vec<(&'static str, u64)>> {
         let rows: Array<_, [u64; 64]> = Array::try_from(self.map(declared::CountersMap::NAME)?)?;
         let mut all = [0; 64];
@@ -167,40 +167,40 @@ impl TestNetns {
         Ok(named.filter(|(_, n)| *n > 0).collect())
     }
 
-    /// How many connections of a backend were opened and closed.
+    /// Returns how many connections of a backend were opened and closed.
     pub(crate) fn load(&mut self, backend: u32) -> Result<(u64, u64)> {
         let load: [u64; 16] = self.read::<declared::BackendStatsMap, _>(backend)?;
         Ok((load[0], load[1]))
     }
 
-    /// Does something in the namespace of the host.
+    /// Runs a closure in the namespace of the host.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         self.lab.host(1).net().enter(work)
     }
 
-    /// Lets listeners come before services, whoever may have bound.
+    /// Gives listeners precedence over services.
     pub(crate) fn look_for_listeners(&mut self) -> Result<()> {
         let config: Config = self.read::<declared::ConfigMap, _>(0)?;
         self.write::<declared::ConfigMap>(0, Config { hook_flags: HookFlags::LISTENERS, ..config })?;
-        // `bound` of the service of TCP: somebody has bound its port since it was looked at.
+        // `bound` of the TCP service: its port was bound since the last sweep.
         let mut load = [0_u64; 16];
         load[12] = 1;
         self.write::<declared::ServiceStatsMap>(0, load)
     }
 
-    /// Many source ports instead of few.
+    /// Sets many SNAT ports instead of few.
     pub(crate) fn more_ports(&mut self) -> Result<()> {
         let config: Config = self.read::<declared::ConfigMap, _>(0)?;
         self.write::<declared::ConfigMap>(0, Config { snat_first: 40_000, snat_last: 64_999, ..config })
     }
 
-    /// What is behind the interface.
+    /// Sets the kind of the interface.
     pub(crate) fn interface(&mut self, kind: InterfaceKind) -> Result<()> {
         let (number, v4, v6) = (self.interface, address("10.77.0.1"), address("fd77::1"));
         Ok(self.hash::<declared::Interfaces, _, _>()?.insert(number, Interface { kind, mtu: 1500, v4, v6 }, 0)?)
     }
 
-    /// No interface is served.
+    /// Stops serving the interface.
     pub(crate) fn forget_interface(&mut self) -> Result<()> {
         let number = self.interface;
         Ok(self.hash::<declared::Interfaces, _, _>()?.remove(&number)?)
@@ -225,7 +225,7 @@ impl TestNetns {
     }
 }
 
-/// Who the host knows by link address.
+/// The host's neighbours, with their link addresses.
 const NEIGHBOURS: [(&str, &str); 4] = [
     ("10.77.0.2", "02:00:00:00:00:02"),
     ("fd77::2", "02:00:00:00:00:02"),
@@ -233,7 +233,7 @@ const NEIGHBOURS: [(&str, &str); 4] = [
     ("fd77::9", "02:00:00:00:00:09"),
 ];
 
-/// Loads the object as the agent does, with small maps of its own and the programs on packets only.
+/// Loads the object as the agent does, with small maps of its own and the packet programs only.
 pub(crate) fn load() -> Result<Ebpf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/proxymatic-hooks.o");
     let mut probes = Probes::open()?;
@@ -255,7 +255,7 @@ pub(crate) fn load() -> Result<Ebpf> {
             Program::Xdp(program) => Xdp::load(program),
             _ => Err(ProgramError::UnexpectedProgramType),
         };
-        // A process of another test may end meanwhile: a signal interrupts the verifier, as the agent knows.
+        // The end of a process of another test may interrupt the verifier by a signal; the agent handles that too.
         let interrupted = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == ErrorKind::WouldBlock);
         let mut loaded = load();
         while loaded.as_ref().is_err_and(interrupted) {

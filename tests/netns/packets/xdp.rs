@@ -1,4 +1,4 @@
-//! What XDP takes upon itself, and what it leaves to TC.
+//! The packets that XDP forwards, and those that it leaves to TC.
 
 use anyhow::{Context as _, Result};
 use proxymatic_common::InterfaceKind;
@@ -26,7 +26,7 @@ fn open_connections_are_forwarded_both_ways_by_xdp_alone() -> TestResult {
     Ok(())
 }
 
-/// Sends a packet by XDP. That leaves it to TC where the last one that TC has noted is more than a second old.
+/// Sends a packet through XDP, which leaves it to TC if TC's last note of the flow is more than a second old.
 fn by_xdp<T>(send: impl Fn(&str) -> Result<T>) -> Result<T> {
     eventually_ok("XDP sends it on", PATIENCE, || match send("xdp_ingress") {
         Ok(sent) => Ok(sent),

@@ -1,4 +1,4 @@
-//! A name server over UDP and TCP: dig asks it, and nginx finds its upstream by it.
+//! A name server over UDP and TCP: dig queries it, and nginx resolves its upstream with it.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn dig_is_answered_over_udp_and_tcp_from_its_destination() -> TestResult {
     let lab = Lab::start(2)?;
     let _server = nameserver(&lab)?;
     let _agent = publish(&lab, &[NAMES, NAMES6], &[])?;
-    // Its sockets of IPv6 speak nothing else (IPV6_V6ONLY), so there the replica must be of IPv6.
+    // dig's IPv6 sockets are IPV6_V6ONLY, so this replica must have an IPv6 address.
     for (host, port) in [("127.0.0.1", 53), ("10.77.0.1", 53), ("::1", 1053), ("fd77::1", 1053)] {
         for over in ["+notcp", "+tcp"] {
             let (server, port) = (format!("@{host}"), port.to_string());
@@ -73,7 +73,7 @@ fn nginx_reaches_resolver_and_upstream_by_service_ports() -> TestResult {
     Ok(())
 }
 
-/// Answers for two names: one to look up, one that leads back to this host's loopback.
+/// Resolves two names: one for dig, and one that resolves to this host's loopback address.
 pub(crate) fn nameserver(lab: &Lab) -> Result<Process> {
     let config = lab.run_dir().join("dnsmasq.conf");
     let listen = format!("listen-address={SERVER},{}\nport=7053\nbind-interfaces\n", host_address6(2));

@@ -13,8 +13,8 @@ const SERVICE: WordService = WordService { app: "/redis", port: 6379, replicas: 
 #[test]
 fn redis_cli_and_redis_benchmark_work_against_redis_server() -> TestResult {
     let lab = Lab::start(2)?;
-    // Debian's tools bring the server under another name, and without a unit that starts one on the machine; which of
-    // its programs it is it tells by the name it is called by.
+    // Debian's tools package has the server under another name and without a unit that starts it. The program selects
+    // its role by the name it is called by.
     let server = lab.run_dir().join("redis-server");
     symlink(program("redis-check-rdb")?, &server)?;
     let folder = text(lab.run_dir())?.to_owned();

@@ -1,4 +1,4 @@
-//! The agent dies and comes back while flows of remote clients go on, and while the table changes.
+//! The agent crashes and restarts while flows of remote clients go on, and while the table changes.
 
 use anyhow::Result;
 use proxymatic_tests::failure::TestResult;
@@ -33,7 +33,7 @@ fn flows_survive_agent_crash_and_new_ones_are_served() -> TestResult {
     Ok(())
 }
 
-/// Starts an agent in place of the one that died.
+/// Starts an agent in place of the crashed one.
 fn again<'lab>(remote: &Remote<'lab>) -> Result<FileSource<'lab>> {
     remote.way.serve(remote.lab, &both(&remote.echoes, &[]))
 }

@@ -1,5 +1,5 @@
-//! A hundred megabytes through interfaces that do not agree on how large a packet is. Hosts hand up to 64 KiB to an
-//! interface at once (GSO), and nothing on the way may cut that.
+//! A hundred megabytes through interfaces with different MTUs. Hosts pass up to 64 KiB to an interface at once (GSO),
+//! and no packet may be truncated.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -14,16 +14,16 @@ use serde_json::Value;
 use super::{Remote, WAIT, WAYS, greeted};
 use crate::programs::run_on;
 
-/// Over each family half, and each comes back.
+/// Half of them over each family, and each byte comes back.
 const MEGABYTES: usize = 100;
 const PIECE: usize = 1 << 20;
-/// On the way to the clients, and to the hosts of the two backends.
+/// MTUs on the path to the clients, and to the hosts of the two backends.
 const MTUS: [[u16; 3]; 3] = [[9_000, 1_500, 9_000], [1_500, 9_000, 1_500], [1_500; 3]];
 
 #[test]
 fn transfer_of_100_mb_passes_with_mixed_mtus() -> TestResult {
     for way in WAYS {
-        // With a native XDP program a veth takes nothing larger than a page, and no GSO.
+        // With a native XDP program a veth accepts neither packets larger than a page nor GSO.
         let mixes = if way.xdp { &MTUS[2..] } else { &MTUS[..2] };
         for mtus in mixes {
             let lab = way.lab()?;
@@ -51,7 +51,7 @@ fn set(lab: &Lab, arms: Arms, [clients, a, b]: [u16; 3]) -> Result<()> {
     }
 }
 
-/// Sends half of all, and looks at each byte that comes back.
+/// Sends half of the bytes, and checks each byte that comes back.
 fn there_and_back(mut stream: TcpStream) -> Result<()> {
     let pieces = MEGABYTES / 2;
     let piece = |nth: usize| -> Vec<u8> { (0..PIECE).map(|at| (at * 7 + at / 256 + nth) as u8).collect() };
@@ -72,7 +72,7 @@ fn there_and_back(mut stream: TcpStream) -> Result<()> {
     })
 }
 
-/// The mean size of what an interface of host 1 has sent, in bytes.
+/// The mean size, in bytes, of the packets that an interface of host 1 has sent.
 fn sent(lab: &Lab, interface: &str) -> Result<f64> {
     let said: Value = serde_json::from_str(&run_on(lab.host(1), "ip", &["-j", "-s", "link", "show", interface])?)?;
     let count = |what| said[0]["stats64"]["tx"][what].as_f64().with_context(|| said.to_string());

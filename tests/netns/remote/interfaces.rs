@@ -1,4 +1,4 @@
-//! Interfaces that go down, come back, change their name, and are made anew while the agent runs.
+//! Interfaces that go down, come up, are renamed, and are recreated while the agent runs.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn flows_survive_an_interface_down_and_up() -> TestResult {
         let transfers = remote.transfers(8)?;
         for interface in way.arms.interfaces() {
             set(&lab, &[&interface, "down"])?;
-            // No longer, or connections need as long to find out that the way is back.
+            // Not longer, or connections need as long to notice that the path is back.
             let soon = || TcpStream::connect_timeout(&way.dialled()[0], Duration::from_millis(300));
             assert!(lab.host(CLIENT).net().enter(soon)?.is_err(), "{way:?}: served by nothing");
             set(&lab, &[&interface, "up"])?;
@@ -70,7 +70,7 @@ fn set(lab: &Lab, what: &[&str]) -> Result<()> {
     lab.host(1).net().ip(&[&["link", "set"], what].concat())
 }
 
-/// Going down costs an interface its addresses of IPv6.
+/// An interface that goes down loses its IPv6 addresses.
 fn back(lab: &Lab, interface: &str) -> Result<()> {
     let [_, six] = lab.host(1).addresses_on(u8::from(interface.ends_with('1')));
     lab.host(1).net().ip(&["address", "replace", &format!("{six}/64"), "dev", interface, "nodad"])

@@ -1,4 +1,4 @@
-//! Backends on host 1 itself, and clients on the very host of a backend.
+//! Backends on host 1 itself, and clients on the host of a backend.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ fn client_on_a_backend_host_is_served_by_that_backend_too() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
-        // Host 2 dials host 1, and may be sent back to itself.
+        // Host 2 connects to host 1, which may send it back to itself.
         for to in lab.host(1).places_on(0, crate::fixtures::cluster::PORT) {
             let seen: BTreeSet<_> = (0..40).map(|_| who(lab.host(2), to)).collect::<Result<_>>()?;
             assert_eq!(seen, BTreeSet::from(['a', 'b']), "{way:?} {to}");

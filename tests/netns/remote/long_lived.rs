@@ -1,4 +1,4 @@
-//! Connections that stay: each says something, hears it back, and looks at every byte, until it is told to end.
+//! Long-lived connections: each sends chunks, receives them back, and checks every byte until it is told to end.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,11 +13,12 @@ use proxymatic_tests::lab::{Host, PATIENCE};
 
 use super::greeted;
 
-/// What is said at once.
+/// The size of a chunk.
 const CHUNK: usize = 2_000;
-/// How often a connection says something: often enough to be always on its way, seldom enough to leave CPUs alone.
+/// The interval of a connection's chunks: short enough that data is always in flight, long enough to leave CPU time to
+/// others.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long an echo may take before the connection counts as broken: longer than an interface is away in any test.
+/// The longest time of an echo before the connection counts as broken: longer than any test has an interface down.
 const BROKEN: Duration = Duration::from_secs(60);
 
 /// Connections that go on meanwhile.
@@ -28,14 +29,14 @@ pub(super) struct Transfers {
 
 struct Transfer {
     to: SocketAddr,
-    /// Who greeted it.
+    /// The name of the replica that greeted.
     name: char,
     chunks: Arc<AtomicU64>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl Transfers {
-    /// Opens so many connections from a host, to one address after the other.
+    /// Opens this many connections from a host, to one address after the other.
     pub(super) fn start(host: &Host, to: &[SocketAddr], count: usize) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let begin = |to: &SocketAddr| -> Result<Transfer> {
@@ -49,12 +50,12 @@ impl Transfers {
         Ok(Self { all, stop })
     }
 
-    /// How many this backend has.
+    /// Returns the number of connections to this backend.
     pub(super) fn of(&self, name: char) -> usize {
         self.all.iter().filter(|it| it.name == name).count()
     }
 
-    /// Waits until each that is with one of these backends has heard so many chunks more than now.
+    /// Waits until each connection to one of these backends has received this many more chunks.
     pub(super) fn go_on(&self, names: &str, more: u64) -> Result<()> {
         let concerned: Vec<_> = self.all.iter().filter(|it| names.contains(it.name)).collect();
         let goals: Vec<_> = concerned.iter().map(|it| it.chunks.load(Ordering::Relaxed) + more).collect();
@@ -67,7 +68,7 @@ impl Transfers {
         })
     }
 
-    /// Ends all, and fails if one of these backends' had met an error.
+    /// Ends all connections, and fails if a connection to one of these backends has met an error.
     pub(super) fn finish(self, names: &str) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for it in self.all {
@@ -86,7 +87,7 @@ fn transfer(mut stream: TcpStream, chunks: &AtomicU64, stop: &AtomicBool) -> io:
     let mut heard = vec![0; CHUNK];
     while !stop.load(Ordering::Relaxed) {
         let next = Instant::now() + PAUSE;
-        // Another in each chunk: what is late or comes twice is seen.
+        // Each chunk differs, so that late or repeated data is detected.
         let nth = chunks.load(Ordering::Relaxed);
         let said: Vec<u8> = (0..CHUNK as u64).map(|at| (nth.wrapping_mul(31) + at) as u8).collect();
         stream.write_all(&said)?;

@@ -1,4 +1,4 @@
-//! Real programs on the clients' host. They know nothing of us, and neither do the servers.
+//! Real, unmodified programs on the clients' host, and real servers.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::fixtures::cluster::PORT;
 use crate::programs::nameserver::nameserver;
 use crate::programs::{LONGEST, program, run_on};
 
-/// How many requests are made of curl in one go.
+/// The number of requests in one run of curl.
 const REQUESTS: usize = 100;
 
 #[test]
@@ -35,7 +35,7 @@ fn curl(lab: &Lab, way: Way) -> Result<()> {
     places.sort();
     let _agent = way.serve(lab, &[exposed("web", "tcp", PORT, &places, &[])])?;
     for to in way.dialled() {
-        // Each over a connection of its own, and many at once.
+        // Each request over a connection of its own, many in parallel.
         let url = format!("http://{to}/?[1-{REQUESTS}]");
         let write = "%{remote_ip} %{remote_port}\n";
         let arguments =
@@ -96,7 +96,7 @@ fn remote_iperf3_moves_bytes_and_datagrams_both_ways() -> TestResult {
     Ok(())
 }
 
-/// What a run reports.
+/// The result of a run.
 fn iperf(lab: &Lab, to: &str, more: &[&str]) -> Result<Value> {
     let port = PORT.to_string();
     let needed = ["-c", to, "-p", &port, "-J"];

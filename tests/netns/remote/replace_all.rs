@@ -1,4 +1,4 @@
-//! All backends but one are replaced while clients talk to them.
+//! All backends but one are replaced while clients have connections to them.
 
 use anyhow::Result;
 use proxymatic_tests::failure::TestResult;
@@ -17,7 +17,7 @@ fn transfers_200_survive_replacement_of_all_backends_but_one() -> TestResult {
         let transfers = remote.transfers(TRANSFERS)?;
         let shares = ['a', 'b', 'c', 'd'].map(|name| transfers.of(name));
         assert!(shares.iter().all(|share| *share > TRANSFERS / 20), "{shares:?}");
-        // The one that stays, and three others. The replaced ones run on, as tasks do that are told to finish.
+        // The backend that stays, and three others. The replaced ones keep running, as tasks do after SIGTERM.
         let mut replaced = remote.echoes;
         let stays = replaced.remove(3);
         let new = (4..7).zip('e'..).map(|(nth, name)| echo(nth, name)).collect::<Result<Vec<_>>>()?;
@@ -25,7 +25,7 @@ fn transfers_200_survive_replacement_of_all_backends_but_one() -> TestResult {
         remote.written.rewrite(&both(&remote.echoes, &[]))?;
         remote.answers_come_from("defg")?;
         transfers.go_on("abcd", 50)?;
-        // Who is with a backend whose process ends must break, and nobody else.
+        // Only connections to a backend whose process ends may break.
         for echo in &mut replaced {
             echo.process.kill9()?;
         }

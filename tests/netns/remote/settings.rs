@@ -1,4 +1,4 @@
-//! Who is served and by whom: what holds for sockets of host 1 holds for clients on other hosts.
+//! Settings of a service apply to remote clients as they do to local sockets.
 
 use std::io::ErrorKind;
 
@@ -12,7 +12,7 @@ use super::{ONE_ARMED, ROUTED, Remote, WAYS, asked, both, exposed, greeted, open
 use crate::fixtures::cluster::PORT;
 use crate::fixtures::file_source::FileSource;
 
-/// Of another service.
+/// A second service.
 const OTHER: u16 = 1235;
 
 #[test]
@@ -25,14 +25,14 @@ fn drained_backend_gets_no_new_flow_and_keeps_its_flows() -> TestResult {
         for place in remote.echoes[0].places {
             lab.proxymatic(&["backend", "drain", &place.to_string()])?.well()?;
         }
-        // Not at once for all: one in hundreds meets nothing but drained slots and those of the other family, until the
-        // agent has taken them out.
+        // Not at once for all: one client in hundreds draws only slots that are drained or of the other family, until
+        // the agent has removed those slots.
         eventually_ok("it gets no new flow", PATIENCE, || remote.answers_come_from("b"))?;
         transfers.go_on("ab", 20)?;
         for place in remote.echoes[0].places {
             lab.proxymatic(&["backend", "undrain", &place.to_string()])?.well()?;
         }
-        // The command does not wait for the agent for ever.
+        // The command waits for the agent for a limited time.
         eventually_ok("it gets new flows again", PATIENCE, || remote.answers_come_from("ab"))?;
         transfers.finish("ab")?;
     }
@@ -47,7 +47,7 @@ fn remote_refusal_ejects_and_costs_two_clients_at_most() -> TestResult {
         remote.echoes[0].process.kill9()?;
         for to in way.dialled() {
             let served = (0..40).filter(|_| who(lab.host(CLIENT), to).is_ok()).count();
-            // After the first that fails it is out for a second, then for two.
+            // After the first failure it is ejected for a second, then for two.
             assert!(served >= 37, "{served} of 40 to {to} are served");
         }
         let failed: u64 = lab.host(1).service("tcp")?.backends.iter().map(|it| it.failed).sum();

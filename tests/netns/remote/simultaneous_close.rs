@@ -13,7 +13,7 @@ use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use super::{ROUTED, conntrack, exposed};
 use crate::fixtures::cluster::PORT;
 
-/// How many connections are closed so.
+/// The number of connections that are closed in this way.
 const CONNECTIONS: usize = 4_000;
 
 #[test]
@@ -27,7 +27,7 @@ fn simultaneous_fins_count_as_one_close() -> TestResult {
     Ok(())
 }
 
-/// Opens connections one after the other, each of which a thread at either end closes at the same time.
+/// Opens connections one after the other; a thread at each end closes each of them at the same time.
 fn close_together(lab: &Lab, listener: &TcpListener) -> Result<()> {
     let to = ROUTED.dialled()[0];
     let ready = AtomicUsize::new(0);
@@ -37,7 +37,7 @@ fn close_together(lab: &Lab, listener: &TcpListener) -> Result<()> {
                 let (stream, _) = listener.accept()?;
                 meet(&ready, 2 * nth);
                 stream.shutdown(Shutdown::Write)?;
-                // Dropped when the other end has closed it too, so that no RST takes part.
+                // Dropped after the other end has closed too, so that no RST is sent.
                 std::io::copy(&mut &stream, &mut std::io::sink())?;
             }
             Ok(())
@@ -55,7 +55,7 @@ fn close_together(lab: &Lab, listener: &TcpListener) -> Result<()> {
     })
 }
 
-/// Returns once both threads are here. It spins: a thread that has to be woken would be late by more than a FIN takes.
+/// Returns once both threads are here. It spins: waking a thread takes longer than a FIN.
 fn meet(ready: &AtomicUsize, both: usize) {
     ready.fetch_add(1, Ordering::SeqCst);
     while ready.load(Ordering::SeqCst) < both {
@@ -63,7 +63,7 @@ fn meet(ready: &AtomicUsize, both: usize) {
     }
 }
 
-/// Waits until as many connections are closed as were opened, by the kernel's own counts.
+/// Waits until as many connections are closed as were opened, by the kernel's counts.
 fn counts_agree(lab: &Lab) -> Result<()> {
     let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
     let tables = maps.tables()?;

@@ -1,4 +1,4 @@
-//! A flood of SYNs from addresses that nobody has, bounded in rate and number, in namespaces of the lab's own.
+//! A flood of SYNs from unused addresses, limited in rate and number, in namespaces of the lab.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -18,15 +18,15 @@ use crate::fixtures::cluster::PORT;
 
 use super::{ROUTED, Remote, WAYS, asked, open_is, who};
 
-/// SYNs a second, where the machine can.
+/// SYNs per second, if the machine is fast enough.
 const RATE: u32 = 100_000;
-/// One thread does not send as many, since each SYN is forwarded, answered and translated back in the call that sends it.
+/// Several threads, since each SYN is forwarded, answered and translated back within the call that sends it.
 const SENDERS: u32 = 2;
-/// Connections that can wait to be opened: each backend has the source ports 61000 to 64999.
+/// The limit of half-open connections: each backend has the SNAT ports 61000 to 64999.
 const ROOM: u64 = 2 * 4_000;
-/// SYNs that each sends before the clock is looked at again.
+/// SYNs that each thread sends between two looks at the clock.
 const BURST: u32 = 50;
-/// Where they say that they come from: 198.18.0.0/15 is for such tests (RFC 2544).
+/// Their source addresses: 198.18.0.0/15 is reserved for tests like this one (RFC 2544).
 const STRANGERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 #[test]
@@ -53,26 +53,26 @@ fn syn_flood_breaks_no_flow_and_refuses_no_new_client() -> TestResult {
         let preempted = lab.host(1).verdict("snat_port_preempted")?;
         let rate = f64::from(syns) / took.as_secs_f64();
         println!("{way:?}: {syns} SYNs, {rate:.0} a second, {preempted} of them with all ports taken; no flow broke");
-        // How many SYNs arrive at once depends on the machine. It is a flood if it fills all source ports several times over.
+        // The rate depends on the machine. The flood must fill all SNAT ports several times over.
         assert!(preempted > 5 * ROOM, "the flood was no flood: {preempted} of {syns} SYNs met a full table");
-        // A SYN that nobody follows up is no connection.
+        // A SYN without a completed handshake is no connection.
         open_is(&lab, 51)?;
         transfers.go_on("ab", 10)?;
-        // Its SYNs may still have every source port, but none that another wants.
+        // Its half-open connections may still hold every SNAT port, but a new connection preempts them.
         remote.answers_come_from("ab")?;
         transfers.finish("ab")?;
     }
     Ok(())
 }
 
-/// Answers to the strangers go to the clients' host, which throws them away.
+/// Replies to the unused addresses go to the clients' host, which drops them.
 fn strangers(lab: &Lab) -> Result<()> {
     let way = [&format!("{STRANGERS}/15"), "via", &address_on(1, CLIENT).to_string()].map(str::to_owned);
     lab.host(1).net().ip(&["route", "add", &way[0], &way[1], &way[2]])?;
     lab.host(CLIENT).net().ip(&["route", "add", "blackhole", &way[0]])
 }
 
-/// How long it took to send as many as that.
+/// Sends this many SYNs, and returns how long that took.
 fn flood(from: &Host, to: SocketAddrV4, syns: u32) -> Result<Duration> {
     let begun = Instant::now();
     thread::scope(|scope| {
@@ -82,10 +82,10 @@ fn flood(from: &Host, to: SocketAddrV4, syns: u32) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// The part of one sender.
+/// The share of one sender.
 fn send(from: &Host, to: SocketAddrV4, sender: u32, syns: u32) -> Result<()> {
     let raw = from.net().enter(|| -> io::Result<UdpSocket> {
-        // Packets are given to it with their IP header (raw(7)).
+        // raw(7): the packet includes its IP header.
         let raw = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?;
         connect(raw.as_raw_fd(), &SockaddrIn::from(to))?;
         Ok(raw.into())
@@ -98,7 +98,7 @@ fn send(from: &Host, to: SocketAddrV4, sender: u32, syns: u32) -> Result<()> {
             until(begun + Duration::from_secs(1) * nth / RATE);
         }
         packet.clear();
-        // A host of its own each time, and its ports in turn.
+        // A new source address each time, and its ports in turn.
         let stranger = Ipv4Addr::from_bits(STRANGERS.to_bits() + nth % (1 << 17));
         let syn = PacketBuilder::ipv4(stranger.octets(), to.ip().octets(), 64);
         syn.tcp(1_024 + (nth / 7 % 60_000) as u16, to.port(), nth, 64_240).syn().write(&mut packet, &[])?;

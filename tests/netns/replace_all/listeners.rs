@@ -1,4 +1,4 @@
-//! Thousands of listeners that note who came, and when the client had set out.
+//! Thousands of listeners that record each connection and when its client started it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,12 +16,12 @@ use crate::fixtures::cluster::monotonic;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncrowd\n";
 
-/// One connection that came; times are of the monotonic clock.
+/// One accepted connection; times are of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hit {
-    /// Which set of listeners it came to.
+    /// The set of listeners that accepted it.
     pub(super) set: usize,
-    /// When its client set out.
+    /// When its client called connect(2).
     pub(super) begun: Duration,
     /// When it was accepted.
     pub(super) accepted: Duration,
@@ -45,7 +45,7 @@ impl Listeners {
         Ok(Self { runtime: handle, hits: Arc::default(), _ends: ends })
     }
 
-    /// Opens some more listeners on a host.
+    /// Opens more listeners on a host.
     pub(super) fn open(&self, host: &Host, set: usize, count: usize) -> Result<Vec<SocketAddr>> {
         let bind = || (0..count).map(|_| TcpListener::bind((host.address(), 0))).collect::<Result<Vec<_>, _>>();
         let listeners = host.net().enter(bind)??;
@@ -58,14 +58,14 @@ impl Listeners {
         Ok(addresses)
     }
 
-    /// Whether so many connections came to a set of listeners. Looks at the latest ones only.
+    /// Whether this many connections came to a set of listeners. Checks the latest connections only.
     pub(super) fn has(&self, set: usize, count: usize) -> Result<()> {
         let came = lock(&self.hits).iter().rev().take(100 * count).filter(|hit| hit.set == set).count();
         ensure!(came >= count, "{came} came");
         Ok(())
     }
 
-    /// All that came.
+    /// Returns all connections.
     pub(super) fn hits(&self) -> Vec<Hit> {
         lock(&self.hits).clone()
     }

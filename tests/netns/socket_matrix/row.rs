@@ -1,4 +1,4 @@
-//! One kind of socket to one kind of service, and what must come of it.
+//! One kind of socket to one kind of service, and its expected outcome.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,7 +7,7 @@ use proxymatic_tests::net::{host_address, host_address6};
 
 use crate::fixtures::word_replicas::{At, WordService};
 
-/// Services with replicas of either family, elsewhere or also on the host itself.
+/// Services with replicas of either family, on another host only or also on the host itself.
 pub(super) const SERVICES: [WordService; 4] = [
     WordService { app: "/far4", port: 1001, replicas: &[(At::V4(2, 8001), "far")] },
     WordService { app: "/far6", port: 1002, replicas: &[(At::V6(2, 8002), "far")] },
@@ -36,7 +36,7 @@ enum Kind {
     UdpUnconnected,
 }
 
-/// What the socket is bound to, the port always left to the kernel.
+/// The address that the socket is bound to; the kernel picks the port.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bound {
     Nothing,
@@ -56,16 +56,16 @@ pub(super) struct Row {
     loopback: Loopback,
 }
 
-/// What must come of it.
+/// The expected outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Expected {
-    /// A replica answers, on this host if the socket can reach no other.
+    /// A replica answers: the one on this host if the socket can reach no other.
     Served { near: bool },
-    /// No replica is of a family that the socket reaches.
+    /// No replica has a family that the socket reaches.
     NoFamily,
-    /// The socket is bound to loopback, from where no replica can be reached.
+    /// The socket is bound to loopback, from which no replica is reachable.
     Bound,
-    /// The address is not served: a closed port, as everywhere.
+    /// The address is not served: the port is closed.
     Closed,
 }
 
@@ -120,7 +120,7 @@ fn dialled() -> [IpAddr; 9] {
 }
 
 impl Row {
-    /// For a program that does `connect-variants`.
+    /// The command for `connect-variants`.
     pub(super) fn order(&self) -> String {
         let kind = match self.kind {
             Kind::Tcp => "tcp",
@@ -143,7 +143,7 @@ impl Row {
         let replicas = service.map_or(&[][..], |service| service.replicas);
         let fits = |at: &At| if at.address().is_ipv4() { self.reaches_v4() } else { self.reaches_v6() };
         if self.bound == Bound::Loopback {
-            // From a loopback address no other host is reached, and from that of a container not the host either.
+            // From a loopback address no other host is reachable; from a container's, the host is not reachable either.
             let here = |at: &At| matches!(at, At::V4(1, _) | At::V6(1, _)) && self.caller == Caller::Host;
             let near = replicas.iter().any(|(at, _)| fits(at) && here(at));
             return if near { Expected::Served { near } } else { Expected::Bound };
@@ -152,7 +152,7 @@ impl Row {
         if any { Expected::Served { near: false } } else { Expected::NoFamily }
     }
 
-    /// What an attempt that does right says, for people.
+    /// Describes the expected outcome.
     pub(super) fn wanted(&self) -> String {
         match self.expected() {
             Expected::Served { near } => format!("{} {}", if near { "near" } else { "any" }, self.seen()),
@@ -160,7 +160,7 @@ impl Row {
         }
     }
 
-    /// Whether this is what must come of it.
+    /// Whether this is the expected outcome.
     pub(super) fn is_right(&self, said: &str) -> bool {
         match self.expected() {
             Expected::Served { near } => match said.split_once(' ') {
@@ -171,7 +171,7 @@ impl Row {
         }
     }
 
-    /// The peer and the senders: what was dialled, or the loopback address that Linux makes of an unspecified one.
+    /// The peer and the senders: the destination, or the loopback address that Linux makes of an unspecified one.
     fn seen(&self) -> String {
         let meant = match self.to.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -187,8 +187,8 @@ impl Row {
         }
     }
 
-    /// Refused by us in the call that names the address, where the kernel can; by a closed port, UDP hears of it with
-    /// the next one.
+    /// Refused by the hook in the call that names the address, if the kernel can do that; by a closed port, UDP gets
+    /// the error in the next call.
     fn refusal(&self, expected: Expected) -> &'static str {
         match (self.kind, expected) {
             (Kind::UdpConnected | Kind::UdpUnconnected, Expected::Closed) => "receive ECONNREFUSED",
@@ -211,7 +211,7 @@ impl Row {
         };
         Some(match self.to.ip() {
             IpAddr::V4(_) => v4.into(),
-            // Bound to :: such a socket still speaks both.
+            // A socket bound to :: still has both families.
             IpAddr::V6(to) if to.to_ipv4_mapped().is_some() && self.bound != Bound::Any => v4.to_ipv6_mapped().into(),
             IpAddr::V6(_) => v6.into(),
         })
@@ -221,14 +221,14 @@ impl Row {
         self.to.ip().to_canonical().is_loopback() || self.to.ip().to_canonical().is_unspecified()
     }
 
-    /// Whether the socket speaks IPv4 when it dials; a datagram of IPv6 cannot be turned into one of IPv4.
+    /// Whether the socket uses IPv4 for this destination; an IPv6 datagram cannot be turned into an IPv4 one.
     fn reaches_v4(&self) -> bool {
         let dials_v4 = self.to.ip().to_canonical().is_ipv4();
         let bound_v6 = matches!(self.bound, Bound::Own | Bound::Loopback) && !dials_v4;
         dials_v4 || (!bound_v6 && self.kind != Kind::UdpUnconnected)
     }
 
-    /// The same for IPv6; a socket of IPv4 never does.
+    /// Whether the socket uses IPv6 for this destination; an IPv4 socket never does.
     fn reaches_v6(&self) -> bool {
         let dials_v4 = self.to.ip().to_canonical().is_ipv4();
         let bound_v4 = matches!(self.bound, Bound::Own | Bound::Loopback) && dials_v4;
