@@ -158,7 +158,7 @@ impl Hooks {
                 cases.push(case(format!("hit, on a new socket: {of}"), n + 1, order("fresh", *services), 1));
             }
             if *services > 1 {
-                cases.push(case(format!("hit: {of}, one dialled"), n + 1, order("reconnect", 1), 0));
+                cases.push(case(format!("hit: {of}, one destination"), n + 1, order("reconnect", 1), 0));
             }
         }
         (bare.into(), cases)

@@ -204,12 +204,12 @@ fn connects(mut targets: Targets, time: Duration) -> Result<Done> {
     let (mut took, mut failed, begun) = (Vec::new(), 0, Instant::now());
     while begun.elapsed() < time {
         let to = targets.next();
-        let dialled = Instant::now();
+        let begun = Instant::now();
         let Ok(stream) = Blocking::connect(to) else {
             failed += 1;
             continue;
         };
-        took.push(dialled.elapsed().as_secs_f64() * 1e6);
+        took.push(begun.elapsed().as_secs_f64() * 1e6);
         // Closed with a reset, or the local ports would run out in TIME_WAIT.
         setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
     }

@@ -43,8 +43,8 @@ impl Services {
         let case = |name: String, host, ports| Case { name, host: lab.host(host), ports, means: Vec::new() };
         let mut cases = [
             case("1 service".into(), 1, 1),
-            case(format!("{} services, one dialled", self.services), 2, 1),
-            case(format!("{} services, all dialled in random order", self.services), 2, self.services),
+            case(format!("{} services, one destination", self.services), 2, 1),
+            case(format!("{} services, all destination in random order", self.services), 2, self.services),
         ];
         for round in 0..self.rounds {
             // Another order each round, so that none is always measured after the same other.

@@ -23,12 +23,12 @@ fn allow_list_of_networks_checks_bound_else_destination_address() -> TestResult 
         (Some("10.77.0.1"), "127.0.0.1", "ok"),
         (Some("127.0.0.1"), "10.77.0.1", "EACCES"),
     ];
-    for (nth, (bound, dialled, expected)) in rows.into_iter().enumerate() {
+    for (nth, (bound, destination, expected)) in rows.into_iter().enumerate() {
         if let Some(address) = bound {
             assert_eq!(client.tell(&format!("bind c{nth} {address}:0"))?, "ok");
         }
-        let said = client.tell(&format!("connect c{nth} {dialled}:{PORT}"))?;
-        assert_eq!(said, expected, "{bound:?} {dialled}");
+        let said = client.tell(&format!("connect c{nth} {destination}:{PORT}"))?;
+        assert_eq!(said, expected, "{bound:?} {destination}");
     }
     assert_eq!((lab.host(1).verdict("not_allowed")?, lab.host(1).verdict("translated")?), (3, 3));
     Ok(())

@@ -75,8 +75,8 @@ fn crash_in_removal_keeps_other_service_and_frees_the_port() -> TestResult {
     let (before, after) = ([stage.web(0..2), stage.other()], [stage.other()]);
     let writes = stage.at_every_write(|site, nth| {
         let died = site.dies_under_load(nth, OTHER_URL, &before, &after)?;
-        let dialled = site.host.tcp_client()?.tell(&format!("connect c 127.0.0.1:{PORT}"))?;
-        ensure!(dialled == "ECONNREFUSED", "the port is an ordinary one again: {dialled}");
+        let destination = site.host.tcp_client()?.tell(&format!("connect c 127.0.0.1:{PORT}"))?;
+        ensure!(destination == "ECONNREFUSED", "the port is an ordinary one again: {destination}");
         let passed = site.host.verdict("no_backend")?;
         ensure!(passed == 0, "the hooks have still answered for it: {passed}");
         Ok(died)

@@ -68,7 +68,7 @@ fn client_counts_answers_by_replica_and_failures() -> TestResult {
     replica.process.kill9()?;
     let seen = lab.client(&["http", "--url", &url, "--count", "5"])?;
     assert_eq!((seen.ok, seen.failed, seen.errors["ECONNREFUSED"]), (0, 5, 5));
-    assert_eq!((seen.failures[0].during.as_str(), seen.failures[0].dialled), ("connect", replica.address));
+    assert_eq!((seen.failures[0].during.as_str(), seen.failures[0].destination), ("connect", replica.address));
     Ok(())
 }
 

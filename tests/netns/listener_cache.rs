@@ -15,7 +15,7 @@ use crate::fixtures::cluster::PORT;
 use crate::fixtures::file_source::{FileSource, backend};
 
 const REPLICA: &str = "10.77.0.2:8001";
-const DIALLED: &str = "127.0.0.1:1234";
+const DESTINATION: &str = "127.0.0.1:1234";
 /// The agent sweeps every ten seconds; this adds some to spare.
 const ROUND: Duration = Duration::from_secs(13);
 
@@ -27,7 +27,7 @@ fn listener_is_known_from_listen_until_close() -> TestResult {
     stage.hears([false, false])?;
     answers(&mut client, ["replica", "replica"])?;
     let mut stranger = stage.program()?;
-    for listens in [DIALLED, "[::]:1234"] {
+    for listens in [DESTINATION, "[::]:1234"] {
         let mut stranger = stage.program()?;
         assert_eq!(stranger.tell(&format!("serve {listens} stranger"))?, "ok");
         // At once, without a sweep.
@@ -41,7 +41,7 @@ fn listener_is_known_from_listen_until_close() -> TestResult {
     }
     // A program that pauses between bind(2) and listen(2): a sweep in between sees no listener.
     let bound = lab.host(1).verdict("port_bound")?;
-    assert_eq!(stranger.tell(&format!("bind {DIALLED}"))?, "ok");
+    assert_eq!(stranger.tell(&format!("bind {DESTINATION}"))?, "ok");
     // The bind marks the port until the next sweep clears the mark; the counter keeps the bind.
     assert_eq!(lab.host(1).verdict("port_bound")?, bound + 1);
     stage.hears([false, false])?;
@@ -58,11 +58,11 @@ fn listener_that_no_hook_counted_is_found_by_a_sweep() -> TestResult {
     let mut client = stage.program()?;
     stage.hears([false, false])?;
     // This program is outside of the served cgroup.
-    let listener = lab.host(1).net().enter(|| TcpListener::bind(DIALLED))??;
+    let listener = lab.host(1).net().enter(|| TcpListener::bind(DESTINATION))??;
     stage.hears([true, false])?;
     let before = lab.host(1).verdict("local_listener")?;
     // Nothing accepts the connection there.
-    assert_eq!(lab.host(1).tcp_client()?.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(lab.host(1).tcp_client()?.tell(&format!("connect c {DESTINATION}"))?, "ok");
     assert_eq!(lab.host(1).verdict("local_listener")?, before + 1);
     drop(listener);
     stage.hears([false, false])?;
@@ -151,7 +151,7 @@ impl<'lab> Stage<'lab> {
 fn answers(client: &mut SocketProgram, who: [&str; 2]) -> Result<()> {
     for (way, who) in ["tcp", "udp"].into_iter().zip(who) {
         for _ in 0..8 {
-            let said = client.tell(&format!("try {way} {DIALLED}"))?;
+            let said = client.tell(&format!("try {way} {DESTINATION}"))?;
             ensure!(said.starts_with(&format!("{who} ")), "{way}: {said}, not {who}");
         }
     }

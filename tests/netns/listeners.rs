@@ -10,7 +10,7 @@ use crate::fixtures::cluster::PORT;
 use crate::fixtures::file_source::{FileSource, backend};
 
 /// Destinations over either protocol, connected or not.
-const DIALLED: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
+const DESTINATION: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 #[test]
@@ -49,11 +49,11 @@ fn listener_of_one_family_gets_no_connects_of_the_other() -> TestResult {
         let lab = Lab::start(2)?;
         let (_replica, _agent, mut client) = served(&lab, &[])?;
         let _stranger = serve(&lab, 1, listens, "stranger")?;
-        for dialled in ["127.0.0.1:1234", "[::1]:1234"] {
-            let expected = if dialled == own { "stranger" } else { "replica" };
+        for destination in ["127.0.0.1:1234", "[::1]:1234"] {
+            let expected = if destination == own { "stranger" } else { "replica" };
             // An unconnected datagram to an IPv6 address cannot be sent to the replica, which has IPv4.
             for way in ["tcp", "udp"] {
-                assert_eq!(who(&mut client, way, dialled)?, expected, "{listens}, {way} to {dialled}");
+                assert_eq!(who(&mut client, way, destination)?, expected, "{listens}, {way} to {destination}");
             }
         }
     }
@@ -85,7 +85,7 @@ fn replica_on_the_local_service_port_is_a_backend() -> TestResult {
         let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
         for way in WAYS {
             eventually_ok("both answer", PATIENCE, || {
-                let of = (0..16).map(|_| who(&mut client, way, DIALLED[0])).collect::<Result<Vec<_>>>()?;
+                let of = (0..16).map(|_| who(&mut client, way, DESTINATION[0])).collect::<Result<Vec<_>>>()?;
                 ensure!(of.contains(&"here".into()) && of.contains(&"there".into()), "{way}, {listens}: {of:?}");
                 Ok(())
             })?;
@@ -145,7 +145,7 @@ fn answers(client: &mut SocketProgram) -> Result<Vec<[String; 3]>> {
         }
         Ok(of)
     };
-    DIALLED.into_iter().map(ways).collect()
+    DESTINATION.into_iter().map(ways).collect()
 }
 
 fn who(client: &mut SocketProgram, way: &str, to: &str) -> Result<String> {

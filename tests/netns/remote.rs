@@ -97,8 +97,8 @@ impl Way {
     }
 
     /// The service addresses for clients, of either family.
-    fn dialled(self) -> [SocketAddr; 2] {
-        self.arms.dialled().map(|address| SocketAddr::new(address, PORT))
+    fn service_addresses(self) -> [SocketAddr; 2] {
+        self.arms.service_addresses().map(|address| SocketAddr::new(address, PORT))
     }
 }
 
@@ -123,7 +123,7 @@ impl<'lab> Remote<'lab> {
 
     /// Fails unless this many new connections to each address are served, by exactly these backends.
     fn answers_come_from(&self, names: &str) -> Result<()> {
-        for to in self.way.dialled() {
+        for to in self.way.service_addresses() {
             let seen: BTreeSet<char> = (0..40).map(|_| who(self.lab.host(CLIENT), to)).collect::<Result<_>>()?;
             ensure!(seen == names.chars().collect(), "{to} is answered by {seen:?}, not by {names}");
         }
@@ -132,7 +132,7 @@ impl<'lab> Remote<'lab> {
 
     /// Starts long transfers from the clients' host, half of them to each address.
     fn transfers(&self, count: usize) -> Result<Transfers> {
-        Transfers::start(self.lab.host(CLIENT), &self.way.dialled(), count)
+        Transfers::start(self.lab.host(CLIENT), &self.way.service_addresses(), count)
     }
 }
 

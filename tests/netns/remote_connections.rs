@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::fixtures::cluster::{APP, Cluster};
 
 /// The service address of host 1 for remote clients.
-const DIALLED: &str = "10.77.0.1:1234";
+const DESTINATION: &str = "10.77.0.1:1234";
 const FLAGS: [&str; 2] = ["--interface", "lab0"];
 
 /// A service with these labels and one replica on host 2, which host 1 serves to remote clients.
@@ -50,13 +50,13 @@ fn remote_client_is_counted_and_shown_while_connected() -> TestResult {
     let lab = Lab::start(3)?;
     let _web = served(&lab, &[("expose", "true")])?;
     let mut client = lab.host(3).tcp_client()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
     active_is(&lab, 1)?;
     let flows = flows(&lab)?;
     let text = |key: &str| flows[0][key].as_str().unwrap_or_default().to_owned();
     assert_eq!(flows.len(), 1, "{flows:?}");
     assert!(text("client").starts_with("10.77.0.3:"), "{flows:?}");
-    assert_eq!(["service", "destination", "backend", "task"].map(text)[..3], [APP, DIALLED, "10.77.0.2:8001"]);
+    assert_eq!(["service", "destination", "backend", "task"].map(text)[..3], [APP, DESTINATION, "10.77.0.2:8001"]);
     let port: u16 = text("local").strip_prefix("10.77.0.1:").unwrap_or_default().parse()?;
     assert!((61_000..=64_999).contains(&port), "{flows:?}");
     assert!(flows[0]["pid"].is_null());
@@ -77,10 +77,10 @@ fn service_without_expose_label_serves_local_clients_only() -> TestResult {
     let lab = Lab::start(3)?;
     let _web = served(&lab, &[])?;
     let mut client = lab.host(3).tcp_client()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ECONNREFUSED");
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ECONNREFUSED");
     assert_eq!(verdict(&lab, "not_exposed")?, 1);
     let mut own = lab.host(1).tcp_client()?;
-    assert_eq!(own.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(own.tell(&format!("connect c {DESTINATION}"))?, "ok");
     Ok(())
 }
 
@@ -90,7 +90,7 @@ fn idle_remote_connection_is_reset_and_no_longer_counted() -> TestResult {
     let web = served(&lab, &[("expose", "true"), ("timeout.client", "2s")])?;
     let mut client = lab.host(3).tcp_client()?;
     let began = Instant::now();
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
     web.agent.logs("(idle for too long): 1 connections of clients on other machines were given up", 1, PATIENCE)?;
     assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
     let service = lab.host(1).service(APP)?;
@@ -105,7 +105,7 @@ fn remote_connection_to_gone_task_is_reset_if_labelled() -> TestResult {
     let lab = Lab::start(3)?;
     let web = served(&lab, &[("expose", "true"), ("on-backend-removed", "reset")])?;
     let mut client = lab.host(3).tcp_client()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
     active_is(&lab, 1)?;
     web.sim.state(&web.tasks[0], "TASK_KILLED")?;
     eventually_ok("it is given up", PATIENCE, || {
@@ -122,9 +122,9 @@ fn remote_connection_survives_agent_death_and_restart() -> TestResult {
     let lab = Lab::start(3)?;
     let mut web = served(&lab, &[("expose", "true")])?;
     let mut client = lab.host(3).tcp_client()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
     web.agent.kill9()?;
-    assert_eq!(client.tell(&format!("connect d {DIALLED}"))?, "ok");
+    assert_eq!(client.tell(&format!("connect d {DESTINATION}"))?, "ok");
     web.agent = lab.agent(&FLAGS)?;
     lab.host(1).agent_ready(PATIENCE)?;
     active_is(&lab, 2)?;

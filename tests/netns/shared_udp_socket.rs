@@ -77,9 +77,9 @@ fn reconnected_udp_socket_is_counted_at_the_last_service() -> TestResult {
     let _six = WordReplicas::start(&lab, &SIX, &[])?;
     let mut client = opened(&lab)?;
     for (nth, service) in SIX.iter().chain(&SIX).enumerate() {
-        let dialled = format!("127.0.0.1:{}", service.port);
-        assert_eq!(client.tell(&format!("connect c {dialled}"))?, "ok");
-        assert_eq!(client.tell("peer c")?, dialled);
+        let destination = format!("127.0.0.1:{}", service.port);
+        assert_eq!(client.tell(&format!("connect c {destination}"))?, "ok");
+        assert_eq!(client.tell("peer c")?, destination);
         assert_eq!(client.tell("ask c")?, service.replicas[0].1);
         assert_eq!(open_and_ever(&lab)?, (1, nth as u64 + 1));
     }

@@ -42,22 +42,22 @@ fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
         [(here.datagrams_in(here.cgroup())?, SERVICE.to_string()), (there.datagrams_in(here.cgroup())?, address)];
     // The second namespace lacks the first one's address: only the destination counts.
     let mut gone = None;
-    for (client, dialled) in &mut clients {
+    for (client, destination) in &mut clients {
         assert!(client.tell("open c")? == "ok");
         let first = loop {
-            assert!(client.tell(&format!("connect c {dialled}"))? == "ok");
+            assert!(client.tell(&format!("connect c {destination}"))? == "ok");
             let word = client.tell("ask c")?;
             if *gone.get_or_insert_with(|| word.clone()) == word {
                 break word;
             }
         };
-        assert!(client.tell("peer c")? == *dialled, "{first}");
+        assert!(client.tell("peer c")? == *destination, "{first}");
     }
     let gone = gone.context("nobody answered")?;
     web.sim.state(&web.tasks[nth(&gone)?], "TASK_KILLED")?;
-    for (client, dialled) in &mut clients {
+    for (client, destination) in &mut clients {
         assert_eq!(client.tell("error c")?, "ECONNABORTED");
-        assert_eq!(client.tell(&format!("connect c {dialled}"))?, "ok");
+        assert_eq!(client.tell(&format!("connect c {destination}"))?, "ok");
         let word = client.tell("ask c")?;
         assert!(nth(&word).is_ok() && word != gone, "{word}");
     }
@@ -89,22 +89,22 @@ fn connected_ipv6_socket_of_a_gone_backend_is_reset() -> TestResult {
             (there.datagrams_in(here.cgroup())?, own),
         ];
         // One socket of each client to each backend.
-        for (client, dialled) in &mut clients {
+        for (client, destination) in &mut clients {
             for word in ["a", "b"] {
                 assert_eq!(client.tell(&format!("open6 {word}"))?, "ok");
                 while client
-                    .tell(&format!("connect {word} {dialled}"))
+                    .tell(&format!("connect {word} {destination}"))
                     .and_then(|_| client.tell(&format!("ask {word}")))?
                     != word
                 {}
-                assert_eq!(client.tell(&format!("peer {word}"))?, dialled.to_string());
+                assert_eq!(client.tell(&format!("peer {word}"))?, destination.to_string());
             }
         }
         sim.state(&tasks[0], "TASK_KILLED")?;
-        for (client, dialled) in &mut clients {
+        for (client, destination) in &mut clients {
             assert_eq!(client.tell("error a")?, "ECONNABORTED");
             // The socket itself can be reused.
-            assert_eq!(client.tell(&format!("connect a {dialled}"))?, "ok");
+            assert_eq!(client.tell(&format!("connect a {destination}"))?, "ok");
             assert_eq!((client.tell("ask a")?.as_str(), client.tell("ask b")?.as_str()), ("b", "b"));
         }
         let log = agent.log();

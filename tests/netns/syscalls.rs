@@ -12,27 +12,27 @@ use crate::fixtures::word_replicas::{At, WordReplicas, WordService, publish};
 
 const SERVICE: WordService = WordService { app: "/web", port: 1234, replicas: &[(At::V4(2, 8001), "a")] };
 /// The destinations of each way: an address of either family, and IPv4 in v4-mapped form.
-const DIALLED: [&str; 3] = ["127.0.0.1:1234", "[::1]:1234", "[::ffff:127.0.0.1]:1234"];
+const DESTINATION: [&str; 3] = ["127.0.0.1:1234", "[::1]:1234", "[::ffff:127.0.0.1]:1234"];
 
 #[test]
 fn io_uring_connect_reaches_the_service_from_any_thread() -> TestResult {
     let lab = Lab::start(2)?;
     let _web = WordReplicas::start(&lab, &[SERVICE], &[])?;
     let mut client = program(&lab)?;
-    let first = client.tell(&format!("try uring-tcp {}", DIALLED[0]))?;
+    let first = client.tell(&format!("try uring-tcp {}", DESTINATION[0]))?;
     if let Some(errno) = first.strip_prefix("ring ") {
         skipped("io_uring", &format!("this kernel gives no ring: {errno}"))?;
         return Ok(());
     }
-    assert_eq!(first, format!("a {0} - -", DIALLED[0]));
+    assert_eq!(first, format!("a {0} - -", DESTINATION[0]));
     for how in ["uring-tcp", "uring-tcp-async"] {
         assert_answered(&mut client, how, &["", " nonblocking"])?;
     }
-    for dialled in [DIALLED[0], DIALLED[2]] {
-        assert_eq!(client.tell(&format!("try uring-udp {dialled}"))?, format!("a - {dialled} -"));
+    for destination in [DESTINATION[0], DESTINATION[2]] {
+        assert_eq!(client.tell(&format!("try uring-udp {destination}"))?, format!("a - {destination} -"));
     }
     // No IPv6 replica: the kernel could not turn the datagram into an IPv4 one.
-    assert_eq!(client.tell(&format!("try uring-udp {}", DIALLED[1]))?, kernel::refused_datagram());
+    assert_eq!(client.tell(&format!("try uring-udp {}", DESTINATION[1]))?, kernel::refused_datagram());
     assert_eq!(counts(&lab, "tcp")?, (0, 13));
     assert_eq!(counts(&lab, "udp")?, (0, 2));
     Ok(())
@@ -76,7 +76,7 @@ fn mptcp_connect_refused_counts_against_the_replica() -> TestResult {
     // Nothing listens at the replica's address.
     let _agent = publish(&lab, &[SERVICE], &[])?;
     let mut client = program(&lab)?;
-    assert_eq!(client.tell(&format!("try mptcp {}", DIALLED[0]))?, "connect ECONNREFUSED");
+    assert_eq!(client.tell(&format!("try mptcp {}", DESTINATION[0]))?, "connect ECONNREFUSED");
     assert_eq!((lab.host(1).verdict("failed")?, lab.host(1).verdict("translated")?), (1, 1));
     assert_eq!(counts(&lab, "tcp")?, (0, 1));
     Ok(())
@@ -88,11 +88,11 @@ fn program(lab: &Lab) -> Result<SocketProgram> {
 
 /// Tries every address in this way, each with these extra words.
 fn assert_answered(client: &mut SocketProgram, how: &str, more: &[&str]) -> Result<()> {
-    for dialled in DIALLED {
-        let dialled: SocketAddr = dialled.parse()?;
+    for destination in DESTINATION {
+        let destination: SocketAddr = destination.parse()?;
         for more in more {
-            let said = client.tell(&format!("try {how} {dialled}{more}"))?;
-            ensure!(said == format!("a {dialled} - -"), "{how} {dialled}{more}: {said}");
+            let said = client.tell(&format!("try {how} {destination}{more}"))?;
+            ensure!(said == format!("a {destination} - -"), "{how} {destination}{more}: {said}");
         }
     }
     Ok(())

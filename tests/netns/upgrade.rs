@@ -22,7 +22,7 @@ const WEB: WordService = WordService {
     port: 1234,
     replicas: &[(At::V4(2, 8001), "a"), (At::V4(2, 8002), "b"), (At::V4(2, 8003), "c")],
 };
-const DIALLED: &str = "127.0.0.1:1234";
+const DESTINATION: &str = "127.0.0.1:1234";
 const CLIENTS: u8 = 8;
 /// How much longer each start works before it is killed.
 const WORK: Duration = Duration::from_millis(60);
@@ -37,7 +37,7 @@ const NEXT: &str = "proxymatic-next-abi";
 fn build_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let lab = Lab::start(2)?;
     let web = WordReplicas::start(&lab, &[WEB], &[])?;
-    let load = lab.host(1).hold_connections(DIALLED.parse()?, CLIENTS)?;
+    let load = lab.host(1).hold_connections(DESTINATION.parse()?, CLIENTS)?;
     let mut agent = web.agent;
     let before = programs(&lab, THIS)?;
     for build in [OTHER, THIS, OTHER, THIS] {
@@ -54,7 +54,7 @@ fn build_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
 fn abi_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let lab = Lab::start(2)?;
     let web = WordReplicas::start(&lab, &[WEB], &[])?;
-    let load = lab.host(1).hold_connections(DIALLED.parse()?, CLIENTS)?;
+    let load = lab.host(1).hold_connections(DESTINATION.parse()?, CLIENTS)?;
     let mut agent = web.agent;
     for build in [NEXT, THIS, NEXT, THIS] {
         agent = replaced(&lab, agent, build, &load)?;
@@ -81,7 +81,7 @@ fn crash_of_either_agent_in_a_takeover_fails_nothing() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let mut web = WordReplicas::start(&lab, &[WEB], &[])?;
-    let load = host.hold_connections(DIALLED.parse()?, CLIENTS)?;
+    let load = host.hold_connections(DESTINATION.parse()?, CLIENTS)?;
     web.agent.kill9()?;
     let marathon = lab.marathon_url();
     for nth in 0..16 {
@@ -106,20 +106,20 @@ fn replaced_version_translates_back_until_its_last_close() -> TestResult {
     let lab = Lab::start(2)?;
     let web = WordReplicas::start(&lab, &[WEB], &[])?;
     let (mut stream, mut datagrams) = (lab.host(1).tcp_client()?, lab.host(1).datagrams_in(lab.host(1).cgroup())?);
-    assert_eq!(stream.tell(&format!("connect c {DIALLED}"))?, "ok");
-    for order in ["open d".into(), format!("connect d {DIALLED}")] {
+    assert_eq!(stream.tell(&format!("connect c {DESTINATION}"))?, "ok");
+    for order in ["open d".into(), format!("connect d {DESTINATION}")] {
         assert_eq!(datagrams.tell(&order)?, "ok");
     }
     let _next = started(&lab, web.agent, NEXT)?;
     assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
-    assert_eq!(stream.tell("peer c")?, DIALLED);
-    assert_eq!(datagrams.tell("peer d")?, DIALLED);
+    assert_eq!(stream.tell("peer c")?, DESTINATION);
+    assert_eq!(datagrams.tell("peer d")?, DESTINATION);
     assert!(["a", "b", "c"].contains(&datagrams.tell("ask d")?.as_str()));
     assert_eq!(stream.tell("close c")?, "ok");
     // One of its sockets is still open, so it stays for any time: two sweeps.
     until(Instant::now() + Duration::from_secs(11));
     assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
-    assert_eq!(datagrams.tell("peer d")?, DIALLED);
+    assert_eq!(datagrams.tell("peer d")?, DESTINATION);
     assert_eq!(datagrams.tell("close d")?, "ok");
     eventually_ok("nothing is left of the version that was replaced", PATIENCE, || {
         let (versions, hooks) = (versions(&lab)?, bpftool::attached(lab.host(1).cgroup().path())?);
@@ -147,7 +147,7 @@ fn drain_and_undrain_survive_abi_upgrade_and_downgrade() -> TestResult {
             ensure!(wishes.contains(&format!("\"port\":{drained}}}")), "{wishes}");
             Ok(())
         })?;
-        let load = host.hold_connections(DIALLED.parse()?, CLIENTS)?;
+        let load = host.hold_connections(DESTINATION.parse()?, CLIENTS)?;
         agent = replaced_with(&lab, agent, next, &load, &state)?;
         let seen = load.finish()?;
         assert_eq!(seen.failed, 0, "{:?} {:?}", seen.errors, seen.failures.first());
@@ -177,8 +177,8 @@ fn agent_with_silent_sources_does_not_take_over() -> TestResult {
     })?;
     assert_eq!(status.status.code(), Some(1), "{status:?}");
     let mut client = host.tcp_client()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
-    assert_eq!(client.tell("peer c")?, DIALLED);
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
+    assert_eq!(client.tell("peer c")?, DESTINATION);
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     assert_eq!(rows.len(), 12);
     // Nothing of it is attached, and the next agent has no problem with its pins.
@@ -186,7 +186,7 @@ fn agent_with_silent_sources_does_not_take_over() -> TestResult {
     next.kill9()?;
     let _next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &lab.marathon_url()])?;
     host.built_serves(NEXT, PATIENCE)?;
-    assert_eq!(client.tell("peer c")?, DIALLED);
+    assert_eq!(client.tell("peer c")?, DESTINATION);
     Ok(())
 }
 
@@ -196,7 +196,7 @@ fn detach_removes_every_version_and_nothing_foreign() -> TestResult {
     let host = lab.host(1);
     let web = WordReplicas::start(&lab, &[WEB], &[])?;
     let mut client = host.tcp_client()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
     let mut next = started(&lab, web.agent, NEXT)?;
     let stranger = folder(&lab, ABI_VERSION).join("maps/stranger");
     bpftool::pin_map(&stranger, "elsewhere", 8, 1)?;

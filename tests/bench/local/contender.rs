@@ -48,7 +48,7 @@ impl Work {
 pub(crate) struct Contender<'a> {
     peer: Peer,
     shape: Shape,
-    dialled: u16,
+    destination: u16,
     host: &'a Host,
     backends: &'a Host,
     load: SocketProgram,
@@ -61,13 +61,13 @@ impl<'a> Contender<'a> {
     pub(crate) fn new(
         peer: Peer,
         shape: Shape,
-        dialled: u16,
+        destination: u16,
         host: &'a Host,
         backends: &'a Host,
         processes: Vec<Process>,
     ) -> Result<Self> {
         let load = host.program_in(host.cgroup(), &env::current_exe()?, &["load"])?;
-        Ok(Self { peer, shape, dialled, host, backends, load, processes, values: BTreeMap::new() })
+        Ok(Self { peer, shape, destination, host, backends, load, processes, values: BTreeMap::new() })
     }
 
     /// Waits until it answers everything without a failure.
@@ -140,7 +140,7 @@ impl<'a> Contender<'a> {
         match (self.peer.is_direct(), udp) {
             (true, false) => (backend, answer::TCP, places),
             (true, true) => (backend, answer::UDP, self.shape.backends),
-            (false, false) => (own, FIRST, self.dialled),
+            (false, false) => (own, FIRST, self.destination),
             (false, true) => (own, DATAGRAMS, 1),
         }
     }

@@ -57,7 +57,7 @@ struct Entry {
     name: String,
     peer: Peer,
     shape: Shape,
-    dialled: u16,
+    destination: u16,
 }
 
 impl Local {
@@ -107,7 +107,7 @@ impl Local {
 }
 
 fn entries(shape: Shape, policies: bool) -> Vec<Entry> {
-    let entry = |peer: Peer| Entry { name: peer.name(), peer, shape, dialled: shape.services };
+    let entry = |peer: Peer| Entry { name: peer.name(), peer, shape, destination: shape.services };
     let mut entries = vec![entry(Peer::None), entry(Peer::Ours("leastconn"))];
     if policies {
         entries.extend(POLICIES.map(|policy| entry(Peer::Ours(policy))));
@@ -116,10 +116,10 @@ fn entries(shape: Shape, policies: bool) -> Vec<Entry> {
         // What many services cost, in the same rounds: all of them dialled, one of them, and one that is alone.
         let ours = Peer::Ours("leastconn");
         let alone = Shape { services: 1, ..shape };
-        entries.push(Entry { name: "proxymatic, one dialled".into(), dialled: 1, ..entry(ours) });
-        entries.push(Entry { name: "proxymatic, 1 service".into(), shape: alone, dialled: 1, ..entry(ours) });
+        entries.push(Entry { name: "proxymatic, one destination".into(), destination: 1, ..entry(ours) });
+        entries.push(Entry { name: "proxymatic, 1 service".into(), shape: alone, destination: 1, ..entry(ours) });
         let nftables = Peer::Nftables;
-        entries.push(Entry { name: "nftables, 1 service".into(), shape: alone, dialled: 1, ..entry(nftables) });
+        entries.push(Entry { name: "nftables, 1 service".into(), shape: alone, destination: 1, ..entry(nftables) });
     }
     entries.extend(OTHERS.map(entry));
     entries
@@ -139,7 +139,7 @@ fn part(shape: Shape, works: &[Work], entries: &[Entry], rounds: usize) -> Resul
         let folder = lab.run_dir().join(format!("peer-{host}", host = host.address()));
         let task = Task { host, folder, backend: backends.address(), services: entry.shape.services() };
         let processes = entry.peer.start(&task)?;
-        contenders.push(Contender::new(entry.peer, entry.shape, entry.dialled, host, backends, processes)?);
+        contenders.push(Contender::new(entry.peer, entry.shape, entry.destination, host, backends, processes)?);
     }
     // Once without a measurement: whoever is not ready yet, or fails, is found out here.
     for (contender, entry) in contenders.iter_mut().zip(entries) {

@@ -172,7 +172,7 @@ impl Measured for Report {
             panel(many, Metric::Crr, "connections a second, one request each"),
             panel(many, Metric::ConnectP50, "connect(2), median µs (less is better)"),
         ];
-        let title = format!("10,000 services, all dialled; ratios to no forwarder; {} rounds", self.rounds);
+        let title = format!("10,000 services, all destination; ratios to no forwarder; {} rounds", self.rounds);
         chart::bars(&folder.join("local-10000.svg"), &title, &panels)
     }
 }
@@ -191,7 +191,8 @@ impl fmt::Display for Report {
         writeln!(f, "between its quartiles; {:.0} s in all", self.seconds)?;
         for part in &self.parts {
             let Shape { services, backends } = part.shape;
-            let many = if services == 1 { "1 service".to_owned() } else { format!("{services} services, all dialled") };
+            let many =
+                if services == 1 { "1 service".to_owned() } else { format!("{services} services, all destination") };
             writeln!(f, "\n{many}, {backends} backends")?;
             if part.has(Metric::Rr) {
                 let columns = [

@@ -58,7 +58,7 @@ impl Peer {
     }
 
     /// What clients dial.
-    pub(super) fn dialled(self) -> SocketAddr {
+    pub(super) fn destination(self) -> SocketAddr {
         match self {
             Self::Direct => server(DIRECT),
             Self::Routed => server(INNER),

@@ -130,7 +130,7 @@ impl Stage {
     }
 
     fn client(&self, verb: &str, peer: Peer, took: Duration, more: &[&str]) -> Result<Process> {
-        let (to, seconds) = (peer.dialled().to_string(), took.as_secs_f64().to_string());
+        let (to, seconds) = (peer.destination().to_string(), took.as_secs_f64().to_string());
         bound(self.lab.host(CLIENTS), &[&[verb, "--to", &to, "--seconds", &seconds], more].concat())
     }
 

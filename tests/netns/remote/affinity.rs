@@ -76,7 +76,7 @@ fn who(host: &Host, from: IpAddr, to: SocketAddr) -> Result<[char; 2]> {
 fn answers(lab: &Lab, way: Way, port: u16) -> Result<Vec<[char; 2]>> {
     addresses(way)
         .map(|from| {
-            let to = SocketAddr::new(way.arms.dialled()[usize::from(from.is_ipv6())], port);
+            let to = SocketAddr::new(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
             let first = who(lab.host(CLIENT), from, to)?;
             for _ in 1..TIMES {
                 let next = who(lab.host(CLIENT), from, to)?;
@@ -121,7 +121,7 @@ fn remote_affinity_ends_after_its_time() -> TestResult {
         let short = sticky(&echoes, SHORT_PORT, &format!("{}s", SHORT.as_secs()));
         let _agent = way.serve(&lab, &[long, short].concat())?;
         let once = |port| -> Result<Vec<_>> {
-            let to = |from: IpAddr| SocketAddr::new(way.arms.dialled()[usize::from(from.is_ipv6())], port);
+            let to = |from: IpAddr| SocketAddr::new(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
             addresses(way).map(|from| who(lab.host(CLIENT), from, to(from))).collect()
         };
         let first = [once(PORT)?, once(SHORT_PORT)?];

@@ -13,7 +13,7 @@ fn flows_survive_agent_crash_and_new_ones_are_served() -> TestResult {
         let lab = way.lab()?;
         let mut remote = Remote::start(&lab, way)?;
         let transfers = remote.transfers(16)?;
-        let sockets = way.dialled().map(|to| socket(lab.host(CLIENT), to));
+        let sockets = way.service_addresses().map(|to| socket(lab.host(CLIENT), to));
         let sockets = sockets.into_iter().collect::<Result<Vec<_>>>()?;
         let first = sockets.iter().map(asked).collect::<Result<Vec<_>, _>>()?;
         for _ in 0..2 {
@@ -46,7 +46,7 @@ fn remote_clients_without_agent_are_served_until_detach() -> TestResult {
         assert!(remote.written.agent.terminate(PATIENCE)?.success());
         remote.answers_come_from("ab")?;
         lab.proxymatic(&["detach"])?.well()?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             assert_eq!(super::refused(lab.host(CLIENT), to)?, std::io::ErrorKind::ConnectionRefused, "{way:?}");
         }
     }

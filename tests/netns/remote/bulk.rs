@@ -29,7 +29,7 @@ fn transfer_of_100_mb_passes_with_mixed_mtus() -> TestResult {
             let lab = way.lab()?;
             set(&lab, way.arms, *mtus)?;
             let remote = Remote::start(&lab, way)?;
-            for to in way.dialled() {
+            for to in way.service_addresses() {
                 let (stream, _) = greeted(lab.host(CLIENT), to)?;
                 there_and_back(stream).with_context(|| format!("{way:?} {mtus:?} {to}"))?;
             }

@@ -22,7 +22,7 @@ fn datagrams_10000_of_any_size_return_whole_from_the_service() -> TestResult {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
         // Half of them in each family, from ten sockets each: they reach both backends.
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let mut names = BTreeSet::new();
             for _ in 0..10 {
                 let socket = socket(lab.host(CLIENT), to)?;
@@ -40,7 +40,7 @@ fn udp_socket_keeps_its_backend_and_gets_service_replies() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             // A connected socket receives from its peer only.
             let socket = socket(lab.host(CLIENT), to)?;
             let first = asked(&socket)?;

@@ -23,7 +23,7 @@ fn icmp_of_closed_backend_port_reaches_client_as_the_service() -> TestResult {
         let lab = way.lab()?;
         let places = lab.host(2).places_on(0, 7001);
         let _agent = way.serve(&lab, &["tcp", "udp"].map(|it| exposed(it, it, PORT, &places, &[])))?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             // A connected socket receives only errors that name its destination.
             let error = asked(&socket(lab.host(CLIENT), to)?).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{way:?} {to}");
@@ -38,7 +38,7 @@ fn ping_of_host_1_is_answered_by_host_1() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let _remote = Remote::start(&lab, way)?;
-        for to in way.arms.dialled() {
+        for to in way.arms.service_addresses() {
             let said = run_on(lab.host(CLIENT), "ping", &["-n", "-c", "2", "-i", "0.1", "-W", "30", &to.to_string()])?;
             assert!(said.contains(" 2 received"), "{way:?}: {said}");
         }
@@ -53,7 +53,7 @@ fn narrow_link_behind_router_is_reported_and_megabytes_pass() -> TestResult {
         lab.host(ROUTER).mtu(2, NARROW)?;
         narrow_back(&lab)?;
         let remote = Remote::of(&lab, way, vec![lab.host(FAR).echo(7001, 'a')?])?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let (mut stream, _) = greeted(lab.host(CLIENT), to)?;
             // Larger than the link's MTU: the far end announces an MSS of 1,460 bytes.
             let said: Vec<u8> = (0..1_000_000_u32).map(|at| (at * 7) as u8).collect();
@@ -101,7 +101,7 @@ fn traceroute_shows_the_router_before_a_far_backend() -> TestResult {
         let lab = way.prepare(Lab::remote_with_router()?)?;
         let remote = Remote::of(&lab, way, vec![lab.host(FAR).echo(7001, 'a')?])?;
         let [router4, router6] = lab.host(ROUTER).addresses_on(0).map(|it| it.to_string());
-        for (to, router) in way.arms.dialled().into_iter().zip([router4, router6]) {
+        for (to, router) in way.arms.service_addresses().into_iter().zip([router4, router6]) {
             for how in ["-U", "-T"] {
                 let port = PORT.to_string();
                 let arguments = ["-n", how, "-p", &port, "-q", "1", "-w", "5", "-m", "5", &to.to_string()];
@@ -128,7 +128,7 @@ fn datagram_too_large_returns_the_mtu_of_the_next_hop() -> TestResult {
             lab.host(host).mtu(1, 9_000)?;
         }
         let remote = Remote::start(&lab, way)?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let socket = socket(lab.host(CLIENT), to)?;
             asked(&socket)?;
             let large = vec![b'?'; 4_000];

@@ -19,7 +19,7 @@ fn flows_survive_an_interface_down_and_up() -> TestResult {
         for interface in way.arms.interfaces() {
             set(&lab, &[&interface, "down"])?;
             // Not longer, or connections need as long to notice that the path is back.
-            let soon = || TcpStream::connect_timeout(&way.dialled()[0], Duration::from_millis(300));
+            let soon = || TcpStream::connect_timeout(&way.service_addresses()[0], Duration::from_millis(300));
             assert!(lab.host(CLIENT).net().enter(soon)?.is_err(), "{way:?}: served by nothing");
             set(&lab, &[&interface, "up"])?;
             back(&lab, &interface)?;

@@ -14,7 +14,7 @@ fn local_backend_answers_beside_one_on_another_host() -> TestResult {
         let lab = way.lab()?;
         let remote = Remote::of(&lab, way, vec![lab.host(1).echo(7001, 'a')?, lab.host(2).echo(7001, 'b')?])?;
         remote.answers_come_from("ab").with_context(|| format!("{way:?}"))?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let ask = |_| Ok(asked(&socket(lab.host(CLIENT), to)?)?);
             let seen = (0..20).map(ask).collect::<Result<BTreeSet<_>>>().with_context(|| format!("{way:?} {to}"))?;
             assert_eq!(seen, BTreeSet::from(['a', 'b']), "{way:?} {to}");

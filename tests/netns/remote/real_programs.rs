@@ -34,7 +34,7 @@ fn curl(lab: &Lab, way: Way) -> Result<()> {
     let mut places: Vec<_> = replicas.iter().map(|it| it.address).collect();
     places.sort();
     let _agent = way.serve(lab, &[exposed("web", "tcp", PORT, &places, &[])])?;
-    for to in way.dialled() {
+    for to in way.service_addresses() {
         // Each request over a connection of its own, many in parallel.
         let url = format!("http://{to}/?[1-{REQUESTS}]");
         let write = "%{remote_ip} %{remote_port}\n";
@@ -57,7 +57,7 @@ fn remote_dig_is_answered_over_udp_and_tcp_by_the_service() -> TestResult {
         let _server = nameserver(&lab)?;
         let places = lab.host(2).places_on(0, 7053);
         let _agent = way.serve(&lab, &["tcp", "udp"].map(|it| exposed(it, it, 53, &places, &[])))?;
-        for to in way.arms.dialled() {
+        for to in way.arms.service_addresses() {
             for over in ["+notcp", "+tcp"] {
                 let arguments = [&format!("@{to}"), over, "+tries=1", "+time=3", "answer.test"];
                 let said = run_on(lab.host(CLIENT), "dig", &arguments).with_context(|| format!("{way:?}"))?;
@@ -77,7 +77,7 @@ fn remote_iperf3_moves_bytes_and_datagrams_both_ways() -> TestResult {
         server.said("Server listening", LONGEST)?;
         let places = lab.host(2).places_on(0, 7201);
         let _agent = way.serve(&lab, &["tcp", "udp"].map(|it| exposed(it, it, PORT, &places, &[])))?;
-        for to in way.arms.dialled() {
+        for to in way.arms.service_addresses() {
             for more in [&[][..], &["-R"]] {
                 let tcp = iperf(&lab, &to.to_string(), &[&["-P", "2", "-n", "30M"], more].concat())?;
                 let bytes = tcp["end"]["sum_received"]["bytes"].as_u64();

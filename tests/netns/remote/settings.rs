@@ -45,7 +45,7 @@ fn remote_refusal_ejects_and_costs_two_clients_at_most() -> TestResult {
         let lab = way.lab()?;
         let mut remote = Remote::start(&lab, way)?;
         remote.echoes[0].process.kill9()?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let served = (0..40).filter(|_| who(lab.host(CLIENT), to).is_ok()).count();
             // After the first failure it is ejected for a second, then for two.
             assert!(served >= 37, "{served} of 40 to {to} are served");
@@ -65,7 +65,7 @@ fn allow_list_checks_the_remote_client_address() -> TestResult {
         let remote = Remote::start(&lab, way)?;
         let [four, six] = lab.host(CLIENT).addresses_on(way.arms.outside());
         remote.written.rewrite(&both(&remote.echoes, &[("allow", json!([format!("{four}/32"), "192.0.2.0/24"]))]))?;
-        let [to4, to6] = way.dialled();
+        let [to4, to6] = way.service_addresses();
         eventually_ok("the other family is refused", PATIENCE, || {
             ensure!(refused(lab.host(CLIENT), to6)? == ErrorKind::ConnectionRefused);
             Ok(())
@@ -86,7 +86,7 @@ fn remote_maxconn_2_admits_two_and_one_after_a_close() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
-        let [to, _] = way.dialled();
+        let [to, _] = way.service_addresses();
         let limited = |n: usize| json!({ "address": remote.echoes[n].places[0].ip(), "port": 7001, "maxconn": 2 });
         let service = json!({ "name": "tcp", "port": PORT, "expose": true, "backends": [limited(0), limited(1)] });
         remote.written.rewrite(&[service])?;
@@ -117,7 +117,7 @@ fn service_not_exposed_is_reached_from_this_host_only() -> TestResult {
         let shut = ["tcp", "udp"].map(|it| exposed(it, it, OTHER, &echo.places, &[("expose", json!(false))]));
         let [tcp, udp] = shut;
         let _agent = way.serve(&lab, &[open, tcp, udp])?;
-        for to in way.arms.dialled() {
+        for to in way.arms.service_addresses() {
             assert_eq!(who(lab.host(CLIENT), (to, PORT).into())?, 'a', "{way:?}");
             assert_eq!(refused(lab.host(CLIENT), (to, OTHER).into())?, ErrorKind::ConnectionRefused, "{way:?}");
             let error = asked(&socket(lab.host(CLIENT), (to, OTHER).into())?).unwrap_err();
@@ -136,7 +136,7 @@ fn agent_without_interface_forwards_nothing() -> TestResult {
     let echo = lab.host(2).echo(7001, 'a')?;
     let service = exposed("tcp", "tcp", PORT, &echo.places, &[]);
     let _agent = FileSource::start(&lab, &[service], &[])?;
-    for to in ONE_ARMED.dialled() {
+    for to in ONE_ARMED.service_addresses() {
         assert_eq!(refused(lab.host(CLIENT), to)?, ErrorKind::ConnectionRefused);
     }
     Ok(())

@@ -29,7 +29,7 @@ fn simultaneous_fins_count_as_one_close() -> TestResult {
 
 /// Opens connections one after the other; a thread at each end closes each of them at the same time.
 fn close_together(lab: &Lab, listener: &TcpListener) -> Result<()> {
-    let to = ROUTED.dialled()[0];
+    let to = ROUTED.service_addresses()[0];
     let ready = AtomicUsize::new(0);
     thread::scope(|scope| {
         let server = scope.spawn(|| -> Result<()> {

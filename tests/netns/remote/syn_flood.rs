@@ -36,7 +36,7 @@ fn syn_flood_breaks_no_flow_and_refuses_no_new_client() -> TestResult {
         strangers(&lab)?;
         let remote = Remote::start(&lab, way)?;
         let transfers = remote.transfers(50)?;
-        let datagrams = super::socket(lab.host(CLIENT), way.dialled()[0])?;
+        let datagrams = super::socket(lab.host(CLIENT), way.service_addresses()[0])?;
         let first = asked(&datagrams)?;
         open_is(&lab, 51)?;
         let to = SocketAddrV4::new(address_on(way.arms.outside(), 1), PORT);
@@ -45,7 +45,7 @@ fn syn_flood_breaks_no_flow_and_refuses_no_new_client() -> TestResult {
             let flood = scope.spawn(|| flood(lab.host(CLIENT), to, syns));
             while !flood.is_finished() {
                 transfers.go_on("ab", 10)?;
-                who(lab.host(CLIENT), way.dialled()[0]).context("a new connection is not served")?;
+                who(lab.host(CLIENT), way.service_addresses()[0]).context("a new connection is not served")?;
                 assert_eq!(asked(&datagrams).context("a flow of datagrams broke")?, first);
             }
             flood.join().map_err(|_| anyhow::anyhow!("the flood panicked"))?

@@ -94,7 +94,7 @@ pub(super) fn all(loopback: Loopback) -> Vec<Row> {
     let mut rows = Vec::new();
     for caller in [Caller::Host, Caller::Container] {
         for kind in [Kind::Tcp, Kind::UdpConnected, Kind::UdpUnconnected] {
-            for to in dialled() {
+            for to in destinations() {
                 for service in SERVICES {
                     for bound in [Bound::Nothing, Bound::Any, Bound::Own, Bound::Loopback] {
                         for nonblocking in [false, true] {
@@ -110,7 +110,7 @@ pub(super) fn all(loopback: Loopback) -> Vec<Row> {
 }
 
 /// Addresses of each family, and those of IPv4 in their v4-mapped form, for which the socket is one of IPv6.
-fn dialled() -> [IpAddr; 9] {
+fn destinations() -> [IpAddr; 9] {
     let (own4, own6) = (host_address(1), host_address6(1));
     let v4 = [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED, own4];
     let mapped = v4.map(|address| IpAddr::V6(address.to_ipv6_mapped()));
@@ -179,11 +179,11 @@ impl Row {
             to if to.to_canonical() == Ipv4Addr::UNSPECIFIED => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
             to => to,
         };
-        let dialled = SocketAddr::new(meant, self.to.port());
+        let destination = SocketAddr::new(meant, self.to.port());
         match self.kind {
-            Kind::Tcp => format!("{dialled} - -"),
-            Kind::UdpConnected => format!("{dialled} {dialled} {dialled}"),
-            Kind::UdpUnconnected => format!("- {dialled} {dialled}"),
+            Kind::Tcp => format!("{destination} - -"),
+            Kind::UdpConnected => format!("{destination} {destination} {destination}"),
+            Kind::UdpUnconnected => format!("- {destination} {destination}"),
         }
     }
 

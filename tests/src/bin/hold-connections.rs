@@ -1,6 +1,6 @@
-//! Clients that keep their sockets: each asks over and over by a TCP connection, a connected UDP socket and one that is
-//! not connected, all three opened at the start, and by a new one of TCP and of UDP each time. Every answer must come,
-//! and getpeername(2) and recvfrom(2) must name the service that was dialled.
+//! Clients that hold their sockets: each sends requests on a TCP connection, a connected UDP socket and an unconnected
+//! one, all opened at the start, and on a new TCP and a new UDP socket each time. Every reply must arrive, and
+//! getpeername(2) and recvfrom(2) must return the service address.
 #![expect(clippy::print_stdout, reason = "its summaries are its output")]
 
 use std::io::{self, Read as _, Write as _};
@@ -20,17 +20,18 @@ use proxymatic_tests::eventually::{uninterrupted, until};
 use proxymatic_tests::lab::PATIENCE;
 use proxymatic_tests::summary::{Failed, Summary};
 
-/// Between the rounds of one client: what is tested is whether something fails, not how much can be done.
+/// Pause between the rounds of one client: the test is about failures, not about throughput.
 const PAUSE: Duration = Duration::from_millis(2);
 const REPORT: Duration = Duration::from_millis(50);
 
-/// Asks a service that answers with words, until standard input is closed; prints a summary so far again and again.
+/// Sends requests to a service whose replicas answer with words, until standard input is closed; prints a summary so
+/// far again and again.
 #[derive(Parser)]
 struct Args {
-    /// What to dial.
+    /// The service address.
     #[arg(long)]
     service: SocketAddr,
-    /// How many clients, each with sockets of its own.
+    /// The number of clients, each with sockets of its own.
     #[arg(long, default_value_t = 8)]
     clients: u8,
 }
@@ -95,7 +96,7 @@ impl Kept {
                     took_us: 0,
                     during: what.to_owned(),
                     error: format!("{error:#}"),
-                    dialled: service,
+                    destination: service,
                     local: None,
                 }),
             }

@@ -1,4 +1,4 @@
-//! A Marathon that is not there: serves a simulated cluster, controlled below `/sim`.
+//! The program `marathon-sim`: a simulated Marathon with a simulated cluster, controlled below `/sim`.
 
 #![expect(clippy::print_stdout, reason = "the one line that says where it listens is this program's output")]
 #![expect(clippy::print_stderr, reason = "this program has no log: what stopped it goes to whoever started it")]
@@ -19,25 +19,25 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A simulated Marathon (1.8 and later) with server-sent events.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where to listen; port 0 picks a free one.
+    /// Address to listen on; port 0 picks a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where another node of the same cluster listens, a standby until it leads. Can be repeated.
+    /// Address of another node of the same cluster, a standby until it leads. Can be repeated.
     #[arg(long, value_name = "ADDR:PORT")]
     node: Vec<SocketAddr>,
-    /// The name of the leader in answers, when it is not the address listened on.
+    /// The leader's name in responses, if it is not the listening address.
     #[arg(long, value_name = "HOST:PORT")]
     name: Option<String>,
-    /// Whose JSON to write: 1.3, 1.4, 1.5 or 1.8.
+    /// The Marathon version whose JSON is written: 1.3, 1.4, 1.5 or 1.8.
     #[arg(long, value_name = "VERSION", default_value = "1.8", value_parser = dialect)]
     dialect: Dialect,
-    /// The socket of a Docker that is to run the tasks of apps which come by /v2/apps, as containers; they are ended with it.
+    /// The socket of a Docker that runs the tasks of apps from /v2/apps as containers; they end with this program.
     #[arg(long, value_name = "SOCKET", requires = "hostname")]
     docker: Option<PathBuf>,
-    /// Where those tasks are said to be: a name or an address of that Docker's host.
+    /// The host of those tasks: a name or an address of that Docker's host.
     #[arg(long, value_name = "HOST")]
     hostname: Option<String>,
-    /// A JSON array of what POST /sim/apps takes: the apps to begin with.
+    /// The apps at the start: a JSON array in the form of POST /sim/apps.
     #[arg(long, value_name = "FILE.json")]
     apps: Option<PathBuf>,
 }
@@ -75,7 +75,7 @@ async fn run(args: Args) -> Result<()> {
     let tasks = args.docker.as_ref().zip(args.hostname.clone());
     let mesos = tasks.map(|(socket, host)| sim.run_containers(socket, host)).transpose().context("--docker")?;
     println!("marathon-sim listening on {}", sim.url());
-    // As the first process of a container it gets neither signal unless it asks for them.
+    // The first process of a container gets neither signal unless it has a handler for it.
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}

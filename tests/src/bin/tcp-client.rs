@@ -1,19 +1,19 @@
-//! Does with sockets what it is told, one line of standard input at a time, and answers each with one line: `ok`, what
-//! was asked for, or the errno's name. What is still open at the end of input goes with the process.
+//! Performs TCP socket calls, one command per line of standard input. It answers each line with one line: `ok`, the
+//! requested value, or the name of an errno. The process's end closes the remaining sockets.
 //!
-//! | order | does |
+//! | command | effect |
 //! | --- | --- |
 //! | `connect NAME ADDR:PORT` | connect(2), on the socket of that name or on a new one |
-//! | `begin NAME ADDR:PORT`, `finish NAME` | the same without blocking; waits for how it came out |
-//! | `unconnect NAME` | connect(2) to AF_UNSPEC: the socket is as new |
+//! | `begin NAME ADDR:PORT`, `finish NAME` | the same without blocking; waits for the outcome |
+//! | `unconnect NAME` | connect(2) to AF_UNSPEC, which disconnects the socket |
 //! | `peer NAME` | getpeername(2) |
-//! | `ask NAME` | one HTTP request: who answers |
+//! | `ask NAME` | one HTTP request; returns the name of the replica |
 //! | `dup NAME OTHER` | dup(2): one socket, two descriptors |
 //! | `lend NAME CHILD` | a child process inherits the socket, and waits on it |
 //! | `close NAME` | closes that descriptor, or ends that child |
 //! | `bind NAME ADDR:PORT` | bind(2) |
 //! | `mark NAME NUMBER` | SO_MARK |
-//! | `who COUNT ADDR:PORT` | that many requests, a socket each: who answers each, or the errno |
+//! | `who COUNT ADDR:PORT` | that many requests, a socket each; returns the replica or the errno of each |
 //! | `who COUNT ADDR:PORT from PORT` | the same from sockets bound to that port, the next one and so on |
 #![expect(clippy::print_stdout, reason = "its answers are its output")]
 
@@ -32,7 +32,7 @@ use proxymatic_tests::lab::PATIENCE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, connect_unspec, socket_with};
 
-/// What has a name.
+/// A named object.
 enum Held {
     Socket(TcpStream),
     Child(Child),
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
 }
 
 impl SocketProgram {
-    /// The outer error is a line that makes no sense, the inner one what the kernel said.
+    /// The outer error is an invalid line, the inner one an error of the kernel.
     fn obey(&mut self, order: &[&str]) -> Result<io::Result<String>> {
         let outcome = match *order {
             ["connect", name, to] => {
@@ -102,7 +102,7 @@ impl SocketProgram {
         Ok(outcome)
     }
 
-    /// The socket of that name, made if there is none.
+    /// Returns the socket with this name, which is made if there is none.
     fn open(&mut self, name: &str) -> Result<&TcpStream> {
         if !self.0.contains_key(name) {
             let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -119,7 +119,7 @@ impl SocketProgram {
     }
 }
 
-/// Who answers each of so many requests, with blanks between.
+/// Returns the names of the replicas that answer this many requests, with blanks between.
 fn who(count: u16, to: SocketAddr, from: Option<u16>) -> String {
     let once = |nth| {
         let socket = TcpStream::from(socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?);
@@ -127,7 +127,7 @@ fn who(count: u16, to: SocketAddr, from: Option<u16>) -> String {
             setsockopt(&socket, sockopt::ReuseAddr, &true)?;
             bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, first + nth)))?;
         }
-        // A reset in place of a farewell: the port is free at once.
+        // Close with a reset, so that the local port is free at once.
         setsockopt(&socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
         connect(&socket, &to)?;
         ask(&socket)
@@ -156,7 +156,7 @@ fn done(_: ()) -> String {
     "ok".to_owned()
 }
 
-/// The errno's name where there is one.
+/// The errno's name, if it has one.
 fn name(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => format!("{:?}", Errno::from_raw(number)),

@@ -1,4 +1,4 @@
-//! A program on a host that does with sockets what a test tells it, step by step.
+//! A program on a host that performs socket calls on a test's commands, one at a time.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +10,8 @@ use crate::cgroup::Cgroup;
 use crate::eventually::eventually_ok;
 use crate::process::Process;
 
-/// A running `tcp-client`: see there for its orders. Its sockets belong to the host's cgroup, and end with it.
+/// A running `tcp-client`, `datagrams` or similar program: see there for the commands. Its sockets belong to the host's
+/// cgroup and close with it.
 #[derive(Debug)]
 pub struct SocketProgram {
     process: Process,
@@ -18,34 +19,34 @@ pub struct SocketProgram {
 }
 
 impl Host {
-    /// Starts a program that does with sockets what it is told.
+    /// Starts a `tcp-client`.
     pub fn tcp_client(&self) -> Result<SocketProgram> {
         self.tcp_client_in(self.cgroup())
     }
 
-    /// Starts any program in a cgroup that answers each line it is told with one.
+    /// Starts any program in a cgroup that answers each command line with one line.
     pub fn program_in(&self, cgroup: &Cgroup, program: &Path, arguments: &[&str]) -> Result<SocketProgram> {
         Ok(SocketProgram { process: self.spawn_in(cgroup, program, arguments)?, answers: 0 })
     }
 
-    /// The same in another cgroup, as a container has.
+    /// Starts a `tcp-client` in another cgroup, as a container has.
     pub fn tcp_client_in(&self, cgroup: &Cgroup) -> Result<SocketProgram> {
         Ok(SocketProgram { process: self.spawn_in(cgroup, &binary("tcp-client")?, &[])?, answers: 0 })
     }
 
-    /// Starts a program in a cgroup that does with UDP sockets what it is told: see `datagrams` for its orders.
+    /// Starts a `datagrams` in a cgroup.
     pub fn datagrams_in(&self, cgroup: &Cgroup) -> Result<SocketProgram> {
         Ok(SocketProgram { process: self.spawn_in(cgroup, &binary("datagrams")?, &[])?, answers: 0 })
     }
 }
 
 impl SocketProgram {
-    /// Gives an order and returns the answer: `ok`, what was asked for, or the name of an errno.
+    /// Sends a command and returns the answer: `ok`, the requested value, or the name of an errno.
     pub fn tell(&mut self, order: &str) -> Result<String> {
         self.process.tell(order)?;
         let nth = self.answers;
         self.answers += 1;
-        // An order may wait for the kernel that long itself, more than once.
+        // A command may itself wait that long for the kernel, more than once.
         eventually_ok(&format!("an answer to {order:?}"), 3 * PATIENCE, || {
             let said = self.process.stdout()?;
             let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
@@ -53,12 +54,12 @@ impl SocketProgram {
         })
     }
 
-    /// Opens so many connections, called NAME1 and so on, and returns how each came out.
+    /// Opens this many connections, named NAME1 and so on, and returns the outcome of each.
     pub fn hold(&mut self, name: &str, count: usize, to: SocketAddr) -> Result<Vec<String>> {
         (1..=count).map(|nth| self.tell(&format!("connect {name}{nth} {to}"))).collect()
     }
 
-    /// Stops it without a chance to close anything (SIGKILL).
+    /// Kills it by SIGKILL, so that it closes nothing by itself.
     pub fn kill9(mut self) -> Result<()> {
         self.process.kill9().map(drop)
     }

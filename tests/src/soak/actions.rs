@@ -1,4 +1,4 @@
-//! The changes. Each is over when the agent serves what there is then, so that what clients see has one cause.
+//! The random changes. Each ends when the agent serves the new state, so that a failure has one cause.
 
 use std::time::Duration;
 
@@ -11,42 +11,42 @@ use super::replicas::{Member, now};
 use super::report::Report;
 use super::rng::Rng;
 
-/// A service has no fewer replicas than this, so that one can be killed.
+/// The least number of replicas of a service, so that one can be killed.
 const LEAST: usize = 2;
 const MOST: usize = 7;
-/// Requests that must be done while there is no agent.
+/// Requests that must be done while no agent runs.
 const SOME: u64 = 20;
 
-/// One change. A number is that of a service.
+/// One change. A number is the index of a service.
 ///
 /// An upgrade to a program of another ABI version is to become an act of its own beside [`Act::Upgrade`].
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
     /// One or two more replicas.
     Grow(usize),
-    /// One replica fewer, announced.
+    /// One replica less, after a drain.
     Shrink(usize),
-    /// A new replica, then an old one leaves, as in a deployment.
+    /// A new replica, then an old one leaves, as in a rolling update.
     Roll(usize),
     /// All replicas replaced at once.
     Replace(usize),
-    /// A replica is killed without warning, and Marathon told a little later.
+    /// A replica crashes, and Marathon learns of it a little later.
     Kill(usize),
-    /// Nobody leads for some seconds.
+    /// No Marathon leads for some seconds.
     LoseLeader,
-    /// The same, and a replica is killed without warning meanwhile.
+    /// No Marathon leads for some seconds, and a replica crashes meanwhile.
     LoseLeaderAndKill(usize),
-    /// The streams of events end.
+    /// The event streams end.
     CutStreams,
-    /// The agent is killed, and a replica comes while there is none.
+    /// The agent is killed, and a replica starts before the next agent.
     Crash(usize),
-    /// The agent is killed in the middle of a replacement.
+    /// The agent is killed during a replacement.
     CrashWithin(usize),
-    /// The agent is stopped, and another program takes over behind the same pins.
+    /// The agent is stopped, and another program takes over on the same pins.
     Upgrade,
 }
 
-/// What comes next.
+/// Draws the next change.
 pub(super) fn draw(rng: &mut Rng, cluster: &Cluster<'_>) -> Act {
     let of = rng.index(cluster.crews.len());
     let (members, tcp) = (cluster.crews[of].members.len(), !cluster.crews[of].udp);
@@ -154,7 +154,7 @@ impl Act {
     }
 }
 
-/// More replicas; returns when they are served.
+/// Starts more replicas; returns when they are served.
 pub(super) fn grow(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
     launch(cluster, of, count)?;
     cluster.settle_one(of)
@@ -170,8 +170,7 @@ fn launch(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
     cluster.crews[of].join(members, &answer["tasks"])
 }
 
-/// A replica leaves as Mesos has it leave: it is told, drained, ended. One that answers datagrams goes on until its sockets
-/// have been told.
+/// Stops a replica as Mesos does: TASK_KILLING, drain, end. A UDP replica runs until its sockets were reset.
 pub(super) fn shrink(
     cluster: &mut Cluster<'_>,
     of: usize,
@@ -198,7 +197,7 @@ pub(super) fn shrink(
     }
 }
 
-/// New replicas in place of all, at once: the old ones, which still run.
+/// Replaces all replicas at once by new ones; returns the old ones, which still run.
 fn replace(cluster: &mut Cluster<'_>, of: usize, report: &mut Report) -> Result<Vec<Member>> {
     let old = std::mem::take(&mut cluster.crews[of].members);
     report.note(&format!("{} of {} are replaced", old.len(), cluster.crews[of].app));
@@ -213,7 +212,7 @@ fn replace(cluster: &mut Cluster<'_>, of: usize, report: &mut Report) -> Result<
     Ok(old)
 }
 
-/// The processes of replicas that are served no more end in order, each when nobody uses it any more.
+/// Ends the processes of removed replicas, each when no client uses it any more.
 fn leave(cluster: &Cluster<'_>, of: usize, members: Vec<Member>, clients: Option<&Clients>) -> Result<()> {
     for member in members {
         if !cluster.crews[of].udp {
@@ -226,7 +225,7 @@ fn leave(cluster: &Cluster<'_>, of: usize, members: Vec<Member>, clients: Option
     Ok(())
 }
 
-/// A replica that was killed, and when.
+/// A replica that was killed, and the time.
 struct Dead {
     name: String,
     task: String,
@@ -240,7 +239,7 @@ fn kill(cluster: &mut Cluster<'_>, of: usize, nth: usize, report: &mut Report) -
     Ok(Dead { name, task, when: member.die()? })
 }
 
-/// Marathon is told that a replica is dead; returns when the agent knows.
+/// Reports a replica's death to Marathon; returns when the agent knows it.
 fn bury(cluster: &mut Cluster<'_>, of: usize, dead: Dead, clients: &Clients) -> Result<()> {
     cluster.sim.state(&dead.task, "TASK_FAILED")?;
     cluster.settle_one(of)?;

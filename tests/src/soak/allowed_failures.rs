@@ -1,59 +1,58 @@
-//! What may fail, exactly, and why. Pure.
+//! Which failures are allowed, and why. Pure.
 //!
-//! A replica that is killed without warning takes with it what nobody could know in time:
+//! A crash of a replica causes failures that no agent could prevent:
 //!
-//! - TCP, `open`: what was begun before it was dead and failed after the kill began.
-//! - TCP, `found out`: one connect on the host, the first that is refused afterwards; `at once` those that were begun before
-//!   that one had been refused. From then on it is ejected.
-//! - UDP, `not told`: datagrams whose wait overlaps the time from the kill until the agent has taken the replica out: no hook
-//!   sees whether a datagram is answered.
+//! - TCP, `open`: a request that began before the replica was dead and failed after the kill began.
+//! - TCP, `found out`: one connect on the host, the first that is refused afterwards; `at once`: connects that began
+//!   before that refusal. Then the replica is ejected.
+//! - UDP, `not told`: datagrams whose wait overlaps the time from the kill until the agent has removed the replica: no
+//!   hook sees whether a datagram is answered.
 //!
-//! Everything else that fails is a fault. A UDP socket that is told that its replica is gone (ECONNABORTED, or
-//! EDESTADDRREQ where it sends first) is none: its program connects again and is answered. But it must have been one that
-//! is gone.
+//! Every other failure is a fault. A reset of a UDP socket whose replica is gone (ECONNABORTED, or EDESTADDRREQ if it
+//! sends first) is no failure: its program connects again and is answered. A reset for a live replica is a fault.
 
 use std::collections::BTreeSet;
 
 use crate::summary::{Failed, Summary};
 
-/// A replica that ended while clients were there. Times are seconds since the epoch.
+/// A replica that ended while clients ran. Times are seconds since the epoch.
 #[derive(Debug, Clone)]
 pub(super) struct EndedReplica {
     /// The port of its service.
     pub(super) port: u16,
-    /// What it answered.
+    /// The name with which it answered.
     pub(super) name: String,
-    /// When it was killed without warning; `None` where it left in order.
+    /// When it was killed; `None` if it was drained and stopped.
     pub(super) killed: Option<Killed>,
 }
 
-/// When a replica was killed.
+/// The times of a kill.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Killed {
     /// Before the signal.
     pub(super) begun: f64,
-    /// The process was gone.
+    /// The process has ended.
     pub(super) dead: f64,
-    /// The agent had taken it out.
+    /// The agent has removed it.
     pub(super) out: f64,
 }
 
-/// What a client's failures come to.
+/// The verdict on a client's failures.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Judgement {
-    /// Why each one that is allowed is.
+    /// The reason of each allowed failure.
     pub(super) allowed: Vec<&'static str>,
-    /// What is not, in words.
+    /// The faults, in words.
     pub(super) faults: Vec<String>,
 }
 
-/// Judges what clients of the TCP service on this port saw.
+/// Judges the failures of clients of the TCP service on this port.
 pub(super) fn tcp(port: u16, seen: &Summary, ended: &[EndedReplica]) -> Judgement {
     let mut judged = unlisted(seen);
     let kills: Vec<_> = ended.iter().filter(|it| it.port == port).filter_map(|it| it.killed).collect();
     let mut found_out: Vec<Option<f64>> = vec![None; kills.len()];
     let mut failures: Vec<_> = seen.failures.iter().collect();
-    // In the order in which it came to light.
+    // In the order in which they ended.
     failures.sort_by(|a, b| end(a).total_cmp(&end(b)));
     for failure in failures {
         let open = kills.iter().any(|kill| failure.at <= kill.dead && end(failure) >= kill.begun);
@@ -81,7 +80,7 @@ pub(super) fn tcp(port: u16, seen: &Summary, ended: &[EndedReplica]) -> Judgemen
     judged
 }
 
-/// Judges what clients of the UDP service on this port saw.
+/// Judges the failures of clients of the UDP service on this port.
 pub(super) fn udp(port: u16, seen: &Summary, ended: &[EndedReplica]) -> Judgement {
     let mut judged = unlisted(seen);
     let ended: Vec<_> = ended.iter().filter(|it| it.port == port).collect();
@@ -91,15 +90,15 @@ pub(super) fn udp(port: u16, seen: &Summary, ended: &[EndedReplica]) -> Judgemen
         judged.take(failure, not_told.then_some("not told"));
     }
     let mut gone: BTreeSet<&str> = ended.iter().map(|it| it.name.as_str()).collect();
-    // A socket that was told before it had an answer knows no name.
+    // A socket that was reset before its first reply has no replica name.
     gone.extend((!ended.is_empty()).then_some(""));
-    for name in seen.told.keys().filter(|name| !gone.contains(name.as_str())) {
-        judged.faults.push(format!("a socket was told that {name} is gone, which lives"));
+    for name in seen.resets.keys().filter(|name| !gone.contains(name.as_str())) {
+        judged.faults.push(format!("a socket was reset although {name} is alive"));
     }
     judged
 }
 
-/// What was counted and not listed cannot be allowed.
+/// A failure that was counted but not listed cannot be allowed.
 fn unlisted(seen: &Summary) -> Judgement {
     let more = seen.failed.saturating_sub(seen.failures.len() as u64);
     let faults = (more > 0).then(|| format!("{more} failures more than are listed: {:?}", seen.errors));
@@ -129,13 +128,13 @@ mod tests {
         vec![EndedReplica { port: 1, name: "a".into(), killed }]
     }
 
-    /// Failures by when they began, how many milliseconds they took, and in which step.
+    /// Failures by begin in seconds, duration in milliseconds, and step.
     fn seen(failures: &[(f64, u64, &str)]) -> Summary {
         let mut seen = Summary::default();
         for (at, took_ms, during) in failures {
             let (during, error) = ((*during).to_owned(), "ECONNREFUSED".to_owned());
-            let dialled = ([127, 0, 0, 1], 1).into();
-            seen.fail(Failed { at: *at, took_us: took_ms * 1000, during, error, dialled, local: None });
+            let destination = ([127, 0, 0, 1], 1).into();
+            seen.fail(Failed { at: *at, took_us: took_ms * 1000, during, error, destination, local: None });
         }
         seen
     }
@@ -180,10 +179,10 @@ mod tests {
     #[test]
     fn reset_of_a_live_replica_is_not_allowed() {
         let mut saw = Summary::default();
-        saw.told.insert("a".into(), 2);
+        saw.resets.insert("a".into(), 2);
         assert_eq!(udp(1, &saw, &ended(None)).faults.len(), 0);
         assert_eq!(udp(1, &saw, &[]).faults.len(), 1);
-        saw.told.insert("b".into(), 1);
+        saw.resets.insert("b".into(), 1);
         assert_eq!(udp(1, &saw, &ended(None)).faults.len(), 1);
     }
 

@@ -36,7 +36,7 @@ enum Running {
 }
 
 impl Member {
-    /// Starts the process; nobody knows of it yet.
+    /// Starts the process, before it has a task.
     pub(super) fn start(lab: &Lab, udp: bool, host: u8, port: u16, name: String) -> Result<Self> {
         let address = SocketAddr::from((lab.host(host).address(), port));
         let process = if udp {
@@ -50,12 +50,12 @@ impl Member {
         Ok(Self { name, task: String::new(), address, host, process })
     }
 
-    /// Where its task is, for the simulator.
+    /// The address of its task, in the simulator's form.
     pub(super) fn place(&self) -> Value {
         json!({ "host": self.address.ip(), "port": self.address.port() })
     }
 
-    /// Waits until nobody is connected to it.
+    /// Waits until no client is connected to it.
     pub(super) fn is_alone(&self, lab: &Lab) -> Result<()> {
         let port = format!(":{}", self.address.port());
         let connected = ["-Htn", "state", "connected", "exclude", "time-wait", "sport", "=", &port];
@@ -66,7 +66,7 @@ impl Member {
         })
     }
 
-    /// Ends the process in order: what it has under way is finished.
+    /// Ends the process by SIGTERM: it finishes open requests.
     pub(super) fn leave(self) -> Result<()> {
         match self.process {
             Running::Http(mut replica) => {
@@ -74,12 +74,12 @@ impl Member {
                 ensure!(left.success(), "{} failed: {left}", self.name);
                 Ok(())
             }
-            // It keeps nothing, and is asked nothing any more.
+            // The process keeps no state and gets no more requests.
             Running::Datagrams(server) => server.kill9(),
         }
     }
 
-    /// Kills the process without warning: when that was.
+    /// Kills the process, and returns the times.
     pub(super) fn die(self) -> Result<(f64, f64)> {
         let begun = now();
         match self.process {
@@ -91,12 +91,12 @@ impl Member {
 }
 
 impl Replicas {
-    /// A member that has ended, for the judge.
+    /// Converts it into a record for the verdict.
     pub(super) fn ended(&self, name: String, killed: Option<Killed>) -> EndedReplica {
         EndedReplica { port: self.port, name, killed }
     }
 
-    /// Gives members the tasks that the simulator has made for them, in order, and takes them in.
+    /// Assigns the simulator's tasks to replicas, in order, and adds the replicas.
     pub(super) fn join(&mut self, members: Vec<Member>, tasks: &Value) -> Result<()> {
         let tasks: Vec<String> = serde_json::from_value(tasks.clone()).context("no tasks")?;
         ensure!(tasks.len() == members.len(), "{} members, tasks {tasks:?}", members.len());
@@ -105,7 +105,7 @@ impl Replicas {
     }
 }
 
-/// Seconds since the epoch, the clock of clients.
+/// Seconds since the epoch, on the clients' clock.
 pub(super) fn now() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }

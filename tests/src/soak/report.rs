@@ -1,4 +1,4 @@
-//! What a soak has seen, in numbers, and the history that led there.
+//! The counts of a soak, and the history of its changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -7,19 +7,19 @@ use std::time::Duration;
 use super::allowed_failures::Judgement;
 use crate::summary::Summary;
 
-/// How much of the history a failure shows.
+/// The length of the history that a failure prints.
 const TAIL: usize = 40;
-/// The most that the agent's memory may grow over its first look, in kB: one heap arena of the allocator and some.
+/// How much the agent's memory may grow after the first measurement, in kB: one heap arena of the allocator and some.
 const GROWTH: u64 = 16 << 10;
 
-/// What a soak has seen.
+/// The result of a soak.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was thrown.
+    /// The seed.
     pub seed: u64,
-    /// How long it took.
+    /// The duration.
     pub time: Duration,
-    /// What should not be; empty where all is well.
+    /// Unexpected failures; empty on success.
     pub faults: Vec<String>,
     changes: BTreeMap<&'static str, u64>,
     tcp: Seen,
@@ -30,12 +30,12 @@ pub struct Report {
     history: VecDeque<String>,
 }
 
-/// What clients of one protocol saw.
+/// The counts of clients of one protocol.
 #[derive(Debug, Default)]
 struct Seen {
     answered: u64,
     failed: u64,
-    told: u64,
+    resets: u64,
     errors: BTreeMap<String, u64>,
     allowed: BTreeMap<&'static str, u64>,
 }
@@ -45,13 +45,13 @@ impl Report {
         Self { seed, ..Self::default() }
     }
 
-    /// A change begins.
+    /// Records that a change begins.
     pub(super) fn begin(&mut self, change: &'static str) {
         *self.changes.entry(change).or_default() += 1;
         self.note(change);
     }
 
-    /// A line of the history.
+    /// Adds a line to the history.
     pub(super) fn note(&mut self, line: &str) {
         if self.history.len() == TAIL {
             self.history.pop_front();
@@ -59,7 +59,7 @@ impl Report {
         self.history.push_back(format!("{:.3} {line}", super::replicas::now()));
     }
 
-    /// The agent has so many kB in memory now.
+    /// Records the agent's memory in kB.
     pub(super) fn memory(&mut self, now: u64) {
         let (first, _, most) = self.memory.unwrap_or((now, now, now));
         self.memory = Some((first, now, most.max(now)));
@@ -72,7 +72,7 @@ impl Report {
         let sum = if udp { &mut self.udp } else { &mut self.tcp };
         sum.answered += seen.ok;
         sum.failed += seen.failed;
-        sum.told += seen.told.values().sum::<u64>();
+        sum.resets += seen.resets.values().sum::<u64>();
         seen.errors.iter().for_each(|(error, count)| *sum.errors.entry(error.clone()).or_default() += count);
         judged.allowed.into_iter().for_each(|reason| *sum.allowed.entry(reason).or_default() += 1);
         self.faults.extend(judged.faults);
@@ -83,7 +83,7 @@ impl Report {
         self.verdicts = verdicts;
     }
 
-    /// A line about all so far.
+    /// Returns a line about all rounds so far.
     pub(super) fn line(&self) -> String {
         let changes: u64 = self.changes.values().sum();
         format!(
@@ -96,7 +96,7 @@ impl Report {
         )
     }
 
-    /// The seed and the latest history.
+    /// Returns the seed and the latest history.
     #[must_use]
     pub fn tail(&self) -> String {
         let history: String = self.history.iter().map(|line| format!("  {line}\n")).collect();
@@ -112,7 +112,7 @@ impl fmt::Display for Report {
             writeln!(f, "{name:10} {} answered, {} failed: {}", seen.answered, seen.failed, counts(&seen.errors))?;
             writeln!(f, "{:10} allowed: {}", "", counts(&seen.allowed))?;
         }
-        writeln!(f, "{:10} {} sockets were told that their replica is gone", "", self.udp.told)?;
+        writeln!(f, "{:10} {} sockets were reset because their replica was gone", "", self.udp.resets)?;
         if let Some((first, last, most)) = self.memory {
             writeln!(f, "memory     {first} kB at first, {last} kB at last, {most} kB at most")?;
         }

@@ -1,4 +1,4 @@
-//! Numbers that look random and are the same for the same seed.
+//! A pseudorandom number generator with a seed.
 
 /// A sequence (splitmix64, <https://prng.di.unimi.it/splitmix64.c>).
 #[derive(Debug)]
@@ -9,7 +9,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// The next number below a bound, which is not 0.
+    /// Returns the next number below a bound, which is not 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -18,7 +18,7 @@ impl Rng {
         (mixed ^ (mixed >> 31)) % bound
     }
 
-    /// An index of a list that is not empty.
+    /// Returns a random index of a list that is not empty.
     pub(super) fn index(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
     }

@@ -1,18 +1,18 @@
-//! Makes one socket for each line of standard input, in the way that the line says, and answers with what came of it.
+//! Opens one socket for each line of standard input, in the way that the line names, and prints the outcome.
 //!
-//! | order | does |
+//! | command | effect |
 //! | --- | --- |
-//! | `serve ADDR:PORT WORD` | from now on answers everyone there with that word, over TCP and UDP: `ok` |
-//! | `bind ADDR:PORT` | binds a TCP socket there, and does not listen: `ok` |
-//! | `listen WORD` | listens on it, and answers everyone with that word from now on: `ok` |
-//! | `try HOW ADDR:PORT [bind ADDR] [nonblocking]` | asks there: `WORD PEER FROM FROM`, or the step that failed and its errno |
+//! | `serve ADDR:PORT WORD` | answers there with that word over TCP and UDP from now on: `ok` |
+//! | `bind ADDR:PORT` | binds a TCP socket there without listening: `ok` |
+//! | `listen WORD` | listens on that socket, and answers with that word from now on: `ok` |
+//! | `try HOW ADDR:PORT [bind ADDR] [nonblocking]` | sends a request there: `WORD PEER FROM FROM`, or the step that failed and its errno |
 //!
-//! PEER is what getpeername(2) says, FROM what recvfrom(2) and recvmsg(2) say; `-` where there is none.
+//! PEER is the result of getpeername(2), FROM those of recvfrom(2) and recvmsg(2); `-` if there is none.
 #![expect(clippy::print_stdout, reason = "its answers are its output")]
 
 /// The ways that only TCP has.
 mod stream;
-/// By io_uring instead of system calls.
+/// The ways by io_uring instead of system calls.
 mod uring;
 
 use std::io::{self, IoSliceMut, Read as _, Write as _};
@@ -34,17 +34,17 @@ use rustix::net::{
 const BACKLOG: i32 = 16;
 const QUESTION: &[u8] = b"?";
 
-/// What came of it, or the step that failed and why.
+/// The outcome, or the step that failed with the error.
 type Outcome<T = Answer> = Result<T, (&'static str, io::Error)>;
 
-/// What a program sees of one attempt that succeeded.
+/// What a program sees of a successful attempt.
 struct Answer {
     word: String,
     peer: Option<SocketAddr>,
     from: [Option<SocketAddr>; 2],
 }
 
-/// One line.
+/// Executes one line.
 struct Attempt {
     to: SocketAddr,
     bind: Option<IpAddr>,
@@ -140,7 +140,7 @@ impl Attempt {
         Ok(Answer { word, peer: socket.peer_addr().ok(), from: [Some(first), second] })
     }
 
-    /// Without this option an unconnected socket hears nothing of them, and waits for ever (ip(7), IP_RECVERR).
+    /// Without this option an unconnected socket gets no ICMP errors and waits for ever (ip(7), IP_RECVERR).
     fn hear_of_closed_ports(&self, socket: impl AsFd) -> Outcome<()> {
         at("option", setsockopt(&socket, sockopt::Ipv4RecvErr, &true))?;
         if self.to.is_ipv6() {
@@ -166,7 +166,7 @@ impl Attempt {
         })
     }
 
-    /// Waits as programs do whose sockets do not block; with others the kernel waits.
+    /// Waits with poll(2), as programs with nonblocking sockets do; on a blocking socket the kernel waits.
     fn ready(&self, socket: impl AsFd, wanted: PollFlags) -> io::Result<()> {
         if !self.nonblocking {
             return Ok(());
@@ -210,7 +210,7 @@ fn answer_streams(listener: TcpListener, word: &[u8]) {
     });
 }
 
-/// One word for whatever comes at once, until the other side closes.
+/// Answers each segment with one word, until the peer closes.
 fn reply(mut stream: TcpStream, word: &[u8]) -> io::Result<()> {
     let mut buffer = [0; 64];
     while stream.read(&mut buffer)? > 0 {
@@ -231,7 +231,7 @@ fn or_dash(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "-".to_owned(), |address| address.to_string())
 }
 
-/// The errno's name where there is one.
+/// The errno's name, if it has one.
 fn name(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => format!("{:?}", Errno::from_raw(number)),

@@ -1,4 +1,4 @@
-//! By io_uring: the kernel then connects and sends outside the system call, on request in a thread of its own.
+//! io_uring: the kernel connects and sends outside the system call, on request in a thread of its own.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -18,10 +18,10 @@ use crate::{
     text,
 };
 
-/// Which of the completions is the one of the operation, and not of its time limit.
+/// Marks the completion of the operation, as opposed to that of its timeout.
 const OPERATION: u64 = 1;
 
-/// IORING_OP_CONNECT and IORING_OP_SEND; with `in_thread`, the former in a thread of the kernel from the start.
+/// IORING_OP_CONNECT and IORING_OP_SEND; with `in_thread`, the connect runs in a kernel thread from the start.
 pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
     let mut ring = at("ring", IoUring::new(4))?;
     let stream = TcpStream::from(attempt.socket(SocketType::STREAM, None)?);
@@ -30,7 +30,7 @@ pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
     let connect = if in_thread { connect.flags(Flags::ASYNC) } else { connect };
     // SAFETY: the address lives until the operation is over.
     match unsafe { finish(&mut ring, &connect) } {
-        // Old kernels (5.10 is one) do not wait for a socket that does not block.
+        // Old kernels (5.10 for one) do not wait on a nonblocking socket.
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => at("connect", end_connect(attempt, &stream))?,
         outcome => drop(at("connect", outcome)?),
     }
@@ -40,7 +40,7 @@ pub(crate) fn stream(attempt: &Attempt, in_thread: bool) -> Outcome {
     answer(attempt, stream)
 }
 
-/// IORING_OP_SENDMSG and IORING_OP_RECVMSG on a socket that is not connected.
+/// IORING_OP_SENDMSG and IORING_OP_RECVMSG on an unconnected socket.
 pub(crate) fn datagram(attempt: &Attempt) -> Outcome {
     let mut ring = at("ring", IoUring::new(4))?;
     let socket = attempt.socket(SocketType::DGRAM, None)?;
@@ -84,10 +84,10 @@ fn message(part: &mut libc::iovec) -> libc::msghdr {
     message
 }
 
-/// Waits for the end of one operation, which the kernel gives up after a while.
+/// Waits for one operation, which the kernel cancels after a timeout.
 ///
 /// # Safety
-/// What the operation points to must live, which until this returns the caller's variables do.
+/// The operation's pointers must stay valid until this returns.
 unsafe fn finish(ring: &mut IoUring, operation: &Entry) -> io::Result<usize> {
     let patience = Timespec::from(PATIENCE);
     let operation = operation.clone().flags(Flags::IO_LINK).user_data(OPERATION);
@@ -95,7 +95,7 @@ unsafe fn finish(ring: &mut IoUring, operation: &Entry) -> io::Result<usize> {
     // SAFETY: as the caller promises; and the time lives until both are over.
     unsafe { ring.submission().push_multiple(&entries) }.map_err(io::Error::other)?;
     ring.submit_and_wait(entries.len())?;
-    // Both are taken out: what stayed would be taken for the end of the next one.
+    // Both completions are taken out; a remaining one would be taken for that of the next operation.
     let ended: Vec<_> = ring.completion().collect();
     let result = ended.iter().find(|done| done.user_data() == OPERATION).map(|done| done.result());
     match result.ok_or_else(|| io::Error::other("no completion"))? {
