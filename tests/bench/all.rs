@@ -1,4 +1,4 @@
-//! Everything that docs/bench has, written anew: `local`, `change`, `scale` and `fleet`, as many times as asked for.
+//! `bench all`: runs `local`, `change`, `scale` and `fleet` several times, for docs/bench.
 
 use std::{fs, path::PathBuf};
 
@@ -15,16 +15,16 @@ use crate::{
 /// All of `local`, `change`, `scale` and `fleet`.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct All {
-    /// How often, one run after the other.
+    /// Number of runs.
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Fewer rounds.
     #[arg(long)]
     quick: bool,
-    /// Install what is missing of the others, by apt.
+    /// Install missing peers by apt.
     #[arg(long)]
     install: bool,
-    /// Where the tables, the numbers as JSON and the charts of the last run go.
+    /// Folder for the tables, and for the JSON and charts of the last run.
     #[arg(long, value_name = "DIR", default_value = "docs/bench")]
     into: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! Connects to service ports in a loop, and nothing else.
+//! Connects to service ports in a loop.
 
 use std::{
     net::{Ipv4Addr, TcpStream},
@@ -17,13 +17,13 @@ pub(crate) struct ConnectLoop {
     /// The first service port.
     #[arg(long)]
     first: u16,
-    /// How many ports from there on; each connect takes the next of a fixed shuffle.
+    /// Number of ports from there on; each connect takes the next of a fixed shuffle.
     #[arg(long, default_value_t = 1)]
     ports: u16,
-    /// For how long.
+    /// Duration in seconds.
     #[arg(long)]
     seconds: f64,
-    /// Print how long a connect took, in microseconds: the median, the 99th of a hundred, and the longest.
+    /// Print the time of a connect, in microseconds: the median, the 99th percentile, and the maximum.
     #[arg(long)]
     latencies: bool,
 }
@@ -33,7 +33,7 @@ impl ConnectLoop {
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
         let (mut took, mut x) = (Vec::new(), 88_172_645_463_325_252_u64);
         while Instant::now() < end {
-            // xorshift64: the same ports in every run, in no order that a cache would like.
+            // xorshift64: the same ports in every run, in an order that defeats caches.
             x ^= x << 13;
             x ^= x >> 7;
             x ^= x << 17;
@@ -41,7 +41,7 @@ impl ConnectLoop {
             let began = Instant::now();
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).with_context(|| format!("port {port}"))?;
             took.push(began.elapsed().as_secs_f64() * 1e6);
-            // Closed with a reset, or the local ports would run out in TIME_WAIT.
+            // Closed with a reset, so that the local ports do not run out in TIME_WAIT.
             setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
         }
         ensure!(!took.is_empty(), "no connect in {} s", self.seconds);

@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench")]
 struct Cli {
-    /// What cargo says to every benchmark.
+    /// The argument that cargo passes to every benchmark.
     #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
@@ -39,17 +39,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Side by side with no forwarder, HAProxy, Pen, nginx, nftables, iptables and IPVS.
+    /// Comparison with no forwarder, HAProxy, Pen, nginx, nftables, iptables and IPVS.
     Local(local::Local),
     /// The mean run time of the connect program with one service and with many.
     Services(services::Services),
-    /// What the hooks cost each call: for each policy, for few and many services and backends.
+    /// The cost of the hooks per call: for each policy, for few and many services and backends.
     Hooks(hooks::Hooks),
-    /// What a plan costs, on large tables. Needs neither root nor a kernel.
+    /// The time of a plan on large tables. Needs neither root nor a kernel.
     Plan(planning::Planning),
-    /// How long Marathon's answers and events take to reach the maps, on a large cluster.
+    /// The time from Marathon's answers and events to the maps, on a large cluster.
     Sources(sources::Sources),
-    /// What it costs to look at many services, and whether connects notice.
+    /// The time of commands and of the endpoint with many services, and their effect on connects.
     Surface(surface::Surface),
     /// Packets and connections per second through a host, against netfilter, HAProxy and no forwarding.
     Remote(remote::Remote),
@@ -59,42 +59,42 @@ enum What {
     Scale(scale::Scale),
     /// What a Marathon's leader sees of 10 to 10,000 agents.
     Fleet(fleet::Fleet),
-    /// All of `local`, `change`, `scale` and `fleet`, several times, written where the documents have it.
+    /// All of `local`, `change`, `scale` and `fleet`, several times, written as docs/bench has it.
     All(all::All),
-    /// What `scale` runs for each size.
+    /// Run by `scale` for each size.
     #[command(hide = true)]
     Sync(scale::FullSync),
-    /// What `change` runs in the place of meltwater/proxymatic.
+    /// Run by `change` in place of meltwater/proxymatic.
     #[command(hide = true)]
     OldProxymatic(change::OldProxymatic),
-    /// What `change` watches changes by.
+    /// Run by `change` to measure changes.
     #[command(hide = true)]
     Probe(change::Probe),
-    /// What benchmarks run as backends.
+    /// The backends of benchmarks.
     #[command(hide = true)]
     Answer(answer::Answer),
-    /// What benchmarks run as clients.
+    /// The clients of benchmarks.
     #[command(hide = true)]
     Load(load::Load),
-    /// What `services` runs on a host: connects in a loop.
+    /// Run by `services` on a host: connects in a loop.
     #[command(hide = true)]
     ConnectLoop(connect_loop::ConnectLoop),
-    /// What `hooks` runs in each cgroup: one system call over and over.
+    /// Run by `hooks` in each cgroup: repeats one system call.
     #[command(hide = true)]
     SyscallLoop(syscall_loop::SyscallLoop),
-    /// What `remote` runs where the clients are.
+    /// Run by `remote` on the clients' host.
     #[command(hide = true)]
     Pour(remote::Pour),
-    /// The same.
+    /// Run by `remote` on the clients' host.
     #[command(hide = true)]
     Call(remote::Call),
-    /// What `remote` runs where the servers are.
+    /// Run by `remote` on the servers' host.
     #[command(hide = true)]
     Reply(remote::Answer),
 }
 
 fn main() -> Result<()> {
-    // cargo starts it in the folder of its package; files that are named are meant from the workspace's.
+    // cargo starts it in the folder of its package; file names on the command line are relative to the workspace.
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     match Cli::parse().what {
         What::Local(bench) => bench.run(),

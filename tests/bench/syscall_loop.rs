@@ -1,4 +1,4 @@
-//! Makes one system call over and over and says what it took: what `hooks` runs in each cgroup.
+//! Repeats one system call and prints its time: `hooks` runs it in each cgroup.
 
 use std::{
     io::{self, BufRead as _},
@@ -11,13 +11,13 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::statistics::median;
 
-/// Takes orders from standard input, `WORK ADDRESS FIRST PORTS`, and answers each with nanoseconds for one call.
+/// Takes commands from standard input, `WORK ADDRESS FIRST PORTS`, and answers each with nanoseconds per call.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct SyscallLoop;
 
-/// Calls that are timed together: a look at the clock costs as much as what is measured.
+/// Number of calls that are timed together: reading the clock costs as much as a call.
 const TOGETHER: u32 = 64;
-/// How often that is done for one answer.
+/// Number of repetitions for one answer.
 const SAMPLES: usize = 250;
 
 impl SyscallLoop {
@@ -33,7 +33,7 @@ impl SyscallLoop {
     }
 }
 
-/// The ports that are dialled, in a fixed shuffle that no cache would like.
+/// The ports to connect to, in a fixed shuffle that defeats caches.
 #[derive(Clone, Copy)]
 struct Ports {
     address: Ipv4Addr,
@@ -57,7 +57,7 @@ fn measure(work: &str, ports: Ports) -> Result<f64> {
                 let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
                 connect(&socket, &next())?;
             }
-            // Nobody need answer; where a host says so, the error is that of the datagram before.
+            // No reply is needed; an error that a host returns is that of the datagram before.
             "send" => drop(kept.send_to(b"x", next())),
             _ => bail!("no work is called {work}"),
         }

@@ -45,7 +45,7 @@ fn containers_reach_services_at_bridge_host_and_own_localhost() -> TestResult {
         } else {
             assert_eq!(client.tell("try tcp 127.0.0.1:1234")?, "connect ECONNREFUSED");
         }
-        // A listener of its own in the container is not asked about for the host's addresses.
+        // The hooks do not look for the container's own listener on the host's addresses.
         assert_eq!(lab.host(1).verdict("local_listener")?, 0);
     }
     Ok(())
@@ -88,7 +88,7 @@ fn remote_client_reaches_container_by_port_and_address() -> TestResult {
     Ok(())
 }
 
-/// Both replicas answer in each way, and are taken for what was dialled.
+/// Asserts that both replicas answer in each way, and that replies come from the destination.
 fn is_served(client: &mut SocketProgram, to: &str) -> Result<()> {
     for way in WAYS {
         let order = format!("try {way} {to}:1234");

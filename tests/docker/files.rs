@@ -1,4 +1,4 @@
-//! What the files of docker-compose say, without running any of it but docker-compose itself.
+//! Checks of docker-compose's files, with docker-compose itself and without running any container.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use proxymatic_tests::failure::TestResult;
 
 use super::daemon::{checkout, compose, said};
 
-/// Images of the project's own, built from the checkout.
+/// Images of the project, built from the checkout.
 const OURS: [&str; 2] = ["proxymatic", "proxymatic-demo"];
 
 #[test]
@@ -62,7 +62,7 @@ fn documents_explain_each_gateway_capability_and_mount() -> TestResult {
     Ok(())
 }
 
-/// What docker-compose.yml gives the gateway.
+/// Returns the capabilities of the gateway in docker-compose.yml.
 pub(crate) fn capabilities() -> Result<Vec<String>> {
     let file = read("docker-compose.yml")?;
     let (_, gateway) = file.split_once("\n  gateway:\n").context("docker-compose.yml has no gateway")?;
@@ -71,7 +71,7 @@ pub(crate) fn capabilities() -> Result<Vec<String>> {
     Ok(list.split(", ").map(str::to_owned).collect())
 }
 
-/// Each image with the lines before it, trimmed.
+/// Returns each image with the lines before it, trimmed.
 fn images(file: &str) -> Vec<(&str, Vec<&str>)> {
     let lines: Vec<_> = file.lines().map(str::trim).collect();
     let image = |nth: usize| Some((lines[nth].strip_prefix("image: ")?, lines[..nth].to_vec()));

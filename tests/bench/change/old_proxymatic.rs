@@ -1,10 +1,11 @@
-//! What `meltwater/proxymatic` does when Marathon says that something changed: its loop, without what Python added.
+//! A re-implementation of what `meltwater/proxymatic` does on a change in Marathon: its loop, without the cost of
+//! Python.
 //!
-//! An event of one of three kinds makes it read all of /v2/tasks, write HAProxy's configuration anew and start another
-//! HAProxy that takes over from the last (`haproxy -f FILE -p PIDFILE -sf PID`), or write the file of each Pen whose
-//! servers differ and send it SIGHUP (`marathon.py`, `haproxy.py`, `pen.py`; MeltwaterArchive/proxymatic). Left out,
-//! all of it in its favour: that it asked for the definition of each app's version one after the other, with a memory of
-//! 1,024; that Mako rendered the file; and HAProxy in between, through which it reached Marathon.
+//! An event of one of three kinds makes it read all of /v2/tasks. It then writes HAProxy's configuration and starts
+//! another HAProxy that takes over from the last (`haproxy -f FILE -p PIDFILE -sf PID`), or writes the file of each Pen
+//! whose servers differ and sends it SIGHUP (`marathon.py`, `haproxy.py`, `pen.py`; MeltwaterArchive/proxymatic). Three
+//! costs are left out, in its favour: it requested the definition of each app's version one after the other, with a
+//! cache of 1,024; Mako rendered the file; and it reached Marathon through HAProxy.
 
 use std::{
     collections::BTreeMap,
@@ -31,20 +32,20 @@ use crate::peers::{Service, haproxy_config, pen_arguments, pen_config, program};
 /// Follows a Marathon, with HAProxy or with Pens.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct OldProxymatic {
-    /// Where Marathon is.
+    /// Marathon's URL.
     #[arg(long)]
     marathon: SocketAddr,
-    /// Where the files go.
+    /// The folder of its files.
     #[arg(long)]
     folder: PathBuf,
-    /// One Pen for each service, in the place of HAProxy. A Pen has 15 MB: only for so many services, the first.
+    /// One Pen for each service instead of HAProxy. A Pen needs 15 MB: this many services only, the first ones.
     #[arg(long)]
     pens: Option<usize>,
 }
 
 /// Its --refresh-interval.
 const REFRESH: Duration = Duration::from_secs(60);
-/// The events that make it look.
+/// The events that make it read.
 const KINDS: [&str; 3] = ["health_status_changed_event", "status_update_event", "api_post_event"];
 
 #[derive(Deserialize)]
@@ -52,7 +53,7 @@ struct Listing {
     tasks: Vec<Task>,
 }
 
-/// What it reads of a task.
+/// The fields of a task that it reads.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Task {
@@ -86,7 +87,7 @@ impl OldProxymatic {
         loop {
             self.refresh(&mut state)?;
             match told.recv_timeout(REFRESH) {
-                // Whatever came meanwhile is in the one look that follows.
+                // One read covers all events that came meanwhile.
                 Ok(()) => while told.try_recv().is_ok() {},
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("the event stream has ended"),
@@ -165,7 +166,7 @@ impl OldProxymatic {
         Ok(())
     }
 
-    /// Writes a file beside the old one and renames it, as `renderTemplate` does.
+    /// Writes a new file and renames it over the old one, as `renderTemplate` does.
     fn replace(&self, name: &str, text: &str) -> Result<String> {
         let (file, new) = (self.folder.join(name), self.folder.join(format!("{name}.tmp")));
         fs::write(&new, text)?;
@@ -174,7 +175,7 @@ impl OldProxymatic {
     }
 }
 
-/// Says each event that matters.
+/// Sends each relevant event.
 fn follow(marathon: SocketAddr, tell: &mpsc::Sender<()>) -> Result<()> {
     let mut stream = TcpStream::connect(marathon)?;
     write!(stream, "GET /v2/events HTTP/1.1\r\nHost: {marathon}\r\nAccept: text/event-stream\r\n\r\n")?;

@@ -1,4 +1,4 @@
-//! One agent beside a simulated Marathon, or beside a real etcd, while tasks of one app are replaced.
+//! One agent with a simulated Marathon, or with a real etcd, while tasks of one app are replaced.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::Single;
 use crate::{peers::program, statistics::median};
 
-/// How much there is, and how fast it changes.
+/// The size of the cluster, and the rate of changes.
 pub(super) struct Size {
     pub(super) apps: u16,
     pub(super) tasks: u16,
@@ -32,12 +32,13 @@ pub(super) struct Size {
 
 /// The first service port.
 const FIRST: u16 = 10_000;
-/// Where the source listens.
+/// The source's address.
 const SOURCE: u16 = 2379;
-/// So long that no read by the clock falls into what is watched.
+/// So long that no scheduled read happens during the measurement.
 const REFRESH: [&str; 2] = ["--refresh-interval", "3600"];
 
-/// Beside the simulated Marathon, where each replacement is an event that a task runs and two that another ends.
+/// Measures with the simulated Marathon, where a replacement is one event for the running task and two for the ended
+/// one.
 pub(super) fn marathon(size: &Size) -> Result<Single> {
     let lab = Lab::start(2)?;
     let (host, at) = (lab.host(1), SocketAddr::from((lab.host(1).address(), SOURCE)));
@@ -64,7 +65,7 @@ pub(super) fn marathon(size: &Size) -> Result<Single> {
     let requests =
         |log: &Value| log.as_array().map_or(0, |all| all.iter().filter(|it| it["path"] != "/v2/events").count());
     let log = call("GET", "/sim/log", &nothing)?;
-    // Everything is read once more when the stream is there.
+    // The agent reads everything once more when the stream is open.
     let reads = log.as_array().map_or(0, |all| all.iter().filter(|it| it["path"] == "/v2/apps").count()).max(1) as f64;
     let (full_requests, full_bytes) = (requests(&log) as f64 / reads, full_bytes / reads);
     let listing = call("GET", "/v2/apps/bench/0/tasks", &nothing)?;
@@ -115,7 +116,8 @@ pub(super) fn marathon(size: &Size) -> Result<Single> {
     Ok(single)
 }
 
-/// Beside a real etcd, where registrator has written each container, and each replacement is one key more and one less.
+/// Measures with a real etcd that has registrator's key of each container; a replacement adds a key and deletes
+/// another.
 pub(super) fn etcd(size: &Size) -> Result<Single> {
     let lab = Lab::start(2)?;
     let (host, at) = (lab.host(1), SocketAddr::from((lab.host(1).address(), SOURCE)));
@@ -142,7 +144,7 @@ pub(super) fn etcd(size: &Size) -> Result<Single> {
     let key = |n: u16, k: u16| STANDARD.encode(format!("/services/bench-{n}/host{k}:bench-{n}.{k}:{}", FIRST + n));
     let value = |n: u16, k: u16| STANDARD.encode(format!("10.{}.{}.{}:31000", 100 + k % 100, n >> 8, n & 255));
     let put = |n: u16, k: u16| json!({ "key": key(n, k), "value": value(n, k) });
-    // A hundred in one transaction: etcd takes no more than 128.
+    // A hundred in one transaction: etcd accepts 128 at most.
     let all: Vec<_> = (0..size.apps).flat_map(|n| (0..size.tasks).map(move |k| (n, k))).collect();
     for some in all.chunks(100) {
         let puts: Vec<_> = some.iter().map(|(n, k)| json!({ "requestPut": put(*n, *k) })).collect();
@@ -184,7 +186,7 @@ pub(super) fn etcd(size: &Size) -> Result<Single> {
     Ok(single)
 }
 
-/// How many reads etcd has answered, of its own counters.
+/// Returns the number of reads by etcd's own counters.
 fn range_requests(host: &Host, at: SocketAddr) -> Result<f64> {
     let metrics = host.call("GET", at, "/metrics", "")?;
     let line = r#"grpc_server_handled_total{grpc_code="OK",grpc_method="Range""#;
@@ -193,7 +195,7 @@ fn range_requests(host: &Host, at: SocketAddr) -> Result<f64> {
     Ok(counts.sum())
 }
 
-/// Waits until all services of the size are in the maps.
+/// Waits until all services are in the maps.
 fn complete(host: &Host, size: &Size) -> Result<Maps> {
     eventually_ok("all services are there", Duration::from_secs(60), || {
         let there = host.services()?;
@@ -206,7 +208,7 @@ fn complete(host: &Host, size: &Size) -> Result<Maps> {
     Maps::open(&Pins::at(&host.pins())).context("open the maps")
 }
 
-/// When the first service has another head than this.
+/// Returns when the first service has another slot range than this.
 fn other_head(maps: &Maps, head: SlotRange) -> Result<Instant> {
     let begun = Instant::now();
     while maps.head(0) == Some(head) {
@@ -216,14 +218,14 @@ fn other_head(maps: &Maps, head: SlotRange) -> Result<Instant> {
     Ok(Instant::now())
 }
 
-/// Bytes that have come to a host, by its interface.
+/// Returns the bytes received by a host's interface.
 fn received(host: &Host) -> Result<f64> {
     let text = host.net().enter(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("lab0:")).context("no interface")?;
     line.split_whitespace().next().and_then(|word| word.parse().ok()).context("no count")
 }
 
-/// An agent with one source.
+/// Starts an agent with one source.
 fn agent(host: &Host, source: &[&str]) -> Result<Process> {
     host.agent_of(host.cgroup(), &[source, &REFRESH].concat())
 }

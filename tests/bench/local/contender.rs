@@ -1,4 +1,4 @@
-//! One entry of a part: its host, what runs there, and what was measured of it.
+//! One entry of a part: its host, its processes, and its measurements.
 
 use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
 
@@ -18,20 +18,20 @@ use crate::{
     peers::{BULK, DATAGRAMS, FIRST, IPERF, PLACES, Peer, Shape, program},
 };
 
-/// What is done through a forwarder.
+/// The kinds of work through a forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Connect, one request, one answer, close.
+    /// Connect, one request, one response, close.
     Crr,
     /// One connect(2) after the other.
     Connect,
-    /// Request after request on connections that stay, by wrk.
+    /// Request after request on persistent connections, by wrk.
     Rr,
-    /// One connection, as many bytes as go, by iperf3.
+    /// Bulk data over one connection, by iperf3.
     Bulk,
-    /// Request after request from UDP sockets that connect.
+    /// Request after request from connected UDP sockets.
     Udp,
-    /// The same, from sockets that do not.
+    /// Request after request from unconnected UDP sockets.
     UdpUnconnected,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Contender<'a> {
     backends: &'a Host,
     load: SocketProgram,
     processes: Vec<Process>,
-    /// What was measured, one value for each round.
+    /// The measurements, one value for each round.
     pub(crate) values: BTreeMap<Metric, Vec<f64>>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> Contender<'a> {
         Ok(Self { peer, shape, destination, host, backends, load, processes, values: BTreeMap::new() })
     }
 
-    /// Waits until it answers everything without a failure.
+    /// Waits until it answers all requests without a failure.
     pub(crate) fn warm_up(&mut self) -> Result<()> {
         let mut works = vec!["crr"];
         works.extend(self.peer.takes_udp().then_some("udp-unconnected"));
@@ -131,7 +131,7 @@ impl<'a> Contender<'a> {
         self.values.entry(metric).or_default().push(value);
     }
 
-    /// The address and the first of so many ports that are dialled for a kind of work.
+    /// Returns the address, the first port and the number of ports for a kind of work.
     fn target(&self, udp: bool) -> (String, u16, u16) {
         let all = u32::from(self.shape.services) * u32::from(self.shape.backends);
         let places = all.min(u32::from(PLACES)) as u16;
@@ -151,7 +151,7 @@ impl<'a> Contender<'a> {
         serde_json::from_str(&said).with_context(|| format!("load said {said:?}"))
     }
 
-    /// Requests a second.
+    /// Returns requests per second.
     fn wrk(&self) -> Result<f64> {
         let (address, first, _) = self.target(false);
         let url = format!("http://{address}:{first}/");
@@ -161,7 +161,7 @@ impl<'a> Contender<'a> {
         Ok(rate.context("wrk says no rate")?.trim().parse()?)
     }
 
-    /// Gigabits a second, as they came in.
+    /// Returns gigabits per second, as received.
     fn iperf(&self) -> Result<f64> {
         let (address, port) = match self.peer.is_direct() {
             true => (self.backends.address(), IPERF),
@@ -182,7 +182,7 @@ impl<'a> Contender<'a> {
         [self.host.cgroup(), self.backends.cgroup()]
     }
 
-    /// Microseconds of CPU time so far: client, forwarder and backends, and what the kernel did in their name.
+    /// Returns microseconds of CPU time so far: client, forwarder, backends, and the kernel on their behalf.
     fn cpu(&self) -> Result<f64> {
         let used = |cgroup: &Cgroup| -> Result<f64> {
             let file = cgroup.path().join("cpu.stat");
@@ -193,7 +193,7 @@ impl<'a> Contender<'a> {
         self.cgroups().into_iter().map(used).sum()
     }
 
-    /// Context switches so far, of the same processes.
+    /// Returns the context switches so far of the same processes.
     fn switches(&self) -> Result<u64> {
         let mut all = 0;
         for cgroup in self.cgroups() {

@@ -1,7 +1,7 @@
-//! Frames that no socket has sent: they come to the other end of a cable as from a network card.
+//! Frames that no socket has sent: they arrive at the other end of a cable as from a network card.
 //!
-//! What a socket sends through a veth is copied there before an XDP program sees it, which no card has to do; and it saves
-//! netfilter what a card costs it, to make the kernel's form of a packet of a frame.
+//! A frame that a socket sends through a veth is copied before an XDP program sees it, which a card does not need. The
+//! socket also saves netfilter the cost of making an skb from a frame.
 
 use std::{
     fs,
@@ -22,9 +22,9 @@ use super::stage::PAYLOAD;
 
 /// The smallest frame, without its checksum.
 const LENGTH: usize = 60;
-/// How many are sent by one call.
+/// Number of frames per call.
 const CALL: u32 = 4_096;
-/// How many of these at once: as many as a card gives.
+/// Number of frames per batch: as many as a card delivers.
 const BATCH: u32 = 64;
 
 /// Sends frames of these flows, in turn, by an interface.
@@ -59,12 +59,12 @@ pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result
     Ok(())
 }
 
-/// A datagram of a flow, as it is on the cable.
+/// Returns a datagram of a flow as a frame.
 fn frame(flow: &UdpSocket, next: [u8; 6]) -> Result<Vec<u8>> {
     let (SocketAddr::V4(from), SocketAddr::V4(to)) = (flow.local_addr()?, flow.peer_addr()?) else {
         anyhow::bail!("not by IPv4")
     };
-    // Nobody here asks who sent it.
+    // Nothing here checks the sender.
     let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], next).ipv4(from.ip().octets(), to.ip().octets(), 64);
     let mut bytes = Vec::with_capacity(LENGTH);
     packet.udp(from.port(), to.port()).write(&mut bytes, &[b'x'; PAYLOAD as usize])?;
@@ -72,7 +72,7 @@ fn frame(flow: &UdpSocket, next: [u8; 6]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The link address of who is at the other end of a cable.
+/// Returns the link address at the other end of a cable.
 fn neighbour(interface: &str) -> Result<[u8; 6]> {
     let known = fs::read_to_string("/proc/thread-self/net/arp")?;
     let line =

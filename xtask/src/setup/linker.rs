@@ -22,7 +22,7 @@ pub(super) const VERSION: &str = "0.10.4";
 /// The LLVM major versions that this bpf-linker has features for.
 pub(super) const LLVM: RangeInclusive<u32> = 20..=22;
 
-/// The linker for this compiler; built if it is not there or does not start.
+/// Returns the linker for this compiler, which is built if it is missing or does not start.
 pub(super) fn provide(compiler: &Compiler) -> Result<PathBuf> {
     let home = workspace::cache()?.join(format!("bpf-linker-{VERSION}-{}", feature(compiler)));
     let linker = home.join("bin/bpf-linker");
@@ -42,7 +42,7 @@ fn build(compiler: &Compiler, home: &Path, linker: &Path) -> Result<()> {
     let lock = File::create(home.join("lock"))?;
     lock.lock()?;
     if starts(linker) {
-        // Another task built it while this one waited.
+        // Another task has built it in the meantime.
         return Ok(());
     }
     let scratch = home.join("building");
@@ -72,7 +72,7 @@ fn install(compiler: &Compiler, scratch: &Path) -> Command {
     install
 }
 
-/// `rust-llvm-NN` opens the LLVM that nightly brings; `llvm-NN` is linked with the distribution's.
+/// `rust-llvm-NN` opens the LLVM of nightly; `llvm-NN` is linked with the distribution's.
 fn feature(compiler: &Compiler) -> String {
     match compiler {
         Compiler::Nightly(rustc) => format!("rust-llvm-{}", rustc.llvm),
@@ -80,7 +80,7 @@ fn feature(compiler: &Compiler) -> String {
     }
 }
 
-/// False also when the program is there and its libLLVM has gone.
+/// False also if the program exists but its libLLVM does not.
 fn starts(linker: &Path) -> bool {
     command::ask(Command::new(linker).arg("--version")).is_some()
 }

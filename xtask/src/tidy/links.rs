@@ -1,10 +1,10 @@
-//! The rule about Markdown: a relative link leads to a file that is there.
+//! The rule for Markdown: the target of a relative link exists.
 
 use std::path::Path;
 
 use super::Finding;
 
-/// The relative links of a Markdown file that lead nowhere. Code, fenced or quoted, is not looked at.
+/// Returns the relative links of a Markdown file whose target does not exist. Code, fenced or quoted, is ignored.
 pub(super) fn broken(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {
     let folder = Path::new(path).parent().unwrap_or(Path::new(""));
     let mut findings = Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn broken(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> 
     findings
 }
 
-/// Where the links of a line lead, for `[text](target)`, `[text](target "title")` and `[name]: target`.
+/// Returns the targets of a line's links, of the forms `[text](target)`, `[text](target "title")` and `[name]: target`.
 fn targets(line: &str) -> Vec<&str> {
     let inline = line.split("](").skip(1).filter_map(|it| it.split(')').next());
     let definition = line.strip_prefix('[').and_then(|it| it.split_once("]: "));
@@ -38,7 +38,7 @@ fn targets(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The line without its `quoted` parts: every second piece between backticks.
+/// Returns the line without its `quoted` parts: every second piece between backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }

@@ -1,4 +1,4 @@
-//! What came out of one virtual machine, read from what it wrote.
+//! The result of one virtual machine, read from the files that it wrote.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::test::report::Verdict;
 
-/// All of it.
+/// The whole result.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
     /// Seconds from the start of the kernel to the first test.
     pub(super) boot: f64,
-    /// As `uname -r` said it.
+    /// The kernel's release, as `uname -r` prints it.
     pub(super) release: String,
-    /// In the order of running; those that never began are last.
+    /// In the order of running; tests that never began are last.
     pub(super) tests: Vec<Test>,
-    /// What tests found out about the kernel, by name: lines `FACT NAME: VALUE` of their output.
+    /// Facts about the kernel by name: lines `FACT NAME: VALUE` in the output of tests.
     pub(super) facts: BTreeMap<String, String>,
 }
 
@@ -28,10 +28,10 @@ pub(super) struct Test {
     pub(super) verdict: Verdict,
 }
 
-/// Reads the folder that a machine wrote to, for the tests that it was given.
+/// Reads the folder that a machine wrote to, for its tests.
 ///
 /// # Errors
-/// It never came as far as the first test.
+/// The machine did not reach the first test.
 pub(super) fn read(folder: &Path, given: &[&str]) -> Result<Outcome> {
     let booted = fs::read_to_string(folder.join("booted")).context("no test was begun")?;
     let release = fs::read_to_string(folder.join("release"))?;
@@ -57,7 +57,7 @@ impl Outcome {
         })
     }
 
-    /// The tests that left something out, with all that they did.
+    /// Returns the tests with skipped parts, and those parts.
     pub(super) fn skipped(&self) -> impl Iterator<Item = (&Test, &[String])> {
         self.tests.iter().filter_map(|test| match &test.verdict {
             Verdict::Skipped(what) => Some((test, what.as_slice())),
@@ -66,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// From the lines `begin NAME SECONDS` and `end NAME SECONDS STATUS` of all tests, and the output of this one.
+/// Reads the lines `begin NAME SECONDS` and `end NAME SECONDS STATUS` of all tests, and the output of this test.
 fn verdict(name: &str, results: &str, log: &str) -> (f64, Verdict) {
     let line = |word: &str| {
         let mut lines = results.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -81,11 +81,11 @@ fn verdict(name: &str, results: &str, log: &str) -> (f64, Verdict) {
     };
     let verdict = match ended.get(3).copied() {
         Some("0") => Verdict::of_success(log),
-        // As timeout(1) says it of SIGTERM, and of the SIGKILL that comes after.
+        // timeout(1) returns these after SIGTERM, and after the SIGKILL that follows.
         Some("124" | "137" | "143") => Verdict::Failed("not done in its time".into()),
         status => Verdict::Failed(format!("exit code {}", status.unwrap_or("unknown"))),
     };
-    // The clock of /proc/uptime has two digits; what is kept is to be read by people.
+    // /proc/uptime has two digits, and the record is read by people.
     ((100.0 * (at(&ended) - at(&begun))).round() / 100.0, verdict)
 }
 

@@ -1,4 +1,4 @@
-//! What makes a compiler fit for BPF, and the commands that follow from it.
+//! Tests: which compilers are suitable for BPF, and the commands that follow.
 
 use std::ffi::OsStr;
 

@@ -1,4 +1,4 @@
-//! Each rule with what it passes and what it refuses.
+//! Tests of each rule: text that passes, and text with a violation.
 
 use super::*;
 
