@@ -1,4 +1,4 @@
-//! The routes of Marathon's API, and those of the simulator's control beside them.
+//! The routes of Marathon's API, and those of the simulator's control.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::{auth, command, deploy, fault, stream};
 
 type Pairs = Vec<(String, String)>;
 
-/// Everything that the node of this address answers.
+/// The routes of the node with this address.
 pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
     let control = Router::new()
         .route("/sim/log", get(sim_log).delete(sim_log_clear))

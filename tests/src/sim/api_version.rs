@@ -1,5 +1,5 @@
-//! What earlier Marathons wrote: the answers and events of 1.8, as they would have been. 1.8 itself is what `view`, `event`
-//! and `event_sequences` write.
+//! The JSON of earlier Marathons: converts the responses and events of 1.8 into theirs. `view`, `event` and
+//! `event_sequences` write those of 1.8.
 
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::event::Event;
 
-/// Whose JSON the simulator writes.
+/// The Marathon version whose JSON the simulator writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub enum Dialect {
     /// 1.3 and earlier: legacy networks, nulls, `taskId` in health results, no instances and no pods.
@@ -16,7 +16,7 @@ pub enum Dialect {
     /// 1.4: legacy networks, nulls, pods.
     #[serde(rename = "1.4")]
     D14,
-    /// 1.5 to 1.7: networks as today, nulls.
+    /// 1.5 to 1.7: current networks, nulls.
     #[serde(rename = "1.5")]
     D15,
     /// 1.8 and later.
@@ -25,7 +25,7 @@ pub enum Dialect {
     D18,
 }
 
-/// Fields of an app that play-json wrote as null where they were unset.
+/// Fields of an app that play-json wrote as null if they were unset.
 const NULLS: [&str; 9] =
     ["args", "cmd", "container", "env", "executor", "ipAddress", "readinessCheckResults", "residency", "user"];
 
@@ -33,7 +33,7 @@ impl Dialect {
     /// All of them, oldest first.
     pub const ALL: [Self; 4] = [Self::D13, Self::D14, Self::D15, Self::D18];
 
-    /// What `/v2/info` says.
+    /// The version in `/v2/info`.
     pub const fn version(self) -> &'static str {
         match self {
             Self::D13 => "1.3.13",
@@ -43,27 +43,27 @@ impl Dialect {
         }
     }
 
-    /// Whether there are pods.
+    /// Whether the version has pods.
     pub fn has_pods(self) -> bool {
         self > Self::D13
     }
 
-    /// Whether a standby leads listeners on to the leader, as it does since 1.7, and does not pass the stream on.
+    /// Whether a standby redirects listeners to the leader, as since 1.7, instead of proxying the stream.
     pub fn redirects_streams(self) -> bool {
         self > Self::D15
     }
 
-    /// Whether a listener that does not read misses events, as it did up to 1.7; since then it is disconnected.
+    /// Whether a slow listener loses events, as up to 1.7; since then it is disconnected.
     pub fn drops_events(self) -> bool {
         self <= Self::D15
     }
 
-    /// What is said of a path that is none: 1.9 changed that.
+    /// The status of an unknown path, which 1.9 changed.
     pub(super) fn unknown_path(self) -> StatusCode {
         if self == Self::D18 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NOT_FOUND }
     }
 
-    /// The ids of a task and of its instance. `name` is its app's, without slashes.
+    /// Returns the ids of a task and of its instance. `name` is its app's, without slashes.
     pub(super) fn ids(self, name: &str, uuid: &str) -> (String, String) {
         match self {
             Self::D13 => (format!("{name}.{uuid}"), format!("{name}.{uuid}")),
@@ -72,7 +72,7 @@ impl Dialect {
         }
     }
 
-    /// An app, with tasks or without.
+    /// Converts an app, with tasks or without.
     pub(super) fn app(self, app: &mut Map<String, Value>) {
         if self == Self::D18 {
             return;
@@ -92,7 +92,7 @@ impl Dialect {
         }
     }
 
-    /// A task.
+    /// Converts a task.
     pub(super) fn task(self, task: &mut Value) {
         let Some(task) = task.as_object_mut().filter(|_| self != Self::D18) else { return };
         task.remove("role");
@@ -116,7 +116,7 @@ impl Dialect {
         });
     }
 
-    /// An event, unless nobody was told such a thing then.
+    /// Converts an event; `None` if that version had no such event.
     pub(super) fn event(self, mut event: Event) -> Option<Event> {
         match event.kind {
             "instance_changed_event" | "instance_health_changed_event" if self == Self::D13 => return None,
@@ -137,7 +137,7 @@ fn rename(value: &mut Value, from: &str, to: &str) {
     }
 }
 
-/// `networks` as it was said before there was such a field.
+/// Converts `networks` into the fields of versions without it.
 fn legacy_networks(app: &mut Map<String, Value>) {
     let networks = app.remove("networks").unwrap_or_default();
     let mut container = app.remove("container").unwrap_or_default();
@@ -185,7 +185,7 @@ fn legacy_networks(app: &mut Map<String, Value>) {
     app.insert("container".into(), container);
 }
 
-/// A mapping of a container that Docker does not run. It had no service port then.
+/// Converts a mapping of a container that Docker does not run, which had no service port then.
 fn discovery_port(mapping: &Value) -> Value {
     json!({"number": mapping["containerPort"], "name": mapping["name"], "protocol": mapping["protocol"],
         "labels": mapping["labels"]})

@@ -10,7 +10,7 @@ use super::task::Task;
 use super::timestamp::Timestamp;
 use super::version::Version;
 
-/// How many old versions of an app are kept, besides those that a task still runs.
+/// The number of old versions of an app that are kept, besides those that a task still runs.
 const VERSIONS_KEPT: usize = 50;
 
 /// An app: its versions, oldest first and never empty, and its tasks in the order of their start.
@@ -22,19 +22,19 @@ pub struct App {
     listed: [OnceCell<Box<RawValue>>; 4],
 }
 
-/// What the root has of an app: it is switched a little later than a deployment begins.
+/// The app in the root, which a deployment switches a little after its start.
 #[derive(Debug)]
 enum Root {
     /// The current version.
     Current,
-    /// An older one.
+    /// An older version.
     Behind(Arc<Version>),
     /// Nothing: the app is new.
     Without,
 }
 
 impl App {
-    /// A new app. Where the root is held, it does not have it yet.
+    /// Makes a new app. If the root is held, the root does not have it yet.
     pub(super) fn new(version: Arc<Version>, held: bool) -> Self {
         let root = if held { Root::Without } else { Root::Current };
         Self { versions: vec![version], root, tasks: BTreeMap::new(), listed: Default::default() }
@@ -58,41 +58,40 @@ impl App {
         !matches!(self.root, Root::Without)
     }
 
-    /// The root has the current version from now on.
+    /// Switches the root to the current version.
     pub(super) fn switch_root(&mut self) {
         self.listed = Default::default();
         self.root = Root::Current;
     }
 
-    /// All versions that are kept, oldest first.
+    /// Returns all kept versions, oldest first.
     pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions
     }
 
-    /// Its tasks that are not over.
+    /// Returns its tasks that have not ended.
     pub fn tasks(&self) -> impl ExactSizeIterator<Item = &Task> {
         self.tasks.values()
     }
 
-    /// One of its tasks.
+    /// Returns one of its tasks.
     pub fn task(&self, id: &str) -> Option<&Task> {
         self.tasks.get(id)
     }
 
-    /// Its tasks, to change them.
+    /// Returns its tasks, to change them.
     pub(super) fn tasks_mut(&mut self) -> &mut BTreeMap<String, Task> {
         self.listed = Default::default();
         &mut self.tasks
     }
 
-    /// Its entry in a listing, written once for each of four ways until it changes: most apps do not, from one listing
-    /// of 20 000 tasks to the next.
+    /// Its entry in a listing, cached for each of four forms until it changes: in a listing of 20 000 tasks most apps
+    /// do not change.
     pub(super) fn listed(&self, way: usize, write: impl FnOnce() -> Box<RawValue>) -> &RawValue {
         self.listed[way].get_or_init(write)
     }
 
-    /// Makes `version` the current one and forgets the oldest beyond what is kept. Where the root is held, listings show
-    /// what they showed.
+    /// Makes `version` the current one and drops the oldest ones. If the root is held, listings stay unchanged.
     pub(super) fn switch_to(&mut self, version: Arc<Version>, held: bool) {
         self.listed = Default::default();
         if matches!(self.root, Root::Current) && held {

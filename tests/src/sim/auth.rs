@@ -1,4 +1,4 @@
-//! Who gets in: credentials, nodes that do not lead, and times in which nobody leads.
+//! Access: credentials, nodes that do not lead, and times without a leader.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::state::Shared;
 
-/// What has to be shown to get in.
+/// The required credentials.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guard {
@@ -30,26 +30,26 @@ pub enum Guard {
     Account {
         /// The account.
         uid: String,
-        /// How many seconds a token is good for; without it a token does not say so, and lasts.
+        /// Lifetime of a token in seconds; without it a token has no expiry.
         seconds: Option<u64>,
     },
 }
 
-/// The state of the gate.
+/// The state of access control.
 #[derive(Debug, Default)]
 pub(super) struct Auth {
     pub(super) guard: Guard,
-    /// Tokens, and when they end.
+    /// Tokens, and their expiry.
     tokens: BTreeMap<String, Option<Instant>>,
     issued: u64,
     /// The addresses that nodes listen on.
     pub(super) nodes: Vec<SocketAddr>,
-    /// While there is no leader: what is answered, and until when.
+    /// During a time without a leader: the status of responses, and the end of that time.
     pub(super) leaderless: Option<(StatusCode, Option<Instant>)>,
 }
 
 impl Auth {
-    /// All tokens are forgotten, as a restart of DC/OS' authentication does.
+    /// Drops all tokens, as a restart of DC/OS' authentication does.
     pub(super) fn forget_tokens(&mut self) {
         self.tokens.clear();
     }
@@ -70,7 +70,7 @@ impl Auth {
         until.is_none_or(|until| Instant::now() < until).then_some(code)
     }
 
-    /// A new token for who asks as DC/OS wants it asked.
+    /// Returns a new token for a valid DC/OS login.
     fn log_in(&mut self, asked: &Value) -> Option<String> {
         let Guard::Account { uid, seconds } = &self.guard else { return None };
         let claims = asked["token"].as_str()?.split('.').nth(1)?;
@@ -91,7 +91,7 @@ impl Auth {
     }
 }
 
-/// Middleware of the node that listens on an address: asks for credentials, then does as a standby does, or lets through.
+/// Middleware of the node with this address: checks credentials, then acts as a standby or lets the request through.
 pub(super) async fn enter(
     State((shared, node)): State<(Arc<Shared>, SocketAddr)>,
     request: Request,
@@ -100,7 +100,7 @@ pub(super) async fn enter(
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
     let (lets_in, leaderless, leader, redirects) = shared.look(|inner| {
         let leader = inner.cluster.leader().to_owned();
-        // A name that no node has is that of the node which is asked: so one node can have any name.
+        // A name that belongs to no node means the node that gets the request, so that a single node can have any name.
         let leads = node.to_string() == leader || !inner.gate.nodes.iter().any(|other| other.to_string() == leader);
         let redirects = inner.cluster.dialect().redirects_streams();
         (inner.gate.lets_in(shown), inner.gate.missing_leader(), (!leads).then_some(leader), redirects)

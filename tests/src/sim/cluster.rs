@@ -1,6 +1,6 @@
-//! The state a Marathon leader keeps, and what each change of it does: commands in, events out.
+//! The state of a Marathon leader, and the effect of each change: commands in, events out.
 //!
-//! No I/O and no clock: whoever owns the cluster tells it the time with [`Cluster::tick`].
+//! No I/O and no clock: the owner of the cluster sets the time with [`Cluster::tick`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Cluster {
     apps: BTreeMap<String, App>,
     pub(super) pods: Pods,
     pub(super) agents: Agents,
-    /// Whether the root is not switched, and what is told once it is.
+    /// Whether the root is held, and the events of its next switch.
     root_held: bool,
     unswitched: Vec<Event>,
     pub(super) events: Vec<Event>,
@@ -51,12 +51,12 @@ impl Cluster {
         }
     }
 
-    /// Tells the time. Time never goes back.
+    /// Sets the time, which never goes back.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
-    /// The latest time the cluster knows.
+    /// Returns the latest time.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -81,7 +81,7 @@ impl Cluster {
         self.apps.get(id).filter(|app| app.is_shown())
     }
 
-    /// Whether listings go on to show changed apps as they were. Where not, the root is switched to all changes there were.
+    /// Holds the root, so that listings show changed apps as before; or switches it to all changes so far.
     pub fn hold_root(&mut self, held: bool) {
         self.root_held = held;
         if held {
@@ -95,18 +95,18 @@ impl Cluster {
         }
     }
 
-    /// The events since the last call, in the order in which Marathon publishes them.
+    /// Returns the events since the last call, in the order in which Marathon publishes them.
     pub fn take_events(&mut self) -> Vec<Event> {
         let dialect = self.agents.dialect;
         std::mem::take(&mut self.events).into_iter().filter_map(|event| dialect.event(event)).collect()
     }
 
-    /// Whose JSON is written.
+    /// The Marathon version whose JSON is written.
     pub fn dialect(&self) -> Dialect {
         self.agents.dialect
     }
 
-    /// Writes the JSON of another Marathon from now on. Tasks keep the ids they have.
+    /// Writes the JSON of another Marathon from now on. Running tasks keep their ids.
     pub fn speak(&mut self, dialect: Dialect) {
         self.agents.dialect = dialect;
         for app in self.apps.values_mut() {
@@ -114,8 +114,8 @@ impl Cluster {
         }
     }
 
-    /// Makes an app from Marathon's JSON, or a new version of it: existing tasks stay and keep their version.
-    /// Starts a task at each of `places` and answers with their ids.
+    /// Makes an app from Marathon's JSON, or a new version of it: existing tasks stay and keep their version. Starts a
+    /// task at each of `places` and returns their ids.
     pub fn create(&mut self, definition: Value, places: &[Place]) -> Result<Vec<String>, CommandError> {
         let Value::Object(mut definition) = definition else {
             return Err(CommandError::new("an app must be a JSON object with at least an \"id\""));
@@ -130,7 +130,7 @@ impl Cluster {
         Ok(self.deploy(&id, &version, action, tasks, Vec::new()))
     }
 
-    /// Starts more tasks, as a scale-up does: a new version that differs in nothing but `instances`.
+    /// Starts more tasks, as a scale-up does, with a new version that differs in `instances` only.
     pub fn launch(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
         let app = self.apps.get(id).ok_or_else(|| CommandError::no_app(id))?;
         let mut definition = app.current().json.clone();
@@ -141,7 +141,7 @@ impl Cluster {
         Ok(self.deploy(id, &version, "ScaleApplication", tasks, Vec::new()))
     }
 
-    /// Replaces top-level fields of an app: a new version, which no task runs yet. Answers with its name.
+    /// Replaces top-level fields of an app by a new version, which no task runs yet. Returns its name.
     pub fn update(&mut self, changes: Value) -> Result<Timestamp, CommandError> {
         let Value::Object(changes) = changes else {
             return Err(CommandError::new("an update must be a JSON object with \"id\" and the fields to replace"));
@@ -156,8 +156,8 @@ impl Cluster {
         Ok(version.stamp)
     }
 
-    /// What `PUT /v2/apps/{id}` does: makes an app, or a new version of it, without any task. Where only `instances` differ
-    /// it is the configuration of before. Answers with the name of the version.
+    /// The effect of `PUT /v2/apps/{id}`: makes an app, or a new version of it, without any task. If only `instances`
+    /// differs, the configuration stays the same. Returns the name of the version.
     pub fn put(&mut self, definition: Value) -> Result<Timestamp, CommandError> {
         let Value::Object(given) = definition else {
             return Err(CommandError::new("an app must be a JSON object with at least an \"id\""));
@@ -175,7 +175,7 @@ impl Cluster {
         Ok(version.stamp)
     }
 
-    /// Starts a task of the version that there is, as Marathon does until it has as many as it wants. Answers with its id.
+    /// Starts a task of the current version, as Marathon does until the app has all its instances. Returns its id.
     pub fn start(&mut self, id: &str, place: &Place) -> Result<String, CommandError> {
         let app = self.apps.get(id).ok_or_else(|| CommandError::no_app(id))?;
         let version = Arc::clone(app.current());
@@ -186,7 +186,7 @@ impl Cluster {
         Ok(started)
     }
 
-    /// Marathon decides to stop a task: its goal changes, not yet its state.
+    /// Marathon decides to stop a task: the goal of the task changes, but not yet its state.
     pub fn kill(&mut self, task: &str) -> Result<(), CommandError> {
         let (id, mut it) = self.take_task(task)?;
         if !it.stopping {
@@ -240,7 +240,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A health check of a task (all of them without `check`) has a result, or `None`: has lost it.
+    /// A health check of a task (all of its checks without `check`) has a result, or has lost it (`None`).
     pub fn set_health(&mut self, task: &str, check: Option<usize>, alive: Option<bool>) -> Result<(), CommandError> {
         let (id, _) = self.find_task(task)?;
         let id = id.to_owned();
@@ -271,7 +271,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// A readiness check has a verdict; `None` ends the task's part in the deployment, and with the last one the deployment.
+    /// A readiness check has a result; `None` ends the task's part in the deployment, and the last one ends the
+    /// deployment.
     pub fn set_ready(&mut self, task: &str, ready: Option<bool>) -> Result<(), CommandError> {
         let (id, _) = self.find_task(task)?;
         let id = id.to_owned();
@@ -289,7 +290,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Another node leads (`host:port`, invented when not given): every health result is forgotten. Answers with its name.
+    /// Another node leads (`host:port`, generated if not given): every health result is lost. Returns its name.
     pub fn change_leader(&mut self, name: Option<String>) -> String {
         self.leaders += 1;
         self.leader = name.unwrap_or_else(|| format!("marathon-{}.sim:8080", self.leaders));
@@ -300,7 +301,7 @@ impl Cluster {
         self.leader.clone()
     }
 
-    /// Tells everybody that somebody came to the event stream, or left it.
+    /// Emits the event that a listener has attached or detached.
     pub fn stream_changed(&mut self, remote: &str, attached: bool) {
         let event = if attached { Event::stream_attached } else { Event::stream_detached };
         self.events.push(event(self.now, remote));
@@ -336,12 +337,12 @@ impl Cluster {
         self.switched([post]);
     }
 
-    /// These are told with the switch of the root: now, where it is not held.
+    /// Emits these events with the switch of the root: now, unless it is held.
     fn switched(&mut self, events: impl IntoIterator<Item = Event>) {
         if self.root_held { self.unswitched.extend(events) } else { self.events.extend(events) }
     }
 
-    /// Puts the started tasks into the state, then tells the whole story.
+    /// Puts the started tasks into their states, then emits all events of the start.
     fn deploy(
         &mut self,
         id: &str,

@@ -156,13 +156,13 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
     }
 }
 
-/// Nobody leads: every answer is this status for so long, or until a leader is named without a time.
+/// No leader: every response has this status for this time, or until a leader is named without a time.
 pub(super) fn lose_leader(inner: &mut Inner, code: StatusCode, during: Option<Duration>) {
     inner.hub.close();
     inner.gate.leaderless = Some((code, during.map(|during| Instant::now() + during)));
 }
 
-/// Another leader, to which nobody listens yet.
+/// Another leader, which has no listeners yet.
 pub(super) fn change_leader(inner: &mut Inner, name: Option<String>) -> String {
     let events = inner.cluster.take_events();
     inner.hub.publish(&events, inner.cluster.dialect());
@@ -170,7 +170,7 @@ pub(super) fn change_leader(inner: &mut Inner, name: Option<String>) -> String {
     inner.cluster.change_leader(name)
 }
 
-/// Another fault in place of the present one.
+/// Replaces the current fault.
 pub(super) fn set_fault(inner: &mut Inner, fault: Fault) {
     if fault.kind == FaultKind::RefuseEvents {
         inner.hub.close();
@@ -178,7 +178,7 @@ pub(super) fn set_fault(inner: &mut Inner, fault: Fault) {
     inner.fault = fault;
 }
 
-/// What the simulator holds, for people and for scripts.
+/// The simulator's state, for people and for scripts.
 pub(super) fn summary(inner: &Inner) -> Value {
     let apps: Vec<Value> = inner
         .cluster
@@ -303,7 +303,7 @@ fn parse<T: DeserializeOwned>(command: &str, accepted: &str, body: Value) -> Res
         .map_err(|wrong| CommandError::new(format!("/sim/{command}: {wrong}; accepted: {accepted}")))
 }
 
-/// `alive` beside `tasks` goes for each task that does not say its own.
+/// `alive` beside `tasks` applies to each task without its own.
 fn spread_alive(body: &mut Value) {
     let Some(alive) = body.as_object_mut().and_then(|body| body.remove("alive")) else { return };
     for task in body["tasks"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {

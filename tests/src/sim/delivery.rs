@@ -1,46 +1,45 @@
-//! What becomes of events on their way: lost, doubled, held back, in the wrong order, in pieces, very long, or in strange
-//! company.
+//! Delivery of events: lost, duplicated, delayed, reordered, in chunks, with padding, or among unknown events.
 
 use serde::Deserialize;
 
 use super::event::Event;
 
-/// The type of an event that no Marathon ever sent.
+/// The type of an event that no Marathon sends.
 pub(super) const STRANGE: &str = "strange_event";
 
-/// So many frames may wait for a listener (`--event_stream_max_outstanding_messages`).
+/// The number of frames that may wait for a listener (`--event_stream_max_outstanding_messages`).
 const MAX_OUTSTANDING: usize = 1024;
 
-/// What becomes of events from now on; the default is that each arrives once, whole and in order.
+/// Delivery of events from now on; by default each arrives once, complete and in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Delivery {
-    /// They are lost; heartbeats are not.
+    /// Events are lost; heartbeats are not.
     pub lost: bool,
-    /// They are kept until another delivery does not say so.
+    /// Events are held until another delivery releases them.
     pub held: bool,
-    /// Those that go out together go in reverse order.
+    /// Events of one batch are sent in reverse order.
     pub reversed: bool,
-    /// Each goes out twice.
+    /// Each event is sent twice.
     pub twice: bool,
-    /// Frames are written so many bytes at a time.
+    /// Frames are written in chunks of this many bytes.
     pub pieces: Option<usize>,
-    /// Each event's data is longer by so many bytes.
+    /// Each event's data is longer by this many bytes.
     pub padding: usize,
-    /// Before each goes another of a type that nobody knows. It has the same data, but says that the task was killed; and
-    /// it goes to everybody, whatever they asked for.
+    /// An event of an unknown type precedes each event. It has the same data with a killed task, and ignores the
+    /// listener's filter.
     pub strange: bool,
-    /// A listener for which so many frames wait is too slow; 1024 where it is not said.
+    /// A listener with this many waiting frames is too slow; 1024 by default.
     pub outstanding: Option<usize>,
 }
 
 impl Delivery {
-    /// How many frames may wait for a listener.
+    /// Returns how many frames may wait for a listener.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding.unwrap_or(MAX_OUTSTANDING)
     }
 
-    /// What goes out now of what was held back and what is new.
+    /// Returns the events to send now, from the held and the new ones.
     pub(super) fn pass(&self, held: &mut Vec<Event>, new: &[Event]) -> Vec<Event> {
         held.extend(new.iter().filter(|_| !self.lost).cloned());
         if self.held {
@@ -64,7 +63,7 @@ impl Delivery {
         }
         if self.padding > 0 {
             for event in &mut out {
-                // Before the fields that matter, in the order in which they are written.
+                // Before the fields that matter, in the order of writing.
                 event.data["aPadding"] = "x".repeat(self.padding).into();
             }
         }

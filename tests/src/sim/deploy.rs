@@ -1,4 +1,4 @@
-//! What changes apps in Marathon's own API: without somebody who runs tasks, apps wait for them.
+//! Changes of apps by Marathon's own API. Without a [`super::Mesos`], apps wait for their tasks.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Why a command was not carried out.
+//! Errors of commands.
 
-/// One sentence: what is wrong, and what is accepted instead. A refused command changes nothing.
+/// One sentence: the fault, and the accepted form. A refused command changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CommandError(pub String);

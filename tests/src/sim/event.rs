@@ -1,4 +1,4 @@
-//! What the cluster tells its listeners, as Marathon 1.8+ writes it. `api_version` makes those of earlier ones of them.
+//! Events in the form of Marathon 1.8+. `api_version` converts them into those of earlier ones.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use super::timestamp::Timestamp;
 /// One event: its type and its JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// What `event:` says in the stream, and `eventType` in the data.
+    /// The value of `event:` in the stream, and of `eventType` in the data.
     pub kind: &'static str,
     /// The data, with `eventType` and `timestamp`.
     pub data: Value,
@@ -25,12 +25,12 @@ impl Event {
         Self { kind, data }
     }
 
-    /// Somebody attached to the event stream; told to everybody.
+    /// A listener has attached to the event stream; sent to all listeners.
     pub fn stream_attached(now: Timestamp, remote: &str) -> Self {
         Self::new("event_stream_attached", now, json!({"remoteAddress": remote}))
     }
 
-    /// Somebody left the event stream.
+    /// A listener has left the event stream.
     pub fn stream_detached(now: Timestamp, remote: &str) -> Self {
         Self::new("event_stream_detached", now, json!({"remoteAddress": remote}))
     }
@@ -52,7 +52,7 @@ impl Event {
         Self::new("app_terminated_event", now, json!({"appId": app}))
     }
 
-    /// Mesos says what state the task is in.
+    /// Mesos reports the state of the task.
     pub fn status_update(now: Timestamp, app: &str, task: &Task) -> Self {
         let addresses: Vec<Address> = shown_addresses(task).collect();
         Self::new(
@@ -63,7 +63,7 @@ impl Event {
         )
     }
 
-    /// The condition of the task's instance changed, or what Marathon wants of it did.
+    /// The condition or the goal of the task's instance has changed.
     pub fn instance_changed(now: Timestamp, app: &str, task: &Task, condition: &str) -> Self {
         let placed = condition != "Scheduled";
         Self::new(
@@ -84,7 +84,7 @@ impl Event {
         )
     }
 
-    /// All checks of the task together.
+    /// The result of all checks of the task together.
     pub fn instance_health_changed(now: Timestamp, app: &str, task: &Task) -> Self {
         Self::new(
             "instance_health_changed_event",

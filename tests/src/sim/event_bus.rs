@@ -1,4 +1,4 @@
-//! Who listens to the event stream. Knows nothing of HTTP: a listener is a queue of frames.
+//! The listeners of the event stream, without HTTP: a listener is a queue of frames.
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, TcpStream};
@@ -18,10 +18,10 @@ use super::event::Event;
 pub(super) struct EventBus {
     next: u64,
     listeners: Vec<Listener>,
-    /// What becomes of events.
+    /// The delivery of events.
     pub(super) delivery: Delivery,
     held: Vec<Event>,
-    /// When the first frame of the latest change was taken to be written, in ns of CLOCK_MONOTONIC; 0: not yet.
+    /// When the first frame of the latest change was taken to be written, in ns of CLOCK_MONOTONIC; 0 before that.
     written: Arc<AtomicU64>,
 }
 
@@ -29,18 +29,18 @@ pub(super) struct EventBus {
 struct Listener {
     id: u64,
     remote: String,
-    /// Event types asked for; empty: all.
+    /// The requested event types; empty means all.
     filter: BTreeSet<String>,
     frames: mpsc::UnboundedSender<Bytes>,
     outstanding: Arc<AtomicUsize>,
-    /// A second handle of its connection, to cut it even when nothing can be written to it.
+    /// A second handle of its connection, to close it even if nothing can be written to it.
     socket: Option<Arc<TcpStream>>,
 }
 
-/// The reading end of one listener. It ends when the hub has let go of it.
+/// The reading end of one listener. It ends when the bus has dropped the listener.
 #[derive(Debug)]
 pub(super) struct Frames {
-    /// Names the listener to [`EventBus::leave`].
+    /// Identifies the listener for [`EventBus::leave`].
     pub(super) id: u64,
     frames: mpsc::UnboundedReceiver<Bytes>,
     outstanding: Arc<AtomicUsize>,
@@ -48,7 +48,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The next frame, or `None` at the end.
+    /// Returns the next frame, or `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         let frame = self.frames.recv().await?;
         self.outstanding.fetch_sub(1, Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Frames {
 }
 
 impl EventBus {
-    /// Adds a listener for these event types (all, if none are named).
+    /// Adds a listener for these event types (for all if none are named).
     pub(super) fn join(&mut self, remote: String, filter: BTreeSet<String>, socket: Option<Arc<TcpStream>>) -> Frames {
         let (sender, frames) = mpsc::unbounded_channel();
         let outstanding = Arc::new(AtomicUsize::new(0));
@@ -75,30 +75,31 @@ impl EventBus {
         Frames { id, frames, outstanding, written: Arc::clone(&self.written) }
     }
 
-    /// Forgets a listener. Answers with its address if it was still listening.
+    /// Removes a listener. Returns its address if it was still attached.
     pub(super) fn leave(&mut self, id: u64) -> Option<String> {
         let at = self.listeners.iter().position(|listener| listener.id == id)?;
         Some(self.listeners.swap_remove(at).remote)
     }
 
-    /// How many listen.
+    /// Returns the number of listeners.
     pub(super) fn len(&self) -> usize {
         self.listeners.len()
     }
 
-    /// When the first frame of the latest change was on its way to a listener, in ns of CLOCK_MONOTONIC. `None`: not yet.
+    /// Returns when the first frame of the latest change was written to a listener, in ns of CLOCK_MONOTONIC; `None`
+    /// before that.
     pub(super) fn written(&self) -> Option<u64> {
         Some(self.written.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
-    /// Lets all listeners go: each reads what it has been sent, then the end.
+    /// Drops all listeners: each reads the frames that were sent, then the end.
     pub(super) fn close(&mut self) {
         self.listeners.clear();
     }
 
-    /// Sends the events of one change. The bound is checked before, so that one large change alone is nobody's fault:
-    /// at most [`Delivery::outstanding`] frames and one change are ever kept for a listener. One that has not read them
-    /// is disconnected, or misses this change, as that Marathon did.
+    /// Sends the events of one change. The limit is checked before, so that one large change alone disconnects no
+    /// listener: at most [`Delivery::outstanding`] frames and one change wait for a listener. A slow listener is
+    /// disconnected, or loses this change, by the Marathon version.
     pub(super) fn publish(&mut self, events: &[Event], dialect: Dialect) {
         let events = self.delivery.pass(&mut self.held, events);
         if events.is_empty() {
@@ -108,7 +109,7 @@ impl EventBus {
         let slow = |listener: &Listener| listener.outstanding.load(Ordering::Relaxed) >= most;
         if !dialect.drops_events() {
             for socket in self.listeners.iter().filter(|it| slow(it)).filter_map(|it| it.socket.as_ref()) {
-                // Already disconnected is as good.
+                // A connection that is already closed is fine.
                 let _ = socket.shutdown(Shutdown::Both);
             }
             self.listeners.retain(|listener| !slow(listener));
@@ -124,14 +125,14 @@ impl EventBus {
                 }
                 let frame = frame.get_or_insert_with(|| framed(event)).clone();
                 listener.outstanding.fetch_add(1, Ordering::Relaxed);
-                // Fails only when the stream is being dropped; it then leaves by itself.
+                // Fails only if the stream is being dropped; its listener then leaves by itself.
                 let _ = listener.frames.send(frame);
             }
         }
     }
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC: every process on the machine has the same.
+/// Nanoseconds of CLOCK_MONOTONIC, which all processes of the machine share.
 fn monotonic() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from).unwrap_or_default();
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! Changes that take several events to tell, in the order in which Marathon 1.8+ tells them.
+//! Changes that emit several events, in the order of Marathon 1.8+.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::event::Event;
 use super::task::{Task, TaskState};
 use super::timestamp::Timestamp;
 
-/// A change of an app that takes several events to tell.
+/// A change of an app that emits several events.
 #[derive(Debug, Clone)]
 pub(super) struct Deployment {
     id: String,
@@ -23,12 +23,12 @@ impl Deployment {
         Self { id: deployment_id(app, version), app: app.into(), action, version }
     }
 
-    /// It begins.
+    /// Its first events.
     pub(super) fn info(&self, now: Timestamp) -> Event {
         Event::new("deployment_info", now, json!({"plan": self.plan(), "currentStep": self.step()}))
     }
 
-    /// Its only step is done, and so is the deployment.
+    /// Its events when the only step is done, and with it the deployment.
     pub(super) fn success(&self, now: Timestamp) -> [Event; 2] {
         [
             Event::new("deployment_step_success", now, json!({"plan": self.plan(), "currentStep": self.step()})),
@@ -45,25 +45,25 @@ impl Deployment {
     }
 }
 
-/// The id of the deployment that brought `app` to `version`.
+/// Returns the id of the deployment that brought `app` to `version`.
 pub(super) fn deployment_id(app: &str, version: Timestamp) -> String {
     format!("deployment{}-{version}", app.replace('/', "_"))
 }
 
-/// A task is in the state it is in.
+/// Returns the event of a task's current state.
 pub(super) fn state(now: Timestamp, app: &str, task: &Task) -> [Event; 2] {
     [Event::status_update(now, app, task), Event::instance_changed(now, app, task, task.state.condition())]
 }
 
-/// Marathon has stopped a task.
+/// Returns the events of a task that Marathon stops.
 pub(super) fn killed(now: Timestamp, app: &str, mut task: Task) -> Vec<Event> {
-    // The goal changes before the state does; the goal itself is not in the JSON.
+    // The goal changes before the state; the goal itself is not in the JSON.
     let goal = (!task.stopping).then(|| Event::instance_changed(now, app, &task, task.state.condition()));
     task.state = TaskState::TaskKilled;
     goal.into_iter().chain(state(now, app, &task)).collect()
 }
 
-/// A task has been started and has come as far as it has.
+/// Returns the events of a started task up to its current state.
 pub(super) fn launched(now: Timestamp, app: &str, task: &Task) -> Vec<Event> {
     let steps: &[TaskState] = match task.state {
         TaskState::TaskStaging => &[],
@@ -85,7 +85,7 @@ pub(super) fn launched(now: Timestamp, app: &str, task: &Task) -> Vec<Event> {
     events
 }
 
-/// These health checks of a task have a result, or (`None`) have lost it.
+/// Returns the events of health checks of a task that have a result, or have lost it (`None`).
 pub(super) fn health(now: Timestamp, app: &str, task: &Task, checks: Range<usize>, alive: Option<bool>) -> Vec<Event> {
     let mut events = Vec::new();
     for by_mesos in &task.version.checks[checks] {

@@ -1,4 +1,4 @@
-//! Answers that are wrong on purpose, until told otherwise.
+//! Wrong responses on purpose, until they are reset.
 
 use std::io;
 use std::sync::Arc;
@@ -15,64 +15,64 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::state::Shared;
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
     /// Nothing.
     None,
-    /// Each answer is this status with this body.
+    /// Each response has this status and this body.
     Status(StatusCode, String),
-    /// Each answer is 200 and a page for people, as a proxy in between gives.
+    /// Each response is 200 with an HTML page, as from a proxy in between.
     Html,
-    /// The true answer with its full length announced, but cut in half and the connection closed.
+    /// The correct response with its full length announced, but cut in half, after which the connection is closed.
     Truncate,
     /// Lists are empty.
     Empty,
-    /// Apps are listed without so many of a hundred of their tasks.
+    /// This percentage of each app's tasks is missing from listings.
     LoseTasks(usize),
-    /// Each answer is 200, says it is JSON, and is not.
+    /// Each response is 200 and announces JSON, but is none.
     Garbage,
-    /// The event stream is closed and answers 502; everything else works.
+    /// Event streams are closed and refused with 502; everything else works.
     RefuseEvents,
-    /// Event streams, those that are open too, stay open and silent: no event, no heartbeat. What happens meanwhile is lost to them.
+    /// Event streams, open ones too, stay open and silent: no event, no heartbeat. Events meanwhile are lost to them.
     SilentEvents,
 }
 
-/// A fault and where it applies.
+/// A fault and its scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What goes wrong.
+    /// The kind of the fault.
     pub kind: FaultKind,
-    /// The prefix of the paths that it goes wrong on. `/sim` is never affected, and faults of the event stream need no path.
+    /// The prefix of the affected paths. `/sim` is never affected, and faults of the event stream need no path.
     pub paths: String,
-    /// How many more answers it spoils; `None`: all.
+    /// How many more responses it affects; `None` means all.
     pub times: Option<u32>,
 }
 
 impl Fault {
-    /// This fault on the whole v2 API.
+    /// Affects the whole v2 API.
     pub fn new(kind: FaultKind) -> Self {
         Self { kind, paths: "/v2".into(), times: None }
     }
 
-    /// A status on the whole v2 API, with the body a Marathon without a leader sends.
+    /// A status on the whole v2 API, with the body of a Marathon without a leader.
     pub fn status(code: StatusCode) -> Self {
         Self::new(FaultKind::Status(code, "Could not determine the current leader".into()))
     }
 
-    /// The same, but only where the path begins with `prefix`.
+    /// Affects only paths with this prefix.
     #[must_use]
     pub fn on(self, prefix: &str) -> Self {
         Self { paths: prefix.into(), ..self }
     }
 
-    /// The same, but only for so many answers.
+    /// Affects only this many responses.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// What goes wrong with a request for this path, which counts.
+    /// Returns the kind of fault of a request for this path, and counts the request.
     fn meet(&mut self, path: &str) -> FaultKind {
         if (!path.starts_with(&self.paths) && self.kind != FaultKind::RefuseEvents) || self.times == Some(0) {
             return FaultKind::None;
@@ -83,7 +83,7 @@ impl Fault {
         self.kind.clone()
     }
 
-    /// The word for it in commands.
+    /// The name of the kind in commands.
     pub fn name(&self) -> &'static str {
         match self.kind {
             FaultKind::None => "none",
@@ -99,7 +99,7 @@ impl Fault {
     }
 }
 
-/// A fault as a command names it.
+/// Parses the fault of a command.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FaultCommand {
@@ -158,7 +158,7 @@ impl TryFrom<FaultCommand> for Fault {
     }
 }
 
-/// Middleware: the fault of the moment, or the true answer.
+/// Middleware: applies the current fault, or returns the correct response.
 pub(super) async fn inject(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let is_stream = path == "/v2/events";

@@ -1,4 +1,4 @@
-//! Where tasks land: agents, host ports, container addresses and ids, given out in a fixed order.
+//! Placement of tasks: agents, host ports, container addresses and ids, assigned in a fixed order.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,21 +10,21 @@ use super::task::{Health, Place, Task};
 use super::timestamp::Timestamp;
 use super::version::{Mode, Version};
 
-/// Where dynamic host ports begin, and how many there are (Mesos' default offer).
+/// The first dynamic host port, and their number (Mesos' default offer).
 const HOST_PORTS: (u16, u16) = (31_000, 1001);
 
-/// What Mesos knows of its agents, as far as it shows.
+/// The agents of Mesos, as far as tasks show them.
 #[derive(Debug, Default)]
 pub(super) struct Agents {
     ids: BTreeMap<String, String>,
-    /// Whose ids tasks get.
+    /// The form of the tasks' ids.
     pub(super) dialect: Dialect,
     serial: u32,
     next_port: u16,
 }
 
 impl Agents {
-    /// One task of `version` at each place, not yet told to anybody. Refuses all if one cannot be.
+    /// Makes a task of `version` at each place, before any event. Fails for all if one place is invalid.
     pub(super) fn place(
         &mut self,
         app: &str,
@@ -101,7 +101,7 @@ impl Agents {
         }
     }
 
-    /// The next dynamic host port.
+    /// Returns the next dynamic host port.
     pub(super) fn offer(&mut self) -> u16 {
         let (first, count) = HOST_PORTS;
         let port = first + self.next_port;
@@ -109,7 +109,7 @@ impl Agents {
         port
     }
 
-    /// What Mesos reports: the agent's address, one behind the bridge, or the container's own.
+    /// Returns the addresses that Mesos reports: the agent's, one behind the bridge, or the container's own.
     fn addresses(&self, version: &Version, place: &Place) -> Vec<IpAddr> {
         let [_, b, c, d] = self.serial.to_be_bytes();
         let host = place.host.parse().ok();
@@ -125,7 +125,7 @@ impl Agents {
     }
 }
 
-/// Unique in a run and, by its time, between runs; in the order of starting.
+/// Unique within a run, and by its time between runs; in the order of starting.
 fn uuid(serial: u32, now: Timestamp) -> String {
     format!("{serial:08x}-0000-11ea-8000-{:012x}", now.millis())
 }

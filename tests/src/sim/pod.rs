@@ -1,4 +1,4 @@
-//! Pods: their versions, their instances, and both as Marathon writes them.
+//! Pods: their versions, their instances, and the JSON of both.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,7 +36,7 @@ struct Instance {
     containers: BTreeMap<String, (TaskState, Option<bool>)>,
 }
 
-/// Where a new instance of a pod is to run. All its containers run and are healthy.
+/// The place of a new instance of a pod. All its containers run and are healthy.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodPlace {
@@ -44,12 +44,12 @@ pub struct PodPlace {
     pub host: String,
     /// The address that its containers share.
     pub ip: IpAddr,
-    /// The host ports of those endpoints that have one, in order; given out by the simulator without.
+    /// The host ports of those endpoints that have one, in order; assigned by the simulator if missing.
     pub ports: Option<Vec<u16>>,
 }
 
 impl Cluster {
-    /// Makes a pod from Marathon's JSON, or a new version of it: instances that run stay and keep their version.
+    /// Makes a pod from Marathon's JSON, or a new version of it: running instances stay and keep their version.
     pub fn create_pod(&mut self, mut spec: Value, places: &[PodPlace]) -> Result<Vec<String>, CommandError> {
         let id = spec["id"].as_str().filter(|id| id.starts_with('/')).map(str::to_owned);
         let id = id.ok_or_else(|| CommandError::new("a pod must have an \"id\" that begins with a slash"))?;
@@ -82,7 +82,7 @@ impl Cluster {
         Ok(ids)
     }
 
-    /// Reports another state of a container, and what its health check says.
+    /// Reports another state of a container, and its health result.
     pub fn set_container(
         &mut self,
         instance: &str,
@@ -123,13 +123,13 @@ impl Cluster {
 }
 
 impl Pods {
-    /// What the health checks have said is forgotten.
+    /// Drops all health results.
     pub(super) fn forget_health(&mut self) {
         let instances = self.pods.values_mut().flat_map(|pod| &mut pod.instances);
         instances.flat_map(|instance| instance.containers.values_mut()).for_each(|(_, healthy)| *healthy = None);
     }
 
-    /// What is below `/v2/pods/`.
+    /// Serves the paths below `/v2/pods/`.
     pub(super) fn answer(&self, path: &str) -> Option<Value> {
         let path = path.trim_end_matches('/');
         let Some((id, what)) = path.split_once("::") else {

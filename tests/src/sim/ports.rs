@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::error::CommandError;
 use super::version::{Mode, Port, Version};
 
-/// A port definition or a port mapping; what the simulator does not look at is carried along.
+/// A port definition or a port mapping; unknown fields are kept.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PortJson {
@@ -33,7 +33,7 @@ fn tcp() -> String {
 }
 
 impl PortJson {
-    /// The port as the simulator sees it, once its service port is assigned.
+    /// Returns the port, after its service port was assigned.
     pub(super) fn seen(&self, mode: Mode, fixed_host_ports: bool) -> Port {
         match mode {
             Mode::Host => {
@@ -49,7 +49,7 @@ impl PortJson {
     }
 }
 
-/// The app's port list with the defaults of its mode; an app that says nothing has one dynamic port.
+/// Returns the app's port list with the defaults of its mode; an app without one has one dynamic port.
 pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJson>, CommandError> {
     let mappings = match app.get_mut("container") {
         None => None,
@@ -88,7 +88,7 @@ pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJ
     Ok(ports)
 }
 
-/// Writes the port list back to where it belongs.
+/// Writes the port list back to its place.
 pub(super) fn put(app: &mut Map<String, Value>, mode: Mode, ports: &[PortJson]) {
     match mode {
         Mode::Host => drop(app.insert("portDefinitions".into(), json!(ports))),
@@ -99,7 +99,7 @@ pub(super) fn put(app: &mut Map<String, Value>, mode: Mode, ports: &[PortJson]) 
     }
 }
 
-/// Replaces each 0: by a port of the previous version that the new one leaves free, else by the lowest nobody has.
+/// Replaces each 0: by a port of the previous version that the new one does not use, else by the lowest free one.
 pub(super) fn assign(
     ports: &mut [PortJson],
     mode: Mode,

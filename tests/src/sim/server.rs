@@ -1,4 +1,4 @@
-//! Serving a cluster, and the handle that tests hold.
+//! The server of a cluster, and its handle for tests.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,14 +22,14 @@ use super::stream::Peer;
 use super::task::{Place, TaskState};
 use super::{api, command};
 
-/// How the simulator is set up; the default is what a plain Marathon does.
+/// Options of the simulator; the default is a plain Marathon.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The leader's name, `host:port`; the address it listens on when not given.
+    /// The leader's name, `host:port`; by default the listening address.
     pub leader: Option<String>,
-    /// How often a blank line goes to each listener.
+    /// The interval of heartbeats.
     pub heartbeat: Duration,
-    /// Whose JSON is written.
+    /// The Marathon version whose JSON is written.
     pub dialect: Dialect,
 }
 
@@ -42,13 +42,13 @@ impl Default for Options {
 /// A running simulator. Dropping it ends every event stream and stops listening.
 #[derive(Debug)]
 pub struct Sim {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
     shared: Arc<Shared>,
     _stop: oneshot::Sender<()>,
 }
 
-/// Serves an empty cluster on `listener` from a task of the present runtime.
+/// Serves an empty cluster on `listener` in a task of the current runtime.
 pub fn serve(listener: TcpListener, options: Options) -> io::Result<Sim> {
     let addr = listener.local_addr()?;
     let leader = options.leader.unwrap_or_else(|| addr.to_string());
@@ -58,11 +58,10 @@ pub fn serve(listener: TcpListener, options: Options) -> io::Result<Sim> {
     Ok(Sim { addr, shared, _stop: stop })
 }
 
-/// Another node of the same cluster. It leads if the leader has its name; else it does as a standby does. Dropping it
-/// stops it.
+/// Another node of the same cluster. It leads if the leader has its name; else it is a standby. Dropping it stops it.
 #[derive(Debug)]
 pub struct Node {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
     _stop: oneshot::Sender<()>,
 }
@@ -88,12 +87,12 @@ fn listen(listener: TcpListener, addr: SocketAddr, shared: &Arc<Shared>) -> ones
 }
 
 impl Sim {
-    /// An empty cluster on a free port of 127.0.0.1.
+    /// Serves an empty cluster on a free port of 127.0.0.1.
     pub async fn start() -> io::Result<Self> {
         Self::start_with(Options::default()).await
     }
 
-    /// The same, set up differently.
+    /// Serves an empty cluster with these options on a free port of 127.0.0.1.
     pub async fn start_with(options: Options) -> io::Result<Self> {
         serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, options)
     }
@@ -103,23 +102,23 @@ impl Sim {
         format!("http://{}", self.addr)
     }
 
-    /// Any control command by the name of its path below `/sim/`, with the JSON it takes and answers.
+    /// Executes any control command, by its path below `/sim/` and its JSON.
     pub fn command(&self, name: &str, body: Value) -> Result<Value, CommandError> {
         self.change(|inner| command::run(inner, name, body))
     }
 
-    /// Makes an app (or a new version of it) and its tasks; answers with the ids of the new tasks.
+    /// Makes an app (or a new version of it) and its tasks; returns the ids of the new tasks.
     pub fn create(&self, app: ShortApp) -> Result<Vec<String>, CommandError> {
         let (definition, places) = app.expand();
         self.create_full(definition, &places)
     }
 
-    /// The same from Marathon's own JSON.
+    /// Makes an app from Marathon's JSON, with tasks.
     pub fn create_full(&self, definition: Value, places: &[Place]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.create(definition, places))
     }
 
-    /// Scales an app up by these tasks; answers with their ids.
+    /// Scales an app up by these tasks; returns their ids.
     pub fn launch(&self, app: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.launch(app, places))
     }
@@ -129,27 +128,27 @@ impl Sim {
         self.change(|inner| inner.cluster.set_state(task, state))
     }
 
-    /// Gives all health checks of a task this result; `None` takes their results away.
+    /// Sets the result of all health checks of a task; `None` removes their results.
     pub fn set_health(&self, task: &str, alive: Option<bool>) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_health(task, None, alive))
     }
 
-    /// The same for one of several health checks.
+    /// Sets the result of one of several health checks.
     pub fn set_check(&self, task: &str, check: usize, alive: Option<bool>) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_health(task, Some(check), alive))
     }
 
-    /// Gives the readiness check of a task this result; with the last `None` the app's deployment is over.
+    /// Sets the result of a task's readiness check; the last `None` ends the app's deployment.
     pub fn set_ready(&self, task: &str, ready: Option<bool>) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_ready(task, ready))
     }
 
-    /// Replaces top-level fields of an app (`changes` holds its `id` too); answers with the name of the new version.
+    /// Replaces top-level fields of an app (`changes` has its `id` too); returns the name of the new version.
     pub fn update_app(&self, changes: Value) -> Result<String, CommandError> {
         self.change(|inner| inner.cluster.update(changes)).map(|version| version.to_string())
     }
 
-    /// Replaces all tasks of an app in one step; answers with the ids of the new ones.
+    /// Replaces all tasks of an app in one step; returns the ids of the new ones.
     pub fn replace(&self, app: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.replace(app, places))
     }
@@ -159,17 +158,17 @@ impl Sim {
         self.change(|inner| inner.cluster.delete(id))
     }
 
-    /// Another node leads: event streams end, health results are gone. Answers with its name, invented when not given.
+    /// Another node leads: event streams end, health results are lost. Returns its name, generated if not given.
     pub fn change_leader(&self, name: Option<&str>) -> String {
         self.change(|inner| command::change_leader(inner, name.map(Into::into)))
     }
 
-    /// Nobody leads: event streams end, and every answer is this status, until [`Sim::elect`].
+    /// No node leads: event streams end, and every response has this status, until [`Sim::elect`].
     pub fn lose_leader(&self, code: StatusCode) {
         self.change(|inner| command::lose_leader(inner, code, None));
     }
 
-    /// Ends a time without leader: another node leads, and health results are gone. Answers with its name.
+    /// Ends a time without leader: another node leads, and health results are lost. Returns its name.
     pub fn elect(&self, name: Option<&str>) -> String {
         self.change(|inner| {
             inner.gate.leaderless = None;
@@ -177,28 +176,28 @@ impl Sim {
         })
     }
 
-    /// Another node, on a free port of 127.0.0.1.
+    /// Starts another node, on a free port of 127.0.0.1.
     pub async fn node(&self) -> io::Result<Node> {
         self.node_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?)
     }
 
-    /// Another node, served on `listener`.
+    /// Starts another node on `listener`.
     pub fn node_on(&self, listener: TcpListener) -> io::Result<Node> {
         let addr = listener.local_addr()?;
         Ok(Node { addr, _stop: listen(listener, addr, &self.shared) })
     }
 
-    /// Writes the JSON of another Marathon from now on. Tasks keep the ids they have.
+    /// Writes the JSON of another Marathon from now on. Running tasks keep their ids.
     pub fn speak(&self, dialect: Dialect) {
         self.change(|inner| inner.cluster.speak(dialect));
     }
 
-    /// Makes a pod from Marathon's own JSON (or a new version of it) and instances; answers with their ids.
+    /// Makes a pod from Marathon's JSON (or a new version of it) and instances; returns their ids.
     pub fn create_pod(&self, spec: Value, places: &[PodPlace]) -> Result<Vec<String>, CommandError> {
         self.change(|inner| inner.cluster.create_pod(spec, places))
     }
 
-    /// Reports another state of a container, and what its health check says.
+    /// Reports another state of a container, and its health result.
     pub fn set_container(
         &self,
         instance: &str,
@@ -214,18 +213,18 @@ impl Sim {
         self.change(|inner| inner.cluster.delete_pod(id))
     }
 
-    /// From now on no listing shows a new app, or the new version of a changed one, nor do events tell of the switch; until
-    /// it is not held any more, which switches all of them. Tasks and deletions are shown at once.
+    /// Holds the root: no listing shows a new app or the new version of a changed one, and no event announces the
+    /// switch, until the root is released. Tasks and deletions are shown at once.
     pub fn hold_root(&self, held: bool) {
         self.change(|inner| inner.cluster.hold_root(held));
     }
 
-    /// What becomes of events from now on.
+    /// Sets the delivery of events from now on.
     pub fn deliver(&self, delivery: Delivery) {
         self.change(|inner| inner.hub.delivery = delivery);
     }
 
-    /// What has to be shown to get in from now on. Tokens that were given out are good no more.
+    /// Sets the required credentials from now on. Earlier tokens become invalid.
     pub fn guard(&self, guard: Guard) {
         self.change(|inner| {
             inner.gate.guard = guard;
@@ -233,22 +232,22 @@ impl Sim {
         });
     }
 
-    /// Sets what is wrong on purpose from now on.
+    /// Sets the fault from now on.
     pub fn fault(&self, fault: Fault) {
         self.change(|inner| command::set_fault(inner, fault));
     }
 
-    /// The latest thousand requests (not those to `/sim`), oldest first.
+    /// Returns the latest thousand requests (without those to `/sim`), oldest first.
     pub fn log(&self) -> Vec<Logged> {
         self.shared.look(|inner| inner.log.iter().cloned().collect())
     }
 
-    /// Forgets the requests so far.
+    /// Clears the log of requests.
     pub fn clear_log(&self) {
         self.change(|inner| inner.log.clear());
     }
 
-    /// How many event streams are open.
+    /// Returns the number of open event streams.
     pub fn streams(&self) -> usize {
         self.shared.look(|inner| inner.hub.len())
     }
@@ -258,7 +257,7 @@ impl Sim {
         self.change(|inner| inner.hub.close());
     }
 
-    /// What `GET /sim/state` answers.
+    /// Returns the answer of `GET /sim/state`.
     pub fn state(&self) -> Value {
         self.shared.look(command::summary)
     }

@@ -1,4 +1,4 @@
-//! The short way to say what most tests need: an app with one port and where its tasks are.
+//! The short form of an app for most tests: one port, and the places of its tasks.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,9 @@ pub struct ShortApp {
     pub protocol: String,
     /// Its network.
     pub mode: Mode,
-    /// The port inside the container. In container mode the tasks' `port` says it too; in bridge mode it is 80 unless given.
+    /// The port inside the container. In container mode it is the tasks' `port`; in bridge mode the default is 80.
     pub container_port: Option<u16>,
-    /// Whether it has a health check (one, done by Mesos).
+    /// Whether it has a health check (a single one, by Mesos).
     pub health_checks: bool,
     /// Labels of the app.
     pub labels: BTreeMap<String, String>,
@@ -51,45 +51,45 @@ impl ShortApp {
         Self { id: id.into(), service_port, ..Self::default() }
     }
 
-    /// The same with another protocol.
+    /// Sets the protocol.
     #[must_use]
     pub fn protocol(self, protocol: &str) -> Self {
         Self { protocol: protocol.into(), ..self }
     }
 
-    /// The same on another network.
+    /// Sets the network.
     #[must_use]
     pub fn mode(self, mode: Mode) -> Self {
         Self { mode, ..self }
     }
 
-    /// The same with a health check.
+    /// Adds a health check.
     #[must_use]
     pub fn checked(self) -> Self {
         Self { health_checks: true, ..self }
     }
 
-    /// The same with one more label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.into(), value.into());
         self
     }
 
-    /// The same with one more running, healthy task.
+    /// Adds a running, healthy task.
     #[must_use]
     pub fn task(self, host: &str, port: u16) -> Self {
         self.place(Place::new(host, port))
     }
 
-    /// The same with one more task.
+    /// Adds a task.
     #[must_use]
     pub fn place(mut self, place: Place) -> Self {
         self.tasks.push(place);
         self
     }
 
-    /// The app as Marathon's own JSON, and its tasks.
+    /// Returns the app in Marathon's JSON, and its tasks.
     pub fn expand(self) -> (Value, Vec<Place>) {
         let Self { id, service_port, protocol, mode, container_port, health_checks, labels, tasks } = self;
         let mut app = json!({"id": id, "labels": labels, "networks": [{"mode": mode}]});

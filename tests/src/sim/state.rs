@@ -1,4 +1,4 @@
-//! What all requests share: the cluster, its listeners, the fault of the moment and the log, under one lock.
+//! The state that all requests share: the cluster, its listeners, the current fault and the log, under one lock.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,48 +12,48 @@ use super::event_bus::EventBus;
 use super::fault::{Fault, FaultKind};
 use super::timestamp::Timestamp;
 
-/// How many requests the log remembers.
+/// The number of requests in the log.
 const LOG: usize = 1000;
 
-/// A request that was received.
+/// A received request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Logged {
     /// `GET`
     pub method: String,
     /// `/v2/apps`
     pub path: String,
-    /// What came after the question mark, as it came.
+    /// The query, unchanged.
     pub query: Option<String>,
     /// The `Accept` header.
     pub accept: Option<String>,
     /// The `Authorization` header.
     pub authorization: Option<String>,
-    /// The address of the node that was asked.
+    /// The address of the node that received it.
     pub node: String,
 }
 
-/// All that changes.
+/// The changing state.
 #[derive(Debug)]
 pub(super) struct Inner {
     /// The cluster.
     pub(super) cluster: Cluster,
     /// Its listeners.
     pub(super) hub: EventBus,
-    /// What is wrong on purpose.
+    /// The current fault.
     pub(super) fault: Fault,
-    /// Who gets in, and who leads.
+    /// Access, and the leader.
     pub(super) gate: Auth,
     /// The latest requests, oldest first.
     pub(super) log: VecDeque<Logged>,
-    /// Whether the simulator is on its way out and takes no more listeners.
+    /// Whether the simulator is ending and accepts no more listeners.
     pub(super) closing: bool,
 }
 
-/// [`Inner`] behind its lock, and what never changes.
+/// [`Inner`] behind its lock, and constants.
 #[derive(Debug)]
 pub(super) struct Shared {
     inner: Mutex<Inner>,
-    /// How often a blank line goes to each listener.
+    /// The interval of heartbeats.
     pub(super) heartbeat: Duration,
 }
 
@@ -66,13 +66,13 @@ impl Shared {
         Self { inner: Mutex::new(inner), heartbeat }
     }
 
-    /// Reads.
+    /// Reads the state.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.lock())
     }
 
-    /// Changes something at the present time. Whatever the cluster has to say of it reaches the listeners in this order,
-    /// and a listing asked for after an event shows what the event told.
+    /// Changes the state at the current time. Its events reach the listeners in this order, and a listing after an
+    /// event shows the change.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.lock();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -86,7 +86,7 @@ impl Shared {
         answer
     }
 
-    /// Remembers a request.
+    /// Adds a request to the log.
     pub(super) fn log(&self, request: Logged) {
         let mut inner = self.lock();
         if inner.log.len() == LOG {

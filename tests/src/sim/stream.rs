@@ -1,4 +1,4 @@
-//! `GET /v2/events`: frames from the hub, blank lines in between.
+//! `GET /v2/events`: frames from the event bus, with heartbeats in between.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use super::event_bus::Frames;
 use super::fault::FaultKind;
 use super::state::Shared;
 
-/// The other end of a connection, and a second handle of it, which can cut it.
+/// The peer of a connection, and a second handle of the connection, which can close it.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     address: SocketAddr,
@@ -70,14 +70,15 @@ struct Listener {
     frames: Frames,
     beat: Interval,
     line_feed_due: bool,
-    /// What is left of a frame that goes out in pieces.
+    /// The rest of a frame that is sent in chunks.
     rest: Bytes,
 }
 
 impl Listener {
     async fn next(&mut self) -> Option<Bytes> {
         if std::mem::take(&mut self.line_feed_due) {
-            // A pause in the body makes hyper flush: carriage return and line feed travel apart, as Marathon sends them.
+            // A pause in the body makes hyper flush: carriage return and line feed are sent separately, as Marathon
+            // does.
             tokio::task::yield_now().await;
             return Some(Bytes::from_static(b"\n"));
         }
@@ -102,7 +103,7 @@ impl Listener {
 }
 
 impl Listener {
-    /// As much of these bytes as goes out at a time.
+    /// Returns the next chunk of these bytes.
     fn piece(&mut self, mut bytes: Bytes) -> Bytes {
         let most =
             self.shared.look(|inner| inner.hub.delivery.pieces).unwrap_or(usize::MAX).clamp(1, bytes.len().max(1));

@@ -1,4 +1,4 @@
-//! One running copy of an app: where it is, what state it is in, what its health checks said.
+//! A task: its place, its state, and the results of its health checks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 use super::version::Version;
 
-/// What Mesos says of a task. Listings never show the terminal ones: such a task is gone from them.
+/// The state that Mesos reports. Listings never show a task in a terminal state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "Mesos' own words")]
@@ -30,7 +30,7 @@ pub enum TaskState {
 }
 
 impl TaskState {
-    /// Marathon's condition of an instance whose task is in this state.
+    /// Returns Marathon's condition of an instance whose task is in this state.
     pub const fn condition(self) -> &'static str {
         match self {
             Self::TaskStaging => "Staging",
@@ -48,7 +48,7 @@ impl TaskState {
         }
     }
 
-    /// Whether a task in this state is over.
+    /// Whether this state is terminal.
     pub const fn is_terminal(self) -> bool {
         match self {
             Self::TaskStaging | Self::TaskStarting | Self::TaskRunning | Self::TaskUnreachable | Self::TaskKilling => {
@@ -66,16 +66,16 @@ impl TaskState {
         }
     }
 
-    /// Whether the container of a task in this state has come up (its address and start are known).
+    /// Whether the container of a task in this state has started (its address and start are known).
     pub const fn has_started(self) -> bool {
         !matches!(self, Self::TaskStaging | Self::TaskStarting)
     }
 }
 
-/// What one health check has said so far of one task.
+/// The results so far of one health check of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The latest verdict.
+    /// The latest result.
     pub alive: bool,
     /// Failures in a row.
     pub consecutive_failures: u32,
@@ -88,7 +88,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// `before`, and one more result.
+    /// Returns `before` with one more result.
     pub fn after(before: Option<&Self>, alive: bool, now: Timestamp) -> Self {
         Self {
             alive,
@@ -100,39 +100,39 @@ impl Health {
     }
 }
 
-/// One task. Its ports belong to its own version, whatever the app has become since.
+/// One task. Its ports are those of its own version, whatever the app's current version.
 #[derive(Debug, Clone)]
 pub struct Task {
     /// `shop_web.instance-<uuid>._app.1`
     pub id: String,
     /// `shop_web.instance-<uuid>`
     pub instance: String,
-    /// The agent host, as Mesos calls it.
+    /// The agent host, by Mesos' name.
     pub host: String,
     /// Mesos' id of that agent.
     pub agent: String,
     /// Host ports: one per port definition, or per port mapping that has a `hostPort`.
     pub ports: Vec<u16>,
-    /// Where the container itself is; shown once it has started.
+    /// The container's own address; shown once it has started.
     pub addresses: Vec<IpAddr>,
-    /// What Mesos says.
+    /// The state that Mesos reports.
     pub state: TaskState,
     /// Whether Marathon has decided to stop it (its goal; not visible in any JSON).
     pub stopping: bool,
-    /// The version of the app it was started from.
+    /// The version of the app that it runs.
     pub version: Arc<Version>,
     /// When it was handed to Mesos.
     pub staged: Timestamp,
-    /// When it came up.
+    /// When it started.
     pub started: Option<Timestamp>,
     /// By health check of its version; `None` until that check's first result.
     pub health: Vec<Option<Health>>,
-    /// The readiness check's verdict, while the app is being deployed.
+    /// The result of the readiness check, during the app's deployment.
     pub ready: Option<bool>,
 }
 
 impl Task {
-    /// All checks taken together: `None` until there is a result, then whether every result so far says alive.
+    /// All checks together: `None` until there is a result, then whether every result so far is alive.
     pub fn healthy(&self) -> Option<bool> {
         let mut results = self.health.iter().flatten().peekable();
         results.peek()?;
@@ -140,7 +140,7 @@ impl Task {
     }
 }
 
-/// Where a new task is to run, and how it is to start out.
+/// The place of a new task, and its first state.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Place {
@@ -148,14 +148,14 @@ pub struct Place {
     pub host: String,
     /// Its only host port.
     pub port: Option<u16>,
-    /// Its host ports, when there are several; without either the simulator assigns them as Mesos' offers would.
+    /// Its host ports, if there are several; without either the simulator assigns them as Mesos' offers would.
     pub ports: Option<Vec<u16>>,
-    /// The container's own address. When absent one is assigned, or, where it is the only way to reach the task
-    /// (container mode without host ports), the host's is taken if that is an address.
+    /// The container's own address. By default the simulator assigns one; if it is the only way to reach the task
+    /// (container mode without host ports), the host's address is used if that is an address.
     pub ip: Option<IpAddr>,
-    /// The state it is in at the end of its start.
+    /// Its state at the end of its start.
     pub state: TaskState,
-    /// What its health checks say at once, if it has any: `null` for no result yet.
+    /// The first results of its health checks, if it has any: `null` for no result yet.
     pub alive: Option<bool>,
 }
 
@@ -177,19 +177,19 @@ impl Place {
         Self { host: host.into(), ports: Some(ports.into()), ..Self::default() }
     }
 
-    /// The same, in a container with this address of its own.
+    /// Sets the container's own address.
     #[must_use]
     pub fn ip(self, ip: IpAddr) -> Self {
         Self { ip: Some(ip), ..self }
     }
 
-    /// The same, with this verdict of its health checks, or none yet.
+    /// Sets the first results of its health checks.
     #[must_use]
     pub fn alive(self, alive: Option<bool>) -> Self {
         Self { alive, ..self }
     }
 
-    /// The same, but ending its start in this state.
+    /// Sets its state at the end of its start.
     #[must_use]
     pub fn state(self, state: TaskState) -> Self {
         Self { state, ..self }

@@ -1,21 +1,21 @@
-//! Points in time as Marathon writes them: UTC, milliseconds, `2020-05-01T10:00:00.123Z`. No clock in here.
+//! Points in time in Marathon's form: UTC, milliseconds, `2020-05-01T10:00:00.123Z`. No clock in here.
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Milliseconds since 1970. Versions of apps are stamps, so their order is the order of time.
+/// Milliseconds since 1970. Versions of apps are timestamps, so their order is the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// Where a cluster's time starts when nobody tells it: 2020-05-01T10:00:00.000Z.
+    /// The start of a cluster's time by default: 2020-05-01T10:00:00.000Z.
     pub const EPOCH: Self = Self(1_588_327_200_000);
 
-    /// The last one that has four digits for its year.
+    /// The last one with a year of four digits.
     const END: Self = Self(253_402_300_799_999);
 
-    /// The stamp of that many milliseconds since 1970, or the end of time.
+    /// The timestamp of this many milliseconds since 1970, at most the end of the year 9999.
     pub const fn from_millis(millis: u64) -> Self {
         if millis < Self::END.0 { Self(millis) } else { Self::END }
     }
@@ -25,7 +25,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The next stamp that can be told from this one.
+    /// The next timestamp that differs from this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self::from_millis(self.0 + 1)
@@ -33,7 +33,7 @@ impl Timestamp {
 }
 
 impl Timestamp {
-    /// By hand, because a listing of 20 000 tasks holds 100 000 stamps: `format!` was a third of its time.
+    /// Formatted by hand, because a listing of 20 000 tasks has 100 000 timestamps: `format!` took a third of its time.
     fn written(self) -> [u8; 24] {
         let (seconds, millis) = (self.0 / 1000, self.0 % 1000);
         let (year, month, day) = civil(seconds / 86_400);

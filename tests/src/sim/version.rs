@@ -1,4 +1,4 @@
-//! One version of an app: the JSON Marathon would store, with its defaults written out, and what follows from it.
+//! One version of an app: the JSON that Marathon would store, with its defaults, and the values derived from it.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::error::CommandError;
 use super::ports;
 use super::timestamp::Timestamp;
 
-/// How containers of an app are on the network. Marathon forbids mixing.
+/// The network mode of an app's containers. Marathon forbids mixing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Mode {
     /// On the host's own network: `portDefinitions`.
@@ -19,7 +19,7 @@ pub enum Mode {
     /// Behind the host's bridge: `portMappings`, each with a host port.
     #[serde(rename = "container/bridge")]
     Bridge,
-    /// With an address of their own: `portMappings`, a host port only where asked.
+    /// With an address of their own: `portMappings`, a host port only on request.
     #[serde(rename = "container")]
     Container,
 }
@@ -31,29 +31,29 @@ pub struct Port {
     pub service: u16,
     /// The port inside the container (0: the same as the host port). In host mode 0.
     pub container: u16,
-    /// The host port asked for (0: any), or none at all.
+    /// The requested host port (0: any), or none.
     pub host: Option<u16>,
 }
 
-/// An app as it was from `timestamp` on.
+/// An app as of `timestamp`.
 #[derive(Debug)]
 pub struct Version {
     /// Its name: what `version` says in the app and in its tasks.
     pub stamp: Timestamp,
-    /// The whole app without what is only known at run time (tasks, counts, deployments).
+    /// The app without runtime values (tasks, counts, deployments).
     pub json: Map<String, Value>,
     /// Its network mode.
     pub mode: Mode,
     /// Its ports, in order.
     pub ports: Vec<Port>,
-    /// One entry per health check: whether Mesos does it (or else the Marathon leader).
+    /// One entry per health check: whether Mesos performs it (or else the Marathon leader).
     pub checks: Vec<bool>,
     /// `servicePorts` as `/v2/tasks` shows them.
     pub service_ports: Vec<u16>,
 }
 
 impl Version {
-    /// How many host ports a task of this version has.
+    /// The number of host ports of a task of this version.
     pub fn host_ports(&self) -> usize {
         self.ports.iter().filter(|port| port.host.is_some()).count()
     }
@@ -69,8 +69,8 @@ impl Version {
     }
 }
 
-/// Brings `definition` into the form Marathon stores. `previous` keeps its dynamic service ports;
-/// `taken` answers with the service ports of the whole cluster and is asked only when one must be found.
+/// Brings `definition` into the form that Marathon stores. `previous` keeps its dynamic service ports; `taken` returns
+/// the service ports of the whole cluster and is called only if a new one is needed.
 pub(super) fn normalise(
     mut app: Map<String, Value>,
     stamp: Timestamp,

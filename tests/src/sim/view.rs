@@ -1,5 +1,5 @@
-//! Listings, as Marathon 1.8+ writes them; `api_version` makes those of earlier ones of them. Borrowed from the cluster, and no larger than they must be: 20 000 tasks
-//! are some 20 MB.
+//! Listings in the form of Marathon 1.8+; `api_version` converts them into those of earlier ones. They borrow from the
+//! cluster and stay small: 20 000 tasks are some 20 MB.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -14,7 +14,7 @@ use super::task::{Task, TaskState};
 use super::timestamp::Timestamp;
 use super::version::Version;
 
-/// What a listing of apps holds besides the apps, by `embed=` (with any of Marathon's prefixes).
+/// The parts of a listing of apps besides the apps, by `embed=` (with any of Marathon's prefixes).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Embed {
     /// `tasks`
@@ -24,7 +24,7 @@ pub struct Embed {
 }
 
 impl Embed {
-    /// Everything that a single app always shows.
+    /// The parts that a single app always shows.
     pub const ALL: Self = Self { tasks: true, readiness: true };
 
     /// Reads one `embed=` value; unknown ones add nothing.
@@ -41,9 +41,9 @@ impl Embed {
 /// Which tasks `/v2/tasks` lists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status {
-    /// `status=running` was asked.
+    /// `status=running` was requested.
     pub running: bool,
-    /// `status=staging` was asked.
+    /// `status=staging` was requested.
     pub staging: bool,
 }
 
@@ -58,7 +58,7 @@ impl Status {
     }
 }
 
-/// `{"apps": […]}` of those apps that `wanted` picks.
+/// `{"apps": […]}` of the apps that `wanted` selects.
 pub fn apps<'a>(cluster: &'a Cluster, embed: Embed, wanted: &dyn Fn(&str, &App) -> bool) -> impl Serialize + use<'a> {
     group(cluster, "apps", embed, wanted)
 }
@@ -84,7 +84,7 @@ pub fn app_tasks(dialect: Dialect, id: &str, app: &App) -> impl Serialize + use<
     Named("tasks", app.tasks().map(|task| spoken(dialect, &TaskView::new(id, task, &[]))).collect::<Vec<_>>())
 }
 
-/// `{"tasks": […]}` of the whole cluster, with the service ports of the apps as they are now.
+/// `{"tasks": […]}` of the whole cluster, with the service ports of the apps' current versions.
 pub fn tasks(cluster: &Cluster, status: Status) -> impl Serialize {
     let shown = cluster.apps().filter(|(_, app)| app.is_shown());
     let all = shown.flat_map(|(id, app)| app.tasks().map(move |task| (id, app, task)));
@@ -102,7 +102,7 @@ pub fn versions(app: &App) -> impl Serialize + use<> {
     Named("versions", app.versions().iter().rev().map(|version| version.stamp).collect::<Vec<_>>())
 }
 
-/// A bare app of this version, without tasks and counts.
+/// An app of this version, without tasks and counts.
 pub fn version(dialect: Dialect, app: &App, name: &str) -> Option<Map<String, Value>> {
     let found = app.versions().iter().find(|version: &&std::sync::Arc<Version>| version.stamp.to_string() == name);
     let mut json = found?.json.clone();
@@ -132,10 +132,10 @@ pub fn leader(cluster: &Cluster) -> Value {
     json!({"leader": cluster.leader()})
 }
 
-/// An app as listings show it.
+/// An app in listings.
 fn entry<'a>(dialect: Dialect, id: &'a str, app: &'a App, embed: Embed) -> &'a RawValue {
     let way = usize::from(embed.tasks) + 2 * usize::from(embed.readiness);
-    // Nothing in the view can fail to be JSON; were it so, the entry would be null.
+    // The view always serializes; in case of an error the entry would be null.
     let view = || AppView::new(id, app, embed);
     app.listed(way, || match dialect {
         Dialect::D18 => to_raw_value(&view()).unwrap_or_default(),
@@ -147,7 +147,7 @@ fn entry<'a>(dialect: Dialect, id: &'a str, app: &'a App, embed: Embed) -> &'a R
     })
 }
 
-/// A task as that dialect writes it.
+/// A task in the form of this Marathon version.
 fn spoken(dialect: Dialect, task: &TaskView<'_>) -> Box<RawValue> {
     if dialect == Dialect::D18 {
         return to_raw_value(task).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The health checks of running tasks, made from where the simulator is.
+//! Health checks of running tasks, performed by the simulator.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::super::state::Shared;
 use super::super::task::{Task, TaskState};
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long one check may take.
+/// Timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One check of one task.
@@ -22,16 +22,16 @@ struct Check {
     task: String,
     nth: usize,
     at: String,
-    /// The path to ask for; `None` where a connection is enough.
+    /// The path of the request; `None` if a connection is enough.
     path: Option<String>,
-    /// What it said last.
+    /// The latest result.
     before: Option<bool>,
 }
 
-/// Checks all there are, each second, until it is aborted.
+/// Performs all checks each second, until it is aborted.
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut clock = interval(PERIOD);
-    // Nothing here speaks TLS.
+    // No check uses TLS.
     let Ok(client) = Client::builder().tls_certs_only([]).timeout(PATIENCE).build() else { return };
     loop {
         clock.tick().await;
@@ -48,10 +48,10 @@ async fn make(check: Check, client: &Client, shared: &Shared) {
             answer.is_ok_and(|it| (200..400).contains(&it.status().as_u16()))
         }
     };
-    // One that has never answered is still starting.
+    // A check without any success yet belongs to a starting task.
     let news = check.before != Some(alive) && (alive || check.before.is_some());
     if news {
-        // A task may have gone meanwhile.
+        // The task may be gone by now.
         let _ = shared.change(|inner| inner.cluster.set_health(&check.task, Some(check.nth), Some(alive)));
     }
 }
@@ -72,7 +72,7 @@ fn of_task(task: &Task) -> Vec<Check> {
             .map_or_else(|_| format!("{}:{port}", task.host), |ip| SocketAddr::new(ip, *port).to_string());
         let protocol = check["protocol"].as_str().unwrap_or("HTTP");
         let path = protocol.ends_with("HTTP").then(|| check["path"].as_str().unwrap_or("/").to_owned());
-        // Neither commands nor TLS are simulated: such a check never has a result.
+        // Neither commands nor TLS are simulated: such a check has no result.
         let known = protocol.ends_with("HTTP") || protocol.ends_with("TCP");
         let before = task.health.get(nth).and_then(Option::as_ref).map(|it| it.alive);
         known.then(|| Check { task: task.id.clone(), nth, at: host, path, before })

@@ -1,4 +1,4 @@
-//! Docker's Engine API, as much of it as tasks need.
+//! The part of Docker's Engine API that tasks need.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,33 +7,33 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-/// Which containers are tasks; its value is the id of the task.
+/// The label of containers that are tasks; its value is the id of the task.
 const LABEL: &str = "proxymatic.marathon-sim.task";
 
 /// A Docker.
 #[derive(Debug, Clone)]
 pub(super) struct Docker(Client);
 
-/// A task that is to run.
+/// A task to run.
 pub(super) struct Order {
     pub(super) task: String,
     pub(super) app: String,
-    /// Its app, as Marathon has it.
+    /// Its app, in Marathon's JSON.
     pub(super) version: Map<String, Value>,
     /// Its host ports.
     pub(super) ports: Vec<u16>,
-    /// Where it is said to be.
+    /// Its reported host.
     pub(super) host: String,
 }
 
 impl Docker {
     pub(super) fn at(socket: &Path) -> Result<Self> {
-        // Fails where there is one already, which is as good.
+        // Fails if it exists already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self(Client::builder().unix_socket(socket).tls_certs_only([]).build()?))
     }
 
-    /// The tasks that run.
+    /// Returns the running tasks.
     pub(super) async fn tasks(&self) -> Result<BTreeSet<String>> {
         let filters = json!({"label": [LABEL]}).to_string();
         let answer = self.call(Method::GET, "containers/json", &[("filters", &filters)], None).await?;
@@ -46,13 +46,13 @@ impl Docker {
         self.call(Method::POST, "containers/create", &[("name", &name)], Some(order.container())).await?;
         let started = self.call(Method::POST, &format!("containers/{name}/start"), &[], None).await;
         if started.is_err() {
-            // Nothing is left of it, whatever that says.
+            // Whatever the response, no container is left.
             let _ = self.remove(&order.task).await;
         }
         started.map(drop)
     }
 
-    /// SIGTERM, SIGKILL after so many seconds, and its container goes.
+    /// Sends SIGTERM, SIGKILL after this many seconds, and removes the container.
     pub(super) async fn stop(&self, task: &str, seconds: u64) -> Result<()> {
         let path = format!("containers/{}/stop", name(task));
         self.call(Method::POST, &path, &[("t", &seconds.to_string())], None).await?;
@@ -66,13 +66,13 @@ impl Docker {
 
     async fn call(&self, method: Method, path: &str, query: &[(&str, &str)], body: Option<Value>) -> Result<Value> {
         let what = || format!("Docker: {method} /{path}");
-        // Without a version: each Docker then speaks its own, and none of what is asked here has changed.
+        // Without a version: each Docker then uses its own, and none of these calls has changed.
         let request = self.0.request(method.clone(), format!("http://docker/{path}")).query(query);
         let request = if let Some(body) = body { request.json(&body) } else { request };
         let answer = request.send().await.with_context(what)?;
         let (status, said) = (answer.status(), answer.text().await.with_context(what)?);
         match status {
-            // Stopped already, or gone.
+            // Already stopped or gone.
             StatusCode::NOT_MODIFIED => Ok(Value::Null),
             StatusCode::NOT_FOUND if method == Method::DELETE => Ok(Value::Null),
             good if good.is_success() => Ok(serde_json::from_str(&said).unwrap_or(Value::Null)),
@@ -82,7 +82,7 @@ impl Docker {
 }
 
 impl Order {
-    /// What `containers/create` takes.
+    /// The body of `containers/create`.
     fn container(&self) -> Value {
         let text = |key: &str| self.version.get(key).cloned().unwrap_or(Value::Null);
         let bridge = self.version.get("networks").is_none_or(|it| it[0]["mode"] != "host");
@@ -102,13 +102,13 @@ impl Order {
         own.chain(told.map(|(key, value)| format!("{key}={value}"))).chain(ports).collect()
     }
 
-    /// The ports inside, and which of the host lead there.
+    /// The container's ports, and their host ports.
     fn bindings(&self) -> (Map<String, Value>, Map<String, Value>) {
         let mappings = self.version.get("container").and_then(|it| it["portMappings"].as_array());
         let with_host = mappings.into_iter().flatten().filter(|it| it.get("hostPort").is_some());
         let (mut exposed, mut bound) = (Map::new(), Map::new());
         for (mapping, port) in with_host.zip(&self.ports) {
-            // 0 is the same inside as outside.
+            // 0 means that both are equal.
             let inside = mapping["containerPort"].as_u64().filter(|it| *it > 0).unwrap_or((*port).into());
             for protocol in mapping["protocol"].as_str().unwrap_or("tcp").split(',') {
                 let key = format!("{inside}/{protocol}");
@@ -120,7 +120,7 @@ impl Order {
     }
 }
 
-/// As Mesos names them, by what of the id is new with each task.
+/// The name as Mesos forms it, from the part of the id that is new with each task.
 fn name(task: &str) -> String {
     let own = task.rsplit_once("instance-").map_or(task, |(_, own)| own);
     format!("mesos-{}", own.trim_end_matches("._app.1"))

@@ -1,9 +1,9 @@
-//! A Mesos with one agent behind the simulated Marathon: tasks become containers of a Docker, named and told of themselves
-//! as Mesos' Docker containerizer does it.
+//! A Mesos with one agent behind the simulated Marathon: tasks become containers of a Docker, with the names and
+//! variables of Mesos' Docker containerizer.
 //!
-//! One loop looks at what the cluster wants (`steps`) and at what runs, and acts until both agree. What differs from the
-//! real ones: all resources are there, checks are made each second whatever their interval, and a task that fails its
-//! checks is not killed.
+//! One loop compares the cluster's wanted tasks (`steps`) with the running ones, and acts until both agree. It differs
+//! from the real Mesos: all resources are available, checks run each second whatever their interval, and a task with
+//! failing checks is not killed.
 
 mod checks;
 mod docker;
@@ -25,14 +25,14 @@ use self::steps::Step;
 use super::state::Shared;
 use super::task::{Place, TaskState};
 
-/// How often the loop looks.
+/// The interval of the loop.
 const PERIOD: Duration = Duration::from_millis(200);
-/// How long an app waits whose task could not be started.
+/// Pause of an app after a failed start of a task.
 const BACKOFF: Duration = Duration::from_secs(2);
-/// How long a task may take to end, unless its app says so (`taskKillGracePeriodSeconds`).
+/// Grace period of a task, unless its app sets one (`taskKillGracePeriodSeconds`).
 const GRACE: u64 = 3;
 
-/// A running one. [`Mesos::stop`] ends its tasks; dropping it leaves them.
+/// A running Mesos. [`Mesos::stop`] ends its tasks; dropping it leaves them.
 #[derive(Debug)]
 pub struct Mesos {
     stop: oneshot::Sender<()>,
@@ -40,7 +40,7 @@ pub struct Mesos {
 }
 
 impl Mesos {
-    /// Starts one that runs what `state` wants, on the Docker behind a socket; tasks are said to be at `host`.
+    /// Starts one that runs the tasks of `state` on the Docker behind a socket; `host` is their reported host.
     pub(super) fn start(shared: Arc<Shared>, socket: &Path, host: String) -> Result<Self> {
         let docker = Docker::at(socket)?;
         let (stop, stopped) = oneshot::channel();
@@ -62,7 +62,7 @@ impl Mesos {
 
     /// Ends all tasks and removes their containers.
     pub async fn stop(self) {
-        // Gone already is as good.
+        // Already gone is fine.
         let _ = self.stop.send(());
         let _ = self.done.await;
     }
@@ -72,7 +72,7 @@ struct Running {
     shared: Arc<Shared>,
     docker: Docker,
     host: String,
-    /// Tasks that have a container.
+    /// Tasks with a container.
     started: BTreeSet<String>,
     /// Apps whose next task has to wait.
     waits: BTreeMap<String, Instant>,
@@ -85,7 +85,7 @@ impl Running {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // An error says that the handle was dropped.
+                // An error means that the handle was dropped.
                 said = &mut stopped => match said { Ok(()) => break, Err(_) => return },
                 _ = clock.tick() => {}
             }
@@ -104,7 +104,7 @@ impl Running {
         let known = self.known();
         for task in self.started.clone() {
             if !known.contains(&task) {
-                // Marathon has forgotten it: its app was deleted.
+                // Marathon no longer has it, since its app was deleted.
                 self.started.remove(&task);
                 self.end(task, false);
             } else if !alive.contains(&task) {
@@ -170,7 +170,7 @@ impl Running {
         }
     }
 
-    /// Ends a container, as long as that takes; `tell` says whether Marathon waits to hear of it.
+    /// Ends a container and waits for its end; `tell` means that Marathon waits for the state.
     fn end(&mut self, task: String, tell: bool) {
         let (docker, shared) = (self.docker.clone(), Arc::clone(&self.shared));
         let grace = shared.look(|inner| {
@@ -193,7 +193,7 @@ impl Running {
 }
 
 fn say(shared: &Shared, task: &str, state: TaskState) {
-    // One that Marathon has forgotten meanwhile needs no news.
+    // Marathon has dropped the task meanwhile and needs no state.
     let _ = shared.change(|inner| inner.cluster.set_state(task, state));
 }
 
@@ -206,14 +206,14 @@ fn warn(error: &anyhow::Error) {
     eprintln!("marathon-sim: {error:#}");
 }
 
-/// What the other files of this room need of an app's JSON.
+/// Fields of an app's JSON for the other files of this module.
 fn image(app: &Map<String, Value>) -> Option<&str> {
     app.get("container")?["docker"]["image"].as_str()
 }
 
 impl super::Sim {
-    /// Runs the tasks of apps that come by `/v2/apps` as containers of the Docker behind a socket; they are said to be at
-    /// `host`, an address or a name of it.
+    /// Runs the tasks of apps from `/v2/apps` as containers of the Docker behind a socket; `host`, an address or a
+    /// name, is their reported host.
     ///
     /// # Errors
     /// No client can be made.

@@ -1,11 +1,11 @@
-//! What has to be done so that each app has the tasks that it wants. Pure.
+//! The steps that give each app its wanted tasks. Pure.
 
 use super::super::app::App;
 use super::super::cluster::Cluster;
 use super::super::task::{Task, TaskState};
 use super::super::version::Version;
 
-/// One thing to do.
+/// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     /// Start a task of this app.
@@ -14,7 +14,7 @@ pub(super) enum Step {
     Stop(String),
 }
 
-/// The steps of all apps that are containers.
+/// Returns the steps of all apps that are containers.
 pub(super) fn of(cluster: &Cluster) -> Vec<Step> {
     let apps = cluster.apps().filter(|(_, app)| super::image(&app.current().json).is_some());
     apps.flat_map(|(id, app)| of_app(id, app)).collect()
@@ -28,7 +28,7 @@ fn of_app(id: &str, app: &App) -> Vec<Step> {
     let (new, old): (Vec<&Task>, Vec<&Task>) =
         app.tasks().filter(|task| !task.stopping).partition(|task| config(&task.version) == config(app.current()));
     let missing = (new.len()..wanted).map(|_| Step::Start(id.to_owned()));
-    // The youngest go first; ids are in the order of their start.
+    // The youngest tasks go first; ids are in the order of their start.
     let surplus = new.iter().skip(wanted).map(|task| stop(task));
     // Tasks of another version stay until all new ones have taken over.
     let replaced = new.iter().filter(|task| is_well(task)).count() >= wanted;
@@ -36,7 +36,7 @@ fn of_app(id: &str, app: &App) -> Vec<Step> {
     told.chain(missing).chain(surplus).chain(old).collect()
 }
 
-/// Versions that differ in `instances` only have this in common.
+/// Returns what versions that differ in `instances` only have in common.
 fn config(version: &Version) -> &serde_json::Value {
     &version.json["versionInfo"]["lastConfigChangeAt"]
 }

@@ -1,4 +1,4 @@
-//! What earlier Marathons wrote differently, field by field.
+//! Differences of earlier Marathons, field by field.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ async fn speaking(dialect: Dialect) -> Sim {
     sim
 }
 
-/// The apps by id.
+/// Returns the apps by id.
 async fn apps(sim: &Sim) -> Vec<Value> {
     fetch(sim, "/v2/apps?embed=apps.tasks").await.1["apps"].as_array().unwrap().clone()
 }

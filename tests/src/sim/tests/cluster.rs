@@ -1,4 +1,4 @@
-//! The cluster alone: what listings show of apps, ports and versions.
+//! The cluster without I/O: apps, ports and versions in listings.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What changes apps in Marathon's own API.
+//! Changes of apps by Marathon's own API.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Wrong answers on purpose.
+//! Wrong responses on purpose.
 
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ async fn silent_stream_sends_no_heartbeat() {
     sim.fault(Fault::new(FaultKind::SilentEvents));
     let mut since = Stream::open(&sim, "/v2/events").await;
     sim.create(ShortApp::new("/a", 1)).unwrap();
-    // Ten heartbeats' worth of nothing. Silence cannot be waited for otherwise.
+    // Silence for the time of ten heartbeats, which no other condition can show.
     let heard = timeout(Duration::from_millis(50), since.response.chunk()).await;
     assert!(heard.is_err(), "{heard:?}");
     sim.fault(Fault::new(FaultKind::None));

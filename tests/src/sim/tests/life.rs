@@ -1,4 +1,4 @@
-//! The cluster alone: how tasks come, change and go, and in which order that is told.
+//! The cluster without I/O: how tasks start, change and end, and the order of the events.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The simulator against the contract: `cluster` and `life` without any I/O, the others over HTTP as a client sees it.
+//! Tests of the simulator: `cluster` and `life` without any I/O, the others over HTTP as a client sees it.
 
 mod api_version;
 mod cluster;
@@ -17,21 +17,21 @@ use serde_json::{Value, json};
 
 use super::Sim;
 
-/// Far more than anything here takes.
+/// A timeout that nothing here reaches.
 const SOON: Duration = Duration::from_secs(20);
 
 async fn start() -> Sim {
     Sim::start().await.unwrap()
 }
 
-/// A client that trusts nobody: nothing here speaks TLS.
+/// A client without certificates: nothing here uses TLS.
 fn client() -> ClientBuilder {
-    // Fails where another test has done it.
+    // Fails if another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().tls_certs_only([])
 }
 
-/// A request that says nothing of compression, and whose answer is left as it comes.
+/// A request without headers about compression, whose response is left unchanged.
 fn get(sim: &Sim, path: &str) -> RequestBuilder {
     client().no_gzip().timeout(SOON).build().unwrap().get(format!("{}{path}", sim.url()))
 }
@@ -40,13 +40,13 @@ async fn response(sim: &Sim, path: &str) -> Response {
     get(sim, path).send().await.unwrap()
 }
 
-/// The status and the JSON of an answer.
+/// Returns the status and the JSON of a response.
 async fn fetch(sim: &Sim, path: &str) -> (u16, Value) {
     let response = response(sim, path).await;
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
-/// The status and the JSON of what a control command answers over HTTP.
+/// Returns the status and the JSON of a control command's response over HTTP.
 async fn command(sim: &Sim, path: &str, body: Value) -> (u16, Value) {
     let response = client().build().unwrap().post(format!("{}{path}", sim.url())).json(&body).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
@@ -59,7 +59,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Attaches, and reads up to the event that says so.
+    /// Attaches, and reads up to its own attach event.
     async fn attach(sim: &Sim) -> Self {
         let mut stream = Self::open(sim, "/v2/events").await;
         assert_eq!(stream.kind().await, "event_stream_attached");
@@ -72,7 +72,7 @@ impl Stream {
         Self { response, unread: String::new() }
     }
 
-    /// The next event, or `None` at the end of the stream. Blank lines between events are heartbeats.
+    /// Returns the next event, or `None` at the end of the stream. Blank lines between events are heartbeats.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             let rest = self.unread.trim_start_matches("\r\n");
@@ -93,7 +93,7 @@ impl Stream {
         self.next().await.expect("the stream has ended").0
     }
 
-    /// The kinds of the next `count` events, with what tells repetitions apart.
+    /// Returns the kinds of the next `count` events, with the field that distinguishes repetitions.
     async fn story(&mut self, count: usize) -> Vec<String> {
         let mut told = Vec::new();
         while told.len() < count {
@@ -104,7 +104,7 @@ impl Stream {
     }
 }
 
-/// An event in one line: its kind and what tells repetitions apart.
+/// An event in one line: its kind and the field that distinguishes repetitions.
 fn told_as(kind: &str, data: &Value) -> String {
     let detail = ["taskStatus", "condition", "alive", "healthy"].iter().find_map(|key| data.get(*key));
     match detail {

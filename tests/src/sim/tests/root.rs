@@ -1,4 +1,4 @@
-//! The root that is switched a little later than a deployment begins.
+//! The root, which is switched a little after a deployment begins.
 
 use serde_json::{Value, json};
 

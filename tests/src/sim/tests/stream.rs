@@ -1,4 +1,4 @@
-//! The event stream: who may attach, what it is told, when it ends.
+//! The event stream: its listeners, its events, its end.
 
 use std::time::Duration;
 
@@ -172,7 +172,7 @@ async fn slow_reader_is_disconnected() {
         tokio::task::yield_now().await;
     }
     let mut rest = Vec::new();
-    // It may be reset or just end, as long as it is over.
+    // A reset or a regular end, either is fine.
     let _ = timeout(SOON, socket.read_to_end(&mut rest)).await.expect("the connection was left open");
 }
 
@@ -189,7 +189,7 @@ async fn slow_reader_up_to_1_7_loses_events_and_stays_connected() {
     assert_eq!(sim.streams(), 1);
     let (mut told, mut line, mut bytes) = (0, Vec::new(), vec![0; 1 << 20]);
     while !line.starts_with(b"event: app_terminated_event") {
-        // Once it reads again it is told again. As long as it has much to read, this is missed as well.
+        // Once it reads again it gets events again. As long as it has much to read, it loses this one too.
         sim.delete_app("/a").unwrap();
         sim.create(ShortApp::new("/a", 1)).unwrap();
         let n = timeout(SOON, socket.read(&mut bytes)).await.expect("silence").unwrap();
