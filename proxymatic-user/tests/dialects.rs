@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, time::Duration};
 
-use proxymatic_tests::sim::{Dialect, Mode, Options, Place, PodPlace, ShortApp, Sim, TaskState};
+use marathon_sim::{Dialect, Mode, Options, Place, PodPlace, ShortApp, Sim, TaskState};
 use proxymatic_user::{
     model::{Snapshot, State},
     source::{

@@ -4,7 +4,7 @@
 
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
-use proxymatic_tests::sim::{Fault, ShortApp, Sim, StatusCode};
+use marathon_sim::{Fault, ShortApp, Sim, StatusCode};
 use serde_json::{Value, json as value};
 use tokio::process::Command;
 

@@ -32,7 +32,7 @@ impl Bench {
             setup::peers()?;
         }
         build_ebpf::run()?;
-        let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+        let binaries = workspace::build_release(&["proxymatic-user", "marathon-sim", "proxymatic-tests"])?;
         let mut bench = cargo();
         bench.args(["bench", "--quiet", "-p", "proxymatic-tests", "--bench", "measure", "--"]).args(&self.args);
         command::run(bench.env("PROXYMATIC_BIN_DIR", binaries))

@@ -30,7 +30,7 @@ impl Demo {
         steps.step(PACKAGES, setup::tools)?;
         steps.step(TOOLCHAIN, setup::toolchain)?;
         steps.step(OBJECTS, build_ebpf::run)?;
-        let build = || workspace::build_release(&["proxymatic-user", "proxymatic-tests"]);
+        let build = || workspace::build_release(&["proxymatic-user", "marathon-sim", "proxymatic-tests"]);
         let binaries = steps.step(PROGRAMS, build)?;
         let mut demo = Command::new(binaries.join("proxymatic-demo"));
         demo.args(self.keep.then_some("--keep")).args(&self.args);

@@ -49,7 +49,7 @@ const IMAGES: [Content; 2] = [
         folder: "demo",
         programs: &[
             ("proxymatic-tests", "replica"),
-            ("proxymatic-tests", "marathon-sim"),
+            ("marathon-sim", "marathon-sim"),
             ("proxymatic-tests", "marathon-submit"),
         ],
         rooms: &[],

@@ -22,7 +22,7 @@ impl Soak {
         workspace::need_root("soak")?;
         setup::tools()?;
         build_ebpf::run()?;
-        let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+        let binaries = workspace::build_release(&["proxymatic-user", "marathon-sim", "proxymatic-tests"])?;
         let mut soak = Command::new(binaries.join("proxymatic-soak"));
         soak.args(["--minutes", &self.minutes.to_string()]);
         if let Some(seed) = self.seed {

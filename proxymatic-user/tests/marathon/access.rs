@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_tests::sim::{Guard, Place, ShortApp, Sim};
+use marathon_sim::{Guard, Place, ShortApp, Sim};
 use proxymatic_user::{model::State::Active, source::marathon::AccessFiles};
 use serde_json::json;
 use tempfile::TempDir;

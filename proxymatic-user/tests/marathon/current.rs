@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use proxymatic_tests::sim::{
-    Delivery, Dialect, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState,
-};
+use marathon_sim::{Delivery, Dialect, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState};
 use proxymatic_user::{
     model::State::{Active, Draining},
     source::{Report, marathon::Timing},

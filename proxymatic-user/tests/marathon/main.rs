@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_tests::sim::{self, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
+use marathon_sim::{self as sim, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
 use proxymatic_user::{
     model::State,
     source::{Report, marathon::Timing},

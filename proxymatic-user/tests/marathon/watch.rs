@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_tests::sim::Sim;
+use marathon_sim::Sim;
 use proxymatic_user::{
     model::{Protocol, ServiceKey, Snapshot, State},
     source::{

@@ -58,7 +58,9 @@ pub(crate) struct Context<'a> {
 
 /// The folders of the packages whose tests need nothing but Rust.
 const HOST: [&str; 4] = ["proxymatic-common", "proxymatic-ebpf", "proxymatic-user", "xtask"];
-/// The folder of the package with the harness, the simulated Marathon and the root tiers.
+/// The folder of the package with the simulated Marathon.
+const SIM: &str = "marathon-sim";
+/// The folder of the package with the harness and the root tiers.
 const TESTS: &str = "tests";
 /// How many netns tests run at a time: most of them wait most of the time.
 const NETNS_AT_A_TIME: usize = 4;
@@ -95,7 +97,7 @@ impl Tier {
                 context.run_tests(self, is_host, Ignored::Skip, cpus(), Vec::new())
             }
             Self::Sim => {
-                let is_sim = |it: &Program| it.package() == TESTS && it.kind == Kind::Unit;
+                let is_sim = |it: &Program| it.package() == SIM || it.package() == TESTS && it.kind == Kind::Unit;
                 context.run_tests(self, is_sim, Ignored::Skip, cpus(), Vec::new())
             }
             Self::Etcd => {

@@ -32,7 +32,7 @@ const ROOMS: [(&str, &[&str]); 5] = [
 ];
 
 /// Folders whose test names [`test_names`] checks.
-const NAMED_TESTS: [&str; 2] = ["tests/", "xtask/"];
+const NAMED_TESTS: [&str; 3] = ["marathon-sim/", "tests/", "xtask/"];
 
 /// Most characters of a test name: with its module it fits on one line of a report.
 const TEST_NAME: usize = 60;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use proxymatic_tests::sim::{Dialect, Options, serve};
+use marathon_sim::{Dialect, Options, serve};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::ctrl_c;
