@@ -1,7 +1,7 @@
 //! The program `marathon-sim`: a simulated Marathon with a simulated cluster, controlled below `/sim`.
 
-#![expect(clippy::print_stdout, reason = "the one line that says where it listens is this program's output")]
-#![expect(clippy::print_stderr, reason = "this program has no log: what stopped it goes to whoever started it")]
+#![expect(clippy::print_stdout, reason = "the one line with its address is this program's output")]
+#![expect(clippy::print_stderr, reason = "this program has no log: the error that ends it goes to stderr")]
 
 use std::fs;
 use std::net::SocketAddr;

@@ -93,7 +93,7 @@ impl Surface {
         }
         let said = dialling.finish(Duration::from_secs_f64(self.seconds) + PATIENCE)?.well()?.stdout;
         let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-        numbers.try_into().map_err(|_| anyhow::anyhow!("dial said {said:?}"))
+        numbers.try_into().map_err(|_| anyhow::anyhow!("connect-loop printed {said:?}"))
     }
 }
 

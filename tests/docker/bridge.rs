@@ -28,7 +28,7 @@ fn containers_reach_services_at_bridge_host_and_own_localhost() -> TestResult {
     let service = |protocol| json!({ "name": protocol, "port": 1234, "protocol": protocol, "policy": "roundrobin", "backends": backends });
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
-    let file = file.to_str().context("a strange path")?;
+    let file = file.to_str().context("a path that is not UTF-8")?;
 
     let mut client = docker.run("client", &[])?;
     let mut on_host = docker.run("on-host", &["--network", "host"])?;
@@ -68,7 +68,7 @@ fn remote_client_reaches_container_by_port_and_address() -> TestResult {
     let services = [both(1234, "10.77.0.1", 8001), both(1235, address.trim(), 80)].concat();
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": services }).to_string())?;
-    let arguments = ["--file", file.to_str().context("a strange path")?, "--interface", "lab0"];
+    let arguments = ["--file", file.to_str().context("a path that is not UTF-8")?, "--interface", "lab0"];
     let _agent = lab.host(1).agent_of(lab.host(1).cgroup(), &arguments)?;
     lab.host(1).agent_ready(PATIENCE)?;
     let mut client = lab.host(2).program_in(lab.host(2).cgroup(), &binary("connect-variants")?, &[])?;

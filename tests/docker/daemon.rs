@@ -56,7 +56,7 @@ impl<'lab> Docker<'lab> {
         // The programs are mounted into it.
         let empty = lab.run_dir().join("empty.tar");
         fs::write(&empty, [0; 1024])?;
-        docker.command(&["import", empty.to_str().context("a strange path")?, NOTHING])?;
+        docker.command(&["import", empty.to_str().context("a path that is not UTF-8")?, NOTHING])?;
         Ok(docker)
     }
 
@@ -93,7 +93,7 @@ impl<'lab> Docker<'lab> {
     pub(crate) fn build(&self, name: &str, stage: Option<&str>) -> Result<()> {
         let (target, room) = (stage.map(|it| ["--target", it]), images()?);
         let arguments = ["build", "--quiet", "--tag", name].into_iter().chain(target.into_iter().flatten());
-        let room = room.to_str().context("a strange path")?;
+        let room = room.to_str().context("a path that is not UTF-8")?;
         self.command(&arguments.chain([room]).collect::<Vec<_>>()).map(drop)
     }
 

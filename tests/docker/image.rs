@@ -111,7 +111,7 @@ fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut Sock
             ensure!(connect(client)? == "ok");
             let flows = agent.asked(&["-j", "flow", "show"])?;
             ensure!(flows.trim() == "[]", "it has seen another namespace: {flows}");
-            eventually_ok("it says what it cannot see", 7 * PATIENCE, || {
+            eventually_ok("the agent reports what it cannot see", 7 * PATIENCE, || {
                 let said = agent.log()?;
                 ensure!(said.contains("give the agent CAP_SYS_PTRACE"), "{said}");
                 Ok(())
@@ -184,7 +184,7 @@ impl<'docker> Agent<'docker> {
 }
 
 impl Drop for Agent<'_> {
-    #[expect(clippy::print_stderr, reason = "a drop has nobody to return an error to")]
+    #[expect(clippy::print_stderr, reason = "a drop has no caller to return an error to")]
     fn drop(&mut self) {
         let undone = || {
             self.docker.command(&["rm", "--force", "agent"])?;

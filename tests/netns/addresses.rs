@@ -26,7 +26,7 @@ fn added_address_reaches_the_service_until_it_is_removed() -> TestResult {
         let order = format!("connect c{nth} {}", SocketAddr::from((address, PORT)));
         net.ip(&["address", "add", &format!("{address}/32"), "dev", PORT_DEVICE])?;
         // The agent reads the addresses only at its start, so only the kernel's message can cause this.
-        eventually_ok(&format!("{address} leads to the service"), PATIENCE, || {
+        eventually_ok(&format!("{address} reaches the service"), PATIENCE, || {
             let said = client.tell(&order)?;
             ensure!(said == "ok", "{said}");
             Ok(())

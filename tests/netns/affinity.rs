@@ -57,7 +57,7 @@ fn client_of_a_dead_backend_loses_one_connection_and_moves() -> TestResult {
     let agent = FileSource::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
     let mut client = lab.host(1).tcp_client()?;
     let first = who(&mut client)?;
-    let nth = ["a", "b", "c", "d"].iter().position(|name| *name == first).context("a strange name")?;
+    let nth = ["a", "b", "c", "d"].iter().position(|name| *name == first).context("an unexpected name")?;
     replicas[nth].process.kill9()?;
     assert_eq!(client.tell(&format!("who 1 {SERVICE}"))?, "ECONNREFUSED");
     let second = who(&mut client)?;

@@ -70,5 +70,5 @@ fn allow_list_change_admits_a_refused_client_at_once() -> TestResult {
 /// The cgroup's name in the form of /proc/PID/cgroup.
 pub(crate) fn name(cgroup: &Cgroup) -> Result<String> {
     let below = cgroup.path().strip_prefix(cgroup::root()?)?;
-    Ok(format!("/{}", below.to_str().context("a strange path")?))
+    Ok(format!("/{}", below.to_str().context("a path that is not UTF-8")?))
 }

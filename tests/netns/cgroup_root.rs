@@ -40,7 +40,7 @@ fn container_finds_mounted_host_cgroup_root_not_its_own() -> TestResult {
     // The container's own tree covers the usual mount point, as container runtimes arrange it.
     let give = format!("mount --bind {host} {0}", given.display());
     let row = found(&lab, &["--cgroup"], &[&give, UNIFIED])?;
-    assert_eq!(row["found"], given.to_str().context("a strange path")?, "{row}");
+    assert_eq!(row["found"], given.to_str().context("a path that is not UTF-8")?, "{row}");
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn found(lab: &Lab, namespaces: &[&str], layout: &[&str]) -> Result<Value> {
     let held = "test \"$(stat -Lc %i /proc/self/ns/mnt)\" != \"$0\"";
     let script = [&[held], layout, &["exec \"$@\""]].concat().join(" && ");
     let program = binary("proxymatic")?;
-    let probe = [program.to_str().context("a strange path")?, "-j", "feature", "probe"];
+    let probe = [program.to_str().context("a path that is not UTF-8")?, "-j", "feature", "probe"];
     let unshare = [&["--mount"], namespaces, &["sh", "-c", &script, &here], &probe].concat();
     let left = host.run(Path::new("unshare"), &unshare, PATIENCE)?;
     let rows: Vec<Value> = serde_json::from_str(&left.stdout).with_context(|| format!("{left:?}"))?;

@@ -99,5 +99,5 @@ impl<'lab> Contained<'lab> {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a strange path")
+    path.to_str().context("a path that is not UTF-8")
 }

@@ -44,7 +44,7 @@ fn needed_features_are_found_and_no_probe_stays_loaded() -> TestResult {
 fn feature_probe_without_root_names_what_is_missing() -> TestResult {
     let lab = Lab::start(1)?;
     let (program, drop) = (binary("proxymatic")?, ["--bounding-set", "-all,+net_admin", "--"]);
-    let program = program.to_str().context("a strange path")?;
+    let program = program.to_str().context("a path that is not UTF-8")?;
     let refused = lab.host(1).run(Path::new("setpriv"), &[&drop[..], &[program, "feature"]].concat(), PATIENCE)?;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     assert!(refused.stderr.contains("lacks CAP_BPF and CAP_PERFMON; run it as root"), "{refused:?}");

@@ -94,5 +94,5 @@ fn assert_nothing_made(lab: &Lab) -> Result<()> {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a strange path")
+    path.to_str().context("a path that is not UTF-8")
 }

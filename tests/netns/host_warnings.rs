@@ -20,7 +20,7 @@ fn ephemeral_service_port_warns_until_it_is_reserved() -> TestResult {
     set(host, RANGE, "1200 60999")?;
     let mut web = Cluster::start(&lab, 1)?;
     let words = "service ports 1234 are among those that the kernel gives to any socket (1200 to 60999)";
-    eventually_ok("it is said", PATIENCE, || {
+    eventually_ok("the agent warns", PATIENCE, || {
         ensure!(warnings(host)?.contains(words), "{}", warnings(host)?);
         Ok(())
     })?;
@@ -85,7 +85,7 @@ fn foreign_programs_on_the_cgroup_are_named() -> TestResult {
     let here = ["--bpffs", &pins, "--socket", &socket];
     let run = ["run", "--cgroup", &cgroup, "--marathon", &marathon, "--status-endpoint", ""];
     let _other = host.spawn(&binary("proxymatic")?, &[&here[..], &run].concat())?;
-    let said = eventually_ok("the other one says so", PATIENCE, || {
+    let said = eventually_ok("the other agent warns", PATIENCE, || {
         let said = host.run(&binary("proxymatic")?, &[&here[..], &["-j", "status"]].concat(), PATIENCE)?.stdout;
         ensure!(said.contains("programs of others are attached to the cgroup that is served"), "{said}");
         Ok(said)

@@ -130,7 +130,7 @@ impl<'lab> Stage<'lab> {
 
     /// Waits until that is so.
     fn hears(&self, expected: [bool; 2]) -> Result<()> {
-        eventually_ok("the agent knows who listens", ROUND + PATIENCE, || {
+        eventually_ok("the agent knows the listeners", ROUND + PATIENCE, || {
             let heard = self.heard();
             ensure!(heard == expected, "{heard:?}, not {expected:?}");
             Ok(())

@@ -42,7 +42,7 @@ fn adopted_services_are_served_until_marathon_answers() -> TestResult {
     let app = json!({ "id": APP, "servicePort": PORT, "tasks": [place(web.replicas[1].address)] });
     fs::write(&apps, json!([app]).to_string())?;
     let address = format!("{}:8080", lab.host(1).address());
-    let arguments = ["--listen", &address, "--apps", apps.to_str().context("a strange path")?];
+    let arguments = ["--listen", &address, "--apps", apps.to_str().context("a path that is not UTF-8")?];
     let _marathon = lab.host(1).spawn(&binary("marathon-sim")?, &arguments)?;
     web.when_active(&[1])?;
     lab.host(1).agent_ready(PATIENCE)?;
@@ -55,5 +55,5 @@ fn adopted_services_are_served_until_marathon_answers() -> TestResult {
 
 /// Waits until the status reports that Marathon does not answer.
 fn trouble(lab: &Lab) -> Result<Value> {
-    eventually_ok("the status tells of trouble", PATIENCE, || lab.host(1).trouble("refused the connection"))
+    eventually_ok("the status reports the failure", PATIENCE, || lab.host(1).trouble("refused the connection"))
 }

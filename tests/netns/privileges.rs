@@ -80,7 +80,7 @@ fn read(web: &Cluster<'_>) -> Result<()> {
 /// and their initial state passes.
 fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> TestResult {
     let mut worked: Option<Instant> = None;
-    eventually_ok("each thread has what the table says", PATIENCE, || {
+    eventually_ok("each thread has the documented capabilities", PATIENCE, || {
         let held = is_held(agent, uses);
         if held.is_err() && worked.is_none_or(|at| at.elapsed() > Duration::from_secs(3)) {
             worked = Some(Instant::now());

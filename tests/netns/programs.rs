@@ -78,5 +78,5 @@ fn open_and_ever(lab: &Lab) -> Result<(u64, u64)> {
 
 /// Returns a path as an argument.
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a strange path")
+    path.to_str().context("a path that is not UTF-8")
 }

@@ -198,7 +198,7 @@ fn ejections(watcher: &Watcher, times: usize) -> Result<Vec<Ejection>> {
 /// Asserts that no failed connect began during an ejection, and that the hooks have reported each failed connect.
 fn assert_none_while_ejected(watcher: &Watcher, ejections: &[Ejection], seen: &Summary) -> TestResult {
     let failed = connects(seen).len();
-    eventually_ok("all that failed is told", PATIENCE, || {
+    eventually_ok("every failed connect is reported", PATIENCE, || {
         let told = watcher.all("failed")?.len();
         ensure!(told >= failed, "{told} of {failed}");
         Ok(())

@@ -53,7 +53,7 @@ fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
         };
         assert!(client.tell("peer c")? == *destination, "{first}");
     }
-    let gone = gone.context("nobody answered")?;
+    let gone = gone.context("no reply")?;
     web.sim.state(&web.tasks[nth(&gone)?], "TASK_KILLED")?;
     for (client, destination) in &mut clients {
         assert_eq!(client.tell("error c")?, "ECONNABORTED");

@@ -193,5 +193,5 @@ fn warning(lab: &Lab, start: &str) -> Result<Value> {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a strange path")
+    path.to_str().context("a path that is not UTF-8")
 }

@@ -169,7 +169,7 @@ fn agent_with_silent_sources_does_not_take_over() -> TestResult {
     let mut web = WordReplicas::start(&lab, &[WEB], &[])?;
     web.agent.kill9()?;
     let mut next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &format!("http://{}:1", host.address())])?;
-    let status = eventually_ok("the next version says who serves", PATIENCE, || {
+    let status = eventually_ok("the next version names the serving agent", PATIENCE, || {
         let status = host.proxymatic_built(NEXT, &["status"])?;
         let said = format!("version {ABI_VERSION} still serves: version {} takes over when", ABI_VERSION + 1);
         ensure!(status.stdout.contains(&said), "{status:?}");
@@ -258,7 +258,7 @@ fn folder(lab: &Lab, version: u32) -> PathBuf {
 fn versions(lab: &Lab) -> Result<Vec<u32>> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(lab.host(1).pins())? {
-        let name = entry?.file_name().into_string().ok().context("a strange name")?;
+        let name = entry?.file_name().into_string().ok().context("an unexpected name")?;
         versions.push(name.strip_prefix('v').context("no version")?.parse()?);
     }
     versions.sort_unstable();

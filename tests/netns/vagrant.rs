@@ -44,7 +44,7 @@ fn smoke_script_fails_without_forwarding_or_remote_tasks() -> TestResult {
 /// Runs the script on host 2, for at most this many seconds.
 fn smoke(lab: &Lab, patience: &str) -> Result<Finished> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vagrant/smoke.sh");
-    let arguments = [script.to_str().context("a strange path")?, &lab.marathon_url()];
+    let arguments = [script.to_str().context("a path that is not UTF-8")?, &lab.marathon_url()];
     let patience = format!("PATIENCE={patience}");
     lab.host(2).run(Path::new("env"), &[&[patience.as_str()][..], &arguments].concat(), RUN)
 }

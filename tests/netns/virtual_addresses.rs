@@ -57,7 +57,7 @@ fn assert_reached(clients: &mut [SocketProgram]) -> Result<()> {
 fn unreachable(clients: &mut [SocketProgram]) -> Result<()> {
     for client in clients {
         for (to, way) in VIRTUAL.iter().flat_map(|to| WAYS.map(|way| (to, way))) {
-            eventually_ok(&format!("{to} leads nowhere"), PATIENCE, || {
+            eventually_ok(&format!("{to} is unreachable"), PATIENCE, || {
                 let said = client.tell(&format!("try {way} {to}"))?;
                 ensure!(said.ends_with(" ENETUNREACH"), "{way} to {to}: {said}");
                 Ok(())

@@ -30,7 +30,7 @@ fn shares_follow_the_weights_of_three_apps_on_one_port() -> TestResult {
     assert_eq!((seen.failed, seen.ok), (0, CONNECTIONS.into()), "{seen:?}");
     for (name, expected) in [("a", 10.0), ("b", 30.0), ("c", 60.0)] {
         let share = 100.0 * seen.by_replica[name] as f64 / f64::from(CONNECTIONS);
-        assert!((share - expected).abs() < 3.0, "{name} got {share:.1} %, its weight says {expected}: {seen:?}");
+        assert!((share - expected).abs() < 3.0, "{name} got {share:.1} %, its weight is worth {expected}: {seen:?}");
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ fn lock() -> MutexGuard<'static, BTreeMap<u64, Undo>> {
     UNDO.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::print_stderr, reason = "undoing has nobody to return an error to")]
+#[expect(clippy::print_stderr, reason = "cleanup has no caller to return an error to")]
 fn warn(undone: Result<()>) {
     if let Err(error) = undone {
         eprintln!("cleaning up: {error:#}");

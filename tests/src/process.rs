@@ -81,14 +81,14 @@ impl Process {
 
     /// Waits until `words` are in its standard output; fails at once if it ends before.
     pub fn said(&mut self, words: &str, timeout: Duration) -> Result<()> {
-        let what = format!("{} says {words:?}", self.name);
+        let what = format!("{} prints {words:?}", self.name);
         let alive = eventually(&what, timeout, || {
             let ended = self.try_wait().ok()?;
             if self.stdout().ok()?.contains(words) { Some(Ok(())) } else { ended.map(Err) }
         });
         match alive {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(status)) => bail!("{} ended ({status}) before it said {words:?}\n{}", self.name, self.log()),
+            Ok(Err(status)) => bail!("{} ended ({status}) before it printed {words:?}\n{}", self.name, self.log()),
             Err(error) => Err(error.context(self.log())),
         }
     }

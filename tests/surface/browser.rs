@@ -103,7 +103,7 @@ fn page_shows_services_and_removes_a_gone_backend() -> TestResult {
         page.execute("window.untouched = true", vec![]).await?;
         b.process.kill9()?;
         let failed = lab.client(&["http", "--url", "http://localhost:1234/", "--count", "60"])?.failed;
-        ensure!(failed > 0, "nobody noticed that b is gone");
+        ensure!(failed > 0, "no connect to b failed");
         when(&page, "b is ejected", STATES, &json!(["active", "ejected", "active", "no backend"])).await?;
         when(&page, "without loading the page again", "return window.untouched", &json!(true)).await?;
         when(&page, "and without asking anybody else", others, &json!(0)).await?;

@@ -22,7 +22,7 @@ fn serve(lab: &Lab, services: &Value) -> Result<Process> {
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": services }).to_string())?;
     let host = lab.host(1);
-    let agent = host.agent_of(host.cgroup(), &["--file", file.to_str().context("a strange path")?])?;
+    let agent = host.agent_of(host.cgroup(), &["--file", file.to_str().context("a path that is not UTF-8")?])?;
     host.agent_ready(PATIENCE)?;
     Ok(agent)
 }

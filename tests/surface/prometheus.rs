@@ -166,7 +166,7 @@ fn metrics_and_rules_pass_promtool() -> TestResult {
         "{metrics}"
     );
     let said = shell(&lab, "curl --silent --fail http://127.0.0.1:9090/metrics | promtool check metrics")?;
-    assert_eq!(said.trim(), "", "promtool says");
+    assert_eq!(said.trim(), "", "warnings of promtool");
     shell(&lab, &format!("promtool check rules {RULES}"))?;
     // Asserts that each rule fires when it should, and not before.
     let tested = shell(&lab, "promtool test rules deploy/prometheus/alerts.test.yml")?;

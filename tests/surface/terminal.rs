@@ -131,7 +131,7 @@ fn top_sorts_by_keys_and_restores_the_terminal() -> TestResult {
     let terminal = Terminal::start(&lab)?;
     terminal.top()?;
     terminal.shows("r rate↓")?;
-    eventually_ok("who has no connections comes last", PATIENCE, || {
+    eventually_ok("the service without connections comes last", PATIENCE, || {
         let screen = terminal.screen()?;
         ensure!(order(&screen).len() == 4 && order(&screen)[3] == "/batch/report", "{screen}");
         Ok(())

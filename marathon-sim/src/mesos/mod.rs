@@ -201,7 +201,7 @@ fn grace(app: &Map<String, Value>) -> u64 {
     app.get("taskKillGracePeriodSeconds").and_then(Value::as_u64).unwrap_or(GRACE)
 }
 
-#[expect(clippy::print_stderr, reason = "the simulator has no log: who runs it sees what went wrong")]
+#[expect(clippy::print_stderr, reason = "the simulator has no log: errors go to stderr")]
 fn warn(error: &anyhow::Error) {
     eprintln!("marathon-sim: {error:#}");
 }

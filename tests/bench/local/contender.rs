@@ -148,7 +148,7 @@ impl<'a> Contender<'a> {
     fn order(&mut self, work: &str, ms: u32) -> Result<Done> {
         let (address, first, ports) = self.target(work.starts_with("udp"));
         let said = self.load.tell(&format!("{work} {address} {first} {ports} {ms}"))?;
-        serde_json::from_str(&said).with_context(|| format!("load said {said:?}"))
+        serde_json::from_str(&said).with_context(|| format!("load printed {said:?}"))
     }
 
     /// Returns requests per second.
@@ -158,7 +158,7 @@ impl<'a> Contender<'a> {
         let said = self.run("wrk", &["--threads", "1", "--connections", "16", "--duration", "1s", &url])?;
         ensure!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
         let rate = said.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
-        Ok(rate.context("wrk says no rate")?.trim().parse()?)
+        Ok(rate.context("wrk printed no rate")?.trim().parse()?)
     }
 
     /// Returns gigabits per second, as received.
@@ -169,7 +169,7 @@ impl<'a> Contender<'a> {
         };
         let said = self.run("iperf3", &["-c", &address.to_string(), "-p", &port.to_string(), "-t", "1", "-J"])?;
         let said: Value = serde_json::from_str(&said)?;
-        let bits = said["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 says no rate")?;
+        let bits = said["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 printed no rate")?;
         Ok(bits / 1e9)
     }
 

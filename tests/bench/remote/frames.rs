@@ -76,8 +76,8 @@ fn frame(flow: &UdpSocket, next: [u8; 6]) -> Result<Vec<u8>> {
 fn neighbour(interface: &str) -> Result<[u8; 6]> {
     let known = fs::read_to_string("/proc/thread-self/net/arp")?;
     let line =
-        known.lines().find(|line| line.ends_with(interface)).with_context(|| format!("nobody at {interface}"))?;
-    let link = line.split_whitespace().nth(3).context("a strange line of the kernel")?;
+        known.lines().find(|line| line.ends_with(interface)).with_context(|| format!("no neighbour at {interface}"))?;
+    let link = line.split_whitespace().nth(3).context("an unexpected line of the kernel")?;
     let bytes = link.split(':').map(|it| u8::from_str_radix(it, 16)).collect::<Result<Vec<_>, _>>()?;
-    bytes.try_into().ok().with_context(|| format!("a strange link address: {link}"))
+    bytes.try_into().ok().with_context(|| format!("an invalid link address: {link}"))
 }

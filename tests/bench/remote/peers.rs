@@ -120,7 +120,7 @@ fn translation() -> String {
 fn haproxy(stage: &Stage) -> Result<Process> {
     let file = stage.lab.run_dir().join("haproxy.cfg");
     fs::write(&file, include_str!("haproxy.cfg").replace("BACKEND", &server(INNER).to_string()))?;
-    let file = file.to_str().context("a strange path")?;
+    let file = file.to_str().context("a path that is not UTF-8")?;
     let host = stage.lab.host(MIDDLE);
     // In the foreground, so that this process does the work.
     let process = host.spawn(Path::new("taskset"), &["-c", CPU, "/usr/sbin/haproxy", "-db", "-f", file])?;
@@ -139,7 +139,8 @@ fn agent(stage: &Stage, more: &[&str]) -> Result<Process> {
     let file = stage.lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
     let (outer, inner) = (interface(OUTER), interface(INNER));
-    let interfaces = ["--interface", &outer, "--interface", &inner, "--file", file.to_str().context("a strange path")?];
+    let interfaces =
+        ["--interface", &outer, "--interface", &inner, "--file", file.to_str().context("a path that is not UTF-8")?];
     let process = host.agent_program(&binary("proxymatic")?, host.cgroup(), &[&interfaces, more].concat())?;
     host.agent_ready(PATIENCE).with_context(|| process.log())?;
     eventually_ok("both services are there", PATIENCE, || {

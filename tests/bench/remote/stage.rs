@@ -147,7 +147,7 @@ impl Stage {
 /// Runs a part of this benchmark on a CPU other than that of the host in the middle.
 fn bound(host: &Host, arguments: &[&str]) -> Result<Process> {
     let this = env::current_exe()?;
-    let this = this.to_str().context("a strange path")?;
+    let this = this.to_str().context("a path that is not UTF-8")?;
     host.spawn(Path::new("taskset"), &[&["-c", OTHERS, this], arguments].concat())
 }
 

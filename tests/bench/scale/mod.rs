@@ -101,5 +101,5 @@ fn sync(host: &Host, file: &str, services: u16, backends: u16) -> Result<sync::S
         &backends,
     ];
     let said = host.run(&env::current_exe()?, &arguments, Duration::from_secs(60))?.well()?.stdout;
-    serde_json::from_str(&said).with_context(|| format!("sync said {said:?}"))
+    serde_json::from_str(&said).with_context(|| format!("sync printed {said:?}"))
 }

@@ -176,7 +176,9 @@ fn status_lists_problems_first_with_remedies() -> TestResult {
     cluster.when_states(&["ejected", "active", "draining"])?;
     cluster.sim.process.kill9()?;
     // Until then only the event stream has ended.
-    eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("events refused the connection").map(drop))?;
+    eventually_ok("the status reports that Marathon is away", PATIENCE, || {
+        lab.host(1).trouble("events refused the connection").map(drop)
+    })?;
     status().unwell().prints(&lab, &expect![[r#"
         PROBLEM    marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
         PROBLEM    /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it

@@ -52,7 +52,7 @@ impl Page {
             let Some(info) = line.strip_prefix("```") else { continue };
             let inside: Vec<_> = lines.by_ref().take_while(|it| *it != "```").collect();
             match info.split_once(' ').unwrap_or((info, "")) {
-                ("", _) => bail!("a block says nothing of what it is (console, json, text): {inside:?}"),
+                ("", _) => bail!("a block has no kind (console, json, text): {inside:?}"),
                 ("console", how) => steps.push(Step::Block(Block::parse(how, &inside)?)),
                 ("json", "app") => steps.push(Step::App(inside.join("\n"))),
                 _ => {}

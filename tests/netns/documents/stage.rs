@@ -95,7 +95,7 @@ impl<'lab> Stage<'lab> {
                 self.places = places.split_whitespace().map(place).collect::<Result<_>>()?;
                 Ok(())
             }
-            _ => bail!("nobody knows how"),
+            _ => bail!("unknown event"),
         }
     }
 

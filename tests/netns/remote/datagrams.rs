@@ -69,7 +69,7 @@ fn exchange(socket: &UdpSocket, count: usize) -> Result<u8> {
             })?;
             let (name, rest) = answer[..length].split_first().context("an empty answer")?;
             let nth = missing.iter().position(|it| *it == rest);
-            missing.remove(nth.with_context(|| format!("{length} bytes that nobody sent, or not now"))?);
+            missing.remove(nth.with_context(|| format!("{length} bytes that were not sent, or not now"))?);
             names.insert(*name);
         }
     }

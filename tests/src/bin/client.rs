@@ -1,6 +1,6 @@
 //! A counting HTTP client: one connection per request, every answer verified, every failure recorded with time and
 //! errno.
-#![expect(clippy::print_stderr, reason = "a program's trouble goes to stderr")]
+#![expect(clippy::print_stderr, reason = "a program's errors go to stderr")]
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -120,7 +120,7 @@ fn datagrams() -> Result<UdpSocket> {
 
 fn ask_stream(mut stream: &TcpStream, service: SocketAddr) -> Result<String> {
     let peer = stream.peer_addr()?;
-    ensure!(peer == service, "getpeername says {peer}");
+    ensure!(peer == service, "getpeername returned {peer}");
     stream.write_all(b"?")?;
     let mut buffer = [0; 64];
     let length = uninterrupted(|| stream.read(&mut buffer))?;
@@ -130,7 +130,7 @@ fn ask_stream(mut stream: &TcpStream, service: SocketAddr) -> Result<String> {
 
 fn ask_peer(socket: &UdpSocket, service: SocketAddr) -> Result<String> {
     let peer = socket.peer_addr()?;
-    ensure!(peer == service, "getpeername says {peer}");
+    ensure!(peer == service, "getpeername returned {peer}");
     socket.send(b"?")?;
     received(socket, service)
 }

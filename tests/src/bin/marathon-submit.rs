@@ -1,7 +1,7 @@
 //! The program `marathon-submit`: deploys apps to a real or simulated Marathon, and waits until they run.
 
 #![expect(clippy::print_stdout, reason = "a program's output goes to stdout")]
-#![expect(clippy::print_stderr, reason = "a program's trouble goes to stderr")]
+#![expect(clippy::print_stderr, reason = "a program's errors go to stderr")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ impl Marathon {
         let answer = self.client.put(format!("{}/v2/apps{id}?force=true", self.url)).json(app).send().await?;
         let (status, said) = (answer.status(), answer.text().await?);
         let refused = status.is_client_error().then(|| format!("{status}: {}", said.trim()));
-        ensure!(status.is_success() || refused.is_some(), "Marathon says {status}: {}", said.trim());
+        ensure!(status.is_success() || refused.is_some(), "Marathon answered {status}: {}", said.trim());
         Ok(refused)
     }
 

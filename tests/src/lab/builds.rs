@@ -28,7 +28,7 @@ impl Host {
     pub fn built_serves(&self, build: &str, timeout: Duration) -> Result<()> {
         eventually_ok(&format!("{build} serves"), timeout, || {
             let said = self.proxymatic_built(build, &["-j", "status"])?.stdout;
-            let status: Value = serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
+            let status: Value = serde_json::from_str(&said).with_context(|| format!("status printed {said:?}"))?;
             let hooks = status["hooks"].as_array().map_or(0, Vec::len);
             ensure!(status["agent"]["state"] == "OK" && hooks == 12, "{said}");
             let wrong = status["problems"].as_array().cloned().unwrap_or_default();

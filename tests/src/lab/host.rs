@@ -176,7 +176,7 @@ impl Host {
             // Not `well()`: status exits with 1 for any problem, and a service without backends does not matter here.
             let said = self.proxymatic(&["-j", "status"])?.stdout;
             let status: serde_json::Value =
-                serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
+                serde_json::from_str(&said).with_context(|| format!("status printed {said:?}"))?;
             ensure!(status["agent"]["state"] == "OK", "{said}");
             Ok(())
         })
@@ -192,7 +192,7 @@ impl Host {
     /// Returns the rows of `proxymatic -j service show` here.
     pub fn services(&self) -> Result<Vec<Service>> {
         let said = self.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
-        serde_json::from_str(&said).with_context(|| format!("`-j service show` said {said:?}"))
+        serde_json::from_str(&said).with_context(|| format!("`-j service show` printed {said:?}"))
     }
 
     /// Returns the row of one service.
@@ -244,7 +244,7 @@ impl Load {
         let said = self.process.stdout()?;
         let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
         let last = whole.lines().next_back().context("no report yet")?;
-        serde_json::from_str(last).with_context(|| format!("client said {last:?}"))
+        serde_json::from_str(last).with_context(|| format!("client printed {last:?}"))
     }
 
     /// Waits until this many more requests are done, failed ones included, as long as there is progress.

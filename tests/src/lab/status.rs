@@ -9,14 +9,14 @@ impl Host {
     /// Returns the output of `proxymatic -j status` here, with or without problems.
     pub fn status(&self) -> Result<Value> {
         let left = self.proxymatic(&["-j", "status"])?;
-        serde_json::from_str(&left.stdout).with_context(|| format!("status said {left:?}"))
+        serde_json::from_str(&left.stdout).with_context(|| format!("status printed {left:?}"))
     }
 
     /// Returns the status if it reports a source's failure with these words: at the source, among the problems, and by
     /// exit code 1.
     pub fn trouble(&self, words: &str) -> Result<Value> {
         let left = self.proxymatic(&["-j", "status"])?;
-        let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("status said {left:?}"))?;
+        let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("status printed {left:?}"))?;
         let reason = status["agent"]["sources"][0]["trouble"]["reason"].as_str().unwrap_or_default();
         ensure!(!reason.is_empty() && reason.contains(words), "{words:?} in {status}");
         let wrong = status["problems"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -28,7 +28,7 @@ impl Host {
     /// Returns the status if it has no problem and no warning.
     pub fn well(&self) -> Result<Value> {
         let left = self.proxymatic(&["-j", "status"])?;
-        let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("status said {left:?}"))?;
+        let status: Value = serde_json::from_str(&left.stdout).with_context(|| format!("status printed {left:?}"))?;
         let nothing = |part: &str| status[part].as_array().is_some_and(Vec::is_empty);
         ensure!(nothing("problems") && nothing("warnings") && left.status.success(), "{left:?}");
         Ok(status)

@@ -190,7 +190,7 @@ impl<'lab> Cluster<'lab> {
         eventually_ok("the maps are as full as in the beginning", PATIENCE, || {
             let (now, open) = (self.fill()?, self.lab.host(1).open_connections()?);
             ensure!(now == *fill, "{now:?}, not {fill:?}");
-            ensure!(open == 0, "{open} connections are counted as open, and nobody is there");
+            ensure!(open == 0, "{open} connections are counted as open without any client");
             Ok(())
         })
     }

@@ -59,7 +59,7 @@ impl Member {
     pub(super) fn is_alone(&self, lab: &Lab) -> Result<()> {
         let port = format!(":{}", self.address.port());
         let connected = ["-Htn", "state", "connected", "exclude", "time-wait", "sport", "=", &port];
-        eventually_ok(&format!("nobody is connected to {}", self.name), PATIENCE, || {
+        eventually_ok(&format!("no client is connected to {}", self.name), PATIENCE, || {
             let said = lab.host(self.host).run("ss".as_ref(), &connected, PATIENCE)?.well()?.stdout;
             ensure!(said.trim().is_empty(), "{said}");
             Ok(())

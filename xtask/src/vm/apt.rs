@@ -59,7 +59,7 @@ impl Apt {
     pub(super) fn show(&self, package: &str) -> Result<(String, Vec<String>)> {
         let text = command::read(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let version = field("Version:").with_context(|| format!("apt tells no version of {package}"))?;
+        let version = field("Version:").with_context(|| format!("apt has no version of {package}"))?;
         Ok((version.to_owned(), depends(field("Depends:").unwrap_or_default())))
     }
 
@@ -126,7 +126,7 @@ pub(super) fn unpack_with_needs(packages: &[&str], folder: &Path) -> Result<()> 
         Some(found) => found,
         None => {
             command::run(Command::new("apt-get").args(["update", "--quiet"]))?;
-            simulate().ok_or_else(|| anyhow!("apt-get knows no way to {}", packages.join(" ")))?
+            simulate().ok_or_else(|| anyhow!("apt-get cannot install {}", packages.join(" ")))?
         }
     };
     // An installed package cannot be installed. Its dependencies are installed too, but the package itself must be in
