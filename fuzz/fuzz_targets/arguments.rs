@@ -4,7 +4,7 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 
 use libfuzzer_sys::fuzz_target;
-use proxymatic_user::cli::parse_check::{ParseCheck, judge};
+use proxymatic_user::cli::parse_check::{ParseCheck, check};
 
 /// Half of what is said is words that mean something.
 const WORDS: &[&str] = &[
@@ -57,10 +57,10 @@ fuzz_target!(|input: Vec<Result<u8, Vec<u8>>>| {
         Err(bytes) => OsString::from_vec(bytes),
     };
     let arguments: Vec<_> = std::iter::once("proxymatic".into()).chain(input.into_iter().take(24).map(word)).collect();
-    match judge(&arguments) {
-        ParseCheck::Fine | ParseCheck::Told => {}
-        ParseCheck::Usage { code, said } => assert!(code == 2 && !said.trim().is_empty(), "{code} {said:?}"),
-        ParseCheck::Wrong(sentences) => {
+    match check(&arguments) {
+        ParseCheck::Valid | ParseCheck::Help => {}
+        ParseCheck::Usage { code, text } => assert!(code == 2 && !text.trim().is_empty(), "{code} {text:?}"),
+        ParseCheck::Invalid(sentences) => {
             assert!(!sentences.is_empty());
             for said in sentences {
                 assert!(said.lines().count() == 1 && !said.trim().is_empty(), "{said:?}");

@@ -9,7 +9,7 @@ use proxymatic_user::source::file::{Format, read::parse};
 fuzz_target!(|content: &[u8]| {
     for format in [Format::Toml, Format::Json] {
         match parse(content, format) {
-            Ok(listing) => plan_whole(listing.read(&addresses(listing.names())), SourceCode::FILE),
+            Ok(listing) => plan_whole(listing.convert(&addresses(listing.host_names())), SourceCode::FILE),
             Err(reason) => assert_eq!(reason.lines().count(), 1, "{reason:?}"),
         }
     }

@@ -9,8 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use proxymatic_common::SourceCode;
 use proxymatic_fuzz::{addresses, plan_whole};
 use proxymatic_user::source::marathon::{
-    convert::{self, Lookups, Options},
     api::Lenient,
+    convert,
+    lookups::{Lookups, Options},
 };
 
 fuzz_target!(|body: &[u8]| {
@@ -21,20 +22,20 @@ fuzz_target!(|body: &[u8]| {
     {
         listing.pods = pods;
     }
-    let needs = convert::needs(&listing);
-    let hosts = addresses(needs.hosts.iter().map(String::as_str));
+    let required = convert::required_lookups(&listing);
+    let hosts = addresses(required.hosts.iter().map(String::as_str));
     // An earlier definition is that of any other app, or not to be had.
     let mut others = convert::parse(body).map(|listing| listing.apps).unwrap_or_default().into_iter().rev();
     let definition = |version| match others.next() {
         Some(Lenient::Good(app)) => (version, Ok(Arc::new(app))),
         Some(Lenient::Bad { .. }) | None => (version, Err("no such version".to_owned())),
     };
-    let definitions = needs.definitions.into_iter().map(definition).collect();
+    let definitions = required.definitions.into_iter().map(definition).collect();
     let pods: BTreeMap<_, _> =
-        needs.pods.into_iter().map(|version| (version, Err("no such version".to_owned()))).collect();
-    let found = Lookups { definitions, pods, hosts };
+        required.pods.into_iter().map(|version| (version, Err("no such version".to_owned()))).collect();
+    let lookups = Lookups { definitions, pods, hosts };
     for expose_host in [false, true] {
-        let rules = Options { group_size: NonZeroU32::MIN, expose_host };
-        plan_whole(convert::read(&listing, &found, rules), SourceCode::MARATHON);
+        let options = Options { group_size: NonZeroU32::MIN, expose_host };
+        plan_whole(convert::convert(&listing, &lookups, options), SourceCode::MARATHON);
     }
 });

@@ -10,12 +10,12 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
     model::{AllowRule, Backend, Policy, Protocol, Service, ServiceKey, Settings, State, Weight},
-    plan::{Capacity, Desired, Exposed, Plan, QUARANTINE, Quarantine, MapState, plan, plan_changes},
+    plan::{Capacity, Desired, Exposed, MapState, Plan, QUARANTINE, Quarantine, plan, plan_changes},
 };
 
 use crate::{
+    invariants::{assert_reached, assert_serves_since, printed},
     kernel::CGROUP,
-    law::{assert_says, assert_serves_since, printed},
 };
 
 /// How large the maps are, and what happens.
@@ -48,11 +48,11 @@ struct Step {
 #[derive(Arbitrary, Debug)]
 pub struct Wanted {
     services: Vec<One>,
-    /// Bits: addresses of the host, excluded cgroups, backends that rest, and whether a source is silent.
+    /// Bits: addresses of the host, excluded cgroups, backends that rest, and whether a source is unanswered.
     addresses: u8,
     excluded: u8,
-    resting: u16,
-    silent: bool,
+    parked: u16,
+    unanswered: bool,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -98,12 +98,12 @@ impl Wanted {
         Desired {
             services: self.services.iter().take(MOST).map(One::service).collect(),
             addresses: bits(self.addresses & 15).map(|n| IpAddr::from([192, 0, 2, n])).collect(),
-            silent: self.silent.then_some(SourceCode::REGISTRATOR).into_iter().collect(),
+            unanswered: self.unanswered.then_some(SourceCode::REGISTRATOR).into_iter().collect(),
             max_connections: 8192,
             cgroups,
             excluded: bits(self.excluded & 7).map(u64::from).collect(),
             exposed: if self.excluded & 8 == 0 { Exposed::None } else { Exposed::All },
-            resting: bits(self.resting).map(u32::from).collect(),
+            parked: bits(self.parked).map(u32::from).collect(),
             // What operators do is not in these histories.
             drained: Default::default(),
         }
@@ -196,13 +196,13 @@ pub fn carry_out(history: &History) {
         last.clone_from(&after);
         let planned = plan_changes(&after, &tables, &settled);
         assert_eq!(planned, plan(&after, &tables), "what has changed is all there is to do");
-        let Plan { ops, warnings, unsettled } = planned;
-        // What does not fit stays as it was, or goes; and who is silent keeps what he had. Of those the law says nothing.
-        known.unsure.extend(&unsettled);
-        if !warnings.is_empty() && unsettled.is_empty() {
+        let Plan { ops, warnings, incomplete } = planned;
+        // What does not fit stays as it was, or goes; and who is unanswered keeps what he had. Of those the law says nothing.
+        known.unsure.extend(&incomplete);
+        if !warnings.is_empty() && incomplete.is_empty() {
             known.unsure.extend(after.services.keys().chain(known.before.iter().flat_map(|it| it.services.keys())));
         }
-        if !after.silent.is_empty() {
+        if !after.unanswered.is_empty() {
             let kept =
                 known.before.iter().flat_map(|it| it.services.keys()).filter(|key| !after.services.contains_key(key));
             known.unsure.extend(kept.copied().collect::<Vec<_>>());
@@ -223,14 +223,14 @@ pub fn carry_out(history: &History) {
         } else {
             if warnings.is_empty() {
                 assert_eq!(printed(&plan(&after, &tables).ops), "", "nothing is left to do");
-                if known.unsure.is_empty() && after.silent.is_empty() {
-                    assert_says(&tables, &after, seed);
+                if known.unsure.is_empty() && after.unanswered.is_empty() {
+                    assert_reached(&tables, &after, seed);
                 }
-                known.unsure.retain(|key| !after.services.contains_key(key) && !after.silent.is_empty());
+                known.unsure.retain(|key| !after.services.contains_key(key) && !after.unanswered.is_empty());
             }
             known.before = vec![after.clone()];
             settled = after.clone();
-            settled.services.retain(|key, _| !unsettled.contains(key));
+            settled.services.retain(|key, _| !incomplete.contains(key));
         }
         let before: Vec<_> = known.before.iter().map(|it| known.of(it)).collect();
         let (first, rest) = before.split_first().expect("something was true in the beginning");
@@ -248,7 +248,7 @@ pub fn carry_out(history: &History) {
 
 /// In the end, with everybody heard and nobody at anything, plans and quarantine come to rest, and nothing is left behind.
 pub fn ends(tables: &mut MapState, wanted: &Desired, mut quarantine: Quarantine, mut now: Instant) {
-    let wanted = Desired { silent: BTreeSet::new(), ..wanted.clone() };
+    let wanted = Desired { unanswered: BTreeSet::new(), ..wanted.clone() };
     let mut done = Vec::new();
     for _ in 0..12 {
         let mut ops = plan(&wanted, tables).ops;
@@ -269,6 +269,6 @@ pub fn ends(tables: &mut MapState, wanted: &Desired, mut quarantine: Quarantine,
             (wanted.services.len(), backends),
             "no id leaks"
         );
-        assert_says(tables, &wanted, 1);
+        assert_reached(tables, &wanted, 1);
     }
 }

@@ -1,13 +1,13 @@
 //! What several targets ask of what was read: that it can be planned, and that nothing is left to do then.
 
 pub mod history;
-// The law that plans obey, and the decisions that it asks, as the tests of plans have them: what the product does not
+// The invariants of plans and the test double of the maps come from the plan tests: what the product does not
 // need is not in it.
+#[path = "../../proxymatic-user/tests/plan/invariants.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
+mod invariants;
 #[path = "../../proxymatic-user/tests/plan/kernel.rs"]
 mod kernel;
-#[path = "../../proxymatic-user/tests/plan/law.rs"]
-#[expect(dead_code, reason = "the tests use all of it")]
-mod law;
 pub mod rows;
 
 use std::{collections::BTreeMap, net::IpAddr};

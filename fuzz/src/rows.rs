@@ -2,11 +2,11 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::{
-    Address, SourceRangeKey, SourceCgroup, SourceRange, Backend, BackendState, Class, Frontend, SlotRange, Name, Port,
-    Service, Slot, SourceCode,
+    Address, Backend, BackendState, Class, Frontend, Name, Port, Service, Slot, SlotRange, SourceCgroup, SourceCode,
+    SourceRange, SourceRangeKey,
 };
 use proxymatic_user::{
-    dataplane::{MapReader, Error, kernel::from_bytes},
+    dataplane::{Error, MapReader, kernel::from_bytes},
     plan::Capacity,
 };
 
@@ -136,7 +136,7 @@ impl MapReader for Rows {
     fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let row = |(of, bits, bytes): &(u8, u8, [u8; 16])| {
             let network = SourceRange { service: id(*of, CAPACITY.services), address: from_bytes(bytes)? };
-            Some(SourceRangeKey { bits: (*bits).into(), network })
+            Some(SourceRangeKey { prefix_len: (*bits).into(), network })
         };
         Ok(self.allow.iter().take(16).filter_map(row).collect())
     }

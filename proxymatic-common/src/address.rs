@@ -1,10 +1,11 @@
-//! Addresses and ports as the kernel's hooks see them.
+//! Addresses and ports in the form in which the kernel's hooks see them.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::plain_bytes;
 
-/// An address in 16 bytes, in network order; IPv4 is held as `::ffff:a.b.c.d`, so that one key serves both families.
+/// An address in 16 bytes, in network order. An IPv4 address is stored as `::ffff:a.b.c.d`, so that one key serves both
+/// families.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address([u32; 4]);
@@ -16,38 +17,38 @@ impl Address {
     /// 16 zero bytes, which is `::`.
     pub const ZERO: Self = Self([0; 4]);
 
-    /// From the words that an IPv6 socket address holds (network order).
+    /// Makes an address from the words of an IPv6 socket address (network order).
     #[inline(always)]
     pub const fn from_v6_words(words: [u32; 4]) -> Self {
         Self(words)
     }
 
-    /// As an IPv6 socket address holds it (network order); IPv4 as a v4-mapped address.
+    /// Returns the words of an IPv6 socket address (network order); an IPv4 address is v4-mapped.
     #[inline(always)]
     pub const fn v6_words(self) -> [u32; 4] {
         self.0
     }
 
-    /// An IPv4 address, from the word that a socket address holds (network order).
+    /// Makes an IPv4 address from the word of a socket address (network order).
     #[inline(always)]
     pub const fn from_v4_word(word: u32) -> Self {
         Self([0, 0, MAPPED, word])
     }
 
-    /// The last word, in network order: the whole address where it is IPv4.
+    /// Returns the last word, in network order: the whole address if it is IPv4.
     #[inline(always)]
     pub const fn v4_word(self) -> u32 {
         self.0[3]
     }
 
-    /// Whether it is an IPv4 address.
+    /// Returns whether this is an IPv4 address.
     #[inline(always)]
     pub const fn is_v4(self) -> bool {
         self.beyond_v4() == 0
     }
 
-    /// Whether Linux takes a connection to it as one to the caller's own host: 127.0.0.0/8, ::1, and the unspecified
-    /// addresses 0.0.0.0 and ::, the former two also in their v4-mapped form.
+    /// Returns whether Linux connects to the caller's own host for this address: 127.0.0.0/8, ::1, 0.0.0.0 and ::. Both
+    /// IPv4 forms count as v4-mapped addresses too.
     #[inline(always)]
     pub const fn is_loopback(self) -> bool {
         let last = self.0[3];
@@ -56,28 +57,28 @@ impl Address {
         v4 == 0 || v6 == 0
     }
 
-    /// Whether it is 0.0.0.0 or ::, which is no address but "any".
+    /// Returns whether this is 0.0.0.0 or ::, the unspecified address.
     #[inline(always)]
     pub const fn is_unspecified(self) -> bool {
         self.0[3] == 0 && (self.beyond_v4() == 0 || self.before_last() == 0)
     }
 
-    // Of several words one is made before anything is compared: to the verifier each comparison of a word is two paths,
-    // and what it learns of the words keeps paths apart that are the same.
+    // These functions combine several words into one before they compare. The verifier follows two paths for each
+    // comparison of a word, and its knowledge of each word keeps equal paths apart.
 
-    /// Zero where it is IPv4.
+    /// Returns zero if the address is IPv4.
     #[inline(always)]
     const fn beyond_v4(self) -> u32 {
         self.0[0] | self.0[1] | self.0[2] ^ MAPPED
     }
 
-    /// Zero where all words but the last are.
+    /// Returns zero if all words but the last are zero.
     #[inline(always)]
     const fn before_last(self) -> u32 {
         self.0[0] | self.0[1] | self.0[2]
     }
 
-    /// Where Linux connects to: loopback for 0.0.0.0 and ::, any other address itself.
+    /// Returns the address to which Linux connects: loopback for 0.0.0.0 and ::, else the address itself.
     #[inline(always)]
     pub const fn effective(self) -> Self {
         if self.0[3] != 0 || !self.is_unspecified() {
@@ -86,7 +87,7 @@ impl Address {
         if self.is_v4() { Self::from_v4_word(0x7f00_0001_u32.to_be()) } else { Self([0, 0, 0, 1_u32.to_be()]) }
     }
 
-    /// Equality without early exits, which costs the verifier one path instead of four.
+    /// Compares without early exits, which costs the verifier one path instead of four.
     #[inline(always)]
     pub const fn eq_branchless(&self, other: &Self) -> bool {
         (self.0[0] ^ other.0[0]) | (self.0[1] ^ other.0[1]) | (self.0[2] ^ other.0[2]) | (self.0[3] ^ other.0[3]) == 0
@@ -123,37 +124,37 @@ impl From<Address> for IpAddr {
 pub struct Port(u16);
 
 impl Port {
-    /// From the number that people write.
+    /// Makes a port from its number in host order.
     pub const fn new(port: u16) -> Self {
         Self(port.to_be())
     }
 
-    /// From the word that a socket address holds (network order).
+    /// Makes a port from the word of a socket address (network order).
     #[inline(always)]
     pub const fn from_word(word: u16) -> Self {
         Self(word)
     }
 
-    /// As a socket address holds it (network order).
+    /// Returns the word for a socket address (network order).
     #[inline(always)]
     pub const fn word(self) -> u16 {
         self.0
     }
 
-    /// The number that people write.
+    /// Returns the number in host order.
     #[inline(always)]
     pub const fn get(self) -> u16 {
         u16::from_be(self.0)
     }
 }
 
-/// The first octet of an IPv4 address.
+/// Returns the first octet of an IPv4 address.
 #[inline(always)]
 const fn first_octet(word: u32) -> u32 {
     u32::from_be(word) >> 24
 }
 
-/// All bits, or none for zero.
+/// Returns a word with all bits set, or 0 for 0.
 #[inline(always)]
 const fn none_if_zero(word: u32) -> u32 {
     ((word as i32 | (word as i32).wrapping_neg()) >> 31) as u32
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn v4_is_held_as_mapped_and_comes_back_as_v4() {
+    fn v4_is_stored_as_mapped_and_read_as_v4() {
         assert_eq!(address("10.1.2.3"), address("::ffff:10.1.2.3"));
         assert_eq!(IpAddr::from(address("::ffff:10.1.2.3")), "10.1.2.3".parse::<IpAddr>().unwrap());
         assert_eq!(IpAddr::from(address("2001:db8::7")), "2001:db8::7".parse::<IpAddr>().unwrap());
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_what_linux_keeps_on_the_host() {
+    fn loopback_covers_what_linux_keeps_on_the_host() {
         for own in ["127.0.0.1", "127.255.255.254", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
             assert!(address(own).is_loopback(), "{own}");
         }
@@ -189,18 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn any_address_means_loopback_of_its_family() {
-        for (dialled, meant) in
+    fn unspecified_address_becomes_loopback_of_its_family() {
+        for (destination, effective) in
             [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.0", "10.0.0.0"), ("fd00::", "fd00::")]
         {
-            assert_eq!(address(dialled).effective(), address(meant), "{dialled}");
+            assert_eq!(address(destination).effective(), address(effective), "{destination}");
         }
         assert!(address("::").is_unspecified() && address("0.0.0.0").is_unspecified());
         assert!(!address("10.0.0.0").is_unspecified() && !address("fd00::").is_unspecified());
     }
 
     #[test]
-    fn same_is_equality() {
+    fn branchless_comparison_equals_plain_equality() {
         assert!(address("::1").eq_branchless(&address("::1")));
         for other in ["::2", "1::1", "0:1::1", "::1:0:0:1"] {
             assert!(!address("::1").eq_branchless(&address(other)), "{other}");
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_cross_in_network_order() {
+    fn port_is_stored_in_network_order() {
         assert_eq!(Port::new(1234).word().to_ne_bytes(), [4, 210]);
         assert_eq!(Port::new(1234).get(), 1234);
     }

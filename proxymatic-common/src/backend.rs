@@ -1,8 +1,8 @@
-//! A replica, and what the kernel counts of it.
+//! A backend, and the kernel's counters of it.
 
 use crate::{Address, Cell64, Port, assert_packed, cell::open_count, plain_bytes};
 
-/// The families a socket can reach, or a backend has: a set of bits.
+/// The address families that a socket can reach, or that a backend has: a set of bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Families(pub u8);
@@ -15,41 +15,41 @@ impl Families {
     /// Both.
     pub const BOTH: Self = Self(3);
 
-    /// The family of an address.
+    /// Returns the family of an address.
     #[inline(always)]
     pub const fn of(address: Address) -> Self {
         if address.is_v4() { Self::V4 } else { Self::V6 }
     }
 
-    /// What is in both.
+    /// Returns the families in both sets.
     #[inline(always)]
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether the two have a family in common.
+    /// Returns whether the two sets have a family in common.
     #[inline(always)]
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }
 
-/// Where a backend is in its life. A number of its own in the map, so that any byte can be read.
+/// The state in a backend's life. A plain number in the map, so that every value can be read.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BackendState(pub u32);
 
 impl BackendState {
-    /// Nobody's: the id may be given out. Zero, so that a fresh map holds only these.
+    /// No owner: the agent may assign the id. Zero, so that a new map holds only this state.
     pub const FREE: Self = Self(0);
-    /// Known, not yet to be given traffic.
+    /// Known, but takes no traffic yet.
     pub const WARMING: Self = Self(1);
     /// Takes new connections.
     pub const ACTIVE: Self = Self(2);
-    /// Takes new connections only where its service has nothing better; keeps the open ones.
+    /// Takes new connections only if its service has nothing better; keeps the open ones.
     pub const DRAINING: Self = Self(3);
-    /// Its task ended. The id waits until nothing uses it.
+    /// The task ended. The id waits until nothing uses it.
     pub const GONE: Self = Self(4);
 
     /// The name in tables, JSON and metrics.
@@ -65,45 +65,45 @@ impl BackendState {
     }
 }
 
-/// A replica of a service, by id.
+/// A backend, by id.
 ///
-/// Written whole before anything names it; from then on only `state`, `weight` and `maxconn` change, each a word of
-/// its own, and `local` with the addresses of the host.
+/// The agent writes the whole entry before anything names it. Afterwards only `state`, `weight` and `maxconn` change,
+/// each in one store, and `local` with the host's addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// Where it listens.
+    /// The address on which the backend listens.
     pub address: Address,
-    /// The port it listens on.
+    /// The port on which the backend listens.
     pub port: Port,
     /// The family of `address`.
     pub families: Families,
-    /// 1 where `address` is one of this host, else 0: what is bound to loopback can reach only such.
+    /// 1 if `address` belongs to this host, else 0. A socket bound to loopback can reach only local backends.
     pub local: u8,
-    /// Where it is in its life.
+    /// The state in the backend's life.
     pub state: BackendState,
-    /// Counts the owners this id has had. A slot or socket that holds another generation means another owner.
+    /// The number of owners that this id has had. A slot or socket with another generation refers to another owner.
     pub generation: u32,
-    /// Its share of new connections, 0 to 1000: loads are compared in proportion to it.
+    /// The share of new connections, 0 to 1000. Hooks compare loads in proportion to the weight.
     pub weight: u32,
-    /// The most connections open from this host at once; 0 for no bound.
+    /// The limit of open connections from this host; 0 for none.
     pub maxconn: u32,
     /// The id of its service.
     pub service: u32,
-    /// What one connection counts when loads are compared: [`Backend::price`] of the weight, since hooks multiply faster
-    /// than they divide.
+    /// The load of one connection, for comparisons: [`Backend::price`] of the weight. Hooks multiply by it because a
+    /// multiplication is faster than a division.
     pub price: u32,
-    /// What its source says of it. `state` is the same, but where the operator drains it: see `DRAINED`. Hooks do not read
-    /// it.
+    /// The state according to the source. It equals `state` unless the operator drains the backend: see `DRAINED`.
+    /// Hooks do not read it.
     pub source_state: BackendState,
-    /// Always zero: room for what comes, within one cache line.
+    /// Always zero; reserved for future fields within one cache line.
     pub _reserved: [u32; 4],
 }
 assert_packed!(Backend = Address, Port, Families, u8, BackendState, u32, u32, u32, u32, u32, BackendState, [u32; 4]);
 const _: () = assert!(size_of::<Backend>() == 64, "one cache line");
 
 impl Backend {
-    /// An id that nobody owns, which keeps count of its owners.
+    /// An id without an owner; it keeps the count of its owners.
     pub const fn free(generation: u32) -> Self {
         Self {
             address: Address::from_v4_word(0),
@@ -121,53 +121,54 @@ impl Backend {
         }
     }
 
-    /// What one connection counts at a weight. Rounded up, by less than the low bits that are cut off a sum of them: so
-    /// loads that are the same for their weights come out the same.
+    /// Returns the load of one connection at a weight. The result is rounded up, by less than the low bits that hooks
+    /// cut off from a sum of loads. So backends with equal load for their weight compare as equal.
     pub const fn price(weight: u32) -> u32 {
         (1_u32 << 28).div_ceil(if weight == 0 { 1 } else { weight })
     }
 }
 
-/// Steps of the histogram of round trip times, in microseconds: what takes no longer than one is counted there. Powers of four,
-/// which seven counters stretch from one machine to another continent.
+/// The upper bounds of the buckets in the histogram of round trip times, in microseconds. They are powers of four, so
+/// that seven counters cover everything from one machine to another continent.
 pub const RTT_STEPS_US: [u32; 6] = [100, 400, 1_600, 6_400, 25_600, 102_400];
 
-/// What the kernel counts of a backend, by id. Two cache lines, so that neighbours do not share one.
+/// The kernel's counters of a backend, by id. Two cache lines, so that adjacent backends do not share one.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct BackendStats {
-    /// Connections opened, ever.
+    /// Connections opened since the owner got the id.
     pub opened: Cell64,
-    /// Connections closed, ever; those open are the difference.
+    /// Connections closed since then; the difference is the number of open connections.
     pub closed: Cell64,
-    /// TCP connections that the backend answered, ever.
+    /// TCP connections that the backend answered since then.
     pub established: Cell64,
-    /// TCP connections that it refused or did not answer, ever. Those that the program gave up are not among them.
+    /// TCP connections that the backend refused or did not answer since then. Connections that the program gave up do
+    /// not count.
     pub failed: Cell64,
-    /// Failures since it last answered, counted once for each ejection.
+    /// Failures since the last answer, counted once for each ejection.
     pub consecutive_failures: Cell64,
-    /// Until when it is ejected: nanoseconds of the monotonic clock; 0 for not at all.
+    /// The end of the ejection: nanoseconds of the monotonic clock; 0 if the backend is not ejected.
     pub ejected_until: Cell64,
-    /// Round trip time in microseconds: follows a rise at once and a fall slowly; 0 for none measured yet.
+    /// The round trip time in microseconds. It follows a rise at once and a fall slowly; 0 if none was measured yet.
     pub rtt_us: Cell64,
-    /// When that was measured: nanoseconds of the monotonic clock.
+    /// The time of that measurement: nanoseconds of the monotonic clock.
     pub rtt_at: Cell64,
-    /// How many handshakes took how long, by [`RTT_STEPS_US`]; the last for what took longer than all.
+    /// The number of handshakes in each bucket of [`RTT_STEPS_US`]; the last counter is for slower ones.
     pub rtts: [Cell64; 7],
-    /// All of them together, in microseconds.
+    /// The sum of all measured round trip times, in microseconds.
     pub rtt_sum_us: Cell64,
 }
 const _: () = assert!(size_of::<BackendStats>() == 128, "two cache lines");
 const _: () = assert!(RTT_STEPS_US.len() + 1 == 7, "a step without a counter");
 
 impl BackendStats {
-    /// Connections open now.
+    /// Returns the number of open connections.
     #[inline(always)]
     pub fn active(&self) -> u64 {
         open_count(&self.opened, &self.closed)
     }
 
-    /// All cells, to be set to zero for a new owner.
+    /// Sets all cells to zero for a new owner.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
         let Self {

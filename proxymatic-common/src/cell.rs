@@ -2,11 +2,11 @@
 
 use core::cell::UnsafeCell;
 
-/// A 64-bit number in shared memory: never torn, never cached.
+/// A 64-bit number in shared memory; a read or write is never torn and never cached.
 ///
-/// LLVM has no atomic load or store for BPF before `-mcpu=v4`, so there it is a volatile access, which is one
-/// instruction; elsewhere it is an `AtomicU64`. Adding is a method of neither: the BPF instruction that every kernel
-/// from 5.10 takes is an xadd whose result is not used, and the data plane's maps own it.
+/// LLVM has no atomic load or store for BPF before `-mcpu=v4`, so on BPF each access is volatile, which is one
+/// instruction. Elsewhere it is an `AtomicU64`. On BPF the type has no method to add: every kernel from 5.10 on accepts
+/// only an xadd whose result is unused, and the data plane's maps issue it.
 #[repr(transparent)]
 pub struct Cell64(UnsafeCell<u64>);
 
@@ -14,18 +14,18 @@ pub struct Cell64(UnsafeCell<u64>);
 unsafe impl Sync for Cell64 {}
 
 impl Cell64 {
-    /// A cell that holds `value`.
+    /// Makes a cell that holds `value`.
     pub const fn new(value: u64) -> Self {
         Self(UnsafeCell::new(value))
     }
 
-    /// Where the number is.
+    /// Returns the address of the number.
     #[inline(always)]
     pub const fn as_ptr(&self) -> *mut u64 {
         self.0.get()
     }
 
-    /// The number now.
+    /// Returns the current number.
     #[cfg(target_arch = "bpf")]
     #[inline(always)]
     pub fn get(&self) -> u64 {
@@ -33,7 +33,7 @@ impl Cell64 {
         unsafe { self.as_ptr().read_volatile() }
     }
 
-    /// Stores a number: for what only the last writer matters of, never for counts.
+    /// Stores a number. Only for numbers of which the last write counts, never for counters.
     #[cfg(target_arch = "bpf")]
     #[inline(always)]
     pub fn set(&self, value: u64) {
@@ -49,24 +49,24 @@ impl Cell64 {
         unsafe { core::sync::atomic::AtomicU64::from_ptr(self.as_ptr()) }
     }
 
-    /// The number now.
+    /// Returns the current number.
     pub fn get(&self) -> u64 {
         self.atomic().load(core::sync::atomic::Ordering::Acquire)
     }
 
-    /// Publishes a number: whoever sees it sees all that was written before it.
+    /// Stores a number with release ordering: a reader that sees it also sees all earlier writes.
     pub fn set(&self, value: u64) {
         self.atomic().store(value, core::sync::atomic::Ordering::Release);
     }
 
-    /// Adds to the number.
+    /// Adds `value` to the number.
     pub fn add(&self, value: u64) {
         self.atomic().fetch_add(value, core::sync::atomic::Ordering::Relaxed);
     }
 }
 
-/// How many are open of those opened and closed so far. The two counts are read one after the other, so a close between
-/// them must not wrap.
+/// Returns how many are open, as the difference of the two counts. The function reads the counts one after the other,
+/// so a close between the two reads must not wrap the result.
 #[inline(always)]
 pub(crate) fn open_count(opened: &Cell64, closed: &Cell64) -> u64 {
     let open = opened.get().wrapping_sub(closed.get());

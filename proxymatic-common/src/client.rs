@@ -1,15 +1,15 @@
-//! Who dials, as far as a hook can tell: what affinity and allow lists go by.
+//! The identity of a client, as far as a hook knows it: the key for affinity and allow lists.
 
 use crate::{Address, assert_packed, plain_bytes};
 
-/// A client. Programs on this host are told apart by cgroup and network namespace, since they have no address yet when
-/// they dial; on other machines by address.
+/// A client. A local client is identified by cgroup and network namespace, because it has no address yet when it
+/// connects. A remote client is identified by its address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Client {
-    /// The id of the cgroup; the first half of a remote client's address.
+    /// The id of the cgroup; for a remote client the first half of its address.
     pub cgroup: u64,
-    /// The cookie of the network namespace; the second half of a remote client's address.
+    /// The cookie of the network namespace; for a remote client the second half of its address.
     pub netns: u64,
 }
 assert_packed!(Client = u64, u64);
@@ -22,12 +22,12 @@ pub struct AffinityKey {
     pub service: u32,
     /// Always zero.
     pub zero: u32,
-    /// Who dials.
+    /// The client.
     pub client: Client,
 }
 assert_packed!(AffinityKey = u32, u32, Client);
 
-/// The value of `AFFINITY`: where a client was sent last.
+/// The value of `AFFINITY`: the backend of a client's last connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Affinity {
@@ -35,12 +35,12 @@ pub struct Affinity {
     pub backend: u32,
     /// The backend's generation.
     pub generation: u32,
-    /// When it was used last: nanoseconds of the monotonic clock.
+    /// The time of the last use: nanoseconds of the monotonic clock.
     pub at: u64,
 }
 assert_packed!(Affinity = u32, u32, u64);
 
-/// What follows the length of the prefix in a key of `SOURCE_RANGES`.
+/// The part of a `SOURCE_RANGES` key after the prefix length.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceRange {
@@ -51,25 +51,26 @@ pub struct SourceRange {
 }
 assert_packed!(SourceRange = u32, Address);
 
-/// A key of `SOURCE_RANGES`, a trie of prefixes: `bits` counts those of the service id too.
+/// A key of `SOURCE_RANGES`, a trie of prefixes. The prefix length includes the bits of the service id.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceRangeKey {
-    /// How many bits count: 32 of the service, 96 more before those of an IPv4 address.
+    /// The number of significant bits: 32 for the service, and for IPv4 96 more before the bits of the address.
     pub prefix_len: u32,
-    /// What they are of.
+    /// The bits themselves.
     pub network: SourceRange,
 }
 assert_packed!(SourceRangeKey = u32, SourceRange);
 
 impl SourceRangeKey {
-    /// The network `address`/`prefix` of a service. `prefix` counts as it is written: to 32 in IPv4, to 128 in IPv6.
+    /// Makes the key for the network `address`/`prefix` of a service. `prefix` is the written length: up to 32 for
+    /// IPv4, up to 128 for IPv6.
     pub const fn new(service: u32, address: Address, prefix: u8) -> Self {
         let before = if address.is_v4() { 32 + 96 } else { 32 };
         Self { prefix_len: before + prefix as u32, network: SourceRange { service, address } }
     }
 
-    /// What is asked for one address.
+    /// Makes the key for the lookup of one address.
     #[inline(always)]
     pub const fn host(service: u32, address: Address) -> Self {
         Self { prefix_len: 32 + 128, network: SourceRange { service, address } }
@@ -80,7 +81,7 @@ impl SourceRangeKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceCgroup {
-    /// The id of the cgroup: programs in it and below it are meant.
+    /// The id of the cgroup. The entry covers programs in this cgroup and below it.
     pub cgroup: u64,
     /// The id of the service.
     pub service: u32,

@@ -1,14 +1,14 @@
-//! What the kernel remembers of a connection of a client on another machine.
+//! The kernel's record of a remote client's connection.
 
 use crate::{Address, Cell64, Port, assert_packed, bit_set, plain_bytes};
 
-/// Who sends to whom, as a packet says it.
+/// Source and destination of a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FiveTuple {
-    /// Who sends.
+    /// The sender's address.
     pub source: Address,
-    /// To whom.
+    /// The receiver's address.
     pub destination: Address,
     /// The sender's port.
     pub source_port: Port,
@@ -22,7 +22,7 @@ pub struct FiveTuple {
 assert_packed!(FiveTuple = Address, Address, Port, Port, u8, [u8; 3]);
 
 impl FiveTuple {
-    /// From both ends.
+    /// Makes a tuple from both ends.
     #[inline(always)]
     pub const fn new(source: (Address, Port), destination: (Address, Port), protocol: u8) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl FiveTuple {
         }
     }
 
-    /// What an answer says.
+    /// Returns the tuple of a reply.
     #[must_use]
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
@@ -50,58 +50,63 @@ impl FiveTuple {
     }
 }
 
-/// Which half of a connection an entry is, and which way its packets take: a set of bits that never changes.
+/// The direction of an entry, and the path of its packets: a set of bits that never changes.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CtFlags(pub u32);
 
 impl CtFlags {
-    /// From the backend to the client; without it from the client to the backend.
+    /// From the backend to the client. Without this bit: from the client to the backend.
     pub const REPLY: Self = Self(1);
-    /// The backend is on this host: only its end of the packets is rewritten, and they go through the host's stack. The
-    /// replies are met where they leave an interface. Without it both ends are rewritten.
+    /// The backend is on this host. Hooks rewrite only the backend's end of the packets, which go through the host's
+    /// stack; `tc_egress` intercepts the replies. Without this bit hooks rewrite both ends.
     pub const LOCAL_BACKEND: Self = Self(1 << 1);
 }
 
-/// How far the sender of one half has come: a set of bits, only ever added to, and only by packets of that half.
+/// The progress of the sender of one direction: a set of bits. Bits are only ever added, and only by packets of that
+/// direction.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CtProgress(pub u32);
 
 impl CtProgress {
-    /// The backend has answered the first packet (noted in the client's half, as long as that is in `CT_HALF_OPEN`).
+    /// The backend answered the first packet. The client's direction holds this bit while the entry is in
+    /// `CT_HALF_OPEN`.
     pub const ANSWERED: Self = Self(1);
-    /// It has sent a FIN.
+    /// The sender sent a FIN.
     pub const FINISHED: Self = Self(1 << 1);
-    /// It has sent an RST.
+    /// The sender sent an RST.
     pub const RESET: Self = Self(1 << 2);
-    /// The connection is out of the counts.
+    /// The counters no longer include the connection.
     pub const CLOSED: Self = Self(1 << 3);
 
-    /// Whether a connection is over with this half and the other one.
+    /// Returns whether this direction and the other one together mean that the connection is closed.
     #[inline(always)]
     pub const fn closes_with(self, other: Self) -> bool {
         self.with(other).has(Self::RESET) || (self.has(Self::FINISHED) && other.has(Self::FINISHED))
     }
 }
 
-/// One half of a connection: the value of `CONNTRACK` and of `CT_HALF_OPEN`, by the [`FiveTuple`] with which packets of this half
-/// arrive. The other half is found by `becomes` turned round, and has the key of this one, turned round, as what its
-/// packets become: so either half can make the other anew.
+/// One direction of a connection: the value of `CONNTRACK` and of `CT_HALF_OPEN`. The key is the [`FiveTuple`] of
+/// arriving packets of this direction.
 ///
-/// The agent reads and writes it as plain words, the hooks keep `seen` and `state` in place: see [`CtEntryAtomic`].
+/// The reversed `translated` of an entry is the key of the other direction's entry; the reversed key is the other
+/// entry's `translated`. So either entry is enough to create the other one again.
+///
+/// The agent reads and writes an entry as plain words; the hooks update `last_seen` and `state` in place: see
+/// [`CtEntryAtomic`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CtEntryOf<Word> {
-    /// What packets of this half become.
+    /// The tuple that replaces the one in the packets of this direction.
     pub translated: FiveTuple,
-    /// When it began: nanoseconds of the monotonic clock.
+    /// The start of the connection: nanoseconds of the monotonic clock.
     pub start: u64,
-    /// When the last packet of this half came, to a second: nanoseconds of the monotonic clock.
+    /// The time of this direction's last packet, accurate to a second: nanoseconds of the monotonic clock.
     pub last_seen: Word,
-    /// [`CtProgress`] in the lower half; in the upper half, of a TCP connection that is not open yet, the sequence number of the
-    /// SYN that packets of this half acknowledge: the client's in the half of the replies, in the client's half that of the
-    /// backend, once it has answered.
+    /// [`CtProgress`] in the lower 32 bits. For a half-open TCP connection the upper 32 bits hold the sequence number
+    /// of the SYN that packets of this direction acknowledge. That is the client's SYN in the reply direction; in the
+    /// client's direction it is the SYN of the backend's answer.
     pub state: Word,
     /// The id of the service.
     pub service: u32,
@@ -109,32 +114,32 @@ pub struct CtEntryOf<Word> {
     pub backend: u32,
     /// The backend's generation.
     pub generation: u32,
-    /// Which half this is.
+    /// The direction of this entry.
     pub flags: CtFlags,
 }
 
-/// As the agent reads it.
+/// An entry as the agent reads it.
 pub type CtEntry = CtEntryOf<u64>;
-/// As the hooks change it.
+/// An entry as the hooks change it.
 pub type CtEntryAtomic = CtEntryOf<Cell64>;
 assert_packed!(CtEntry = FiveTuple, u64, u64, u64, u32, u32, u32, CtFlags);
 const _: () = assert!(size_of::<CtEntry>() == size_of::<CtEntryAtomic>());
 
 impl CtEntry {
-    /// How far its sender has come.
+    /// Returns the progress of this direction's sender.
     #[inline(always)]
     pub const fn progress(&self) -> CtProgress {
         CtProgress(self.state as u32)
     }
 }
 
-/// The key of `FRAGMENTS`: what all fragments of one packet have in common.
+/// The key of `FRAGMENTS`: the fields that all fragments of one packet share.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FragmentKey {
-    /// Who sends.
+    /// The sender's address.
     pub source: Address,
-    /// To whom.
+    /// The receiver's address.
     pub destination: Address,
     /// The identification, in network order: 16 bits in IPv4, 32 in IPv6.
     pub id: u32,
@@ -145,11 +150,11 @@ pub struct FragmentKey {
 }
 assert_packed!(FragmentKey = Address, Address, u32, u8, [u8; 3]);
 
-/// The value of `FRAGMENTS`: what only the first fragment says.
+/// The value of `FRAGMENTS`: the fields that only the first fragment carries.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FragmentPorts {
-    /// When it came: nanoseconds of the monotonic clock. Identifications are used again.
+    /// The arrival time: nanoseconds of the monotonic clock. It is needed because senders reuse identifications.
     pub at: u64,
     /// The sender's port.
     pub source_port: Port,
@@ -166,15 +171,15 @@ assert_packed!(FragmentPorts = u64, Port, Port, u32);
 pub struct InterfaceKind(pub u32);
 
 impl InterfaceKind {
-    /// `tc_ingress` and `tc_egress` are attached to it: replies that come there are met.
+    /// `tc_ingress` and `tc_egress` are attached to the interface, so they intercept replies that arrive there.
     pub const ATTACHED: Self = Self(1);
-    /// Containers of this host, as behind docker0: what they send leaves by way of this host.
+    /// Containers of this host, as behind docker0. Their packets leave through this host.
     pub const CONTAINERS: Self = Self(2);
-    /// As attached, and `xdp_ingress` too: what XDP sends there gets out.
+    /// `tc_ingress`, `tc_egress` and `xdp_ingress` are attached, so XDP can transmit on the interface.
     pub const ACCELERATED: Self = Self(3);
 }
 
-/// The value of `INTERFACES`, by the number of the interface. One that is not in there is not sent to.
+/// The value of `INTERFACES`; the key is the interface index. Hooks do not forward to an interface without an entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -182,23 +187,24 @@ pub struct Interface {
     pub kind: InterfaceKind,
     /// Its MTU in bytes, without the link's header.
     pub mtu: u32,
-    /// The IPv4 address that this host has there, which packets to virtual addresses get as their source; zero for none.
+    /// The host's IPv4 address on the interface: the source of packets to virtual addresses. Zero if there is none.
     pub v4: Address,
-    /// The same of IPv6.
+    /// The host's IPv6 address on the interface, for the same purpose.
     pub v6: Address,
 }
 assert_packed!(Interface = InterfaceKind, u32, Address, Address);
 
-/// One of `REPLY_PORTS`: a byte for each of 64 ports, those of UDP follow those of TCP; 1 where a backend on this host has
-/// ever had a connection of a remote client on that port, so that what leaves from it is worth a look.
+/// One word of `REPLY_PORTS`: a byte for each of 64 ports; the words of UDP follow those of TCP. A byte is 1 if a
+/// backend on this host ever had a remote client's connection on that port. Hooks look closer only at packets that
+/// leave from such a port.
 pub type ReplyPorts = [u8; 64];
 
-/// One of `CONNTRACK_LOCKS`: held while both halves of a connection are changed. The kernel knows it by the name of the
-/// type (`btf_find_spin_lock`), and the verifier by the helpers that take it.
+/// A lock in `CONNTRACK_LOCKS`: a hook holds it while it changes both entries of a connection. The kernel recognizes
+/// the lock by the name of its type (`btf_find_spin_lock`), the verifier by the helpers that take it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct bpf_spin_lock {
-    /// The kernel's.
+    /// The kernel's word.
     pub val: u32,
 }
 
@@ -230,7 +236,7 @@ mod tests {
     use crate::PROTOCOL_TCP;
 
     #[test]
-    fn a_tuple_turned_round_twice_is_itself() {
+    fn tuple_reversed_twice_equals_itself() {
         let tuple = FiveTuple::new(
             (Address::from_v4_word(1), Port::new(2)),
             (Address::from_v4_word(3), Port::new(4)),

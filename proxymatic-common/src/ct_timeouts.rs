@@ -1,32 +1,32 @@
-//! For how long connections of clients on other machines are kept after their last packet. All in nanoseconds.
+//! How long a remote client's connection stays in conntrack after its last packet. All constants are in nanoseconds.
 
 use crate::{CtProgress, PROTOCOL_TCP};
 
 /// One second.
 const SECOND: u64 = 1_000_000_000;
-/// A TCP connection whose client has not answered the backend yet.
+/// A TCP connection whose client has not acknowledged the backend's SYN-ACK.
 pub const TCP_HALF_OPEN: u64 = 5 * SECOND;
-/// An open TCP connection on which nothing is sent.
+/// An idle established TCP connection.
 pub const TCP_ESTABLISHED: u64 = 24 * 3600 * SECOND;
-/// A TCP connection of which one end has said all it has to say, on which nothing is sent.
+/// An idle TCP connection with a FIN from one end.
 pub const TCP_HALF_CLOSED: u64 = 3600 * SECOND;
-/// A TCP connection of which both ends have said all: as long as TIME_WAIT lasts in Linux.
+/// A TCP connection with FINs from both ends: as long as TIME_WAIT lasts in Linux.
 pub const TCP_CLOSING: u64 = 60 * SECOND;
-/// A connection that is over, before another may have its source port though there might be better ones: what is still on
-/// its way between two hosts of a cluster has come by then. Thousands of connections a second to one backend leave a port
-/// no longer than half a second.
+/// The minimum time before a closed connection's SNAT port may be reused, even if better ports might exist. Packets
+/// still in flight between two hosts of a cluster have arrived by then. At thousands of connections a second to one
+/// backend, a port is free for half a second at most.
 pub const SNAT_PORT_REUSE: u64 = SECOND / 10;
 /// A TCP connection that was reset.
 pub const TCP_RESET: u64 = 10 * SECOND;
-/// Datagrams that nobody has answered yet.
+/// A UDP flow without an answer.
 pub const UDP_UNANSWERED: u64 = 30 * SECOND;
-/// Datagrams that were answered.
+/// A UDP flow with an answer.
 pub const UDP_ANSWERED: u64 = 180 * SECOND;
-/// The fragments of a packet: what Linux waits for them (net.ipv4.ipfrag_time).
+/// The fragments of a packet: as long as Linux keeps them (net.ipv4.ipfrag_time).
 pub const FRAGMENTS: u64 = 30 * SECOND;
 
-/// For how long after its last packet a connection is kept. The packet and the progress are those of both halves; what is
-/// in `CT_HALF_OPEN` is not `open`.
+/// Returns how long a connection is kept after its last packet in either direction. `own` and `other` are the progress
+/// of the two directions; `open` is false for an entry in `CT_HALF_OPEN`.
 pub const fn timeout(protocol: u8, open: bool, own: CtProgress, other: CtProgress) -> u64 {
     match (protocol == PROTOCOL_TCP, open) {
         (false, false) => UDP_UNANSWERED,
@@ -45,7 +45,7 @@ mod tests {
     use crate::PROTOCOL_UDP;
 
     #[test]
-    fn the_nearer_its_end_the_sooner_a_connection_is_forgotten() {
+    fn connection_timeout_shrinks_as_the_connection_closes() {
         let (none, fin, rst) = (CtProgress::default(), CtProgress::FINISHED, CtProgress::RESET);
         let tcp = |open, own, other| timeout(PROTOCOL_TCP, open, own, other);
         assert_eq!(tcp(false, none, none), TCP_HALF_OPEN);

@@ -1,4 +1,4 @@
-//! What the hooks tell the agent as it happens.
+//! The events that hooks send to the agent.
 
 use crate::{Address, Port, assert_packed, plain_bytes};
 
@@ -8,13 +8,13 @@ use crate::{Address, Port, assert_packed, plain_bytes};
 pub struct EventKind(pub u32);
 
 impl EventKind {
-    /// A connection was refused; `reason` says why. At most ten a second for each service.
+    /// A hook refused a connection; `reason` is the cause. At most ten a second for each service.
     pub const REFUSED: Self = Self(1);
     /// A backend refused a TCP connection or did not answer it.
     pub const FAILED: Self = Self(2);
-    /// A connection was sent to a backend. A sample.
+    /// A hook sent a connection to a backend. Only a sample of connections has this event.
     pub const CONNECTED: Self = Self(3);
-    /// A program has bound a service port, and so takes its place for those in its namespace.
+    /// A program bound a service port and so replaces the service for programs in its network namespace.
     pub const BOUND: Self = Self(4);
 
     /// The name in tables, JSON and logs.
@@ -29,33 +29,33 @@ impl EventKind {
     }
 }
 
-/// One record of `EVENTS`. What does not apply is zero.
+/// One record of `EVENTS`. A field that does not apply is zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// When: nanoseconds of the monotonic clock.
+    /// The time: nanoseconds of the monotonic clock.
     pub at: u64,
-    /// The cgroup of the program that dialled.
+    /// The cgroup of the program that connected.
     pub cgroup: u64,
     /// What happened.
     pub kind: EventKind,
-    /// [`crate::Reason`] as a number.
+    /// The number of the [`crate::Reason`].
     pub reason: u32,
-    /// The service.
+    /// The id of the service.
     pub service: u32,
-    /// The backend, and its generation.
+    /// The id of the backend.
     pub backend: u32,
     /// The backend's generation.
     pub generation: u32,
-    /// The process that dialled, in the initial pid namespace.
+    /// The process that connected: its id in the initial pid namespace.
     pub pid: u32,
-    /// How long the connection had been tried, in microseconds.
+    /// The age of the connection attempt, in microseconds.
     pub age_us: u32,
-    /// For how long the backend is ejected, in milliseconds; 0 where it is not.
+    /// The duration of the backend's ejection, in milliseconds; 0 if it is not ejected.
     pub ejected_ms: u32,
-    /// What was dialled.
+    /// The address to which the program connected.
     pub destination: Address,
-    /// The port that was dialled.
+    /// The port to which the program connected.
     pub destination_port: Port,
     /// IPPROTO number.
     pub protocol: u8,

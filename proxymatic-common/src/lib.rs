@@ -1,10 +1,10 @@
 #![no_std]
-//! The bytes that cross a BPF map, and nothing else.
+//! The layouts of the values in BPF maps, shared by the kernel's side and the agent's side.
 //!
-//! A type enters this crate only when the kernel's side and the agent's side both see it in a map. A change of any
-//! layout here is a change of [`ABI_VERSION`]: pinned maps of another version are not read.
+//! A type belongs to this crate only if both sides see it in a map. Every change of a layout here needs a new
+//! [`ABI_VERSION`]: an agent does not read pinned maps of another version.
 //!
-//! Rules, checked where they are declared: `repr(C)`, no padding, and whatever a packet or a socket call holds in
+//! Rules, checked at each declaration: `repr(C)` and no padding. A value that a packet or a socket call holds in
 //! network order stays in network order behind a constructor.
 
 #[cfg(any(test, feature = "user"))]
@@ -43,10 +43,10 @@ pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy,
 pub use slots::{Slot, SlotRange};
 pub use socket::{RING, Socket, SocketFlags, Translation};
 
-/// The version of every layout in this crate. Part of the pin path, so that two versions can never mix.
+/// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
 pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };
 
-/// Fails the build when a type's size is not the sum of the sizes given: padding would reach the kernel as
+/// Fails the build if the size of a type is not the sum of the given sizes. Padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.
 macro_rules! assert_packed {
     ($type:ty = $($field:ty),+ $(,)?) => {
@@ -58,7 +58,7 @@ macro_rules! assert_packed {
 }
 pub(crate) use assert_packed;
 
-/// Declares that a type is plain bytes, for the agent's typed maps.
+/// Declares that a type is plain bytes, as the agent's typed maps require.
 macro_rules! plain_bytes {
     ($($type:ty),+ $(,)?) => {$(
         #[cfg(feature = "user")]
@@ -68,17 +68,17 @@ macro_rules! plain_bytes {
 }
 pub(crate) use plain_bytes;
 
-/// Gives a type that is a set of bits what sets have.
+/// Implements the operations of a set of bits for a type.
 macro_rules! bit_set {
     ($($type:ty),+ $(,)?) => {$(
         impl $type {
-            /// Whether all bits of another set are in this one.
+            /// Returns whether this set contains all bits of `other`.
             #[inline(always)]
             pub const fn has(self, other: Self) -> bool {
                 self.0 & other.0 == other.0
             }
 
-            /// Both.
+            /// Returns the union of both sets.
             #[must_use]
             #[inline(always)]
             pub const fn with(self, other: Self) -> Self {

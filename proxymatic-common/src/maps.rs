@@ -6,7 +6,7 @@ use crate::{
     SlotRange, Socket, SourceCgroup, SourceRangeKey,
 };
 
-/// The kinds of maps in use, by their kernel numbers (`enum bpf_map_type`).
+/// The kinds of maps in use, with the kernel's numbers (`enum bpf_map_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind {
@@ -26,24 +26,24 @@ pub enum Kind {
     RingBuf = 27,
 }
 
-/// BPF_F_NO_PREALLOC: entries take memory when they are made.
+/// BPF_F_NO_PREALLOC: the kernel allocates memory for an entry when the entry is created.
 pub const NO_PREALLOC: u32 = 1;
 /// BPF_F_MMAPABLE: the agent reads and writes the entries as memory.
 pub const MMAPABLE: u32 = 1024;
 
-/// One map.
+/// The declaration of one map.
 pub trait MapDef {
-    /// Its name in the object, in bpffs and in commands.
+    /// The map's name in the object, in bpffs and in commands.
     const NAME: &'static str;
-    /// Its kind.
+    /// The map's kind.
     const KIND: Kind;
-    /// How many entries it has unless a flag says otherwise; 0 where the kernel sizes it.
+    /// The number of entries unless a flag changes it; 0 if the kernel sizes the map.
     const MAX: u32;
     /// BPF_F_* flags.
     const FLAGS: u32;
-    /// What it is looked up by.
+    /// The type of a key.
     type Key;
-    /// What it holds.
+    /// The type of a value.
     type Value;
 }
 
@@ -76,80 +76,83 @@ macro_rules! maps {
     };
 }
 
-/// One map as a value, to compare with what an object or the kernel has.
+/// The declaration of one map as a value, to compare with the map in an object or in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSpec {
-    /// Its name.
+    /// The map's name.
     pub name: &'static str,
-    /// Its kind.
+    /// The map's kind.
     pub kind: Kind,
-    /// Entries.
+    /// The number of entries.
     pub max: u32,
     /// BPF_F_* flags.
     pub flags: u32,
-    /// Bytes of a key.
+    /// The size of a key in bytes.
     pub key: u32,
-    /// Bytes of a value.
+    /// The size of a value in bytes.
     pub value: u32,
 }
 
 maps! {
-    /// What the agent tells the hooks: one entry.
+    /// The agent's settings for the hooks: one entry.
     ConfigMap = "CONFIG", Array, 1, MMAPABLE, u32 => Config;
-    /// Which ports are service ports, one bit each: a word holds 64, those of UDP follow those of TCP. What every
-    /// connection on the host is asked first, so that most have to do with nothing else.
+    /// The service ports, one bit each. A word holds 64 ports; the words of UDP follow those of TCP. Hooks read this
+    /// map first for every connection on the host, and for most connections they read nothing else.
     Ports = "PORTS", Array, 2_048, MMAPABLE, u32 => Cell64;
-    /// Address to class: an address that comes is one write, whatever the number of services.
+    /// Address to address class. A new address needs one write, whatever the number of services.
     Addresses = "ADDRESSES", Hash, 4_096, NO_PREALLOC, Address => Class;
-    /// What is dialled to service id.
+    /// Destination (address class, port, protocol) to service id.
     Frontends = "FRONTENDS", Hash, 16_384, NO_PREALLOC, Frontend => u32;
-    /// Service id to its slots: the word that publishes.
+    /// Service id to its slots. One store of the word publishes a new set of backends.
     SlotRanges = "SLOT_RANGES", Array, 16_384, MMAPABLE, u32 => SlotRange;
     /// Service id to settings.
     Services = "SERVICES", Array, 16_384, MMAPABLE, u32 => Service;
-    /// Service id to what the kernel counts of it.
+    /// Service id to the kernel's counters of the service.
     ServiceStatsMap = "SERVICE_STATS", Array, 16_384, MMAPABLE, u32 => ServiceStats;
     /// The slots of all services.
     Slots = "SLOTS", Array, 1_048_576, MMAPABLE, u32 => Slot;
     /// Backend id to backend.
     Backends = "BACKENDS", Array, 65_536, MMAPABLE, u32 => Backend;
-    /// Backend id to what the kernel counts of it.
+    /// Backend id to the kernel's counters of the backend.
     BackendStatsMap = "BACKEND_STATS", Array, 65_536, MMAPABLE, u32 => BackendStats;
-    /// Socket to its translation. Cannot be evicted, and dies with the socket.
+    /// Socket to its translations. The kernel never evicts an entry, and frees it with the socket.
     Sockets = "SOCKETS", SkStorage, 0, NO_PREALLOC, i32 => Socket;
-    /// Service and client to backend. May be evicted: then the client is sent anew.
+    /// Service and client to backend. The kernel may evict an entry; the client's next connection then chooses a
+    /// backend anew.
     Affinities = "AFFINITY", LruHash, 65_536, 0, AffinityKey => Affinity;
-    /// Service and prefix: clients that may connect.
+    /// Service and network prefix of clients that may connect.
     SourceRanges = "SOURCE_RANGES", LpmTrie, 65_536, NO_PREALLOC, SourceRangeKey => u32;
-    /// Service and cgroup: clients that may connect.
+    /// Service and cgroup of clients that may connect.
     SourceCgroups = "SOURCE_CGROUPS", Hash, 16_384, NO_PREALLOC, SourceCgroup => u32;
-    /// Cgroups whose programs are left alone, with all below them.
+    /// Cgroups whose programs the hooks leave alone, with all cgroups below.
     Excluded = "EXCLUDED", Hash, 1_024, NO_PREALLOC, u64 => u32;
-    /// What happens, as it happens: records of [`crate::Event`].
+    /// Records of [`crate::Event`], written as things happen.
     Events = "EVENTS", RingBuf, 262_144, 0, () => ();
-    /// CPU to counters by reason. The agent sets the number of possible CPUs.
+    /// CPU number to counters by reason. The agent sets the number of possible CPUs.
     CountersMap = "COUNTERS", Array, 1_024, MMAPABLE, u32 => Counters;
-    /// Connections of clients on other machines that are open, or were a short while ago: two entries each, one for each
-    /// direction. May be evicted, those first on which nothing is sent.
+    /// Conntrack entries of remote clients' connections, two for each connection, one for each direction. The kernel
+    /// may evict entries, the longest unused first.
     Conntrack = "CONNTRACK", LruHash, 131_072, 0, FiveTuple => CtEntry;
-    /// The same of those that are not open yet: apart, so that a flood of them evicts nothing else.
+    /// Conntrack entries of half-open connections. A map of its own, so that a SYN flood evicts no established
+    /// connection.
     CtHalfOpen = "CT_HALF_OPEN", LruHash, 65_536, 0, FiveTuple => CtEntry;
-    /// Locks for changes of both halves of a connection, by the time at which it began: a connection has one of them,
-    /// which it shares with others.
+    /// Locks for changes of both entries of a connection. The low bits of the start time pick the lock, so
+    /// connections share locks.
     ConntrackLocks = "CONNTRACK_LOCKS", Array, 256, 0, u32 => ConntrackLock;
-    /// The ports of packets that come in fragments, of which only the first names them.
+    /// The ports of fragmented packets: only the first fragment carries them.
     Fragments = "FRAGMENTS", LruHash, 8_192, 0, FragmentKey => FragmentPorts;
-    /// What hooks on packets keep in mind while they are at one: it would not fit their stack. Means nothing afterwards.
+    /// Working memory of the packet hooks while they handle one packet, because it would not fit on their stack. The
+    /// content means nothing afterwards.
     Scratches = "SCRATCH", PerCpuArray, 3, 0, u32 => [u64; 64];
-    /// Number of an interface to what is behind it.
+    /// Interface index to what is behind the interface.
     Interfaces = "INTERFACES", Hash, 1_024, NO_PREALLOC, u32 => Interface;
-    /// From which ports of this host backends answer remote clients. Written by hooks only.
+    /// The ports of this host from which backends answer remote clients. Only hooks write this map.
     ReplyPortsMap = "REPLY_PORTS", Array, 2_048, 0, u32 => ReplyPorts;
-    /// Service id to Marathon app id. Not read by hooks: for commands and for adoption.
+    /// Service id to Marathon app id. Hooks do not read it; commands and adoption do.
     ServiceNames = "SERVICE_NAMES", Hash, 16_384, NO_PREALLOC, u32 => Name;
-    /// Backend id to the generation of it that the operator drains. Written by commands, not by hooks: a wish that outlives
-    /// agents, and ends with its backend.
+    /// Backend id to the generation of the backend that the operator drains. Commands write it, hooks do not. An entry
+    /// outlives agents and ends with its backend.
     Drained = "DRAINED", Hash, 65_536, NO_PREALLOC, u32 => u32;
-    /// Backend id to Mesos task id. Not read by hooks: for commands and for adoption.
+    /// Backend id to Mesos task id. Hooks do not read it; commands and adoption do.
     BackendNames = "BACKEND_NAMES", Hash, 65_536, NO_PREALLOC, u32 => Name;
 }

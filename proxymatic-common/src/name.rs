@@ -1,11 +1,11 @@
-//! Names, so that the pins alone can say whose they are.
+//! Names of services and backends, so that the pinned maps alone are enough to identify them.
 
 use crate::plain_bytes;
 
 /// The name of a service (its Marathon app id) or of a backend (its Mesos task id), by id.
 ///
-/// The hooks never read it. Task ids are directory names on Mesos agents and so at most 255 bytes; a longer app id is
-/// cut at the front, where apps differ least, and begins with `..` then.
+/// Hooks never read it. Task ids are directory names on Mesos agents and so have at most 255 bytes. A longer app id is
+/// cut at the front, where apps differ least, and then begins with `..`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
@@ -14,7 +14,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// A name as it can be held: itself, or its end behind `..`.
+    /// Returns the name if it fits, else its end after `..`.
     #[cfg(any(test, feature = "user"))]
     pub fn truncate(name: &str) -> std::borrow::Cow<'_, str> {
         const MOST: usize = 255;
@@ -28,7 +28,7 @@ impl Name {
         std::format!("..{}", &name[start..]).into()
     }
 
-    /// Holds a name.
+    /// Makes an entry from a name.
     #[cfg(any(test, feature = "user"))]
     pub fn new(name: &str) -> Self {
         let name = Self::truncate(name);
@@ -37,7 +37,7 @@ impl Name {
         Self { length: name.len() as u8, bytes }
     }
 
-    /// The name. Bytes that are not text are shown as replacement characters: a map can hold anything.
+    /// Returns the name. Bytes that are not UTF-8 become replacement characters, because a map can hold anything.
     #[cfg(any(test, feature = "user"))]
     pub fn to_text(&self) -> std::string::String {
         std::string::String::from_utf8_lossy(&self.bytes[..usize::from(self.length)]).into_owned()
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_comes_back_and_a_long_one_keeps_its_end() {
+    fn name_round_trips_and_a_long_name_keeps_its_end() {
         assert_eq!(Name::new("/shop/web").to_text(), "/shop/web");
         assert_eq!(Name::new("").to_text(), "");
         let long = std::format!("{}/web", "ä".repeat(200));

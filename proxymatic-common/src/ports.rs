@@ -1,18 +1,18 @@
-//! Where the bit of a service port is.
+//! The position of a service port's bit in `PORTS`.
 
 use crate::{PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
-/// The bit of a port and protocol in `PORTS`.
+/// The bit for a port and protocol in `PORTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortBit {
-    /// The index of its word.
+    /// The index of the word.
     pub word: u32,
-    /// The word with only this bit.
+    /// A word in which only this bit is set.
     pub mask: u64,
 }
 
 impl PortBit {
-    /// Where the bit of a port is; `None` for protocols that have no services.
+    /// Returns the bit for a port; `None` for a protocol that has no services.
     #[inline(always)]
     pub const fn of(port: Port, protocol: u8) -> Option<Self> {
         let base = match protocol {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_port_of_each_protocol_has_a_bit_of_its_own() {
+    fn each_port_and_protocol_has_its_own_bit() {
         let mut words = std::vec![0_u64; 2048];
         for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
             for port in 0..=u16::MAX {

@@ -1,10 +1,10 @@
-//! Every verdict that is not a plain pass, by the one name it has in code, metrics, commands and tests.
+//! The reasons: every verdict of a hook except a plain pass, under one name for code, metrics, commands and tests.
 
 use crate::{Cell64, assert_packed};
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal),+ $(,)?) => {
-        /// Why a hook did what it did. A socket that has nothing to do with us gets no reason and is not counted.
+        /// Why a hook did what it did. A hook counts no reason for a socket that has no relation to a service.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u32)]
         pub enum Reason {
@@ -12,7 +12,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// All of them, in the order of their counters.
+            /// All reasons, in the order of their counters.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The name in metrics, tables and JSON.
@@ -20,9 +20,18 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// One sentence for people.
+            /// Returns a description in one sentence.
             pub const fn describe(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii_start()),+ }
+            }
+
+            /// Returns the reason that has this number; `None` if none has. `as u32` is the inverse.
+            #[inline(always)]
+            pub const fn from_number(number: u32) -> Option<Self> {
+                match number {
+                    $(number if number == Self::$variant as u32 => Some(Self::$variant),)+
+                    _ => None,
+                }
             }
         }
     };
@@ -31,13 +40,13 @@ macro_rules! reasons {
 reasons! {
     /// Refused: the service has no backend that this socket can reach.
     NoBackend = "no_backend",
-    /// Refused: every backend that would do is at its maxconn.
+    /// Refused: every eligible backend is at its maxconn.
     BackendsFull = "backends_full",
-    /// Refused: the service has as many connections from this host as it may have.
+    /// Refused: the service is at its maxconn for connections from this host.
     ServiceFull = "service_full",
     /// Refused: the allow list of the service does not name this client.
     NotAllowed = "not_allowed",
-    /// Refused: the socket is bound to a loopback address, and no backend is on this host.
+    /// Refused: the socket is bound to a loopback address, and the service has no backend on this host.
     BoundLoopback = "bound_loopback",
     /// Sent to an eligible backend.
     Translated = "translated",
@@ -47,85 +56,85 @@ reasons! {
     PanicMode = "panic_mode",
     /// Sent to the backend of an earlier connection of this client.
     AffinityHit = "affinity_hit",
-    /// A datagram was sent to the backend of the one before it.
+    /// A datagram was sent to the backend of the datagram before it.
     UdpCached = "udp_cached",
-    /// Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name
-    /// shows the backend.
+    /// Sent to a backend without state for the socket (no memory): not counted as open, and getpeername shows the
+    /// backend.
     NoSocketState = "no_socket_state",
-    /// A peer name or a sender was given as what the program had dialled.
+    /// A peer name or a sender address was translated back to the program's destination.
     ReverseTranslated = "reverse_translated",
-    /// Left alone: a program in this namespace listens on the port itself.
+    /// Left alone: a program in this network namespace listens on the port.
     LocalListener = "local_listener",
-    /// Left alone: the socket is the agent's own, has the bypass mark, or is of an excluded cgroup.
+    /// Left alone: the socket is the agent's own, has the bypass mark, or belongs to an excluded cgroup.
     Bypassed = "bypassed",
-    /// A program has bound a service port.
+    /// A program bound a service port.
     PortBound = "port_bound",
     /// A backend refused a connection or did not answer it.
     Failed = "failed",
-    /// A program gave up a connection before the backend had answered, within a second.
+    /// A program gave up a connection within a second, before the backend answered.
     Abandoned = "abandoned",
     /// A backend was ejected.
     Ejected = "ejected",
-    /// A backend that failed was not ejected: half of its service is already.
+    /// A failed backend was not ejected: half of its service is ejected already.
     EjectionCapped = "ejection_capped",
     /// A slot named a backend whose id has a new owner; another slot was tried.
     StaleSlot = "stale_slot",
-    /// A socket closed after its backend's id had been given to another: the close was not counted.
+    /// A socket closed after its backend's id got a new owner: the close was not counted.
     StaleClose = "stale_close",
-    /// An event was not told: the ring buffer is full, or nobody reads it.
+    /// An event was dropped: the ring buffer was full or had no reader.
     EventDropped = "event_dropped",
-    /// A connection of a client on another machine was sent to a backend on another machine.
+    /// A remote client's connection was sent to a backend on another machine.
     Forwarded = "forwarded",
-    /// A connection of a client on another machine was sent to a backend on this host.
+    /// A remote client's connection was sent to a backend on this host.
     ForwardedLocal = "forwarded_local",
-    /// A packet was sent on by XDP, before the kernel had made anything of it.
+    /// A packet was forwarded by XDP, before it reached the kernel's network stack.
     ForwardedXdp = "forwarded_xdp",
-    /// Left alone: a client on another machine dialled a service that is not exposed to such.
+    /// Left alone: a remote client connected to a service that is not exposed.
     NotExposed = "not_exposed",
-    /// Left alone: no source port was free for a connection from another machine to its backend.
+    /// Left alone: no SNAT port was free for a remote client's connection.
     SnatPortsExhausted = "snat_ports_exhausted",
-    /// Left alone: the way to the backend is by an interface that is not served, where no reply would be met.
+    /// Left alone: the route to the backend uses an interface without hooks, which would not intercept the replies.
     NoReturnPath = "no_return_path",
-    /// Left alone or dropped: this host has no way to the backend or to the client.
+    /// Left alone or dropped: this host has no route to the backend or to the client.
     NoRoute = "no_route",
-    /// Left alone: no memory for a connection from another machine.
+    /// Left alone: no memory for the conntrack entries of a remote client's connection.
     ConntrackFull = "conntrack_full",
-    /// Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet.
+    /// Left alone: a later fragment of a packet whose first fragment has not arrived or is not for a service.
     UnknownFragment = "unknown_fragment",
-    /// Left alone: a packet with more headers than are read, or with less than one.
+    /// Left alone: a packet with more headers than the hooks read, or with a truncated header.
     Unreadable = "unreadable",
     /// Dropped: the kernel had no memory to rewrite a packet.
     RewriteFailed = "rewrite_failed",
-    /// A packet was larger than the way to the other end allows: its sender was told by ICMP.
+    /// A packet exceeded the MTU of its route: an ICMP error went to its sender.
     MtuExceeded = "mtu_exceeded",
-    /// A packet had no hops left: its sender was told by ICMP.
+    /// The TTL or hop limit of a packet ran out: an ICMP error went to its sender.
     TtlExceeded = "ttl_exceeded",
-    /// An ICMP error about a connection from another machine was led to the other end.
+    /// An ICMP error about a remote client's connection was forwarded to the other end.
     IcmpErrorForwarded = "icmp_error_forwarded",
-    /// A connection from another machine that was not open yet lost its source port to another: all were taken.
+    /// A remote client's half-open connection lost its SNAT port to another one: all ports were taken.
     SnatPortPreempted = "snat_port_preempted",
 }
 
-/// How many of the reasons, from the first on, are refusals.
+/// The number of refusals; they are the first reasons.
 const REFUSALS: u32 = 5;
 
 impl Reason {
-    /// Where a refusal is counted in [`crate::ServiceStats::refused`]; `None` for what is no refusal.
+    /// Returns the index of a refusal in [`crate::ServiceStats::refused`]; `None` if the reason is not a refusal.
     #[inline(always)]
     pub const fn refusal(self) -> Option<usize> {
         if (self as u32) < REFUSALS { Some(self as usize) } else { None }
     }
 }
 
-/// How many reasons have a counter.
+/// The number of reasons with a counter.
 pub const REASONS: usize = Reason::ALL.len();
 
-/// One CPU's counters. A row for each possible CPU rather than a per-CPU map, because those cannot be mapped into
-/// the agent's memory; 512 bytes, so that no two CPUs share a cache line.
+/// The counters of one CPU. The map has a row for each possible CPU; a per-CPU map cannot be mapped into the agent's
+/// memory. A row has 512 bytes, so that no two CPUs share a cache line.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Counters {
-    /// By [`Reason`].
+    /// The counters, indexed by [`Reason`].
     pub by_reason: [Cell64; 64],
 }
 assert_packed!(Counters = [u64; 64]);
@@ -139,14 +148,16 @@ mod tests {
     fn names_are_unique_and_fit_a_metric_label() {
         for (i, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, i);
+            assert_eq!(Reason::from_number(i as u32), Some(*reason));
             assert!(reason.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", reason.name());
             assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
         }
+        assert_eq!(Reason::from_number(REASONS as u32), None);
         assert_eq!(Reason::Translated.describe(), "Sent to an eligible backend.");
     }
 
     #[test]
-    fn refusals_are_those_that_say_so() {
+    fn refusals_are_the_reasons_described_as_refused() {
         for reason in Reason::ALL {
             assert_eq!(reason.refusal().is_some(), reason.describe().starts_with("Refused: "), "{}", reason.name());
         }

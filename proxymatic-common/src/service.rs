@@ -1,8 +1,8 @@
-//! What a program dials, and how it is served.
+//! A service: its key, its settings and its counters.
 
 use crate::{Cell64, Port, assert_packed, bit_set, cell::open_count, plain_bytes};
 
-/// A set of addresses that mean the same thing.
+/// An address class: a set of addresses that mean the same services.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Class(pub u32);
@@ -17,11 +17,11 @@ pub const PROTOCOL_TCP: u8 = 6;
 /// IPPROTO_UDP.
 pub const PROTOCOL_UDP: u8 = 17;
 
-/// The key under which a service is found.
+/// The key of a service in `FRONTENDS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
-    /// The class of the address that is dialled.
+    /// The address class of the destination.
     pub class: Class,
     /// The service port.
     pub port: Port,
@@ -33,33 +33,33 @@ pub struct Frontend {
 assert_packed!(Frontend = Class, Port, u8, u8);
 
 impl Frontend {
-    /// The key of a service on one class of addresses.
+    /// Makes the key of a service in one address class.
     #[inline(always)]
     pub const fn new(class: Class, port: Port, protocol: u8) -> Self {
         Self { class, port, protocol, zero: 0 }
     }
 }
 
-/// How a backend is chosen.
+/// The rule that picks a backend.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy(pub u32);
 
 impl Policy {
-    /// The less loaded of two drawn by weight.
+    /// Draws two backends by weight and picks the less loaded one.
     pub const LEASTCONN: Self = Self(0);
-    /// One drawn by weight.
+    /// Draws one backend by weight.
     pub const RANDOM: Self = Self(1);
-    /// The next in turn, by weight.
+    /// Picks the next backend in turn, by weight.
     pub const ROUNDROBIN: Self = Self(2);
-    /// By who dials: the same client the same backend, as long as that is eligible.
+    /// Picks by client: the same client gets the same backend, as long as that backend is eligible.
     pub const SOURCE: Self = Self(3);
-    /// The one that answers sooner, of two drawn by weight.
+    /// Draws two backends by weight and picks the one with the lower latency.
     pub const LATENCY: Self = Self(4);
     /// Consistent hashing of client and source port.
     pub const MAGLEV: Self = Self(5);
 
-    /// The word in labels and in what the commands show.
+    /// Returns the word for labels and command output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::LEASTCONN => "leastconn",
@@ -72,20 +72,20 @@ impl Policy {
         }
     }
 
-    /// Whether slots are found by a hash, so that they must be laid out as a maglev table.
+    /// Returns whether a hash picks the slot, so that the slots must form a maglev table.
     #[inline(always)]
     pub const fn is_hashed(self) -> bool {
         self.0 == Self::SOURCE.0 || self.0 == Self::MAGLEV.0
     }
 }
 
-/// Who told us of a service.
+/// The kind of source from which a service comes.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceCode(pub u32);
 
 impl SourceCode {
-    /// Nobody: the id is free.
+    /// No source: the id is free.
     pub const NONE: Self = Self(0);
     /// Marathon.
     pub const MARATHON: Self = Self(1);
@@ -93,10 +93,10 @@ impl SourceCode {
     pub const REGISTRATOR: Self = Self(2);
     /// A file on this host.
     pub const FILE: Self = Self(3);
-    /// The agent itself, to test that services are reached.
+    /// The agent itself, for its self-test.
     pub const SELF: Self = Self(4);
 
-    /// The word in what the commands show.
+    /// Returns the word for command output.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NONE => "none",
@@ -109,19 +109,19 @@ impl SourceCode {
     }
 }
 
-/// What a service has beyond a port and backends: a set of bits, each a table to look at.
+/// The optional features of a service: a set of bits. A bit makes hooks read another map or act differently.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(pub u32);
 
 impl Features {
-    /// Only those may connect whom `ALLOW` or `SOURCE_CGROUPS` names.
+    /// Only clients in `SOURCE_RANGES` or `SOURCE_CGROUPS` may connect.
     pub const ALLOW: Self = Self(1);
-    /// A replica on this host listens on the service port itself: a listener there is not a stranger.
+    /// A replica on this host listens on the service port itself, so a listener there is not a foreign program.
     pub const OWN_LISTENER: Self = Self(1 << 1);
-    /// TCP connections to a backend that is gone are reset, not only UDP sockets.
+    /// The agent resets TCP connections to a backend that is gone, in addition to closing UDP sockets.
     pub const RESET: Self = Self(1 << 2);
-    /// Clients on other machines are served.
+    /// Remote clients may use the service.
     pub const EXPOSE: Self = Self(1 << 3);
 }
 
@@ -129,36 +129,36 @@ impl Features {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// How a backend is chosen.
+    /// The rule that picks a backend.
     pub policy: Policy,
-    /// Who told us of it; [`SourceCode::NONE`] where the id is free.
+    /// The kind of source; [`SourceCode::NONE`] if the id is free.
     pub source: SourceCode,
-    /// Which other tables speak of it.
+    /// The optional features.
     pub features: Features,
-    /// The most connections open from this host at once, to all its backends together; 0 for no bound.
+    /// The limit of open connections from this host to all backends together; 0 for none.
     pub maxconn: u32,
-    /// How long a client stays with its backend after its last connection, in seconds; 0 for not at all.
+    /// How long a client stays with its backend after its last connection, in seconds; 0 for no affinity.
     pub affinity: u32,
-    /// TCP_SYNCNT of its connections: how often an unanswered SYN is sent again; 0 leaves it to the system.
+    /// TCP_SYNCNT of the connections: the number of SYN retransmits; 0 for the system's setting.
     pub syn_retries: u32,
-    /// How long an unanswered SYN may take, in ms, of which `syn_retries` is the nearest the kernel offers; 0 for the
-    /// system's.
+    /// The timeout for an unanswered SYN, in ms; 0 for the system's. `syn_retries` is the nearest value that the kernel
+    /// offers.
     pub connect_ms: u32,
-    /// How long the client's side may be idle, in ms; 0 for ever.
+    /// The idle timeout of the client's side, in ms; 0 for none.
     pub idle_client_ms: u32,
-    /// How long the backend's side may be idle, in ms; 0 for ever.
+    /// The idle timeout of the backend's side, in ms; 0 for none.
     pub idle_server_ms: u32,
-    /// Always zero: room for what comes, within one cache line.
-    pub rest: [u32; 7],
+    /// Always zero; reserved for future fields within one cache line.
+    pub _reserved: [u32; 7],
 }
 assert_packed!(Service = Policy, SourceCode, Features, u32, u32, u32, u32, u32, u32, [u32; 7]);
 const _: () = assert!(size_of::<Service>() == 64, "one cache line");
 
 impl Service {
-    /// The settings of an id that nobody owns.
+    /// The settings of an id without an owner.
     pub const FREE: Self = Self::new(Policy::LEASTCONN, SourceCode::NONE);
 
-    /// A service without bounds, timeouts or lists.
+    /// Makes a service without limits, timeouts or lists.
     pub const fn new(policy: Policy, source: SourceCode) -> Self {
         Self {
             policy,
@@ -170,52 +170,52 @@ impl Service {
             connect_ms: 0,
             idle_client_ms: 0,
             idle_server_ms: 0,
-            rest: [0; 7],
+            _reserved: [0; 7],
         }
     }
 }
 
-/// What the kernel counts of a service, by id. Two cache lines, so that neighbours do not share one.
+/// The kernel's counters of a service, by id. Two cache lines, so that adjacent services do not share one.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct ServiceStats {
-    /// Connections opened, ever.
+    /// Connections opened since the owner got the id.
     pub opened: Cell64,
-    /// Connections closed, ever; those open are the difference.
+    /// Connections closed since then; the difference is the number of open connections.
     pub closed: Cell64,
-    /// Whose turn it is: counts on for ever.
+    /// The round-robin counter; it only grows.
     pub turn: Cell64,
-    /// When a refusal was last told in `EVENTS`: nanoseconds of the monotonic clock.
+    /// The time of the last refusal event in `EVENTS`: nanoseconds of the monotonic clock.
     pub last_refusal_event: Cell64,
-    /// Refusals, by [`crate::Reason::refusal`].
+    /// Refusals, indexed by [`crate::Reason::refusal`].
     pub refused: [Cell64; 8],
-    /// How often somebody has bound the service port or begun to listen on it, and once for what was there before the
+    /// How often a program bound the service port or began to listen on it, plus one for listeners older than the
     /// service.
     pub bound: Cell64,
-    /// What `bound` was when the agent last saw that nobody listens there: while it is the same, nobody does.
+    /// The value of `bound` when the agent last found no listener. As long as both are equal, there is no listener.
     pub no_listener_seq: Cell64,
-    /// Room for what comes.
-    rest: [u64; 2],
+    /// Reserved for future fields.
+    _reserved: [u64; 2],
 }
 const _: () = assert!(size_of::<ServiceStats>() == 128, "two cache lines");
 
 impl ServiceStats {
-    /// Connections open now.
+    /// Returns the number of open connections.
     #[inline(always)]
     pub fn active(&self) -> u64 {
         open_count(&self.opened, &self.closed)
     }
 
-    /// Whether somebody may be listening on the service port.
+    /// Returns whether a program may be listening on the service port.
     #[inline(always)]
     pub fn may_have_listener(&self) -> bool {
         self.bound.get() != self.no_listener_seq.get()
     }
 
-    /// All cells, to be set for a new owner: nothing is counted, and nobody knows yet who listens.
+    /// Resets all cells for a new owner: all counts are zero, and a listener is possible.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, rest: _ } = self;
+        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, _reserved: _ } = self;
         bound.set(1);
         for cell in [opened, closed, turn, last_refusal_event, no_listener_seq].into_iter().chain(refused) {
             cell.set(0);

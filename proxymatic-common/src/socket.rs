@@ -1,4 +1,4 @@
-//! What the kernel remembers of one socket, for as long as it lives.
+//! The kernel's record of one socket, for the lifetime of the socket.
 
 use crate::{Address, Port, assert_packed, bit_set, plain_bytes};
 
@@ -6,25 +6,25 @@ use crate::{Address, Port, assert_packed, bit_set, plain_bytes};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation {
-    /// What the program dialled.
+    /// The address to which the program connected.
     pub destination: Address,
-    /// Where it was sent.
+    /// The address of the backend.
     pub backend_address: Address,
-    /// The port the program dialled.
+    /// The port to which the program connected.
     pub destination_port: Port,
-    /// The port it was sent to.
+    /// The port of the backend.
     pub backend_port: Port,
     /// The id of the backend.
     pub backend: u32,
     /// The backend's generation.
     pub generation: u32,
-    /// 1 while it counts as open, else 0.
+    /// 1 while the connection counts as open, else 0.
     pub counted: u32,
 }
 assert_packed!(Translation = Address, Address, Port, Port, u32, u32, u32);
 
 impl Translation {
-    /// All zero: none.
+    /// No translation: all zero.
     pub const NONE: Self = Self {
         destination: Address::ZERO,
         backend_address: Address::ZERO,
@@ -36,41 +36,42 @@ impl Translation {
     };
 }
 
-/// How many translations a socket remembers: the one of connect(2), and those of the last datagrams it sent unconnected.
+/// The number of translations in a socket's record: one for connect(2), and one each for the last unconnected
+/// datagrams.
 pub const RING: usize = if cfg!(feature = "next-abi") { 4 } else { 8 };
 
-/// What has happened to a socket: a set of bits.
+/// What happened to a socket: a set of bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketFlags(pub u32);
 
 impl SocketFlags {
-    /// The program has closed it.
+    /// The program closed the socket.
     pub const CLOSING: Self = Self(1);
-    /// It has sent datagrams without a connection: not only the first of its ring is in use.
+    /// The socket sent datagrams without a connection, so not only `ring[0]` is in use.
     pub const SENT: Self = Self(1 << 1);
 }
 
-/// The value of `SOCKETS`. The kernel makes it zeroed, which is a socket that translated nothing.
+/// The value of `SOCKETS`. The kernel creates it zeroed, which means a socket without translations.
 ///
-/// `ring[0]` is what connect(2) made; the others are of datagrams sent without a connection, `newest` the last of them
-/// that was used.
+/// `ring[0]` belongs to connect(2). The others belong to datagrams sent without a connection; `newest` is the index of
+/// the last one used.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// When it last was translated anew: nanoseconds of the monotonic clock.
+    /// The time of the last new translation: nanoseconds of the monotonic clock.
     pub start: u64,
-    /// Which of the ring was used last.
+    /// The index in `ring` of the translation used last.
     pub newest: u32,
-    /// What has happened to it.
+    /// What happened to the socket.
     pub flags: SocketFlags,
-    /// Where to.
+    /// The translations.
     pub ring: [Translation; RING],
 }
 assert_packed!(Socket = u64, u32, SocketFlags, [Translation; RING]);
 
 impl Socket {
-    /// A socket that translated nothing, as the kernel makes it.
+    /// A socket without translations, as the kernel creates it.
     pub const NEW: Self = Self { start: 0, newest: 0, flags: SocketFlags(0), ring: [Translation::NONE; RING] };
 }
 

@@ -1,4 +1,4 @@
-//! The eBPF object: the list of hooks. What they decide is in the library, what they read is in `maps`.
+//! The eBPF object: the list of hooks. The library decides, `maps` has the data, `hooks` connects both to the kernel.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "the xadd intrinsic is the only atomic on BPF"))]
 
@@ -6,8 +6,10 @@
 mod hooks;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod scratch;
 
-/// The hooks, one line each. A function must not have the name of its ELF section, nor of a helper.
+/// The hooks. A function must not have the name of its ELF section or of a helper.
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
@@ -75,22 +77,22 @@ mod programs {
 
     #[sock_ops]
     fn tcp_states(context: SockOpsContext) -> u32 {
-        hooks::transition(&context)
+        hooks::on_tcp_event(&context)
     }
 
     #[classifier]
     fn tc_ingress(context: TcContext) -> i32 {
-        hooks::arrive(&context)
+        hooks::ingress(&context)
     }
 
     #[classifier]
     fn tc_egress(context: TcContext) -> i32 {
-        hooks::depart(&context)
+        hooks::egress(&context)
     }
 
     #[xdp]
     fn xdp_ingress(context: XdpContext) -> u32 {
-        hooks::accelerate(&context)
+        hooks::xdp_ingress(&context)
     }
 }
 

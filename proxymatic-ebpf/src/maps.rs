@@ -1,8 +1,7 @@
-//! The maps, as `proxymatic_common::maps` declares them, and what the decisions read from them.
+//! The BPF maps, as `proxymatic_common::maps` declares them, and the data plane's traits on them.
 
 use core::{ffi::c_void, intrinsics};
 
-use crate::hooks::Scratch;
 use aya_ebpf::{
     Global,
     bindings::{BPF_ANY, BPF_NOEXIST},
@@ -16,9 +15,11 @@ use proxymatic_common::{
     SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
     maps::{self as declared, MapDef},
 };
-use proxymatic_ebpf::{Connections, Draw, Seen, Shares, Stage, Tables};
+use proxymatic_ebpf::{Conntrack, CtTable, EjectionShares, Environment, SelectParams, SlotScore, Subprograms, Tables};
 
-/// A map as it is declared; an array's key is always its index.
+use crate::scratch::Scratch;
+
+/// Defines a map as it is declared. The key of an array is its index.
 macro_rules! map {
     (Array $name:ident: $def:ident) => {
         #[btf_map]
@@ -81,117 +82,98 @@ static EVENTS: RingBuf<Event, { declared::Events::MAX as usize }, { declared::Ev
 #[btf_map]
 static SOCKETS: SkStorage<Socket> = SkStorage::new();
 
-/// 1 where the kernel lets a connect hook choose its error. Read-only data that the loader sets: the verifier never
-/// sees the branch that this kernel lacks.
+/// 1 if the kernel lets a connect hook set its error. The loader sets this read-only value, so the verifier never
+/// checks the branch that this kernel does not support.
 #[unsafe(no_mangle)]
 static HAS_RETVAL: Global<u32> = Global::new(1);
 
-/// Whether a connect hook can choose the error it refuses with.
+/// Returns whether a connect hook can set the error of a refusal.
 #[inline(always)]
 pub(crate) fn has_retval() -> bool {
     HAS_RETVAL.load() != 0
 }
 
-/// 1 where the kernel tells which socket a subflow of MPTCP belongs to. As above.
+/// 1 if the kernel can return the MPTCP socket of a subflow. As above.
 #[unsafe(no_mangle)]
 static HAS_MPTCP: Global<u32> = Global::new(1);
 
-/// 1 where the kernel gives the time of its last tick. As above.
+/// 1 if the kernel can return the time of its last tick. As above.
 #[unsafe(no_mangle)]
 static HAS_COARSE: Global<u32> = Global::new(1);
 
-/// The socket that the program has: another one where this is a subflow of MPTCP, which connects for it and which no
-/// hook sees close.
+/// Returns the socket that the program has. For a subflow of MPTCP that is the MPTCP socket: the program never closes
+/// the subflow itself, so no hook would count its close.
 ///
 /// # Safety
 /// `sk` must be null or a socket pointer of the hook's context, as the verifier will check.
 #[inline(always)]
-pub(crate) unsafe fn programs_own(sk: *mut c_void) -> *mut c_void {
+pub(crate) unsafe fn mptcp_parent(sk: *mut c_void) -> *mut c_void {
     if sk.is_null() || HAS_MPTCP.load() == 0 {
         return sk;
     }
-    // SAFETY: the helper gives the socket or null.
+    // SAFETY: the helper returns the socket or null.
     let own: *mut c_void = unsafe { helper::bpf_skc_to_mptcp_sock(sk) }.cast();
     if own.is_null() { sk } else { own }
 }
 
-/// The state of a socket, if there is any; made, zeroed, where `create` says so.
+/// Returns the storage of a socket. If there is none and `create` is set, creates it with all bytes zero.
 ///
 /// # Safety
-/// `sk` must be null, a socket pointer of the hook's context, or [`programs_own`] of that, as the verifier will check.
+/// `sk` must be null, a socket pointer of the hook's context, or [`mptcp_parent`] of that, as the verifier will check.
 #[inline(always)]
 pub(crate) unsafe fn socket<'a>(sk: *mut c_void, create: bool) -> Option<&'a mut Socket> {
     if sk.is_null() {
         return None;
     }
     let flags = if create { aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE } else { 0 };
-    // SAFETY: the helper gives a pointer to the value or null; the value lives as long as the socket.
+    // SAFETY: the helper returns a pointer to the value or null; the value lives as long as the socket.
     unsafe {
         let map = (&raw const SOCKETS).cast_mut().cast();
         helper::bpf_sk_storage_get(map, sk, core::ptr::null_mut(), flags.into()).cast::<Socket>().as_mut()
     }
 }
 
-/// [`proxymatic_ebpf::select`] as a function of its own: the verifier goes through it once, on its own, and not at each
-/// call with all that is known there. Gives the id of a backend below the number of a reason; the highest bit says that
-/// it is refused.
+/// [`proxymatic_ebpf::select`] as a subprogram, which the verifier checks once and not at each call. Returns the id of
+/// a backend in the lower half and the number of a reason in the upper half. The highest bit is set for a refusal.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn select_backend(service: u32, draw: u32, hash: u64) -> u64 {
-    match proxymatic_ebpf::select(&Maps, service, Draw::from_word(draw), hash) {
+extern "C" fn select_backend(service: u32, params: u32, hash: u64) -> u64 {
+    match proxymatic_ebpf::select(&Maps, service, SelectParams::from_word(params), hash) {
         Ok((id, reason)) => u64::from(reason as u32) << 32 | u64::from(id),
         Err(reason) => REFUSED | u64::from(reason as u32) << 32,
     }
 }
 
-/// [`proxymatic_ebpf::look`] as a function of its own.
+/// [`proxymatic_ebpf::score_slot`] as a subprogram.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look_at(index: u32, draw: u32) -> u64 {
-    proxymatic_ebpf::look(&Maps, index, Draw::from_word(draw)).word()
+extern "C" fn score_slot_at(index: u32, params: u32) -> u64 {
+    proxymatic_ebpf::score_slot(&Maps, index, SelectParams::from_word(params)).word()
 }
 
-/// [`proxymatic_ebpf::share`] as a function of its own.
+/// [`proxymatic_ebpf::slot_share`] as a subprogram.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn share_at(index: u32, id: u32, now: u64) -> u64 {
-    proxymatic_ebpf::share(&Maps, index, id, now).0
+    proxymatic_ebpf::slot_share(&Maps, index, id, now).0
 }
 
-/// [`proxymatic_ebpf::eject`] as a function of its own.
+/// [`proxymatic_ebpf::eject`] as a subprogram.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn eject_backend(service: u32, id: u32) -> u64 {
     proxymatic_ebpf::eject(&Maps, service, id)
 }
 
-/// The bit of a refusal in what [`select_backend`] gives.
+/// The bit of a refusal in the result of [`select_backend`].
 const REFUSED: u64 = 1 << 63;
 
-/// The reasons that [`select_backend`] gives, from their numbers: a number that is none of them cannot come.
-#[inline(always)]
-const fn reason(number: u32) -> Reason {
-    const TRANSLATED: u32 = Reason::Translated as u32;
-    const DRAINED: u32 = Reason::Drained as u32;
-    const PANICKED: u32 = Reason::PanicMode as u32;
-    const FULL: u32 = Reason::BackendsFull as u32;
-    const BOUND_LOOPBACK: u32 = Reason::BoundLoopback as u32;
-    match number {
-        TRANSLATED => Reason::Translated,
-        DRAINED => Reason::Drained,
-        PANICKED => Reason::PanicMode,
-        FULL => Reason::BackendsFull,
-        BOUND_LOOPBACK => Reason::BoundLoopback,
-        _ => Reason::NoBackend,
-    }
-}
-
-/// The room that a hook on packets has for its notes. Each kind of hook has its own, and none is interrupted by another
-/// packet of the same kind on its processor: all of them run with softirqs off.
+/// Returns the scratch memory of a hook on packets. Each hook has its own, and no other packet interrupts the hook on
+/// its CPU, because these hooks run with softirqs disabled.
 #[inline(always)]
 pub(crate) fn scratch<'a>(hook: u32) -> Option<&'a mut Scratch> {
     const { assert!(size_of::<Scratch>() <= size_of::<<declared::Scratches as MapDef>::Value>()) };
-    // SAFETY: plain values, of which zero is one and only this processor writes them; aligned as words.
+    // SAFETY: plain values, for which zero is valid; only this CPU writes them; aligned as words.
     SCRATCH.get_ptr_mut(hook).map(|scratch| unsafe { &mut *scratch.cast() })
 }
 
@@ -212,54 +194,33 @@ impl Tables for Maps {
         SERVICES.get(id)
     }
     #[inline(always)]
-    fn service_load(&self, id: u32) -> Option<&ServiceStats> {
+    fn service_stats(&self, id: u32) -> Option<&ServiceStats> {
         SERVICE_STATS.get(id)
     }
     #[inline(always)]
     fn affinity(&self, key: &AffinityKey) -> Option<Affinity> {
-        // SAFETY: two words, copied at once; what is torn by a reuse of the entry fails the check of generations.
+        // SAFETY: two words, copied at once; a copy that is torn by a reuse of the element fails the check of
+        // generations.
         unsafe { AFFINITY.get(key).copied() }
     }
     #[inline(always)]
-    fn remember(&self, key: &AffinityKey, affinity: &Affinity) {
-        // Without memory the client is sent anew the next time.
+    fn save_affinity(&self, key: &AffinityKey, affinity: &Affinity) {
+        // Without memory, the client's next connection is balanced anew.
         let _ = AFFINITY.insert(key, affinity, 0);
     }
     #[inline(always)]
-    fn allows(&self, key: &SourceRangeKey) -> bool {
+    fn source_allowed(&self, key: &SourceRangeKey) -> bool {
         SOURCE_RANGES.get(&Key::new(key.prefix_len, key.network)).is_some()
     }
     #[inline(always)]
-    fn allows_cgroup(&self, key: &SourceCgroup) -> bool {
-        // SAFETY: only whether it is there.
+    fn cgroup_allowed(&self, key: &SourceCgroup) -> bool {
+        // SAFETY: the value is not read.
         unsafe { SOURCE_CGROUPS.get(key).is_some() }
     }
     #[inline(always)]
-    fn excludes(&self, cgroup: u64) -> bool {
-        // SAFETY: only whether it is there.
+    fn cgroup_excluded(&self, cgroup: u64) -> bool {
+        // SAFETY: the value is not read.
         unsafe { EXCLUDED.get(&cgroup).is_some() }
-    }
-    #[inline(always)]
-    fn select(&self, service: u32, draw: Draw, hash: u64) -> Result<(u32, Reason), Reason> {
-        let found = select_backend(service, draw.word(), hash);
-        let reason = reason((found >> 32) as u32 & 0xff);
-        if found & REFUSED == 0 { Ok((found as u32, reason)) } else { Err(reason) }
-    }
-    #[inline(always)]
-    fn look(&self, index: u32, draw: Draw) -> Seen {
-        Seen::from_word(look_at(index, draw.word()))
-    }
-    #[inline(always)]
-    fn share(&self, index: u32, id: u32, now: u64) -> Shares {
-        Shares(share_at(index, id, now))
-    }
-    #[inline(always)]
-    fn eject(&self, service: u32, id: u32) -> u64 {
-        eject_backend(service, id)
-    }
-    #[inline(always)]
-    fn tell(&self, event: &Event) -> bool {
-        EVENTS.output(*event, 0).is_ok()
     }
     #[inline(always)]
     fn class(&self, address: &Address) -> Option<Class> {
@@ -272,7 +233,7 @@ impl Tables for Maps {
         unsafe { FRONTENDS.get(frontend).copied() }
     }
     #[inline(always)]
-    fn head(&self, service: u32) -> SlotRange {
+    fn slot_range(&self, service: u32) -> SlotRange {
         // SAFETY: a live, aligned element; volatile so that it is one load.
         SLOT_RANGES.get_ptr(service).map_or(SlotRange::from_word(0), |word| unsafe { word.read_volatile() })
     }
@@ -286,8 +247,55 @@ impl Tables for Maps {
         BACKENDS.get(id)
     }
     #[inline(always)]
-    fn load(&self, id: u32) -> Option<&BackendStats> {
+    fn backend_stats(&self, id: u32) -> Option<&BackendStats> {
         BACKEND_STATS.get(id)
+    }
+    #[inline(always)]
+    fn add(&self, cell: &Cell64, by: u64) {
+        // The result is unused, so LLVM emits the plain XADD that Linux 5.10 has.
+        // SAFETY: the cell is in a map, aligned and live.
+        unsafe {
+            intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell.as_ptr(), by);
+        }
+    }
+    #[inline(always)]
+    fn count(&self, reason: Reason) {
+        // SAFETY: no arguments.
+        let cpu = unsafe { helper::bpf_get_smp_processor_id() as u32 };
+        if let Some(row) = COUNTERS.get(cpu) {
+            // Atomic although the row belongs to this CPU: another hook may interrupt this one on the same CPU.
+            // The verifier must see the bound if the reason comes from memory, and LLVM would remove it.
+            self.inc(&row.by_reason[core::hint::black_box(reason as u32) as usize & (row.by_reason.len() - 1)]);
+        }
+    }
+}
+
+impl Subprograms for Maps {
+    #[inline(always)]
+    fn select(&self, service: u32, params: SelectParams, hash: u64) -> Result<(u32, Reason), Reason> {
+        let found = select_backend(service, params.word(), hash);
+        // The subprogram returns numbers of reasons only, which the verifier cannot know.
+        let reason = Reason::from_number((found >> 32) as u32 & 0xff).unwrap_or(Reason::NoBackend);
+        if found & REFUSED == 0 { Ok((found as u32, reason)) } else { Err(reason) }
+    }
+    #[inline(always)]
+    fn score_slot(&self, index: u32, params: SelectParams) -> SlotScore {
+        SlotScore::from_word(score_slot_at(index, params.word()))
+    }
+    #[inline(always)]
+    fn slot_share(&self, index: u32, id: u32, now: u64) -> EjectionShares {
+        EjectionShares(share_at(index, id, now))
+    }
+    #[inline(always)]
+    fn eject(&self, service: u32, id: u32) -> u64 {
+        eject_backend(service, id)
+    }
+}
+
+impl Environment for Maps {
+    #[inline(always)]
+    fn emit(&self, event: &Event) -> bool {
+        EVENTS.output(*event, 0).is_ok()
     }
     #[inline(always)]
     fn random(&self) -> u32 {
@@ -300,66 +308,48 @@ impl Tables for Maps {
         unsafe { helper::bpf_ktime_get_ns() }
     }
     #[inline(always)]
-    fn about_now(&self) -> u64 {
+    fn coarse_now(&self) -> u64 {
         if HAS_COARSE.load() == 0 {
             return self.now();
         }
         // SAFETY: no arguments.
         unsafe { helper::bpf_ktime_get_coarse_ns() }
     }
-    #[inline(always)]
-    fn raise(&self, cell: &Cell64, by: u64) {
-        // The result is not used, which makes it the plain XADD that 5.10 has.
-        // SAFETY: the cell is in a map, aligned and live.
-        unsafe {
-            intrinsics::atomic_xadd::<u64, u64, { intrinsics::AtomicOrdering::Relaxed }>(cell.as_ptr(), by);
-        }
-    }
-    #[inline(always)]
-    fn count(&self, reason: Reason) {
-        // SAFETY: no arguments.
-        let cpu = unsafe { helper::bpf_get_smp_processor_id() as u32 };
-        if let Some(row) = COUNTERS.get(cpu) {
-            // An atomic although the row is this CPU's: a hook may be interrupted by another on the same CPU.
-            // The verifier has to see the bound where the reason comes from memory, and LLVM would leave it out.
-            self.add(&row.by_reason[core::hint::black_box(reason as u32) as usize & (row.by_reason.len() - 1)]);
-        }
-    }
 }
 
-impl Connections for Maps {
+impl Conntrack for Maps {
     #[inline(always)]
-    fn connection(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
-        // SAFETY: the same bytes, of which the words that change are cells here; an entry that is evicted stays memory
-        // of the map, and what is torn by its reuse is one packet that goes astray.
-        CONNTRACK.get_ptr(key).map(|half| unsafe { &*half.cast() })
+    fn established_entry(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
+        // SAFETY: the same layout, with cells for the words that change. An evicted entry stays memory of the map; if
+        // it is reused meanwhile, one packet is misdirected.
+        CONNTRACK.get_ptr(key).map(|entry| unsafe { &*entry.cast() })
     }
     #[inline(always)]
-    fn handshake(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
+    fn half_open(&self, key: &FiveTuple) -> Option<&CtEntryAtomic> {
         // SAFETY: the same.
-        CT_HALF_OPEN.get_ptr(key).map(|half| unsafe { &*half.cast() })
+        CT_HALF_OPEN.get_ptr(key).map(|entry| unsafe { &*entry.cast() })
     }
     #[inline(always)]
-    fn put(&self, stage: Stage, key: &FiveTuple, half: &CtEntry, only_new: bool) -> bool {
+    fn insert(&self, table: CtTable, key: &FiveTuple, entry: &CtEntry, only_new: bool) -> bool {
         let flags = if only_new { BPF_NOEXIST } else { BPF_ANY };
-        match stage {
-            Stage::Handshake => CT_HALF_OPEN.insert(key, half, flags.into()).is_ok(),
-            Stage::Open => CONNTRACK.insert(key, half, flags.into()).is_ok(),
+        match table {
+            CtTable::HalfOpen => CT_HALF_OPEN.insert(key, entry, flags.into()).is_ok(),
+            CtTable::Established => CONNTRACK.insert(key, entry, flags.into()).is_ok(),
         }
     }
     #[inline(always)]
-    fn forget(&self, stage: Stage, key: &FiveTuple) -> bool {
-        match stage {
-            Stage::Handshake => CT_HALF_OPEN.remove(key).is_ok(),
-            Stage::Open => CONNTRACK.remove(key).is_ok(),
+    fn remove(&self, table: CtTable, key: &FiveTuple) -> bool {
+        match table {
+            CtTable::HalfOpen => CT_HALF_OPEN.remove(key).is_ok(),
+            CtTable::Established => CONNTRACK.remove(key).is_ok(),
         }
     }
     #[inline(always)]
-    fn locked<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R> {
-        // Nanoseconds: the low bits of two connections that begin one after the other differ.
+    fn with_lock<R>(&self, start: u64, change: impl FnOnce() -> R) -> Option<R> {
+        // Nanoseconds, so the low bits differ even for connections that begin right after each other.
         let lock: *mut aya_ebpf::bindings::bpf_spin_lock =
             CONNTRACK_LOCKS.get_ptr_mut(start as u32 & (declared::ConntrackLocks::MAX - 1))?.cast();
-        // SAFETY: a live element of the map, which is nothing but the lock; it is released on the only way out.
+        // SAFETY: a live element of the map, which consists of the lock; the only path releases it.
         unsafe {
             helper::bpf_spin_lock(lock);
             let changed = change();
@@ -373,8 +363,8 @@ impl Connections for Maps {
         unsafe { FRAGMENTS.get(key).copied() }
     }
     #[inline(always)]
-    fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
-        // Without memory the later fragments are not known.
+    fn save_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+        // Without memory, the later fragments pass unchanged.
         let _ = FRAGMENTS.insert(key, ports, 0);
     }
     #[inline(always)]
@@ -383,17 +373,17 @@ impl Connections for Maps {
         unsafe { INTERFACES.get(number) }
     }
     #[inline(always)]
-    fn answers_from(&self, port: Port, protocol: u8) -> bool {
+    fn is_local_reply_port(&self, port: Port, protocol: u8) -> bool {
         let Some(bit) = PortBit::of(port, protocol) else { return false };
         let Some(bytes) = REPLY_PORTS.get(bit.word) else { return false };
         bytes[(port.get() & 63) as usize] != 0
     }
     #[inline(always)]
-    fn will_answer_from(&self, port: Port, protocol: u8) {
+    fn mark_local_reply_port(&self, port: Port, protocol: u8) {
         let Some(bytes) = PortBit::of(port, protocol).and_then(|bit| REPLY_PORTS.get_ptr_mut(bit.word)) else {
             return;
         };
-        // SAFETY: one byte of a live element: whoever writes it writes the same.
+        // SAFETY: one byte of a live element; all writers write the same value.
         unsafe { (&raw mut (*bytes)[(port.get() & 63) as usize]).write_volatile(1) };
     }
 }

@@ -1,4 +1,4 @@
-//! Asks ejected backends whether they answer again, by TCP connect.
+//! Probes ejected backends by TCP connect until they answer.
 
 use std::{
     collections::BTreeMap,
@@ -16,95 +16,107 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-/// How long a backend may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is asked at first.
-const OFTEN: Duration = Duration::from_millis(500);
-/// For how long so often.
-const AT_FIRST: Duration = Duration::from_secs(10);
-/// How often after that.
-const SELDOM: Duration = Duration::from_millis(750);
-/// How many may be asked at once.
-const AT_ONCE: usize = 64;
+/// The timeout of a probe.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval of probes at first.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the first interval applies.
+const FIRST_PHASE: Duration = Duration::from_secs(10);
+/// The interval of probes after that.
+const LATER_INTERVAL: Duration = Duration::from_millis(750);
+/// How many probes may run at once.
+const MAX_CONCURRENT: usize = 64;
 
-/// What is to be asked.
+/// A request to start or stop probing a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Ask this backend at once and then again and again, until it answers.
+    /// Probe this backend at once and repeatedly, until it answers.
     Watch {
-        /// Its id.
+        /// The id of the backend.
         backend: u32,
-        /// Which of the owners of the id.
+        /// The generation of the id.
         generation: u32,
-        /// Where it listens.
+        /// The address and port of the backend.
         to: SocketAddr,
     },
-    /// Ask it no more.
+    /// Stop probing it.
     Leave {
-        /// Its id.
+        /// The id of the backend.
         backend: u32,
     },
 }
 
-/// A backend has answered.
+/// A backend that answered a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
-    /// Its id.
+    /// The id of the backend.
     pub backend: u32,
-    /// Which of the owners of the id.
+    /// The generation of the id.
     pub generation: u32,
 }
 
-/// Follows orders until there are no more. `mark` is the SO_MARK of its connections, 0 for none: the hooks leave those
-/// alone that have it, as all of this process.
+/// Carries out orders until their channel closes. `mark` is the SO_MARK of the probes, 0 for none: hooks bypass
+/// sockets with the bypass mark, and all sockets of this process.
 pub async fn follow(mut orders: mpsc::UnboundedReceiver<Order>, answers: mpsc::Sender<Answered>, mark: u32) {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
-    let mut watched: BTreeMap<u32, AbortHandle> = BTreeMap::new();
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
+    let mut probed: BTreeMap<u32, AbortHandle> = BTreeMap::new();
     while let Some(order) = orders.recv().await {
-        watched.retain(|_, watch| !watch.is_finished());
+        probed.retain(|_, task| !task.is_finished());
         match order {
             Order::Watch { backend, generation, to } => {
-                let watch = watch(Answered { backend, generation }, to, mark, Arc::clone(&turns), answers.clone());
-                if let Some(before) = watched.insert(backend, tokio::spawn(watch).abort_handle()) {
+                let probes = probe_until_answer(
+                    Answered { backend, generation },
+                    to,
+                    mark,
+                    Arc::clone(&permits),
+                    answers.clone(),
+                );
+                if let Some(before) = probed.insert(backend, tokio::spawn(probes).abort_handle()) {
                     before.abort();
                 }
             }
             Order::Leave { backend } => {
-                if let Some(watch) = watched.remove(&backend) {
-                    watch.abort();
+                if let Some(task) = probed.remove(&backend) {
+                    task.abort();
                 }
             }
         }
     }
 }
 
-/// Asks until there is an answer. The next question does not wait for the end of the last: one that got lost would
-/// delay it by as much as a backend may take.
-async fn watch(who: Answered, to: SocketAddr, mark: u32, turns: Arc<Semaphore>, answers: mpsc::Sender<Answered>) {
+/// Probes until the backend answers. A probe does not wait for the one before it, because a lost packet would delay
+/// it by the whole timeout.
+async fn probe_until_answer(
+    backend: Answered,
+    to: SocketAddr,
+    mark: u32,
+    permits: Arc<Semaphore>,
+    answers: mpsc::Sender<Answered>,
+) {
     let began = Instant::now();
-    let mut asked = JoinSet::new();
-    let mut clock = interval(OFTEN);
+    let mut probes = JoinSet::new();
+    let mut clock = interval(FIRST_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = clock.tick() => {
-                // None waits for a turn behind itself.
-                if asked.len() < 3 {
-                    let turns = Arc::clone(&turns);
-                    asked.spawn(async move {
-                        let _turn = turns.acquire_owned().await;
-                        ask(to, mark).await
+                // At most three wait for a permit, so that probes of one backend do not queue up.
+                if probes.len() < 3 {
+                    let permits = Arc::clone(&permits);
+                    probes.spawn(async move {
+                        let _permit = permits.acquire_owned().await;
+                        probe(to, mark).await
                     });
                 }
-                if clock.period() != SELDOM && began.elapsed() >= AT_FIRST {
-                    clock = interval(SELDOM);
+                if clock.period() != LATER_INTERVAL && began.elapsed() >= FIRST_PHASE {
+                    clock = interval(LATER_INTERVAL);
                     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     clock.reset();
                 }
             }
-            Some(outcome) = asked.join_next() => {
+            Some(outcome) = probes.join_next() => {
                 if matches!(outcome, Ok(Ok(()))) {
-                    let _ = answers.send(who).await;
+                    let _ = answers.send(backend).await;
                     return;
                 }
             }
@@ -112,13 +124,13 @@ async fn watch(who: Answered, to: SocketAddr, mark: u32, turns: Arc<Semaphore>, 
     }
 }
 
-/// One connect, closed at once.
-async fn ask(to: SocketAddr, mark: u32) -> io::Result<()> {
+/// Connects once and closes the connection.
+async fn probe(to: SocketAddr, mark: u32) -> io::Result<()> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if mark != 0 {
         setsockopt(&socket, sockopt::Mark, &mark)?;
     }
-    timeout(PATIENCE, socket.connect(to)).await.map_err(io::Error::other)?.map(drop)
+    timeout(TIMEOUT, socket.connect(to)).await.map_err(io::Error::other)?.map(drop)
 }
 
 #[cfg(test)]
@@ -129,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    const WHO: Answered = Answered { backend: 7, generation: 3 };
+    const BACKEND: Answered = Answered { backend: 7, generation: 3 };
 
     fn prober() -> (mpsc::UnboundedSender<Order>, mpsc::Receiver<Answered>) {
         let (orders, given) = mpsc::unbounded_channel();
@@ -139,10 +151,10 @@ mod tests {
     }
 
     fn watch(to: SocketAddr) -> Order {
-        Order::Watch { backend: WHO.backend, generation: WHO.generation, to }
+        Order::Watch { backend: BACKEND.backend, generation: BACKEND.generation, to }
     }
 
-    /// A port on which nobody listens, kept for the caller.
+    /// A port without a listener, kept bound for the caller.
     fn closed() -> (TcpSocket, SocketAddr) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
@@ -151,37 +163,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_backend_that_answers_is_told_of_once_and_asked_no_more() {
+    async fn backend_that_answers_is_reported_once_and_left_alone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (orders, mut answered) = prober();
         orders.send(watch(listener.local_addr().unwrap())).unwrap();
-        assert_eq!(answered.recv().await, Some(WHO));
+        assert_eq!(answered.recv().await, Some(BACKEND));
         listener.accept().await.unwrap();
-        assert!(timeout(2 * OFTEN, listener.accept()).await.is_err(), "asked again after it had answered");
+        assert!(timeout(2 * FIRST_INTERVAL, listener.accept()).await.is_err(), "probed again after it had answered");
     }
 
     #[tokio::test]
-    async fn a_backend_that_comes_back_is_found_within_a_second() {
+    async fn backend_that_returns_is_found_within_a_second() {
         let (socket, address) = closed();
         let (orders, mut answered) = prober();
         orders.send(watch(address)).unwrap();
-        assert!(timeout(2 * OFTEN, answered.recv()).await.is_err(), "it was not there yet");
+        assert!(timeout(2 * FIRST_INTERVAL, answered.recv()).await.is_err(), "it does not listen yet");
         let _listener = socket.listen(8).unwrap();
         let back = Instant::now();
-        assert_eq!(answered.recv().await, Some(WHO));
+        assert_eq!(answered.recv().await, Some(BACKEND));
         assert!(back.elapsed() < Duration::from_secs(1), "{:?}", back.elapsed());
     }
 
     #[tokio::test]
-    async fn one_that_is_left_is_not_asked() {
+    async fn backend_is_not_probed_after_leave() {
         let (socket, address) = closed();
         let (orders, mut answered) = prober();
         orders.send(watch(address)).unwrap();
-        orders.send(Order::Leave { backend: WHO.backend }).unwrap();
+        orders.send(Order::Leave { backend: BACKEND.backend }).unwrap();
         let listener = socket.listen(8).unwrap();
-        // Should the first question have come through before it was left, no other does.
-        let _ = timeout(OFTEN / 2, listener.accept()).await;
-        assert!(timeout(2 * OFTEN, listener.accept()).await.is_err());
+        // The first probe may have started before the order, but no other follows.
+        let _ = timeout(FIRST_INTERVAL / 2, listener.accept()).await;
+        assert!(timeout(2 * FIRST_INTERVAL, listener.accept()).await.is_err());
         assert!(answered.try_recv().is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps the hooks of interfaces where they are wanted, on a thread of its own: looks whenever an interface or an address of
-//! this host changes, and now and then, since filters can be removed without a word.
+//! The thread that keeps the hooks of interfaces attached. It reconciles when an interface or an address changes, and
+//! every 5 s, because filters can be removed without a notification.
 
 use std::{
     io,
@@ -24,18 +24,18 @@ use crate::{
     privileges::{self, EnabledFeatures, Thread},
 };
 
-/// How often is looked at least.
-const EVERY: Duration = Duration::from_secs(5);
-/// The kernel answers at once, or something is badly wrong.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait after something went wrong, and for another version to be replaced.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How often to reconcile at least.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
+/// The kernel answers at once, so a later answer is a fault.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The delay of a retry, and of the check whether another map ABI version was replaced.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Starts the thread. It begins once `serves` is set, and says after each look what cannot be done, where that has changed;
-/// until nobody listens.
+/// Starts the thread. It begins once `serves` is set, reports warnings when they change, and ends when `report`
+/// closes.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// Fails if the thread or its runtime cannot be started.
 pub fn start(
     interfaces: Interfaces,
     serves: Arc<AtomicBool>,
@@ -44,12 +44,12 @@ pub fn start(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let work = move || {
-        // The others make no links any more.
+        // Other threads create no links from here on.
         if let Err(error) = privileges::install(true) {
-            tracing::warn!("cannot forbid system calls that are not needed: {error}; going on without");
+            tracing::warn!("cannot deny unneeded system calls: {error}; going on without");
         }
         if let Err(error) = privileges::drop_to(Thread::Interfaces, uses) {
-            return tracing::error!("cannot give up capabilities: {error}; no interface is served");
+            return tracing::error!("cannot drop capabilities: {error}; no interface is served");
         }
         runtime.block_on(follow(interfaces, &serves, &report));
     };
@@ -58,49 +58,49 @@ pub fn start(
 
 async fn follow(mut interfaces: Interfaces, serves: &AtomicBool, report: &mpsc::Sender<Vec<Warning>>) {
     while !serves.load(Ordering::Acquire) && !report.is_closed() {
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
     let mut last = None;
     while !report.is_closed() {
-        if let Err(error) = listen(&mut interfaces, report, &mut last).await {
-            // What is in place stays so.
-            tracing::warn!("{error}; looking again in {} s", AGAIN.as_secs());
+        if let Err(error) = reconcile_on_changes(&mut interfaces, report, &mut last).await {
+            // Attached hooks stay attached.
+            tracing::warn!("{error}; retrying in {} s", RETRY_DELAY.as_secs());
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
-/// Listens first and looks then: what changes in between is told.
-async fn listen(
+/// Subscribes before the first reconciliation, so that no change in between is missed.
+async fn reconcile_on_changes(
     interfaces: &mut Interfaces,
     report: &mpsc::Sender<Vec<Warning>>,
     last: &mut Option<Vec<Warning>>,
 ) -> io::Result<()> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, netlink, mut told) = new_multicast_connection(&groups)?;
-    // Ends with the handle.
+    let (connection, netlink, mut notifications) = new_multicast_connection(&groups)?;
+    // The task ends with the handle.
     tokio::spawn(connection);
     loop {
-        let kept = timeout(PATIENCE, interfaces.keep(&netlink)).await?;
-        let warnings: Vec<_> = kept.map_err(io::Error::other)?.into_iter().map(warning).collect();
+        let reconciled = timeout(TIMEOUT, interfaces.reconcile(&netlink)).await?;
+        let warnings: Vec<_> = reconciled.map_err(io::Error::other)?.into_iter().map(warning).collect();
         if last.as_ref() != Some(&warnings) {
             if report.send(warnings.clone()).await.is_err() {
                 return Ok(());
             }
             *last = Some(warnings);
         }
-        // What changed is not looked at, so that nothing is lost where the kernel had no room to say all (ENOBUFS).
+        // The content of notifications is ignored, so that none matters if the kernel drops some (ENOBUFS).
         tokio::select! {
-            one = told.next() => drop(one.ok_or(io::ErrorKind::BrokenPipe).map_err(io::Error::from)?),
+            one = notifications.next() => drop(one.ok_or(io::ErrorKind::BrokenPipe).map_err(io::Error::from)?),
             () = report.closed() => return Ok(()),
-            () = sleep(EVERY) => {}
+            () = sleep(RECONCILE_INTERVAL) => {}
         };
-        while let Some(more) = told.next().now_or_never() {
+        while let Some(more) = notifications.next().now_or_never() {
             more.ok_or(io::ErrorKind::BrokenPipe).map_err(io::Error::from)?;
         }
     }
 }
 
-fn warning(trouble: InterfaceWarning) -> Warning {
-    Warning { app: format!("interface {}", trouble.interface), reason: trouble.reason }
+fn warning(warning: InterfaceWarning) -> Warning {
+    Warning { app: format!("interface {}", warning.interface), reason: warning.reason }
 }

@@ -1,6 +1,7 @@
 //! The agent, room by room. Data flows one way: `source -> model -> plan -> dataplane`.
 //!
-//! [`agent`] carries values from one to the next and owns all state; [`surface`] shows it, [`cli`] is the way in.
+//! [`agent`] owns all state and carries values from one room to the next; [`surface`] shows the state, and [`cli`] is
+//! the command line.
 
 pub mod addresses;
 pub mod agent;

@@ -1,8 +1,8 @@
-//! The self-test: connections of a process that the hooks do not know as the agent's, to a service that only it uses.
+//! The self-test: connects through the hooks to a service that only the self-test uses.
 //!
-//! That something is attached says little: links on a cgroup that is dying, or on that of a container, are attached too.
-//! The helper is a process of its own, since the agent's own sockets are left alone; it is started before the agent gives
-//! up running programs. It is client and backend at once: one datagram there and one back, within one thread.
+//! It is needed because attached hooks need not run: the cgroup may be dying, or be that of a container. A helper
+//! process makes the connections, because hooks bypass the agent's own sockets; it starts before the agent gives up
+//! running programs. The helper is client and backend at once, and exchanges datagrams within one thread.
 
 mod cgroup_check;
 mod helper;
@@ -27,21 +27,21 @@ use tokio::{
 
 use crate::model::{Backend, Protocol, Service, ServiceKey, State, Weight};
 
-/// The word on the command line that makes a process the helper.
+/// The command that makes a process the helper.
 pub const COMMAND: &str = "self-test";
 
-/// The dummy address of RFC 7600, section 4.8: nobody has it, and nothing is ever sent to it.
+/// The dummy address of RFC 7600, section 4.8, which no host has and nothing is ever sent to.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
-/// Assigned to nothing.
+/// A port that is assigned to no protocol.
 const PORT: u16 = 4;
 
-/// The service that only the self-test uses.
+/// The key of the service that only the self-test uses.
 pub const KEY: ServiceKey = ServiceKey { address: Some(IpAddr::V4(ADDRESS)), port: PORT, protocol: Protocol::Udp };
 
-/// How long the helper may take. It gives up by itself before that.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of one self-test. The helper gives up before that.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The service with the helper as its one backend, which listens on this port of the loopback address.
+/// Returns the service, whose only backend is the helper at this port of the loopback address.
 pub fn service(port: u16) -> Arc<Service> {
     let backend = Backend {
         task: "self-test".into(),
@@ -54,7 +54,7 @@ pub fn service(port: u16) -> Arc<Service> {
     Arc::new(Service { name: "self-test".into(), backends: vec![backend], ..Service::default() })
 }
 
-/// The running helper. It ends with this process, whose end of the line it reads.
+/// The running helper. It ends with this process, because then its standard input closes.
 #[derive(Debug)]
 pub struct Helper {
     line: UnixStream,
@@ -63,10 +63,10 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts it: this very program, with another word on its command line.
+    /// Starts the helper: this program with another command.
     ///
     /// # Errors
-    /// It cannot be started, or does not say where it listens.
+    /// Fails if the helper cannot be started, or does not print its port.
     pub fn start() -> io::Result<Self> {
         let (line, end) = UnixStream::pair()?;
         let end = OwnedFd::from(end);
@@ -76,26 +76,27 @@ impl Helper {
             .stdout(Stdio::from(end))
             .env_clear()
             .spawn()?;
-        line.set_read_timeout(Some(PATIENCE))?;
+        line.set_read_timeout(Some(TIMEOUT))?;
         let mut first = String::new();
-        // It says no more than this until it is asked: nothing is lost with the buffer.
+        // The helper writes one line before the first request, so the dropped buffer holds nothing else.
         BufReader::new(&line).read_line(&mut first)?;
-        let port = first.trim_end().parse().map_err(|_| io::Error::other("it does not say where it listens"))?;
+        let port = first.trim_end().parse().map_err(|_| io::Error::other("the helper did not print its port"))?;
         Ok(Self { line, process, port })
     }
 
-    /// The port that it listens on.
+    /// The port of the helper's backend.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Has it dial the service for each order, and sends what came of it: why not, where it failed. Within a tokio
-    /// runtime, until there are no more orders.
+    /// Makes the helper connect to the service for each order, and sends the result with the reason of a failure.
+    /// Runs until
+    /// `orders` closes; needs a tokio runtime.
     pub async fn follow(mut self, mut orders: mpsc::Receiver<()>, answers: mpsc::Sender<Result<(), String>>) {
         let open = self.line.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(self.line));
         let mut line = match open {
             Ok(line) => tokio::io::BufStream::new(line),
-            Err(error) => return tracing::error!("cannot use the helper of the self-test: {error}"),
+            Err(error) => return tracing::error!("cannot talk to the helper of the self-test: {error}"),
         };
         while orders.recv().await.is_some() {
             let asked = async {
@@ -105,14 +106,14 @@ impl Helper {
                 line.read_line(&mut answer).await?;
                 Ok::<_, io::Error>(answer)
             };
-            let answer = match timeout(PATIENCE, asked).await {
+            let answer = match timeout(TIMEOUT, asked).await {
                 Ok(Ok(answer)) if answer == "ok\n" => Ok(()),
                 Ok(Ok(answer)) if !answer.is_empty() => Err(answer.trim_end().to_owned()),
-                // Programs cannot be run any more, so it cannot be started again.
+                // The agent cannot run programs any more, so it cannot start another helper.
                 _ if !matches!(self.process.try_wait(), Ok(None)) => {
-                    Err("the process that makes it has ended; start the agent again".into())
+                    Err("its helper process has ended; restart the agent".into())
                 }
-                _ => Err(format!("the process that makes it has not answered within {} s", PATIENCE.as_secs())),
+                _ => Err(format!("its helper process has not answered within {} s", TIMEOUT.as_secs())),
             };
             if answers.send(answer).await.is_err() {
                 return;

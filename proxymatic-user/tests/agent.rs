@@ -1,4 +1,4 @@
-//! The agent's loop on a data plane in memory: what it does with each event, and that it gets there in spite of faults.
+//! The agent on a data plane in memory: what it writes after each event, with and without refused writes.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
@@ -13,7 +13,7 @@ use std::{
 use proxymatic_common::{AgentState, BackendState};
 use proxymatic_user::{
     agent::{Agent, Event, GlobalSettings, PATIENCE},
-    dataplane::{AgentReport, Dataplane as _, Faults, Memory},
+    dataplane::{AgentReport, Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight},
     plan::{Capacity, Desired, MapState, plan},
     source::{Report, SourceId},
@@ -40,11 +40,11 @@ fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
     Snapshot { services: BTreeMap::from([(key, service.into())]), warnings: Vec::new() }
 }
 
-fn says(snapshot: Snapshot, at: Instant) -> Event {
+fn answer(snapshot: Snapshot, at: Instant) -> Event {
     Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at })
 }
 
-fn trouble() -> Event {
+fn failure() -> Event {
     Event::Source(Report::Failed {
         source: SourceId::Marathon,
         url: "http://marathon.example:8080".into(),
@@ -54,7 +54,7 @@ fn trouble() -> Event {
     })
 }
 
-/// The tasks that take new connections.
+/// Returns the tasks whose backends are active.
 fn active(tables: &MapState) -> Vec<&str> {
     let entries = tables.backends().values().filter(|entry| entry.backend.state == BackendState::ACTIVE);
     entries.map(|entry| entry.task.as_str()).collect()
@@ -66,59 +66,59 @@ fn nothing_is_written_before_the_first_complete_answer() {
         let mut agent = agent(faults);
         let now = Instant::now();
         agent.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
-        agent.handle(trouble(), now);
+        agent.handle(failure(), now);
         agent.handle(Event::Tick, now);
         assert_eq!(agent.plane().applied, []);
-        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
+        assert_eq!(agent.plane().report, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
         let status = agent.status(now);
         assert_eq!(status.state, "INITIALIZING");
         assert!(
             status.sources[0].trouble.as_ref().is_some_and(|trouble| trouble.reason.contains("connection refused"))
         );
 
-        agent.handle(says(snapshot(&[("a", 1)]), now), now);
+        agent.handle(answer(snapshot(&[("a", 1)]), now), now);
         assert_eq!(active(agent.tables()), ["a"]);
-        assert_eq!(agent.tables().addresses().len(), 1, "what was heard of the host before is not lost");
-        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::OK, synced: true }));
+        assert_eq!(agent.tables().addresses().len(), 1, "the addresses from before the answer are kept");
+        assert_eq!(agent.plane().report, Some(AgentReport { agent: AgentState::OK, synced: true }));
         assert_eq!(agent.status(now).sources[0].trouble, None);
     });
 }
 
 #[test]
-fn connections_go_by_these_tables_only_when_every_source_has_answered_and_the_addresses_are_known() {
+fn takeover_waits_for_all_sources_and_the_addresses() {
     let now = Instant::now();
     let mut agent =
         Agent::adopt(Memory::new(Capacity::default(), NO_FAULTS), &[SourceId::File, SourceId::Marathon]).unwrap();
-    let answers = |source| Event::Source(Report::Snapshot { source, snapshot: snapshot(&[("a", 1)]), at: now });
+    let answer = |source| Event::Source(Report::Snapshot { source, snapshot: snapshot(&[("a", 1)]), at: now });
     agent.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
-    agent.handle(answers(SourceId::File), now);
+    agent.handle(answer(SourceId::File), now);
     let later = now + PATIENCE;
     agent.handle(Event::Tick, later);
-    assert_eq!(active(agent.tables()), ["a"], "what has been told is in the tables");
-    assert_eq!(agent.plane().served, 0, "what Marathon would say may be served by another version");
-    agent.handle(answers(SourceId::Marathon), later);
-    assert_eq!(agent.plane().served, 1);
+    assert_eq!(active(agent.tables()), ["a"], "answers so far are in the maps");
+    assert_eq!(agent.plane().takeovers, 0, "another version may serve what Marathon would answer");
+    agent.handle(answer(SourceId::Marathon), later);
+    assert_eq!(agent.plane().takeovers, 1);
 
     let mut agent = self::agent(NO_FAULTS);
-    agent.handle(answers(SourceId::Marathon), now);
-    assert_eq!(agent.plane().served, 0, "the host's own addresses would lead nowhere");
-    // Even where there are none.
+    agent.handle(answer(SourceId::Marathon), now);
+    assert_eq!(agent.plane().takeovers, 0, "the host's own addresses are not in the maps");
+    // An empty set is an answer too.
     agent.handle(Event::Addresses([].into()), now);
-    assert_eq!(agent.plane().served, 1);
+    assert_eq!(agent.plane().takeovers, 1);
 }
 
 #[test]
-fn the_hosts_addresses_lead_to_services_while_an_agent_that_was_restarted_does_not_know_them_yet() {
+fn restarted_agent_keeps_addresses_until_it_knows_them() {
     let now = Instant::now();
     let mut first = agent(NO_FAULTS);
     first.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()), now);
-    first.handle(says(snapshot(&[("a", 1)]), now), now);
+    first.handle(answer(snapshot(&[("a", 1)]), now), now);
     let mut maps = Memory::new(Capacity::default(), NO_FAULTS);
     for op in &first.plane().applied {
         maps.apply(op).unwrap();
     }
     let mut second = Agent::adopt(maps, &[SourceId::Marathon]).unwrap();
-    second.handle(says(snapshot(&[("a", 1)]), now), now);
+    second.handle(answer(snapshot(&[("a", 1)]), now), now);
     assert_eq!(second.tables().addresses().len(), 1);
     second.handle(Event::Addresses([IpAddr::from([192, 0, 2, 2])].into()), now);
     assert_eq!(
@@ -128,14 +128,14 @@ fn the_hosts_addresses_lead_to_services_while_an_agent_that_was_restarted_does_n
 }
 
 #[test]
-fn trouble_after_an_answer_changes_nothing() {
+fn failure_after_an_answer_changes_nothing() {
     with_faults_and_without(|faults| {
         let mut agent = agent(faults);
         let now = Instant::now();
-        agent.handle(says(snapshot(&[("a", 1), ("b", 2)]), now), now);
+        agent.handle(answer(snapshot(&[("a", 1), ("b", 2)]), now), now);
         let before = agent.tables().clone();
         for minute in 1..60 {
-            agent.handle(trouble(), now + Duration::from_secs(60 * minute));
+            agent.handle(failure(), now + Duration::from_secs(60 * minute));
             agent.handle(Event::Tick, now + Duration::from_secs(60 * minute));
         }
         assert_eq!(*agent.tables(), before);
@@ -144,34 +144,34 @@ fn trouble_after_an_answer_changes_nothing() {
 }
 
 #[test]
-fn an_agent_that_starts_on_full_maps_writes_only_the_difference() {
+fn agent_that_adopts_maps_writes_only_the_difference() {
     with_faults_and_without(|faults| {
         let now = Instant::now();
         let mut first = agent(faults);
-        first.handle(says(snapshot(&[("a", 1), ("b", 2)]), now), now);
+        first.handle(answer(snapshot(&[("a", 1), ("b", 2)]), now), now);
         let mut second = Driven::new(Agent::adopt(adopted(first.tables(), faults), &[SourceId::Marathon]).unwrap());
         let already = second.plane().applied.len();
-        second.handle(says(snapshot(&[("a", 1), ("b", 2)]), now), now);
+        second.handle(answer(snapshot(&[("a", 1), ("b", 2)]), now), now);
         assert_eq!(second.plane().applied.len(), already, "{:?}", &second.plane().applied[already..]);
-        second.handle(says(snapshot(&[("b", 2)]), now), now);
+        second.handle(answer(snapshot(&[("b", 2)]), now), now);
         assert_eq!(active(second.tables()), ["b"]);
     });
 }
 
 #[test]
-fn what_an_agent_adopts_is_what_the_one_before_it_was_told() {
+fn adopted_snapshot_is_the_last_answer() {
     with_faults_and_without(|faults| {
         let now = Instant::now();
         let mut first = agent(faults);
-        let told = snapshot(&[("a", 1), ("b", 2)]);
-        first.handle(says(told.clone(), now), now);
+        let last = snapshot(&[("a", 1), ("b", 2)]);
+        first.handle(answer(last.clone(), now), now);
         let second = Driven::new(Agent::adopt(adopted(first.tables(), faults), &[SourceId::Marathon]).unwrap());
-        assert_eq!(second.adopted(SourceId::Marathon), told);
+        assert_eq!(second.adopted(SourceId::Marathon), last);
         assert_eq!(second.adopted(SourceId::File), Snapshot::default());
     });
 }
 
-/// A data plane that already holds what these tables do.
+/// Returns a data plane that holds these maps already.
 fn adopted(tables: &MapState, faults: Faults) -> Memory {
     let mut memory = Memory::new(tables.capacity, NO_FAULTS);
     let snapshot = snapshot(&[("a", 1), ("b", 2)]);
@@ -186,8 +186,8 @@ fn adopted(tables: &MapState, faults: Faults) -> Memory {
 }
 
 #[test]
-fn with_one_write_in_ten_or_three_refused_the_maps_still_get_there() {
-    // Of one in three some are refused as often as they are tried, and the plan is given up.
+fn maps_get_complete_with_one_write_in_ten_or_three_refused() {
+    // If one in three is refused, all tries of some writes are, and the plan is given up.
     for (one_in, seed) in (1..50).map(|seed| (if seed % 2 == 0 { 10 } else { 3 }, seed)) {
         let plane = Memory::new(Capacity::default(), Faults { one_in, seed });
         let mut agent = Agent::adopt(plane, &[SourceId::Marathon]).unwrap();
@@ -195,7 +195,7 @@ fn with_one_write_in_ten_or_three_refused_the_maps_still_get_there() {
         for round in 0_u8..20 {
             let tasks = [(format!("a{round}"), 1), (format!("b{}", round / 2), 2), ("c".into(), 3)];
             let tasks: Vec<(&str, u8)> = tasks.iter().map(|(task, host)| (task.as_str(), *host)).collect();
-            agent.handle(says(snapshot(&tasks), now), now);
+            agent.handle(answer(snapshot(&tasks), now), now);
             for _ in 0..40 {
                 now += Duration::from_secs(1);
                 agent.handle(Event::Tick, now);
@@ -216,74 +216,75 @@ fn warnings_of_sources_and_plans_are_in_the_status() {
     with_faults_and_without(|faults| {
         let mut agent = agent(faults);
         let now = Instant::now();
-        let mut said = snapshot(&[("a", 1)]);
+        let mut snapshot = snapshot(&[("a", 1)]);
         let warning = Warning { app: "/odd".into(), reason: "label servicePort is not a port".into() };
-        said.warnings.push(warning.clone());
+        snapshot.warnings.push(warning.clone());
         let udp = ServiceKey::host(53, Protocol::Udp);
-        let settings = Settings { allow: Some(["cgroup:/gone".parse().unwrap()].into()), ..Settings::default() };
-        said.services.insert(udp, Service { name: "/dns".into(), settings, ..Service::default() }.into());
-        agent.handle(says(said, now), now);
+        let own = Settings { allow: Some(["cgroup:/gone".parse().unwrap()].into()), ..Settings::default() };
+        snapshot.services.insert(udp, Service { name: "/dns".into(), settings: own, ..Service::default() }.into());
+        agent.handle(answer(snapshot, now), now);
         let apps: Vec<_> = agent.status(now).warnings.into_iter().map(|warning| warning.app).collect();
         assert_eq!(apps, ["/dns", "/odd"]);
     });
 }
 
 #[test]
-fn what_the_operator_wishes_holds_for_all_services_and_cgroups_may_come_later() {
+fn global_settings_hold_for_all_and_follow_their_cgroups() {
     with_faults_and_without(|faults| {
-        let wishes =
+        let settings =
             GlobalSettings { max_connections: 7, excluded: ["/docker".to_owned()].into(), ..GlobalSettings::default() };
         let mut plane = Memory::new(Capacity::default(), faults);
         plane.cgroups.insert("/docker".into(), 5);
-        let mut agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().wishing(wishes));
+        let mut agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with_settings(settings));
         let now = Instant::now();
-        let mut said = snapshot(&[("a", 1)]);
+        let mut snapshot = snapshot(&[("a", 1)]);
         let allow = Some(["cgroup:/mesos".parse().unwrap()].into());
-        said.services
+        snapshot
+            .services
             .values_mut()
             .for_each(|service| std::sync::Arc::make_mut(service).settings.allow.clone_from(&allow));
-        agent.handle(says(said, now), now);
+        agent.handle(answer(snapshot, now), now);
         assert_eq!(agent.tables().services()[&0].settings.maxconn, 7);
         assert_eq!(*agent.tables().excluded(), [5].into());
-        assert_eq!(agent.status(now).warnings.len(), 1, "the cgroup is not there");
+        assert_eq!(agent.status(now).warnings.len(), 1, "the cgroup does not exist");
         agent.plane_mut().cgroups = [("/mesos".to_owned(), 9)].into();
         agent.handle(Event::Tick, now);
         assert_eq!(agent.tables().services()[&0].allow_cgroups, [9].into());
-        assert!(agent.tables().excluded().is_empty(), "and the other one went");
+        assert!(agent.tables().excluded().is_empty(), "the other cgroup is gone");
     });
 }
 
 #[test]
-fn a_stop_is_announced_and_leaves_the_tables() {
+fn stop_is_announced_and_leaves_the_maps() {
     with_faults_and_without(|faults| {
         let mut agent = agent(faults);
         let now = Instant::now();
-        agent.handle(says(snapshot(&[("a", 1)]), now), now);
+        agent.handle(answer(snapshot(&[("a", 1)]), now), now);
         let before = agent.tables().clone();
         assert!(!agent.handle(Event::Stop, now));
-        assert_eq!(agent.plane().said.map(|said| said.agent), Some(AgentState::TERMINATING));
+        assert_eq!(agent.plane().report.map(|report| report.agent), Some(AgentState::TERMINATING));
         assert_eq!(*agent.tables(), before);
     });
 }
 
-/// What the other scenarios rest on: there are faults in what they are run with.
+/// The other tests rely on this: a scenario with faults has refused writes.
 #[test]
-fn a_scenario_with_faults_has_writes_refused() {
+fn scenario_with_faults_has_refused_writes() {
     let (rounds, hit) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     with_faults_and_without(|faults| {
         let mut agent = agent(faults);
         let now = Instant::now();
-        agent.handle(says(snapshot(&[("a", 1), ("b", 2), ("c", 3)]), now), now);
+        agent.handle(answer(snapshot(&[("a", 1), ("b", 2), ("c", 3)]), now), now);
         rounds.set(rounds.get() + 1);
         hit.set(hit.get() + usize::from(agent.plane().refused > 0));
-        assert!(faults.one_in > 0 || agent.plane().refused == 0, "none were asked for");
+        assert!(faults.one_in > 0 || agent.plane().refused == 0, "no faults are configured");
     });
     assert!(hit.get() * 3 > rounds.get() * 2, "{hit:?} of {rounds:?} had a write refused");
 }
 
-/// By hours forwards, as on a machine that was suspended; and not at all, as one that is busy sees it.
+/// Time jumps by hours on a machine that was suspended; a busy machine handles two events at one time.
 #[test]
-fn whatever_time_passes_between_two_events_nothing_is_lost_by_it() {
+fn time_between_two_events_may_be_nothing_or_days() {
     with_faults_and_without(|faults| {
         let mut agent = agent(faults);
         let mut now = Instant::now();
@@ -291,8 +292,8 @@ fn whatever_time_passes_between_two_events_nothing_is_lost_by_it() {
             now += Duration::from_secs(jump);
             let tasks = [(format!("a{round}"), 1), ("b".into(), 2)];
             let tasks: Vec<(&str, u8)> = tasks.iter().map(|(task, host)| (task.as_str(), *host)).collect();
-            agent.handle(says(snapshot(&tasks), now), now);
-            agent.handle(trouble(), now);
+            agent.handle(answer(snapshot(&tasks), now), now);
+            agent.handle(failure(), now);
             now += Duration::from_secs(jump);
             agent.handle(Event::Tick, now);
             let mut there = active(agent.tables());
@@ -301,7 +302,7 @@ fn whatever_time_passes_between_two_events_nothing_is_lost_by_it() {
             assert_eq!(agent.status(now).state, "OK");
             assert_eq!(agent.status(now).sources[0].answered_s, Some(jump as f64));
         }
-        // An event that was stamped before the one that was handled last.
+        // An event with an earlier time than the one before.
         agent.handle(Event::Tick, now - Duration::from_secs(3600));
         assert_eq!(active(agent.tables()).len(), 2);
         for second in 0..60 {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
-use proxymatic_tests::sim::{Place, Sim};
+use marathon_sim::{Place, Sim};
 use serde_json::{Value, json};
 use tokio::process::Command;
 

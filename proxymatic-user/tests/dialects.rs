@@ -1,8 +1,8 @@
-//! The Marathon source against every Marathon there has been: the same cluster in each dialect gives the same snapshot.
+//! The Marathon source against the dialects of all Marathon versions: the same cluster has the same snapshot in each.
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, time::Duration};
 
-use proxymatic_tests::sim::{Dialect, Mode, Options, Place, PodPlace, ShortApp, Sim, TaskState};
+use marathon_sim::{Dialect, Mode, Options, Place, PodPlace, ShortApp, Sim, TaskState};
 use proxymatic_user::{
     model::{Snapshot, State},
     source::{
@@ -15,12 +15,12 @@ use tokio::{sync::mpsc, time::timeout};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Quick, but without a poll that could hide a missed event.
+/// Returns short durations, but no poll that could hide a missed event.
 fn quick() -> Timing {
     Timing { refresh: Duration::from_secs(600), quiet: 20 * MS, at_most: 200 * MS, ..Timing::default() }
 }
 
-/// A source at work; its reports.
+/// Starts a source and returns its reports.
 fn source(sim: &Sim) -> mpsc::Receiver<Report> {
     let (send, reports) = mpsc::channel(64);
     let config = Config::new(&[sim.url()], Duration::from_secs(60), NonZeroU32::MIN).expect("a good URL");
@@ -28,7 +28,7 @@ fn source(sim: &Sim) -> mpsc::Receiver<Report> {
     reports
 }
 
-/// What programs dial, and who answers; names of tasks differ from dialect to dialect and are left out.
+/// Returns the services with their backends. The names of tasks are left out, because they differ between dialects.
 type Seen = BTreeMap<String, Vec<(IpAddr, u16, State)>>;
 
 fn seen(snapshot: &Snapshot) -> Seen {
@@ -40,7 +40,7 @@ fn seen(snapshot: &Snapshot) -> Seen {
     snapshot.services.iter().map(|(key, it)| (format!("{key} {}", it.name), service(it))).collect()
 }
 
-/// Waits for a snapshot that is as it should be.
+/// Waits for the expected snapshot.
 async fn sees(reports: &mut mpsc::Receiver<Report>, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
     let mut last = None;
     let look = async {
@@ -60,7 +60,7 @@ async fn sees(reports: &mut mpsc::Receiver<Report>, what: &str, wanted: impl Fn(
     }
 }
 
-/// A cluster with an app in each network mode, a canary, a check that fails and one without a result.
+/// Creates an app in each network mode, a canary, a check that fails and a check without a result.
 fn fill(sim: &Sim) {
     let host = ShortApp::new("/host", 1000).protocol("udp,tcp").task("10.0.0.1", 31000).task("10.0.0.2", 31001);
     let bridge = ShortApp::new("/bridge", 1001).mode(Mode::Bridge).task("10.0.0.1", 31002);
@@ -95,7 +95,7 @@ fn expected() -> Seen {
     .into()
 }
 
-/// The same cluster, the same snapshot, and the same again after what happens to it.
+/// Checks that the cluster has the same snapshot in a dialect, before and after changes.
 async fn speaks(dialect: Dialect) {
     let sim = Sim::start_with(Options { dialect, ..Options::default() }).await.expect("a simulator");
     fill(&sim);
@@ -110,7 +110,7 @@ async fn speaks(dialect: Dialect) {
     sim.set_state(&third, TaskState::TaskKilled).expect("taken by the simulator");
     let last = sees(&mut reports, "a task that is gone", |snapshot| !has(snapshot, 31007)).await;
     assert_eq!(seen(&last), expected(), "{dialect:?}");
-    // Tasks of an earlier version keep its ports, which are then asked for in the same dialect.
+    // Tasks of an earlier version keep its ports, which the source requests in the same dialect.
     let ports = json!([{"port": 1000, "protocol": "udp,tcp"}, {"port": 1010, "protocol": "tcp"}]);
     sim.update_app(json!({"id": "/host", "portDefinitions": ports})).expect("taken by the simulator");
     let grown = |snapshot: &Snapshot| seen(snapshot).contains_key("1010/tcp /host");
@@ -122,27 +122,27 @@ async fn speaks(dialect: Dialect) {
 }
 
 #[tokio::test]
-async fn marathon_1_3() {
+async fn marathon_1_3_has_the_same_snapshot() {
     speaks(Dialect::D13).await;
 }
 
 #[tokio::test]
-async fn marathon_1_4() {
+async fn marathon_1_4_has_the_same_snapshot() {
     speaks(Dialect::D14).await;
 }
 
 #[tokio::test]
-async fn marathon_1_5() {
+async fn marathon_1_5_has_the_same_snapshot() {
     speaks(Dialect::D15).await;
 }
 
 #[tokio::test]
-async fn marathon_1_8() {
+async fn marathon_1_8_has_the_same_snapshot() {
     speaks(Dialect::D18).await;
 }
 
 #[tokio::test]
-async fn an_upgrade_of_marathon_takes_nothing_away() {
+async fn upgrade_of_marathon_removes_nothing() {
     let sim = Sim::start_with(Options { dialect: Dialect::D13, ..Options::default() }).await.unwrap();
     fill(&sim);
     let mut reports = source(&sim);
@@ -199,7 +199,7 @@ async fn pods_are_served_by_label_and_follow_their_containers() {
         let snapshot = sees(&mut reports, "a check that fails", |snapshot| web(snapshot) == failing).await;
         let all: Vec<_> = seen(&snapshot)["192.0.2.53:53/udp /pod"].iter().map(|it| it.2).collect();
         assert_eq!(all, [State::Active; 2], "the other container of the instance");
-        // A new leader has no results; the last verdicts stand.
+        // A new leader has no results, so the last results stay.
         sim.change_leader(None);
         sim.set_container(&ids[0], "c1", TaskState::TaskRunning, Some(true)).unwrap();
         sees(&mut reports, "health carried over", |snapshot| web(snapshot) == both).await;
@@ -215,7 +215,7 @@ async fn pods_are_served_by_label_and_follow_their_containers() {
 }
 
 #[tokio::test]
-async fn a_marathon_without_pods_is_no_trouble() {
+async fn marathon_without_pods_is_not_a_failure() {
     let sim = Sim::start_with(Options { dialect: Dialect::D13, ..Options::default() }).await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let mut reports = source(&sim);

@@ -1,4 +1,4 @@
-//! What the operator drains, on a data plane in memory: no plan undoes it, and no agent that comes after.
+//! Drains by the operator, on a data plane in memory: they outlast every plan and every agent.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
@@ -11,7 +11,7 @@ use std::{
 use proxymatic_common::BackendState;
 use proxymatic_user::{
     agent::{Agent, Event},
-    dataplane::{Dataplane as _, Faults, Memory},
+    dataplane::{Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, Desired, MapOp, MapState, plan},
     source::{Report, SourceId},
@@ -20,8 +20,8 @@ use proxymatic_user::{
 
 const MARATHON: [SourceId; 1] = [SourceId::Marathon];
 
-/// Tasks by name, each on the host of that number.
-fn says(agent: &mut Agent<Memory>, tasks: &[(&str, u8, State)], now: Instant) {
+/// Marathon answers with these tasks: name, host number and state.
+fn answer(agent: &mut Agent<Memory>, tasks: &[(&str, u8, State)], now: Instant) {
     let backend = |(task, host, state): &(&str, u8, State)| Backend {
         task: (*task).into(),
         address: IpAddr::from([10, 0, 0, *host]),
@@ -41,7 +41,7 @@ const TWO: [(&str, u8, State); 2] = [("a", 1, State::Active), ("b", 2, State::Ac
 fn agent() -> (Agent<Memory>, Instant) {
     let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
     let (mut agent, now) = (Agent::adopt(plane, &MARATHON).unwrap(), Instant::now());
-    says(&mut agent, &TWO, now);
+    answer(&mut agent, &TWO, now);
     (agent, now)
 }
 
@@ -49,7 +49,7 @@ fn id(tables: &MapState, task: &str) -> u32 {
     *tables.backends().iter().find(|(_, entry)| entry.task == task).unwrap().0
 }
 
-/// As `backend drain` notes it.
+/// Notes the wish as `backend drain` does.
 fn drain(agent: &mut Agent<Memory>, task: &str) {
     let id = id(agent.tables(), task);
     let generation = agent.tables().backends()[&id].backend.generation;
@@ -60,29 +60,29 @@ fn state(tables: &MapState, task: &str) -> BackendState {
     tables.backends()[&id(tables, task)].backend.state
 }
 
-/// The tasks that new connections are given to.
+/// Returns the tasks that have slots.
 fn drawn(tables: &MapState) -> BTreeSet<&str> {
     let head = tables.services().values().next().unwrap().head;
     tables.slots_of(head).iter().map(|slot| tables.backends()[&slot.backend()].task.as_str()).collect()
 }
 
 #[test]
-fn the_next_look_round_takes_a_drained_backend_out_and_no_plan_puts_it_back() {
+fn drained_backend_loses_its_slots_and_no_plan_returns_them() {
     let (mut agent, now) = agent();
     drain(&mut agent, "a");
     agent.handle(Event::Tick, now + Duration::from_secs(1));
     assert_eq!((state(agent.tables(), "a"), drawn(agent.tables())), (BackendState::DRAINING, ["b"].into()));
-    says(&mut agent, &[TWO[0], TWO[1], ("c", 3, State::Active)], now);
+    answer(&mut agent, &[TWO[0], TWO[1], ("c", 3, State::Active)], now);
     assert_eq!((state(agent.tables(), "a"), drawn(agent.tables())), (BackendState::DRAINING, ["b", "c"].into()));
 }
 
 #[test]
-fn an_undrained_backend_is_what_its_source_says_by_then() {
-    for (said, becomes) in [(State::Active, BackendState::ACTIVE), (State::Warming, BackendState::WARMING)] {
+fn undrained_backend_gets_the_current_state_of_its_source() {
+    for (current, becomes) in [(State::Active, BackendState::ACTIVE), (State::Warming, BackendState::WARMING)] {
         let (mut agent, now) = agent();
         drain(&mut agent, "a");
         agent.handle(Event::Tick, now);
-        says(&mut agent, &[("a", 1, said), TWO[1]], now);
+        answer(&mut agent, &[("a", 1, current), TWO[1]], now);
         agent.plane_mut().drained.clear();
         agent.handle(Event::Tick, now + Duration::from_secs(1));
         assert_eq!(state(agent.tables(), "a"), becomes);
@@ -90,7 +90,7 @@ fn an_undrained_backend_is_what_its_source_says_by_then() {
 }
 
 #[test]
-fn an_agent_that_starts_anew_keeps_what_is_drained() {
+fn next_agent_keeps_drained_backends() {
     let (mut agent, now) = agent();
     drain(&mut agent, "a");
     agent.handle(Event::Tick, now);
@@ -98,69 +98,69 @@ fn an_agent_that_starts_anew_keeps_what_is_drained() {
     agent.plane().applied.iter().for_each(|op| plane.apply(op).unwrap());
     plane.drained.clone_from(&agent.plane().drained);
     let mut next = Agent::adopt(plane, &MARATHON).unwrap();
-    // Measured by what the source had said, not by what the operator made of it.
+    // The adopted snapshot has the state of the source, not that of the operator.
     let adopted = next.adopted(SourceId::Marathon);
     assert!(adopted.services.values().all(|it| it.backends.iter().all(|backend| backend.state == State::Active)));
-    says(&mut next, &TWO, now);
+    answer(&mut next, &TWO, now);
     assert_eq!((state(next.tables(), "a"), drawn(next.tables())), (BackendState::DRAINING, ["b"].into()));
 }
 
-/// As the file has it that the task of that name is drained.
-fn written(task: &str, host: u8) -> BTreeSet<Drained> {
+/// Returns the state file's entry for a drained task.
+fn saved(task: &str, host: u8) -> BTreeSet<Drained> {
     let (service, address) = (ServiceKey::host(1234, Protocol::Tcp), IpAddr::from([10, 0, 0, host]));
     [Drained { service, task: task.into(), address, port: 31_000 }].into()
 }
 
 fn on_new_maps(drained: BTreeSet<Drained>) -> (Agent<Memory>, Instant) {
     let plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
-    (Agent::adopt(plane, &MARATHON).unwrap().draining(drained), Instant::now())
+    (Agent::adopt(plane, &MARATHON).unwrap().with_drained(drained), Instant::now())
 }
 
 #[test]
-fn on_new_maps_what_was_written_down_is_drained_from_the_first_moment_on() {
-    let (mut agent, now) = on_new_maps(written("a", 1));
-    says(&mut agent, &TWO, now);
+fn new_maps_drain_saved_backends_with_the_first_plan() {
+    let (mut agent, now) = on_new_maps(saved("a", 1));
+    answer(&mut agent, &TWO, now);
     assert_eq!((state(agent.tables(), "a"), drawn(agent.tables())), (BackendState::DRAINING, ["b"].into()));
     let a = id(agent.tables(), "a");
     assert_eq!(agent.plane().drained, [(a, agent.tables().backends()[&a].backend.generation)].into());
-    // It is a wish like any other.
+    // The operator can end it like any other drain.
     agent.plane_mut().drained.clear();
     agent.handle(Event::Tick, now + Duration::from_secs(1));
     assert_eq!(drawn(agent.tables()), ["a", "b"].into());
 }
 
 #[test]
-fn what_was_written_down_of_a_task_that_has_gone_drains_nobody() {
-    let (mut agent, now) = on_new_maps(written("gone", 1));
-    says(&mut agent, &TWO, now);
+fn saved_drain_of_a_gone_task_is_dropped() {
+    let (mut agent, now) = on_new_maps(saved("gone", 1));
+    answer(&mut agent, &TWO, now);
     assert_eq!((drawn(agent.tables()), agent.plane().drained.len()), (["a", "b"].into(), 0));
-    // Nor does it when a task of that name comes later: all has been said by then.
-    says(&mut agent, &[("gone", 1, State::Active), TWO[1]], now);
+    // Nor does it apply to a task of that name that comes later: all sources had answered by then.
+    answer(&mut agent, &[("gone", 1, State::Active), TWO[1]], now);
     assert_eq!(drawn(agent.tables()), ["b", "gone"].into());
 }
 
 #[test]
-fn maps_that_are_complete_know_better_than_what_was_written_down() {
+fn complete_maps_win_over_saved_drains() {
     let mut plane = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
     plane.complete = true;
-    let mut agent = Agent::adopt(plane, &MARATHON).unwrap().draining(written("a", 1));
-    says(&mut agent, &TWO, Instant::now());
+    let mut agent = Agent::adopt(plane, &MARATHON).unwrap().with_drained(saved("a", 1));
+    answer(&mut agent, &TWO, Instant::now());
     assert_eq!(drawn(agent.tables()), ["a", "b"].into());
 }
 
 #[test]
-fn a_wish_ends_with_its_backend_even_where_another_task_gets_its_place() {
+fn drain_ends_with_its_backend_if_a_task_gets_its_address() {
     let (mut agent, now) = agent();
     drain(&mut agent, "a");
     agent.handle(Event::Tick, now);
-    says(&mut agent, &[TWO[1], ("d", 1, State::Active)], now);
+    answer(&mut agent, &[TWO[1], ("d", 1, State::Active)], now);
     assert_eq!(drawn(agent.tables()), ["b", "d"].into());
     agent.handle(Event::Tick, now + Duration::from_secs(1));
     assert!(agent.plane().drained.is_empty(), "forgotten");
 }
 
 #[test]
-fn where_all_are_drained_connections_still_go_somewhere() {
+fn service_with_all_backends_drained_still_has_slots() {
     let (mut agent, now) = agent();
     drain(&mut agent, "a");
     drain(&mut agent, "b");
@@ -169,7 +169,7 @@ fn where_all_are_drained_connections_still_go_somewhere() {
 }
 
 #[test]
-fn without_an_agent_the_same_is_planned_from_what_is_pinned_alone_and_nothing_else() {
+fn plan_from_maps_alone_writes_only_the_drain() {
     let (agent, _) = agent();
     let mut tables = agent.tables().clone();
     assert_eq!(plan(&Desired::from_maps(&tables, BTreeSet::new()), &tables).ops, []);

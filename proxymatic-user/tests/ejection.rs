@@ -1,4 +1,4 @@
-//! What the agent does about backends that fail and about those that go, on a data plane in memory.
+//! What the agent does about backends that fail or are gone, on a data plane in memory.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Address, Event as Told, EventKind, PROTOCOL_TCP, Port};
+use proxymatic_common::{Address, Event as HookEvent, EventKind, PROTOCOL_TCP, Port};
 use proxymatic_user::{
     agent::{Agent, Event, WorkerHandles},
     backend_probe::{Answered, Order},
@@ -18,7 +18,7 @@ use proxymatic_user::{
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
     sockets::{BackendRef, SweepReport, SweepRequest},
-    source::{Report as Heard, SourceId},
+    source::{Report, SourceId},
 };
 use tokio::sync::mpsc;
 
@@ -26,7 +26,7 @@ use self::scenario::{Driven, with_faults_and_without};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// An agent that serves one service, with the other ends of what it orders.
+/// An agent with one service, and the receivers of its orders.
 struct Stage {
     agent: Driven,
     probes: mpsc::UnboundedReceiver<Order>,
@@ -37,21 +37,21 @@ struct Stage {
 impl Stage {
     fn start(faults: Faults, protocol: Protocol, hosts: u8) -> Self {
         let mut stage = Self::adopt(Memory::new(Capacity::default(), faults));
-        stage.says(protocol, 1..=hosts);
+        stage.answer(protocol, 1..=hosts);
         stage
     }
 
-    /// An agent on tables that another one may have left.
+    /// Starts an agent on maps that an earlier one may have left.
     fn adopt(plane: Memory) -> Self {
         let (to_probes, probes) = mpsc::unbounded_channel();
         let (to_sweeps, jobs) = mpsc::channel(1);
         let helpers = WorkerHandles { probes: Some(to_probes), sweeps: Some(to_sweeps), ..WorkerHandles::default() };
-        let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with(helpers));
+        let agent = Driven::new(Agent::adopt(plane, &[SourceId::Marathon]).unwrap().with_workers(helpers));
         Self { agent, probes, jobs, now: Instant::now() }
     }
 
-    /// Marathon says that there are tasks on these hosts.
-    fn says(&mut self, protocol: Protocol, hosts: impl Iterator<Item = u8>) {
+    /// Marathon answers with a task on each of these hosts.
+    fn answer(&mut self, protocol: Protocol, hosts: impl Iterator<Item = u8>) {
         let backend = |host: u8| Backend {
             task: format!("task-{host}"),
             address: IpAddr::from([10, 0, 0, host]),
@@ -63,7 +63,7 @@ impl Stage {
         let service = Service { name: "/web".into(), backends: hosts.map(backend).collect(), ..Service::default() };
         let services = BTreeMap::from([(ServiceKey::host(1234, protocol), service.into())]);
         let snapshot = Snapshot { services, warnings: Vec::new() };
-        self.handle(Event::Source(Heard::Snapshot { source: SourceId::Marathon, snapshot, at: self.now }));
+        self.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: self.now }));
     }
 
     fn handle(&mut self, event: Event) {
@@ -77,11 +77,11 @@ impl Stage {
         }
     }
 
-    /// The id and generation of the backend on a host.
+    /// Returns id and generation of the backend on a host.
     fn id(&self, host: u8) -> BackendRef {
         let task = format!("task-{host}");
         let tables = self.agent.tables();
-        // Where a plan was given up there is one more of that task, which nothing leads to.
+        // A plan that was given up leaves one more backend for the task, in a service without a frontend.
         let found = |id: u32| tables.services().get(&id).is_some_and(|service| service.frontend.is_some());
         let mut backends = tables.backends().iter();
         let found = backends.find(|(_, entry)| entry.task == task && found(entry.backend.service));
@@ -89,10 +89,10 @@ impl Stage {
         BackendRef { backend: *id, generation: entry.backend.generation }
     }
 
-    /// The kernel says that the backend on a host has failed, and that it has ejected it.
+    /// The kernel reports that the backend on a host has failed and is ejected.
     fn fails(&mut self, host: u8) {
         let BackendRef { backend, generation } = self.id(host);
-        let event = Told {
+        let event = HookEvent {
             at: 0,
             cgroup: 0,
             kind: EventKind::FAILED,
@@ -120,7 +120,7 @@ impl Stage {
         self.agent.plane().counts.get(&self.id(host).backend).is_some_and(|counts| !counts.ejected.is_zero())
     }
 
-    /// The hosts whose backends may be drawn.
+    /// Returns the hosts whose backends have slots.
     fn drawn(&self) -> Vec<u8> {
         let tables = self.agent.tables();
         let slots = tables.services().values().flat_map(|service| tables.slots_of(service.head));
@@ -131,12 +131,12 @@ impl Stage {
         hosts
     }
 
-    /// What was ordered since this was last asked.
+    /// Returns the orders since the last call.
     fn ordered(&mut self) -> Vec<Order> {
         std::iter::from_fn(|| self.probes.try_recv().ok()).collect()
     }
 
-    /// The job that was given, which now comes to nothing.
+    /// Takes the sweep request from the channel.
     fn job(&mut self) -> Option<SweepRequest> {
         self.jobs.try_recv().ok()
     }
@@ -147,7 +147,7 @@ impl Stage {
 }
 
 #[test]
-fn a_backend_that_failed_is_probed_and_kept_out_until_it_answers() {
+fn failed_backend_is_probed_and_ejected_until_it_answers() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 4);
         stage.fails(1);
@@ -157,16 +157,16 @@ fn a_backend_that_failed_is_probed_and_kept_out_until_it_answers() {
         stage.fails(1);
         stage.ticks(5);
         assert!(stage.ejected(1) && !stage.ejected(2));
-        assert_eq!(stage.ordered(), [], "it is watched already");
+        assert_eq!(stage.ordered(), [], "the probe is under way");
         stage.answers(1);
         assert!(!stage.ejected(1));
         stage.fails(1);
-        assert_eq!(stage.ordered().len(), 1, "it may fail again");
+        assert_eq!(stage.ordered().len(), 1, "it has failed again");
     });
 }
 
 #[test]
-fn no_more_than_half_of_the_backends_are_kept_out() {
+fn at_most_half_of_the_backends_stay_ejected() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 5);
         for host in 1..=5 {
@@ -182,7 +182,7 @@ fn no_more_than_half_of_the_backends_are_kept_out() {
 }
 
 #[test]
-fn a_backend_that_is_out_for_long_leaves_the_slots_and_returns_at_its_first_answer() {
+fn parked_backend_gets_its_slots_back_with_its_answer() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 4);
         stage.fails(2);
@@ -196,7 +196,7 @@ fn a_backend_that_is_out_for_long_leaves_the_slots_and_returns_at_its_first_answ
 }
 
 #[test]
-fn an_ejection_that_nobody_told_of_is_found() {
+fn ejection_without_an_event_is_found() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 4);
         let BackendRef { backend, generation } = stage.id(3);
@@ -208,12 +208,12 @@ fn an_ejection_that_nobody_told_of_is_found() {
 }
 
 #[test]
-fn a_backend_that_goes_is_asked_no_more() {
+fn probe_of_a_gone_backend_ends() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 4);
         stage.fails(4);
         let backend = stage.id(4).backend;
-        stage.says(Protocol::Tcp, 1..=3);
+        stage.answer(Protocol::Tcp, 1..=3);
         stage.ticks(1);
         assert_eq!(stage.ordered().last(), Some(&Order::Leave { backend }));
     });
@@ -230,7 +230,7 @@ fn udp_backends_are_not_probed() {
 }
 
 #[test]
-fn full_backends_leave_the_slots_only_where_there_are_many() {
+fn full_backends_are_parked_only_in_large_services() {
     with_faults_and_without(|faults| {
         for (hosts, left) in [(16, 16), (17, 16)] {
             let mut stage = Stage::start(faults, Protocol::Tcp, hosts);
@@ -246,14 +246,14 @@ fn full_backends_leave_the_slots_only_where_there_are_many() {
 }
 
 #[test]
-fn the_sockets_of_a_backend_that_is_gone_are_looked_for_twice() {
+fn gone_backend_is_swept_twice() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Udp, 2);
         stage.ticks(1);
         assert!(stage.job().is_some_and(|job| job.census && job.gone.is_empty()));
         stage.swept(None);
         let gone = stage.id(2);
-        stage.says(Protocol::Udp, 1..=1);
+        stage.answer(Protocol::Udp, 1..=1);
         for _ in 0..2 {
             let job = stage.job().unwrap();
             assert!(job.gone.contains_key(&gone) && job.gone.len() == 1 && !job.census, "{job:?}");
@@ -267,12 +267,12 @@ fn the_sockets_of_a_backend_that_is_gone_are_looked_for_twice() {
 }
 
 #[test]
-fn what_an_agent_that_died_had_not_told_sockets_the_next_one_tells_them() {
+fn next_agent_sweeps_for_a_gone_backend() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Udp, 2);
         let gone = stage.id(2);
-        stage.says(Protocol::Udp, 1..=1);
-        // Dies here, before anything came of the job.
+        stage.answer(Protocol::Udp, 1..=1);
+        // The agent dies here, before the sweep.
         let mut next = Stage::adopt(stage.agent.plane().clone());
         next.ticks(1);
         assert!(next.job().is_some_and(|job| job.gone.contains_key(&gone)));
@@ -280,20 +280,20 @@ fn what_an_agent_that_died_had_not_told_sockets_the_next_one_tells_them() {
 }
 
 #[test]
-fn tcp_sockets_of_a_backend_that_is_gone_are_left_alone() {
+fn gone_backend_keeps_its_tcp_sockets() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 2);
         stage.ticks(1);
         assert!(stage.job().is_some());
         stage.swept(None);
-        stage.says(Protocol::Tcp, 1..=1);
+        stage.answer(Protocol::Tcp, 1..=1);
         stage.ticks(3);
         assert_eq!(stage.job(), None);
     });
 }
 
 #[test]
-fn counts_that_are_wrong_in_two_censuses_are_corrected() {
+fn counter_that_differs_in_two_censuses_is_corrected() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 2);
         let owner = stage.id(1);
@@ -301,7 +301,7 @@ fn counts_that_are_wrong_in_two_censuses_are_corrected() {
         let counts = Counts { opened: 7, closed: 1, ..Counts::default() };
         stage.agent.plane_mut().counts.insert(owner.backend, counts);
         stage.agent.plane_mut().service_counts.insert(service, counts);
-        // The one that began when there was nothing to count.
+        // The first census began before there was a connection.
         assert!(stage.job().is_some());
         stage.swept(None);
         let mut at = Vec::new();
@@ -312,7 +312,7 @@ fn counts_that_are_wrong_in_two_censuses_are_corrected() {
                 stage.swept(Some([(owner, 4)].into()));
             }
         }
-        assert_eq!(at, [60, 70], "each minute, and soon after one that found something wrong");
+        assert_eq!(at, [60, 70], "each minute, and 10 s after one that found a difference");
         let right = Counts { closed: 3, ..counts };
         assert_eq!(stage.agent.plane().counts[&owner.backend], right);
         assert_eq!(stage.agent.plane().service_counts[&service], right);
@@ -320,7 +320,7 @@ fn counts_that_are_wrong_in_two_censuses_are_corrected() {
 }
 
 #[test]
-fn a_census_that_could_not_see_everything_corrects_nothing_and_is_told() {
+fn incomplete_census_corrects_nothing_and_is_a_warning() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Protocol::Tcp, 2);
         let owner = stage.id(1);
@@ -329,8 +329,8 @@ fn a_census_that_could_not_see_everything_corrects_nothing_and_is_told() {
         for _ in 0..300 {
             stage.ticks(1);
             if stage.job().is_some() {
-                let blind = Some("run the container with --pid=host".into());
-                stage.handle(Event::SweepDone(Box::new(SweepReport { limitation: blind, ..SweepReport::default() })));
+                let limitation = Some("run the container with --pid=host".into());
+                stage.handle(Event::SweepDone(Box::new(SweepReport { limitation, ..SweepReport::default() })));
             }
         }
         assert_eq!(stage.agent.plane().counts[&owner.backend], counts);

@@ -1,4 +1,4 @@
-//! The file source with real files, changed in each of the ways that files are changed.
+//! The file source with real files, which each test changes in another way.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    async fn trouble(&mut self) -> String {
+    async fn failure(&mut self) -> String {
         match self.next().await {
             Report::Failed { reason, .. } => reason,
             Report::Snapshot { snapshot, .. } => panic!("{:?} instead of trouble", ports(&snapshot)),
@@ -72,7 +72,7 @@ fn folder() -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// As editors and deployment tools write.
+/// Replaces a file by a rename, as editors and deployment tools do.
 fn replace(path: &Path, content: &str) {
     let new = path.with_extension("new");
     fs::write(&new, content).unwrap();
@@ -80,11 +80,11 @@ fn replace(path: &Path, content: &str) {
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_at_the_start_is_trouble_until_it_is() {
+async fn missing_file_is_a_failure_until_it_exists() {
     let (_folder, path) = folder();
     let mut source = Source::of(&path);
-    let said = source.trouble().await;
-    assert!(said.contains("services.toml is not there"), "{said}");
+    let reason = source.failure().await;
+    assert!(reason.contains("services.toml does not exist"), "{reason}");
     fs::write(&path, text(&[1])).unwrap();
     source.sees(&[1]).await;
 }
@@ -103,9 +103,9 @@ async fn edits_in_place_and_atomic_renames_are_seen() {
     source.sees(&[]).await;
 }
 
-/// `services.toml -> ..data/services.toml`, `..data -> ..2026_1`: kubelet turns `..data`, nothing else changes.
+/// `services.toml -> ..data/services.toml`, `..data -> ..2026_1`: kubelet changes only the link `..data`.
 #[tokio::test]
-async fn a_link_in_the_path_that_is_turned_is_seen() {
+async fn changed_link_in_the_path_is_seen() {
     let (folder, path) = folder();
     let data = folder.path().join("..data");
     for (version, services) in [("..1", text(&[1])), ("..2", text(&[2]))] {
@@ -122,7 +122,7 @@ async fn a_link_in_the_path_that_is_turned_is_seen() {
 }
 
 #[tokio::test]
-async fn a_broken_file_is_said_with_its_line_and_sends_no_snapshot() {
+async fn invalid_file_is_a_failure_and_no_snapshot() {
     let (_folder, path) = folder();
     fs::write(&path, text(&[1])).unwrap();
     let mut source = Source::of(&path);
@@ -133,24 +133,24 @@ async fn a_broken_file_is_said_with_its_line_and_sends_no_snapshot() {
         ("<html>".to_owned(), "services.toml line 1: "),
     ] {
         replace(&path, &content);
-        let said = source.trouble().await;
-        assert!(said.contains(part), "{said}");
+        let reason = source.failure().await;
+        assert!(reason.contains(part), "{reason}");
     }
     fs::remove_file(&path).unwrap();
-    assert!(source.trouble().await.contains("is not there"));
-    // The same as before all that: said again, which ends the trouble.
+    assert!(source.failure().await.contains("does not exist"));
+    // The same content as before is reported again, which ends the failure.
     fs::write(&path, text(&[1])).unwrap();
     source.sees(&[1]).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_being_written_is_never_half_a_file() {
+async fn file_that_is_being_written_is_never_half_read() {
     let (_folder, path) = folder();
     fs::write(&path, text(&[1, 2])).unwrap();
     let mut source = Source::of(&path);
     source.sees(&[1, 2]).await;
-    // In place and a line at a time, never so long apart that what is there so far counts as all of it. The first four
-    // lines are a good file by themselves.
+    // The file is written in place, line by line, without a pause in which the first lines could count as the whole file.
+    // The first four lines are a valid file by themselves.
     let whole = text(&[3, 4]);
     let mut file = fs::File::create(&path).unwrap();
     let mut clock = tokio::time::interval(EVERY);
@@ -162,18 +162,18 @@ async fn a_file_that_is_being_written_is_never_half_a_file() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_trouble_and_the_source_ends_with_its_listener() {
+async fn folder_is_a_failure_and_source_ends_with_its_receiver() {
     let (folder, _) = folder();
     let path = folder.path().join("folder.json");
     fs::create_dir(&path).unwrap();
     let mut source = Source::of(&path);
-    assert!(source.trouble().await.contains("it is not a file"));
+    assert!(source.failure().await.contains("it is not a file"));
     drop(source.reports);
     timeout(Duration::from_secs(10), source.task).await.expect("still runs").unwrap();
 }
 
 #[tokio::test]
-async fn a_host_that_is_a_name_is_looked_up_and_one_without_address_costs_only_itself() {
+async fn host_name_without_an_address_costs_only_itself() {
     let (_folder, path) = folder();
     let named = text(&[1]).replace("10.0.0.1", "localhost") + &text(&[2]).replace("10.0.0.1", "not-there.invalid");
     fs::write(&path, named).unwrap();
@@ -185,8 +185,11 @@ async fn a_host_that_is_a_name_is_looked_up_and_one_without_address_costs_only_i
             };
             assert_eq!((addresses(1), addresses(2)), (vec!["127.0.0.1".to_owned()], Vec::new()));
             assert_eq!(snapshot.warnings.len(), 1, "{:?}", snapshot.warnings);
-            let said = &snapshot.warnings[0].reason;
-            assert!(said.starts_with("backend not-there.invalid:2: \"not-there.invalid\" has no address: "), "{said}");
+            let reason = &snapshot.warnings[0].reason;
+            assert!(
+                reason.starts_with("backend not-there.invalid:2: \"not-there.invalid\" has no address: "),
+                "{reason}"
+            );
         }
         trouble @ Report::Failed { .. } => panic!("{trouble:?}"),
     }

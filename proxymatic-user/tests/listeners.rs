@@ -1,4 +1,4 @@
-//! When the agent has listeners looked for, and what it makes of the answer, on a data plane in memory.
+//! When the agent looks for listeners, and what it writes about them, on a data plane in memory.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Address, Event as Told, EventKind, PROTOCOL_TCP, PROTOCOL_UDP, Port};
+use proxymatic_common::{Address, Event as HookEvent, EventKind, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use proxymatic_user::{
     agent::{Agent, Event, WorkerHandles},
     dataplane::{Faults, ListenerScope, ListenerSeq, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
     sockets::{SweepReport, SweepRequest},
-    source::{Report as Heard, SourceId},
+    source::{Report, SourceId},
 };
 use tokio::sync::mpsc;
 
@@ -25,7 +25,7 @@ use self::scenario::{Driven, with_faults_and_without};
 
 const WEB: u16 = 1234;
 
-/// An agent on 192.0.2.1, with the other end of what it orders.
+/// An agent on 192.0.2.1, and the receiver of its sweep requests.
 struct Stage {
     agent: Driven,
     jobs: mpsc::Receiver<SweepRequest>,
@@ -33,20 +33,20 @@ struct Stage {
 }
 
 impl Stage {
-    fn start(faults: Faults, reach: Option<ListenerScope>, services: &[(u16, Protocol)]) -> Self {
+    fn start(faults: Faults, scope: Option<ListenerScope>, services: &[(u16, Protocol)]) -> Self {
         let mut plane = Memory::new(Capacity::default(), faults);
-        plane.reach = reach;
+        plane.scope = scope;
         let (sweeps, jobs) = mpsc::channel(1);
         let helpers = WorkerHandles { sweeps: Some(sweeps), ..WorkerHandles::default() };
-        let agent = Driven::new(Agent::adopt(plane, &[SourceId::File]).unwrap().with(helpers));
+        let agent = Driven::new(Agent::adopt(plane, &[SourceId::File]).unwrap().with_workers(helpers));
         let mut stage = Self { agent, jobs, now: Instant::now() };
         stage.handle(Event::Addresses([IpAddr::from([192, 0, 2, 1])].into()));
-        stage.says(services, [10, 0, 0, 1], 31_000);
+        stage.answer(services, [10, 0, 0, 1], 31_000);
         stage
     }
 
-    /// There are these services, each with one backend there.
-    fn says(&mut self, services: &[(u16, Protocol)], address: [u8; 4], port: u16) {
+    /// The file has these services, each with one backend at this address.
+    fn answer(&mut self, services: &[(u16, Protocol)], address: [u8; 4], port: u16) {
         let backend = Backend {
             task: "task".into(),
             address: IpAddr::from(address),
@@ -59,14 +59,14 @@ impl Stage {
         let services = services.iter().map(|(port, protocol)| (ServiceKey::host(*port, *protocol), service.clone()));
         let services: BTreeMap<_, _> = services.map(|(key, service)| (key, service.into())).collect();
         let snapshot = Snapshot { services, warnings: Vec::new() };
-        self.handle(Event::Source(Heard::Snapshot { source: SourceId::File, snapshot, at: self.now }));
+        self.handle(Event::Source(Report::Snapshot { source: SourceId::File, snapshot, at: self.now }));
     }
 
     fn handle(&mut self, event: Event) {
         self.agent.handle(event, self.now);
     }
 
-    /// Lets seconds pass; all that is ordered comes to this. Gives the seconds at which listeners were looked for.
+    /// Lets seconds pass, with this report for each sweep. Returns the seconds at which listeners were looked for.
     fn ticks(&mut self, seconds: u32, report: &SweepReport) -> Vec<u32> {
         let mut at = Vec::new();
         for second in 1..=seconds {
@@ -79,34 +79,34 @@ impl Stage {
         at
     }
 
-    /// Does what was ordered. Whether that was to look for listeners.
+    /// Ends all sweeps with this report. Returns whether one of them looked for listeners.
     fn looked(&mut self, report: &SweepReport) -> bool {
         let mut looked = false;
         while let Ok(job) = self.jobs.try_recv() {
             looked |= job.listeners.is_some();
-            let heard = report.listening_ports.clone().filter(|_| job.listeners.is_some());
-            self.handle(Event::SweepDone(Box::new(SweepReport { listening_ports: heard, ..report.clone() })));
+            let listening_ports = report.listening_ports.clone().filter(|_| job.listeners.is_some());
+            self.handle(Event::SweepDone(Box::new(SweepReport { listening_ports, ..report.clone() })));
         }
         looked
     }
 
-    /// The service with this port, and what is known of who listens there.
-    fn hearing(&mut self, port: u16, protocol: u8) -> &mut ListenerSeq {
+    /// Returns what is known of listeners on the port of a service.
+    fn listener_seq(&mut self, port: u16, protocol: u8) -> &mut ListenerSeq {
         let mut found = self.agent.tables().frontends().iter();
         let (_, id) = found.find(|(it, _)| (it.port.get(), it.protocol) == (port, protocol)).unwrap();
         let id = *id;
-        self.agent.plane_mut().hearing.get_mut(&id).unwrap()
+        self.agent.plane_mut().listener_seqs.get_mut(&id).unwrap()
     }
 
-    fn maybe_heard(&mut self, port: u16, protocol: u8) -> bool {
-        let ListenerSeq { bound, unheard } = self.hearing(port, protocol);
-        bound != unheard
+    fn may_have_listener(&mut self, port: u16, protocol: u8) -> bool {
+        let ListenerSeq { bind_seq, no_listener_seq } = self.listener_seq(port, protocol);
+        bind_seq != no_listener_seq
     }
 
-    /// Somebody binds the port, of which the hooks tell.
+    /// A process binds the port, and the hooks report it.
     fn binds(&mut self, port: u16) {
-        self.hearing(port, PROTOCOL_TCP).bound += 1;
-        let event = Told {
+        self.listener_seq(port, PROTOCOL_TCP).bind_seq += 1;
+        let event = HookEvent {
             at: 0,
             cgroup: 0,
             kind: EventKind::BOUND,
@@ -127,76 +127,76 @@ impl Stage {
 }
 
 fn listening(on: &[(u8, u16)]) -> SweepReport {
-    let heard: BTreeSet<_> = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
-    SweepReport { listening_ports: Some(heard), ..SweepReport::default() }
+    let ports: BTreeSet<_> = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
+    SweepReport { listening_ports: Some(ports), ..SweepReport::default() }
 }
 
 #[test]
-fn what_nobody_listens_on_is_known_after_the_first_publish_and_soon_after_services_come() {
+fn ports_without_listener_are_known_soon_after_a_publish() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp), (WEB, Protocol::Udp)]);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP) && stage.may_have_listener(WEB, PROTOCOL_UDP));
         assert!(stage.looked(&listening(&[(PROTOCOL_UDP, WEB)])), "at once");
-        assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP) && stage.maybe_heard(WEB, PROTOCOL_UDP));
-        stage.says(&[(WEB, Protocol::Tcp), (1235, Protocol::Tcp)], [10, 0, 0, 1], 31_000);
-        assert!(!stage.looked(&listening(&[])), "it has just looked");
+        assert!(!stage.may_have_listener(WEB, PROTOCOL_TCP) && stage.may_have_listener(WEB, PROTOCOL_UDP));
+        stage.answer(&[(WEB, Protocol::Tcp), (1235, Protocol::Tcp)], [10, 0, 0, 1], 31_000);
+        assert!(!stage.looked(&listening(&[])), "the last check was just now");
         assert_eq!(stage.ticks(22, &listening(&[])), [1, 11, 21]);
-        assert!(!stage.maybe_heard(1235, PROTOCOL_TCP));
+        assert!(!stage.may_have_listener(1235, PROTOCOL_TCP));
     });
 }
 
 #[test]
-fn a_bind_is_heard_at_once_and_forgotten_when_nobody_listens_any_more() {
+fn bind_counts_at_once_until_a_check_finds_no_listener() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
         assert!(stage.looked(&listening(&[])));
         assert!(stage.ticks(4, &listening(&[])).is_empty());
         stage.binds(WEB);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
         assert_eq!(stage.ticks(3, &listening(&[(PROTOCOL_TCP, WEB)])), [1]);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
         assert_eq!(stage.ticks(10, &listening(&[])), [8]);
-        assert!(!stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(!stage.may_have_listener(WEB, PROTOCOL_TCP));
     });
 }
 
 #[test]
-fn a_bind_between_the_order_and_the_answer_stays_heard() {
+fn bind_during_a_sweep_counts() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
-        stage.hearing(WEB, PROTOCOL_TCP).bound += 1;
+        stage.listener_seq(WEB, PROTOCOL_TCP).bind_seq += 1;
         assert!(stage.looked(&listening(&[])));
-        assert_eq!(*stage.hearing(WEB, PROTOCOL_TCP), ListenerSeq { bound: 2, unheard: 1 });
+        assert_eq!(*stage.listener_seq(WEB, PROTOCOL_TCP), ListenerSeq { bind_seq: 2, no_listener_seq: 1 });
     });
 }
 
 #[test]
-fn what_was_not_seen_whole_says_nothing_and_is_looked_at_again() {
+fn incomplete_sweep_is_repeated_and_changes_nothing() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
         assert!(stage.looked(&SweepReport::default()));
-        assert_eq!(stage.ticks(3, &SweepReport::default()), [1, 2, 3], "a process was in the way");
-        let blind =
+        assert_eq!(stage.ticks(3, &SweepReport::default()), [1, 2, 3], "a process ended during the sweep");
+        let limited =
             SweepReport { limitation: Some("run the container with --pid=host".into()), ..SweepReport::default() };
-        assert_eq!(stage.ticks(21, &blind), [1, 11, 21]);
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert_eq!(stage.ticks(21, &limited), [1, 11, 21]);
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
     });
 }
 
 #[test]
-fn a_service_whose_replica_has_the_port_here_is_left_alone() {
+fn service_with_a_replica_on_its_own_port_is_not_checked() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Tcp)]);
-        stage.says(&[(WEB, Protocol::Tcp)], [192, 0, 2, 1], WEB);
-        // Of the order that was given before that.
+        stage.answer(&[(WEB, Protocol::Tcp)], [192, 0, 2, 1], WEB);
+        // The request from before that.
         stage.looked(&SweepReport::default());
         assert!(stage.ticks(30, &listening(&[])).is_empty());
-        assert!(stage.maybe_heard(WEB, PROTOCOL_TCP));
+        assert!(stage.may_have_listener(WEB, PROTOCOL_TCP));
     });
 }
 
 #[test]
-fn where_a_service_wins_nobody_is_looked_for() {
+fn without_a_listener_scope_no_check_is_made() {
     with_faults_and_without(|faults| {
         let mut stage = Stage::start(faults, None, &[(WEB, Protocol::Tcp)]);
         stage.binds(WEB);

@@ -1,4 +1,4 @@
-//! A plan that looks only into what has changed is the whole plan, whatever has happened before.
+//! A plan that skips unchanged services equals the whole plan, whatever happened before.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use proxymatic_user::{
     plan::{Capacity, Desired, MapState, Plan, QUARANTINE, Quarantine, plan, plan_changes},
 };
 
-/// A backend, by a small number; the last few have IPv6 addresses.
+/// Makes a backend from a small number; the highest numbers have IPv6 addresses.
 fn backend(number: u8) -> Backend {
     let six = number >= 22;
     Backend {
@@ -35,7 +35,7 @@ fn service(numbers: BTreeSet<u8>) -> Service {
     Service { name: "/app".into(), backends: backends.into_values().collect(), ..Service::default() }
 }
 
-/// Virtual addresses are of the numbers that the host's own are of, so that some are both.
+/// Virtual addresses and the host's own addresses come from one range, so that some addresses are both.
 fn desired() -> impl Strategy<Value = Desired> {
     let protocol = prop_oneof![9 => Just(Protocol::Tcp), 1 => Just(Protocol::Udp)];
     let key = (prop::option::weighted(0.4, 1_u8..5), 1_u16..5, protocol).prop_map(|(address, port, protocol)| {
@@ -45,36 +45,31 @@ fn desired() -> impl Strategy<Value = Desired> {
     let service = prop::collection::btree_set(0_u8..24, 0..6).prop_map(|numbers| service(numbers).into());
     let services = prop::collection::btree_map(key, (source, service), 0..7);
     let addresses = prop::collection::btree_set((1_u8..5).prop_map(|n| IpAddr::from([192, 0, 2, n])), 0..3);
-    let silent = prop::collection::btree_set(Just(SourceCode::REGISTRATOR), 0..2);
-    let resting = prop::collection::btree_set(0_u32..12, 0..3);
-    (services, addresses, silent, resting, 0_u32..3).prop_map(|(services, addresses, silent, resting, most)| Desired {
-        addresses,
-        services,
-        unanswered: silent,
-        parked: resting,
-        max_connections: most,
-        ..Desired::default()
+    let unanswered = prop::collection::btree_set(Just(SourceCode::REGISTRATOR), 0..2);
+    let parked = prop::collection::btree_set(0_u32..12, 0..3);
+    (services, addresses, unanswered, parked, 0_u32..3).prop_map(|(services, addresses, unanswered, parked, most)| {
+        Desired { addresses, services, unanswered, parked, max_connections: most, ..Desired::default() }
     })
 }
 
-/// What happens next: some services are another's, the rest stays; and some of it is refused by the kernel.
+/// One step of a history: some services change, the others stay, and the kernel may refuse a write.
 #[derive(Clone, Debug)]
 struct Step {
     other: Desired,
     changes: u8,
     keeps_around: bool,
     refused: Option<prop::sample::Index>,
-    rests: u8,
+    quarantines: u8,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     (desired(), any::<u8>(), any::<bool>(), prop::option::weighted(0.2, any::<prop::sample::Index>()), 0_u8..3)
-        .prop_map(|(other, changes, keeps_around, refused, rests)| Step {
+        .prop_map(|(other, changes, keeps_around, refused, quarantines)| Step {
             other,
             changes,
             keeps_around,
             refused,
-            rests,
+            quarantines,
         })
 }
 
@@ -92,25 +87,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
-    fn a_plan_of_what_has_changed_is_the_whole_plan_after_any_history(
+    fn plan_of_changes_equals_the_whole_plan(
         steps in prop::collection::vec(step(), 1..9),
         capacity in (3_u32..12, 6_u32..60, 10_u32..200, 2_u32..8),
     ) {
         let (services, backends, slots, addresses) = capacity;
         let mut tables = MapState::new(Capacity { services, backends, slots, addresses, ..Capacity::default() });
         let (mut quarantine, mut now) = (Quarantine::default(), Instant::now());
-        let (mut before, mut settled) = (Desired::default(), Desired::default());
+        let (mut before, mut applied) = (Desired::default(), Desired::default());
         for step in steps {
             let mut after = step.after(&before);
             before.clone_from(&after);
-            let planned = plan_changes(&after, &tables, &settled);
+            let planned = plan_changes(&after, &tables, &applied);
             prop_assert_eq!(&planned, &plan(&after, &tables));
             let Plan { ops, incomplete, .. } = planned;
             let refused = step.refused.filter(|_| !ops.is_empty()).map(|index| index.index(ops.len()));
             ops[..refused.unwrap_or(ops.len())].iter().for_each(|op| tables.apply(op));
             after.services.retain(|key, _| refused.is_none() && !incomplete.contains(key));
-            settled = after;
-            for _ in 0..step.rests {
+            applied = after;
+            for _ in 0..step.quarantines {
                 now += QUARANTINE;
                 quarantine.release(&tables, |_| 0, now).iter().for_each(|op| tables.apply(op));
             }
@@ -119,7 +114,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_settled_is_not_looked_into() {
+fn applied_services_are_skipped() {
     let key = ServiceKey::host(1, Protocol::Tcp);
     let wants = |numbers: &[u8]| Desired {
         services: [(key, (SourceCode::MARATHON, service(numbers.iter().copied().collect()).into()))].into(),
@@ -129,9 +124,9 @@ fn what_is_settled_is_not_looked_into() {
     plan(&wants(&[1]), &tables).ops.iter().for_each(|op| tables.apply(op));
     let next = wants(&[1, 4]);
     assert_eq!(plan_changes(&next, &tables, &wants(&[1])), plan(&next, &tables));
-    // A lie, and it is believed: that is what makes it fast.
+    // The last argument is false here, and the planner trusts it: that makes the plan fast.
     assert_eq!(plan_changes(&next, &tables, &next), Plan::default());
-    // But not of a service that cannot be found.
+    // But the planner plans a service without a frontend in any case.
     let empty = MapState::default();
     assert_eq!(plan_changes(&next, &empty, &next), plan(&next, &empty));
 }

@@ -4,18 +4,18 @@
 
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
 
-use proxymatic_tests::sim::{Fault, ShortApp, Sim, StatusCode};
+use marathon_sim::{Fault, ShortApp, Sim, StatusCode};
 use serde_json::{Value, json as value};
 use tokio::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_proxymatic");
 
-/// Runs the program, without what its environment might say.
+/// Runs the program with an empty environment.
 async fn proxymatic(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).env_clear().output().await.unwrap()
 }
 
-/// The same as nobody, from a folder that nobody can reach, where this is root.
+/// Runs the program as the user nobody if this test runs as root. The program's folder must be readable by that user.
 async fn proxymatic_as_nobody(arguments: &[&str]) -> Output {
     if !nix::unistd::geteuid().is_root() {
         return proxymatic(arguments).await;
@@ -55,7 +55,7 @@ fn file(folder: &Path, name: &str, content: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_ordinary_user_sees_what_would_be_written() {
+async fn plan_show_works_for_an_ordinary_user() {
     let sim = sim().await;
     let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--bpffs", "/nowhere"];
     let (json, code) = json(proxymatic_as_nobody(&line).await);
@@ -76,7 +76,7 @@ async fn an_ordinary_user_sees_what_would_be_written() {
 }
 
 #[tokio::test]
-async fn as_a_table_it_says_what_it_compared_with() {
+async fn plan_show_table_names_what_it_compared_with() {
     let sim = sim().await;
     let output = proxymatic(&["plan", "--marathon", &sim.url(), "--bpffs", "/nowhere"]).await;
     let text = String::from_utf8(output.stdout).unwrap();
@@ -89,7 +89,7 @@ async fn as_a_table_it_says_what_it_compared_with() {
 }
 
 #[tokio::test]
-async fn a_conflict_of_two_sources_is_a_warning_and_exit_code_1() {
+async fn conflict_of_two_sources_gives_a_warning_and_exit_code_1() {
     let sim = sim().await;
     let folder = tempfile::tempdir().unwrap();
     let content = r#"{"services": [{"name": "mine", "port": 1234, "backends": [{"address": "10.9.9.9", "port": 1}]}]}"#;
@@ -104,7 +104,7 @@ async fn a_conflict_of_two_sources_is_a_warning_and_exit_code_1() {
 }
 
 #[tokio::test]
-async fn a_source_without_an_answer_means_that_nothing_can_be_told() {
+async fn source_without_an_answer_gives_exit_code_2() {
     let sim = sim().await;
     sim.fault(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
     let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--wait", "1", "--bpffs", "/nowhere"];
@@ -120,7 +120,7 @@ async fn a_source_without_an_answer_means_that_nothing_can_be_told() {
 }
 
 #[tokio::test]
-async fn without_a_source_it_is_used_wrongly() {
+async fn plan_show_without_a_source_gives_exit_code_2() {
     let (json, code) = json_of(&["-j", "plan", "show"]).await;
     assert_eq!(code, 2);
     assert!(json["error"].as_str().unwrap().starts_with("no source of services"), "{json}");

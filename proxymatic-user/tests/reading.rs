@@ -1,5 +1,5 @@
-//! What becomes of Marathon's answers: each test is one part of its API (what an app looks like, tasks, addresses, pods,
-//! health, what has gone wrong elsewhere), and each row of a test is named after what Marathon may say there.
+//! The conversion of Marathon's responses. Each test covers one part of the API: the formats of an app, tasks, addresses,
+//! pods, health, and known failures of other programs. Each row of a test has the name of one case.
 
 #![expect(clippy::print_stdout, reason = "the name of the row that fails; the harness shows it only then")]
 
@@ -27,43 +27,45 @@ use proxymatic_user::{
     model::{Backend, Snapshot, Warning},
     source::marathon::{
         api::Listing,
-        convert::{self, Lookups, Options},
+        convert,
+        lookups::{Lookups, Options},
     },
 };
 use serde_json::{Value, json};
 
-/// One row: its name, the apps, and what comes of them.
+/// One row: its name, the apps, and their conversion.
 type Row = (&'static str, Value, Expect);
 
-fn rules() -> Options {
+fn options() -> Options {
     NonZeroU32::MIN.into()
 }
 
-/// Reads what Marathon answers with these apps and pods. The host `a1.lan` is 10.0.0.1, no other name is known.
-fn snapshot(apps: Value, pods: Value, rules: Options) -> Snapshot {
+/// Converts a response with these apps and pods. The host `a1.lan` is 10.0.0.1, and no other name is known.
+fn snapshot(apps: Value, pods: Value, options: Options) -> Snapshot {
     let mut listing: Listing = convert::parse(json!({ "apps": apps }).to_string().as_bytes()).expect("a listing");
     listing.pods = convert::parse_pods(pods.to_string().as_bytes()).expect("a list of pods");
-    let needs = convert::needs(&listing);
+    let required = convert::required_lookups(&listing);
     let address = |name: &str| match name {
         "a1.lan" => Ok(IpAddr::from([10, 0, 0, 1])),
         _ => Err("no such name".to_owned()),
     };
-    let hosts = needs.hosts.iter().map(|name| (name.clone(), address(name))).collect();
+    let hosts = required.hosts.iter().map(|name| (name.clone(), address(name))).collect();
     let missing = || Err("http://m/v does not exist there".to_owned());
-    let definitions = needs.definitions.into_iter().map(|key| (key, missing())).collect();
-    let pods = needs.pods.into_iter().map(|key| (key.clone(), former_pod(&key.1).map(Arc::new).ok_or("gone".into())));
-    convert::read(&listing, &Lookups { definitions, pods: pods.collect::<BTreeMap<_, _>>(), hosts }, rules)
+    let definitions = required.definitions.into_iter().map(|key| (key, missing())).collect();
+    let pods =
+        required.pods.into_iter().map(|key| (key.clone(), earlier_pod(&key.1).map(Arc::new).ok_or("gone".into())));
+    convert::convert(&listing, &Lookups { definitions, pods: pods.collect::<BTreeMap<_, _>>(), hosts }, options)
 }
 
-/// The only earlier definition of a pod that there is.
-fn former_pod(version: &str) -> Option<proxymatic_user::source::marathon::api::Pod> {
+/// Returns the only earlier definition of a pod.
+fn earlier_pod(version: &str) -> Option<proxymatic_user::source::marathon::api::Pod> {
     let labels = json!({"com.meltwater.proxymatic.servicePort": "700"});
     let endpoints = json!([{"name": "old", "containerPort": 7, "labels": labels}]);
     let pod = json!({"containers": [{"name": "c1", "endpoints": endpoints}], "version": version});
     (version == "2019-01-01T00:00:00.000Z").then(|| serde_json::from_value(pod).expect("a pod"))
 }
 
-/// Services and their backends as text, warnings below.
+/// Returns services and their backends as text, with the warnings below.
 fn text(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     for (key, service) in &snapshot.services {
@@ -83,7 +85,7 @@ fn text(snapshot: &Snapshot) -> String {
 fn check(rows: Vec<Row>) {
     for (name, apps, expected) in rows {
         println!("row: {name}");
-        expected.assert_eq(&text(&snapshot(apps, json!([]), rules())));
+        expected.assert_eq(&text(&snapshot(apps, json!([]), options())));
     }
 }
 

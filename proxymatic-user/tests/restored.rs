@@ -1,9 +1,9 @@
-//! What the agent makes of the state file, on a data plane in memory: when it uses what was restored.
+//! When the agent uses the snapshots of the state file, on a data plane in memory.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
 mod scenario;
-/// What the agent has written down.
+/// When the agent writes the state file.
 #[path = "restored/written.rs"]
 mod written;
 
@@ -15,12 +15,11 @@ use std::{
 
 use proxymatic_common::AgentState;
 use proxymatic_user::{
-    agent::{Agent, Event, PATIENCE, Restored, SILENCE},
-    dataplane::{AgentReport, Dataplane as _, Faults, Memory},
+    agent::{Agent, Event, PATIENCE, Restored, RestoredFrom, SILENCE},
+    dataplane::{AgentReport, Faults, MapWriter as _, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::{Capacity, plan},
     source::{Report, SourceId},
-    surface::RestoredFrom,
 };
 
 use self::scenario::{Driven, NO_FAULTS, with_faults_and_without};
@@ -50,11 +49,11 @@ fn snapshot(services: &[(u16, &str, &[u8])]) -> Snapshot {
     Snapshot { services: services.iter().map(service).collect(), warnings: Vec::new() }
 }
 
-fn says(source: SourceId, snapshot: Snapshot, at: Instant) -> Event {
+fn answer(source: SourceId, snapshot: Snapshot, at: Instant) -> Event {
     Event::Source(Report::Snapshot { source, snapshot, at })
 }
 
-fn trouble(source: SourceId) -> Event {
+fn failure(source: SourceId) -> Event {
     Event::Source(Report::Failed {
         source,
         url: "http://marathon.example:8080".into(),
@@ -68,17 +67,17 @@ fn restored(snapshot: Snapshot, age: Option<Duration>) -> Restored {
     Restored { snapshot, path: PATH.into(), age }
 }
 
-/// An agent on these maps, with what a file has of Marathon.
+/// Starts an agent on these maps, with the snapshot of Marathon from a state file.
 fn booted(plane: Memory, sources: &[SourceId], of_marathon: Snapshot) -> Driven {
     let restored = [(SourceId::Marathon, restored(of_marathon, Some(3 * MINUTE)))].into();
-    Driven::new(Agent::adopt(plane, sources).unwrap().restoring(restored))
+    Driven::new(Agent::adopt(plane, sources).unwrap().with_restored(restored))
 }
 
 fn empty(faults: Faults) -> Memory {
     Memory::new(Capacity::default(), faults)
 }
 
-/// Seconds pass, and refused writes are tried again.
+/// Lets seconds pass; refused writes are tried again.
 fn ticks(agent: &mut Driven, now: &mut Instant, seconds: u32) {
     for _ in 0..seconds {
         *now += SECOND;
@@ -86,7 +85,7 @@ fn ticks(agent: &mut Driven, now: &mut Instant, seconds: u32) {
     }
 }
 
-/// The services that can be found, and the tasks that get connections.
+/// Returns the services by port, with the tasks that have slots.
 fn served(agent: &Driven) -> Vec<String> {
     let tables = agent.tables();
     let row = |(frontend, id): (&proxymatic_common::Frontend, &u32)| {
@@ -100,14 +99,14 @@ fn served(agent: &Driven) -> Vec<String> {
 }
 
 #[test]
-fn with_empty_maps_and_a_source_that_says_it_cannot_be_asked_what_was_kept_is_served_at_once() {
+fn failure_of_a_source_puts_the_restored_snapshot_into_use() {
     with_faults_and_without(|faults| {
         let mut now = Instant::now();
         let kept = snapshot(&[(1, "/web", &[1, 2])]);
         let mut agent = booted(empty(faults), &[SourceId::Marathon], kept);
         agent.handle(Event::Tick, now);
-        assert_eq!(served(&agent), [""; 0], "it may answer any moment");
-        agent.handle(trouble(SourceId::Marathon), now);
+        assert_eq!(served(&agent), [""; 0], "the source may answer at any moment");
+        agent.handle(failure(SourceId::Marathon), now);
         if faults.one_in > 0 {
             ticks(&mut agent, &mut now, 20);
         }
@@ -116,14 +115,14 @@ fn with_empty_maps_and_a_source_that_says_it_cannot_be_asked_what_was_kept_is_se
         let age = 4 * MINUTE + (if faults.one_in > 0 { 20 * SECOND } else { Duration::ZERO });
         let from = RestoredFrom { path: PATH.into(), age_s: Some(age.as_secs_f64()) };
         assert_eq!((status.sources[0].answered_s, &status.sources[0].restored), (None, &Some(from)));
-        // No source has answered: the agent has not begun its work.
+        // No source has answered, so the agent stays INITIALIZING.
         assert_eq!(status.state, "INITIALIZING");
-        assert_eq!(agent.plane().said, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
+        assert_eq!(agent.plane().report, Some(AgentReport { agent: AgentState::INITIALIZING, synced: false }));
     });
 }
 
 #[test]
-fn a_source_that_says_nothing_is_waited_for_but_not_for_long() {
+fn silent_source_is_restored_after_3_s() {
     with_faults_and_without(|faults| {
         let now = Instant::now();
         let mut agent = booted(empty(faults), &[SourceId::Marathon], snapshot(&[(1, "/web", &[1])]));
@@ -138,17 +137,17 @@ fn a_source_that_says_nothing_is_waited_for_but_not_for_long() {
 }
 
 #[test]
-fn the_first_answer_takes_the_place_of_what_was_restored() {
+fn first_answer_replaces_the_restored_snapshot() {
     with_faults_and_without(|faults| {
         let mut now = Instant::now();
         let kept = snapshot(&[(1, "/web", &[1, 2]), (2, "/old", &[1])]);
         let mut agent = booted(empty(faults), &[SourceId::Marathon], kept.clone());
         agent.handle(Event::Tick, now);
-        agent.handle(trouble(SourceId::Marathon), now);
-        assert_eq!(agent.adopted(SourceId::Marathon), kept, "the first answer is measured by it");
+        agent.handle(failure(SourceId::Marathon), now);
+        assert_eq!(agent.adopted(SourceId::Marathon), kept, "the loss guard compares with it");
         ticks(&mut agent, &mut now, 20);
         assert_eq!(served(&agent), ["1 /web.1,/web.2", "2 /old.1"]);
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2, 3]), (3, "/new", &[1])]), now), now);
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[2, 3]), (3, "/new", &[1])]), now), now);
         assert_eq!(served(&agent), ["1 /web.2,/web.3", "3 /new.1"]);
         let status = agent.status(now);
         assert_eq!((status.state.as_str(), &status.sources[0].restored), ("OK", &None));
@@ -159,11 +158,11 @@ fn the_first_answer_takes_the_place_of_what_was_restored() {
 }
 
 #[test]
-fn an_answer_in_time_is_used_and_the_file_is_not() {
+fn answer_within_3_s_is_used_instead_of_the_file() {
     with_faults_and_without(|faults| {
         let now = Instant::now();
         let mut agent = booted(empty(faults), &[SourceId::Marathon], snapshot(&[(2, "/old", &[1])]));
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
         for second in 0..30 {
             agent.handle(Event::Tick, now + second * SECOND);
         }
@@ -172,11 +171,11 @@ fn an_answer_in_time_is_used_and_the_file_is_not() {
     });
 }
 
-/// The maps of an agent that was told this, killed and started again on the same machine.
-fn maps_after(told: &Snapshot, faults: Faults) -> Memory {
+/// Returns the maps of an agent that got this answer and was killed.
+fn maps_after(last: &Snapshot, faults: Faults) -> Memory {
     let now = Instant::now();
     let mut agent = Agent::adopt(empty(NO_FAULTS), &[SourceId::Marathon]).unwrap();
-    agent.handle(says(SourceId::Marathon, told.clone(), now), now);
+    agent.handle(answer(SourceId::Marathon, last.clone(), now), now);
     let mut memory = empty(NO_FAULTS);
     for op in &agent.plane().applied {
         memory.apply(op).unwrap();
@@ -188,15 +187,15 @@ fn maps_after(told: &Snapshot, faults: Faults) -> Memory {
 }
 
 #[test]
-fn maps_that_an_answer_was_applied_to_win_over_the_file() {
+fn complete_maps_win_over_the_file() {
     with_faults_and_without(|faults| {
-        for told in [snapshot(&[(1, "/web", &[1])]), Snapshot::default()] {
+        for last in [snapshot(&[(1, "/web", &[1])]), Snapshot::default()] {
             let mut now = Instant::now();
-            let plane = maps_after(&told, faults);
+            let plane = maps_after(&last, faults);
             assert!(plane.is_complete());
             let mut agent = booted(plane, &[SourceId::Marathon], snapshot(&[(1, "/web", &[7]), (2, "/old", &[1])]));
-            assert_eq!(agent.adopted(SourceId::Marathon), told);
-            agent.handle(trouble(SourceId::Marathon), now);
+            assert_eq!(agent.adopted(SourceId::Marathon), last);
+            agent.handle(failure(SourceId::Marathon), now);
             ticks(&mut agent, &mut now, 100);
             assert_eq!(agent.plane().applied, []);
             assert_eq!(agent.status(now).sources[0].restored, None);
@@ -205,12 +204,12 @@ fn maps_that_an_answer_was_applied_to_win_over_the_file() {
 }
 
 #[test]
-fn an_agent_that_died_while_it_published_the_file_leaves_the_rest_to_the_next_one() {
+fn agent_killed_after_any_write_is_completed_by_the_next() {
     let kept = snapshot(&[(1, "/web", &[1, 2]), (2, "/db", &[3])]);
     let whole = maps_after(&kept, NO_FAULTS).tables().unwrap();
     let writes = {
         let mut agent = booted(empty(NO_FAULTS), &[SourceId::Marathon], kept.clone());
-        agent.handle(trouble(SourceId::Marathon), Instant::now());
+        agent.handle(failure(SourceId::Marathon), Instant::now());
         agent.plane().applied.clone()
     };
     assert!(writes.len() > 10, "{writes:?}");
@@ -221,7 +220,7 @@ fn an_agent_that_died_while_it_published_the_file_leaves_the_rest_to_the_next_on
             plane.faults = faults;
             let mut now = Instant::now();
             let mut agent = booted(plane, &[SourceId::Marathon], kept.clone());
-            agent.handle(trouble(SourceId::Marathon), now);
+            agent.handle(failure(SourceId::Marathon), now);
             ticks(&mut agent, &mut now, 30);
             assert_eq!(served(&agent), ["1 /web.1,/web.2", "2 /db.3"], "killed after {killed_after} writes");
             assert!(agent.tables().garbage().is_empty(), "{:?}", agent.tables().garbage());
@@ -231,33 +230,33 @@ fn an_agent_that_died_while_it_published_the_file_leaves_the_rest_to_the_next_on
     }
 }
 
-/// The file is from before the reboot; what somebody said since is newer, though it was not applied whole.
+/// The file is from before the reboot; the maps are newer, though no answer was applied completely.
 #[test]
-fn what_was_restored_removes_nothing_that_the_maps_have() {
+fn restored_snapshot_removes_nothing_from_the_maps() {
     with_faults_and_without(|faults| {
         let mut plane = maps_after(&snapshot(&[(1, "/web", &[1]), (3, "/new", &[1])]), faults);
         plane.complete = false;
         let mut now = Instant::now();
         let mut agent = booted(plane, &[SourceId::Marathon], snapshot(&[(1, "/web", &[1, 2]), (2, "/old", &[1])]));
-        agent.handle(trouble(SourceId::Marathon), now);
+        agent.handle(failure(SourceId::Marathon), now);
         ticks(&mut agent, &mut now, 30);
         assert_eq!(served(&agent), ["1 /web.1,/web.2", "2 /old.1", "3 /new.1"]);
-        agent.handle(says(SourceId::Marathon, snapshot(&[(2, "/old", &[1])]), now), now);
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(2, "/old", &[1])]), now), now);
         assert_eq!(served(&agent), ["2 /old.1"]);
     });
 }
 
 #[test]
-fn a_source_that_answers_goes_on_beside_one_that_was_restored() {
+fn source_that_answers_works_beside_a_restored_one() {
     with_faults_and_without(|faults| {
         let mut now = Instant::now();
         let sources = [SourceId::Marathon, SourceId::File];
         let mut agent = booted(empty(faults), &sources, snapshot(&[(1, "/web", &[1]), (2, "/db", &[1])]));
-        agent.handle(says(SourceId::File, snapshot(&[(2, "file-db", &[9])]), now), now);
-        assert_eq!(served(&agent), [""; 0], "Marathon may answer any moment");
-        agent.handle(trouble(SourceId::Marathon), now);
+        agent.handle(answer(SourceId::File, snapshot(&[(2, "file-db", &[9])]), now), now);
+        assert_eq!(served(&agent), [""; 0], "Marathon may answer at any moment");
+        agent.handle(failure(SourceId::Marathon), now);
         assert_eq!(served(&agent), ["1 /web.1", "2 file-db.9"]);
-        agent.handle(says(SourceId::File, snapshot(&[(3, "file-x", &[9])]), now), now);
+        agent.handle(answer(SourceId::File, snapshot(&[(3, "file-x", &[9])]), now), now);
         assert_eq!(served(&agent), ["1 /web.1", "2 /db.1", "3 file-x.9"]);
         assert_eq!(agent.status(now).state, "INITIALIZING");
         ticks(&mut agent, &mut now, 1 + PATIENCE.as_secs() as u32);
@@ -268,23 +267,24 @@ fn a_source_that_answers_goes_on_beside_one_that_was_restored() {
 }
 
 #[test]
-fn a_source_without_anything_in_the_file_is_waited_for_as_ever() {
+fn source_without_a_snapshot_in_the_file_is_waited_for() {
     with_faults_and_without(|faults| {
         let mut now = Instant::now();
         let mut agent = booted(empty(faults), &[SourceId::Registrator], snapshot(&[(1, "/web", &[1])]));
-        agent.handle(trouble(SourceId::Registrator), now);
+        agent.handle(failure(SourceId::Registrator), now);
         ticks(&mut agent, &mut now, 100);
-        assert_eq!(served(&agent), [""; 0], "the file has Marathon's, who is not asked");
+        assert_eq!(served(&agent), [""; 0], "the file has only Marathon, which is not configured");
     });
 }
 
 #[test]
-fn a_file_from_the_future_is_used_and_its_age_is_not_known() {
+fn file_from_the_future_is_used_without_an_age() {
     with_faults_and_without(|faults| {
         let mut now = Instant::now();
         let restored = [(SourceId::Marathon, restored(snapshot(&[(1, "/web", &[1])]), None))].into();
-        let mut agent = Driven::new(Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap().restoring(restored));
-        agent.handle(trouble(SourceId::Marathon), now);
+        let mut agent =
+            Driven::new(Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap().with_restored(restored));
+        agent.handle(failure(SourceId::Marathon), now);
         ticks(&mut agent, &mut now, 20);
         assert_eq!(served(&agent), ["1 /web.1"]);
         let from = agent.status(now).sources[0].restored.clone().unwrap();
@@ -292,13 +292,12 @@ fn a_file_from_the_future_is_used_and_its_age_is_not_known() {
     });
 }
 
-/// The plans of what was restored are plans like any other: nothing is left to do after them.
 #[test]
-fn what_was_restored_is_published_once() {
+fn restored_snapshot_is_published_once() {
     let mut now = Instant::now();
     let kept = snapshot(&[(1, "/web", &[1, 2])]);
     let mut agent = booted(empty(NO_FAULTS), &[SourceId::Marathon], kept.clone());
-    agent.handle(trouble(SourceId::Marathon), now);
+    agent.handle(failure(SourceId::Marathon), now);
     let writes = agent.plane().applied.len();
     ticks(&mut agent, &mut now, 3600);
     assert_eq!(agent.plane().applied.len(), writes);

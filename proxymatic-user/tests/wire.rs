@@ -49,7 +49,7 @@ fn there_is_one_program_for_each_hook() {
 #[ignore = "needs the object: cargo xtask test wire"]
 fn the_licence_lets_programs_use_the_kernels_helpers() {
     // One of the strings of license_is_gpl_compatible() in include/linux/license.h.
-    for name in ["proxymatic-hooks.o", "proxymatic-probes.o", "proxymatic-stores.o"] {
+    for name in ["proxymatic-hooks.o", "proxymatic-feature-probes.o", "proxymatic-feature-probes-maps.o"] {
         assert_eq!(object(name).license.to_str(), Ok("Dual MIT/GPL"), "{name}");
     }
 }

@@ -1,7 +1,8 @@
 //! The backends of a benchmark: one process that listens on many ports and answers each request with its port.
 //!
-//! A TCP request that begins with `C` is answered once and the connection closed, as servers do that close first; any
-//! other is taken for HTTP on a connection that stays. A datagram is answered with one. Orders come by standard input.
+//! A TCP request that begins with `C` is answered once and the connection closed, as by servers that close first; any
+//! other request is taken for HTTP on a persistent connection. A datagram is answered with one. Commands come by
+//! standard input.
 
 use std::{
     collections::BTreeMap,
@@ -20,22 +21,22 @@ use mio::{
 /// Answers on many ports until it is ended. Takes `open PORT` and `close PORT`, for TCP, and answers `ok`.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Answer {
-    /// The address of all of them.
+    /// The address of all ports.
     #[arg(long)]
     address: Ipv4Addr,
     /// The first TCP port.
     #[arg(long, default_value_t = TCP)]
     tcp: u16,
-    /// How many TCP ports there are from the start.
+    /// Number of TCP ports at the start.
     #[arg(long, default_value_t = 0)]
     tcp_ports: u16,
     /// The first UDP port.
     #[arg(long, default_value_t = UDP)]
     udp: u16,
-    /// How many UDP ports there are.
+    /// Number of UDP ports.
     #[arg(long, default_value_t = 0)]
     udp_ports: u16,
-    /// Say so once it listens. Who gives orders waits for an answer to them.
+    /// Print a line once it listens. Programs that send commands wait for an answer to each.
     #[arg(long)]
     announce: bool,
 }
@@ -44,10 +45,10 @@ pub(crate) struct Answer {
 pub(crate) const TCP: u16 = 30_000;
 /// The first UDP port of the backends.
 pub(crate) const UDP: u16 = 31_000;
-/// The bytes of an answer that is not HTTP, and of the request for it.
+/// The size of an answer that is not HTTP, and of its request, in bytes.
 pub(crate) const MESSAGE: usize = 64;
 
-/// Tokens below are connections, above are listeners and UDP sockets by their port.
+/// Smaller tokens are connections; larger ones are listeners and UDP sockets by their port.
 const PORTS: usize = 1 << 20;
 const ORDERS: Token = Token(PORTS << 1);
 
@@ -56,7 +57,7 @@ struct Server {
     poll: Poll,
     listeners: BTreeMap<u16, TcpListener>,
     sockets: BTreeMap<u16, UdpSocket>,
-    /// Connections that were accepted, by token, with the port they came to.
+    /// Accepted connections by token, with their local port.
     open: Vec<Option<(TcpStream, u16)>>,
     free: Vec<usize>,
 }
@@ -99,7 +100,7 @@ impl Answer {
     }
 }
 
-/// What comes by standard input, line by line.
+/// Reads commands from standard input, line by line.
 fn orders(registry: &Registry) -> Result<Receiver<String>> {
     let (tell, orders) = mpsc::channel();
     let waker = Waker::new(registry, ORDERS)?;
@@ -140,12 +141,12 @@ impl Server {
         Ok(())
     }
 
-    /// Something came to a port.
+    /// Handles an event at a port.
     fn port(&mut self, port: u16) {
         if let Some(socket) = self.sockets.get(&port) {
             let mut bytes = [0; MESSAGE];
             while let Ok((_, from)) = socket.recv_from(&mut bytes) {
-                // Who asked may be gone.
+                // The sender may be gone.
                 let _ = socket.send_to(&message(port), from);
             }
         }
@@ -163,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Answers what a connection has asked so far.
+    /// Answers the requests of a connection so far.
     fn answer(&mut self, token: usize) {
         let Some(Some((stream, port))) = self.open.get_mut(token) else { return };
         let mut bytes = [0; 2048];
@@ -192,7 +193,7 @@ impl Server {
     }
 }
 
-/// An answer: the port in digits, then blanks.
+/// Returns an answer: the port in digits, then blanks.
 fn message(port: u16) -> [u8; MESSAGE] {
     let mut bytes = [b' '; MESSAGE];
     let digits = port.to_string();

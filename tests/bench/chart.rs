@@ -5,20 +5,20 @@ use std::{ops::Range, path::Path};
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-/// One bar: whose it is, how long, and what is written at it.
+/// One bar: its name, its length, and its label.
 pub(crate) struct Bar {
     pub(crate) name: String,
     pub(crate) value: f64,
     pub(crate) said: String,
 }
 
-/// Bars that belong together, under a title.
+/// A group of bars under a title.
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) bars: Vec<Bar>,
 }
 
-/// A line: what it is of, and its points.
+/// A line: its name and its points.
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
@@ -36,7 +36,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(0xb8, 0x86, 0x0b),
 ];
 
-/// Panels one below the other, two in a row; bars of this project are in colour.
+/// Draws panels in rows of two; bars of this project are in colour.
 pub(crate) fn bars(file: &Path, title: &str, panels: &[Panel]) -> Result<()> {
     let rows = panels.len().div_ceil(2);
     let most = panels.iter().map(|panel| panel.bars.len()).max().unwrap_or(0) as u32;
@@ -54,7 +54,7 @@ fn draw_bars(root: &Area<'_>, title: &str, panels: &[Panel], rows: usize) -> Dra
     for (area, panel) in below.split_evenly((rows, 2)).iter().zip(panels) {
         let area = area.titled(&panel.title, ("sans-serif", 14))?;
         let longest = panel.bars.iter().map(|bar| bar.value).fold(f64::MIN_POSITIVE, f64::max);
-        // Names to the left, what is said to the right: the bars have the half in between.
+        // Names to the left, labels to the right: the bars have the half in between.
         let (left, span) = (130_i32, 210.0);
         for (nth, bar) in panel.bars.iter().enumerate() {
             let top = 8 + nth as i32 * 22;
@@ -68,14 +68,14 @@ fn draw_bars(root: &Area<'_>, title: &str, panels: &[Panel], rows: usize) -> Dra
     Ok(())
 }
 
-/// Lines over one scale, both axes logarithmic: a line that is straight at 45 degrees is proportional.
+/// Draws lines on two logarithmic axes, on which a proportional line has 45 degrees.
 pub(crate) fn lines(file: &Path, title: &str, axes: [&str; 2], all: &[Line]) -> Result<()> {
     let root = SVGBackend::new(file, (WIDTH, 460)).into_drawing_area();
     draw_lines(&root, title, axes, all).map_err(|error| anyhow!("draw {}: {error}", file.display()))?;
     root.present().map_err(|error| anyhow!("write {}: {error}", file.display()))
 }
 
-/// Round numbers of each decade, fewer where there are many decades: all of them would be written over each other.
+/// Round numbers of each decade, and fewer over many decades, so that labels do not overlap.
 fn ticks(range: &Range<f64>) -> Vec<f64> {
     let decades = range.start.log10().floor() as i32..=range.end.log10().ceil() as i32;
     let of_each: &[f64] = if decades.clone().count() > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };

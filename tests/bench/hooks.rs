@@ -1,6 +1,6 @@
-//! What the hooks cost each call, over a host without any program: the bare price of the data plane.
+//! The cost of the hooks per call, compared with a host without any program.
 //!
-//! UDP connect(2) is measured, since it does nothing but what is asked for: no packet, no peer, no scheduler.
+//! UDP connect(2) is measured, since it involves no packet, no peer and no scheduler.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use proxymatic_common::{HookFlags, Loopback};
 use proxymatic_tests::{
     cgroup::Cgroup,
-    lab::{Dialer, Host, Lab},
+    lab::{Host, Lab, SocketProgram},
 };
 use proxymatic_user::{
     agent::{Agent, Event},
@@ -29,25 +29,25 @@ use crate::statistics::median;
 /// The nanoseconds that the hooks add to a call, for each policy, and for few and many services and backends.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Hooks {
-    /// How many services there are where there are many.
+    /// Number of services in the cases with many.
     #[arg(long, default_value_t = 10_000)]
     services: u16,
     /// Rounds; each measures every case once, in another order.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// Only the cases with this in their names: for a profiler, which is to see one of them.
+    /// Only cases with this in their names: for a profiler.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }
 
 /// The first service port.
 const FIRST: u16 = 20_000;
-/// A port that is none.
+/// A port without a service.
 const FOREIGN: u16 = 9;
-/// Where the backends listen, or would.
+/// The address of the backends, which need not listen.
 const BACKEND: u16 = 9_000;
 
-/// One data plane: how many services, how many backends each, which policy, and whether listeners are looked for.
+/// One data plane: number of services, number of backends of each, policy, and whether hooks look for listeners.
 #[derive(Clone, Copy)]
 struct Plane {
     name: &'static str,
@@ -55,22 +55,22 @@ struct Plane {
     backends: u16,
     policy: Policy,
     looks: HookFlags,
-    /// Whether the agent has seen that nobody listens on the service ports, as it does within a second.
+    /// Whether the agent has swept for listeners on the service ports, as it does within a second.
     looked: bool,
 }
 
-/// One thing to measure.
+/// One case.
 struct Case {
     name: String,
     plane: usize,
     order: String,
-    /// Which order without programs it is compared with.
+    /// The work without programs that it is compared with.
     bare: usize,
     took: Vec<f64>,
 }
 
 impl Case {
-    fn measure(&mut self, spinners: &mut [Dialer]) -> Result<()> {
+    fn measure(&mut self, spinners: &mut [SocketProgram]) -> Result<()> {
         let said = spinners[self.plane].tell(&self.order)?;
         self.took.push(said.parse().with_context(|| said.clone())?);
         Ok(())
@@ -82,12 +82,12 @@ impl Hooks {
         let lab = Lab::start(1)?;
         let host = lab.host(1);
         let planes = self.planes();
-        // Something must be bound where datagrams go, or each is answered with an error.
+        // A socket must be bound at the destination of datagrams, or each is answered with an error.
         let _sink = host.net().enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, BACKEND)))??;
         let names = (0..=planes.len()).map(|n| format!("plane{n}"));
         let cgroups = names.map(|name| host.cgroup().child(&name)).collect::<Result<Vec<_>>>()?;
         let loops = env::current_exe()?;
-        let spinners = cgroups.iter().map(|cgroup| host.program_in(cgroup, &loops, &["spin"]));
+        let spinners = cgroups.iter().map(|cgroup| host.program_in(cgroup, &loops, &["syscall-loop"]));
         let mut spinners = spinners.collect::<Result<Vec<_>>>()?;
         let (mut bare, mut cases) = self.cases(host, &planes);
         cases.retain(|case| self.only.as_ref().is_none_or(|only| case.name.contains(only)));
@@ -97,7 +97,7 @@ impl Hooks {
             self.only.as_deref().unwrap_or_default()
         );
         for round in 0..self.rounds {
-            // Before anything is attached anywhere: the kernel then skips even the question whether there is something.
+            // Before any program is attached: the kernel then skips even the test for programs.
             for case in &mut bare {
                 case.measure(&mut spinners)?;
             }
@@ -107,7 +107,7 @@ impl Hooks {
             }
             let count = cases.len();
             for step in 0..count {
-                // Another order each round, so that none is always measured after the same other.
+                // Another order each round, so that no case always follows the same other.
                 cases[(step + round * 5) % count].measure(&mut spinners)?;
             }
             drop(agents);
@@ -158,7 +158,7 @@ impl Hooks {
                 cases.push(case(format!("hit, on a new socket: {of}"), n + 1, order("fresh", *services), 1));
             }
             if *services > 1 {
-                cases.push(case(format!("hit: {of}, one dialled"), n + 1, order("reconnect", 1), 0));
+                cases.push(case(format!("hit: {of}, one destination"), n + 1, order("reconnect", 1), 0));
             }
         }
         (bare.into(), cases)
@@ -183,7 +183,7 @@ fn spread(values: &[f64]) -> String {
     format!("{least:>6.0} .. {most:>5.0}")
 }
 
-/// Where the pins of a cgroup's data plane are.
+/// The pins of a cgroup's data plane.
 fn pins(host: &Host, cgroup: &Cgroup) -> Result<PathBuf> {
     Ok(host.pins().join(cgroup.path().file_name().context("a cgroup has a name")?))
 }
@@ -196,9 +196,9 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
         loopback: Loopback::HOST,
         remote: RemoteClients::default(),
         capacity: Capacity { backends: 32_768, slots: 65_536, ..Capacity::default() },
-        looks: plane.looks,
+        hook_flags: plane.looks,
         bypass_mark: 0,
-        sample: 0,
+        event_sample_rate: 0,
         log: None,
     };
     let kernel = host.net().enter(|| Kernel::start(&settings))??;
@@ -222,7 +222,7 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
 fn service(host: &Host, n: u16, plane: Plane) -> Service {
     let backend = |k: u16| Backend {
         task: format!("bench.{n}.{k}"),
-        // All the same place: which it is does not matter to what the choice costs.
+        // All backends have the same address, which does not affect the cost of the choice.
         address: host.address().into(),
         port: BACKEND,
         weight: Weight::default(),

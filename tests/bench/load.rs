@@ -1,6 +1,6 @@
-//! Makes load on order and says what came of it: what `local` runs on each host, where wrk and iperf3 do not fit.
+//! Makes load on command and prints the result: `local` runs it on each host for work that wrk and iperf3 cannot do.
 //!
-//! wrk and iperf3 cannot dial another service with each connection, nor time connect(2); netperf, which has a
+//! wrk and iperf3 cannot connect to another service each time, nor time connect(2); netperf, which has a
 //! connect-request-response test, is not free software and not in Debian.
 
 use std::{
@@ -22,26 +22,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{answer::MESSAGE, statistics::permille};
 
-/// Takes orders from standard input, `WORK ADDRESS FIRST PORTS MS`, and answers each with one line of JSON.
+/// Takes commands from standard input, `WORK ADDRESS FIRST PORTS MS`, and answers each with one line of JSON.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Load;
 
-/// What came of one order.
+/// The result of one command.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// Connections, or requests, that were answered.
+    /// Connections or requests that were answered.
     pub(crate) count: u64,
-    /// Those that failed, or had no answer in time.
+    /// Connections or requests that failed or timed out.
     pub(crate) failed: u64,
-    /// How long it took.
+    /// The duration.
     pub(crate) seconds: f64,
-    /// How long one connect(2) took, in microseconds: the median, 99 and 99.9 of a hundred.
+    /// The time of one connect(2), in microseconds: the median, the 99th and the 99.9th percentile.
     pub(crate) connect_us: [f64; 3],
 }
 
-/// How many connections, or UDP sockets, are under way at once.
+/// Number of connections, or UDP sockets, in flight.
 const AT_ONCE: usize = 16;
-/// When a datagram is given up.
+/// Timeout of a datagram.
 const LOST: Duration = Duration::from_millis(200);
 
 impl Load {
@@ -70,7 +70,7 @@ impl Load {
     }
 }
 
-/// What is dialled, in a fixed shuffle that no cache would like.
+/// The ports to connect to, in a fixed shuffle that defeats caches.
 struct Targets {
     address: Ipv4Addr,
     first: u16,
@@ -94,7 +94,7 @@ struct Flight {
     answered: bool,
 }
 
-/// How a flight goes on.
+/// The next step of a connection.
 enum Step {
     Waits,
     Landed,
@@ -132,7 +132,7 @@ impl Flight {
     }
 }
 
-/// Connection after connection, each with one request.
+/// Opens connection after connection, each with one request.
 fn connections(mut targets: Targets, time: Duration) -> Result<Done> {
     let mut poll = Poll::new()?;
     let mut flights =
@@ -153,7 +153,7 @@ fn connections(mut targets: Targets, time: Duration) -> Result<Done> {
     Ok(Done { seconds: begun.elapsed().as_secs_f64(), ..done })
 }
 
-/// Request after request from UDP sockets, one under way for each.
+/// Sends request after request from UDP sockets, one in flight for each.
 fn datagrams(mut targets: Targets, time: Duration, connected: bool) -> Result<Done> {
     let mut poll = Poll::new()?;
     let mut sockets = Vec::with_capacity(AT_ONCE);
@@ -180,7 +180,8 @@ fn datagrams(mut targets: Targets, time: Duration, connected: bool) -> Result<Do
         for event in &events {
             let Token(token) = event.token();
             let (socket, to, asked) = &mut sockets[token];
-            // Each answer is followed by the next question, until there is none: the socket is told of once only.
+            // Each reply is followed by the next request until there is no more: an edge-triggered socket reports only
+            // once.
             while let Ok((_, from)) = socket.recv_from(&mut bytes) {
                 done.count += u64::from(from == *to);
                 done.failed += u64::from(from != *to);
@@ -199,18 +200,18 @@ fn datagrams(mut targets: Targets, time: Duration, connected: bool) -> Result<Do
     Ok(Done { seconds: begun.elapsed().as_secs_f64(), ..done })
 }
 
-/// One connect(2) after the other, each timed.
+/// Times one connect(2) after the other.
 fn connects(mut targets: Targets, time: Duration) -> Result<Done> {
     let (mut took, mut failed, begun) = (Vec::new(), 0, Instant::now());
     while begun.elapsed() < time {
         let to = targets.next();
-        let dialled = Instant::now();
+        let begun = Instant::now();
         let Ok(stream) = Blocking::connect(to) else {
             failed += 1;
             continue;
         };
-        took.push(dialled.elapsed().as_secs_f64() * 1e6);
-        // Closed with a reset, or the local ports would run out in TIME_WAIT.
+        took.push(begun.elapsed().as_secs_f64() * 1e6);
+        // Closed with a reset, so that the local ports do not run out in TIME_WAIT.
         setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
     }
     let connect_us = [500, 990, 999].map(|of| permille(&took, of));

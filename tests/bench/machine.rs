@@ -1,15 +1,15 @@
-//! On what something was measured: without that a number says nothing.
+//! The machine of a measurement, without which its numbers mean nothing.
 
 use std::{fs, process::Command};
 
 use serde::{Deserialize, Serialize};
 
-/// A machine and what runs on it.
+/// A machine and its software.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// The model of its CPUs.
     pub(crate) cpu: String,
-    /// How many of them there are.
+    /// The number of its CPUs.
     pub(crate) cpus: usize,
     /// Its memory, in MB.
     pub(crate) memory_mb: u64,
@@ -17,14 +17,14 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// Its distribution.
     pub(crate) system: String,
-    /// Whether it is virtual, as far as it tells.
+    /// Whether it is virtual, if it can be detected.
     pub(crate) hypervisor: bool,
     /// The commit that was measured.
     pub(crate) commit: String,
 }
 
 impl Machine {
-    /// The one that this runs on.
+    /// Returns the machine that this runs on.
     pub(crate) fn this() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");

@@ -2,11 +2,11 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is this program's output")]
 
+mod all;
 mod answer;
 mod change;
 mod chart;
-mod dial;
-mod everything;
+mod connect_loop;
 mod fleet;
 mod hooks;
 mod load;
@@ -19,9 +19,9 @@ mod remote;
 mod scale;
 mod services;
 mod sources;
-mod spin;
 mod statistics;
 mod surface;
+mod syscall_loop;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench")]
 struct Cli {
-    /// What cargo says to every benchmark.
+    /// The argument that cargo passes to every benchmark.
     #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
@@ -39,17 +39,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Side by side with no forwarder, HAProxy, Pen, nginx, nftables, iptables and IPVS.
+    /// Comparison with no forwarder, HAProxy, Pen, nginx, nftables, iptables and IPVS.
     Local(local::Local),
     /// The mean run time of the connect program with one service and with many.
     Services(services::Services),
-    /// What the hooks cost each call: for each policy, for few and many services and backends.
+    /// The cost of the hooks per call: for each policy, for few and many services and backends.
     Hooks(hooks::Hooks),
-    /// What a plan costs, on large tables. Needs neither root nor a kernel.
+    /// The time of a plan on large tables. Needs neither root nor a kernel.
     Plan(planning::Planning),
-    /// How long Marathon's answers and events take to reach the maps, on a large cluster.
+    /// The time from Marathon's answers and events to the maps, on a large cluster.
     Sources(sources::Sources),
-    /// What it costs to look at many services, and whether connects notice.
+    /// The time of commands and of the endpoint with many services, and their effect on connects.
     Surface(surface::Surface),
     /// Packets and connections per second through a host, against netfilter, HAProxy and no forwarding.
     Remote(remote::Remote),
@@ -59,42 +59,42 @@ enum What {
     Scale(scale::Scale),
     /// What a Marathon's leader sees of 10 to 10,000 agents.
     Fleet(fleet::Fleet),
-    /// All of `local`, `change`, `scale` and `fleet`, several times, written where the documents have it.
-    All(everything::Everything),
-    /// What `scale` runs for each size.
+    /// All of `local`, `change`, `scale` and `fleet`, several times, written as docs/bench has it.
+    All(all::All),
+    /// Run by `scale` for each size.
     #[command(hide = true)]
     Sync(scale::FullSync),
-    /// What `change` runs in the place of meltwater/proxymatic.
+    /// Run by `change` in place of meltwater/proxymatic.
     #[command(hide = true)]
-    Formerly(change::Formerly),
-    /// What `change` watches changes by.
+    OldProxymatic(change::OldProxymatic),
+    /// Run by `change` to measure changes.
     #[command(hide = true)]
     Probe(change::Probe),
-    /// What benchmarks run as backends.
+    /// The backends of benchmarks.
     #[command(hide = true)]
     Answer(answer::Answer),
-    /// What benchmarks run as clients.
+    /// The clients of benchmarks.
     #[command(hide = true)]
     Load(load::Load),
-    /// What `services` runs on a host: connects in a loop.
+    /// Run by `services` on a host: connects in a loop.
     #[command(hide = true)]
-    Dial(dial::Dial),
-    /// What `hooks` runs in each cgroup: one system call over and over.
+    ConnectLoop(connect_loop::ConnectLoop),
+    /// Run by `hooks` in each cgroup: repeats one system call.
     #[command(hide = true)]
-    Spin(spin::Spin),
-    /// What `remote` runs where the clients are.
+    SyscallLoop(syscall_loop::SyscallLoop),
+    /// Run by `remote` on the clients' host.
     #[command(hide = true)]
     Pour(remote::Pour),
-    /// The same.
+    /// Run by `remote` on the clients' host.
     #[command(hide = true)]
     Call(remote::Call),
-    /// What `remote` runs where the servers are.
+    /// Run by `remote` on the servers' host.
     #[command(hide = true)]
     Reply(remote::Answer),
 }
 
 fn main() -> Result<()> {
-    // cargo starts it in the folder of its package; files that are named are meant from the workspace's.
+    // cargo starts it in the folder of its package; file names on the command line are relative to the workspace.
     std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))?;
     match Cli::parse().what {
         What::Local(bench) => bench.run(),
@@ -103,7 +103,7 @@ fn main() -> Result<()> {
         What::Fleet(bench) => bench.run(),
         What::All(bench) => bench.run(),
         What::Sync(sync) => sync.run(),
-        What::Formerly(it) => it.run(),
+        What::OldProxymatic(it) => it.run(),
         What::Probe(probe) => probe.run(),
         What::Answer(answer) => answer.run(),
         What::Load(load) => load.run(),
@@ -111,9 +111,9 @@ fn main() -> Result<()> {
         What::Plan(bench) => bench.run(),
         What::Sources(bench) => bench.run(),
         What::Surface(bench) => bench.run(),
-        What::Dial(dial) => dial.run(),
+        What::ConnectLoop(it) => it.run(),
         What::Hooks(bench) => bench.run(),
-        What::Spin(spin) => spin.run(),
+        What::SyscallLoop(syscall_loop) => syscall_loop.run(),
         What::Remote(bench) => bench.run(),
         What::Pour(it) => it.run(),
         What::Call(it) => it.run(),

@@ -1,4 +1,4 @@
-//! Where what was measured goes: to the terminal, and into files where they are asked for.
+//! Output of measurements: to the terminal, and to files on request.
 
 use std::{
     fmt::Display,
@@ -9,16 +9,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// What a run has measured: a table, numbers and charts.
+/// The results of a run: a table, numbers and charts.
 pub(crate) trait Measured: Display + Serialize {
-    /// Draws its charts into a folder that is there.
+    /// Draws its charts into an existing folder.
     fn draw(&self, folder: &Path) -> Result<()>;
 }
 
-/// Files beside the terminal.
+/// Output files in addition to the terminal.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Output {
-    /// Write everything that was measured, as JSON.
+    /// Write all measurements as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Draw charts into this folder.
@@ -27,7 +27,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints a report, and writes it where that was asked for.
+    /// Prints a report, and writes it to the requested files.
     pub(crate) fn put(&self, report: &impl Measured) -> Result<()> {
         print!("{report}");
         if let Some(file) = &self.json {

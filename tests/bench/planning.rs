@@ -1,4 +1,4 @@
-//! What does a plan cost, on tables as large as they come? No kernel, no root.
+//! The time of a plan on very large tables, without a kernel and without root.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,13 +19,13 @@ use crate::statistics::median;
 /// The time of one plan: from nothing, with nothing to do, and with one task ended.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Planning {
-    /// How many services.
+    /// Number of services.
     #[arg(long, default_value_t = 5_000)]
     services: u16,
-    /// How many backends each has.
+    /// Number of backends of each.
     #[arg(long, default_value_t = 4)]
     backends: u8,
-    /// How often each is planned.
+    /// Number of plans of each kind.
     #[arg(long, default_value_t = 31)]
     rounds: usize,
 }

@@ -1,9 +1,9 @@
-//! What it costs to forward for clients on other machines: by TC and by XDP, against netfilter's address translation,
-//! HAProxy, plain routing and no forwarding at all.
+//! The cost of forwarding for remote clients: by TC and by XDP, compared with netfilter's address translation, HAProxy,
+//! plain routing and no forwarding.
 //!
-//! Three hosts are joined by cables that behave as network cards do: frames one by one, fetched by a thread for each
-//! interface (threaded NAPI). The threads of the host in the middle, and HAProxy there, have a CPU of their own; clients
-//! and servers have the others. So there is a rate, and there is what the host in the middle does for it.
+//! Three hosts are joined by cables that behave as network cards do: they carry single frames, and a thread for each
+//! interface fetches them (threaded NAPI). The threads of the host in the middle, and HAProxy there, have a CPU of
+//! their own; clients and servers have the others. The results are a rate, and the CPU time of the host in the middle.
 
 mod clients;
 mod frames;
@@ -22,24 +22,24 @@ use self::{
 };
 use crate::statistics::median;
 
-/// Packets and connections per second through a host, and what a packet and a connection cost it.
+/// Packets and connections per second through a host, and the cost of a packet and of a connection there.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Remote {
     /// Rounds; each measures every peer once, in another order.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each measurement takes.
+    /// Duration of each measurement.
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
-    /// Measure these only.
+    /// Measure only these.
     #[arg(long, value_enum)]
     only: Vec<Peer>,
-    /// Also write what was measured to this file, as JSON.
+    /// Also write the results to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
-/// What was measured of one peer.
+/// The measurements of one peer.
 struct Row {
     peer: Peer,
     frames: Vec<Sample>,
@@ -57,7 +57,7 @@ impl Remote {
         let count = rows.len();
         for round in 0..self.rounds {
             for step in 0..count {
-                // Another first each round, so that none is always measured after the same other.
+                // Another peer first each round, so that none always follows the same other.
                 let row = &mut rows[(step + round) % count];
                 let running = row.peer.start(&stage)?;
                 if row.peer.takes_datagrams() {
@@ -106,7 +106,7 @@ impl Remote {
 /// Medians of one kind of measurement.
 #[derive(Clone, Copy)]
 struct Summary {
-    /// Each second.
+    /// Per second.
     rate: f64,
     /// Nanoseconds of the host in the middle for each.
     cost: f64,

@@ -1,4 +1,4 @@
-//! Does a connect cost more when there are more services?
+//! The cost of a connect with one service and with many.
 
 use std::{env, fs, time::Duration};
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::statistics::median;
 
-/// The mean run time of the connect program, as `hook show` tells it, with one service and with many.
+/// The mean run time of the connect program by `hook show`, with one service and with many.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Services {
-    /// How many services there are on the second host.
+    /// Number of services on the second host.
     #[arg(long, default_value_t = 10_000)]
     services: u16,
     /// Rounds; each measures every case once.
@@ -24,10 +24,10 @@ pub(crate) struct Services {
 
 /// The first service port.
 pub(crate) const FIRST: u16 = 10_000;
-/// Where the replica of a host listens.
+/// The port of a host's replica.
 const REPLICA: u16 = 8001;
 
-/// One thing to measure.
+/// One case.
 struct Case<'a> {
     name: String,
     host: &'a Host,
@@ -43,11 +43,11 @@ impl Services {
         let case = |name: String, host, ports| Case { name, host: lab.host(host), ports, means: Vec::new() };
         let mut cases = [
             case("1 service".into(), 1, 1),
-            case(format!("{} services, one dialled", self.services), 2, 1),
-            case(format!("{} services, all dialled in random order", self.services), 2, self.services),
+            case(format!("{} services, one destination", self.services), 2, 1),
+            case(format!("{} services, all destination in random order", self.services), 2, self.services),
         ];
         for round in 0..self.rounds {
-            // Another order each round, so that none is always measured after the same other.
+            // Another order each round, so that no case always follows the same other.
             for step in 0..cases.len() {
                 let case = &mut cases[(step + round) % 3];
                 case.means.push(measure(case.host, case.ports)?);
@@ -65,7 +65,7 @@ impl Services {
     }
 }
 
-/// A host with a Marathon, an agent, and a replica that stands behind every service.
+/// A host with a Marathon, an agent, and a replica behind every service.
 pub(crate) fn serve(lab: &Lab, number: u8, services: u16) -> Result<Vec<proxymatic_tests::process::Process>> {
     let host = lab.host(number);
     let task = json!({ "host": host.address(), "port": REPLICA });
@@ -87,11 +87,12 @@ pub(crate) fn serve(lab: &Lab, number: u8, services: u16) -> Result<Vec<proxymat
     Ok(vec![agent, replica.process, sim])
 }
 
-/// The mean of two seconds, by the words of `hook show`, while one process connects.
+/// Returns the mean over two seconds by `hook show`, while one process connects.
 fn measure(host: &Host, ports: u16) -> Result<f64> {
     let dial = env::current_exe()?;
     let (first, ports) = (FIRST.to_string(), ports.to_string());
-    let mut dialling = host.spawn(&dial, &["dial", "--first", &first, "--ports", &ports, "--seconds", "2.5"])?;
+    let mut dialling =
+        host.spawn(&dial, &["connect-loop", "--first", &first, "--ports", &ports, "--seconds", "2.5"])?;
     dialling.close_stdin();
     let said = host.proxymatic(&["-j", "hook", "show", "--seconds", "2"])?.well()?.stdout;
     dialling.finish(Duration::from_secs(10))?.well()?;

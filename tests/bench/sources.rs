@@ -1,4 +1,4 @@
-//! How fast is the way from Marathon to the maps, on a cluster as large as they come?
+//! The time from Marathon to the maps, on a very large cluster.
 
 use std::{
     fs,
@@ -20,40 +20,40 @@ use serde_json::{Value, json};
 
 use crate::statistics::{median, percentile};
 
-/// How long Marathon's answers and events take to reach the maps.
+/// The time from Marathon's answers and events to the maps.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Sources {
-    /// How many apps there are, each with one service port.
+    /// Number of apps, each with one service port.
     #[arg(long, default_value_t = 5_000)]
     apps: u16,
-    /// How many tasks each app has.
+    /// Number of tasks of each app.
     #[arg(long, default_value_t = 4)]
     tasks: u16,
-    /// How many tasks are ended, one after the other.
+    /// Number of tasks that end, one after the other.
     #[arg(long, default_value_t = 300)]
     events: usize,
-    /// How many milliseconds there are between them.
+    /// Milliseconds between two ends.
     #[arg(long, default_value_t = 20)]
     pause: u64,
 }
 
-/// What was measured of events: one time for each, in ms.
+/// The times of events in ms, one for each.
 #[derive(Debug, Default)]
 struct Times {
-    /// From the request to the simulator, which looks for the task, to the switch.
+    /// From the request to the simulator, which searches the task, to the switch.
     asked: Vec<f64>,
-    /// From the moment the simulator writes the event to the switch.
+    /// From the simulator's write of the event to the switch.
     written: Vec<f64>,
-    /// How many listings were asked for meanwhile.
+    /// Number of listings requested meanwhile.
     listings: usize,
 }
 
 /// The first service port.
 const FIRST: u16 = 10_000;
-/// Where the simulated Marathon listens.
+/// The address of the simulated Marathon.
 const MARATHON: u16 = 8080;
 
-/// What came of it, times in ms and memory in MB.
+/// The results, times in ms and memory in MB.
 #[derive(Debug)]
 pub(crate) struct Measured {
     /// One listing of the simulated Marathon alone.
@@ -64,7 +64,7 @@ pub(crate) struct Measured {
     pub(crate) written: Vec<f64>,
     asked: Vec<f64>,
     listings: usize,
-    /// The agent's resident memory in the end, and at its highest.
+    /// The agent's resident memory at the end, and its maximum.
     pub(crate) resident: f64,
     pub(crate) highest: f64,
 }
@@ -87,12 +87,12 @@ impl Sources {
         Ok(())
     }
 
-    /// The same for another bench: so many apps of so many tasks, and so many events.
+    /// Returns the benchmark for another one: this many apps, tasks of each, and events.
     pub(crate) fn of(apps: u16, tasks: u16, events: usize) -> Self {
         Self { apps, tasks, events, pause: 20 }
     }
 
-    /// Measures. Before the agent starts, `first` gets the lab, its host, and what Marathon answers to a listing.
+    /// Measures. Before the agent starts, `first` gets the lab, its host, and Marathon's listing.
     pub(crate) fn measure(&self, first: impl FnOnce(&Lab, &Host, &str) -> Result<()>) -> Result<Measured> {
         let lab = Lab::start(1)?;
         let host = lab.host(1);
@@ -103,7 +103,7 @@ impl Sources {
         drop(body);
         let (services, backends, slots) = self.capacity();
         let sizes = ["--max-services", &services, "--max-backends", &backends, "--max-slots", &slots];
-        // So often that full reads go on while events come.
+        // So frequent that full reads go on while events arrive.
         let flags = [&["--refresh-interval", "1"][..], &sizes].concat();
         let started = Instant::now();
         let agent = host.agent(&format!("http://{marathon}"), &flags)?;
@@ -122,7 +122,7 @@ impl Sources {
         Ok(found)
     }
 
-    /// The sizes of maps that this wants: the defaults, where they do.
+    /// Returns the map sizes for this cluster: the defaults, if they are enough.
     fn capacity(&self) -> (String, String, String) {
         let backends = u32::from(self.apps) * u32::from(self.tasks);
         let services = (u32::from(self.apps) + 64).max(16_384);
@@ -142,7 +142,7 @@ impl Sources {
         Ok(sim)
     }
 
-    /// What the simulator itself needs for a listing, the second time: the first makes its texts.
+    /// Returns the simulator's own time for a listing, the second one: the first one builds its texts.
     fn answer_alone(&self, host: &Host, marathon: SocketAddr) -> Result<(Duration, String)> {
         let path = "/v2/apps?embed=apps.tasks&embed=apps.readiness";
         host.call("GET", marathon, path, "")?;
@@ -155,7 +155,7 @@ impl Sources {
         let pins = Pins::at(&host.pins());
         let maps = eventually("the agent has made its maps", Duration::from_secs(10), || Maps::open(&pins).ok())?;
         let last = u32::from(self.apps) - 1;
-        // Ids are given out in order of the ports, so the last one is the last to be switched.
+        // Ids are assigned in order of the ports, so the last service is the last to be switched.
         eventually("the last service is there", Duration::from_secs(60), || {
             maps.head(last).filter(|head| head.length() == u32::from(self.tasks))
         })?;
@@ -182,7 +182,7 @@ impl Sources {
             let body = json!({ "task": id, "state": "TASK_KILLING" }).to_string();
             let asked = monotonic()?;
             let switched = thread::scope(|scope| {
-                // Watched while the request is still being answered, which may take longer than the switch.
+                // Watched while the response to the request is still under way, which may take longer than the switch.
                 let watch = scope.spawn(|| switched(maps, service, before));
                 host.call("POST", marathon, "/sim/state", &body)?;
                 watch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).with_context(|| id.to_owned())
@@ -200,7 +200,8 @@ impl Sources {
     }
 }
 
-/// When a service has another head than before. Between two looks it sleeps: nobody else watches maps on a host.
+/// Returns when a service has another slot range than before. It sleeps between two looks, since no other program
+/// watches maps on a host.
 fn switched(maps: &Maps, service: u32, before: SlotRange) -> Result<Duration> {
     let started = monotonic()?;
     while maps.head(service) == Some(before) {
@@ -215,7 +216,7 @@ fn pause(time: Duration) {
     thread::sleep(time);
 }
 
-/// The time of CLOCK_MONOTONIC, which the simulator tells too.
+/// The time of CLOCK_MONOTONIC, which the simulator reports too.
 fn monotonic() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into())
 }
@@ -224,7 +225,7 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// A line of /proc/PID/status, in MB.
+/// Returns a line of /proc/PID/status, in MB.
 pub(crate) fn resident(process: &Process, line: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid()?))?;
     let found = status.lines().find_map(|text| text.strip_prefix(line)).context("no such line")?;

@@ -1,16 +1,16 @@
-//! Medians and percentiles: what is said of noisy measurements.
+//! Medians and percentiles of noisy measurements.
 
-/// The middle value.
+/// The median.
 pub(crate) fn median(values: &[f64]) -> f64 {
     permille(values, 500)
 }
 
-/// The value that so many percent are not above; not a number where there are none.
+/// The percentile; NaN if there are no values.
 pub(crate) fn percentile(values: &[f64], percent: usize) -> f64 {
     permille(values, percent * 10)
 }
 
-/// The value that so many of a thousand are not above; not a number where there are none.
+/// The permille; NaN if there are no values.
 pub(crate) fn permille(values: &[f64], permille: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! What does it cost to look, and does a connect notice? With so many services that it matters.
+//! The time of commands and of the endpoint with many services, and their effect on connects.
 
 use std::{
     env,
@@ -18,22 +18,22 @@ use crate::{
     statistics::median,
 };
 
-/// How long commands and answers take, and connects with a scrape each second and without.
+/// The time of commands and answers, and of connects with a scrape each second and without.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Surface {
-    /// How many services there are.
+    /// Number of services.
     #[arg(long, default_value_t = 10_000)]
     services: u16,
     /// Rounds; each measures every case once.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each round connects.
+    /// Duration of the connects in each round.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
 }
 
 const ENDPOINT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
-/// After this the endpoint looks at the maps anew.
+/// After this time the endpoint reads the maps again.
 const STALE: Duration = Duration::from_millis(1100);
 
 impl Surface {
@@ -78,11 +78,11 @@ impl Surface {
         Ok(())
     }
 
-    /// Median, 99th of a hundred, and longest connect, in microseconds.
+    /// Median, 99th percentile and maximum of connects, in microseconds.
     fn connects(&self, host: &Host, scrape: bool) -> Result<[f64; 3]> {
         let (first, ports) = (FIRST.to_string(), self.services.to_string());
         let seconds = self.seconds.to_string();
-        let arguments = ["dial", "--first", &first, "--ports", &ports, "--seconds", &seconds, "--latencies"];
+        let arguments = ["connect-loop", "--first", &first, "--ports", &ports, "--seconds", &seconds, "--latencies"];
         let mut dialling = host.spawn(&env::current_exe()?, &arguments)?;
         dialling.close_stdin();
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
@@ -93,7 +93,7 @@ impl Surface {
         }
         let said = dialling.finish(Duration::from_secs_f64(self.seconds) + PATIENCE)?.well()?.stdout;
         let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-        numbers.try_into().map_err(|_| anyhow::anyhow!("dial said {said:?}"))
+        numbers.try_into().map_err(|_| anyhow::anyhow!("connect-loop printed {said:?}"))
     }
 }
 

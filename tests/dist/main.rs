@@ -1,5 +1,5 @@
-//! What `cargo xtask dist` makes, tried as its users do: the package in a small Debian of its own, the archive unpacked,
-//! and the program that they bring at work in a lab. All need root.
+//! The artifacts of `cargo xtask dist`, used as users do: the package in a small Debian of its own, the unpacked
+//! archive, and their program in a lab. All need root.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -12,16 +12,16 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use walkdir::WalkDir;
 
-/// What apt and dpkg themselves write when something is installed.
+/// Paths that apt and dpkg themselves write at an installation.
 const NOTES: [&str; 5] = ["var/lib/dpkg", "var/log", "var/cache", "tmp", "package.deb"];
 
-/// A copy of the small Debian, which ends with the test.
+/// A copy of the small Debian, which is removed with the test.
 struct Debian(tempfile::TempDir);
 
 impl Debian {
     fn start() -> Result<Self> {
         let pristine = env::var_os("PROXYMATIC_DEBIAN").context("run by `cargo xtask test dist`")?;
-        // Beside what is copied there is room for it; /tmp may be memory.
+        // The folder of the original has room for a copy; /tmp may be in memory.
         let beside = Path::new(&pristine).parent().context("no folder")?.to_path_buf();
         let room = tempfile::tempdir_in(beside)?;
         run(Command::new("cp").arg("--archive").arg("--no-target-directory").arg(&pristine).arg(room.path()))?;
@@ -32,7 +32,7 @@ impl Debian {
         self.0.path()
     }
 
-    /// Runs a program of it in it.
+    /// Runs a program of the Debian inside it.
     fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut inside = Command::new("chroot");
         run(inside.arg(self.path()).args(arguments).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C"))
@@ -43,7 +43,7 @@ impl Debian {
         self.run(&["dpkg", "--install", "/package.deb"]).map(drop)
     }
 
-    /// Every file and link, but for what notes what was installed.
+    /// Returns every file and link, except the records of the package manager.
     fn files(&self) -> Result<BTreeSet<String>> {
         let mut files = BTreeSet::new();
         for entry in WalkDir::new(self.path()) {
@@ -57,7 +57,7 @@ impl Debian {
 }
 
 #[test]
-fn the_package_brings_the_program_its_unit_its_documents_and_its_settings() -> TestResult {
+fn package_installs_program_unit_documents_and_settings() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     for file in [
@@ -75,10 +75,10 @@ fn the_package_brings_the_program_its_unit_its_documents_and_its_settings() -> T
         assert!(place.is_file() || merged.is_file(), "no {file}");
     }
     assert_eq!(debian.run(&["proxymatic", "--version"])?.trim(), concat!("proxymatic ", env!("CARGO_PKG_VERSION")));
-    // Enabled, for the next boot; a link of systemd's, as `systemctl enable` makes it.
+    // Enabled for the next boot: the link that `systemctl enable` makes.
     let wanted = debian.path().join("etc/systemd/system/multi-user.target.wants/proxymatic.service");
     assert!(fs::symlink_metadata(&wanted).is_ok(), "the unit is not enabled");
-    // No libraries: it would run in any root.
+    // The program needs no libraries: it would run in any root.
     let linked = Command::new("ldd").arg(debian.path().join("usr/bin/proxymatic")).output()?;
     let said = String::from_utf8_lossy(&linked.stdout).into_owned() + &String::from_utf8_lossy(&linked.stderr);
     assert!(said.contains("statically linked") || said.contains("not a dynamic"), "{said}");
@@ -86,7 +86,7 @@ fn the_package_brings_the_program_its_unit_its_documents_and_its_settings() -> T
 }
 
 #[test]
-fn removed_it_leaves_its_settings_and_purged_it_leaves_nothing() -> TestResult {
+fn package_removal_keeps_settings_and_purge_removes_them() -> TestResult {
     let debian = Debian::start()?;
     let before = debian.files()?;
     debian.install()?;
@@ -94,7 +94,8 @@ fn removed_it_leaves_its_settings_and_purged_it_leaves_nothing() -> TestResult {
     fs::write(debian.path().join("var/lib/proxymatic/state.json"), "what an agent would write")?;
     debian.run(&["dpkg", "--remove", "proxymatic"])?;
     let left: Vec<_> = debian.files()?.difference(&before).cloned().collect();
-    // Besides its settings: what it has written, and what systemd's helper keeps to enable the unit again.
+    // Besides its settings: the files that it has written, and those with which systemd's helper would enable the unit
+    // again.
     let kept = |path: &String| ["etc/", "var/lib/proxymatic", "var/lib/systemd/"].iter().any(|it| path.starts_with(it));
     assert!(left.iter().all(kept) && left.contains(&"etc/default/proxymatic".into()), "{left:?}");
     debian.run(&["dpkg", "--purge", "proxymatic"])?;
@@ -103,7 +104,7 @@ fn removed_it_leaves_its_settings_and_purged_it_leaves_nothing() -> TestResult {
 }
 
 #[test]
-fn installed_over_itself_it_keeps_settings_that_were_changed() -> TestResult {
+fn package_reinstall_keeps_changed_settings() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     let settings = debian.path().join("etc/default/proxymatic");
@@ -114,10 +115,10 @@ fn installed_over_itself_it_keeps_settings_that_were_changed() -> TestResult {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
+fn units_pass_systemd_analyze_verify() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
-    // The other unit runs a program that this Debian does not have, and comes after a unit of it.
+    // The other unit runs a program that this Debian does not have, and starts after that program's unit.
     let units = debian.path().join("etc/systemd/system");
     fs::create_dir_all(&units)?;
     fs::copy(deploy().join("proxymatic-container.service"), units.join("proxymatic-container.service"))?;
@@ -128,7 +129,7 @@ fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
         verify.arg("verify").arg(format!("--root={}", debian.path().display())).arg("--man=no").arg(unit);
         let left = verify.output().context("run systemd-analyze")?;
         let said = String::from_utf8_lossy(&left.stderr).into_owned() + &String::from_utf8_lossy(&left.stdout);
-        // About other units of this Debian it may say what it likes.
+        // Messages about other units of this Debian do not matter.
         let ours: Vec<_> = said.lines().filter(|line| line.contains("proxymatic")).collect();
         assert!(left.status.success() && ours.is_empty(), "{unit}: {said}");
     }
@@ -136,7 +137,7 @@ fn systemd_finds_nothing_wrong_with_the_units() -> TestResult {
 }
 
 #[test]
-fn the_installed_program_serves_with_just_the_capabilities_of_its_unit() -> TestResult {
+fn installed_agent_serves_with_only_its_unit_capabilities() -> TestResult {
     let debian = Debian::start()?;
     debian.install()?;
     let lab = Lab::start(2)?;
@@ -144,7 +145,7 @@ fn the_installed_program_serves_with_just_the_capabilities_of_its_unit() -> Test
     sim.app("/web", 1234, &[(2, 8001)])?;
     let unit = fs::read_to_string(deploy().join("proxymatic.service"))?;
     let granted = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).context("no set")?;
-    // What this machine itself may not do cannot be granted; the unit has that one for kernels before 5.11 only.
+    // This machine cannot grant capabilities that it lacks; the unit has this one for kernels before 5.11 only.
     let names = granted.split_whitespace().filter(|it| *it != "CAP_SYS_RESOURCE");
     let names: Vec<_> = names.map(|it| it.trim_start_matches("CAP_").to_lowercase()).collect();
     let bounding = format!("--bounding-set=-all,+{}", names.join(",+"));
@@ -164,7 +165,7 @@ fn the_installed_program_serves_with_just_the_capabilities_of_its_unit() -> Test
 }
 
 #[test]
-fn the_archive_unpacks_to_a_program_with_its_documents() -> TestResult {
+fn archive_unpacks_to_a_program_with_its_documents() -> TestResult {
     let room = tempfile::tempdir()?;
     run(Command::new("tar").arg("--directory").arg(room.path()).arg("--extract").arg("--file").arg(made(".tar.gz")?))?;
     let inside = fs::read_dir(room.path())?.next().context("empty")??.path();
@@ -178,7 +179,7 @@ fn the_archive_unpacks_to_a_program_with_its_documents() -> TestResult {
     Ok(())
 }
 
-/// The one thing made whose name ends so.
+/// Returns the only artifact whose name ends in this way.
 fn made(end: &str) -> Result<PathBuf> {
     let folder = env::var_os("PROXYMATIC_DIST").context("run by `cargo xtask test dist`")?;
     let mut found = Vec::new();

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram, binary};
 use serde_json::json;
 
 use super::daemon::{BRIDGE, Docker};
@@ -13,11 +13,11 @@ use super::daemon::{BRIDGE, Docker};
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 #[test]
-fn containers_reach_services_at_the_bridge_at_the_host_and_where_told_so_at_their_own_localhost() -> TestResult {
+fn containers_reach_services_at_bridge_host_and_own_localhost() -> TestResult {
     let lab = Lab::start(2)?;
     let docker = Docker::start(&lab)?;
     // One replica on another host, one in a container.
-    let mut far = lab.host(2).program_in(lab.host(2).cgroup(), &binary("attempts")?, &[])?;
+    let mut far = lab.host(2).program_in(lab.host(2).cgroup(), &binary("connect-variants")?, &[])?;
     assert_eq!(far.tell("serve 10.77.0.2:8001 far")?, "ok");
     let mut inside = docker.run("replica", &[])?;
     assert_eq!(inside.tell("serve 0.0.0.0:80 inside")?, "ok");
@@ -28,7 +28,7 @@ fn containers_reach_services_at_the_bridge_at_the_host_and_where_told_so_at_thei
     let service = |protocol| json!({ "name": protocol, "port": 1234, "protocol": protocol, "policy": "roundrobin", "backends": backends });
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
-    let file = file.to_str().context("a strange path")?;
+    let file = file.to_str().context("a path that is not UTF-8")?;
 
     let mut client = docker.run("client", &[])?;
     let mut on_host = docker.run("on-host", &["--network", "host"])?;
@@ -45,14 +45,14 @@ fn containers_reach_services_at_the_bridge_at_the_host_and_where_told_so_at_thei
         } else {
             assert_eq!(client.tell("try tcp 127.0.0.1:1234")?, "connect ECONNREFUSED");
         }
-        // A listener of its own in the container is not asked about for the host's addresses.
+        // The hooks do not look for the container's own listener on the host's addresses.
         assert_eq!(lab.host(1).verdict("local_listener")?, 0);
     }
     Ok(())
 }
 
 #[test]
-fn clients_on_another_host_reach_a_container_by_its_published_port_and_by_its_address() -> TestResult {
+fn remote_client_reaches_container_by_port_and_address() -> TestResult {
     let lab = Lab::start(2)?;
     let docker = Docker::start(&lab)?;
     let published = ["--publish", "8001:80/tcp", "--publish", "8001:80/udp"];
@@ -68,10 +68,10 @@ fn clients_on_another_host_reach_a_container_by_its_published_port_and_by_its_ad
     let services = [both(1234, "10.77.0.1", 8001), both(1235, address.trim(), 80)].concat();
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": services }).to_string())?;
-    let arguments = ["--file", file.to_str().context("a strange path")?, "--interface", "lab0"];
+    let arguments = ["--file", file.to_str().context("a path that is not UTF-8")?, "--interface", "lab0"];
     let _agent = lab.host(1).agent_of(lab.host(1).cgroup(), &arguments)?;
     lab.host(1).agent_ready(PATIENCE)?;
-    let mut client = lab.host(2).program_in(lab.host(2).cgroup(), &binary("attempts")?, &[])?;
+    let mut client = lab.host(2).program_in(lab.host(2).cgroup(), &binary("connect-variants")?, &[])?;
     for port in [1234, 1235] {
         eventually_ok("a container answers", PATIENCE, || {
             let said = client.tell(&format!("try tcp 10.77.0.1:{port}"))?;
@@ -88,8 +88,8 @@ fn clients_on_another_host_reach_a_container_by_its_published_port_and_by_its_ad
     Ok(())
 }
 
-/// Both replicas answer in each way, and are taken for what was dialled.
-fn is_served(client: &mut Dialer, to: &str) -> Result<()> {
+/// Asserts that both replicas answer in each way, and that replies come from the destination.
+fn is_served(client: &mut SocketProgram, to: &str) -> Result<()> {
     for way in WAYS {
         let order = format!("try {way} {to}:1234");
         let said = (0..4).map(|_| client.tell(&order)).collect::<Result<Vec<_>>>()?;

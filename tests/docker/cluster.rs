@@ -1,4 +1,4 @@
-//! The local cluster of docker-compose.yml, as tests/compose/sim.yml makes it without a network.
+//! The local cluster of docker-compose.yml, as tests/compose/sim.yml changes it to run without a network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use super::daemon::{Docker, said};
 
-/// How long the cluster may take to build its images and to start, and later to end.
+/// Timeout of building the images and starting the cluster, and of its end.
 const START: Duration = Duration::from_secs(180);
 const WEB: &str = "http://localhost:1234/";
 
-/// A running local cluster, with all that the test has to say beside what everybody's has.
+/// A running local cluster, with the variables that the test sets for docker-compose.
 struct Cluster<'lab> {
     docker: Docker<'lab>,
     here: PathBuf,
@@ -39,14 +39,14 @@ fn local_cluster_serves_its_apps_and_leaves_nothing_behind() -> TestResult {
     names.sort_unstable();
     names.dedup();
     assert_eq!((names.len(), &turns[..3]), (3, &turns[3..]), "{turns:?}");
-    // By their own names: those of tasks.
+    // By their own names, which are those of tasks.
     assert!(names.iter().all(|name| name.starts_with("demo_web.instance-")), "{names:?}");
     for protocol in ["tcp/127.0.0.1/1235", "udp/127.0.0.1/1236"] {
         let ask = format!("exec 3<>/dev/{protocol} && echo hello >&3 && timeout 30 head -n1 <&3");
         let answer = cluster.on_host("bash", &["-c", &ask])?;
         assert!(answer.starts_with("demo_") && answer.ends_with(": hello\n"), "{protocol}: {answer}");
     }
-    // A container on the bridge is a client like any other.
+    // A container on the bridge is a client too.
     let mut inside = cluster.docker.run("client", &[])?;
     let answer = inside.tell("try udp 172.17.0.1:1236")?;
     assert!(answer.starts_with("demo_datagrams."), "{answer}");
@@ -59,7 +59,7 @@ fn local_cluster_serves_its_apps_and_leaves_nothing_behind() -> TestResult {
         ensure!(app["app"]["tasksHealthy"] == 3 && !app.to_string().contains(killed), "{app}");
         Ok(())
     })?;
-    // The gateway goes and comes, and its pins stay.
+    // The gateway is restarted, and its pins stay.
     cluster.compose(&["restart", "gateway"])?;
     cluster.is_well()?;
     let after = load.so_far()?.ok;
@@ -77,7 +77,7 @@ fn local_cluster_serves_its_apps_and_leaves_nothing_behind() -> TestResult {
     Ok(())
 }
 
-/// What there is of Docker and of hooks.
+/// Returns everything that Docker and the agent have left.
 #[derive(Debug, PartialEq)]
 struct Found {
     containers: String,
@@ -93,7 +93,7 @@ impl<'lab> Cluster<'lab> {
         let docker = Docker::start(lab)?;
         let here = lab.run_dir().join("here.yml");
         let socket = docker.socket().display();
-        // Its cgroup is the lab's and its Docker too: everybody else's are the machine's.
+        // Its cgroup and its Docker are the lab's; by default they are the machine's.
         let more = format!(
             "services:\n  gateway:\n    environment: {{CGROUP: /host/cgroup}}\n  marathon:\n    volumes: [\"{socket}:/var/run/docker.sock\"]\n"
         );
@@ -125,7 +125,7 @@ impl<'lab> Cluster<'lab> {
         })
     }
 
-    /// What Marathon answers to somebody who is not of the lab's cgroup.
+    /// Returns Marathon's answer to a client outside of the lab's cgroup.
     fn marathon(&self, method: &str, path: &str) -> Result<Value> {
         let answer = self.docker.lab.host(1).call(method, ([127, 0, 0, 1], 8080).into(), path, "")?;
         Ok(serde_json::from_str(&answer)?)

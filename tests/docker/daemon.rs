@@ -1,4 +1,4 @@
-//! dockerd on host 1, and what is told to it.
+//! dockerd on host 1, and commands for it.
 
 use std::env;
 use std::fs;
@@ -9,20 +9,20 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup;
 use proxymatic_tests::eventually::eventually_ok;
-use proxymatic_tests::lab::{Dialer, Lab, binary};
+use proxymatic_tests::lab::{Lab, SocketProgram, binary};
 use proxymatic_tests::process::Process;
 
-/// An image without anything.
+/// An empty image.
 const NOTHING: &str = "nothing";
-/// What the containers' programs are linked with is the machine's own.
+/// The containers' programs use the machine's shared libraries.
 const LIBRARIES: [&str; 3] = ["/lib", "/lib64", "/usr/lib"];
-/// Its bridge has this address on the host.
+/// The bridge's address on the host.
 pub(crate) const BRIDGE: &str = "172.17.0.1";
-/// How long dockerd may take to start, on a machine that has never run it.
+/// Timeout for the start of dockerd, on a machine that has never run it.
 const START: Duration = Duration::from_secs(180);
 
-/// dockerd on host 1, with namespaces of its own for mounts and cgroups: its containers' cgroups are below the host's,
-/// and nothing of it outlives it.
+/// dockerd on host 1, with mount and cgroup namespaces of its own: its containers' cgroups are below the host's, and
+/// nothing of it stays behind.
 pub(crate) struct Docker<'lab> {
     pub(crate) lab: &'lab Lab,
     socket: PathBuf,
@@ -34,7 +34,7 @@ impl<'lab> Docker<'lab> {
         let host = lab.host(1);
         let room = |name: &str| lab.run_dir().join(name).display().to_string();
         let socket = lab.run_dir().join("docker.sock");
-        // The cgroup2 tree alone, from the host's cgroup down, as a host without the old one has it.
+        // The cgroup2 tree alone, from the host's cgroup down, as on a host without cgroup v1.
         let begin = "mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
         let arguments = [
             ["--mount", "--cgroup", "sh", "-c", begin, "sh", "dockerd"].map(str::to_owned).to_vec(),
@@ -53,20 +53,20 @@ impl<'lab> Docker<'lab> {
         })
         .with_context(|| daemon.log())?;
         let docker = Self { lab, socket, daemon };
-        // What runs is mounted into it.
+        // The programs are mounted into it.
         let empty = lab.run_dir().join("empty.tar");
         fs::write(&empty, [0; 1024])?;
-        docker.command(&["import", empty.to_str().context("a strange path")?, NOTHING])?;
+        docker.command(&["import", empty.to_str().context("a path that is not UTF-8")?, NOTHING])?;
         Ok(docker)
     }
 
-    /// A container that runs `attempts`, which does what it is told.
-    pub(crate) fn run(&self, name: &str, more: &[&str]) -> Result<Dialer> {
-        self.run_program("attempts", name, more)
+    /// Starts a container with `connect-variants`, which performs commands.
+    pub(crate) fn run(&self, name: &str, more: &[&str]) -> Result<SocketProgram> {
+        self.run_program("connect-variants", name, more)
     }
 
-    /// The same with another program of the tests that answers each line it is told with one.
-    pub(crate) fn run_program(&self, program: &str, name: &str, more: &[&str]) -> Result<Dialer> {
+    /// Starts a container with another program of the tests that answers each command line with one line.
+    pub(crate) fn run_program(&self, program: &str, name: &str, more: &[&str]) -> Result<SocketProgram> {
         let socket = at(&self.socket);
         let inside = format!("/{program}");
         let mounted = format!("{}:{inside}:ro", binary(program)?.display());
@@ -78,22 +78,22 @@ impl<'lab> Docker<'lab> {
         host.program_in(host.cgroup(), &client()?, &[&arguments, &[NOTHING, inside.as_str()][..]].concat())
     }
 
-    /// What a command of the client says.
+    /// Runs a command of the client, and returns its output.
     pub(crate) fn command(&self, arguments: &[&str]) -> Result<String> {
         docker(&self.socket, arguments)
     }
 
-    /// What a container has written.
+    /// Returns the output of a container.
     pub(crate) fn log(&self, name: &str) -> Result<String> {
         let output = Command::new(client()?).args(["--host", &at(&self.socket), "logs", name]).output()?;
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     }
 
-    /// Builds an image of those that are laid out; `None` is the last stage.
+    /// Builds one of the prepared images; `None` is the last stage.
     pub(crate) fn build(&self, name: &str, stage: Option<&str>) -> Result<()> {
         let (target, room) = (stage.map(|it| ["--target", it]), images()?);
         let arguments = ["build", "--quiet", "--tag", name].into_iter().chain(target.into_iter().flatten());
-        let room = room.to_str().context("a strange path")?;
+        let room = room.to_str().context("a path that is not UTF-8")?;
         self.command(&arguments.chain([room]).collect::<Vec<_>>()).map(drop)
     }
 
@@ -104,15 +104,15 @@ impl<'lab> Docker<'lab> {
         compose
     }
 
-    /// Where it listens.
+    /// Its socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The file systems that it has mounted of a type.
+    /// Returns its mounted file systems of a type.
     pub(crate) fn mounted(&self, kind: &str) -> Result<Vec<String>> {
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.daemon.pid()?))?;
-        // Other labs come and go meanwhile.
+        // Other labs are made and removed meanwhile.
         let of_others =
             |line: &str| line.contains("/proxymatic-lab-") && !line.contains(&self.lab.run_dir().display().to_string());
         let of_kind = |line: &&str| {
@@ -130,14 +130,14 @@ impl<'lab> Docker<'lab> {
     }
 }
 
-/// docker-compose in the checkout, for no Docker at all.
+/// docker-compose in the checkout, without a Docker.
 pub(crate) fn compose() -> Command {
     let mut compose = Command::new("/usr/bin/docker-compose");
     compose.current_dir(checkout()).args(["--file", "docker-compose.yml"]).env_remove("HOST_ADDRESS");
     compose
 }
 
-/// Runs a command to its end; its standard output.
+/// Runs a command and returns its standard output.
 pub(crate) fn said(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("run {command:?}"))?;
     let (out, warning) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -165,7 +165,7 @@ fn at(socket: &Path) -> String {
     format!("unix://{}", socket.display())
 }
 
-/// The client that came with dockerd: another in PATH may be for another version.
+/// The client that came with this dockerd; another one in PATH may be for another version.
 fn client() -> Result<PathBuf> {
     let beside = Path::new("/usr/bin/docker");
     ensure!(beside.is_file(), "no {}; `cargo xtask test docker` installs docker.io", beside.display());

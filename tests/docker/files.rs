@@ -1,4 +1,4 @@
-//! What the files of docker-compose say, without running any of it but docker-compose itself.
+//! Checks of docker-compose's files, with docker-compose itself and without running any container.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +8,11 @@ use proxymatic_tests::failure::TestResult;
 
 use super::daemon::{checkout, compose, said};
 
-/// Images of the project's own, built from the checkout.
+/// Images of the project, built from the checkout.
 const OURS: [&str; 2] = ["proxymatic", "proxymatic-demo"];
 
 #[test]
-fn docker_compose_accepts_the_local_cluster_and_names_an_address_wherever_a_host_has_a_name() -> TestResult {
+fn compose_files_are_valid_and_use_addresses_for_host_names() -> TestResult {
     let config = said(compose().arg("config"))?;
     for service in ["zookeeper", "mesos-master", "mesos-slave", "marathon", "apps", "gateway", "events"] {
         assert!(config.contains(&format!("  {service}:\n")), "{config}");
@@ -27,7 +27,7 @@ fn docker_compose_accepts_the_local_cluster_and_names_an_address_wherever_a_host
 }
 
 #[test]
-fn every_image_of_others_is_said_with_where_it_was_seen() -> TestResult {
+fn third_party_images_in_compose_files_name_their_origin() -> TestResult {
     let file = read("docker-compose.yml")?;
     let mut others = 0;
     for (image, before) in images(&file) {
@@ -48,7 +48,7 @@ fn every_image_of_others_is_said_with_where_it_was_seen() -> TestResult {
 }
 
 #[test]
-fn the_documents_explain_each_capability_and_mount_that_the_gateway_has() -> TestResult {
+fn documents_explain_each_gateway_capability_and_mount() -> TestResult {
     let said = read("docs/container.md")?;
     let capabilities = capabilities()?;
     for name in &capabilities {
@@ -62,7 +62,7 @@ fn the_documents_explain_each_capability_and_mount_that_the_gateway_has() -> Tes
     Ok(())
 }
 
-/// What docker-compose.yml gives the gateway.
+/// Returns the capabilities of the gateway in docker-compose.yml.
 pub(crate) fn capabilities() -> Result<Vec<String>> {
     let file = read("docker-compose.yml")?;
     let (_, gateway) = file.split_once("\n  gateway:\n").context("docker-compose.yml has no gateway")?;
@@ -71,7 +71,7 @@ pub(crate) fn capabilities() -> Result<Vec<String>> {
     Ok(list.split(", ").map(str::to_owned).collect())
 }
 
-/// Each image with the lines before it, trimmed.
+/// Returns each image with the lines before it, trimmed.
 fn images(file: &str) -> Vec<(&str, Vec<&str>)> {
     let lines: Vec<_> = file.lines().map(str::trim).collect();
     let image = |nth: usize| Some((lines[nth].strip_prefix("image: ")?, lines[..nth].to_vec()));

@@ -1,4 +1,4 @@
-//! The image: what is in it, and what it can do with the capabilities that docker-compose.yml and the documents name.
+//! The image: its content, and its work with the capabilities that docker-compose.yml and the documents list.
 
 use std::fs;
 use std::process::Command;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use serde_json::{Value, json};
 
 use super::daemon::{BRIDGE, Docker, said};
 use super::files::capabilities;
 
 const IMAGE: &str = "proxymatic";
-/// What the documents promise.
+/// The documented limit of its size.
 const MOST_BYTES: u64 = 20_000_000;
-/// How long Docker may take to ask the health check once.
+/// Timeout until Docker has run the health check once.
 const CHECKED: Duration = Duration::from_secs(120);
 
 #[test]
-fn the_image_is_small_and_has_the_agent_its_licences_and_certificates_and_nothing_else() -> TestResult {
+fn image_is_small_and_holds_only_agent_licences_certificates() -> TestResult {
     let lab = Lab::start(1)?;
     let docker = Docker::start(&lab)?;
     docker.build(IMAGE, None)?;
@@ -32,7 +32,7 @@ fn the_image_is_small_and_has_the_agent_its_licences_and_certificates_and_nothin
     let export = lab.run_dir().join("image.tar").display().to_string();
     docker.command(&["export", "--output", &export, "looked-at"])?;
     let list = said(Command::new("tar").args(["--list", "--file", &export]))?;
-    // Docker itself adds empty files for what it mounts.
+    // Docker itself adds empty files for its mounts.
     let own = |path: &&str| !path.ends_with('/') && (path.starts_with("usr/") || path.starts_with("etc/ssl/"));
     let mut files: Vec<_> = list.lines().filter(own).collect();
     files.sort_unstable();
@@ -49,7 +49,7 @@ fn the_image_is_small_and_has_the_agent_its_licences_and_certificates_and_nothin
 }
 
 #[test]
-fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with_one_less_it_says_so() -> TestResult {
+fn image_needs_exactly_the_documented_capabilities() -> TestResult {
     let lab = Lab::start(1)?;
     let docker = Docker::start(&lab)?;
     docker.build(IMAGE, None)?;
@@ -63,8 +63,8 @@ fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with
     let folder = lab.run_dir().join("services");
     fs::create_dir(&folder)?;
     fs::write(folder.join("services.json"), json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
-    // Somebody else's program, in a container of its own.
-    let mut client = docker.run_program("dialer", "client", &["--user", "1000"])?;
+    // An unrelated program, in a container of its own.
+    let mut client = docker.run_program("tcp-client", "client", &["--user", "1000"])?;
     let all = capabilities()?;
     let ready = serves(&docker, &all, &mut client)?;
     println!("ready {} ms after docker run was begun", ready.as_millis());
@@ -75,15 +75,16 @@ fn with_the_documented_capabilities_a_container_of_it_does_all_its_work_and_with
     Ok(())
 }
 
-/// The agent attaches, and is healthy; a client in another container is served, and is seen. After how long it was ready.
-fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> Result<Duration> {
+/// Asserts that the agent attaches and is healthy, and that a client in another container is served and shown. Returns
+/// the time until it was ready.
+fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut SocketProgram) -> Result<Duration> {
     let begun = Instant::now();
     let agent = Agent::start(docker, capabilities)?;
     agent.serves_within(PATIENCE)?;
     let ready = begun.elapsed();
     ensure!(client.tell(&format!("connect held {BRIDGE}:1234"))? == "ok");
     let flow = agent.flow()?;
-    ensure!(flow["command"] == "dialer" && flow["destination"] == format!("{BRIDGE}:1234"), "{flow}");
+    ensure!(flow["command"] == "tcp-client" && flow["destination"] == format!("{BRIDGE}:1234"), "{flow}");
     let mut another = docker.run("another", &[])?;
     for way in ["tcp", "udp", "udp-unconnected"] {
         let answer = another.tell(&format!("try {way} {BRIDGE}:1234"))?;
@@ -95,10 +96,10 @@ fn serves(docker: &Docker<'_>, capabilities: &[String], client: &mut Dialer) -> 
     Ok(ready)
 }
 
-/// What the documents say of an agent that lacks one of them is so.
-fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut Dialer) -> Result<()> {
+/// Asserts that an agent without one capability behaves as the documents describe.
+fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut SocketProgram) -> Result<()> {
     let agent = Agent::start(docker, fewer)?;
-    let connect = |client: &mut Dialer| client.tell(&format!("connect {without} {BRIDGE}:1234"));
+    let connect = |client: &mut SocketProgram| client.tell(&format!("connect {without} {BRIDGE}:1234"));
     match without {
         "SYS_ADMIN" | "NET_ADMIN" => {
             let code = docker.command(&["wait", "agent"])?;
@@ -110,7 +111,7 @@ fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut Dial
             ensure!(connect(client)? == "ok");
             let flows = agent.asked(&["-j", "flow", "show"])?;
             ensure!(flows.trim() == "[]", "it has seen another namespace: {flows}");
-            eventually_ok("it says what it cannot see", 7 * PATIENCE, || {
+            eventually_ok("the agent reports what it cannot see", 7 * PATIENCE, || {
                 let said = agent.log()?;
                 ensure!(said.contains("give the agent CAP_SYS_PTRACE"), "{said}");
                 Ok(())
@@ -127,7 +128,7 @@ fn lacks(docker: &Docker<'_>, without: &str, fewer: &[String], client: &mut Dial
     Ok(())
 }
 
-/// The agent in its container; dropping it removes both, and what it pinned.
+/// The agent in its container; dropping it removes the container and the pins.
 struct Agent<'docker> {
     docker: &'docker Docker<'docker>,
 }
@@ -140,7 +141,7 @@ impl<'docker> Agent<'docker> {
         let mounts = [&pins, &services, "/sys/fs/cgroup:/host/cgroup:ro"].map(|it| ["--volume", it]);
         let added = capabilities.iter().flat_map(|name| ["--cap-add", name]);
         let host = ["--network", "host", "--pid", "host", "--security-opt", "apparmor:unconfined", "--cap-drop", "ALL"];
-        // A cgroup of the test's: without it, it would be the machine's root.
+        // A cgroup of the test; the default would be the machine's root.
         let about = ["--env", "CGROUP=/host/cgroup", "--env", "FILE=/services/services.json"];
         let begin = ["run", "--detach", "--name", "agent"].into_iter().chain(host).chain(about);
         let arguments: Vec<_> =
@@ -157,7 +158,7 @@ impl<'docker> Agent<'docker> {
         })
     }
 
-    /// As Docker sees it.
+    /// The health as Docker reports it.
     fn healthy(&self) -> Result<()> {
         eventually_ok("the container is healthy", CHECKED, || {
             let said = self.docker.command(&["inspect", "-f", "{{json .State.Health}}", "agent"])?;
@@ -170,7 +171,7 @@ impl<'docker> Agent<'docker> {
         self.docker.command(&[&["exec", "agent", "proxymatic"], arguments].concat())
     }
 
-    /// The one connection that there is.
+    /// Returns the only connection.
     fn flow(&self) -> Result<Value> {
         let mut flows: Vec<Value> = serde_json::from_str(&self.asked(&["-j", "flow", "show"])?)?;
         ensure!(flows.len() == 1, "{flows:?}");
@@ -183,7 +184,7 @@ impl<'docker> Agent<'docker> {
 }
 
 impl Drop for Agent<'_> {
-    #[expect(clippy::print_stderr, reason = "a drop has nobody to return an error to")]
+    #[expect(clippy::print_stderr, reason = "a drop has no caller to return an error to")]
     fn drop(&mut self) {
         let undone = || {
             self.docker.command(&["rm", "--force", "agent"])?;

@@ -1,13 +1,13 @@
-//! With a Docker of the lab's own: the image, the local cluster of docker-compose.yml, containers on a bridge. Needs root,
-//! docker.io, docker-compose, and what `cargo xtask image --prepare` lays out.
+//! Tests with a Docker of the lab: the image, the local cluster of docker-compose.yml, containers on a bridge. They
+//! need root, docker.io, docker-compose, and the result of `cargo xtask image --prepare`.
 
-/// Containers reach services of an agent that runs on their host.
+/// Containers that connect to services of an agent on their host.
 mod bridge;
 /// The local cluster, with a simulated Marathon.
 mod cluster;
 /// dockerd in namespaces of the lab.
 mod daemon;
-/// What the files of docker-compose say.
+/// The files of docker-compose.
 mod files;
-/// The image, with the capabilities that the documents name.
+/// The image, with the documented capabilities.
 mod image;

@@ -1,4 +1,4 @@
-//! Affinity: a client stays with its backend for so long after its last connection.
+//! Affinity: a client stays with its backend until the affinity time has passed since its last connection.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::cgroup::Cgroup;
 use proxymatic_tests::eventually::until;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use serde_json::json;
 
-use crate::served::SERVICE;
-use crate::written::{Written, backends, replicas, service};
+use crate::fixtures::cluster::SERVICE;
+use crate::fixtures::file_source::{FileSource, backends, replicas, service};
 
-/// How long affinity lasts.
+/// The affinity time.
 const LASTS: Duration = Duration::from_secs(4);
 const CLIENTS: u8 = 12;
 
@@ -23,14 +23,14 @@ fn client_keeps_its_backend_until_idle_for_the_affinity_time() -> TestResult {
     let replicas = replicas(&lab, 4)?;
     let lasts = format!("{}s", LASTS.as_secs());
     let sticky = [("policy", json!("random")), ("affinity", json!(lasts))];
-    let _agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
+    let _agent = FileSource::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
     let (_cgroups, clients) = clients(&lab)?;
     let mut clients: Vec<_> = clients.into_iter().map(Sticky::new).collect();
     ask_all(&mut clients)?;
     let first = names(&clients);
     assert!(first.iter().collect::<BTreeSet<_>>().len() > 1, "clients of their own: {first:?}");
 
-    // Longer than the time, but with less than that between two connections.
+    // Together longer than the affinity time, with less than it between two connections.
     let begun = Instant::now();
     while begun.elapsed() < LASTS * 2 {
         ask_all(&mut clients)?;
@@ -39,12 +39,12 @@ fn client_keeps_its_backend_until_idle_for_the_affinity_time() -> TestResult {
     let last = names(&clients);
     until(Instant::now() + LASTS + Duration::from_millis(100));
     ask_all(&mut clients)?;
-    // By chance all of them stay once in 4^12 runs.
+    // At random, all clients stay with probability 1/4^12.
     assert_ne!(names(&clients), last);
     let (least, most) = clients.iter().fold((0, 0), |(least, most), it| (least + it.drawn, most + it.maybe_drawn));
     let drawn = lab.host(1).verdict("translated")?;
     println!("affinity_hit {}, drawn {drawn}: {least} to {most} by the times", lab.host(1).verdict("affinity_hit")?);
-    // Both where each was idle for the time once; on a busy machine some of them more often.
+    // Each client was idle for the affinity time once, and on a busy machine more than once.
     assert!(least >= 2 * u64::from(CLIENTS) && (least..=most).contains(&drawn), "{drawn}, not {least} to {most}");
     Ok(())
 }
@@ -54,46 +54,46 @@ fn client_of_a_dead_backend_loses_one_connection_and_moves() -> TestResult {
     let lab = Lab::start(2)?;
     let mut replicas = replicas(&lab, 4)?;
     let sticky = [("policy", json!("random")), ("affinity", json!("1h"))];
-    let agent = Written::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
-    let mut client = lab.host(1).dialer()?;
+    let agent = FileSource::start(&lab, &[service(&backends(&replicas), &sticky)], &[])?;
+    let mut client = lab.host(1).tcp_client()?;
     let first = who(&mut client)?;
-    let nth = ["a", "b", "c", "d"].iter().position(|name| *name == first).context("a strange name")?;
+    let nth = ["a", "b", "c", "d"].iter().position(|name| *name == first).context("an unexpected name")?;
     replicas[nth].process.kill9()?;
     assert_eq!(client.tell(&format!("who 1 {SERVICE}"))?, "ECONNREFUSED");
     let second = who(&mut client)?;
     assert_ne!(second, first);
-    // Where the first answers again, the client is another's by now.
+    // If the first backend answers again, the client already has another one.
     let _back = lab.replica(2, replicas[nth].address.port(), &first)?;
     agent.agent.logs("readmitted", 1, PATIENCE)?;
     assert_eq!(who(&mut client)?, second);
     Ok(())
 }
 
-fn clients(lab: &Lab) -> Result<(Vec<Cgroup>, Vec<Dialer>)> {
+fn clients(lab: &Lab) -> Result<(Vec<Cgroup>, Vec<SocketProgram>)> {
     let cgroups: Vec<_> =
         (0..CLIENTS).map(|nth| lab.host(1).cgroup().child(&format!("client{nth}"))).collect::<Result<_>>()?;
-    let clients = cgroups.iter().map(|cgroup| lab.host(1).dialer_in(cgroup)).collect::<Result<_>>()?;
+    let clients = cgroups.iter().map(|cgroup| lab.host(1).tcp_client_in(cgroup)).collect::<Result<_>>()?;
     Ok((cgroups, clients))
 }
 
-/// A client whose connections the test times. Only the kernel knows when it looked for a backend, so each time between two of
-/// them has a lower and an upper bound.
+/// A client whose connections the test times. Only the kernel knows when it chose a backend, so each time between two
+/// choices has a lower and an upper bound.
 struct Sticky {
-    client: Dialer,
-    /// Who answered, and when it was asked: from and to.
+    client: SocketProgram,
+    /// Which replica answered, and the start and end of that request.
     last: Option<(String, Instant, Instant)>,
-    /// How often a backend must have been drawn for it.
+    /// How many choices of a backend must have happened.
     drawn: u64,
-    /// How often one may have been.
+    /// How many choices of a backend may have happened.
     maybe_drawn: u64,
 }
 
 impl Sticky {
-    fn new(client: Dialer) -> Self {
+    fn new(client: SocketProgram) -> Self {
         Self { client, last: None, drawn: 0, maybe_drawn: 0 }
     }
 
-    /// Opens ten connections, and holds that one backend answers: the last one, where the time is not over for certain.
+    /// Opens ten connections and asserts that one backend answers: the last one, unless the affinity time may be over.
     fn ask(&mut self) -> Result<()> {
         let from = Instant::now();
         let name = who(&mut self.client)?;
@@ -117,13 +117,13 @@ fn ask_all(clients: &mut [Sticky]) -> Result<()> {
     clients.iter_mut().try_for_each(Sticky::ask)
 }
 
-/// Who answered each of them last.
+/// The replica that last answered each client.
 fn names(clients: &[Sticky]) -> Vec<String> {
     clients.iter().filter_map(|it| Some(it.last.as_ref()?.0.clone())).collect()
 }
 
-/// Who answers this client; fails where it is not one replica ten times.
-fn who(client: &mut Dialer) -> Result<String> {
+/// Returns the replica that answers this client; fails unless it is the same one ten times.
+fn who(client: &mut SocketProgram) -> Result<String> {
     let said = client.tell(&format!("who 10 {SERVICE}"))?;
     let names: BTreeSet<_> = said.split(' ').collect();
     ensure!(names.len() == 1, "{said}");

@@ -1,4 +1,4 @@
-//! What the kernel itself says of programs and links, asked with bpftool, which knows nothing of us.
+//! Programs and links as the kernel reports them, read with bpftool, which is independent of this project.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,17 +8,17 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::net::NetNs;
 use serde_json::Value;
 
-/// The names of the programs attached to a cgroup, not counting its parents.
+/// Returns the names of the programs attached to a cgroup, without those of its parents.
 pub(crate) fn attached(cgroup: &Path) -> Result<Vec<String>> {
     let mut command = Command::new("bpftool");
     command.args(["--json", "cgroup", "show"]).arg(cgroup);
     let said = run(command)?;
-    // It prints nothing at all where nothing is attached.
+    // bpftool prints nothing if nothing is attached.
     let rows: Vec<Value> = if said.trim().is_empty() { Vec::new() } else { serde_json::from_str(&said)? };
     rows.iter().map(|row| Ok(row["name"].as_str().context("no name")?.to_owned())).collect()
 }
 
-/// Whether the kernel knows a `prog` or a `link` of that id.
+/// Whether the kernel has a `prog` or a `link` with this id.
 pub(crate) fn exists(kind: &str, id: u64) -> Result<bool> {
     let mut command = Command::new("bpftool");
     let output = command.args([kind, "show", "id", &id.to_string()]).output().context(MISSING)?;
@@ -27,7 +27,7 @@ pub(crate) fn exists(kind: &str, id: u64) -> Result<bool> {
     Ok(output.status.success())
 }
 
-/// The kernel's fingerprint of a program's instructions.
+/// Returns the kernel's tag (a hash) of a program's instructions.
 pub(crate) fn tag(program: u64) -> Result<String> {
     let mut command = Command::new("bpftool");
     command.args(["--json", "prog", "show", "id", &program.to_string()]);
@@ -35,21 +35,22 @@ pub(crate) fn tag(program: u64) -> Result<String> {
     Ok(said["tag"].as_str().context("no tag")?.to_owned())
 }
 
-/// Detaches a link by force, as another program may.
+/// Detaches a link by force, as a foreign program may.
 pub(crate) fn detach(link: u64) -> Result<()> {
     let mut command = Command::new("bpftool");
     command.args(["link", "detach", "id", &link.to_string()]);
     run(command).map(drop)
 }
 
-/// Attaches a pinned program to a hook of a cgroup the old way, which keeps everybody below from attaching any there.
+/// Attaches a pinned program to a hook of a cgroup without the flag `multi`, so child cgroups can have no program
+/// there.
 pub(crate) fn attach_alone(cgroup: &Path, hook: &str, program: &Path) -> Result<()> {
     let mut command = Command::new("bpftool");
     command.args(["cgroup", "attach"]).arg(cgroup).args([hook, "pinned"]).arg(program);
     run(command).map(drop)
 }
 
-/// Makes an array map of so many entries and pins it.
+/// Creates an array map with this many entries and pins it.
 pub(crate) fn pin_map(path: &Path, name: &str, value: u32, entries: u32) -> Result<()> {
     let (value, entries) = (value.to_string(), entries.to_string());
     let mut command = Command::new("bpftool");
@@ -58,14 +59,14 @@ pub(crate) fn pin_map(path: &Path, name: &str, value: u32, entries: u32) -> Resu
     run(command).map(drop)
 }
 
-/// How many entries a pinned map has.
+/// Returns the number of entries of a pinned map.
 pub(crate) fn entries(pin: &Path) -> Result<usize> {
     let mut command = Command::new("bpftool");
     command.args(["--json", "map", "dump", "pinned"]).arg(pin);
     Ok(serde_json::from_str::<Vec<Value>>(&run(command)?)?.len())
 }
 
-/// What is attached to the interfaces of a namespace, and to the namespace itself.
+/// Returns what is attached to the interfaces of a namespace and to the namespace itself.
 pub(crate) fn on_interfaces(net: &NetNs) -> Result<Vec<Value>> {
     let mut command = net.command()?;
     command.args(["bpftool", "--json", "net", "show"]);

@@ -1,5 +1,5 @@
-//! Which cgroup the agent takes for the host's root where it is not told: by `feature probe`, which looks as `run` does and
-//! attaches nothing there. Each layout is made in a mount namespace of its own.
+//! Detection of the host's cgroup root. `feature probe` detects it as `run` does and attaches nothing there. Each test
+//! makes its layout in a mount namespace of its own.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,14 +10,14 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use serde_json::Value;
 
-/// Mounts that the machine has are out of sight below this.
+/// Mounts of the machine are hidden below this folder.
 const NOTHING: &str = "mount -t tmpfs none /sys/fs/cgroup";
 const HYBRID: &str =
     "mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
 const UNIFIED: &str = "mount -t cgroup2 none /sys/fs/cgroup";
 
 #[test]
-fn the_hosts_root_is_found_where_the_unified_and_the_hybrid_layout_have_it() -> TestResult {
+fn host_cgroup_root_is_found_in_unified_and_hybrid_layout() -> TestResult {
     let lab = Lab::start(1)?;
     assert_eq!(found(&lab, &[], &[NOTHING, HYBRID])?["found"], "/sys/fs/cgroup/unified");
     assert_eq!(found(&lab, &[], &[UNIFIED])?["found"], "/sys/fs/cgroup");
@@ -25,27 +25,27 @@ fn the_hosts_root_is_found_where_the_unified_and_the_hybrid_layout_have_it() -> 
 }
 
 #[test]
-fn where_no_cgroup2_is_mounted_the_agent_mounts_one_for_itself() -> TestResult {
+fn cgroup2_not_mounted_is_mounted_by_the_agent() -> TestResult {
     let lab = Lab::start(1)?;
     assert_eq!(found(&lab, &[], &[NOTHING])?["found"], "mounted by this process for itself");
     Ok(())
 }
 
 #[test]
-fn in_a_container_the_hosts_root_is_found_wherever_it_was_given_and_not_its_own_in_the_usual_place() -> TestResult {
+fn container_finds_mounted_host_cgroup_root_not_its_own() -> TestResult {
     let lab = Lab::start(1)?;
     let given = lab.run_dir().join("given");
     fs::create_dir(&given)?;
     let host = proxymatic_tests::cgroup::root()?.display();
-    // Its own tree goes over the usual place, as container runtimes do it.
+    // The container's own tree covers the usual mount point, as container runtimes arrange it.
     let give = format!("mount --bind {host} {0}", given.display());
     let row = found(&lab, &["--cgroup"], &[&give, UNIFIED])?;
-    assert_eq!(row["found"], given.to_str().context("a strange path")?, "{row}");
+    assert_eq!(row["found"], given.to_str().context("a path that is not UTF-8")?, "{row}");
     Ok(())
 }
 
 #[test]
-fn in_a_container_that_sees_nothing_of_the_host_its_own_cgroup_is_refused_with_the_remedies() -> TestResult {
+fn container_without_host_cgroup_is_refused_with_remedies() -> TestResult {
     let lab = Lab::start(1)?;
     let alone = ["--cgroup", "--pid", "--fork", "--mount-proc"];
     for layout in [&[NOTHING, HYBRID][..], &[UNIFIED], &[NOTHING]] {
@@ -58,15 +58,16 @@ fn in_a_container_that_sees_nothing_of_the_host_its_own_cgroup_is_refused_with_t
     Ok(())
 }
 
-/// What `feature probe` says of the root of cgroups, in namespaces as unshare(1) makes them, after these commands.
+/// Runs these commands in namespaces that unshare(1) makes, and returns what `feature probe` prints about the cgroup
+/// root.
 fn found(lab: &Lab, namespaces: &[&str], layout: &[&str]) -> Result<Value> {
     let host = lab.host(1);
-    // The machine must not see what is mounted.
+    // The machine must not see these mounts.
     let here = fs::metadata("/proc/self/ns/mnt")?.ino().to_string();
     let held = "test \"$(stat -Lc %i /proc/self/ns/mnt)\" != \"$0\"";
     let script = [&[held], layout, &["exec \"$@\""]].concat().join(" && ");
     let program = binary("proxymatic")?;
-    let probe = [program.to_str().context("a strange path")?, "-j", "feature", "probe"];
+    let probe = [program.to_str().context("a path that is not UTF-8")?, "-j", "feature", "probe"];
     let unshare = [&["--mount"], namespaces, &["sh", "-c", &script, &here], &probe].concat();
     let left = host.run(Path::new("unshare"), &unshare, PATIENCE)?;
     let rows: Vec<Value> = serde_json::from_str(&left.stdout).with_context(|| format!("{left:?}"))?;

@@ -1,4 +1,4 @@
-//! Every command that shows something, as table and as JSON, on a data plane that runs.
+//! Output of every command that shows something, as table and as JSON, on a running data plane.
 
 /// `feature`.
 mod features;
@@ -11,29 +11,29 @@ use anyhow::{Result, ensure};
 use expect_test::expect;
 use proxymatic_common::ABI_VERSION;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use serde_json::Value;
 
+use crate::fixtures::cluster::{Cluster, SERVICE};
 use crate::golden::Command;
-use crate::served::{SERVICE, Served};
 
-/// A service of two replicas, of which one is drained and one has a connection. There is no agent: nothing changes while it
-/// is looked at.
-fn quiet(lab: &Lab) -> Result<(Served<'_>, Dialer)> {
-    let mut served = Served::start(lab, 2)?;
-    served.agent.kill9()?;
-    let second = served.replicas[1].address.to_string();
+/// A service with two replicas: one is drained, one has a connection. No agent runs, so nothing changes during the
+/// test.
+fn quiet(lab: &Lab) -> Result<(Cluster<'_>, SocketProgram)> {
+    let mut cluster = Cluster::start(lab, 2)?;
+    cluster.agent.kill9()?;
+    let second = cluster.replicas[1].address.to_string();
     lab.proxymatic(&["backend", "drain", &second])?.well()?;
-    served.when_states(&["active", "draining"])?;
-    let mut dialer = lab.host(1).dialer()?;
-    ensure!(dialer.hold("held", 1, SERVICE)? == ["ok"], "not connected");
-    Ok((served, dialer))
+    cluster.when_states(&["active", "draining"])?;
+    let mut client = lab.host(1).tcp_client()?;
+    ensure!(client.hold("held", 1, SERVICE)? == ["ok"], "not connected");
+    Ok((cluster, client))
 }
 
 #[test]
-fn what_each_command_prints_is_as_agreed() -> TestResult {
+fn command_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
-    let (_served, _dialer) = quiet(&lab)?;
+    let (_cluster, _client) = quiet(&lab)?;
     Command::well(&["service", "show"], &[], &["task"]).prints(&lab, &expect![[r#"
         SERVICE  PORT  POLICY  BACKEND  STATE  WEIGHT  ACTIVE  TOTAL
         /web  1234/tcp  leastconn  10.77.0.2:8001  active  500  1  1
@@ -63,9 +63,9 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
     )
     .prints(&lab, &expect![[r#"
         SERVICE  PID  COMMAND  DESTINATION  BACKEND  AGE  RTT  SENT  RECEIVED
-        /web  *  dialer  127.0.0.1:1234/tcp  10.77.0.2:8001  *  *  *  *
+        /web  *  tcp-client  127.0.0.1:1234/tcp  10.77.0.2:8001  *  *  *  *
     "#]], &expect![[r#"
-        {"age_s":"*","backend":"10.77.0.2:8001","cgroup":"*","client":null,"command":"dialer","destination":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
+        {"age_s":"*","backend":"10.77.0.2:8001","cgroup":"*","client":null,"command":"tcp-client","destination":"127.0.0.1:1234","local":"*","pid":"*","protocol":"tcp","received":"*","rtt_us":"*","sent":"*","service":"/web","task":"*"}
     "#]])?;
     Command::well(
         &["hook", "show"],
@@ -108,10 +108,10 @@ fn what_each_command_prints_is_as_agreed() -> TestResult {
 }
 
 #[test]
-fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
+fn drain_and_detach_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut served = Served::start(&lab, 1)?;
-    let first = served.replicas[0].address.to_string();
+    let mut cluster = Cluster::start(&lab, 1)?;
+    let first = cluster.replicas[0].address.to_string();
     let drain = ["backend", "drain", &first];
     Command::well(&drain, &["TASK"], &["task"]).unwell().prints(&lab, &expect![[r#"
         PROBLEM  /web has no other backend that is active, so new connections still go to draining ones;
@@ -166,7 +166,7 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
         }
     "#]],
     )?;
-    served.agent.terminate(PATIENCE)?;
+    cluster.agent.terminate(PATIENCE)?;
     let pins = format!("{}/v{ABI_VERSION}", lab.host(1).pins().display());
     let pins = [(pins.as_str(), "PINS")];
     Command::well(&["detach"], &[], &[]).calling(&pins).prints_table(
@@ -225,8 +225,8 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
             removed PINS/maps/BACKEND_NAMES
         "#]],
     )?;
-    served.start_agent()?;
-    served.agent.terminate(PATIENCE)?;
+    cluster.start_agent()?;
+    cluster.agent.terminate(PATIENCE)?;
     Command::well(&["detach"], &[], &[]).calling(&pins).prints_json(
         &lab,
         &expect![[r#"
@@ -265,10 +265,10 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
                 "PINS/maps/SERVICE_STATS",
                 "PINS/maps/SLOTS",
                 "PINS/maps/BACKENDS",
-                "PINS/maps/LOAD",
+                "PINS/maps/BACKEND_STATS",
                 "PINS/maps/SOCKETS",
                 "PINS/maps/AFFINITY",
-                "PINS/maps/ALLOW",
+                "PINS/maps/SOURCE_RANGES",
                 "PINS/maps/SOURCE_CGROUPS",
                 "PINS/maps/EXCLUDED",
                 "PINS/maps/EVENTS",
@@ -291,7 +291,7 @@ fn what_draining_and_detaching_print_is_as_agreed() -> TestResult {
 }
 
 #[test]
-fn what_is_wrong_on_a_command_line_is_one_line_and_exit_code_2() -> TestResult {
+fn command_line_error_is_one_line_and_exit_code_2() -> TestResult {
     let lab = Lab::start(1)?;
     for (arguments, part) in [
         (&["servic"][..], "the nearest is service"),
@@ -299,7 +299,7 @@ fn what_is_wrong_on_a_command_line_is_one_line_and_exit_code_2() -> TestResult {
         (&["service", "show", "--jsn"], "the nearest is --json"),
         (&["map", "dump", "BACKEND"], "the nearest name is BACKENDS"),
         (&["top"], "top needs a terminal"),
-        // Nothing is pinned here.
+        // Nothing is pinned at this path.
         (&["service"], "start the agent there (proxymatic run)"),
         (&["flow"], "start the agent there (proxymatic run)"),
         (&["hook"], "start the agent there (proxymatic run)"),
@@ -318,7 +318,7 @@ fn what_is_wrong_on_a_command_line_is_one_line_and_exit_code_2() -> TestResult {
 }
 
 #[test]
-fn help_is_there_at_every_level_and_is_no_error() -> TestResult {
+fn help_at_every_level_exits_with_0() -> TestResult {
     let lab = Lab::start(1)?;
     for arguments in
         [&["help"][..], &["--help"], &["service", "help"], &["service", "show", "--help"], &["help", "map"]]
@@ -330,13 +330,13 @@ fn help_is_there_at_every_level_and_is_no_error() -> TestResult {
 }
 
 #[test]
-fn a_user_who_may_not_read_the_pins_is_told_to_be_root() -> TestResult {
+fn user_without_access_to_pins_is_advised_to_be_root() -> TestResult {
     let lab = Lab::start(2)?;
-    let _served = Served::start(&lab, 1)?;
+    let _cluster = Cluster::start(&lab, 1)?;
     let host = lab.host(1);
     let program = proxymatic_tests::lab::binary("proxymatic")?;
     let pins = host.pins().display().to_string();
-    // As a copy, where anybody may run it.
+    // A copy of the program in a folder that every user may read.
     let copy = tempfile::tempdir()?;
     std::fs::set_permissions(copy.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let there = copy.path().join("proxymatic");
@@ -345,7 +345,7 @@ fn a_user_who_may_not_read_the_pins_is_told_to_be_root() -> TestResult {
     for object in ["service", "flow", "map", "status", "hook"] {
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", &there, "--bpffs", &pins, object];
         let left = host.run(std::path::Path::new("setpriv"), &nobody, PATIENCE)?;
-        let told = left.stderr.contains("is not for this user to read; run it as root");
+        let told = left.stderr.contains("this user may not read ") && left.stderr.contains("; run it as root");
         assert!(left.status.code() == Some(2) && told, "{object}: {left:?}");
     }
     Ok(())

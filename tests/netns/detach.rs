@@ -1,4 +1,4 @@
-//! `detach`: exactly what was put there goes, and the machine is as before.
+//! `detach` removes exactly what the agent has put there.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,14 +14,14 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use serde_json::Value;
 
 use crate::bpftool;
-use crate::served::{SERVICE, Served};
+use crate::fixtures::cluster::{Cluster, SERVICE};
 
 #[test]
-fn detach_leaves_nothing_in_the_bpf_file_system_the_cgroup_or_the_namespaces() -> TestResult {
+fn detach_leaves_nothing_in_bpffs_cgroup_or_namespaces() -> TestResult {
     let lab = Lab::start(2)?;
     // The kernel puts files of its own into every bpf file system.
     let own = files(&lab)?;
-    let mut web = Served::start(&lab, 1)?;
+    let mut web = Cluster::start(&lab, 1)?;
     let cgroup = lab.host(1).cgroup().path();
     let before: Vec<Value> = serde_json::from_str(&lab.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     let ids = ids(&before)?;
@@ -38,7 +38,7 @@ fn detach_leaves_nothing_in_the_bpf_file_system_the_cgroup_or_the_namespaces() -
     for host in [1, 2] {
         assert_eq!(bpftool::on_interfaces(lab.host(host).net())?, Vec::<Value>::new());
     }
-    // The kernel frees what nobody holds a moment later.
+    // The kernel frees unreferenced objects a moment later.
     eventually_ok("programs and links are gone", PATIENCE, || {
         let left: Vec<_> = ids.iter().filter(|(kind, id)| bpftool::exists(kind, *id).unwrap_or(true)).collect();
         ensure!(left.is_empty(), "{left:?}");
@@ -49,12 +49,12 @@ fn detach_leaves_nothing_in_the_bpf_file_system_the_cgroup_or_the_namespaces() -
 }
 
 #[test]
-fn after_detach_the_service_port_is_an_ordinary_port_again() -> TestResult {
+fn service_port_after_detach_is_an_ordinary_port() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 1)?;
+    let mut web = Cluster::start(&lab, 1)?;
     web.agent.terminate(PATIENCE)?;
     lab.proxymatic(&["detach"])?.well()?;
-    let mut client = lab.host(1).dialer()?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ECONNREFUSED");
     let listener = lab.host(1).net().enter(|| TcpListener::bind(SERVICE))??;
     let accepted = thread::spawn(move || listener.accept());
@@ -66,10 +66,10 @@ fn after_detach_the_service_port_is_an_ordinary_port_again() -> TestResult {
 }
 
 #[test]
-fn connections_that_were_open_go_on_after_detach() -> TestResult {
+fn open_connections_survive_detach() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 1)?;
-    let mut client = lab.host(1).dialer()?;
+    let mut web = Cluster::start(&lab, 1)?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ok");
     web.agent.terminate(PATIENCE)?;
     lab.proxymatic(&["detach"])?.well()?;
@@ -78,9 +78,9 @@ fn connections_that_were_open_go_on_after_detach() -> TestResult {
 }
 
 #[test]
-fn detach_while_an_agent_runs_is_refused_and_says_who_it_is() -> TestResult {
+fn detach_while_an_agent_runs_is_refused_with_its_pid() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::start(&lab, 1)?;
+    let web = Cluster::start(&lab, 1)?;
     let refused = lab.proxymatic(&["detach"])?;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let who = format!("process {}", web.agent.pid()?);
@@ -90,7 +90,7 @@ fn detach_while_an_agent_runs_is_refused_and_says_who_it_is() -> TestResult {
 }
 
 #[test]
-fn detach_of_nothing_says_so() -> TestResult {
+fn detach_without_pins_reports_nothing_to_do() -> TestResult {
     let lab = Lab::start(1)?;
     let refused = lab.proxymatic(&["detach"])?;
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
@@ -98,12 +98,12 @@ fn detach_of_nothing_says_so() -> TestResult {
     Ok(())
 }
 
-/// What is in the root of the bpf file system.
+/// Returns the entries in the root of the bpf file system.
 fn files(lab: &Lab) -> Result<BTreeSet<OsString>> {
     fs::read_dir(lab.bpffs())?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
-/// The kernel's ids of all programs and links that are in place.
+/// Returns the kernel's ids of all attached programs and links.
 fn ids(rows: &[Value]) -> Result<Vec<(&'static str, u64)>> {
     let mut ids = Vec::new();
     for row in rows {

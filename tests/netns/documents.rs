@@ -1,4 +1,4 @@
-//! What README.md and docs/ show is what the program prints. See CONTRIBUTING.md, "Documents", for how they are written.
+//! README.md and docs/ show what the program prints. See CONTRIBUTING.md, "Documents", for their markup.
 
 mod page;
 mod stage;
@@ -13,7 +13,7 @@ use proxymatic_tests::failure::TestResult;
 use self::page::{Block, Page, Step, same};
 use self::stage::Stage;
 
-/// Rewrites what differs in place of failing.
+/// Rewrites the outputs that differ instead of failing.
 const UPDATE: &str = "UPDATE_EXPECT";
 
 fn root() -> &'static Path {
@@ -40,18 +40,18 @@ fn read(file: &Path) -> Result<Page> {
 }
 
 #[test]
-fn every_block_of_the_documents_says_what_it_is_and_if_it_is_not_run_why() -> TestResult {
+fn every_document_block_has_a_kind_or_a_reason_not_to_run() -> TestResult {
     let pages = pages()?;
     let blocks = || pages.iter().flat_map(|page| &page.steps).filter_map(Step::block);
     let run = blocks().filter(|block| block.not_run.is_none()).count();
     println!("{run} blocks of commands are run, {} are not", blocks().count() - run);
-    // Less would mean that nobody marks them any more.
+    // A smaller number means that blocks are no longer marked.
     assert!(run >= 15, "only {run} blocks of the documents are run");
     Ok(())
 }
 
 #[test]
-fn what_the_documents_show_is_what_is_printed() -> TestResult {
+fn documented_output_matches_printed_output() -> TestResult {
     let mut wrong = Vec::new();
     for page in pages()? {
         wrong.extend(perform(&page).with_context(|| format!("in {}", page.file.display()))?);
@@ -60,7 +60,7 @@ fn what_the_documents_show_is_what_is_printed() -> TestResult {
     Ok(())
 }
 
-/// Does all that a page says, in its order, and gives a sentence for each output that is another.
+/// Executes a page from top to bottom, and returns a sentence for each output that differs.
 fn perform(page: &Page) -> Result<Vec<String>> {
     let runs = |step: &Step| step.block().is_some_and(|block| block.not_run.is_none());
     let needs = |step: &Step| matches!(step, Step::Lab(_)) || runs(step);
@@ -85,7 +85,7 @@ fn perform(page: &Page) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// A page with other outputs. A command may stand in it twice: those before `at` are dealt with.
+/// Replaces outputs in a page. A command may occur twice in it; the ones before `at` are done.
 struct Rewritten {
     text: String,
     at: usize,

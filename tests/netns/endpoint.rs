@@ -1,4 +1,4 @@
-//! The status endpoint, on a host that connects all the time.
+//! The status endpoint, on a host with constant load.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -12,11 +12,11 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::served::{APP, Served, URL};
+use crate::fixtures::cluster::{APP, Cluster, URL};
 
 const HERE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 9090);
 
-/// What the endpoint of the agent on host 1 answers there, whatever its status code.
+/// Returns the answer of the agent's endpoint on host 1, whatever its status code.
 fn ask(lab: &Lab, path: &str) -> Result<Reply> {
     ask_from(lab, 1, HERE.into(), path)
 }
@@ -39,9 +39,9 @@ fn when_status(lab: &Lab, code: u16, word: &str) -> Result<()> {
 }
 
 #[test]
-fn commands_and_endpoint_give_the_same_bytes() -> TestResult {
+fn commands_and_endpoint_return_the_same_bytes() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::start(&lab, 2)?;
+    let web = Cluster::start(&lab, 2)?;
     web.ask(10)?;
     eventually_ok("both say the same", PATIENCE, || {
         let printed = lab.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
@@ -56,7 +56,7 @@ fn commands_and_endpoint_give_the_same_bytes() -> TestResult {
 }
 
 #[test]
-fn the_status_follows_the_life_of_the_agent() -> TestResult {
+fn endpoint_status_follows_the_state_of_the_agent() -> TestResult {
     let lab = Lab::start(2)?;
     let mut agent = lab.agent(&["--drain", "600"])?;
     when_status(&lab, 503, "INITIALIZING")?;
@@ -66,12 +66,12 @@ fn the_status_follows_the_life_of_the_agent() -> TestResult {
     when_status(&lab, 200, "OK")?;
     agent.signal(nix::sys::signal::Signal::SIGTERM)?;
     when_status(&lab, 503, "TERMINATING")?;
-    // It still follows, and does not take back what it said.
+    // The agent still follows Marathon, and stays TERMINATING.
     let second = lab.replica(2, 8002, "b")?;
     sim.task(APP, 2, 8002)?;
     lab.service_when("b gets connections", APP, |web| web.is_active(second.address) && web.is_active(first.address))?;
     when_status(&lab, 503, "TERMINATING")?;
-    // Whoever asks twice means it.
+    // A second SIGTERM ends the agent at once.
     assert!(agent.terminate(PATIENCE)?.success());
     let seen = lab.client(&["http", "--url", URL, "--count", "50"])?;
     assert!(seen.failed == 0 && seen.by_replica.keys().eq(["a", "b"]), "{seen:?}");
@@ -81,15 +81,16 @@ fn the_status_follows_the_life_of_the_agent() -> TestResult {
 #[test]
 fn thousand_bad_connections_disturb_neither_connects_nor_agent() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
-    // All of them are this process's, which usually may have 1,024 files.
+    let mut web = Cluster::start(&lab, 2)?;
+    // This process has all the sockets; its default limit is 1,024 files.
     let files = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files })?;
     let load = lab.load(URL, &["--threads", "4", "--linger0"])?;
     let crowd = lab.host(1).net().enter(|| -> Result<Vec<TcpStream>> {
         let connect = |nth: usize| -> Result<TcpStream> {
             let mut stream = TcpStream::connect(HERE).with_context(|| format!("connection {nth}"))?;
-            // Some say nothing, some what is no HTTP, some begin and never end. Those that are turned away may be reset.
+            // Some connections send nothing, some send garbage, some never complete a request. The agent may reset
+            // those that it rejects.
             let _ = match nth % 3 {
                 0 => Ok(()),
                 1 => stream.write_all(&[0xff; 512]),
@@ -100,13 +101,13 @@ fn thousand_bad_connections_disturb_neither_connects_nor_agent() -> TestResult {
         (0..1000).map(connect).collect()
     })??;
     load.reaches(500)?;
-    // The agent's loop goes on: a new replica is served while they are there. So are clients elsewhere.
+    // The agent's loop still works: it adds a new replica meanwhile, and other clients are served.
     web.scale()?;
     web.when_active(&[0, 1, 2])?;
     let other = ask_from(&lab, 2, (lab.host(1).address(), 9090).into(), "/status")?;
     assert_eq!((other.status, other.body.as_str()), (200, "OK"));
     drop(crowd);
-    // And a storm of whole requests.
+    // A burst of complete requests.
     let storm = lab.host(1).net().enter(|| {
         thread::scope(|scope| {
             let ask = || -> Result<usize> {
@@ -115,7 +116,7 @@ fn thousand_bad_connections_disturb_neither_connects_nor_agent() -> TestResult {
                     let mut stream = TcpStream::connect(HERE)?;
                     stream.set_read_timeout(Some(PATIENCE))?;
                     let mut answer = Vec::new();
-                    // One that is turned away may be reset.
+                    // A rejected request may end with a reset.
                     let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
                     let _ = asked.and_then(|()| stream.read_to_end(&mut answer));
                     answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
@@ -136,13 +137,13 @@ fn thousand_bad_connections_disturb_neither_connects_nor_agent() -> TestResult {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_start_before_anything_is_attached() -> TestResult {
+fn endpoint_port_in_use_ends_the_start_before_any_attach() -> TestResult {
     let lab = Lab::start(2)?;
     let _taken = lab.host(1).net().enter(|| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9090)))??;
     let _sim = lab.sim()?;
     let left = lab.agent(&[])?.finish(PATIENCE)?;
     assert_eq!(left.status.code(), Some(2), "{left:?}");
-    let said = "--status-endpoint (or STATUS_ENDPOINT) 0.0.0.0:9090: another program listens there; name another";
+    let said = "--status-endpoint (or STATUS_ENDPOINT) 0.0.0.0:9090: another program listens there; choose another";
     assert!(left.stderr.contains(said), "{left:?}");
     assert!(!lab.host(1).pins().exists(), "nothing is pinned");
     let _agent = lab.agent(&["--status-endpoint", ""])?;

@@ -1,14 +1,14 @@
-//! What the commands print, compared word by word but for what is another each time.
+//! Compares the output of commands with golden text, except the parts that differ in each run.
 
 use anyhow::{Context as _, Result, ensure};
 use expect_test::Expect;
 use proxymatic_tests::lab::Lab;
 use serde_json::Value;
 
-/// What stands in the place of a value that is another each time.
+/// Replaces a value that differs in each run.
 const MASK: &str = "*";
 
-/// A command, its exit code, and what of its output is another each time.
+/// A command, its exit code, and the parts of its output that differ in each run.
 #[derive(Default)]
 pub(crate) struct Command<'a> {
     arguments: &'a [&'a str],
@@ -20,40 +20,41 @@ pub(crate) struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// One that finds all well. Others each time are columns of the table by their heads, and keys of the JSON.
+    /// A command that exits with 0. These columns of the table (by their heads) and keys of the JSON differ in each
+    /// run.
     pub(crate) fn well(arguments: &'a [&'a str], columns: &'a [&'a str], keys: &'a [&'a str]) -> Self {
         Self { arguments, columns, keys, ..Self::default() }
     }
 
-    /// One that finds something unwell.
+    /// A command that exits with 1.
     pub(crate) fn unwell(self) -> Self {
         Self { code: 1, ..self }
     }
 
-    /// One that prints sentences and no columns; another each time is the word that follows one of these.
+    /// A command that prints sentences without columns; the word after each of these words differs in each run.
     pub(crate) fn sentences(self, words: &'a [&'a str]) -> Self {
         Self { words: Some(words), ..self }
     }
 
-    /// What only this run knows, and what to call it.
+    /// A value that is known only in this run, and the name that replaces it.
     pub(crate) fn calling(self, known: &'a [(&'a str, &'a str)]) -> Self {
         Self { known, ..self }
     }
 
-    /// Runs it on host 1 for people and for programs.
+    /// Runs the command on host 1, as table and as JSON.
     pub(crate) fn prints(&self, lab: &Lab, table: &Expect, json: &Expect) -> Result<()> {
         self.prints_table(lab, table)?;
         self.prints_json(lab, json)
     }
 
-    /// Runs it on host 1 for people.
+    /// Runs the command on host 1 with its table output.
     pub(crate) fn prints_table(&self, lab: &Lab, table: &Expect) -> Result<()> {
         let said = self.run(lab, &[])?;
         table.assert_eq(&self.masked(&said));
         Ok(())
     }
 
-    /// Runs it on host 1 for programs.
+    /// Runs the command on host 1 with its JSON output.
     pub(crate) fn prints_json(&self, lab: &Lab, json: &Expect) -> Result<()> {
         let lines = match &self.json(lab)? {
             Value::Array(rows) => rows.iter().map(|row| format!("{row}\n")).collect(),
@@ -63,7 +64,7 @@ impl<'a> Command<'a> {
         Ok(())
     }
 
-    /// What it prints for programs on host 1, but for what is another each time.
+    /// Returns its JSON output on host 1 without the parts that differ in each run.
     pub(crate) fn json(&self, lab: &Lab) -> Result<Value> {
         let said = self.run(lab, &["-j"])?;
         let mut value = serde_json::from_str(&said).with_context(|| said.clone())?;
@@ -88,7 +89,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Each entry on one line, however it was broken.
+/// Puts each entry on one line.
 fn unwrapped(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -100,7 +101,7 @@ fn unwrapped(text: &str) -> String {
     lines.join("\n")
 }
 
-/// A line without what follows each of these words.
+/// Replaces the word that follows each of these words.
 pub(crate) fn masked_line(line: &str, words: &[&str]) -> String {
     let mut line = line.to_owned();
     for word in words.iter().copied() {
@@ -115,12 +116,12 @@ pub(crate) fn masked_line(line: &str, words: &[&str]) -> String {
     line
 }
 
-/// A table without what is another each time, and so without its widths: cells with two blanks between.
+/// Replaces the varying columns of a table. Widths vary with them, so two blanks separate the cells.
 fn masked_table(text: &str, columns: &[&str]) -> String {
     let cells = |line: &str| -> Vec<String> {
         line.trim().split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
     };
-    // Sentences may come before it.
+    // Sentences may precede the table.
     let header = text.lines().find(|line| !line.contains(char::is_lowercase)).map(cells).unwrap_or_default();
     let masked = |line: &str| {
         let mut cells = cells(line);
@@ -134,7 +135,7 @@ fn masked_table(text: &str, columns: &[&str]) -> String {
     text.lines().map(masked).collect()
 }
 
-/// A JSON value without those of these keys.
+/// Replaces the values of these keys.
 pub(crate) fn mask(value: &mut Value, keys: &[&str]) {
     match value {
         Value::Array(rows) => rows.iter_mut().for_each(|row| mask(row, keys)),

@@ -1,4 +1,4 @@
-//! The harness itself: hosts reach each other, and nothing stays behind whatever happens.
+//! The harness itself: hosts reach each other, and nothing stays behind, however a test ends.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use proxymatic_tests::net::{NetNs, host_address, host_address6};
 use proxymatic_tests::process::Process;
 use proxymatic_tests::{cgroup, cleanup};
 
-/// Set for the copy of this program that plays the run which gets killed.
+/// Set for the copy of this program that plays the killed run.
 const VICTIM: &str = "PROXYMATIC_TEST_VICTIM";
 
 #[test]
@@ -36,7 +36,7 @@ fn hosts_reach_each_other_over_both_families() -> TestResult {
 }
 
 #[test]
-fn a_host_has_no_way_out_and_does_not_forward() -> TestResult {
+fn host_has_no_route_out_and_does_not_forward() -> TestResult {
     let lab = Lab::start(1)?;
     let outside = SocketAddr::from(([192, 0, 2, 1], 80));
     let error = lab.host(1).net().enter(|| TcpStream::connect(outside).err())?.context("connected")?;
@@ -47,7 +47,7 @@ fn a_host_has_no_way_out_and_does_not_forward() -> TestResult {
 }
 
 #[test]
-fn a_process_runs_in_the_namespace_and_cgroup_of_its_host() -> TestResult {
+fn process_runs_in_the_namespace_and_cgroup_of_its_host() -> TestResult {
     let lab = Lab::start(1)?;
     let host = lab.host(1);
     let replica = lab.replica(1, 8001, "a")?;
@@ -59,7 +59,7 @@ fn a_process_runs_in_the_namespace_and_cgroup_of_its_host() -> TestResult {
 }
 
 #[test]
-fn a_client_counts_who_answered_and_what_failed() -> TestResult {
+fn client_counts_answers_by_replica_and_failures() -> TestResult {
     let lab = Lab::start(2)?;
     let mut replica = lab.replica(2, 8001, "b")?;
     let url = format!("http://{}/", replica.address);
@@ -68,12 +68,12 @@ fn a_client_counts_who_answered_and_what_failed() -> TestResult {
     replica.process.kill9()?;
     let seen = lab.client(&["http", "--url", &url, "--count", "5"])?;
     assert_eq!((seen.ok, seen.failed, seen.errors["ECONNREFUSED"]), (0, 5, 5));
-    assert_eq!((seen.failures[0].during.as_str(), seen.failures[0].dialled), ("connect", replica.address));
+    assert_eq!((seen.failures[0].during.as_str(), seen.failures[0].destination), ("connect", replica.address));
     Ok(())
 }
 
 #[test]
-fn a_replica_asked_to_stop_finishes_what_is_open() -> TestResult {
+fn replica_after_sigterm_finishes_open_requests() -> TestResult {
     let lab = Lab::start(1)?;
     let mut replica = lab.replica(1, 8001, "a")?;
     let url = format!("http://{}/slow?ms=3000", replica.address);
@@ -103,7 +103,7 @@ fn constant_load_reports_while_it_runs_and_sums_up_at_the_end() -> TestResult {
 }
 
 #[test]
-fn the_simulated_marathon_takes_orders_and_is_seen_from_other_hosts() -> TestResult {
+fn simulated_marathon_obeys_commands_and_serves_other_hosts() -> TestResult {
     let lab = Lab::start(2)?;
     let sim = lab.sim()?;
     let tasks = sim.app("/demo/web", 1234, &[(1, 8001), (2, 8002)])?;
@@ -118,7 +118,7 @@ fn the_simulated_marathon_takes_orders_and_is_seen_from_other_hosts() -> TestRes
 }
 
 #[test]
-fn pins_go_to_a_bpf_filesystem_of_the_labs_own() -> TestResult {
+fn pins_are_in_a_bpffs_of_the_lab() -> TestResult {
     let lab = Lab::start(1)?;
     let statfs = nix::sys::statfs::statfs(&lab.bpffs())?;
     assert_eq!(statfs.filesystem_type(), nix::sys::statfs::BPF_FS_MAGIC);
@@ -131,7 +131,7 @@ fn dropping_the_lab_removes_everything() -> TestResult {
     let name = lab.run_dir().file_name().context("no name")?.to_string_lossy().into_owned();
     let replica = lab.replica(1, 8001, "a")?;
     let process = PathBuf::from(format!("/proc/{}", replica.process.pid()?));
-    // Still running: the cgroup has to end it.
+    // The process still runs, so removing the cgroup must end it.
     let _unfinished = lab.replica(2, 8001, "b")?;
     assert_eq!(traces(&name)?.len(), 5, "{:?}", traces(&name)?);
     drop((replica, lab));
@@ -141,7 +141,7 @@ fn dropping_the_lab_removes_everything() -> TestResult {
 }
 
 #[test]
-fn a_signal_removes_everything() -> TestResult {
+fn signal_removes_everything() -> TestResult {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let (_logs, mut victim, name) = victim()?;
         victim.signal(signal)?;
@@ -153,18 +153,18 @@ fn a_signal_removes_everything() -> TestResult {
 }
 
 #[test]
-fn remains_of_a_killed_run_are_swept_by_the_next() -> TestResult {
+fn remains_of_a_killed_run_are_removed_by_the_next() -> TestResult {
     let (_logs, mut victim, name) = victim()?;
     let replica = fs::read_to_string(cgroup::root()?.join(&name).join("host1/cgroup.procs"))?;
-    // While its process lives nobody sweeps them.
+    // As long as its process lives, no other run removes the remains.
     assert_eq!(traces(&name)?.len(), 4);
     victim.kill9()?;
-    // Another test may begin just now: then that one sweeps them, or a part of them.
+    // A concurrent test may start now and remove all or some of the remains.
     eventually_ok("nothing is left of the killed run", PATIENCE, || {
         cleanup::sweep();
         let left = traces(&name)?;
         ensure!(left.is_empty(), "{left:?}");
-        // A zombie has no command line; when the machine's init reaps it is not our concern.
+        // A zombie has no command line; when init reaps it does not matter.
         let command = Path::new("/proc").join(replica.trim()).join("cmdline");
         ensure!(fs::read(command).unwrap_or_default().is_empty(), "process {replica} lives");
         Ok(())
@@ -173,7 +173,7 @@ fn remains_of_a_killed_run_are_swept_by_the_next() -> TestResult {
 }
 
 #[test]
-fn a_namespace_without_a_plain_name_is_refused() {
+fn namespace_name_with_special_characters_is_refused() {
     assert!(NetNs::create("").is_err());
     assert!(NetNs::create("../../proc/self/ns/net").is_err());
 }
@@ -193,7 +193,7 @@ fn victim_holds_a_lab() -> TestResult {
     }
 }
 
-/// A second run of this very program that holds a lab with a replica in it, and the name of that lab.
+/// Starts a second run of this program that holds a lab with a replica, and returns the name of that lab.
 fn victim() -> Result<(tempfile::TempDir, Process, String)> {
     let logs = tempfile::tempdir()?;
     let mut command = Command::new(env::current_exe()?);
@@ -206,7 +206,8 @@ fn victim() -> Result<(tempfile::TempDir, Process, String)> {
     Ok((logs, victim, name))
 }
 
-/// What a lab of this name has on the machine: run directory, cgroup, one namespace per host, one for the switch.
+/// Returns what a lab of this name has on the machine: run directory, cgroup, a namespace per host and one for the
+/// switch.
 fn traces(name: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for room in [Path::new("/run"), Path::new("/run/netns"), cgroup::root()?] {

@@ -1,5 +1,5 @@
-//! Hooks on network interfaces: put where the operator names them, kept there, taken away. What they do to packets is
-//! proved elsewhere.
+//! Packet hooks on network interfaces: attached to the named interfaces, kept there, removed. Modules `packets` and
+//! `remote` test their effect on packets.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,14 +21,14 @@ use crate::bpftool;
 const PORT: &str = "lab0";
 const BOTH: [&str; 2] = ["tc_ingress", "tc_egress"];
 
-/// Marathon with one app, and an agent on host 1 with these arguments, ready.
+/// Starts Marathon with one app, and an agent on host 1 with these arguments; returns when it is ready.
 fn agent(lab: &Lab, more: &[&str]) -> Result<Process> {
     let agent = lab.agent(more)?;
     lab.host(1).agent_ready(PATIENCE)?;
     Ok(agent)
 }
 
-/// The names of the programs that the kernel runs on an interface, of TC.
+/// Returns the names of the TC programs that the kernel runs on an interface.
 fn on(host: &Host, interface: &str) -> Result<Vec<String>> {
     let by_links = host.net().enter(|| {
         let mut names = Vec::new();
@@ -38,11 +38,11 @@ fn on(host: &Host, interface: &str) -> Result<Vec<String>> {
         }
         Ok::<_, ProgramError>(names)
     })?;
-    // Before Linux 6.6 there are no such links to be asked for.
+    // Before Linux 6.6 there are no TCX links.
     if has_links(host)? { Ok(by_links?) } else { filters(host, interface) }
 }
 
-/// The same of filters, by the names that these have.
+/// Returns the names of the TC filters of an interface.
 fn filters(host: &Host, interface: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for way in ["ingress", "egress"] {
@@ -74,7 +74,7 @@ fn when_on(host: &Host, interface: &str, wanted: &[&str]) -> TestResult {
     Ok(())
 }
 
-/// The hooks of interfaces, as `hook show` prints them: link by hook and interface; 0 where there is a filter instead.
+/// Returns the interface hooks that `hook show` prints: link id by hook and interface, 0 for a filter.
 fn rows(host: &Host) -> Result<BTreeMap<(String, String), u64>> {
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     let row = |row: &Value| {
@@ -84,7 +84,7 @@ fn rows(host: &Host) -> Result<BTreeMap<(String, String), u64>> {
     Ok(rows.iter().filter_map(row).collect())
 }
 
-/// The warnings of the agent about an interface.
+/// Returns the agent's warnings about an interface.
 fn warnings(host: &Host, interface: &str) -> Result<Vec<String>> {
     let status: Value = serde_json::from_str(&host.proxymatic(&["-j", "status"])?.stdout)?;
     let all = status["warnings"].as_array().context("no warnings")?;
@@ -92,7 +92,7 @@ fn warnings(host: &Host, interface: &str) -> Result<Vec<String>> {
     Ok(about.filter_map(|it| it["reason"].as_str().map(str::to_owned)).collect())
 }
 
-/// What `map dump INTERFACES` says is attached, by number.
+/// Returns the attached hooks in `map dump INTERFACES`, by interface index.
 fn marked(host: &Host) -> Result<Vec<u64>> {
     let rows: Vec<Value> =
         serde_json::from_str(&host.proxymatic(&["-j", "map", "dump", "INTERFACES"])?.well()?.stdout)?;
@@ -106,7 +106,7 @@ fn index(host: &Host, interface: &str) -> Result<u64> {
 }
 
 #[test]
-fn without_an_interface_nothing_is_attached_to_any() -> TestResult {
+fn agent_without_interface_option_attaches_no_packet_hook() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let _agent = agent(&lab, &[])?;
@@ -120,7 +120,7 @@ fn without_an_interface_nothing_is_attached_to_any() -> TestResult {
 }
 
 #[test]
-fn hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_detach() -> TestResult {
+fn hooks_stay_on_the_interface_without_agent_until_detach() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let mut agent = agent(&lab, &["--interface", PORT])?;
@@ -139,7 +139,7 @@ fn hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_de
 }
 
 #[test]
-fn the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away() -> TestResult {
+fn next_agent_keeps_links_unless_it_has_no_interface() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -158,7 +158,7 @@ fn the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away()
 }
 
 #[test]
-fn an_interface_that_goes_down_and_up_and_is_renamed_keeps_its_hooks_also_for_the_next_agent() -> TestResult {
+fn interface_down_up_or_renamed_keeps_its_hooks() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -172,7 +172,7 @@ fn an_interface_that_goes_down_and_up_and_is_renamed_keeps_its_hooks_also_for_th
     host.net().ip(&["link", "set", PORT, "down"])?;
     host.net().ip(&["link", "set", PORT, "name", "lan0"])?;
     host.net().ip(&["link", "set", "lan0", "up"])?;
-    // Something else that changes has been looked at after the name.
+    // A later change, which the agent handles after the rename.
     host.net().ip(&["link", "add", "seen0", "type", "bridge"])?;
     let seen = index(host, "seen0")?;
     eventually_ok("the bridge has been seen", PATIENCE, || {
@@ -191,17 +191,17 @@ fn an_interface_that_goes_down_and_up_and_is_renamed_keeps_its_hooks_also_for_th
 }
 
 #[test]
-fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_again() -> TestResult {
+fn interface_removed_is_reported_and_hooked_when_recreated() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
-    // Dots are nothing that a pin can have in its name.
+    // A pin's name can have no dots.
     let (name, add) = ("ext0.7", ["link", "add", "ext0.7", "type", "veth", "peer", "name", "far0"]);
     let _agent = agent(&lab, &["--interface", name])?;
     let missed = || {
         eventually_ok("it is missed", PATIENCE, || {
             let said = warnings(host, name)?;
-            ensure!(said.len() == 1 && said[0].starts_with("it is not there: "), "{said:?}");
+            ensure!(said.len() == 1 && said[0].starts_with("there is no such interface: "), "{said:?}");
             Ok(())
         })
     };
@@ -221,7 +221,7 @@ fn an_interface_that_is_removed_is_missed_and_has_its_hooks_when_it_is_made_agai
 }
 
 #[test]
-fn hooks_that_somebody_detaches_come_back() -> TestResult {
+fn hooks_detached_from_outside_are_attached_again() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -238,7 +238,7 @@ fn hooks_that_somebody_detaches_come_back() -> TestResult {
 }
 
 #[test]
-fn another_build_and_another_version_take_the_links_over() -> TestResult {
+fn links_are_taken_over_by_another_build_and_abi_version() -> TestResult {
     let lab = Lab::start(1)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -270,7 +270,7 @@ fn another_build_and_another_version_take_the_links_over() -> TestResult {
 }
 
 #[test]
-fn xdp_is_in_the_driver_and_an_xdp_program_of_somebody_else_is_respected() -> TestResult {
+fn xdp_runs_in_the_driver_and_keeps_a_foreign_program() -> TestResult {
     let lab = Lab::start(2)?;
     let _sim = lab.sim()?;
     let host = lab.host(1);
@@ -284,7 +284,7 @@ fn xdp_is_in_the_driver_and_an_xdp_program_of_somebody_else_is_respected() -> Te
     let program = eventually_ok("the XDP program is there", PATIENCE, || xdp(host)?.context("none"))?;
     assert_eq!(rows(host)?.len(), 3);
     first.kill9()?;
-    // Nobody else's is refused, and the link is kept.
+    // No foreign program is on the interface, so the next agent starts and keeps the link.
     let links = rows(host)?;
     let mut second = agent(&lab, &arguments)?;
     eventually_ok("the program is the new one", PATIENCE, || {
@@ -300,12 +300,9 @@ fn xdp_is_in_the_driver_and_an_xdp_program_of_somebody_else_is_respected() -> Te
     let mut refused = lab.agent_on(2, &arguments)?;
     assert_eq!(refused.wait(PATIENCE)?.code(), Some(2));
     let said = refused.stderr()?;
-    assert!(
-        said.contains(&format!("interface {PORT} has an XDP program already, {theirs}; see whose it is")),
-        "{said}"
-    );
+    assert!(said.contains(&format!("interface {PORT} already has an XDP program, {theirs}; find its owner")), "{said}");
     assert_eq!(xdp(lab.host(2))?, Some(theirs));
-    // Without XDP there is nothing against it; and nothing of the attempt was left.
+    // Without XDP nothing prevents the start, and the failed attempt has left nothing.
     assert!(!lab.host(2).pins().join(format!("v{ABI_VERSION}/links/connect4")).exists());
     let _third = lab.agent_on(2, &arguments[..2])?;
     when_on(lab.host(2), PORT, &BOTH)?;

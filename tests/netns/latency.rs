@@ -1,4 +1,4 @@
-//! The policy latency: of two replicas, the nearer one gets the connections.
+//! Policy `latency`: of two replicas, the nearer one gets the connections.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,13 +15,13 @@ use proxymatic_tests::net::host_address;
 use proxymatic_tests::summary::Summary;
 use serde_json::json;
 
-use crate::served::URL;
-use crate::written::{Written, backend, service};
+use crate::fixtures::cluster::URL;
+use crate::fixtures::file_source::{FileSource, backend, service};
 
-/// How long a packet takes in each direction on the long way: much longer than a busy machine keeps one waiting.
+/// Delay of a packet in each direction on the long path: much more than a busy machine adds.
 const WAY: Duration = Duration::from_millis(100);
 const VXLAN: u16 = 4789;
-/// The hosts at the ends of the long way, and the one that makes it long.
+/// The hosts at the ends of the long path, and the host of the relay that delays packets.
 const ENDS: [u8; 2] = [1, 3];
 const RELAY: u8 = 4;
 
@@ -32,7 +32,7 @@ fn measured_nearer_of_two_replicas_gets_nearly_all_connections() -> TestResult {
     let relay = long_way(&lab)?;
     let [by_latency, by_chance] = thread::scope(|scope| -> Result<_> {
         let relayed = scope.spawn(|| delay(&relay, &ended));
-        // Errors and no panics in there, or the relay would never end.
+        // Errors instead of panics in this closure; after a panic the relay would never end.
         let outcome = ask_both_ways(&lab);
         ended.store(true, Ordering::Relaxed);
         relayed.join().map_err(|_| anyhow!("the relay panicked"))??;
@@ -43,29 +43,29 @@ fn measured_nearer_of_two_replicas_gets_nearly_all_connections() -> TestResult {
         "{:?} by latency, {:?} by chance, of which the slowest {slowest:.1} ms",
         by_latency.by_replica, by_chance.by_replica
     );
-    // Nobody knows how far it is before it has been tried.
+    // The latency of a replica is unknown until its first connection.
     let far = by_latency.by_replica.get("far").copied().unwrap_or(0);
     assert!(by_latency.failed == 0 && (1..=20).contains(&far), "{by_latency:?}");
-    // It is the policy that keeps away from it, and the way is as long as it should be.
+    // The policy avoids the far replica, and the path has the intended delay.
     assert!(by_chance.failed == 0 && by_chance.by_replica["far"] > 12, "{by_chance:?}");
     assert!(slowest > 3.0 * WAY.as_secs_f64() * 1e3, "{by_chance:?}");
     Ok(())
 }
 
-/// A near and a far replica, first by latency and then by chance.
+/// Starts a near and a far replica, first with policy latency and then with random.
 fn ask_both_ways(lab: &Lab) -> Result<[Summary; 2]> {
     let near = lab.replica(2, 8001, "near")?;
     let far = lab.host(3).replica_at(SocketAddr::from(([10, 78, 0, 3], 8001)), "far", &[])?;
     let backends = [backend(near.address), backend(far.address)];
     let services = |policy| [service(&backends, &[("policy", json!(policy))])];
-    let agent = Written::start(lab, &services("latency"), &[])?;
+    let agent = FileSource::start(lab, &services("latency"), &[])?;
     let ask = |times: &str| lab.client(&["http", "--url", URL, "--count", times, "--linger0"]);
     let by_latency = ask("1000")?;
     agent.rewrite(&services("random"))?;
     Ok([by_latency, ask("60")?])
 }
 
-/// A network between the ends, 10.78.0.0/24, whose packets are carried in datagrams by way of the relay's host.
+/// A network between the ends, 10.78.0.0/24, whose packets a relay on the third host carries in datagrams.
 fn long_way(lab: &Lab) -> Result<UdpSocket> {
     let relay = host_address(RELAY).to_string();
     for end in ENDS {
@@ -78,7 +78,7 @@ fn long_way(lab: &Lab) -> Result<UdpSocket> {
     Ok(lab.host(RELAY).net().enter(|| UdpSocket::bind((host_address(RELAY), VXLAN)))??)
 }
 
-/// Carries datagrams from each end to the other, each so much later.
+/// Carries datagrams from each end to the other, delayed.
 fn delay(socket: &UdpSocket, ended: &AtomicBool) -> io::Result<()> {
     let [one, other] = ENDS.map(|end| IpAddr::from(host_address(end)));
     let mut waiting = VecDeque::<(Instant, IpAddr, Vec<u8>)>::new();
@@ -105,8 +105,8 @@ fn delay(socket: &UdpSocket, ended: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
-/// Fills in the checksum of a TCP segment over IPv4 that is carried, which the sender leaves to hardware that there is
-/// none of here. Leaves anything else as it is.
+/// Fills in the checksum of a carried TCP segment over IPv4, which the sender leaves to offloading hardware. Leaves
+/// other packets as they are.
 fn sum(datagram: &mut [u8]) -> Option<()> {
     const VXLAN_HEADER: usize = 8;
     const ETHERNET_HEADER: usize = 14;

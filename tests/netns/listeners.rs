@@ -1,21 +1,21 @@
-//! Programs on the host that listen on a service port themselves.
+//! Programs on the host that listen on a service port.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary, kernel};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram, binary, kernel};
 use serde_json::{Value, json};
 
-use crate::served::PORT;
-use crate::written::{Written, backend};
+use crate::fixtures::cluster::PORT;
+use crate::fixtures::file_source::{FileSource, backend};
 
-/// What programs dial, over either protocol, connected or not.
-const DIALLED: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
+/// Destinations over either protocol, connected or not.
+const DESTINATION: [&str; 2] = ["127.0.0.1:1234", "10.77.0.1:1234"];
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 #[test]
-fn a_program_that_listens_on_a_service_port_keeps_its_own_connections_while_it_listens() -> TestResult {
-    // Where it listens, and which of the addresses dialled are its own by that.
+fn listener_on_a_service_port_gets_its_connections() -> TestResult {
+    // The listener's address, and the destinations that belong to it.
     for (listens, own) in [("0.0.0.0:1234", [true, true]), ("127.0.0.1:1234", [true, false])] {
         let lab = Lab::start(2)?;
         let (_replica, _agent, mut client) = served(&lab, &[])?;
@@ -24,7 +24,7 @@ fn a_program_that_listens_on_a_service_port_keeps_its_own_connections_while_it_l
         let stranger = serve(&lab, 1, listens, "stranger")?;
         let expected = own.map(|own| [if own { "stranger" } else { "replica" }; 3]);
         assert_eq!(answers(&mut client)?, expected, "{listens}");
-        // One connect, one connect, two datagrams, for each address that is its own.
+        // Two connects and two datagrams for each address of its own.
         let kept = own.iter().filter(|own| **own).count() as u64 * 4;
         assert_eq!(lab.host(1).verdict("local_listener")? - before, kept, "{listens}");
         stranger.kill9()?;
@@ -44,16 +44,16 @@ fn with_service_wins_a_listener_on_a_service_port_gets_nothing() -> TestResult {
 }
 
 #[test]
-fn a_listener_of_one_family_keeps_nothing_that_is_dialled_by_the_other() -> TestResult {
+fn listener_of_one_family_gets_no_connects_of_the_other() -> TestResult {
     for (listens, own) in [("0.0.0.0:1234", "127.0.0.1:1234"), ("[::1]:1234", "[::1]:1234")] {
         let lab = Lab::start(2)?;
         let (_replica, _agent, mut client) = served(&lab, &[])?;
         let _stranger = serve(&lab, 1, listens, "stranger")?;
-        for dialled in ["127.0.0.1:1234", "[::1]:1234"] {
-            let expected = if dialled == own { "stranger" } else { "replica" };
-            // A datagram to an IPv6 address, unconnected, cannot become one to the replica, which speaks IPv4.
+        for destination in ["127.0.0.1:1234", "[::1]:1234"] {
+            let expected = if destination == own { "stranger" } else { "replica" };
+            // An unconnected datagram to an IPv6 address cannot be sent to the replica, which has IPv4.
             for way in ["tcp", "udp"] {
-                assert_eq!(who(&mut client, way, dialled)?, expected, "{listens}, {way} to {dialled}");
+                assert_eq!(who(&mut client, way, destination)?, expected, "{listens}, {way} to {destination}");
             }
         }
     }
@@ -61,7 +61,7 @@ fn a_listener_of_one_family_keeps_nothing_that_is_dialled_by_the_other() -> Test
 }
 
 #[test]
-fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
+fn listener_in_a_container_is_not_the_hosts() -> TestResult {
     if kernel::skips_loopback_host("listeners in containers")? {
         return Ok(());
     }
@@ -69,23 +69,23 @@ fn a_listener_in_a_container_is_none_of_the_hosts() -> TestResult {
     let (_replica, _agent, mut client) = served(&lab, &[])?;
     let _inside = serve(&lab, 3, "0.0.0.0:1234", "inside")?;
     assert_eq!(answers(&mut client)?, [["replica"; 3]; 2]);
-    // From there, the host's address leads to the service and its own to itself.
-    let mut container = lab.host(3).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    // From the container, the host's address reaches the service and its own address reaches the listener.
+    let mut container = lab.host(3).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     assert_eq!(answers(&mut container)?, [["inside"; 3], ["replica"; 3]]);
     Ok(())
 }
 
 #[test]
-fn a_replica_on_the_service_port_of_this_host_is_no_stranger() -> TestResult {
+fn replica_on_the_local_service_port_is_a_backend() -> TestResult {
     for listens in ["10.77.0.1:1234", "0.0.0.0:1234"] {
         let lab = Lab::start(2)?;
         let _here = serve(&lab, 1, listens, "here")?;
         let _there = serve(&lab, 2, "10.77.0.2:1234", "there")?;
-        let _agent = Written::start(&lab, &both(&["10.77.0.1:1234", "10.77.0.2:1234"])?, &[])?;
-        let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+        let _agent = FileSource::start(&lab, &both(&["10.77.0.1:1234", "10.77.0.2:1234"])?, &[])?;
+        let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
         for way in WAYS {
             eventually_ok("both answer", PATIENCE, || {
-                let of = (0..16).map(|_| who(&mut client, way, DIALLED[0])).collect::<Result<Vec<_>>>()?;
+                let of = (0..16).map(|_| who(&mut client, way, DESTINATION[0])).collect::<Result<Vec<_>>>()?;
                 ensure!(of.contains(&"here".into()) && of.contains(&"there".into()), "{way}, {listens}: {of:?}");
                 Ok(())
             })?;
@@ -96,7 +96,7 @@ fn a_replica_on_the_service_port_of_this_host_is_no_stranger() -> TestResult {
 }
 
 #[test]
-fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult {
+fn bind_of_a_service_port_only_is_counted() -> TestResult {
     let lab = Lab::start(2)?;
     let (_replica, _agent, _client) = served(&lab, &[])?;
     let bound = || lab.host(1).verdict("port_bound");
@@ -106,16 +106,16 @@ fn binding_a_service_port_is_counted_and_binding_another_is_not() -> TestResult 
     assert_eq!(bound()?, 2);
     let _nobody = serve(&lab, 1, "127.0.0.1:1235", "nobody")?;
     let _elsewhere = serve(&lab, 2, "127.0.0.1:1234", "elsewhere")?;
-    // Where namespaces cannot be told apart, all are the host's.
+    // If the kernel cannot tell namespaces apart, all listeners count as the host's.
     assert_eq!(bound()?, if kernel::tells_netns() { 2 } else { 4 });
     Ok(())
 }
 
-/// A replica on host 2 that answers `replica`, the agent, and a client on host 1.
-fn served<'lab>(lab: &'lab Lab, more: &[&str]) -> Result<(Dialer, Written<'lab>, Dialer)> {
+/// Starts a replica on host 2 that answers `replica`, the agent, and a client on host 1.
+fn served<'lab>(lab: &'lab Lab, more: &[&str]) -> Result<(SocketProgram, FileSource<'lab>, SocketProgram)> {
     let replica = serve(lab, 2, "10.77.0.2:8001", "replica")?;
-    let agent = Written::start(lab, &both(&["10.77.0.2:8001"])?, more)?;
-    let client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    let agent = FileSource::start(lab, &both(&["10.77.0.2:8001"])?, more)?;
+    let client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     Ok((replica, agent, client))
 }
 
@@ -126,18 +126,18 @@ fn both(backends: &[&str]) -> Result<Vec<Value>> {
     Ok(["tcp", "udp"].map(service).into())
 }
 
-/// A program on a host that answers with a word there, over TCP and UDP.
-fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<Dialer> {
+/// Starts a program on a host that answers with a word at this address, over TCP and UDP.
+fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<SocketProgram> {
     let host = lab.host(host);
-    // In the cgroup that is served, so that binding is seen.
-    let mut server = host.program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    // In the served cgroup, so that the hooks see its bind.
+    let mut server = host.program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     let said = server.tell(&format!("serve {at} {word}"))?;
     ensure!(said == "ok", "{at}: {said}");
     Ok(server)
 }
 
-/// Who answers at each address, in each way; holds that the one dialled seems to answer.
-fn answers(client: &mut Dialer) -> Result<Vec<[String; 3]>> {
+/// Returns which program answers at each address, in each way; asserts that the reply comes from the destination.
+fn answers(client: &mut SocketProgram) -> Result<Vec<[String; 3]>> {
     let ways = |to: &str| -> Result<[String; 3]> {
         let mut of = WAYS.map(str::to_owned);
         for way in &mut of {
@@ -145,10 +145,10 @@ fn answers(client: &mut Dialer) -> Result<Vec<[String; 3]>> {
         }
         Ok(of)
     };
-    DIALLED.into_iter().map(ways).collect()
+    DESTINATION.into_iter().map(ways).collect()
 }
 
-fn who(client: &mut Dialer, way: &str, to: &str) -> Result<String> {
+fn who(client: &mut SocketProgram, way: &str, to: &str) -> Result<String> {
     let said = client.tell(&format!("try {way} {to}"))?;
     let (word, seen) = said.split_once(' ').unwrap_or((&said, ""));
     ensure!(seen.split(' ').all(|address| address == "-" || address == to), "{way} {to}: {said}");

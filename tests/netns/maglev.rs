@@ -1,27 +1,27 @@
-//! The policy maglev: a hash of the client picks the backend, and few are moved when one backend goes.
+//! Policy `maglev`: a hash of the client picks the backend, and few clients move when one backend goes.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab};
+use proxymatic_tests::lab::{Lab, SocketProgram};
 use serde_json::json;
 
-use crate::served::SERVICE;
-use crate::written::{Written, backends, name, replicas, service};
+use crate::fixtures::cluster::SERVICE;
+use crate::fixtures::file_source::{FileSource, backends, name, replicas, service};
 
 const BACKENDS: u8 = 20;
-/// Process and source port are what a connection is known by: so many are different clients, the same at each time.
+/// The hash is over process and source port, so this many ports are different clients that stay the same.
 const CLIENTS: usize = 5000;
-/// How many connect in one order.
+/// How many clients connect in one command.
 const AT_ONCE: usize = 500;
 
 #[test]
-fn under_two_percent_of_other_clients_move_when_one_of_20_goes() -> TestResult {
+fn maglev_moves_under_2_percent_when_one_of_20_goes() -> TestResult {
     let lab = Lab::start(2)?;
     let replicas = replicas(&lab, BACKENDS)?;
     let all = backends(&replicas);
     let maglev = [("policy", json!("maglev"))];
-    let agent = Written::start(&lab, &[service(&all, &maglev)], &[])?;
-    let mut client = lab.host(1).dialer()?;
+    let agent = FileSource::start(&lab, &[service(&all, &maglev)], &[])?;
+    let mut client = lab.host(1).tcp_client()?;
     let before = who(&mut client)?;
     assert_eq!(who(&mut client)?, before, "the same clients at the same backends");
 
@@ -48,8 +48,8 @@ fn under_two_percent_of_other_clients_move_when_one_of_20_goes() -> TestResult {
     Ok(())
 }
 
-/// Who answers each client.
-fn who(client: &mut Dialer) -> Result<Vec<String>> {
+/// The replica that answers each client.
+fn who(client: &mut SocketProgram) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for first in (40_000..).step_by(AT_ONCE).take(CLIENTS / AT_ONCE) {
         let said = client.tell(&format!("who {AT_ONCE} {SERVICE} from {first}"))?;

@@ -1,138 +1,132 @@
-//! What needs namespaces, cgroups and real connections. One module per thing it proves; all need root.
+//! Tests of the netns tier: real connections in network namespaces and cgroups. Each module tests one feature; all need root.
 
-/// The addresses of the host come and go.
+/// Addresses of the host that are added and removed.
 mod addresses;
-/// A client stays with its backend.
+/// `affinity`: a client stays with its backend.
 mod affinity;
-/// Who may connect.
-mod allow;
-/// Services whose replicas answer with one word.
-mod answered;
-/// How connections are shared.
-mod balance;
-/// How many connections there may be at once.
-mod bounds;
-/// What the kernel itself says, asked with a tool that knows nothing of us.
+/// Allow lists: which clients may connect.
+mod allow_list;
+/// `--bpf-log`: what the hooks log.
+mod bpf_log;
+/// Programs and links as the kernel reports them through bpftool.
 mod bpftool;
-/// Whose connections are left alone.
-mod bypassed;
-/// Connects that are not made by connect(2) alone.
-mod calls;
-/// Pins that cannot be made, locks that were left, maps that are too small.
-mod cannot_pin;
-/// Which cgroup is taken for the host's root.
+/// Sockets and cgroups that bypass the hooks.
+mod bypass;
+/// Detection of the host's cgroup root.
 mod cgroup_root;
-/// What commands print.
+/// Output of the commands.
 mod commands;
-/// One connection: which destinations lead to a service, and what a program sees of it afterwards.
+/// connect(2): which destinations reach a service, and which peer the program sees.
 mod connect;
-/// The agent in a container, with a cgroup namespace of its own.
-mod contained;
-/// `detach` removes exactly what was put there.
+/// The agent in a container with a cgroup namespace of its own.
+mod container_cgroupns;
+/// The agent killed before each of its writes.
+mod crash_before_write;
+/// `detach`: it removes exactly what the agent has put there.
 mod detach;
-/// What the documents show was printed by the program.
+/// Output that the documents show.
 mod documents;
-/// What the operator drains.
-mod drained;
-/// Who gets connections, by state and health of the tasks.
-mod eligible;
+/// `backend drain` and `backend undrain`.
+mod drain;
 /// The status endpoint.
 mod endpoint;
-/// What happens, as it happens.
-mod events;
-/// Replicas that die or fall silent under steady load.
-mod failing;
-/// What this kernel has.
-mod feature;
-/// Output that is compared word by word.
+/// `event watch`.
+mod event_watch;
+/// `feature probe`.
+mod feature_probe;
+/// Clusters that tests start with.
+mod fixtures;
+/// Comparison of output with golden text.
 mod golden;
-/// The harness itself: hosts reach each other, and nothing stays behind whatever happens.
+/// The test harness itself.
 mod harness;
-/// A host that lacks something.
-mod host;
-/// One UDP socket and several services.
-mod in_flight;
-/// Hooks on network interfaces.
+/// Hosts that lack a requirement of the agent.
+mod host_requirements;
+/// Warnings about the host.
+mod host_warnings;
+/// Packet hooks on network interfaces.
 mod interfaces;
-/// What the agent does about clients on other machines.
-mod interfaces_served;
-/// What the kernel has, and what it takes to verify the programs.
-mod kernel;
-/// Starts that are killed, and what they leave.
-mod killed_start;
-/// Which backends are better than none.
-mod last_resort;
-/// The nearer replica.
+/// Agents killed while they start.
+mod interrupted_start;
+/// Features of this kernel, and the verifier's budget.
+mod kernel_limits;
+/// Policy `latency`.
 mod latency;
-/// `maxconn`.
-mod limits;
-/// Programs that listen on a service port themselves.
+/// The agent's cache of listening ports.
+mod listener_cache;
+/// Programs that listen on a service port.
 mod listeners;
-/// What the hooks log where they are asked to.
-mod logged;
-/// A hash of the client.
+/// Policy `maglev`.
 mod maglev;
-/// Marathon is not there.
-mod marathon;
-/// Every kind of socket to every kind of service.
-mod matrix;
-/// The agent killed before each of its writes.
-mod mortal;
-/// The agent started for another cgroup.
-mod moved;
-/// Packets of clients on other machines, one by one: BPF_PROG_TEST_RUN.
+/// A Marathon that does not answer.
+mod marathon_down;
+/// Faults of Marathon, under load.
+mod marathon_faults;
+/// `maxconn`: limits of open connections.
+mod maxconn;
+/// The agent restarted for another cgroup.
+mod other_cgroup;
+/// The packet programs, one packet at a time (BPF_PROG_TEST_RUN).
 mod packets;
-/// `plan show` against what is pinned.
+/// Panic mode: backends that are tried if a service has no better one.
+mod panic_mode;
+/// Pins, locks and maps that the agent cannot create or use.
+mod pin_errors;
+/// `plan show`.
 mod plan_show;
-/// What the agent may still do.
+/// Shares of connections under each policy.
+mod policies;
+/// Capabilities of the agent's threads.
 mod privileges;
-/// Replicas that fail are probed until they answer.
+/// Probes of ejected backends.
 mod probes;
 /// Real programs, unmodified.
 mod programs;
 /// TCP and UDP on one port number.
 mod protocols;
-/// A boot without Marathon: the state file.
-mod rebooted;
-/// Keys in a real etcd.
+/// The registrator source with a real etcd.
 mod registrator;
 /// Clients on other hosts.
 mod remote;
-/// All backends replaced at once, a thousand times.
-mod replace;
-/// The agent dies and comes back.
+/// How the agent counts, shows and ends connections of remote clients.
+mod remote_connections;
+/// All backends of a service replaced at once.
+mod replace_all;
+/// Replicas that crash or stop answering, under load.
+mod replica_failures;
+/// Agents that end and start again.
 mod restart;
-/// All replicas replaced one by one.
-mod rolling;
+/// Replicas replaced one by one.
+mod rolling_update;
 /// A second agent on the same pins.
-mod second;
-/// The agent finds out by itself whether services are reached.
+mod second_agent;
+/// The self-test of the agent.
 mod self_test;
-/// What most tests begin with.
-mod served;
-/// Who gets how many: weights and least connections.
-mod shares;
-/// Random changes under load.
+/// One UDP socket with several services.
+mod shared_udp_socket;
+/// Half a minute of the soak.
 mod soak;
-/// What programs do with sockets besides connecting and closing once.
+/// Every kind of socket with every kind of service.
+mod socket_matrix;
+/// Counts of open connections, for everything that programs do with sockets.
 mod sockets;
-/// Counts that are wrong are corrected.
+/// Corrections of wrong counts.
 mod sockets_drift;
 /// Sockets of a backend that is gone.
 mod sockets_gone;
-/// Connections that are idle for too long.
+/// Connections that exceed their idle timeout.
 mod sockets_idle;
-/// Marathon goes wrong in every way it is known to, under load.
-mod steady;
-/// The kernel is asked for listeners only where there may be one.
-mod unheard;
-/// Another build of the agent, of the same or of another version of the layouts, takes over.
+/// The state file: a boot without Marathon.
+mod state_file;
+/// System calls other than connect(2) that connect.
+mod syscalls;
+/// Which tasks get connections, by state and health.
+mod task_states;
+/// Takeover by another build or another map ABI version.
 mod upgrade;
-/// The script that proves a cluster of virtual machines.
+/// The smoke script for a cluster of virtual machines.
 mod vagrant;
-/// Addresses that no interface has.
+/// Virtual addresses.
 mod virtual_addresses;
-/// What on a host is in the way.
-mod warned;
-/// Services written down in a file.
-mod written;
+/// Weights and least connections.
+mod weights;

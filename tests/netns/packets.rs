@@ -1,10 +1,11 @@
-//! Packets of clients on other machines, one by one: what comes out of the very programs (BPF_PROG_TEST_RUN).
+//! The packet programs, one packet at a time (BPF_PROG_TEST_RUN): packets of remote clients, and what the programs make
+//! of them.
 
-mod ends;
+mod endpoints;
 mod errors;
 mod forwards;
 mod fragments;
 mod local;
-pub(crate) mod room;
-mod spec;
+mod packet_spec;
+pub(crate) mod test_netns;
 mod xdp;

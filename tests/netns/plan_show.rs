@@ -1,23 +1,25 @@
-//! `plan show` where an agent has published: nothing when in step, else exactly what the next agent writes.
+//! `plan show` against published maps: empty if in sync, else exactly the writes of the next agent.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use expect_test::expect;
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, binary};
 use proxymatic_tests::process::Finished;
+use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::{Value, json};
 
+use crate::fixtures::cluster::{APP, Cluster, backend_id, eject_for_an_hour};
 use crate::golden::Command;
-use crate::served::{APP, Served};
 
 #[test]
-fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
+fn plan_against_maps_in_sync_is_empty() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 2)?;
+    let _web = Cluster::start(&lab, 2)?;
     let plan = plan(&lab)?;
     assert_eq!(plan["operations"], json!([]), "{plan}");
     assert_eq!((&plan["services"][0]["name"], backends(&plan)), (&json!(APP), 2), "{plan}");
@@ -28,9 +30,40 @@ fn a_plan_against_what_is_pinned_and_in_step_is_empty() -> TestResult {
 }
 
 #[test]
-fn a_plan_after_one_task_has_gone_is_what_the_next_agent_writes_and_writes_nothing_itself() -> TestResult {
+fn plan_with_a_drained_backend_is_empty() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 3)?;
+    let web = Cluster::start(&lab, 2)?;
+    lab.proxymatic(&["backend", "drain", &web.replicas[0].address.to_string()])?.well()?;
+    web.answers_come_from(&["b"])?;
+    eventually_ok("the agent has published the drain", PATIENCE, || {
+        let plan = plan(&lab)?;
+        ensure!(plan["operations"] == json!([]), "{plan}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[test]
+fn plan_with_a_parked_backend_is_empty() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Cluster::start(&lab, 3)?;
+    let first = web.replicas[0].address;
+    web.replicas[0].process.kill9()?;
+    eject_for_an_hour(&lab, first)?;
+    eventually_ok("the agent parks the backend", PATIENCE, || {
+        let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
+        ensure!(!maps.is_drawn(backend_id(&maps, first)?), "the backend still has slots");
+        Ok(())
+    })?;
+    let plan = plan(&lab)?;
+    assert_eq!(plan["operations"], json!([]), "{plan}");
+    Ok(())
+}
+
+#[test]
+fn plan_after_a_task_is_gone_equals_next_agent_writes() -> TestResult {
+    let lab = Lab::start(2)?;
+    let mut web = Cluster::start(&lab, 3)?;
     web.agent.kill9()?;
     web.sim.state(&web.tasks[1], "TASK_KILLED")?;
 
@@ -50,10 +83,10 @@ fn a_plan_after_one_task_has_gone_is_what_the_next_agent_writes_and_writes_nothi
 }
 
 #[test]
-fn what_a_plan_prints_is_as_agreed() -> TestResult {
+fn plan_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
     let heavy = json!({ "labels": { "com.meltwater.proxymatic.port.0.weight": "heavy" } });
-    let mut web = Served::unready(&lab, 2, heavy)?;
+    let mut web = Cluster::unready(&lab, 2, heavy)?;
     web.when_active(&[0, 1])?;
     web.agent.kill9()?;
     web.sim.state(&web.tasks[1], "TASK_KILLED")?;
@@ -68,21 +101,15 @@ fn what_a_plan_prints_is_as_agreed() -> TestResult {
         3 writes, in this order:
         put slots 2..3
         switch service 0 to 1 slots from 2
-        lower backend 1 10.77.0.2:8002 gone weight 500
+        demote backend 1 10.77.0.2:8002 gone weight 500
         warning  /web: label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to
         1000; the default of 500 is used
     "#]], &expect![[r#"
         {
-          "warnings": [
-            {
-              "app": "/web",
-              "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
-            }
-          ],
           "operations": [
             "put slots 2..3",
             "switch service 0 to 1 slots from 2",
-            "lower backend 1 10.77.0.2:8002 gone weight 500"
+            "demote backend 1 10.77.0.2:8002 gone weight 500"
           ],
           "services": [
             {
@@ -106,6 +133,12 @@ fn what_a_plan_prints_is_as_agreed() -> TestResult {
               "protocol": "tcp",
               "source": "marathon"
             }
+          ],
+          "warnings": [
+            {
+              "app": "/web",
+              "reason": "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default of 500 is used"
+            }
           ]
         }
     "#]])?;
@@ -113,9 +146,9 @@ fn what_a_plan_prints_is_as_agreed() -> TestResult {
 }
 
 #[test]
-fn an_ordinary_user_gets_a_plan_against_empty_tables_and_is_told_so() -> TestResult {
+fn plan_of_an_ordinary_user_is_against_empty_maps_with_a_note() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 2)?;
+    let _web = Cluster::start(&lab, 2)?;
     let json = as_nobody(&lab, &["-j", "plan", "show", "--marathon", &lab.marathon_url()])?.well()?.stdout;
     let plan: Value = serde_json::from_str(&json)?;
     let operations = plan["operations"].as_array().context("no operations")?;
@@ -131,23 +164,23 @@ fn plan(lab: &Lab) -> Result<Value> {
     Ok(serde_json::from_str(&said)?)
 }
 
-/// How many backends the only service would have.
+/// The number of backends that the only service would have.
 fn backends(plan: &Value) -> usize {
     plan["services"][0]["backends"].as_array().map_or(0, Vec::len)
 }
 
-/// What is pinned, as far as the commands show it.
+/// Returns the content of the pinned maps, as the commands show it.
 fn pinned(lab: &Lab) -> Result<(String, Value)> {
     let services = lab.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
     Ok((services, lab.host(1).status()?["maps"].take()))
 }
 
-/// The writes that a verbose agent logged.
+/// Returns the writes that a verbose agent has logged.
 fn written(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("DEBUG")).filter_map(|line| Some(line.split_once(": ")?.1)).collect()
 }
 
-/// Runs a verb as a user who owns nothing here, from a folder that he can reach.
+/// Runs a command as an unprivileged user, from a folder that this user can read.
 fn as_nobody(lab: &Lab, arguments: &[&str]) -> Result<Finished> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;

@@ -1,4 +1,4 @@
-//! What the agent may still do once it serves.
+//! Capabilities of the agent's threads once it serves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,21 +10,21 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
-use proxymatic_user::privileges::{EnabledFeatures, Thread, rights};
+use proxymatic_user::privileges::{EnabledFeatures, Thread, capabilities_of};
 use serde_json::json;
 
+use crate::fixtures::cluster::Cluster;
+use crate::fixtures::file_source::FileSource;
 use crate::self_test::helper;
-use crate::served::Served;
-use crate::written::Written;
 
-/// Of linux/capability.h: needed only until all that listens does.
+/// From linux/capability.h: needed only until all sockets listen.
 const NET_BIND_SERVICE: u64 = 1 << 10;
 
 #[test]
-fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
+fn each_thread_has_exactly_the_documented_capabilities() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
-    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1", "--state-file", &state])?;
+    let web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--self-test", "1", "--state-file", &state])?;
     hold(web.agent.pid()?.as_raw(), EnabledFeatures::default(), || read(&web))?;
     let helper = eventually_ok("the self-test has its process", PATIENCE, || helper(lab.host(1))?.context("none"))?;
     for (_, status) in threads(helper)? {
@@ -38,8 +38,8 @@ fn each_thread_has_the_capabilities_of_the_table_and_no_others() -> TestResult {
 fn bypass_mark_and_services_file_cost_one_capability_each() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
-    let agent = Written::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
-    // The file is read each second.
+    let agent = FileSource::start(&lab, &[], &["--bypass-mark", "7", "--state-file", &state])?;
+    // The agent reads the file each second.
     hold(
         agent.agent.pid()?.as_raw(),
         EnabledFeatures { bypass_mark: true, file: true, ..EnabledFeatures::default() },
@@ -48,17 +48,17 @@ fn bypass_mark_and_services_file_cost_one_capability_each() -> TestResult {
 }
 
 #[test]
-fn interfaces_are_kept_by_a_thread_that_may_do_nothing_else() -> TestResult {
+fn interfaces_thread_has_no_other_privilege() -> TestResult {
     let lab = Lab::start(2)?;
     let state = lab.run_dir().join("state.json").display().to_string();
-    let web = Served::on(&lab, lab.sim()?, 1, json!({}), &["--interface", "lab0", "--state-file", &state])?;
+    let web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--interface", "lab0", "--state-file", &state])?;
     hold(web.agent.pid()?.as_raw(), EnabledFeatures { interfaces: true, ..EnabledFeatures::default() }, || read(&web))
 }
 
 #[test]
 fn pins_are_for_root_only() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let mut seen = 0;
     for_all(&lab.host(1).pins(), &mut |path, mode| {
         seen += 1;
@@ -70,17 +70,17 @@ fn pins_are_for_root_only() -> TestResult {
     Ok(())
 }
 
-/// Has the agent read Marathon's answers.
-fn read(web: &Served<'_>) -> Result<()> {
+/// Makes the agent read Marathon's answers.
+fn read(web: &Cluster<'_>) -> Result<()> {
     web.sim.control("streams/close", &json!({})).map(drop)
 }
 
-/// Holds that all threads of an agent have just what the table says, and that each kind is there. Readers end when they have
-/// had nothing to do for a while, and begin with what the process has: `work` gives them something now and then, and what one
-/// of them has at its beginning passes.
+/// Asserts that all threads of an agent have exactly the capabilities of the table, and that each kind of thread
+/// exists. Reader threads end after some idle time and start with the process's capabilities. `work` keeps them alive,
+/// and their initial state passes.
 fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> TestResult {
     let mut worked: Option<Instant> = None;
-    eventually_ok("each thread has what the table says", PATIENCE, || {
+    eventually_ok("each thread has the documented capabilities", PATIENCE, || {
         let held = is_held(agent, uses);
         if held.is_err() && worked.is_none_or(|at| at.elapsed() > Duration::from_secs(3)) {
             worked = Some(Instant::now());
@@ -92,9 +92,9 @@ fn hold(agent: i32, uses: EnabledFeatures, work: impl Fn() -> Result<()>) -> Tes
 }
 
 fn is_held(agent: i32, uses: EnabledFeatures) -> Result<()> {
-    // Where this test may not do everything, neither may what it starts.
+    // If this test process lacks a capability, its children lack it too.
     let ours = bits(&fs::read_to_string("/proc/self/status")?, "CapPrm")?;
-    let wanted = |thread| rights(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;
+    let wanted = |thread| capabilities_of(thread, uses).fold(0, |all, right| all | 1_u64 << right.number) & ours;
     let all = Thread::ALL.into_iter().fold(0, |all, thread| all | wanted(thread)) | NET_BIND_SERVICE & ours;
     let mut kinds = BTreeMap::new();
     for (name, status) in threads(agent)? {
@@ -106,7 +106,7 @@ fn is_held(agent: i32, uses: EnabledFeatures) -> Result<()> {
         ensure!((word(&status, "NoNewPrivs")?, word(&status, "Seccomp")?) == ("1", "2"), "{name}: {status}");
         *kinds.entry(name).or_insert(0) += 1;
     }
-    // Who looks at the maps is there only while somebody asks.
+    // The thread that reads the maps exists only during a request.
     let there = |thread: &Thread| *thread != Thread::Look && (*thread != Thread::Interfaces || uses.interfaces);
     let mut expected = Thread::ALL.into_iter().filter(there);
     ensure!(expected.all(|kind| kinds.contains_key(kind.name())), "{kinds:?}");

@@ -1,4 +1,4 @@
-//! Replicas that fail cost one connect, are probed by the agent, and get connections again when they answer.
+//! Failing replicas cost one connect, are probed by the agent, and get connections again when they answer.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 
-use crate::served::{Served, eject_for_an_hour, ejected_for, when_ejected};
+use crate::fixtures::cluster::{Cluster, eject_for_an_hour, ejected_for, when_ejected};
 
-/// Longer than the kernel alone keeps a backend out, or an agent that died.
+/// Longer than the kernel alone, or a crashed agent, keeps a backend out.
 const KEPT_OUT: Duration = Duration::from_secs(6);
 
 #[test]
 fn crashed_replica_costs_one_connect_and_is_readmitted_once() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 4)?;
+    let mut web = Cluster::start(&lab, 4)?;
     web.replicas[0].process.kill9()?;
     let seen = web.ask(400)?;
     assert_eq!((seen.failed, seen.errors.get("ECONNREFUSED")), (1, Some(&1)), "{seen:?}");
@@ -37,7 +37,7 @@ fn crashed_replica_costs_one_connect_and_is_readmitted_once() -> TestResult {
 #[test]
 fn replica_ejected_for_long_leaves_the_slots_until_it_answers() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 4)?;
+    let mut web = Cluster::start(&lab, 4)?;
     let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
     let slots = || -> anyhow::Result<usize> {
         let tables = maps.tables()?;
@@ -63,11 +63,11 @@ fn replica_ejected_for_long_leaves_the_slots_until_it_answers() -> TestResult {
 #[test]
 fn agent_keeps_out_what_was_ejected_before_its_start() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 4)?;
+    let mut web = Cluster::start(&lab, 4)?;
     web.agent.kill9()?;
     web.replicas[0].process.kill9()?;
-    when_ejected(&lab, &mut lab.host(1).dialer()?)?;
-    // Else it might be over before the agent has started.
+    when_ejected(&lab, &mut lab.host(1).tcp_client()?)?;
+    // A shorter ejection might end before the agent has started.
     eject_for_an_hour(&lab, web.replicas[0].address)?;
     web.start_agent()?;
     web.agent.logs("ejected until it answers", 1, PATIENCE)?;
@@ -80,8 +80,8 @@ fn agent_keeps_out_what_was_ejected_before_its_start() -> TestResult {
     Ok(())
 }
 
-/// How many connects fail within a time.
-fn failed_within(web: &Served<'_>, time: Duration) -> anyhow::Result<u64> {
+/// Returns how many connects fail within a time.
+fn failed_within(web: &Cluster<'_>, time: Duration) -> anyhow::Result<u64> {
     let (begun, mut failed) = (Instant::now(), 0);
     while begun.elapsed() < time {
         failed += web.ask(100)?.failed;

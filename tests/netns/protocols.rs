@@ -1,23 +1,23 @@
-//! TCP and UDP on one port number: two services, and sockets of each protocol reach only its own replicas.
+//! TCP and UDP on one port number: two services, and sockets of each protocol reach only that protocol's replicas.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, Sim, binary};
+use proxymatic_tests::lab::{Lab, PATIENCE, Sim, SocketProgram, binary};
 use proxymatic_tests::net::{host_address, host_address6};
 use proxymatic_tests::process::Process;
 use serde_json::{Value, json};
 
-use crate::served::{PORT, SERVICE};
+use crate::fixtures::cluster::{PORT, SERVICE};
 
-/// Where the replicas of TCP are, on host 2, and what they answer over either protocol: a socket that gets to the wrong
-/// ones hears the wrong word.
+/// The TCP replicas on host 2, and their word over either protocol: a socket that reaches the wrong replicas gets the
+/// wrong word.
 const STREAMS: (u16, &str) = (8001, "stream");
-/// The same of UDP.
+/// The UDP replicas on host 2, and their word over either protocol.
 const DATAGRAMS: (u16, &str) = (8002, "datagram");
-/// How often each socket is made: with both kinds of replica in one service it would meet both.
+/// How often each kind of socket is opened: if one service had both kinds of replica, the socket would reach both.
 const TIMES: usize = 20;
 
 /// Marathon, the agent and the replicas.
@@ -25,13 +25,13 @@ struct Protocols<'lab> {
     lab: &'lab Lab,
     sim: Sim<'lab>,
     _agent: Process,
-    _server: Dialer,
+    _server: SocketProgram,
 }
 
 impl<'lab> Protocols<'lab> {
-    /// Starts all with these apps, and returns when both services have their replicas.
+    /// Starts the cluster with these apps, and returns when both services have their replicas.
     fn start(lab: &'lab Lab, apps: &[Value]) -> Result<Self> {
-        let mut server = lab.host(2).program_in(lab.host(2).cgroup(), &binary("attempts")?, &[])?;
+        let mut server = lab.host(2).program_in(lab.host(2).cgroup(), &binary("connect-variants")?, &[])?;
         for (port, word) in [STREAMS, DATAGRAMS] {
             for address in replicas() {
                 let at = SocketAddr::new(address, port);
@@ -47,7 +47,7 @@ impl<'lab> Protocols<'lab> {
         Ok(protocols)
     }
 
-    /// Waits until there are services of these protocols and no others, each with its replicas on this port.
+    /// Waits until exactly the services of these protocols exist, each with its replicas on this port.
     fn serves(&self, wanted: &[(&str, u16)]) -> Result<()> {
         eventually_ok("the services have their replicas", PATIENCE, || {
             let rows = self.lab.host(1).services()?;
@@ -61,9 +61,9 @@ impl<'lab> Protocols<'lab> {
         })
     }
 
-    /// Sockets of the host and of a container, to every address that leads to the service.
+    /// Connects sockets of the host and of a container to every address of the service.
     fn each_socket_reaches_its_own(&self) -> Result<()> {
-        let (cgroup, program) = (self.lab.host(1).cgroup(), binary("attempts")?);
+        let (cgroup, program) = (self.lab.host(1).cgroup(), binary("connect-variants")?);
         let own = [IpAddr::from(host_address(1)), host_address6(1).into()];
         let loopback = [SERVICE.ip(), Ipv6Addr::LOCALHOST.into()];
         for (host, addresses) in [(1, &[own, loopback].concat()), (2, &own.to_vec())] {
@@ -82,7 +82,7 @@ impl<'lab> Protocols<'lab> {
     }
 }
 
-/// Of each family one, so that a socket of any family reaches one.
+/// One address of each family, so that a socket of any family reaches a replica.
 fn replicas() -> [IpAddr; 2] {
     [host_address(2).into(), host_address6(2).into()]
 }
@@ -94,7 +94,7 @@ fn app(id: &str, protocol: &str, port: u16) -> Value {
 }
 
 #[test]
-fn two_apps_of_two_protocols_share_a_port_and_no_replica() -> TestResult {
+fn apps_of_two_protocols_share_a_port_and_no_replica() -> TestResult {
     let lab = Lab::start(2)?;
     let apps = [app("/streams", "tcp", STREAMS.0), app("/datagrams", "udp", DATAGRAMS.0)];
     Protocols::start(&lab, &apps)?.each_socket_reaches_its_own()?;
@@ -102,7 +102,7 @@ fn two_apps_of_two_protocols_share_a_port_and_no_replica() -> TestResult {
 }
 
 #[test]
-fn an_app_with_a_port_for_each_protocol_has_two_services() -> TestResult {
+fn app_with_a_port_for_each_protocol_has_two_services() -> TestResult {
     let lab = Lab::start(2)?;
     let label = |index: usize| format!("com.meltwater.proxymatic.port.{index}.servicePort");
     let app = json!({
@@ -117,13 +117,13 @@ fn an_app_with_a_port_for_each_protocol_has_two_services() -> TestResult {
 }
 
 #[test]
-fn a_service_of_one_protocol_that_goes_leaves_the_other() -> TestResult {
+fn removal_of_one_protocol_keeps_the_other() -> TestResult {
     let lab = Lab::start(2)?;
     let apps = [app("/streams", "tcp", STREAMS.0), app("/datagrams", "udp", DATAGRAMS.0)];
     let protocols = Protocols::start(&lab, &apps)?;
     protocols.sim.control("app/delete", &json!({ "id": "/streams" }))?;
     protocols.serves(&[("udp", DATAGRAMS.0)])?;
-    let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("attempts")?, &[])?;
+    let mut client = lab.host(1).program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
     for _ in 0..TIMES {
         assert_eq!(client.tell(&format!("try tcp {SERVICE}"))?, "connect ECONNREFUSED");
         assert_eq!(client.tell(&format!("try udp {SERVICE}"))?, format!("datagram {SERVICE} {SERVICE} {SERVICE}"));

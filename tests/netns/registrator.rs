@@ -1,4 +1,4 @@
-//! Keys as registrator writes them, from a real etcd to connections that are answered.
+//! The registrator source: from keys in a real etcd to connections that are answered.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,15 +11,15 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::process::Process;
 use serde_json::json;
 
+use crate::fixtures::cluster::{PORT, URL};
+use crate::fixtures::file_source::replicas;
 use crate::programs::program;
-use crate::served::{PORT, URL};
-use crate::written::replicas;
 
-/// Where etcd listens on host 1, for clients and for other members.
+/// etcd's addresses on host 1, for clients and for other members.
 const CLIENTS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
 const MEMBERS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2380);
 
-/// Which of etcd's two stores has the keys.
+/// The store of etcd that has the keys.
 #[derive(Clone, Copy, Debug)]
 enum Store {
     V2,
@@ -89,7 +89,7 @@ fn key(container: &str) -> String {
     format!("/services/web/host2:{container}:{PORT}")
 }
 
-/// Waits until connections to the service are answered by these replicas, and holds that further ones are.
+/// Waits until connections to the service are answered by these replicas, and asserts that later ones are too.
 fn answered_by(lab: &Lab, names: &[&str]) -> Result<()> {
     let ask = || -> Result<()> {
         let seen = lab.client(&["http", "--url", URL, "--count", "40", "--linger0"])?;
@@ -101,7 +101,7 @@ fn answered_by(lab: &Lab, names: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn keys_in_etcd_lead_connections_to_their_containers() -> TestResult {
+fn etcd_keys_route_connections_to_their_containers() -> TestResult {
     for store in [Store::V2, Store::V3] {
         let lab = Lab::start(2)?;
         let etcd = Etcd::start(&lab, store)?;
@@ -116,7 +116,7 @@ fn keys_in_etcd_lead_connections_to_their_containers() -> TestResult {
             etcd.put(&key(container), replica.address)?;
         }
         answered_by(&lab, &["a", "b", "c"])?;
-        // The replica itself stays: nothing but the key says that it is not to be used.
+        // The replica keeps running: only the missing key removes it.
         etcd.delete(&key("web.2"))?;
         answered_by(&lab, &["a", "c"])?;
         etcd.put(&key("web.1"), replicas[1].address)?;

@@ -1,32 +1,32 @@
-//! Clients on another host, host 4, that dial a service port of host 1. The backends are on hosts 2 and 3, and nothing of
-//! host 1 listens anywhere.
+//! Clients on another host, host 4, that connect to a service port of host 1. The backends are on hosts 2 and 3, and
+//! host 1 has no listener.
 
 /// A client stays with its backend.
 mod affinity;
-/// Both ends close at the same time.
-mod both_close;
-/// The agent dies, and what it left goes on.
-mod crashed;
+/// The agent crashes, and its flows go on.
+mod agent_crash;
+/// Many bytes over interfaces of different MTU.
+mod bulk;
 /// Datagrams, whole and in fragments.
 mod datagrams;
-/// What routers and hosts say when a packet cannot go on.
+/// ICMP errors of routers and hosts.
 mod errors;
-/// A flood of SYNs.
-mod flood;
-/// Interfaces that go, come and change their name.
+/// Interfaces that are removed, recreated and renamed.
 mod interfaces;
 /// Backends on host 1 itself, and clients on the host of a backend.
-mod near;
-/// All backends but one are replaced.
-mod replaced;
-/// Who is served, and by whom.
-mod rules;
-/// Real programs, unmodified.
-mod served;
-/// Many bytes over interfaces of different MTU.
-mod transfer;
+mod local_backend;
 /// Connections that stay while the table changes.
-mod transfers;
+mod long_lived;
+/// Real programs, unmodified.
+mod real_programs;
+/// All backends but one are replaced.
+mod replace_all;
+/// Settings of a service: drain, ejection, allow list, maxconn, expose.
+mod settings;
+/// Both ends close at the same time.
+mod simultaneous_close;
+/// A flood of SYNs.
+mod syn_flood;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -39,14 +39,14 @@ use proxymatic_tests::eventually::{eventually_ok, uninterrupted};
 use proxymatic_tests::lab::{Arms, CLIENT, Echo, Host, Lab, PATIENCE};
 use serde_json::{Value, json};
 
-use self::transfers::Transfers;
-use crate::served::PORT;
-use crate::written::{Written, backend};
+use self::long_lived::Transfers;
+use crate::fixtures::cluster::PORT;
+use crate::fixtures::file_source::{FileSource, backend};
 
-/// How long a client waits for anything.
+/// How long a client waits for an answer.
 const WAIT: Duration = PATIENCE;
 
-/// How packets of remote clients are forwarded, and where from.
+/// The path of remote clients' packets, and the hook that forwards them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
     pub(crate) arms: Arms,
@@ -59,12 +59,12 @@ const WAYS: [Way; 4] = [
     Way { arms: Arms::Two, xdp: true },
     Way { arms: Arms::One, xdp: true },
 ];
-/// Where it is enough to look at one.
+/// The path of tests for which one path is enough.
 const ROUTED: Way = WAYS[0];
 const ONE_ARMED: Way = WAYS[1];
 
 impl Way {
-    /// The hosts, joined so.
+    /// Starts the hosts, joined in this way.
     fn lab(self) -> Result<Lab> {
         self.prepare(Lab::remote(self.arms)?)
     }
@@ -77,41 +77,41 @@ impl Way {
         Ok(lab)
     }
 
-    /// What the agent is told of it.
+    /// The arguments of the agent for this path.
     fn arguments(self) -> Vec<String> {
         let interfaces = self.arms.interfaces().into_iter().flat_map(|it| ["--interface".to_owned(), it]);
         let xdp = ["--xdp", "native"].map(str::to_owned).into_iter().filter(|_| self.xdp);
         interfaces.chain(xdp).collect()
     }
 
-    /// Starts an agent on host 1 that serves this to other hosts.
-    fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<Written<'lab>> {
+    /// Starts an agent on host 1 that exposes these services to other hosts.
+    fn serve<'lab>(self, lab: &'lab Lab, services: &[Value]) -> Result<FileSource<'lab>> {
         let arguments = self.arguments();
-        let written = Written::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let written = FileSource::start(lab, services, &arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
         if self.xdp {
-            // Any program would do, and to what leaves host 1 this one does nothing.
+            // Any program would do; this one does nothing to packets that leave host 1.
             let program = format!("v{ABI_VERSION}/programs/xdp_ingress");
             lab.takes_returns(1, 0, &lab.host(1).pins().join(program))?;
         }
         Ok(written)
     }
 
-    /// What clients dial, in either family.
-    fn dialled(self) -> [SocketAddr; 2] {
-        self.arms.dialled().map(|address| SocketAddr::new(address, PORT))
+    /// The service addresses for clients, of either family.
+    fn service_addresses(self) -> [SocketAddr; 2] {
+        self.arms.service_addresses().map(|address| SocketAddr::new(address, PORT))
     }
 }
 
-/// A service of both protocols with the backends `a` and `b`, and the agent that serves it.
+/// A service of both protocols with backends `a` and `b`, and its agent.
 struct Remote<'lab> {
     lab: &'lab Lab,
     way: Way,
-    written: Written<'lab>,
+    written: FileSource<'lab>,
     echoes: Vec<Echo>,
 }
 
 impl<'lab> Remote<'lab> {
-    /// Starts it, with a backend on host 2 and one on host 3.
+    /// Starts it with a backend on host 2 and one on host 3.
     fn start(lab: &'lab Lab, way: Way) -> Result<Self> {
         Self::of(lab, way, vec![lab.host(2).echo(7001, 'a')?, lab.host(3).echo(7001, 'b')?])
     }
@@ -121,30 +121,30 @@ impl<'lab> Remote<'lab> {
         Ok(Self { lab, way, written, echoes })
     }
 
-    /// Fails unless so many new connections to each address are served, by these and no others.
+    /// Fails unless this many new connections to each address are served, by exactly these backends.
     fn answers_come_from(&self, names: &str) -> Result<()> {
-        for to in self.way.dialled() {
+        for to in self.way.service_addresses() {
             let seen: BTreeSet<char> = (0..40).map(|_| who(self.lab.host(CLIENT), to)).collect::<Result<_>>()?;
             ensure!(seen == names.chars().collect(), "{to} is answered by {seen:?}, not by {names}");
         }
         Ok(())
     }
 
-    /// Long transfers from the clients' host, half of them to each address.
+    /// Starts long transfers from the clients' host, half of them to each address.
     fn transfers(&self, count: usize) -> Result<Transfers> {
-        Transfers::start(self.lab.host(CLIENT), &self.way.dialled(), count)
+        Transfers::start(self.lab.host(CLIENT), &self.way.service_addresses(), count)
     }
 }
 
-/// A service of one name and port for each protocol, open to other hosts, with whatever else a file may say of it.
+/// A service of one name and port for each protocol, exposed to other hosts, with more fields of the file.
 fn both(echoes: &[Echo], more: &[(&str, Value)]) -> [Value; 2] {
     let mut places: Vec<_> = echoes.iter().flat_map(|echo| echo.places).collect();
-    // As rows come.
+    // In the order of rows.
     places.sort();
     ["tcp", "udp"].map(|protocol| exposed(protocol, protocol, PORT, &places, more))
 }
 
-/// A service that is open to other hosts.
+/// A service that is exposed to other hosts.
 fn exposed(name: &str, protocol: &str, port: u16, places: &[SocketAddr], more: &[(&str, Value)]) -> Value {
     let backends: Vec<_> = places.iter().copied().map(backend).collect();
     let mut service = json!({ "name": name, "protocol": protocol, "port": port, "expose": true, "backends": backends });
@@ -154,7 +154,7 @@ fn exposed(name: &str, protocol: &str, port: u16, places: &[SocketAddr], more: &
     service
 }
 
-/// A connection from a host, and the name of who greets it.
+/// Opens a connection from a host, and returns it with the name of the replica that greets.
 fn greeted(host: &Host, to: SocketAddr) -> Result<(TcpStream, char)> {
     let outcome = host.net().enter(|| -> io::Result<_> {
         let mut stream = TcpStream::connect_timeout(&to, WAIT)?;
@@ -166,12 +166,12 @@ fn greeted(host: &Host, to: SocketAddr) -> Result<(TcpStream, char)> {
     outcome.with_context(|| format!("connect to {to} from host {}", host.number()))
 }
 
-/// Who greets a new connection.
+/// Returns the name of the replica that greets a new connection.
 fn who(host: &Host, to: SocketAddr) -> Result<char> {
     Ok(greeted(host, to)?.1)
 }
 
-/// Why a new connection is not served.
+/// Returns the error of a new connection.
 fn refused(host: &Host, to: SocketAddr) -> Result<io::ErrorKind> {
     match greeted(host, to) {
         Ok((_, name)) => anyhow::bail!("{to} is served by {name}"),
@@ -179,7 +179,7 @@ fn refused(host: &Host, to: SocketAddr) -> Result<io::ErrorKind> {
     }
 }
 
-/// A socket on a host that waits for answers as long as a client does, and hears of errors.
+/// Opens a socket on a host with the client's timeout, which receives ICMP errors.
 fn socket(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let outcome = host.net().enter(|| -> io::Result<_> {
@@ -191,7 +191,7 @@ fn socket(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
     outcome.with_context(|| format!("a socket to {to}"))
 }
 
-/// Who answers a datagram.
+/// Returns the name of the replica that answers a datagram.
 fn asked(socket: &UdpSocket) -> io::Result<char> {
     let mut answer = [0; 8];
     socket.send(b"?")?;
@@ -199,7 +199,7 @@ fn asked(socket: &UdpSocket) -> io::Result<char> {
     if length == 1 { Ok(char::from(answer[0])) } else { Err(io::Error::other(format!("{length} bytes"))) }
 }
 
-/// Waits until as many flows are counted as open on host 1. The error has the connections that the hooks know.
+/// Waits until this many flows are counted as open on host 1. The error lists the connections that the hooks know.
 fn open_is(lab: &Lab, wanted: u64) -> Result<()> {
     let waited = eventually_ok(&format!("{wanted} are open"), PATIENCE, || {
         let open = lab.host(1).open_connections()?;
@@ -209,7 +209,7 @@ fn open_is(lab: &Lab, wanted: u64) -> Result<()> {
     waited.with_context(|| conntrack(lab))
 }
 
-/// The connections of remote clients that the hooks of host 1 know and have not counted as closed.
+/// Returns the connections of remote clients on host 1 that are not counted as closed.
 fn conntrack(lab: &Lab) -> String {
     match lab.host(1).proxymatic(&["map", "dump", "CONNTRACK"]) {
         Ok(dumped) => dumped.stdout.lines().filter(|row| !row.contains("closed")).collect::<Vec<_>>().join("\n"),

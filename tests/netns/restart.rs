@@ -1,4 +1,4 @@
-//! The agent may die and come back at any moment: traffic goes on, and what changed meanwhile is caught up with.
+//! The agent crashes and restarts at any moment: traffic goes on, and changes in between are applied.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
@@ -6,14 +6,14 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use serde_json::json;
 
-use crate::served::{APP, SERVICE, Served, URL, place};
+use crate::fixtures::cluster::{APP, Cluster, SERVICE, URL, place};
 
 const CRASHES: usize = 10;
 
 #[test]
-fn ten_crashes_and_restarts_of_the_agent_under_load_fail_no_connect() -> TestResult {
+fn ten_agent_crashes_under_load_fail_no_connect() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
+    let mut web = Cluster::start(&lab, 2)?;
     let load = lab.load(URL, &["--threads", "8", "--linger0"])?;
     for _ in 0..CRASHES {
         web.agent.kill9()?;
@@ -28,30 +28,31 @@ fn ten_crashes_and_restarts_of_the_agent_under_load_fail_no_connect() -> TestRes
     Ok(())
 }
 
-/// When, in a replacement of all tasks, the agent crashes: as far as anybody can see from outside. `mortal` has all of its writes.
-const MOMENTS: [fn(&Served<'_>, usize) -> Result<()>; 4] = [
-    // Marathon knows; the agent may not.
+/// When the agent crashes during a replacement of all tasks, as seen from outside. Module `crash_before_write` tests
+/// each write.
+const MOMENTS: [fn(&Cluster<'_>, usize) -> Result<()>; 4] = [
+    // Marathon has the new tasks; the agent may not.
     |_, _| Ok(()),
-    // The agent has read of it, and writes.
+    // The agent has read them, and writes.
     |web, _| {
         eventually_ok("the agent has read of it", PATIENCE, || {
             ensure!(web.agent.logged("modified")? > 0, "{}", web.agent.log());
             Ok(())
         })
     },
-    // The maps have some of it.
+    // The maps have some of them.
     |web, first| {
         let new = web.replicas[first].address;
         web.lab.service_when("a new backend is there", APP, |service| service.is_active(new)).map(drop)
     },
-    // All is done.
+    // All is published.
     |web, first| web.when_active(&[first, first + 1]).map(drop),
 ];
 
 #[test]
-fn crash_in_a_replacement_fails_no_connect_and_is_completed() -> TestResult {
+fn crash_in_a_replacement_is_completed_and_fails_no_connect() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
+    let mut web = Cluster::start(&lab, 2)?;
     web.scale()?;
     web.scale()?;
     web.when_active(&[0, 1, 2, 3])?;
@@ -73,10 +74,10 @@ fn crash_in_a_replacement_fails_no_connect_and_is_completed() -> TestResult {
 }
 
 #[test]
-fn a_connection_that_is_open_over_a_crash_goes_on_and_stays_counted() -> TestResult {
+fn open_connection_survives_a_crash_and_stays_counted() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
-    let mut client = lab.host(1).dialer()?;
+    let mut web = Cluster::start(&lab, 2)?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.hold("c", 4, SERVICE)?, ["ok"; 4]);
     web.agent.kill9()?;
     web.start_agent()?;
@@ -92,11 +93,11 @@ fn a_connection_that_is_open_over_a_crash_goes_on_and_stays_counted() -> TestRes
 }
 
 #[test]
-fn tasks_that_changed_while_the_agent_was_dead_are_corrected_after_its_restart() -> TestResult {
+fn task_changes_without_agent_are_applied_after_restart() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
+    let mut web = Cluster::start(&lab, 2)?;
     web.agent.kill9()?;
-    // The process of the first goes on: whoever still sends it anything would be seen.
+    // The first task's process goes on, so that a late connection to it is detected.
     web.sim.state(&web.tasks[0], "TASK_KILLED")?;
     web.scale()?;
     web.answers_come_from(&["a", "b"])?;
@@ -107,9 +108,9 @@ fn tasks_that_changed_while_the_agent_was_dead_are_corrected_after_its_restart()
 }
 
 #[test]
-fn an_agent_that_is_asked_to_stop_leaves_the_data_plane() -> TestResult {
+fn agent_after_sigterm_leaves_the_data_plane() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 2)?;
+    let mut web = Cluster::start(&lab, 2)?;
     assert!(web.agent.terminate(PATIENCE)?.success());
     web.answers_come_from(&["a", "b"])?;
     let status = lab.proxymatic(&["status"])?;

@@ -1,4 +1,4 @@
-//! The self-test: it goes the way that programs go, and says so when that leads nowhere.
+//! The self-test: it connects as programs do, and reports a failure.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE};
 use serde_json::{Value, json};
 
-use crate::served::{APP, Served};
+use crate::fixtures::cluster::{APP, Cluster};
 
 const EACH_SECOND: [&str; 2] = ["--self-test", "1"];
 
 #[test]
-fn the_self_test_succeeds_again_and_again_and_its_service_is_shown_to_nobody() -> TestResult {
+fn self_test_succeeds_repeatedly_and_its_service_is_hidden() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let web = tested(&lab)?;
@@ -38,22 +38,22 @@ fn the_self_test_succeeds_again_and_again_and_its_service_is_shown_to_nobody() -
 }
 
 #[test]
-fn a_hook_that_is_gone_is_found_by_the_self_test_and_said_in_the_status() -> TestResult {
+fn missing_hook_is_found_by_the_self_test_and_in_status() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let _web = tested(&lab)?;
     succeeds(host)?;
-    // The self-test stops at the first that is missing, so the last that it comes to goes first.
+    // The self-test stops at the first missing hook, so the hook that it tests last is removed first.
     for (hook, words) in [
         ("getpeername6", "a connection to [::ffff:192.0.0.8]:4 has the peer [::ffff:127.0.0.1]:"),
-        ("connect6", "a connection to [::ffff:192.0.0.8]:4 did not lead to its service"),
+        ("connect6", "a connection to [::ffff:192.0.0.8]:4 did not reach its service"),
         ("recvmsg6", "a datagram to [::ffff:192.0.0.8]:4 was answered by [::ffff:127.0.0.1]:"),
         ("getpeername4", "a connection to 192.0.0.8:4 has the peer 127.0.0.1:"),
-        ("connect4", "a connection to 192.0.0.8:4 did not lead to its service"),
+        ("connect4", "a connection to 192.0.0.8:4 did not reach its service"),
         ("recvmsg4", "a datagram to 192.0.0.8:4 was answered by 127.0.0.1:"),
-        ("sendmsg4", "a datagram to 192.0.0.8:4 did not lead to its service"),
+        ("sendmsg4", "a datagram to 192.0.0.8:4 did not reach its service"),
     ] {
-        // The pin is all that holds it: gone from the kernel, as with a cgroup that was made anew.
+        // Only the pin holds the hook: removing it detaches the hook, as with a recreated cgroup.
         fs::remove_file(link(&host.pins(), hook)?)?;
         eventually_ok(&format!("the loss of {hook} is noticed"), PATIENCE, || {
             let said = host.proxymatic(&["-j", "status"])?;
@@ -70,7 +70,7 @@ fn a_hook_that_is_gone_is_found_by_the_self_test_and_said_in_the_status() -> Tes
 }
 
 #[test]
-fn an_agent_outside_of_the_cgroup_it_serves_says_that_it_cannot_test_itself() -> TestResult {
+fn agent_outside_its_cgroup_reports_no_self_test() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let served = host.cgroup().child("served")?;
@@ -80,15 +80,15 @@ fn an_agent_outside_of_the_cgroup_it_serves_says_that_it_cannot_test_itself() ->
     let status = host.status()?;
     let test = &status["agent"]["self_test"];
     let reason = test["impossible"].as_str().unwrap_or_default();
-    assert!(reason.starts_with("the agent is outside of the cgroup that is served"), "{status}");
+    assert!(reason.starts_with("the agent runs outside of the served cgroup"), "{status}");
     assert_eq!((&test["error"], &test["succeeded_s"], &status["problems"]), (&Value::Null, &Value::Null, &json!([])));
     let said = lab.proxymatic(&["status"])?.stdout;
-    assert!(said.contains("self-test  not possible: the agent is outside"), "{said}");
+    assert!(said.contains("self-test  not possible: the agent runs outside"), "{said}");
     Ok(())
 }
 
 #[test]
-fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResult {
+fn killed_helper_is_reported_and_orphaned_helper_ends() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let mut web = tested(&lab)?;
@@ -96,7 +96,7 @@ fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResul
     kill(Pid::from_raw(helper(host)?.context("no helper")?), Signal::SIGKILL)?;
     eventually_ok("its loss is noticed", PATIENCE, || {
         let wrong = host.status()?["problems"].to_string();
-        ensure!(wrong.contains("the process that makes it has ended; start the agent again"), "{wrong}");
+        ensure!(wrong.contains("its helper process has ended; restart the agent"), "{wrong}");
         Ok(())
     })?;
     web.agent.kill9()?;
@@ -111,8 +111,8 @@ fn a_helper_that_was_killed_is_said_and_one_without_an_agent_ends() -> TestResul
     .map_err(Into::into)
 }
 
-fn tested(lab: &Lab) -> Result<Served<'_>> {
-    let web = Served::on(lab, lab.sim()?, 1, json!({}), &EACH_SECOND)?;
+fn tested(lab: &Lab) -> Result<Cluster<'_>> {
+    let web = Cluster::on(lab, lab.sim()?, 1, json!({}), &EACH_SECOND)?;
     web.when_active(&[0])?;
     Ok(web)
 }
@@ -125,13 +125,13 @@ fn succeeds(host: &Host) -> Result<()> {
     })
 }
 
-/// The process on a host that makes the self-test.
+/// The process on a host that performs the self-test.
 pub(crate) fn helper(host: &Host) -> Result<Option<i32>> {
     let is = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "self-test\n");
     Ok(host.cgroup().processes()?.into_iter().find(is))
 }
 
-/// The pin of a hook's link, whatever version of the maps these pins have.
+/// The pin of a hook's link, for any map ABI version.
 fn link(pins: &Path, hook: &str) -> Result<PathBuf> {
     let versions = fs::read_dir(pins)?.collect::<Result<Vec<_>, _>>()?;
     let found = versions.iter().map(|version| version.path().join("links").join(hook)).find(|path| path.exists());

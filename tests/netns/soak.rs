@@ -1,4 +1,4 @@
-//! A little of the soak, always the same changes: `cargo xtask soak` goes on for as long as one likes.
+//! Half a minute of the soak with a fixed seed; `cargo xtask soak` runs it for any time.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::soak::{Options, run};
 
 #[test]
-fn random_changes_fail_only_what_killed_replicas_take_with_them() -> TestResult {
+fn random_changes_fail_only_connections_of_killed_replicas() -> TestResult {
     let report = run(&Options { seed: 1, time: Duration::from_secs(30), say: |line| println!("{line}") })?;
     println!("{report}");
     assert!(report.faults.is_empty(), "{report}");

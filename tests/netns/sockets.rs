@@ -1,19 +1,19 @@
-//! What programs do with sockets besides connecting once and closing once: the counts follow all of it.
+//! What programs do with sockets besides one connect and one close: the counts follow all of it.
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab};
+use proxymatic_tests::lab::{Lab, SocketProgram};
 
-use crate::served::{SERVICE, Served};
+use crate::fixtures::cluster::{Cluster, SERVICE};
 
 #[test]
-fn a_connect_that_does_not_block_is_translated_and_counted_as_any() -> TestResult {
+fn nonblocking_connect_is_translated_and_counted() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
-    let mut client = lab.host(1).dialer()?;
+    let _web = Cluster::start(&lab, 1)?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("begin c {SERVICE}"))?, "EINPROGRESS");
     assert_eq!(client.tell("finish c")?, "ok");
-    // Some programs ask connect(2) itself how it came out.
+    // Some programs call connect(2) again to get the outcome.
     assert_eq!(client.tell(&format!("begin c {SERVICE}"))?, "ok");
     assert_eq!(client.tell(&format!("begin c {SERVICE}"))?, "EISCONN");
     assert_eq!(client.tell("peer c")?, SERVICE.to_string());
@@ -25,10 +25,10 @@ fn a_connect_that_does_not_block_is_translated_and_counted_as_any() -> TestResul
 }
 
 #[test]
-fn a_socket_that_connects_twice_counts_once_at_a_time() -> TestResult {
+fn socket_that_connects_twice_counts_once_at_a_time() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 2)?;
-    let mut client = lab.host(1).dialer()?;
+    let _web = Cluster::start(&lab, 2)?;
+    let mut client = lab.host(1).tcp_client()?;
     for nth in 1..=3 {
         assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ok");
         assert_eq!(counts(&lab)?, (1, nth));
@@ -41,9 +41,9 @@ fn a_socket_that_connects_twice_counts_once_at_a_time() -> TestResult {
 }
 
 #[test]
-fn a_copied_descriptor_is_one_connection_until_the_last_is_closed() -> TestResult {
+fn copied_descriptor_counts_once_until_the_last_close() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let mut client = connected(&lab)?;
     assert_eq!(client.tell("dup c d")?, "ok");
     assert_eq!(client.tell("close c")?, "ok");
@@ -55,9 +55,9 @@ fn a_copied_descriptor_is_one_connection_until_the_last_is_closed() -> TestResul
 }
 
 #[test]
-fn a_socket_that_a_child_inherits_is_one_connection_until_both_are_done_with_it() -> TestResult {
+fn inherited_socket_counts_once_until_both_processes_close() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 1)?;
+    let _web = Cluster::start(&lab, 1)?;
     let mut client = connected(&lab)?;
     assert_eq!(client.tell("lend c child")?, "ok");
     assert_eq!(client.tell("close c")?, "ok");
@@ -68,10 +68,10 @@ fn a_socket_that_a_child_inherits_is_one_connection_until_both_are_done_with_it(
 }
 
 #[test]
-fn the_connections_of_a_program_that_is_killed_are_closed() -> TestResult {
+fn connections_of_a_killed_program_are_closed() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 2)?;
-    let mut client = lab.host(1).dialer()?;
+    let _web = Cluster::start(&lab, 2)?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.hold("c", 10, SERVICE)?, ["ok"; 10]);
     assert_eq!(counts(&lab)?, (10, 10));
     client.kill9()?;
@@ -80,26 +80,26 @@ fn the_connections_of_a_program_that_is_killed_are_closed() -> TestResult {
 }
 
 #[test]
-fn a_connect_that_the_replica_refuses_is_counted_until_the_socket_is_closed() -> TestResult {
+fn refused_connect_is_counted_until_the_socket_closes() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 1)?;
+    let mut web = Cluster::start(&lab, 1)?;
     web.replicas[0].process.kill9()?;
-    let mut client = lab.host(1).dialer()?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.tell(&format!("connect c {SERVICE}"))?, "ECONNREFUSED");
     assert_eq!(client.tell("close c")?, "ok");
     assert_eq!(counts(&lab)?, (0, 1));
     Ok(())
 }
 
-/// A program with one connection, `c`.
-fn connected(lab: &Lab) -> Result<Dialer> {
-    let mut client = lab.host(1).dialer()?;
+/// Starts a program with one connection, `c`.
+fn connected(lab: &Lab) -> Result<SocketProgram> {
+    let mut client = lab.host(1).tcp_client()?;
     ensure!(client.tell(&format!("connect c {SERVICE}"))? == "ok", "not connected");
     ensure!(counts(lab)? == (1, 1), "{:?} instead of one connection", counts(lab)?);
     Ok(client)
 }
 
-/// Connections open now, and ever, over all backends.
+/// Returns the connections open now and ever, over all backends.
 fn counts(lab: &Lab) -> Result<(u64, u64)> {
     let services = lab.host(1).services()?;
     let backends = || services.iter().flat_map(|service| &service.backends);

@@ -1,4 +1,4 @@
-//! Counts of open connections that have come to be wrong are corrected by looking at the sockets themselves.
+//! Wrong counts of open connections are corrected from the sockets themselves.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 
-use crate::served::{SERVICE, Served};
+use crate::fixtures::cluster::{Cluster, SERVICE};
 
 #[test]
 fn wrong_count_of_connections_is_corrected_and_right_one_left() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = Served::start(&lab, 3)?;
-    let mut client = lab.host(1).dialer()?;
+    let mut web = Cluster::start(&lab, 3)?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.hold("c", 6, SERVICE)?, ["ok"; 6]);
     web.agent.kill9()?;
     let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;

@@ -1,23 +1,23 @@
-//! When a backend goes, sockets that are connected to it are told, and no others, in whatever namespace they are.
+//! Sockets that are connected to a removed backend are reset, in every namespace; all others are left alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
 use proxymatic_tests::net::host_address6;
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::json;
 
-use crate::answered::At;
-use crate::served::{APP, PORT, SERVICE, Served, place};
+use crate::fixtures::cluster::{APP, Cluster, PORT, SERVICE, place};
+use crate::fixtures::word_replicas::At;
 
-/// Another service.
+/// A second service.
 const KEPT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT + 1);
 
 /// A UDP service with replicas that answer `a` and `b`.
-fn udp<'lab>(lab: &'lab Lab) -> Result<(Served<'lab>, Dialer)> {
-    let web = Served::unready(lab, 2, json!({ "protocol": "udp" }))?;
+fn udp<'lab>(lab: &'lab Lab) -> Result<(Cluster<'lab>, SocketProgram)> {
+    let web = Cluster::unready(lab, 2, json!({ "protocol": "udp" }))?;
     let mut servers = lab.host(2).datagrams_in(lab.host(2).cgroup())?;
     for (replica, word) in web.replicas.iter().zip(["a", "b"]) {
         ensure!(servers.tell(&format!("serve {} {word}", replica.address))? == "ok", "{} is taken", replica.address);
@@ -26,7 +26,7 @@ fn udp<'lab>(lab: &'lab Lab) -> Result<(Served<'lab>, Dialer)> {
     Ok((web, servers))
 }
 
-/// Which of the tasks a word stands for.
+/// The task of the replica that answers with this word.
 fn nth(word: &str) -> Result<usize> {
     ["a", "b"].iter().position(|known| *known == word).with_context(|| format!("{word:?} answered"))
 }
@@ -35,29 +35,29 @@ fn nth(word: &str) -> Result<usize> {
 fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
-    // One in the agent's namespace, one in another as a container has.
+    // One socket in the agent's namespace, one in a namespace of its own as a container has.
     let (here, there) = (lab.host(1), lab.host(2));
     let address = format!("{}:{PORT}", here.address());
     let mut clients =
         [(here.datagrams_in(here.cgroup())?, SERVICE.to_string()), (there.datagrams_in(here.cgroup())?, address)];
-    // The second namespace has not the first one's address: only what is dialled counts.
+    // The second namespace lacks the first one's address: only the destination counts.
     let mut gone = None;
-    for (client, dialled) in &mut clients {
+    for (client, destination) in &mut clients {
         assert!(client.tell("open c")? == "ok");
         let first = loop {
-            assert!(client.tell(&format!("connect c {dialled}"))? == "ok");
+            assert!(client.tell(&format!("connect c {destination}"))? == "ok");
             let word = client.tell("ask c")?;
             if *gone.get_or_insert_with(|| word.clone()) == word {
                 break word;
             }
         };
-        assert!(client.tell("peer c")? == *dialled, "{first}");
+        assert!(client.tell("peer c")? == *destination, "{first}");
     }
-    let gone = gone.context("nobody answered")?;
+    let gone = gone.context("no reply")?;
     web.sim.state(&web.tasks[nth(&gone)?], "TASK_KILLED")?;
-    for (client, dialled) in &mut clients {
+    for (client, destination) in &mut clients {
         assert_eq!(client.tell("error c")?, "ECONNABORTED");
-        assert_eq!(client.tell(&format!("connect c {dialled}"))?, "ok");
+        assert_eq!(client.tell(&format!("connect c {destination}"))?, "ok");
         let word = client.tell("ask c")?;
         assert!(nth(&word).is_ok() && word != gone, "{word}");
     }
@@ -66,8 +66,8 @@ fn connected_udp_socket_of_a_gone_backend_is_reset() -> TestResult {
 }
 
 #[test]
-fn a_connected_ipv6_socket_whose_backend_goes_is_told() -> TestResult {
-    // Backends of IPv6, and of IPv4, which such a socket is connected to by their v4-mapped addresses.
+fn connected_ipv6_socket_of_a_gone_backend_is_reset() -> TestResult {
+    // IPv6 backends, and IPv4 backends to which the socket is connected by v4-mapped addresses.
     for at in [At::V6 as fn(u8, u16) -> At, At::V4] {
         let lab = Lab::start(2)?;
         let replicas = [(at(2, 8001), "a"), (at(2, 8002), "b")];
@@ -88,33 +88,32 @@ fn a_connected_ipv6_socket_whose_backend_goes_is_told() -> TestResult {
             (here.datagrams_in(here.cgroup())?, SocketAddr::new(Ipv6Addr::LOCALHOST.into(), PORT)),
             (there.datagrams_in(here.cgroup())?, own),
         ];
-        // Of each client one socket to each backend.
-        for (client, dialled) in &mut clients {
+        // One socket of each client to each backend.
+        for (client, destination) in &mut clients {
             for word in ["a", "b"] {
                 assert_eq!(client.tell(&format!("open6 {word}"))?, "ok");
                 while client
-                    .tell(&format!("connect {word} {dialled}"))
+                    .tell(&format!("connect {word} {destination}"))
                     .and_then(|_| client.tell(&format!("ask {word}")))?
                     != word
                 {}
-                assert_eq!(client.tell(&format!("peer {word}"))?, dialled.to_string());
+                assert_eq!(client.tell(&format!("peer {word}"))?, destination.to_string());
             }
         }
         sim.state(&tasks[0], "TASK_KILLED")?;
-        for (client, dialled) in &mut clients {
+        for (client, destination) in &mut clients {
             assert_eq!(client.tell("error a")?, "ECONNABORTED");
-            // The socket itself is as good as new.
-            assert_eq!(client.tell(&format!("connect a {dialled}"))?, "ok");
+            // The socket itself can be reused.
+            assert_eq!(client.tell(&format!("connect a {destination}"))?, "ok");
             assert_eq!((client.tell("ask a")?.as_str(), client.tell("ask b")?.as_str()), ("b", "b"));
         }
-        let log = agent.log();
-        assert_eq!(log.matches("is gone: 2 sockets that were connected to it were reset").count(), 1, "{log}");
+        agent.logs("is gone: 2 sockets that were connected to it were reset", 1, PATIENCE)?;
     }
     Ok(())
 }
 
 #[test]
-fn an_unconnected_udp_socket_goes_on_with_its_port_when_its_backend_goes() -> TestResult {
+fn unconnected_udp_socket_keeps_its_port_without_its_backend() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
     let mut client = lab.host(1).datagrams_in(lab.host(1).cgroup())?;
@@ -133,7 +132,7 @@ fn an_unconnected_udp_socket_goes_on_with_its_port_when_its_backend_goes() -> Te
 }
 
 #[test]
-fn a_udp_socket_that_is_connected_to_a_replica_by_itself_is_left_alone() -> TestResult {
+fn udp_socket_connected_directly_to_a_replica_is_not_reset() -> TestResult {
     let lab = Lab::start(2)?;
     let (web, _servers) = udp(&lab)?;
     let mut client = lab.host(1).datagrams_in(lab.host(1).cgroup())?;
@@ -142,7 +141,7 @@ fn a_udp_socket_that_is_connected_to_a_replica_by_itself_is_left_alone() -> Test
         assert!(client.tell(order)? == "ok");
     }
     assert_eq!(client.tell(&format!("connect direct {direct}"))?, "ok");
-    // Was sent there by us once, and is connected elsewhere now.
+    // A hook once sent the socket there; it is connected to another address now.
     while client.tell(&format!("connect both {SERVICE}")).and_then(|_| client.tell("ask both"))? != "a" {}
     assert_eq!(client.tell(&format!("connect both {}", web.replicas[1].address))?, "ok");
     while client.tell(&format!("connect told {SERVICE}")).and_then(|_| client.tell("ask told"))? != "a" {}
@@ -155,11 +154,11 @@ fn a_udp_socket_that_is_connected_to_a_replica_by_itself_is_left_alone() -> Test
 #[test]
 fn tcp_connections_to_a_gone_backend_are_reset_where_labelled() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::labelled(&lab, 2, &[("on-backend-removed", "reset")])?;
-    // The same replicas in a service that does not ask for it, whose task ends before the other's.
+    let web = Cluster::labelled(&lab, 2, &[("on-backend-removed", "reset")])?;
+    // The same replicas in a service without the setting, whose task ends before the other's.
     let kept = web.sim.app("/kept", KEPT.port(), &[(2, 8001), (2, 8002)])?;
     lab.service_when("both services have both", "/kept", |service| service.active().count() == 2)?;
-    let mut client = lab.host(1).dialer()?;
+    let mut client = lab.host(1).tcp_client()?;
     assert_eq!(client.hold("c", 4, SERVICE)?, ["ok"; 4]);
     assert_eq!(client.hold("k", 4, KEPT)?, ["ok"; 4]);
     let maps = Maps::open(&Pins::at(&lab.host(1).pins()))?;
@@ -173,9 +172,9 @@ fn tcp_connections_to_a_gone_backend_are_reset_where_labelled() -> TestResult {
     web.sim.state(&kept[0], "TASK_KILLED")?;
     lab.service_when("one is left in the other service", "/kept", |service| service.backends.len() == 1)?;
     web.sim.state(&web.tasks[0], "TASK_KILLED")?;
-    // Sockets have been looked through when this is said.
+    // The sweep has ended when this is logged.
     web.agent.logs(&format!("is gone: {} sockets that were connected to it were reset", open[0]), 1, PATIENCE)?;
-    // The replica itself is still there: whoever was not reset has an answer.
+    // The replica itself still runs, so a socket that was not reset gets an answer.
     let mut reset = |name: &str| -> Result<u64> {
         let answers = (1..=4).map(|nth| client.tell(&format!("ask {name}{nth}"))).collect::<Result<Vec<_>>>()?;
         Ok(answers.iter().filter(|answer| !["a", "b"].contains(&answer.as_str())).count() as u64)

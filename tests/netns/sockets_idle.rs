@@ -1,4 +1,4 @@
-//! Connections that are idle for longer than their service allows are reset, and those that are not are not.
+//! Connections that exceed their service's idle timeout are reset, and no others.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,25 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 
-use crate::served::{SERVICE, Served};
+use crate::fixtures::cluster::{Cluster, SERVICE};
 
-/// A service on the same replica that says nothing of idle connections.
+/// A service on the same replica without an idle timeout.
 const PATIENT: &str = "127.0.0.1:1235";
 
 #[test]
 fn connection_is_reset_only_when_idle_longer_than_allowed() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Served::labelled(&lab, 1, &[("timeout.client", "3s"), ("timeout.server", "1h")])?;
+    let web = Cluster::labelled(&lab, 1, &[("timeout.client", "3s"), ("timeout.server", "1h")])?;
     web.sim.app("/patient", 1235, &[(2, web.replicas[0].address.port())])?;
     lab.service_when("the other service is there", "/patient", |service| service.active().count() == 1)?;
-    let mut client = lab.host(1).dialer()?;
-    // The sweep that resets the next one comes by this one too.
+    let mut client = lab.host(1).tcp_client()?;
+    // The sweep that resets the next connection also passes this one.
     assert_eq!(client.tell(&format!("connect patient {PATIENT}"))?, "ok");
     let opened = Instant::now();
     assert_eq!(client.tell(&format!("connect idle {SERVICE}"))?, "ok");
     let mut used = 0;
     eventually_ok("the idle one is reset", PATIENCE, || {
-        // A new connection each time: what is counted is how long each has been silent.
+        // A new connection each time, since each has an idle time of its own.
         used += 1;
         ensure!(client.tell(&format!("connect used{used} {SERVICE}"))? == "ok", "not connected");
         let log = web.agent.log();

@@ -1,5 +1,5 @@
-//! Another build of the agent takes over, of the same or of another version of the layouts: nothing fails meanwhile, not
-//! a new connection and not an open one.
+//! Takeover by another build of the agent, of the same or of another map ABI version: no connect and no open connection
+//! fails.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,30 +14,30 @@ use proxymatic_tests::lab::{Lab, Load, PATIENCE};
 use proxymatic_tests::process::Process;
 use serde_json::Value;
 
-use crate::answered::{Answered, At, Words};
 use crate::bpftool;
+use crate::fixtures::word_replicas::{At, WordReplicas, WordService};
 
-const WEB: Words = Words {
+const WEB: WordService = WordService {
     app: "/web",
     port: 1234,
     replicas: &[(At::V4(2, 8001), "a"), (At::V4(2, 8002), "b"), (At::V4(2, 8003), "c")],
 };
-const DIALLED: &str = "127.0.0.1:1234";
+const DESTINATION: &str = "127.0.0.1:1234";
 const CLIENTS: u8 = 8;
-/// By how much longer each start may work before it is killed.
+/// How much longer each start works before it is killed.
 const WORK: Duration = Duration::from_millis(60);
 
 const THIS: &str = "proxymatic";
-/// The same layouts, other programs.
+/// The same map layouts, other programs.
 const OTHER: &str = "proxymatic-other-build";
-/// Other layouts.
+/// Other map layouts.
 const NEXT: &str = "proxymatic-next-abi";
 
 #[test]
-fn upgrade_and_downgrade_to_another_build_under_eight_clients_fail_nothing() -> TestResult {
+fn build_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let load = lab.host(1).keeper(DIALLED.parse()?, CLIENTS)?;
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let load = lab.host(1).hold_connections(DESTINATION.parse()?, CLIENTS)?;
     let mut agent = web.agent;
     let before = programs(&lab, THIS)?;
     for build in [OTHER, THIS, OTHER, THIS] {
@@ -51,14 +51,14 @@ fn upgrade_and_downgrade_to_another_build_under_eight_clients_fail_nothing() -> 
 }
 
 #[test]
-fn upgrade_and_downgrade_to_another_version_of_the_layouts_under_eight_clients_fail_nothing() -> TestResult {
+fn abi_upgrade_and_downgrade_under_load_fail_nothing() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let load = lab.host(1).keeper(DIALLED.parse()?, CLIENTS)?;
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let load = lab.host(1).hold_connections(DESTINATION.parse()?, CLIENTS)?;
     let mut agent = web.agent;
     for build in [NEXT, THIS, NEXT, THIS] {
         agent = replaced(&lab, agent, build, &load)?;
-        // Each connect is seen by one version; peer names by both, while sockets of either live.
+        // One version counts each connect; both translate peer names as long as their sockets are open.
         let hooks = bpftool::attached(lab.host(1).cgroup().path())?;
         let times = |hook| hooks.iter().filter(|name| *name == hook).count();
         assert_eq!(["connect4", "connect6", "sendmsg4", "sendmsg6", "post_bind4"].map(times), [1; 5], "{hooks:?}");
@@ -74,14 +74,14 @@ fn upgrade_and_downgrade_to_another_version_of_the_layouts_under_eight_clients_f
     Ok(())
 }
 
-/// Each is killed a little later in its start: before it has the lock, while it loads, while it waits for Marathon, while
-/// it takes over, after that.
+/// Each agent is killed a little later in its start: before it has the lock, while it loads, while it waits for
+/// Marathon, during the takeover, and after it.
 #[test]
-fn agents_of_two_versions_killed_in_a_takeover_fail_nothing() -> TestResult {
+fn crash_of_either_agent_in_a_takeover_fails_nothing() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    let mut web = Answered::start(&lab, &[WEB], &[])?;
-    let load = host.keeper(DIALLED.parse()?, CLIENTS)?;
+    let mut web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let load = host.hold_connections(DESTINATION.parse()?, CLIENTS)?;
     web.agent.kill9()?;
     let marathon = lab.marathon_url();
     for nth in 0..16 {
@@ -102,24 +102,24 @@ fn agents_of_two_versions_killed_in_a_takeover_fail_nothing() -> TestResult {
 }
 
 #[test]
-fn a_version_that_was_replaced_leads_its_sockets_back_until_the_last_is_closed() -> TestResult {
+fn replaced_version_translates_back_until_its_last_close() -> TestResult {
     let lab = Lab::start(2)?;
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let (mut stream, mut datagrams) = (lab.host(1).dialer()?, lab.host(1).datagrams_in(lab.host(1).cgroup())?);
-    assert_eq!(stream.tell(&format!("connect c {DIALLED}"))?, "ok");
-    for order in ["open d".into(), format!("connect d {DIALLED}")] {
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let (mut stream, mut datagrams) = (lab.host(1).tcp_client()?, lab.host(1).datagrams_in(lab.host(1).cgroup())?);
+    assert_eq!(stream.tell(&format!("connect c {DESTINATION}"))?, "ok");
+    for order in ["open d".into(), format!("connect d {DESTINATION}")] {
         assert_eq!(datagrams.tell(&order)?, "ok");
     }
     let _next = started(&lab, web.agent, NEXT)?;
     assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
-    assert_eq!(stream.tell("peer c")?, DIALLED);
-    assert_eq!(datagrams.tell("peer d")?, DIALLED);
+    assert_eq!(stream.tell("peer c")?, DESTINATION);
+    assert_eq!(datagrams.tell("peer d")?, DESTINATION);
     assert!(["a", "b", "c"].contains(&datagrams.tell("ask d")?.as_str()));
     assert_eq!(stream.tell("close c")?, "ok");
-    // One of its sockets is still open, whatever time passes: two looks.
+    // One of its sockets is still open, so it stays for any time: two sweeps.
     until(Instant::now() + Duration::from_secs(11));
     assert_eq!(versions(&lab)?, [ABI_VERSION, ABI_VERSION + 1]);
-    assert_eq!(datagrams.tell("peer d")?, DIALLED);
+    assert_eq!(datagrams.tell("peer d")?, DESTINATION);
     assert_eq!(datagrams.tell("close d")?, "ok");
     eventually_ok("nothing is left of the version that was replaced", PATIENCE, || {
         let (versions, hooks) = (versions(&lab)?, bpftool::attached(lab.host(1).cgroup().path())?);
@@ -129,14 +129,14 @@ fn a_version_that_was_replaced_leads_its_sockets_back_until_the_last_is_closed()
     Ok(())
 }
 
-/// The one that comes back has maps of its own that still say what was drained when it left.
+/// The returning version has maps of its own, which still contain the drains from before.
 #[test]
-fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is_not_drained_again() -> TestResult {
+fn drain_and_undrain_survive_abi_upgrade_and_downgrade() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
     let file = lab.run_dir().join("state.json").display().to_string();
     let state = ["--state-file", &file];
-    let web = Answered::start(&lab, &[WEB], &state)?;
+    let web = WordReplicas::start(&lab, &[WEB], &state)?;
     let mut agent = web.agent;
     for (build, drained, next) in [(THIS, 8001, NEXT), (NEXT, 8002, THIS)] {
         let backend = format!("10.77.0.2:{drained}");
@@ -147,7 +147,7 @@ fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is
             ensure!(wishes.contains(&format!("\"port\":{drained}}}")), "{wishes}");
             Ok(())
         })?;
-        let load = host.keeper(DIALLED.parse()?, CLIENTS)?;
+        let load = host.hold_connections(DESTINATION.parse()?, CLIENTS)?;
         agent = replaced_with(&lab, agent, next, &load, &state)?;
         let seen = load.finish()?;
         assert_eq!(seen.failed, 0, "{:?} {:?}", seen.errors, seen.failures.first());
@@ -163,40 +163,40 @@ fn what_is_drained_stays_so_under_another_version_and_what_is_undrained_there_is
 }
 
 #[test]
-fn a_version_whose_sources_are_silent_does_not_take_over() -> TestResult {
+fn agent_with_silent_sources_does_not_take_over() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    let mut web = Answered::start(&lab, &[WEB], &[])?;
+    let mut web = WordReplicas::start(&lab, &[WEB], &[])?;
     web.agent.kill9()?;
     let mut next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &format!("http://{}:1", host.address())])?;
-    let status = eventually_ok("the next version says who serves", PATIENCE, || {
+    let status = eventually_ok("the next version names the serving agent", PATIENCE, || {
         let status = host.proxymatic_built(NEXT, &["status"])?;
-        let said = format!("version {ABI_VERSION} still serves: version {} takes over when", ABI_VERSION + 1);
+        let said = format!("version {ABI_VERSION} still serves: version {} takes over once", ABI_VERSION + 1);
         ensure!(status.stdout.contains(&said), "{status:?}");
         Ok(status)
     })?;
     assert_eq!(status.status.code(), Some(1), "{status:?}");
-    let mut client = host.dialer()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
-    assert_eq!(client.tell("peer c")?, DIALLED);
+    let mut client = host.tcp_client()?;
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
+    assert_eq!(client.tell("peer c")?, DESTINATION);
     let rows: Vec<Value> = serde_json::from_str(&host.proxymatic(&["-j", "hook", "show"])?.well()?.stdout)?;
     assert_eq!(rows.len(), 12);
-    // Nothing of it is attached, and the next one has no trouble with what it left.
+    // Nothing of it is attached, and the next agent has no problem with its pins.
     assert_eq!(bpftool::attached(host.cgroup().path())?.len(), 12);
     next.kill9()?;
     let _next = host.agent_built(NEXT, host.cgroup(), &["--marathon", &lab.marathon_url()])?;
     host.built_serves(NEXT, PATIENCE)?;
-    assert_eq!(client.tell("peer c")?, DIALLED);
+    assert_eq!(client.tell("peer c")?, DESTINATION);
     Ok(())
 }
 
 #[test]
-fn detach_removes_every_version_and_nothing_that_is_not_ours() -> TestResult {
+fn detach_removes_every_version_and_nothing_foreign() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    let web = Answered::start(&lab, &[WEB], &[])?;
-    let mut client = host.dialer()?;
-    assert_eq!(client.tell(&format!("connect c {DIALLED}"))?, "ok");
+    let web = WordReplicas::start(&lab, &[WEB], &[])?;
+    let mut client = host.tcp_client()?;
+    assert_eq!(client.tell(&format!("connect c {DESTINATION}"))?, "ok");
     let mut next = started(&lab, web.agent, NEXT)?;
     let stranger = folder(&lab, ABI_VERSION).join("maps/stranger");
     bpftool::pin_map(&stranger, "elsewhere", 8, 1)?;
@@ -214,12 +214,12 @@ fn detach_removes_every_version_and_nothing_that_is_not_ours() -> TestResult {
     Ok(())
 }
 
-/// Puts another build in the place of an agent, between so many requests.
+/// Replaces an agent by another build, with this many requests before and after.
 fn replaced(lab: &Lab, agent: Process, build: &str, load: &Load) -> Result<Process> {
     replaced_with(lab, agent, build, load, &[])
 }
 
-/// The same, with more arguments for the one that comes.
+/// Replaces an agent by another build, with more arguments for the new one.
 fn replaced_with(lab: &Lab, agent: Process, build: &str, load: &Load, more: &[&str]) -> Result<Process> {
     load.reaches(200)?;
     let agent = started_with(lab, agent, build, more)?;
@@ -227,7 +227,7 @@ fn replaced_with(lab: &Lab, agent: Process, build: &str, load: &Load, more: &[&s
     Ok(agent)
 }
 
-/// Ends an agent, one build's with a chance to say goodbye and the other's without, and starts another.
+/// Ends an agent, one build's by SIGTERM and the other's by SIGKILL, and starts another.
 fn started(lab: &Lab, agent: Process, build: &str) -> Result<Process> {
     started_with(lab, agent, build, &[])
 }
@@ -241,7 +241,7 @@ fn started_with(lab: &Lab, mut agent: Process, build: &str, more: &[&str]) -> Re
     Ok(agent)
 }
 
-/// How many requests there were, in each of the five ways to ask; all answered.
+/// Returns the number of requests in each of the five ways; asserts that all were answered.
 fn nothing_failed(load: Load) -> Result<u64> {
     let seen = load.finish()?;
     ensure!(seen.failed == 0, "{:?} {:?}", seen.errors, seen.failures.first());
@@ -254,18 +254,18 @@ fn folder(lab: &Lab, version: u32) -> PathBuf {
     lab.host(1).pins().join(format!("v{version}"))
 }
 
-/// The versions that anything is pinned of.
+/// Returns the versions that have any pins.
 fn versions(lab: &Lab) -> Result<Vec<u32>> {
     let mut versions = Vec::new();
     for entry in fs::read_dir(lab.host(1).pins())? {
-        let name = entry?.file_name().into_string().ok().context("a strange name")?;
+        let name = entry?.file_name().into_string().ok().context("an unexpected name")?;
         versions.push(name.strip_prefix('v').context("no version")?.parse()?);
     }
     versions.sort_unstable();
     Ok(versions)
 }
 
-/// The fingerprints of the programs that serve, by hook.
+/// Returns the tags of the attached programs, by hook.
 fn programs(lab: &Lab, build: &str) -> Result<Vec<String>> {
     let said = lab.host(1).proxymatic_built(build, &["-j", "hook", "show"])?.well()?.stdout;
     let rows: Vec<Value> = serde_json::from_str(&said)?;

@@ -1,5 +1,5 @@
-//! The script that proves a cluster of virtual machines, here on hosts of the lab: it proves what it says, and says so when
-//! it cannot.
+//! The smoke script for a cluster of virtual machines, run on hosts of the lab: it succeeds, fails, and detects when it
+//! cannot tell.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use proxymatic_tests::lab::Lab;
 use proxymatic_tests::process::Finished;
 
 const APP: &str = "/demo/web";
-/// Over a hundred programs are started.
+/// The script starts over a hundred programs.
 const RUN: Duration = Duration::from_secs(180);
 
 #[test]
@@ -28,7 +28,7 @@ fn smoke_script_finds_tasks_on_other_machines() -> TestResult {
 }
 
 #[test]
-fn the_smoke_script_fails_where_nothing_forwards_and_cannot_tell_with_tasks_on_one_machine_only() -> TestResult {
+fn smoke_script_fails_without_forwarding_or_remote_tasks() -> TestResult {
     let lab = Lab::start(3)?;
     let sim = lab.sim()?;
     sim.app(APP, 1234, &[(2, 8001)])?;
@@ -41,10 +41,10 @@ fn the_smoke_script_fails_where_nothing_forwards_and_cannot_tell_with_tasks_on_o
     Ok(())
 }
 
-/// Runs it on host 2, for at most so many seconds.
+/// Runs the script on host 2, for at most this many seconds.
 fn smoke(lab: &Lab, patience: &str) -> Result<Finished> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vagrant/smoke.sh");
-    let arguments = [script.to_str().context("a strange path")?, &lab.marathon_url()];
+    let arguments = [script.to_str().context("a path that is not UTF-8")?, &lab.marathon_url()];
     let patience = format!("PATIENCE={patience}");
     lab.host(2).run(Path::new("env"), &[&[patience.as_str()][..], &arguments].concat(), RUN)
 }

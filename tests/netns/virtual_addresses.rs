@@ -1,42 +1,42 @@
-//! Virtual addresses: no interface has them and no route leads to them, and programs dial them all the same.
+//! Virtual addresses: no interface has them and no route exists, yet programs connect to them.
 
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, binary};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram, binary};
 use serde_json::json;
 
-use crate::answered::At;
-use crate::served::place;
-use crate::written::{Written, backend};
+use crate::fixtures::cluster::place;
+use crate::fixtures::file_source::{FileSource, backend};
+use crate::fixtures::word_replicas::At;
 
 /// A virtual address of each family.
 const VIRTUAL: [&str; 2] = ["198.51.100.1:5000", "[fd99::1]:5000"];
-/// Where the replicas are, of each family one.
+/// The addresses of the replicas, one of each family.
 const REPLICAS: [At; 2] = [At::V4(2, 8001), At::V6(2, 8001)];
 const WORD: &str = "reached";
-/// The kinds of socket, and what a program then takes its peer and the senders to be.
+/// The kinds of socket, and the peer and senders that a program sees.
 const WAYS: [&str; 3] = ["tcp", "udp", "udp-unconnected"];
 
 /// Starts the replicas.
-fn servers(lab: &Lab) -> Result<Dialer> {
-    let mut server = lab.host(2).program_in(lab.host(2).cgroup(), &binary("attempts")?, &[])?;
+fn servers(lab: &Lab) -> Result<SocketProgram> {
+    let mut server = lab.host(2).program_in(lab.host(2).cgroup(), &binary("connect-variants")?, &[])?;
     for at in REPLICAS.map(At::address) {
         ensure!(server.tell(&format!("serve {at} {WORD}"))? == "ok", "{at} is taken");
     }
     Ok(server)
 }
 
-/// Clients on host 1, and in another namespace as a container has.
-fn clients(lab: &Lab) -> Result<[Dialer; 2]> {
-    let (cgroup, program) = (lab.host(1).cgroup(), binary("attempts")?);
+/// Starts clients on host 1, and in a namespace of their own as a container has.
+fn clients(lab: &Lab) -> Result<[SocketProgram; 2]> {
+    let (cgroup, program) = (lab.host(1).cgroup(), binary("connect-variants")?);
     Ok([lab.host(1).program_in(cgroup, &program, &[])?, lab.host(3).program_in(cgroup, &program, &[])?])
 }
 
-/// Holds that every kind of socket of each client reaches a replica, and sees the virtual address as what it talks to.
-fn assert_reached(clients: &mut [Dialer]) -> Result<()> {
+/// Asserts that every kind of socket of each client reaches a replica, and sees the virtual address as its peer.
+fn assert_reached(clients: &mut [SocketProgram]) -> Result<()> {
     for client in clients {
         for to in VIRTUAL {
             for way in WAYS {
@@ -53,11 +53,11 @@ fn assert_reached(clients: &mut [Dialer]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until none of them is served: the host knows no way there.
-fn unreachable(clients: &mut [Dialer]) -> Result<()> {
+/// Waits until no virtual address is served: the host has no route to it.
+fn unreachable(clients: &mut [SocketProgram]) -> Result<()> {
     for client in clients {
         for (to, way) in VIRTUAL.iter().flat_map(|to| WAYS.map(|way| (to, way))) {
-            eventually_ok(&format!("{to} leads nowhere"), PATIENCE, || {
+            eventually_ok(&format!("{to} is unreachable"), PATIENCE, || {
                 let said = client.tell(&format!("try {way} {to}"))?;
                 ensure!(said.ends_with(" ENETUNREACH"), "{way} to {to}: {said}");
                 Ok(())
@@ -85,7 +85,7 @@ fn served(lab: &Lab) -> Result<()> {
 }
 
 #[test]
-fn a_virtual_address_by_label_is_reached_by_every_socket() -> TestResult {
+fn virtual_address_by_label_is_reached_by_every_socket() -> TestResult {
     let lab = Lab::start(3)?;
     let _server = servers(&lab)?;
     let sim = lab.sim()?;
@@ -107,7 +107,7 @@ fn a_virtual_address_by_label_is_reached_by_every_socket() -> TestResult {
 }
 
 #[test]
-fn a_virtual_address_in_a_file_is_reached_by_every_socket() -> TestResult {
+fn virtual_address_in_a_file_is_reached_by_every_socket() -> TestResult {
     let lab = Lab::start(3)?;
     let _server = servers(&lab)?;
     let backends = REPLICAS.map(|at| backend(at.address()));
@@ -120,7 +120,7 @@ fn a_virtual_address_in_a_file_is_reached_by_every_socket() -> TestResult {
         })
         .collect();
     let mut clients = clients(&lab)?;
-    let written = Written::start(&lab, &services, &[])?;
+    let written = FileSource::start(&lab, &services, &[])?;
     served(&lab)?;
     assert_reached(&mut clients)?;
     written.rewrite(&[])?;

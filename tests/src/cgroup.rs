@@ -1,4 +1,4 @@
-//! Child cgroups of the cgroup2 tree, and what is needed to start a command inside one. Never the root cgroup itself.
+//! Child cgroups of the cgroup2 tree, and starting commands inside one. The root cgroup itself is never used.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -31,7 +31,7 @@ impl Cgroup {
         Self::make(&self.path, name)
     }
 
-    /// The directory, as `--cgroup` wants it.
+    /// The directory, as `--cgroup` takes it.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -54,14 +54,14 @@ impl Cgroup {
     }
 }
 
-/// Where this machine has the cgroup2 tree: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` in the hybrid layout.
+/// Returns the mount point of the cgroup2 tree: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` in the hybrid layout.
 pub fn root() -> Result<&'static Path> {
     static ROOT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let found = ROOT.get_or_init(|| cgroup2_mount(&fs::read_to_string("/proc/self/mountinfo").ok()?));
     found.as_deref().context("no cgroup2 mount in /proc/self/mountinfo")
 }
 
-/// Ends what runs in a child cgroup and below it, then removes it. One that is not there is fine.
+/// Ends all processes in a child cgroup and below it, then removes it. A missing cgroup is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     ensure!(root()? != path, "refusing to remove the root cgroup");
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -72,7 +72,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     let what = format!("remove cgroup {}", path.display());
     eventually_ok(&what, Duration::from_secs(5), || {
         for pid in pids(path)? {
-            // One that has ended since is what we want.
+            // A process that has ended since is fine.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         match fs::remove_dir(path) {
@@ -87,7 +87,7 @@ fn pids(path: &Path) -> Result<Vec<i32>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.with_context(|| format!("read {}/cgroup.procs", path.display()))?,
     };
-    // A pid of 0 is a process of another pid namespace: not ours to end.
+    // A pid of 0 is a process of another pid namespace, which must not be ended from here.
     Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
 }
 
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup2_mount_is_found_in_both_layouts() {
+    fn cgroup2_mount_is_found_in_both_layouts() {
         let hybrid = "32 31 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
                       41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
         let unified = "35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";

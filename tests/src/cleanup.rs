@@ -1,8 +1,8 @@
-//! What must be undone, whatever happens: by `Drop`, by SIGINT or SIGTERM, after a SIGKILL by the next run ([`sweep`]).
+//! Cleanup that always runs: by `Drop`, on SIGINT or SIGTERM, or after a SIGKILL by the next run ([`sweep`]).
 //!
-//! Who makes or undoes something is behind a gate meanwhile. The signal thread shuts it and never opens it again, so that
-//! nothing new is made while it cleans up and no thread leaves something half undone; therefore neither `make` nor `undo`
-//! may make or drop a [`Guard`].
+//! A lock is held while anything is made or undone. The signal thread takes the lock and never releases it, so that no
+//! thread makes anything new or leaves anything half undone while it cleans up. Therefore neither `make` nor `undo` may
+//! make or drop a [`Guard`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +29,7 @@ static EXPECTED: AtomicBool = AtomicBool::new(false);
 pub struct Guard(u64);
 
 impl Guard {
-    /// Makes something, having noted first how to undo it. `undo` must treat "not there" as success.
+    /// Makes something, after it has recorded how to undo it. `undo` must treat "not there" as success.
     pub fn new<T>(
         make: impl FnOnce() -> Result<T>,
         undo: impl FnOnce() -> Result<()> + Send + 'static,
@@ -74,19 +74,19 @@ pub fn hold_until_signal() -> ! {
     }
 }
 
-/// A name nobody else has: prefix, pid, counter. [`sweep`] knows by the pid when its owner is dead.
+/// Returns a unique name: prefix, pid, counter. By the pid, [`sweep`] knows whether its owner is dead.
 pub fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let name = format!("{PREFIX}{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        // A run that was killed may have had our pid: its leftovers are not ours to trip over.
+        // A killed run may have had the same pid; its remains must not be in the way.
         if !Path::new(RUN).join(&name).exists() {
             return name;
         }
     }
 }
 
-/// Removes what runs that were killed outright left behind, and names what it removed.
+/// Removes the remains of killed runs, and returns their names.
 pub fn sweep() -> Vec<String> {
     // Processes first, then what they used.
     let cgroups = cgroup::root().map(|root| sweep_room(root, cgroup::remove)).unwrap_or_default();
@@ -138,7 +138,7 @@ fn lock() -> MutexGuard<'static, BTreeMap<u64, Undo>> {
     UNDO.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::print_stderr, reason = "undoing has nobody to return an error to")]
+#[expect(clippy::print_stderr, reason = "cleanup has no caller to return an error to")]
 fn warn(undone: Result<()>) {
     if let Err(error) = undone {
         eprintln!("cleaning up: {error:#}");

@@ -1,4 +1,4 @@
-//! Waiting for facts. The one place in the project where a thread sleeps.
+//! Waits for conditions. This is the only place in the project where a thread sleeps.
 
 use std::io::{self, ErrorKind};
 use std::sync::OnceLock;
@@ -10,28 +10,28 @@ use anyhow::{Result, anyhow};
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many times longer everything may take: on machines that are slow all over, such as a translated one.
+/// A factor for all timeouts, for slow machines such as an emulated one.
 const PATIENCE: &str = "PROXYMATIC_TEST_PATIENCE";
 
-/// Asks `probe` until it answers `Some`, or fails naming `what` after `timeout`.
+/// Polls `probe` until it returns `Some`; fails with `what` after `timeout`.
 pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
     let timeout = stretched(timeout);
     poll(timeout, || probe().ok_or(())).map_err(|()| anyhow!("{what}: not within {timeout:?}"))
 }
 
-/// Like [`eventually`] for a probe that can say why not: the last reason is part of the error.
+/// Like [`eventually`] for a probe that returns a reason: the last reason is part of the error.
 pub fn eventually_ok<T>(what: &str, timeout: Duration, probe: impl FnMut() -> Result<T>) -> Result<T> {
     let timeout = stretched(timeout);
     poll(timeout, probe).map_err(|last| anyhow!("{what}: not within {timeout:?}; last: {last:#}"))
 }
 
-/// Waits for a deadline that is itself the fact, such as the end of a grace period.
+/// Waits for a deadline that is itself the condition, such as the end of a grace period.
 pub fn until(deadline: Instant) {
     pause(deadline.saturating_duration_since(Instant::now()));
 }
 
-/// What a call on a socket with a time limit says. A signal ends such a call whatever its handler wants, and so does a
-/// process that is stopped and goes on: signal(7).
+/// Returns the result of a socket call with a timeout. A signal interrupts such a call whatever its handler does, and
+/// so does a process stop and continue: signal(7).
 pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -1,11 +1,11 @@
-//! What a test returns, so that `?` ends it as a failed assertion does: at once, with the line, with logs echoed.
+//! The result type of tests: `?` ends a test as a failed assertion does, at once, with the line, and with logs echoed.
 
 use std::fmt::Display;
 
 /// The result of a test.
 pub type TestResult = Result<(), Failure>;
 
-/// Never made: the conversion that `?` asks for panics, so that guards dropped on the way out know of the failure.
+/// Never constructed: the conversion that `?` calls panics, so that guards dropped on the way out see the failure.
 #[derive(Debug)]
 pub enum Failure {}
 

@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as a test client needs: one request, the whole answer, the connection's end.
+//! A minimal HTTP/1.1 client for tests: one request, the whole response, the end of the connection.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// An `http://` address, already resolved: there is no DNS in here, `localhost` is 127.0.0.1.
+/// An `http://` URL with a resolved address: there is no DNS, and `localhost` is 127.0.0.1.
 #[derive(Debug, Clone)]
 pub struct Url {
-    /// What to dial.
+    /// The address to connect to.
     pub address: SocketAddr,
-    /// What to name in `Host:`.
+    /// The value of `Host:`.
     pub host: String,
     /// Path and query.
     pub path: String,
 }
 
-/// An answer, read to the end of the connection.
+/// A response, read to the end of the connection.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status code.
@@ -59,7 +59,7 @@ impl std::str::FromStr for Url {
     }
 }
 
-/// Sends one request on a fresh connection and reads until the server closes. A body of the wrong length is an error.
+/// Sends one request on a new connection and reads until the server closes. A body of the wrong length is an error.
 pub fn exchange(stream: &mut TcpStream, method: &str, url: &Url, body: &str) -> io::Result<Reply> {
     let Url { host, path, .. } = url;
     let length = body.len();
@@ -73,7 +73,7 @@ pub fn exchange(stream: &mut TcpStream, method: &str, url: &Url, body: &str) -> 
     parse(&answer).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "not a whole HTTP answer"))
 }
 
-/// One request on a connection of its own, for control endpoints. A status other than 2xx is an error.
+/// Sends one request to a control endpoint, on a connection of its own. A status other than 2xx is an error.
 pub fn call(method: &str, url: &Url, body: &str) -> Result<String> {
     let patience = Duration::from_secs(30);
     let whither = || format!("{method} http://{}{}", url.host, url.path);
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn localhost_is_dialled_without_dns() {
+    fn localhost_is_connected_to_without_dns() {
         let url: Url = "http://localhost:1234".parse().unwrap();
         assert_eq!((url.address, url.path.as_str()), (([127, 0, 0, 1], 1234).into(), "/"));
         let url: Url = "http://[::1]:80/a?b=c".parse().unwrap();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_answer_is_not_an_answer() {
+    fn truncated_response_is_an_error() {
         let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na\n";
         assert_eq!(parse(whole).unwrap().body, "a\n");
         assert!(parse(&whole[..whole.len() - 1]).is_none());

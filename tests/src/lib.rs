@@ -1,4 +1,4 @@
-//! The simulated Marathon and the harness of the root tiers.
+//! The harness of the root tiers, the benchmarks and the demo.
 
 pub mod bpffs;
 pub mod cgroup;
@@ -9,7 +9,6 @@ pub mod http;
 pub mod lab;
 pub mod net;
 pub mod process;
-pub mod sim;
 pub mod skip;
 pub mod soak;
 pub mod summary;

@@ -1,4 +1,5 @@
-//! A command that was started for a test: its output kept in files, echoed when the test fails, and ended on drop.
+//! A command that a test has started: its output is kept in files and echoed if the test fails; the command ends on
+//! drop.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -17,9 +18,9 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 use crate::cleanup::Guard;
 use crate::eventually::{eventually, eventually_ok};
 
-/// How long SIGTERM may take before SIGKILL follows, where nobody asks how the process ended.
+/// Time between SIGTERM and SIGKILL, if the exit status does not matter.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the kernel may take to end a process after SIGKILL.
+/// Time that the kernel may take to end a process after SIGKILL.
 const KILLED: Duration = Duration::from_secs(30);
 
 /// A running command; dropping it ends it.
@@ -33,18 +34,18 @@ pub struct Process {
     _guard: Guard,
 }
 
-/// What a command that ran to its end left.
+/// The result of a command that has ended.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it said.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained about.
+    /// Its standard error.
     pub stderr: String,
 }
 
-/// Shared with the signal thread, which ends it when this thread cannot.
+/// Shared with the signal thread, which ends the process if this thread cannot.
 type Child = Arc<Mutex<Option<std::process::Child>>>;
 
 impl Process {
@@ -68,36 +69,36 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdin, stdout, stderr, _guard: guard })
     }
 
-    /// What it has written to standard output so far.
+    /// Returns its standard output so far.
     pub fn stdout(&self) -> Result<String> {
         read(&self.stdout)
     }
 
-    /// What it has written to standard error so far.
+    /// Returns its standard error so far.
     pub fn stderr(&self) -> Result<String> {
         read(&self.stderr)
     }
 
-    /// Waits until it has said `words` on standard output; fails at once when it ends instead.
+    /// Waits until `words` are in its standard output; fails at once if it ends before.
     pub fn said(&mut self, words: &str, timeout: Duration) -> Result<()> {
-        let what = format!("{} says {words:?}", self.name);
+        let what = format!("{} prints {words:?}", self.name);
         let alive = eventually(&what, timeout, || {
             let ended = self.try_wait().ok()?;
             if self.stdout().ok()?.contains(words) { Some(Ok(())) } else { ended.map(Err) }
         });
         match alive {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(status)) => bail!("{} ended ({status}) before it said {words:?}\n{}", self.name, self.log()),
+            Ok(Err(status)) => bail!("{} ended ({status}) before it printed {words:?}\n{}", self.name, self.log()),
             Err(error) => Err(error.context(self.log())),
         }
     }
 
-    /// How often these words are in what it has written to standard error so far.
+    /// Counts these words in its standard error so far.
     pub fn logged(&self, words: &str) -> Result<usize> {
         Ok(self.stderr()?.matches(words).count())
     }
 
-    /// Waits until these words are so many times in what it has written to standard error.
+    /// Waits until its standard error contains these words this many times.
     pub fn logs(&self, words: &str, times: usize, timeout: Duration) -> Result<()> {
         let what = format!("{} logs {words:?} {times} times", self.name);
         eventually_ok(&what, timeout, || {
@@ -108,7 +109,7 @@ impl Process {
         .with_context(|| self.log())
     }
 
-    /// Waits until it has used so much CPU time, or waits for something itself: how far it is, however busy the machine is.
+    /// Waits until it has used this much CPU time or blocks: a measure of its progress, however busy the machine is.
     pub fn works_for(&mut self, time: Duration, timeout: Duration) -> Result<()> {
         let mut before = None;
         eventually_ok(&format!("{} works for {time:?}", self.name), timeout, || {
@@ -122,18 +123,18 @@ impl Process {
         })
     }
 
-    /// Whether its first thread waits for something, and how much CPU time all have used: proc_pid_stat(5).
+    /// Returns whether its first thread blocks, and the CPU time of all threads: proc_pid_stat(5).
     fn progress(&self) -> Result<(bool, Duration)> {
         let path = format!("/proc/{}/stat", self.pid()?);
         let stat = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The name before these may have blanks in it.
+        // The process name before these fields may contain blanks.
         let fields: Vec<_> = stat.rsplit_once(')').with_context(|| stat.clone())?.1.split_whitespace().collect();
         let ticks: u64 = fields[11..=12].iter().map(|it| it.parse::<u64>()).sum::<Result<_, _>>()?;
         let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no CLK_TCK")?;
         Ok((fields[0] == "S", Duration::from_secs(1) * ticks.try_into()? / per_second.try_into()?))
     }
 
-    /// The exit status, if it has ended.
+    /// Returns the exit status, if it has ended.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         let mut slot = lock(&self.child);
         slot.as_mut().context("never started")?.try_wait().with_context(|| format!("wait for {}", self.name))
@@ -152,29 +153,29 @@ impl Process {
         said.with_context(|| format!("tell {} {line:?}\n{}", self.name, self.log()))
     }
 
-    /// Closes its standard input, which tells some programs to finish.
+    /// Closes its standard input, after which some programs finish.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// Asks it to stop (SIGTERM) and waits for its end.
+    /// Sends SIGTERM and waits for its end.
     pub fn terminate(&mut self, timeout: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         self.wait(timeout)
     }
 
-    /// Stops it without a chance to say goodbye (SIGKILL).
+    /// Kills it by SIGKILL.
     pub fn kill9(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::SIGKILL)?;
         self.wait(KILLED)
     }
 
-    /// Sends a signal; an error if it has already ended.
+    /// Sends a signal; an error if the process has already ended.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if let Some(status) = self.try_wait()? {
             bail!("{} has already ended ({status})\n{}", self.name, self.log());
         }
-        // Not reaped before this: the pid is still its own.
+        // It was not reaped before this, so the pid is still its own.
         kill(self.pid()?, signal).with_context(|| format!("send {signal} to {}", self.name))
     }
 
@@ -184,7 +185,7 @@ impl Process {
         Ok(Pid::from_raw(slot.as_ref().context("never started")?.id().try_into()?))
     }
 
-    /// Waits for its end and collects what it left; the files are removed.
+    /// Waits for its end and returns its result; removes the files.
     pub fn finish(mut self, timeout: Duration) -> Result<Finished> {
         let status = self.wait(timeout).map_err(|error| anyhow!("{error:#}\n{}", self.log()))?;
         let left = Finished { status, stdout: self.stdout()?, stderr: self.stderr()? };
@@ -193,7 +194,7 @@ impl Process {
         Ok(left)
     }
 
-    /// Both outputs under headings, for a person.
+    /// Returns both outputs under headings.
     #[must_use]
     pub fn log(&self) -> String {
         let part = |name: &str, text: Result<String>| match text {
@@ -215,14 +216,14 @@ impl Drop for Process {
 }
 
 impl Finished {
-    /// Itself if it ended well (exit status 0), else an error with its output.
+    /// Returns itself on exit status 0, else an error with its output.
     pub fn well(self) -> Result<Self> {
         ensure!(self.status.success(), "{}\n{}{}", self.status, self.stdout, self.stderr);
         Ok(self)
     }
 }
 
-/// SIGTERM, then SIGKILL, then reap. One that has ended is fine.
+/// Sends SIGTERM, then SIGKILL, then reaps it. A process that has ended is fine.
 fn end(child: &Child) -> Result<()> {
     let mut slot = lock(child);
     let Some(child) = slot.as_mut() else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! What a client saw: who answered, what failed and when. The `client` binary prints it as JSON, the harness reads it.
+//! The results of a client: which replicas answered, and which requests failed and when. The `client` binary prints it
+//! as JSON, the harness reads it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,20 +13,20 @@ const LISTED: usize = 100;
 /// The outcome of many requests, one connection each.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Summary {
-    /// Requests that were answered and whose answer was whole.
+    /// Requests with a complete answer.
     pub ok: u64,
-    /// All others.
+    /// All other requests.
     pub failed: u64,
-    /// How often each error was met, by errno name where there is one.
+    /// Count of each error, by the name of its errno if it has one.
     pub errors: BTreeMap<String, u64>,
-    /// How often each replica answered, by the name in its answer.
+    /// Count of answers of each replica, by the name in the answer.
     pub by_replica: BTreeMap<String, u64>,
-    /// How often a UDP socket was told that the replica that it talked to, by name, is gone.
+    /// Count of resets of UDP sockets whose replica is gone, by the replica's name.
     #[serde(default)]
-    pub told: BTreeMap<String, u64>,
-    /// How often getpeername(2) gave which address.
+    pub resets: BTreeMap<String, u64>,
+    /// Count of each address that getpeername(2) returned.
     pub peer: BTreeMap<SocketAddr, u64>,
-    /// The slowest answered request, connecting included.
+    /// The time of the slowest answered request, with its connect.
     pub slowest_us: u64,
     /// The first failures, one by one.
     pub failures: Vec<Failed>,
@@ -34,17 +35,17 @@ pub struct Summary {
 /// One request that failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Failed {
-    /// When it was begun, in seconds since the epoch.
+    /// When it began, in seconds since the epoch.
     pub at: f64,
     /// How long it took to fail.
     pub took_us: u64,
     /// `connect`, `exchange` or `verify`.
     pub during: String,
-    /// The errno's name, or what was wrong.
+    /// The errno's name, or the fault of the answer.
     pub error: String,
-    /// The address dialled.
-    pub dialled: SocketAddr,
-    /// The client's own address, once it was connected.
+    /// The destination address.
+    pub destination: SocketAddr,
+    /// The client's own address, if it was connected.
     pub local: Option<SocketAddr>,
 }
 
@@ -62,7 +63,7 @@ impl Summary {
     pub fn answer(&mut self, replica: &str, peer: Option<SocketAddr>, took_us: u64) {
         self.ok += 1;
         self.slowest_us = self.slowest_us.max(took_us);
-        // Most answers come from a replica that has answered before: no allocation then.
+        // Most answers come from a known replica: no allocation then.
         match self.by_replica.get_mut(replica) {
             Some(count) => *count += 1,
             None => drop(self.by_replica.insert(replica.to_owned(), 1)),
@@ -78,20 +79,20 @@ impl Summary {
         Duration::from_micros(self.slowest_us).as_secs_f64() * 1e3
     }
 
-    /// How many of the listed failures came in this step.
+    /// Returns how many of the listed failures came in this step.
     #[must_use]
     pub fn failed_during(&self, step: &str) -> usize {
         self.failures.iter().filter(|failure| failure.during == step).count()
     }
 
-    /// Adds what another client saw.
+    /// Adds another client's results.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         self.ok += other.ok;
         self.failed += other.failed;
         add(&mut self.errors, &other.errors);
         add(&mut self.by_replica, &other.by_replica);
-        add(&mut self.told, &other.told);
+        add(&mut self.resets, &other.resets);
         add(&mut self.peer, &other.peer);
         self.slowest_us = self.slowest_us.max(other.slowest_us);
         let room = LISTED.saturating_sub(self.failures.len());
@@ -111,13 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_add_up() {
+    fn summaries_add_up() {
         let failure = Failed {
             at: 1.5,
             took_us: 250,
             during: "connect".into(),
             error: "ECONNREFUSED".into(),
-            dialled: ([127, 0, 0, 1], 1234).into(),
+            destination: ([127, 0, 0, 1], 1234).into(),
             local: None,
         };
         let mut one = Summary::default();

@@ -1,4 +1,4 @@
-//! The page, in a real browser.
+//! The page in a real browser.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::{checkout, serve, within};
 
 const PAGE: &str = "http://127.0.0.1:9090/";
 const DRIVER: &str = "http://127.0.0.1:9515";
-/// A name that is dangerous wherever it is not escaped.
+/// A name that is dangerous if it is not escaped.
 const HOSTILE: &str = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">";
-/// A browser takes its time to start.
+/// A browser takes long to start.
 const SLOW: Duration = Duration::from_secs(120);
 
 /// Services with replicas on host 2: a, b, and one with a hostile name.
@@ -37,7 +37,7 @@ fn driver(host: &Host) -> Result<Process> {
     Ok(driver)
 }
 
-/// A browser of its own, with these options beside those that all need.
+/// Starts a browser of its own, with these options and those that all need.
 async fn browser(folder: &Path, more: Value) -> Result<Client> {
     let profile = format!("--user-data-dir={}", folder.display());
     let quiet = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run \
@@ -54,7 +54,7 @@ async fn browser(folder: &Path, more: Value) -> Result<Client> {
     Ok(client)
 }
 
-/// Asks the page until a script's answer is as wanted.
+/// Polls the page until a script returns the expected value.
 async fn when(page: &Client, what: &str, script: &str, wanted: &Value) -> Result<()> {
     let ask = async {
         loop {
@@ -75,7 +75,7 @@ async fn when(page: &Client, what: &str, script: &str, wanted: &Value) -> Result
 const STATES: &str = "return [...document.querySelectorAll('td .state')].map(it => it.textContent)";
 
 #[test]
-fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
+fn page_shows_services_and_removes_a_gone_backend() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let mut b = lab.replica(2, 8002, "b")?;
@@ -89,7 +89,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
         let names = "return [...document.querySelectorAll('.service th')].map(it => it.firstChild.textContent.trim())";
         when(&page, "the services", names, &json!(["/shop/web", HOSTILE, "/shop/idle"])).await?;
         when(&page, "their backends", STATES, &json!(["active", "active", "active", "no backend"])).await?;
-        // What a name says is not done; the page's own style and script are what its policy allows.
+        // The hostile name has no effect; the page's own style and script are allowed by its policy.
         when(&page, "the title", "return document.title", &json!("proxymatic")).await?;
         when(
             &page,
@@ -103,7 +103,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
         page.execute("window.untouched = true", vec![]).await?;
         b.process.kill9()?;
         let failed = lab.client(&["http", "--url", "http://localhost:1234/", "--count", "60"])?.failed;
-        ensure!(failed > 0, "nobody noticed that b is gone");
+        ensure!(failed > 0, "no connect to b failed");
         when(&page, "b is ejected", STATES, &json!(["active", "ejected", "active", "no backend"])).await?;
         when(&page, "without loading the page again", "return window.untouched", &json!(true)).await?;
         when(&page, "and without asking anybody else", others, &json!(0)).await?;
@@ -113,7 +113,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
             fs::write(checkout()?.join("docs/page.png"), page.screenshot().await?)?;
         }
         agent.kill9()?;
-        when(&page, "that nobody answers any more", "return document.getElementById('silent').hidden", &json!(false))
+        when(&page, "that nobody answers any more", "return document.getElementById('offline').hidden", &json!(false))
             .await?;
         page.close().await?;
         Ok(())
@@ -122,7 +122,7 @@ fn the_page_shows_the_services_and_follows_a_backend_that_goes() -> TestResult {
 }
 
 #[test]
-fn without_script_and_on_a_phone_the_table_is_there_and_fits() -> TestResult {
+fn page_without_script_shows_a_table_that_fits_a_phone() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let _b = lab.replica(2, 8002, "b")?;
@@ -141,7 +141,7 @@ fn without_script_and_on_a_phone_the_table_is_there_and_fits() -> TestResult {
             .await?;
         let roles = "return [...new Set([...document.querySelectorAll('tbody *[role]')].map(it => it.role))].sort()";
         when(&page, "a table, although its rows are blocks", roles, &json!(["cell", "row", "rowheader"])).await?;
-        // Loaded again by itself: what was put into the old one is gone.
+        // The page has reloaded itself: changes to the old document are gone.
         page.execute("document.body.dataset.old = 'yes'", vec![]).await?;
         when(&page, "loaded again", "return document.body.dataset.old ?? null", &Value::Null).await?;
         page.close().await?;

@@ -1,4 +1,5 @@
-//! What people and monitoring see of an agent, with the programs they use: a browser, a terminal, Prometheus. All need root.
+//! The views of an agent for people and monitoring, with real programs: a browser, a terminal, Prometheus. All need
+//! root.
 
 /// The page.
 mod browser;
@@ -16,12 +17,12 @@ use proxymatic_tests::{
 };
 use serde_json::{Value, json};
 
-/// Starts an agent on host 1 that serves what is written here, and returns when it does.
+/// Starts an agent on host 1 that serves these services, and returns when it does.
 fn serve(lab: &Lab, services: &Value) -> Result<Process> {
     let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": services }).to_string())?;
     let host = lab.host(1);
-    let agent = host.agent_of(host.cgroup(), &["--file", file.to_str().context("a strange path")?])?;
+    let agent = host.agent_of(host.cgroup(), &["--file", file.to_str().context("a path that is not UTF-8")?])?;
     host.agent_ready(PATIENCE)?;
     Ok(agent)
 }

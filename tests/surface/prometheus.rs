@@ -17,10 +17,10 @@ use crate::{checkout, serve, within};
 const PROMETHEUS: &str = "http://127.0.0.1:9091";
 const RULES: &str = "deploy/prometheus/alerts.yml";
 const DASHBOARD: &str = "deploy/grafana/proxymatic.json";
-/// How long some scrapes, and what is made of them, may take.
+/// Timeout of some scrapes and of their results.
 const SCRAPED: Duration = Duration::from_secs(120);
 
-/// What `sh` says to a line in the checkout, on host 1.
+/// Returns the output of a shell command in the checkout, on host 1.
 fn shell(lab: &Lab, line: &str) -> Result<String> {
     let line = format!("cd '{}' && {line}", checkout()?.display());
     let left = lab.host(1).run(Path::new("sh"), &["-c", &line], SCRAPED)?;
@@ -43,10 +43,10 @@ fn prometheus(lab: &Lab) -> Result<Process> {
     lab.host(1).spawn(Path::new("prometheus"), &[&file, &data, "--web.listen-address=127.0.0.1:9091"])
 }
 
-/// What Prometheus answers to a path of its API.
+/// Returns Prometheus's answer to a path of its API.
 fn api(lab: &Lab, path: &str, query: &[(&str, &str)]) -> Result<Value> {
     within(lab.host(1), async {
-        // reqwest is built without a TLS of its own, and wants one all the same; a second one is no harm.
+        // reqwest is built without a TLS provider and needs one anyway; installing a second one does no harm.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(PATIENCE).build()?;
         let answer: Value = client.get(format!("{PROMETHEUS}{path}")).query(query).send().await?.json().await?;
@@ -61,13 +61,13 @@ fn query(lab: &Lab, expression: &str) -> Result<Vec<Value>> {
     Ok(data["result"].as_array().with_context(|| format!("{expression}: {data}"))?.clone())
 }
 
-/// Every metric of ours that an expression names.
+/// Returns every metric of ours in an expression.
 fn metrics(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     words.filter(|word| word.starts_with("proxymatic_")).collect()
 }
 
-/// The expressions of the dashboard's panels, with its variables filled in.
+/// Returns the expressions of the dashboard's panels, with its variables filled in.
 fn panels() -> Result<Vec<(String, String)>> {
     let dashboard: Value = serde_json::from_str(&fs::read_to_string(checkout()?.join(DASHBOARD))?)?;
     let mut panels = Vec::new();
@@ -84,8 +84,8 @@ fn panels() -> Result<Vec<(String, String)>> {
     Ok(panels)
 }
 
-/// The rules that have something to say now; an error where one is no good, or names a metric that nobody tells and so would be
-/// silent for ever.
+/// Returns the firing rules; an error if a rule is invalid, or names a metric that does not exist and so could never
+/// fire.
 fn fire(lab: &Lab) -> Result<BTreeSet<String>> {
     let groups = api(lab, "/api/v1/rules", &[])?;
     let groups = groups["groups"].as_array().into_iter().flatten();
@@ -106,11 +106,11 @@ fn fire(lab: &Lab) -> Result<BTreeSet<String>> {
 }
 
 #[test]
-fn rules_and_dashboard_are_answered_from_a_real_scrape() -> TestResult {
+fn rules_and_dashboard_work_on_a_real_scrape() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let backend = |port: u16| json!({ "address": lab.host(2).address(), "port": port });
-    // Nobody listens on 8009, and behind 1235 there is nobody.
+    // Nothing listens on 8009, and service 1235 has no backend.
     let services = json!([
         { "name": "/web", "port": 1234, "backends": [backend(8001), backend(8009)] },
         { "name": "/empty", "port": 1235, "backends": [] },
@@ -129,14 +129,14 @@ fn rules_and_dashboard_are_answered_from_a_real_scrape() -> TestResult {
     })?;
 
     for (title, expression) in panels()? {
-        // A scrape that failed takes all series away until the next one.
+        // A failed scrape removes all series until the next one.
         eventually_ok(&format!("panel {title:?} has something to show"), SCRAPED, || {
             ensure!(!query(&lab, &expression)?.is_empty(), "{expression} is empty");
             Ok(())
         })?;
     }
 
-    // All else is well here, and its rules are silent.
+    // Nothing else is wrong here, so the other rules do not fire.
     let expected = BTreeSet::from(["ProxymaticServiceWithoutBackend".to_owned()]);
     eventually_ok("only the rule for a service without a backend speaks", SCRAPED, || {
         let fire = fire(&lab)?;
@@ -154,7 +154,7 @@ fn rules_and_dashboard_are_answered_from_a_real_scrape() -> TestResult {
 }
 
 #[test]
-fn promtool_finds_nothing_wrong_with_metrics_and_rules() -> TestResult {
+fn metrics_and_rules_pass_promtool() -> TestResult {
     let lab = Lab::start(2)?;
     let a = lab.replica(2, 8001, "a")?;
     let backend = json!({ "address": a.address.ip(), "port": a.address.port() });
@@ -166,9 +166,9 @@ fn promtool_finds_nothing_wrong_with_metrics_and_rules() -> TestResult {
         "{metrics}"
     );
     let said = shell(&lab, "curl --silent --fail http://127.0.0.1:9090/metrics | promtool check metrics")?;
-    assert_eq!(said.trim(), "", "promtool says");
+    assert_eq!(said.trim(), "", "warnings of promtool");
     shell(&lab, &format!("promtool check rules {RULES}"))?;
-    // Each rule speaks when it should, and not before.
+    // Asserts that each rule fires when it should, and not before.
     let tested = shell(&lab, "promtool test rules deploy/prometheus/alerts.test.yml")?;
     assert!(tested.contains("SUCCESS"), "{tested}");
     Ok(())

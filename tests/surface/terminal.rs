@@ -1,4 +1,4 @@
-//! `top`, in a real terminal.
+//! `top` in a real terminal.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ impl<'lab> Terminal<'lab> {
     fn start(lab: &'lab Lab) -> Result<Self> {
         let socket = lab.run_dir().join("tmux.sock").display().to_string();
         let terminal = Self { lab, socket };
-        // A shell that says the same wherever it runs, and the terminal as programs find it most often.
+        // A shell with the same prompt everywhere, and the most common terminal type.
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "24", "env PS1='ready> ' sh"])?;
         terminal.shows("ready>")?;
         Ok(terminal)
@@ -34,7 +34,7 @@ impl<'lab> Terminal<'lab> {
         Ok(self.lab.host(1).run(Path::new("tmux"), &arguments, PATIENCE)?.well()?.stdout)
     }
 
-    /// What is on the screen.
+    /// Returns the text on the screen.
     fn screen(&self) -> Result<String> {
         self.tmux(&["capture-pane", "-p"])
     }
@@ -43,13 +43,13 @@ impl<'lab> Terminal<'lab> {
         self.tmux(&["send-keys", key]).map(drop)
     }
 
-    /// Has the shell run a line.
+    /// Makes the shell run a line.
     fn enter(&self, line: &str) -> Result<()> {
         self.tmux(&["send-keys", "-l", line])?;
         self.press("Enter")
     }
 
-    /// Waits until these words are on the screen, and gives all of it.
+    /// Waits until these words are on the screen, and returns the whole text.
     fn shows(&self, words: &str) -> Result<String> {
         eventually_ok(&format!("the screen shows {words:?}"), PATIENCE, || {
             let screen = self.screen()?;
@@ -58,7 +58,7 @@ impl<'lab> Terminal<'lab> {
         })
     }
 
-    /// Whether a program has the whole screen, and whether there is a cursor.
+    /// Whether a program uses the alternate screen, and whether the cursor is visible.
     fn taken(&self) -> Result<(bool, bool)> {
         let flags = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"])?;
         let (whole, cursor) = flags.trim().split_once(' ').with_context(|| flags.clone())?;
@@ -74,7 +74,7 @@ impl<'lab> Terminal<'lab> {
         Ok(())
     }
 
-    /// SIGTERM for the program that the shell runs.
+    /// Sends SIGTERM to the program that the shell runs.
     fn end_top(&self) -> Result<()> {
         let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"])?;
         let shell = shell.trim();
@@ -83,7 +83,7 @@ impl<'lab> Terminal<'lab> {
         Ok(kill(Pid::from_raw(child), Signal::SIGTERM)?)
     }
 
-    /// Holds that the shell has its terminal again, as it was.
+    /// Asserts that the shell has its terminal again, unchanged.
     fn is_given_back(&self, code: &str) -> Result<()> {
         let screen = self.shows(&format!("left with {code}"))?;
         ensure!(!screen.contains("proxymatic top:"), "the screen of top is still there:\n{screen}");
@@ -114,14 +114,14 @@ fn services(lab: &Lab) -> Value {
     ])
 }
 
-/// The names of the services on a screen, from above.
+/// Returns the names of the services on a screen, from the top.
 fn order(screen: &str) -> Vec<&str> {
     let rows = screen.lines().skip(2);
     rows.map_while(|line| line.split_whitespace().next().filter(|name| name.starts_with('/'))).collect()
 }
 
 #[test]
-fn top_orders_by_keys_and_gives_the_terminal_back_however_it_ends() -> TestResult {
+fn top_sorts_by_keys_and_restores_the_terminal() -> TestResult {
     let lab = Lab::start(2)?;
     let _a = lab.replica(2, 8001, "a")?;
     let _b = lab.replica(2, 8002, "b")?;
@@ -131,7 +131,7 @@ fn top_orders_by_keys_and_gives_the_terminal_back_however_it_ends() -> TestResul
     let terminal = Terminal::start(&lab)?;
     terminal.top()?;
     terminal.shows("r rate↓")?;
-    eventually_ok("who has no connections comes last", PATIENCE, || {
+    eventually_ok("the service without connections comes last", PATIENCE, || {
         let screen = terminal.screen()?;
         ensure!(order(&screen).len() == 4 && order(&screen)[3] == "/batch/report", "{screen}");
         Ok(())
@@ -146,7 +146,7 @@ fn top_orders_by_keys_and_gives_the_terminal_back_however_it_ends() -> TestResul
         terminal.press(key)?;
     }
     terminal.shows("\n/shop/cart 1235/tcp")?;
-    // A history, for the picture and for the eye.
+    // Traffic for the sparkline and for the picture.
     terminal.press("r")?;
     terminal.press("Home")?;
     eventually_ok("there is a history", PATIENCE * 2, || {

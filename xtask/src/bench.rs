@@ -1,4 +1,4 @@
-//! `cargo xtask bench NAME`: measurements, as commands rather than as timed tests.
+//! `cargo xtask bench NAME`: measurements, as commands and not as timed tests.
 
 use std::ffi::OsString;
 
@@ -12,7 +12,7 @@ use crate::{
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
-    /// What to measure, and its arguments: `cargo xtask bench help` lists what there is.
+    /// The benchmark and its arguments: `cargo xtask bench help` lists all.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     args: Vec<OsString>,
 }
@@ -27,12 +27,12 @@ impl Bench {
         if self.args.iter().any(|it| matches!(it.to_str(), Some("local" | "change" | "all"))) {
             setup::load()?;
         }
-        // Whatever else is compared must be asked for: a host is not to get six forwarders by a measurement.
+        // The peers are installed on request only: a measurement must not install six forwarders on a host.
         if self.args.iter().any(|it| it == "--install") {
             setup::peers()?;
         }
         build_ebpf::run()?;
-        let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+        let binaries = workspace::build_release(&["proxymatic-user", "marathon-sim", "proxymatic-tests"])?;
         let mut bench = cargo();
         bench.args(["bench", "--quiet", "-p", "proxymatic-tests", "--bench", "measure", "--"]).args(&self.args);
         command::run(bench.env("PROXYMATIC_BIN_DIR", binaries))

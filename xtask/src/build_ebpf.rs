@@ -1,6 +1,6 @@
 //! `cargo xtask build-ebpf`: compiles every binary of `proxymatic-ebpf` to `target/bpf/NAME.o`.
 //!
-//! Always below the checkout's own `target`, whatever CARGO_TARGET_DIR says: the agent's build script looks there.
+//! Always below the checkout's own `target`, whatever CARGO_TARGET_DIR is: the agent's build script looks there.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
 /// BPF programs run in the byte order of the kernel that loads them.
 const TARGET: &str = if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
-/// The folder of the object whose hooks log (`proxymatic run --bpf-log`).
+/// The folder of the object with logging hooks (`proxymatic run --bpf-log`).
 const LOUD: &str = "log";
 
 pub(crate) fn run() -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
     build("", &[])
 }
 
-/// The same with more arguments for cargo, to `target/bpf/FOLDER/`.
+/// Builds with more arguments for cargo, to `target/bpf/FOLDER/`.
 pub(crate) fn build(folder: &str, more: &[&str]) -> Result<()> {
     let target = workspace::root().join("target");
     let toolchain = setup::toolchain()?;
@@ -61,8 +61,8 @@ fn executables(messages: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Copies a built object, unless its bytes are there already: the agent is rebuilt when the file is written. Of debug
-/// information only what the kernel reads is kept (BTF): it is three quarters of an object.
+/// Copies a built object, unless the file already has its bytes: a write would rebuild the agent. Of the debug
+/// information, three quarters of an object, only BTF is kept, which the kernel reads.
 fn publish(binary: &Path, folder: &Path, strip: Option<&Path>) -> Result<String> {
     let name = binary.file_name().context("it has no name")?;
     let object = folder.join(name).with_extension("o");
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_executables_are_taken_from_cargos_messages() {
+    fn cargo_messages_yield_only_executables() {
         let messages = r#"{"reason":"compiler-artifact","executable":null,"filenames":["/t/libcommon.rlib"]}
 {"reason":"compiler-artifact","executable":"/t/release/proxymatic-hooks"}
 {"reason":"build-finished","success":true}
@@ -97,7 +97,7 @@ a build script's own line"#;
     }
 
     #[test]
-    fn an_object_is_written_only_when_its_bytes_differ() {
+    fn object_is_written_only_if_its_bytes_differ() {
         let folder = std::env::temp_dir().join(format!("xtask-publish-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let binary = folder.join("proxymatic-hooks");

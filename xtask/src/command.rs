@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// A program that ran and said no: exit 1. Any other error means that a task could not be done here: exit 2.
+/// A program that ran and failed: exit 1. Any other error means that a task could not be done here: exit 2.
 #[derive(Debug)]
 pub(crate) struct Failed(pub(crate) String);
 
@@ -16,7 +16,7 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Runs a command on this terminal; an exit other than 0 is [`Failed`].
+/// Runs a command on this terminal; an exit status other than 0 is [`Failed`].
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     if status.success() {
@@ -25,7 +25,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Err(anyhow!(Failed(format!("`{}`: {status}", show(command)))))
 }
 
-/// What a command prints on stdout, its stderr passed on; an exit other than 0 is [`Failed`].
+/// Returns a command's stdout and passes its stderr on; an exit status other than 0 is [`Failed`].
 pub(crate) fn read(command: &mut Command) -> Result<String> {
     let output = command.stderr(std::process::Stdio::inherit()).output().with_context(|| cannot_start(command))?;
     if output.status.success() {
@@ -35,19 +35,19 @@ pub(crate) fn read(command: &mut Command) -> Result<String> {
     Err(anyhow!(Failed(format!("`{}`: {status}", show(command)))))
 }
 
-/// What a command prints on stdout, or nothing if it cannot be started or fails: for questions that may have no answer.
+/// Returns a command's stdout, or `None` if the command cannot be started or fails.
 pub(crate) fn ask(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|it| it.status.success())?;
     String::from_utf8(output.stdout).ok()
 }
 
-/// Becomes the command, so that signals and the exit code are its own.
+/// Becomes the command, so that signals and the exit code are those of the command.
 pub(crate) fn exec(command: &mut Command) -> Result<Infallible> {
     let error = command.exec();
     Err(error).with_context(|| cannot_start(command))
 }
 
-/// The command as one would type it, without its environment.
+/// Returns the command as typed on a command line, without its environment.
 pub(crate) fn show(command: &Command) -> String {
     let program = command.get_program();
     let name = Path::new(program).file_name().unwrap_or(program);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_says_no_is_told_from_one_that_is_not_there() {
+    fn program_that_fails_differs_from_a_missing_one() {
         let no = run(&mut Command::new("false")).unwrap_err();
         assert!(no.is::<Failed>());
         let absent = run(&mut Command::new("no-such-program")).unwrap_err();
@@ -73,14 +73,14 @@ mod tests {
     }
 
     #[test]
-    fn a_question_without_answer_is_none() {
+    fn command_that_fails_has_no_output() {
         assert_eq!(ask(Command::new("echo").arg("22")).as_deref(), Some("22\n"));
         assert_eq!(ask(&mut Command::new("false")), None);
         assert_eq!(ask(&mut Command::new("no-such-program")), None);
     }
 
     #[test]
-    fn a_command_is_shown_as_typed() {
+    fn command_is_shown_as_typed() {
         assert_eq!(show(Command::new("ip").args(["netns", "list"])), "ip netns list");
     }
 }

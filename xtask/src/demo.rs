@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a whole small cluster on this machine, in namespaces of its own.
+//! `cargo xtask demo`: a small cluster on this machine, in namespaces of its own.
 
 use std::{ffi::OsString, process::Command};
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{build_ebpf, command, progress::Steps, setup, workspace};
 
-/// What has to be there before the demo can begin. On a machine that is new to it this takes minutes.
+/// The steps before the demo can begin. On a new machine they take minutes.
 const PACKAGES: &str = "packages that the demo needs";
 const TOOLCHAIN: &str = "compiler and linker for BPF";
 const OBJECTS: &str = "eBPF objects";
@@ -30,7 +30,7 @@ impl Demo {
         steps.step(PACKAGES, setup::tools)?;
         steps.step(TOOLCHAIN, setup::toolchain)?;
         steps.step(OBJECTS, build_ebpf::run)?;
-        let build = || workspace::build_release(&["proxymatic-user", "proxymatic-tests"]);
+        let build = || workspace::build_release(&["proxymatic-user", "marathon-sim", "proxymatic-tests"]);
         let binaries = steps.step(PROGRAMS, build)?;
         let mut demo = Command::new(binaries.join("proxymatic-demo"));
         demo.args(self.keep.then_some("--keep")).args(&self.args);

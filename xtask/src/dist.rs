@@ -1,4 +1,5 @@
-//! `cargo xtask dist`: what is given to others, in `target/dist`: an archive with a static binary, and a Debian package.
+//! `cargo xtask dist`: the artifacts for distribution, in `target/dist`: an archive with a static binary, and a Debian
+//! package.
 
 use std::{
     env, fs,
@@ -14,9 +15,9 @@ use crate::{
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The Debian in which the package is tried: the oldest that it is meant for.
+/// The Debian release in which the package is tested: the oldest supported one.
 const SUITE: &str = "bookworm";
-/// Scripts that shellcheck looks at, from the root.
+/// Scripts that shellcheck checks, relative to the root.
 const SCRIPTS: [&str; 7] = [
     ".ci/run",
     "deploy/debian/postrm",
@@ -36,7 +37,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Makes both, in a folder that has nothing else, and says which.
+/// Makes both, in an otherwise empty folder, and prints their names.
 pub(crate) fn make() -> Result<PathBuf> {
     build_ebpf::run()?;
     let program = workspace::build_static(&[("proxymatic-user", "proxymatic")])?.join("proxymatic");
@@ -51,7 +52,7 @@ pub(crate) fn make() -> Result<PathBuf> {
     Ok(dist)
 }
 
-/// `proxymatic-VERSION-linux-ARCH.tar.gz`, to be unpacked below /usr/local or wherever.
+/// Makes `proxymatic-VERSION-linux-ARCH.tar.gz`, to be unpacked below /usr/local or another folder.
 fn archive(program: &Path, documents: &Path, dist: &Path) -> Result<()> {
     let name = format!("proxymatic-{VERSION}-linux-{}", env::consts::ARCH);
     let staged = dist.join(&name);
@@ -79,7 +80,7 @@ fn archive(program: &Path, documents: &Path, dist: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.arg("--directory").arg(dist).args(["--create", "--gzip", "--file"]);
     tar.arg(dist.join(format!("{name}.tar.gz")));
-    // Nobody's user, whoever has built it.
+    // The owner is root, whichever user has built it.
     tar.args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"]).arg(&name);
     command::run(&mut tar)?;
     fs::remove_dir_all(&staged).with_context(|| format!("cannot remove {}", staged.display()))
@@ -93,23 +94,23 @@ fn copy(from: &Path, to: &Path, into: bool) -> Result<()> {
     Ok(())
 }
 
-/// `proxymatic_VERSION_ARCH.deb`, as `[package.metadata.deb]` of proxymatic-user says.
+/// Makes `proxymatic_VERSION_ARCH.deb`, from `[package.metadata.deb]` of proxymatic-user.
 fn package(dist: &Path) -> Result<()> {
     let mut deb = Command::new(setup::cargo_deb()?);
     deb.current_dir(workspace::root()).env("CARGO", cargo().get_program());
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    // Stripped already, of what only a debugger reads.
+    // The binary is already stripped of debug information.
     deb.args(["--quiet", "--package", "proxymatic-user", "--no-build", "--no-strip", "--target", &target]);
     deb.arg("--output").arg(dist).arg("--deb-revision").arg("1");
     command::run(&mut deb)
 }
 
-/// Looks at all scripts with shellcheck.
+/// Checks all scripts with shellcheck.
 pub(crate) fn check_scripts() -> Result<()> {
     command::run(Command::new("shellcheck").current_dir(workspace::root()).args(SCRIPTS))
 }
 
-/// A small Debian as debootstrap makes it, in the cache: a folder to be copied, not to be changed.
+/// Returns a small Debian made by debootstrap, in the cache: a folder to be copied, not to be changed.
 pub(crate) fn debian_root() -> Result<PathBuf> {
     let root = workspace::cache()?.join(format!("debian-{SUITE}"));
     if !root.exists() {
@@ -124,14 +125,14 @@ pub(crate) fn debian_root() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// Where this machine gets its packages from, which may be the only place it can reach.
+/// Returns the mirror of this machine, which may be the only one that it can reach.
 fn mirror() -> Option<String> {
     let sources = ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"];
     let text: String = sources.iter().filter_map(|it| fs::read_to_string(it).ok()).collect();
     find_mirror(&text).map(str::to_owned)
 }
 
-/// The first address of Debian itself among apt's sources, in either of their forms.
+/// The first mirror of Debian itself among apt's sources, in either of their forms.
 fn find_mirror(sources: &str) -> Option<&str> {
     let lines = sources.lines().filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"));
     let mut words = lines.flat_map(str::split_whitespace);
@@ -143,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mirror_is_that_of_the_machine_in_either_form() {
+    fn mirror_is_read_from_either_form_of_apt_sources() {
         let old = "# a comment\ndeb [arch=amd64] http://security.example/ x main\ndeb http://deb.example/debian bookworm main\n";
         assert_eq!(find_mirror(old), Some("http://deb.example/debian"));
         let new = "Types: deb\nURIs: https://deb.example/debian\nSuites: trixie\n";
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn every_script_of_the_checkout_is_looked_at() {
+    fn every_script_of_the_checkout_is_checked() {
         let known = |path: &Path| SCRIPTS.iter().any(|it| workspace::root().join(it) == path);
         for script in SCRIPTS {
             assert!(workspace::root().join(script).is_file(), "no {script}");

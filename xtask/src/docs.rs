@@ -1,5 +1,5 @@
-//! `cargo xtask docs`: man pages and completions of shells, made by the program itself from the definitions of its command
-//! line, into `docs` of the target folder.
+//! `cargo xtask docs`: man pages and shell completions in `docs` of the target folder, made by the program itself from
+//! its command line definitions.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     workspace::{self, cargo},
 };
 
-/// The shells, and what their files are called.
+/// The shells, and the names of their files.
 const SHELLS: [(&str, &str); 3] = [("bash", "proxymatic.bash"), ("zsh", "_proxymatic"), ("fish", "proxymatic.fish")];
 
 pub(crate) fn run() -> Result<()> {
@@ -24,11 +24,11 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Has a build of the program write them, and says where they are.
+/// Makes them with a build of the program, and returns their folder.
 pub(crate) fn make(program: &Path) -> Result<PathBuf> {
     let docs = workspace::target_dir().join("docs");
     let (man, completions) = (docs.join("man"), docs.join("completions"));
-    // Pages of verbs that are no more would stay.
+    // Otherwise pages of removed commands would stay.
     if docs.exists() {
         fs::remove_dir_all(&docs).with_context(|| format!("cannot empty {}", docs.display()))?;
     }

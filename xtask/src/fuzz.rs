@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz TARGET`: coverage-guided fuzzing of what reads the outside world. Needs a nightly compiler.
+//! `cargo xtask fuzz TARGET`: coverage-guided fuzzing of input parsers and of plans. Needs a nightly compiler.
 
 use std::process::Command;
 
@@ -9,17 +9,17 @@ use crate::{command, workspace};
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Fuzz {
-    /// What to fuzz: a file of fuzz/fuzz_targets without its ending.
+    /// The target: a file of fuzz/fuzz_targets without its ending.
     target: String,
-    /// For how long.
+    /// Duration in seconds.
     #[arg(long, default_value_t = 300)]
     seconds: u32,
-    /// Do not fuzz, but keep of the corpus only the least that reaches as much.
+    /// Do not fuzz, but reduce the corpus to the smallest set with the same coverage.
     #[arg(long)]
     minimise: bool,
 }
 
-/// The version that is known to work here.
+/// The version of cargo-fuzz that works here.
 const CARGO_FUZZ: &str = "0.13.2";
 
 impl Fuzz {
@@ -32,11 +32,11 @@ impl Fuzz {
             command::run(Command::new("cargo").args(["install", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ]))?;
         }
         let verb = if self.minimise { "cmin" } else { "run" };
-        // Without sanitizer: nothing that is fuzzed is unsafe, and it runs several times as fast.
+        // Without sanitizer: the fuzzed code has no unsafe parts, and runs several times as fast.
         let mut fuzz = Command::new("rustup");
         fuzz.args(["run", "nightly", "cargo", "fuzz", verb, "--sanitizer", "none", &self.target]);
         if self.minimise {
-            // What is reached counts, not how often: some hundred small files are kept, not thousands.
+            // Coverage is counted once per edge: the corpus has some hundred small files, not thousands.
             fuzz.args(["--", "-use_counters=0"]);
         } else {
             let dictionary = format!("-dict=fuzz/dictionaries/{}.dict", self.target);

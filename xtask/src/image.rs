@@ -1,6 +1,6 @@
-//! `cargo xtask image`: the images, of static binaries and nothing else.
+//! `cargo xtask image`: the container images, made of static binaries only.
 //!
-//! What is in them is laid out in `target/image`, and how they are made of it is said once, in the last stages of `Dockerfile`.
+//! Their content is laid out in `target/image`; the last stages of `Dockerfile` make images of it.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Image {
-    /// Only lay out in target/image what the images are made of.
+    /// Only lay out the content of the images in target/image.
     #[arg(long)]
     prepare: bool,
 }
@@ -49,17 +49,17 @@ const IMAGES: [Content; 2] = [
         folder: "demo",
         programs: &[
             ("proxymatic-tests", "replica"),
-            ("proxymatic-tests", "marathon-sim"),
+            ("marathon-sim", "marathon-sim"),
             ("proxymatic-tests", "marathon-submit"),
         ],
         rooms: &[],
     },
 ];
 
-/// What the system trusts: without it no Marathon could be asked by https.
+/// Certificates of the system, which the agent needs to connect to Marathon by https.
 const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
-/// Where the first stage of `Dockerfile` has the folder that here is the build context.
+/// The place, in the first stage of `Dockerfile`, of the folder that is the build context here.
 const THERE: &str = "--from=build /src/target/image/";
 
 impl Image {
@@ -78,7 +78,7 @@ impl Image {
     }
 }
 
-/// Builds the programs and lays out what the images are made of; says where.
+/// Builds the programs and lays out the content of the images; returns the folder.
 pub(crate) fn prepare() -> Result<PathBuf> {
     setup::image()?;
     build_ebpf::run()?;
@@ -118,7 +118,7 @@ fn lay_out(image: &Content, root: &Path, built: &Path, third_party: &str) -> Res
     Ok(())
 }
 
-/// The stages that only copy, for a build context that is the folder they copy from.
+/// Returns the stages that only copy, for a build context that is the folder from which they copy.
 fn last_stages(dockerfile: &str) -> Result<String> {
     let Some(at) = dockerfile.find("\nFROM scratch") else {
         bail!("Dockerfile has no stage `FROM scratch`");
@@ -138,7 +138,7 @@ fn build(image: &Content, folder: &Path) -> Command {
     build
 }
 
-/// Whose work is in the binaries, and under which licence.
+/// The authors of the libraries in the binaries, and the licences.
 fn third_party() -> Result<String> {
     let said = command::read(cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
     let said: serde_json::Value = serde_json::from_str(&said)?;
@@ -157,7 +157,7 @@ fn third_party() -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// When what is built was changed last: SOURCE_DATE_EPOCH, the time of the commit, or else 1970.
+/// The time of the last change: SOURCE_DATE_EPOCH, else the time of the commit, else 1970.
 fn epoch() -> Result<SystemTime> {
     let said = std::env::var("SOURCE_DATE_EPOCH").ok();
     let committed =
@@ -167,7 +167,7 @@ fn epoch() -> Result<SystemTime> {
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
-/// Gives a folder and all below it one time.
+/// Gives a folder and everything below it one time.
 fn date(path: &Path, time: SystemTime) -> Result<()> {
     if path.is_dir() {
         for entry in fs::read_dir(path)? {
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_stages_are_taken_for_a_context_of_their_own() {
+    fn last_dockerfile_stages_are_a_separate_context() {
         let dockerfile = format!(
             "# `FROM scratch`\nFROM debian AS build\nRUN x\n\nFROM scratch AS demo\nCOPY {THERE}demo /\n\nFROM scratch\n"
         );
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_built_from_its_stage() {
+    fn image_is_built_from_its_stage() {
         let [agent, demo] = IMAGES.each_ref().map(|image| command::show(&build(image, Path::new("/c"))));
         assert_eq!(agent, "docker build --quiet --tag proxymatic /c");
         assert_eq!(demo, "docker build --quiet --tag proxymatic-demo --target demo /c");

@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask TASK`. This file is the list of them; each has a module.
+//! Development tasks: `cargo xtask TASK`. This file lists them; each has a module.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this crate's job")]
 
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ mod workspace;
 
 /// Development tasks of proxymatic.
 ///
-/// Exit codes: 0 done, 1 a check or a build said no, 2 could not be done here (something is missing).
+/// Exit codes: 0 done, 1 a check or a build failed, 2 not possible here (something is missing).
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", arg_required_else_help = true)]
 struct Cli {
@@ -48,19 +48,19 @@ enum Task {
     Soak(soak::Soak),
     /// Run the test tiers, all or those named, fast ones first.
     Test(test::Test),
-    /// Measure: `bench services`, for one (needs root).
+    /// Run a benchmark: `bench services`, for example (needs root).
     Bench(bench::Bench),
-    /// Make man pages and completions of shells in target/docs.
+    /// Make man pages and shell completions in target/docs.
     Docs,
     /// Build the container images from static binaries (needs Docker).
     Image(image::Image),
-    /// Make what is given to others in target/dist: a static binary in an archive, and a Debian package.
+    /// Make the artifacts for distribution in target/dist: a static binary in an archive, and a Debian package.
     Dist,
-    /// Fuzz what reads the outside world, and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
+    /// Fuzz input parsers and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
     Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
     Tidy,
-    /// What .ci/run runs: every test tier.
+    /// Run every test tier, as .ci/run does.
     Ci,
 }
 
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
 }

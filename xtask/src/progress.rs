@@ -1,4 +1,4 @@
-//! Tells which step of a long task is under way, how long the task has taken, and how long it will take by the last run.
+//! Progress of a long task: the current step, the elapsed time, and the remaining time by the last run.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use crate::workspace;
 
-/// The steps of one task, in order. Each is named when it begins.
+/// The steps of one task, in order. Each is printed when it begins.
 #[derive(Debug)]
 pub(crate) struct Steps {
     task: &'static str,
@@ -22,23 +22,23 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// A task that has these steps. Those that turn out to be done already take no time, and are told all the same.
+    /// A task with these steps. Steps that are already done take no time, and are printed too.
     pub(crate) fn new(task: &'static str, names: &'static [&'static str]) -> Self {
         let last = fs::read(path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         Self { task, names, begun: Instant::now(), last: last.unwrap_or_default() }
     }
 
-    /// Does one step, by its name.
+    /// Runs one step, by its name.
     ///
     /// # Errors
-    /// What the step returns.
+    /// The error of the step.
     pub(crate) fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         println!("{}", self.line(name, self.begun.elapsed()));
         let begun = Instant::now();
         let done = work()?;
         self.last.insert(self.key(name), begun.elapsed().as_secs_f32());
         if let Ok(bytes) = serde_json::to_vec_pretty(&self.last) {
-            // Without the file the next run cannot tell what is left, and does all else.
+            // Without the file the next run cannot estimate the remaining time.
             let _ = fs::create_dir_all(workspace::target_dir()).and_then(|()| fs::write(path(), bytes));
         }
         Ok(done)
@@ -61,7 +61,7 @@ fn path() -> PathBuf {
     workspace::target_dir().join("step-times.json")
 }
 
-/// A time for people: `40 s` or `12 min`.
+/// A duration for people: `40 s` or `12 min`.
 pub(crate) fn human(time: Duration) -> String {
     let seconds = time.as_secs_f32().round();
     if seconds < 100.0 { format!("{seconds} s") } else { format!("{} min", (seconds / 60.0).round()) }
@@ -72,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_seconds_or_minutes() {
+    fn durations_are_shown_in_seconds_or_minutes() {
         assert_eq!([1, 99, 100, 1500].map(|it| human(Duration::from_secs(it))), ["1 s", "99 s", "2 min", "25 min"]);
     }
 
     #[test]
-    fn what_is_left_is_told_once_every_step_has_been_timed() {
+    fn time_left_is_shown_once_every_step_is_timed() {
         let last = [("demo: b".to_owned(), 30.0)].into();
         let mut steps = Steps { task: "demo", names: &["a", "b", "c"], begun: Instant::now(), last };
         assert_eq!(steps.line("a", Duration::ZERO), "[1/3] a; 0 s elapsed");

@@ -9,10 +9,10 @@ use crate::{build_ebpf, command, setup, workspace};
 /// Arguments of the task.
 #[derive(clap::Args)]
 pub(crate) struct Soak {
-    /// For how long.
+    /// Duration in minutes.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// Which changes, in which order; another one each time, where it is not given.
+    /// Seed of the changes; random by default.
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -22,7 +22,7 @@ impl Soak {
         workspace::need_root("soak")?;
         setup::tools()?;
         build_ebpf::run()?;
-        let binaries = workspace::build_release(&["proxymatic-user", "proxymatic-tests"])?;
+        let binaries = workspace::build_release(&["proxymatic-user", "marathon-sim", "proxymatic-tests"])?;
         let mut soak = Command::new(binaries.join("proxymatic-soak"));
         soak.args(["--minutes", &self.minutes.to_string()]);
         if let Some(seed) = self.seed {

@@ -1,4 +1,4 @@
-//! The builds of the agent that only tests run: what it is upgraded to, and downgraded from.
+//! The builds of the agent that only tests run: the targets of upgrades, and the origins of downgrades.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::{
     workspace::{self, cargo},
 };
 
-/// One of them: features of `proxymatic-user`, and how its objects are built.
+/// One variant: features of `proxymatic-user`, and the build of its objects.
 struct Variant {
     name: &'static str,
     features: &'static str,
@@ -18,14 +18,14 @@ struct Variant {
 }
 
 const ALL: [Variant; 2] = [
-    // Other layouts, under the next version.
+    // Other map layouts, with the next ABI version.
     Variant {
         name: "next-abi",
         features: "proxymatic-user/next-abi",
         binaries: &["proxymatic"],
         object: &["--features", "proxymatic-common/next-abi"],
     },
-    // The same layouts, other instructions. `proxymatic-mortal` comes with it, which saves a build of its own.
+    // The same map layouts, other instructions. `proxymatic-mortal` is in the same build.
     Variant {
         name: "other-build",
         features: "proxymatic-user/other-build,proxymatic-user/fault-injection",
@@ -34,19 +34,19 @@ const ALL: [Variant; 2] = [
     },
 ];
 
-/// Builds all, as `proxymatic-NAME` beside the binaries that tests start. The plain one is to be built after them: all three
-/// are the same binary to cargo.
+/// Builds all variants, as `proxymatic-NAME` beside the binaries that tests start. The plain agent must be built after
+/// them: all three are the same binary to cargo.
 pub(crate) fn build() -> Result<()> {
     for Variant { name, features, binaries, object } in ALL {
         build_ebpf::build(name, object)?;
         let mut build = cargo();
-        // All packages, so that what they depend on has the features that it has in the build of the tests.
+        // All packages, so that dependencies have the same features as in the build of the tests.
         build.args(["build", "--workspace", "--features", features]);
         build.args(binaries.iter().flat_map(|binary| ["--bin", binary]));
         command::run(&mut build)?;
         let room = workspace::target_dir().join("debug");
         let (from, to) = (room.join("proxymatic"), room.join(format!("proxymatic-{name}")));
-        // A program that runs cannot be written to.
+        // A running program cannot be overwritten.
         let _ = fs::remove_file(&to);
         fs::copy(&from, &to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     }

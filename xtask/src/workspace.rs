@@ -1,4 +1,4 @@
-//! Where things are in this checkout, and what every task asks of it: cargo, release binaries, root.
+//! Paths of this checkout, and common parts of tasks: cargo, release binaries, root.
 
 use std::{
     env,
@@ -19,18 +19,18 @@ pub(crate) fn root() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// Where cargo puts what it builds for the host.
+/// The folder of cargo's builds for the host.
 pub(crate) fn target_dir() -> PathBuf {
     let chosen = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     root().join(chosen)
 }
 
-/// The cargo that runs this task, at the root of the checkout.
+/// Returns the cargo that runs this task, at the root of the checkout.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    // What cargo told this task about itself. Build scripts ask to be run anew where these differ, as ring's does: without
-    // this each change between `cargo` and `cargo xtask` would build TLS and all that uses it once more.
+    // Variables that cargo has set for this task. Build scripts such as ring's rerun if these differ: without this,
+    // each change between `cargo` and `cargo xtask` would build TLS and its dependents once more.
     for (name, _) in env::vars_os() {
         if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of| name.as_encoded_bytes().starts_with(of.as_bytes())) {
             command.env_remove(name);
@@ -39,7 +39,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds the release binaries of some packages and says where they are.
+/// Builds the release binaries of some packages and returns their folder.
 pub(crate) fn build_release(packages: &[&str]) -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--release", "--bins"]);
@@ -50,10 +50,11 @@ pub(crate) fn build_release(packages: &[&str]) -> Result<PathBuf> {
     Ok(target_dir().join("release"))
 }
 
-/// Builds static release programs, given as packages and names, and says where they are. Nothing of the machine that they
-/// run on is needed but its kernel.
+/// Builds static release programs, given as packages and names, and returns their folder. On the machine that runs them
+/// they need nothing but its kernel.
 pub(crate) fn build_static(programs: &[(&str, &str)]) -> Result<PathBuf> {
-    // Named though it is this machine's own: else flags would go for build scripts and macros too, which cannot be static.
+    // The target is named although it is this machine's own; otherwise the flags would apply to build scripts and
+    // macros, which cannot be static.
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "--target", &target]);
@@ -61,7 +62,7 @@ pub(crate) fn build_static(programs: &[(&str, &str)]) -> Result<PathBuf> {
     for (package, program) in programs {
         build.args(["--package", package, "--bin", program]);
     }
-    // Whoever builds it, and wherever: the same bytes.
+    // The same bytes, independent of the user and the folder of the build.
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
@@ -74,14 +75,14 @@ pub(crate) fn build_static(programs: &[(&str, &str)]) -> Result<PathBuf> {
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command::run(&mut build)?;
     let room = target_dir().join(target).join("release");
-    // Once more, whatever came of the profile's word: symbols were seen in a static program, a third of it.
+    // Once more in spite of the profile: a static program was seen with symbols, a third of its size.
     let built = programs.iter().map(|(_, program)| room.join(program));
     command::run(Command::new("strip").args(built))?;
     Ok(room)
 }
 
-/// What keeps the image below 20 MB. A panic ends the agent in any case, and says its file and line without symbols; what
-/// has to be fast runs in the kernel, and is compiled apart.
+/// Options that keep the image below 20 MB. A panic ends the agent in any case, and prints its file and line without
+/// symbols; the fast path runs in the kernel, and is compiled separately.
 const LEAN: [&str; 4] = [
     r#"profile.release.strip="symbols""#,
     r#"profile.release.panic="abort""#,
@@ -89,7 +90,7 @@ const LEAN: [&str; 4] = [
     r#"profile.release.package."*".opt-level="z""#,
 ];
 
-/// Where the user keeps what `cargo clean` should not remove.
+/// Returns the cache folder, which `cargo clean` does not remove.
 pub(crate) fn cache() -> Result<PathBuf> {
     let base = cache_base(env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"));
     let base = base.context("neither XDG_CACHE_HOME nor HOME is set: set one to a folder where tools can be kept")?;
@@ -107,7 +108,7 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }
 
-/// Refuses to go on without root and says how to get it.
+/// Fails without root, and prints the command that has it.
 pub(crate) fn need_root(task: &str) -> Result<()> {
     if !is_root() {
         bail!(
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_is_where_the_user_keeps_caches() {
+    fn cache_folder_is_below_the_users_cache() {
         let base = |xdg: &str, home: &str| cache_base(Some(xdg.into()), Some(home.into()));
         assert_eq!(base("/x", "/h"), Some("/x".into()));
         assert_eq!(base("", "/h"), Some("/h/.cache".into()));

@@ -1,7 +1,7 @@
-//! The fields of the kernel's contexts, read and written in the one width that the verifier takes.
+//! The fields of the kernel's contexts.
 //!
-//! The verifier rewrites accesses to a context and takes them only in the width that is declared: volatile keeps LLVM
-//! from merging or widening them.
+//! The verifier rewrites accesses to a context, and accepts them only in the declared width. Volatile accesses keep
+//! LLVM from merging or widening them.
 
 use core::{ffi::c_void, mem};
 
@@ -12,23 +12,23 @@ use aya_ebpf::{
 use proxymatic_common::{Address, Families, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use proxymatic_ebpf::Flow;
 
-/// How the addresses of a socket's family lie in a context.
+/// The address fields of an address family in a context.
 pub(crate) trait Family {
-    /// The address that the context is about.
+    /// Returns the address in the context.
     fn address(fields: *mut bpf_sock_addr) -> Address;
-    /// Puts another in its place.
+    /// Sets the address in the context.
     fn set_address(fields: *mut bpf_sock_addr, address: Address);
-    /// The address that a socket is bound to.
+    /// Returns the address that a socket is bound to.
     fn bound(socket: *mut bpf_sock) -> Address;
-    /// What a socket can be connected to.
+    /// The address families that a socket can connect to.
     const CONNECTS: Families;
-    /// A loopback address, of a port of which nobody listens.
+    /// The loopback address, to which a refused flow is sent if the hook cannot set an error.
     const CLOSED: Address;
 }
 
-/// Sockets, or datagrams, of IPv4.
+/// IPv4 sockets and datagrams.
 pub(crate) struct V4;
-/// Sockets of IPv6, also where they speak IPv4 by v4-mapped addresses.
+/// IPv6 sockets, including those that use v4-mapped addresses.
 pub(crate) struct V6;
 
 impl Family for V4 {
@@ -55,8 +55,8 @@ impl Family for V4 {
 }
 
 impl Family for V6 {
-    // An IPv6 socket reaches IPv4 too. One that was told not to (IPV6_V6ONLY, which no hook can see) gets ENETUNREACH
-    // where the backend is of IPv4.
+    // An IPv6 socket reaches IPv4 too. A socket with IPV6_V6ONLY, which no hook can read, gets ENETUNREACH if the
+    // backend has an IPv4 address.
     const CONNECTS: Families = Families::BOTH;
     const CLOSED: Address = Address::from_v6_words([0, 0, 0, 1_u32.to_be()]);
 
@@ -101,7 +101,7 @@ unsafe fn words(word: *const u32) -> Address {
     }
 }
 
-/// What is dialled, where it is TCP or UDP.
+/// Returns the flow of a context; `None` if it is neither TCP nor UDP.
 #[inline(always)]
 pub(crate) fn flow<F: Family>(context: &SockAddrContext, families: Families) -> Option<Flow> {
     let fields = context.sock_addr;
@@ -114,7 +114,7 @@ pub(crate) fn flow<F: Family>(context: &SockAddrContext, families: Families) -> 
     Some(Flow::new(address, port, protocol as u8, families))
 }
 
-/// The address and port that a context is about.
+/// Returns the address and port in a context.
 #[inline(always)]
 pub(crate) fn destination<F: Family>(context: &SockAddrContext) -> (Address, Port) {
     let fields = context.sock_addr;
@@ -123,7 +123,7 @@ pub(crate) fn destination<F: Family>(context: &SockAddrContext) -> (Address, Por
     (F::address(fields), Port::from_word(port as u16))
 }
 
-/// Puts others in their place.
+/// Sets the address and port in a context.
 #[inline(always)]
 pub(crate) fn set_destination<F: Family>(context: &SockAddrContext, address: Address, port: Port) {
     let fields = context.sock_addr;
@@ -132,17 +132,17 @@ pub(crate) fn set_destination<F: Family>(context: &SockAddrContext, address: Add
     unsafe { (&raw mut (*fields).user_port).write_volatile(u32::from(port.word())) }
 }
 
-/// The socket of a context.
+/// Returns the socket of a context.
 #[inline(always)]
 pub(crate) fn socket_of(context: &SockAddrContext) -> *mut bpf_sock {
     // SAFETY: a field of the live context.
     unsafe { (*context.sock_addr).__bindgen_anon_1.sk }
 }
 
-/// What sk_lookup is asked: who would get a packet for an address and port. Gives its length too.
+/// Returns the tuple by which sk_lookup finds the socket that receives packets to an address and port, and its length.
 #[inline(always)]
 pub(crate) fn tuple(address: &Address, port: Port) -> (bpf_sock_tuple, u32) {
-    // SAFETY: integers, of which zero is a value.
+    // SAFETY: integers, for which zero is valid.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
     if address.is_v4() {
         tuple.__bindgen_anon_1.ipv4.daddr = address.v4_word();
@@ -154,7 +154,7 @@ pub(crate) fn tuple(address: &Address, port: Port) -> (bpf_sock_tuple, u32) {
     (tuple, 36)
 }
 
-/// The context, as helpers want it.
+/// Returns the context as helpers take it.
 #[inline(always)]
 pub(crate) fn raw(context: &SockAddrContext) -> *mut c_void {
     context.sock_addr.cast()

@@ -1,28 +1,28 @@
-//! What the object for `--bpf-log` says of each verdict. In the plain object all of this is nothing: not one instruction.
+//! Logs each verdict, in the object for `--bpf-log`. The plain object has not one instruction of it.
 
 use proxymatic_common::Reason;
 use proxymatic_ebpf::{Choice, Flow};
 
-/// A connection or datagram is refused.
+/// Logs that a flow is refused.
 #[inline(always)]
 pub(crate) fn refused(flow: &Flow, service: u32, reason: Reason) {
-    say(flow, reason, service, NOBODY);
+    say(flow, reason, service, NO_ID);
 }
 
-/// It is left alone, although it is to a service.
+/// Logs that a flow to a service is left alone.
 #[inline(always)]
 pub(crate) fn left(flow: &Flow, reason: Reason) {
-    say(flow, reason, NOBODY, NOBODY);
+    say(flow, reason, NO_ID, NO_ID);
 }
 
-/// It is sent to a backend.
+/// Logs that a flow is sent to a backend.
 #[inline(always)]
 pub(crate) fn sent(flow: &Flow, choice: &Choice) {
     say(flow, choice.reason, choice.service, choice.backend);
 }
 
-/// No id of a service or backend.
-const NOBODY: u32 = u32::MAX;
+/// Stands for no service or no backend.
+const NO_ID: u32 = u32::MAX;
 
 #[cfg(not(feature = "log"))]
 #[inline(always)]
@@ -38,7 +38,7 @@ mod loud {
     use proxymatic_common::{REASONS, Reason};
     use proxymatic_ebpf::Flow;
 
-    use super::NOBODY;
+    use super::NO_ID;
 
     /// The length of the longest name of a reason, in bytes.
     const NAME: usize = {
@@ -53,7 +53,7 @@ mod loud {
         longest
     };
 
-    /// The names in one piece, each padded with blanks: a `match` to them would be a table of pointers, which BPF has not.
+    /// The names, padded with blanks. A `match` would compile to a table of pointers, which BPF does not support.
     static NAMES: [[u8; NAME]; REASONS] = {
         let mut names = [[b' '; NAME]; REASONS];
         let mut i = 0;
@@ -76,7 +76,7 @@ mod loud {
         log_verdict(reason as u32, to, u64::from(service) << 32 | u64::from(backend), both(a, b), both(c, d));
     }
 
-    /// Two words as they lie in memory, one behind the other.
+    /// Joins two words in their order in memory.
     #[inline(always)]
     const fn both(first: u32, second: u32) -> u64 {
         if cfg!(target_endian = "little") {
@@ -86,7 +86,7 @@ mod loud {
         }
     }
 
-    /// A function of its own: what a line takes is verified once, and has a stack of its own.
+    /// A subprogram, so that the verifier checks it once, and with a stack of its own.
     #[unsafe(no_mangle)]
     #[inline(never)]
     extern "C" fn log_verdict(reason: u32, to: u32, ids: u64, first: u64, second: u64) -> u64 {
@@ -101,7 +101,7 @@ mod loud {
         let (service, backend) = ((ids >> 32) as u32, ids as u32);
         // SAFETY: no arguments.
         let process = unsafe { (helper::bpf_get_current_pid_tgid() >> 32) as u32 };
-        if backend != NOBODY {
+        if backend != NO_ID {
             debug!(
                 (),
                 "{:i} port {} protocol {} of process {}: service {} backend {} {}",
@@ -113,7 +113,7 @@ mod loud {
                 backend,
                 name
             );
-        } else if service != NOBODY {
+        } else if service != NO_ID {
             info!(
                 (),
                 "{:i} port {} protocol {} of process {}: service {} refused, {}",

@@ -1,4 +1,4 @@
-//! The hooks on the calls that programs make with a socket.
+//! The hooks on system calls with a socket.
 
 use core::{ffi::c_void, marker::PhantomData};
 
@@ -12,148 +12,149 @@ use proxymatic_common::{Families, PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason};
 use proxymatic_ebpf::{Choice, Flow, Tables as _, Verdict};
 
 use super::{
-    caller::Program,
     context::{Family, destination, flow, raw, set_destination, socket_of},
     log,
+    process_caller::LocalProcess,
 };
 use crate::maps::{self, Maps};
 
-/// The kernel goes on with what is in the context.
-const GO_ON: i32 = 1;
-/// The kernel fails the call.
+/// The system call continues with the address in the context.
+const CONTINUE: i32 = 1;
+/// The system call fails.
 const FAIL: i32 = 0;
-/// What a program sees that dials a port where nobody listens.
+/// The error of a connect to a port without a listener.
 const ECONNREFUSED: i32 = 111;
-/// What it sees that may not connect.
+/// The error of a connect that the allow list forbids.
 const EACCES: i32 = 13;
-/// tcpmux: nobody listens there.
+/// The port of tcpmux, which has no listener.
 const CLOSED: Port = Port::new(1);
 /// SOL_TCP and TCP_SYNCNT.
 const SOL_TCP: i32 = 6;
 const TCP_SYNCNT: i32 = 7;
 
-/// connect(2): sends the socket to a backend, or refuses.
+/// connect(2): connects the socket to a backend, or refuses.
 #[inline(always)]
 pub(crate) fn connect<F: Family>(context: &SockAddrContext) -> i32 {
-    let Some(flow) = flow::<F>(context, F::CONNECTS) else { return GO_ON };
-    dial::<F, true>(context, &flow)
+    let Some(flow) = flow::<F>(context, F::CONNECTS) else { return CONTINUE };
+    translate::<F, true>(context, &flow)
 }
 
-/// sendmsg(2) of a datagram on a socket that is not connected: as connect, but each socket keeps its backends.
+/// sendmsg(2) of a datagram on a socket that is not connected: as connect(2), but the socket keeps its backends.
 ///
-/// A datagram to a v4-mapped address comes by as one of IPv4 whatever its socket; one of IPv6 cannot be turned into one
-/// of IPv4 (the kernel says ENOTSUPP).
+/// A datagram to a v4-mapped address runs the IPv4 hook, whatever its socket. An IPv6 datagram cannot be sent to an
+/// IPv4 address: the kernel returns ENOTSUPP.
 #[inline(always)]
 pub(crate) fn send<F: Family>(context: &SockAddrContext, families: Families) -> i32 {
-    let Some(flow) = flow::<F>(context, families) else { return GO_ON };
-    // Before the socket is asked for its storage: nearly every datagram of a host has to do with no service.
+    let Some(flow) = flow::<F>(context, families) else { return CONTINUE };
+    // Before the lookup of the socket's storage: nearly every datagram of a host is to no service.
     if flow.protocol != PROTOCOL_UDP || !proxymatic_ebpf::may_be_service(&Maps, &flow) {
-        return GO_ON;
+        return CONTINUE;
     }
     // SAFETY: the socket pointer of this hook's own context.
     if let Some(socket) = unsafe { maps::socket(socket_of(context).cast(), false) }
-        && let Some((address, port)) = proxymatic_ebpf::repeat(&Maps, socket, &flow)
+        && let Some((address, port)) = proxymatic_ebpf::cached_udp_backend(&Maps, socket, &flow)
     {
         Maps.count(Reason::UdpCached);
         set_destination::<F>(context, address, port);
-        return GO_ON;
+        return CONTINUE;
     }
-    dial::<F, false>(context, &flow)
+    translate::<F, false>(context, &flow)
 }
 
 #[inline(always)]
-fn dial<F: Family, const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow) -> i32 {
-    let caller = Program::<F> { context: raw(context), socket: socket_of(context), family: PhantomData };
+fn translate<F: Family, const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow) -> i32 {
+    let caller = LocalProcess::<F> { context: raw(context), socket: socket_of(context), family: PhantomData };
     match proxymatic_ebpf::route(&Maps, &caller, flow) {
-        Verdict::Pass => GO_ON,
+        Verdict::Pass => CONTINUE,
         Verdict::Leave(reason) => {
             log::left(flow, reason);
             Maps.count(reason);
-            GO_ON
+            CONTINUE
         }
         Verdict::Refuse(service, reason) => {
             log::refused(flow, service, reason);
-            proxymatic_ebpf::refused(&Maps, &caller, flow, service, reason);
+            proxymatic_ebpf::on_refused(&Maps, &caller, flow, service, reason);
             refuse::<F>(context, reason)
         }
         Verdict::Translate(choice) => {
             log::sent(flow, &choice);
             Maps.count(choice.reason);
-            note::<CONNECTS>(context, flow, &choice);
-            proxymatic_ebpf::sampled(&Maps, &caller, flow, &choice);
+            record::<CONNECTS>(context, flow, &choice);
+            proxymatic_ebpf::on_sampled_connect(&Maps, &caller, flow, &choice);
             set_destination::<F>(context, choice.address, choice.port);
-            GO_ON
+            CONTINUE
         }
     }
 }
 
-/// Notes a choice on the socket. Without memory for that the connection matters more than its peer name.
+/// Records a translation in the socket's storage. Without memory the connection goes on: it matters more than its peer
+/// name.
 #[inline(always)]
-fn note<const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow, choice: &Choice) {
+fn record<const CONNECTS: bool>(context: &SockAddrContext, flow: &Flow, choice: &Choice) {
     let mut socket = socket_of(context).cast();
-    // Said at compile time too: old kernels have no setsockopt for the hooks of sendmsg.
+    // At compile time too: old kernels have no setsockopt for sendmsg hooks.
     if CONNECTS && flow.protocol == PROTOCOL_TCP {
         if choice.syn_retries != 0 {
-            bound_connect(context, choice.syn_retries);
+            limit_syn_retries(context, choice.syn_retries);
         }
         // SAFETY: the socket pointer of this hook's own context.
-        socket = unsafe { maps::programs_own(socket) };
+        socket = unsafe { maps::mptcp_parent(socket) };
     }
     // SAFETY: the same.
     match unsafe { maps::socket(socket, true) } {
-        Some(socket) if CONNECTS => proxymatic_ebpf::connected(&Maps, socket, flow, choice),
-        Some(socket) => proxymatic_ebpf::sent(&Maps, socket, flow, choice),
+        Some(socket) if CONNECTS => proxymatic_ebpf::on_connect(&Maps, socket, flow, choice),
+        Some(socket) => proxymatic_ebpf::on_udp_send(&Maps, socket, flow, choice),
         None => Maps.count(Reason::NoSocketState),
     }
 }
 
-/// recvmsg(2): shows what was dialled as the sender.
+/// recvmsg(2): returns the original destination as the sender.
 #[inline(always)]
 pub(crate) fn receive<F: Family>(context: &SockAddrContext) -> i32 {
     peername::<F>(context)
 }
 
-/// getpeername(2): shows what the program dialled.
+/// getpeername(2): returns the original destination as the peer.
 #[inline(always)]
 pub(crate) fn peername<F: Family>(context: &SockAddrContext) -> i32 {
     // SAFETY: the socket pointer of this hook's own context.
     if let Some(socket) = unsafe { maps::socket(socket_of(context).cast(), false) } {
         let (address, port) = destination::<F>(context);
-        if let Some((dialled, dialled_port)) = proxymatic_ebpf::reverse(socket, &address, port) {
+        if let Some((original, original_port)) = proxymatic_ebpf::original_destination(socket, &address, port) {
             Maps.count(Reason::ReverseTranslated);
-            set_destination::<F>(context, dialled, dialled_port);
+            set_destination::<F>(context, original, original_port);
         }
     }
-    GO_ON
+    CONTINUE
 }
 
-/// The last close of a socket: what it had open is closed.
+/// The last close of a socket: counts its connections as closed.
 #[inline(always)]
 pub(crate) fn release(context: &SockContext) -> i32 {
     // SAFETY: in this hook the context is the socket.
     if let Some(socket) = unsafe { maps::socket(context.as_ptr(), false) } {
-        proxymatic_ebpf::release(&Maps, socket);
+        proxymatic_ebpf::on_release(&Maps, socket);
     }
-    GO_ON
+    CONTINUE
 }
 
-/// A port has been bound: said where it is a service port.
+/// After bind(2): reports a service port.
 #[inline(always)]
 pub(crate) fn bind<F: Family>(context: &SockContext) -> i32 {
     let socket: *mut bpf_sock = context.as_ptr().cast();
     // SAFETY: fields of the live context, which in this hook is the socket.
     let (protocol, port) =
         unsafe { ((&raw const (*socket).protocol).read_volatile(), (&raw const (*socket).src_port).read_volatile()) };
-    let caller = Program::<F> { context: context.as_ptr(), socket, family: PhantomData };
-    proxymatic_ebpf::bound(&Maps, &caller, F::bound(socket), Port::new(port as u16), protocol as u8);
-    GO_ON
+    let caller = LocalProcess::<F> { context: context.as_ptr(), socket, family: PhantomData };
+    proxymatic_ebpf::on_bind(&Maps, &caller, F::bound(socket), Port::new(port as u16), protocol as u8);
+    CONTINUE
 }
 
-/// Never a bare EPERM, which a failing hook gives by default: kernel NFS clients spin on it.
+/// Refuses a flow. Never with EPERM, the default of a failing hook: kernel NFS clients retry in a busy loop on EPERM.
 #[inline(always)]
 fn refuse<F: Family>(context: &SockAddrContext, reason: Reason) -> i32 {
     if maps::has_retval() {
-        // SAFETY: helper calls with constants, as kernels from 7.2 on want them; no memory involved.
+        // SAFETY: helper calls with constants, as kernels from 7.2 on require; no memory involved.
         unsafe {
             if reason as u32 == Reason::NotAllowed as u32 {
                 helper::bpf_set_retval(-EACCES);
@@ -164,12 +165,12 @@ fn refuse<F: Family>(context: &SockAddrContext, reason: Reason) -> i32 {
         return FAIL;
     }
     set_destination::<F>(context, F::CLOSED, CLOSED);
-    GO_ON
+    CONTINUE
 }
 
-/// Bounds how long an unanswered SYN is tried. May fail, on an odd socket: then the system's bound holds.
+/// Limits the retransmits of a SYN. If setsockopt fails, the system's limit stays.
 #[inline(always)]
-fn bound_connect(context: &SockAddrContext, retries: u32) {
+fn limit_syn_retries(context: &SockAddrContext, retries: u32) {
     let mut retries = retries;
     let value: *mut c_void = (&raw mut retries).cast();
     // SAFETY: the context is the one the kernel gave this program, the value lives on the stack.

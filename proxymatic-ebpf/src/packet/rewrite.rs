@@ -1,64 +1,65 @@
-//! What a packet says afterwards.
+//! Rewrites addresses, ports, TTL and checksums of packets.
 
 use proxymatic_common::{Address, FiveTuple, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
-use super::{Change, Header, Network, Packet, Part, Sum};
+use super::{ChecksumDelta, ChecksumKind, Fragment, IpHeader, L4Header, Packet};
 
-/// Gives a packet other ends. Checksums change by what changed (RFC 1624): one that was wrong stays wrong.
+/// Rewrites the addresses and ports of a packet. Checksums are updated by the difference (RFC 1624), so a wrong
+/// checksum stays wrong. Returns `None` if the packet could not be rewritten.
 #[inline(always)]
-pub fn rewrite<P: Packet>(packet: &mut P, header: &Header, to: &FiveTuple) -> Option<()> {
+pub fn rewrite<P: Packet>(packet: &mut P, header: &L4Header, to: &FiveTuple) -> Option<()> {
     let network = &header.network;
     let addresses = addresses(packet, network, &to.source, &to.destination)?;
-    if network.part == Part::Later {
-        // The sum is in the first fragment, and so is what changes in it.
+    if network.fragment == Fragment::NonFirst {
+        // The first fragment has the checksum, and covers the change.
         return Some(());
     }
     let ports = ports(packet, network.transport, (header.source_port, header.destination_port), to)?;
-    if header.summed {
+    if header.has_checksum {
         let (at, sum) = checksum(network);
-        packet.mend(at, addresses, Sum { pseudo: true, ..sum })?;
-        packet.mend(at, ports, sum)?;
+        packet.fix_l4_csum(at, addresses, ChecksumKind { pseudo: true, ..sum })?;
+        packet.fix_l4_csum(at, ports, sum)?;
     }
     Some(())
 }
 
-/// Takes one of the hops that are left. There must be more than one.
+/// Decrements the TTL, which must be more than 1.
 #[inline(always)]
-pub fn hop<P: Packet>(packet: &mut P, network: &Network) -> Option<()> {
-    let hops = network.hops.wrapping_sub(1);
+pub fn decrement_ttl<P: Packet>(packet: &mut P, network: &IpHeader) -> Option<()> {
+    let ttl = network.ttl.wrapping_sub(1);
     if !network.v4 {
-        return packet.store_unsummed(network.at + 7, [hops]);
+        return packet.store_without_checksum(network.at + 7, [ttl]);
     }
-    packet.store(network.at + 8, [hops])?;
-    let of = |hops: u8| u16::from_ne_bytes([hops, network.protocol]);
-    packet.mend_header(network.at + 10, Change::NONE.half(of(network.hops), of(hops)))
+    packet.store(network.at + 8, [ttl])?;
+    let of = |ttl: u8| u16::from_ne_bytes([ttl, network.protocol]);
+    packet.fix_ip_csum(network.at + 10, ChecksumDelta::NONE.half(of(network.ttl), of(ttl)))
 }
 
-/// Gives an ICMP error another receiver and, where it says so, another sender; and the packet that it quotes the ends that
-/// the receiver knows.
+/// Rewrites the addresses of an ICMP error, and the quoted packet's addresses and ports to those that the receiver
+/// knows.
 ///
-/// All that changes in the quotation, its own checksums too, is part of what ICMP sums up. What was cut off of the quotation
-/// makes no difference to that.
+/// The ICMP checksum covers every change in the quoted packet, including the quoted checksums. It does not depend on
+/// how much of the packet is quoted.
 #[inline(always)]
 pub fn rewrite_error<P: Packet>(
     packet: &mut P,
-    outer: &Network,
-    header: &Header,
+    outer: &IpHeader,
+    header: &L4Header,
     (source, destination): (&Address, &Address),
     quoted: &FiveTuple,
 ) -> Option<()> {
     let inner = &header.network;
     let mut change = addresses(packet, inner, &quoted.source, &quoted.destination)?;
     if inner.v4 {
-        // Its header's checksum has made up for the change of the addresses.
-        change = Change::NONE;
+        // The IPv4 header checksum compensates for the changed addresses.
+        change = ChecksumDelta::NONE;
     }
     let ports = ports(packet, inner.transport, (header.source_port, header.destination_port), quoted)?;
     change = change.and(ports);
-    if header.summed {
+    if header.has_checksum {
         let (at, sum) = checksum(inner);
         let before = u16::from_ne_bytes(packet.load::<2>(at)?);
-        let all = Change::NONE
+        let all = ChecksumDelta::NONE
             .address(&inner.source, &quoted.source)
             .address(&inner.destination, &quoted.destination)
             .and(ports);
@@ -70,21 +71,26 @@ pub fn rewrite_error<P: Packet>(
         change = change.half(before, after);
     }
     let moved = addresses(packet, outer, source, destination)?;
-    let (at, sum) = (outer.transport + 2, Sum { udp: false, pseudo: false, v6: !outer.v4 });
+    let (at, sum) = (outer.transport + 2, ChecksumKind { udp: false, pseudo: false, v6: !outer.v4 });
     if !outer.v4 {
         // ICMPv6 has a pseudo header, ICMP has none.
-        packet.mend(at, moved, Sum { pseudo: true, ..sum })?;
+        packet.fix_l4_csum(at, moved, ChecksumKind { pseudo: true, ..sum })?;
     }
-    packet.mend(at, change, sum)
+    packet.fix_l4_csum(at, change, sum)
 }
 
-/// Puts addresses into a header of the network, whose own checksum is made up for. Gives the change, for other checksums.
+/// Rewrites the addresses of an IP header and fixes its checksum. Returns the difference, for other checksums.
 #[inline(always)]
-fn addresses<P: Packet>(packet: &mut P, network: &Network, source: &Address, destination: &Address) -> Option<Change> {
-    let change = Change::NONE.address(&network.source, source).address(&network.destination, destination);
+fn addresses<P: Packet>(
+    packet: &mut P,
+    network: &IpHeader,
+    source: &Address,
+    destination: &Address,
+) -> Option<ChecksumDelta> {
+    let change = ChecksumDelta::NONE.address(&network.source, source).address(&network.destination, destination);
     if network.v4 {
         packet.store(network.at + 12, join(source.v4_word(), destination.v4_word()))?;
-        packet.mend_header(network.at + 10, change)?;
+        packet.fix_ip_csum(network.at + 10, change)?;
     } else {
         packet.store(network.at + 8, bytes(source))?;
         packet.store(network.at + 24, bytes(destination))?;
@@ -92,19 +98,19 @@ fn addresses<P: Packet>(packet: &mut P, network: &Network, source: &Address, des
     Some(change)
 }
 
-/// Puts ports into a header of TCP or UDP, where they are in the same place. Gives the change.
+/// Rewrites the ports of a TCP or UDP header; both have them at the same offset. Returns the difference.
 #[inline(always)]
-fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &FiveTuple) -> Option<Change> {
+fn ports<P: Packet>(packet: &mut P, at: u32, from: (Port, Port), to: &FiveTuple) -> Option<ChecksumDelta> {
     let ([a, b], [c, d]) = (to.source_port.word().to_ne_bytes(), to.destination_port.word().to_ne_bytes());
     packet.store(at, [a, b, c, d])?;
-    Some(Change::NONE.port(from.0, to.source_port).port(from.1, to.destination_port))
+    Some(ChecksumDelta::NONE.port(from.0, to.source_port).port(from.1, to.destination_port))
 }
 
-/// Where the checksum of TCP or UDP is, and of what kind.
+/// Returns the offset and the kind of the TCP or UDP checksum.
 #[inline(always)]
-const fn checksum(network: &Network) -> (u32, Sum) {
+const fn checksum(network: &IpHeader) -> (u32, ChecksumKind) {
     let offset = if network.protocol == PROTOCOL_TCP { 16 } else { 6 };
-    let sum = Sum { udp: network.protocol == PROTOCOL_UDP, pseudo: false, v6: !network.v4 };
+    let sum = ChecksumKind { udp: network.protocol == PROTOCOL_UDP, pseudo: false, v6: !network.v4 };
     (network.transport + offset, sum)
 }
 

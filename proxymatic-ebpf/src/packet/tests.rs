@@ -1,4 +1,4 @@
-//! Against etherparse, which knows nothing of us.
+//! Tests against packets that etherparse builds and parses.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,17 +10,17 @@ use proptest::prelude::*;
 use proxymatic_common::{Address, FiveTuple, Port};
 
 use super::*;
-use crate::fixture::wire::Wire;
+use crate::testing::packet::FakePacket;
 
-/// What a segment or datagram is made of.
+/// The parts of a segment or datagram.
 #[derive(Clone, Debug)]
 struct Made {
     from: SocketAddr,
     to: SocketAddr,
     tcp: bool,
     payload: Vec<u8>,
-    hops: u8,
-    /// Words of options of IPv4.
+    ttl: u8,
+    /// The length of the IPv4 options, in words.
     options: usize,
 }
 
@@ -35,11 +35,11 @@ impl Made {
         let net = match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let mut header =
-                    Ipv4Header::new(0, self.hops, etherparse::ip_number::TCP, from.octets(), to.octets()).unwrap();
+                    Ipv4Header::new(0, self.ttl, etherparse::ip_number::TCP, from.octets(), to.octets()).unwrap();
                 header.options = Ipv4Options::try_from(&[1; 40][..4 * self.options]).unwrap();
                 link.ip(IpHeaders::Ipv4(header, Default::default()))
             }
-            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), self.hops),
+            (IpAddr::V6(from), IpAddr::V6(to)) => link.ipv6(from.octets(), to.octets(), self.ttl),
             _ => unreachable!("both ends are of one family"),
         };
         let mut bytes = Vec::new();
@@ -57,19 +57,19 @@ fn end(v4: bool) -> impl Strategy<Value = SocketAddr> {
     let address = if v4 {
         any::<[u8; 4]>().prop_map(IpAddr::from).boxed()
     } else {
-        // Not one of the mapped kind: in no packet of IPv6.
+        // No v4-mapped address: no IPv6 packet has one.
         any::<[u8; 16]>().prop_map(|mut it| (it[0] |= 0x20, IpAddr::from(it)).1).boxed()
     };
     (address, any::<u16>()).prop_map(|(address, port)| SocketAddr::new(address, port))
 }
 
-/// A packet, and the two other ends that it gets.
+/// Generates a packet and its new source and destination.
 fn made() -> impl Strategy<Value = (Made, SocketAddr, SocketAddr)> {
     any::<bool>().prop_flat_map(|v4| {
         let rest = (any::<bool>(), proptest::collection::vec(any::<u8>(), 0..80), 2_u8.., 0_usize..10);
         (end(v4), end(v4), end(v4), end(v4), rest).prop_map(|(from, to, new_from, new_to, rest)| {
-            let (tcp, payload, hops, options) = rest;
-            (Made { from, to, tcp, payload, hops, options }, new_from, new_to)
+            let (tcp, payload, ttl, options) = rest;
+            (Made { from, to, tcp, payload, ttl, options }, new_from, new_to)
         })
     })
 }
@@ -78,32 +78,32 @@ fn tuple(made: &Made, from: SocketAddr, to: SocketAddr) -> FiveTuple {
     Made { from, to, ..made.clone() }.tuple()
 }
 
-fn header(wire: &Wire) -> Header {
-    let (mut header, mut outer) = (Header::NONE, Header::NONE.network);
+fn header(wire: &FakePacket) -> L4Header {
+    let (mut header, mut outer) = (L4Header::NONE, L4Header::NONE.network);
     assert_eq!(read(wire, &mut header, &mut outer), Parsed::Flow);
     header
 }
 
 proptest! {
     #[test]
-    fn what_is_rewritten_is_what_another_would_have_built_with_these_ends((made, from, to) in made()) {
-        let mut wire = Wire::new(made.packet());
+    fn rewritten_packet_equals_one_built_with_the_new_ends((made, from, to) in made()) {
+        let mut wire = FakePacket::new(made.packet());
         let header = header(&wire);
         prop_assert_eq!(header.tuple(), made.tuple());
-        prop_assert_eq!(header.network.hops, made.hops);
+        prop_assert_eq!(header.network.ttl, made.ttl);
         rewrite(&mut wire, &header, &tuple(&made, from, to)).unwrap();
-        hop(&mut wire, &header.network).unwrap();
-        let hops = made.hops - 1;
-        prop_assert_eq!(wire.bytes, Made { from, to, hops, ..made }.packet());
+        decrement_ttl(&mut wire, &header.network).unwrap();
+        let ttl = made.ttl - 1;
+        prop_assert_eq!(wire.bytes, Made { from, to, ttl, ..made }.packet());
     }
 
     #[test]
-    fn a_datagram_without_a_checksum_stays_without((made, from, to) in made()) {
+    fn datagram_without_checksum_stays_without((made, from, to) in made()) {
         let made = Made { tcp: false, ..made };
         let mut bytes = made.packet();
-        let at = header(&Wire::new(bytes.clone())).network.transport as usize + 6;
+        let at = header(&FakePacket::new(bytes.clone())).network.transport as usize + 6;
         bytes[at..at + 2].fill(0);
-        let mut wire = Wire::new(bytes);
+        let mut wire = FakePacket::new(bytes);
         let header = header(&wire);
         rewrite(&mut wire, &header, &tuple(&made, from, to)).unwrap();
         let mut wanted = Made { from, to, ..made }.packet();
@@ -112,33 +112,33 @@ proptest! {
     }
 
     #[test]
-    fn a_checksum_that_was_wrong_stays_wrong((made, from, to) in made(), bit in 0_usize..16) {
+    fn wrong_checksum_stays_wrong((made, from, to) in made(), bit in 0_usize..16) {
         let mut bytes = made.packet();
-        let header = header(&Wire::new(bytes.clone()));
+        let header = header(&FakePacket::new(bytes.clone()));
         let at = header.network.transport as usize + if made.tcp { 16 } else { 6 };
         bytes[at + bit / 8] ^= 1 << (bit % 8);
         prop_assume!(bytes[at..at + 2] != [0, 0]);
-        let mut wire = Wire::new(bytes);
+        let mut wire = FakePacket::new(bytes);
         rewrite(&mut wire, &header, &tuple(&made, from, to)).unwrap();
         prop_assert_ne!(&wire.bytes[at..at + 2], &Made { from, to, ..made }.packet()[at..at + 2]);
     }
 
     #[test]
-    fn an_error_about_a_packet_becomes_one_about_the_packet_that_its_sender_knows(
+    fn icmp_error_quotes_the_packet_that_its_sender_knows(
         (made, from, to) in made(),
         (router_v4, router_v6) in (end(true), end(false)),
         cut in 0_usize..15,
     ) {
-        // `from` had sent it to `to`; on the way it became what is quoted.
+        // `from` sent the packet to `to`. The error quotes the packet as it was rewritten.
         let quoted = &made.packet()[14..];
         let v4 = made.from.is_ipv4();
         let head = (if v4 { 20 + 4 * made.options } else { 40 }) + 8;
-        // In words, as routers do: of a checksum there is all or nothing.
+        // Cut at words, as routers do: a checksum is quoted whole or not at all.
         let cut = (head + 4 * cut).min(quoted.len());
         let router = if v4 { router_v4 } else { router_v6 };
         let error = error(router.ip(), made.from.ip(), &quoted[..cut]);
-        let mut wire = Wire::new(error);
-        let (mut header, mut outer) = (Header::NONE, Header::NONE.network);
+        let mut wire = FakePacket::new(error);
+        let (mut header, mut outer) = (L4Header::NONE, L4Header::NONE.network);
         prop_assert_eq!(read(&wire, &mut header, &mut outer), Parsed::Error);
         prop_assert_eq!(header.tuple(), made.tuple());
         let (source, destination) = (router.ip().into(), from.ip().into());
@@ -149,17 +149,17 @@ proptest! {
     }
 
     #[test]
-    fn whatever_comes_is_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), kind in 0..3) {
+    fn any_bytes_are_parsed_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), kind in 0..3) {
         let mut bytes = bytes;
         if let (Some(place), true) = (bytes.get_mut(12..15), kind > 0) {
             place.copy_from_slice(if kind == 1 { &[8, 0, 0x45] } else { &[0x86, 0xdd, 0x60] });
         }
-        let (mut header, mut outer) = (Header::NONE, Header::NONE.network);
-        let _ = read(&Wire::new(bytes), &mut header, &mut outer);
+        let (mut header, mut outer) = (L4Header::NONE, L4Header::NONE.network);
+        let _ = read(&FakePacket::new(bytes), &mut header, &mut outer);
     }
 }
 
-/// Port unreachable.
+/// Builds a port unreachable error.
 fn error(from: IpAddr, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
     let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let mut bytes = Vec::new();

@@ -1,27 +1,27 @@
-//! What the maps hold of a source, as if it had said so itself: what its first answer is measured by. Pure.
+//! The services of a source in the maps, as a snapshot: the loss guard compares the source's first answer with it. Pure.
 
 use std::sync::Arc;
 
 use proxymatic_common::BackendState;
 
-use super::merge::held;
+use super::merge::services_in;
 use crate::{
     model::{Backend, Service, Snapshot, State, Weight},
     plan::{BackendEntry, MapState},
     source::SourceId,
 };
 
-/// The services that the maps hold of a source, with all backends that have not gone.
-pub(super) fn adopted(tables: &MapState, source: SourceId) -> Snapshot {
+/// Returns the services of a source in the maps, with all backends that are not gone.
+pub(super) fn adopted(map_state: &MapState, source: SourceId) -> Snapshot {
     let service = |id: u32| {
-        let entry = tables.services().get(&id)?;
-        let backends = entry.backends.iter().filter_map(|id| tables.backends().get(id));
+        let entry = map_state.services().get(&id)?;
+        let backends = entry.backends.iter().filter_map(|id| map_state.backends().get(id));
         let mut backends: Vec<_> = backends.filter_map(backend).collect();
         backends.sort_by(|a, b| (&a.task, a.address, a.port).cmp(&(&b.task, b.address, b.port)));
-        // There is one policy.
+        // The loss guard compares no settings.
         Some(Arc::new(Service { name: entry.name.clone(), backends, ..Service::default() }))
     };
-    let services = held(tables).filter(|(_, _, code)| *code == source.code());
+    let services = services_in(map_state).filter(|(_, _, code)| *code == source.code());
     let services = services.filter_map(|(key, id, _)| Some((key, service(id)?))).collect();
     Snapshot { services, warnings: Vec::new() }
 }

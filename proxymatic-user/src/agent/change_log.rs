@@ -1,4 +1,4 @@
-//! What the log says of a change: each service once, as added, modified or removed, with what differs as it was and is.
+//! Logs what a new snapshot changes: one line for each service that was added, modified or removed, with the differences.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
 /// The most backends that one line lists.
 const LISTED: usize = 8;
 
-/// Logs what is different between two snapshots of a source, and new warnings.
+/// Logs the differences between two snapshots of a source, and new warnings.
 pub(super) fn log(source: SourceId, before: Option<&Snapshot>, after: &Snapshot) {
     let (nothing, no_warnings) = (BTreeMap::new(), Vec::new());
     let old = before.map_or(&nothing, |snapshot| &snapshot.services);
@@ -33,7 +33,7 @@ pub(super) fn log(source: SourceId, before: Option<&Snapshot>, after: &Snapshot)
     }
 }
 
-/// Logs that a source could not be asked. Once is nothing to wake anybody for.
+/// Logs that a request to a source failed: the first failure at INFO, further ones at WARN.
 pub(super) fn trouble(source: SourceId, reason: &str, attempt: u32, again_in: Duration) {
     let again = again_in.as_secs_f64();
     if attempt > 1 {
@@ -43,7 +43,7 @@ pub(super) fn trouble(source: SourceId, reason: &str, attempt: u32, again_in: Du
     }
 }
 
-/// One service that is not as it was, in words.
+/// A service that differs, in words.
 #[derive(Debug, PartialEq)]
 struct Change<'a> {
     service: &'a str,
@@ -71,7 +71,7 @@ fn changes<'a>(
     })
 }
 
-/// What there is of a service that another does not have, after how many backends it has in which state.
+/// Returns the number of backends by state, then what of a service differs from the `other`.
 fn words(service: &Service, other: Option<&Service>) -> String {
     let mut words = vec![counts(service)];
     if other.is_some_and(|other| other.name != service.name) {
@@ -82,7 +82,7 @@ fn words(service: &Service, other: Option<&Service>) -> String {
     words.extend(differ.map(|(own, _)| own));
     let known = |backend: &&Backend| other.is_none_or(|other| !other.backends.contains(backend));
     let differ: Vec<_> = service.backends.iter().filter(known).collect();
-    words.extend(differ.iter().take(LISTED).map(|backend| shown(backend)));
+    words.extend(differ.iter().take(LISTED).map(|backend| describe_backend(backend)));
     if differ.len() > LISTED {
         words.push(format!("and {} more", differ.len() - LISTED));
     }
@@ -96,7 +96,7 @@ fn counts(service: &Service) -> String {
     format!("{} active", count(State::Active)) + &others.collect::<String>()
 }
 
-fn shown(backend: &Backend) -> String {
+fn describe_backend(backend: &Backend) -> String {
     let mut words = format!("{} {}", SocketAddr::new(backend.address, backend.port), name(backend.state));
     if backend.weight != crate::model::Weight::default() {
         words += &format!(" weight {}", backend.weight.get());
@@ -115,16 +115,16 @@ const fn name(state: State) -> &'static str {
     }
 }
 
-/// Each setting in the words of its label, always in the same order.
-fn settings(of: &Settings) -> [String; 9] {
-    let Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } = of;
-    let bound = |time: &Option<Duration>| time.map_or("none".into(), |time| format!("{time:?}"));
+/// Returns each setting in the words of its label, always in the same order.
+fn settings(settings: &Settings) -> [String; 9] {
+    let Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } = settings;
+    let timeout = |time: &Option<Duration>| time.map_or("none".into(), |time| format!("{time:?}"));
     [
         format!("balance {policy}"),
         format!("maxconn {}", maxconn.map_or("as for all".into(), |most| most.to_string())),
         format!("timeout.connect {connect:?}"),
-        format!("timeout.client {}", bound(client)),
-        format!("timeout.server {}", bound(server)),
+        format!("timeout.client {}", timeout(client)),
+        format!("timeout.server {}", timeout(server)),
         format!("affinity {affinity:?}"),
         format!("allow {}", allow.as_ref().map_or("everybody".into(), list)),
         format!("on-backend-removed {}", if *reset { "reset" } else { "keep" }),
@@ -132,7 +132,7 @@ fn settings(of: &Settings) -> [String; 9] {
     ]
 }
 
-/// Values, separated by commas.
+/// Returns the values, separated by commas.
 pub(super) fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {
     values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -155,27 +155,27 @@ mod tests {
         Service { name: "/web".into(), backends, ..Service::default() }
     }
 
-    /// What is said of a service that was one thing and is another.
+    /// Returns the `was` and `is` of the line for a service.
     fn change(was: Option<Service>, is: Option<Service>) -> (Option<String>, Option<String>) {
         let key = ServiceKey::host(1234, Protocol::Tcp);
         let map = |service: Option<Service>| service.map(|it| (key, Arc::new(it))).into_iter().collect();
         let (old, new) = (map(was), map(is));
-        let said: Vec<_> = changes(&old, &new).map(|change| (change.was, change.is)).collect();
-        assert!(said.len() <= 1, "one line for each service");
-        said.into_iter().next().unwrap_or_default()
+        let lines: Vec<_> = changes(&old, &new).map(|change| (change.was, change.is)).collect();
+        assert!(lines.len() <= 1, "one line for each service");
+        lines.into_iter().next().unwrap_or_default()
     }
 
     #[test]
-    fn what_came_is_said_whole_and_what_is_the_same_not_at_all() {
+    fn added_service_is_complete_and_unchanged_one_has_no_line() {
         let web = service(&[State::Active, State::Warming]);
-        let said = "1 active, 1 warming; 10.0.0.0:31000 active; 10.0.0.1:31000 warming".to_owned();
-        assert_eq!(change(None, Some(web.clone())), (None, Some(said.clone())));
-        assert_eq!(change(Some(web.clone()), None), (Some(said), None));
+        let words = "1 active, 1 warming; 10.0.0.0:31000 active; 10.0.0.1:31000 warming".to_owned();
+        assert_eq!(change(None, Some(web.clone())), (None, Some(words.clone())));
+        assert_eq!(change(Some(web.clone()), None), (Some(words), None));
         assert_eq!(change(Some(web.clone()), Some(web)), (None, None));
     }
 
     #[test]
-    fn of_a_modified_service_only_what_differs_is_said_old_and_new() {
+    fn modified_service_has_only_differences_old_and_new() {
         let was = service(&[State::Active, State::Active]);
         let mut is = was.clone();
         is.backends[1].state = State::Draining;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_does_not_grow_with_the_service() {
+    fn line_lists_at_most_8_backends() {
         let (_, is) = change(None, Some(service(&[State::Active; 100])));
         let is = is.unwrap();
         assert!(is.starts_with("100 active; 10.0.0.0:31000 active; ") && is.ends_with("; and 92 more"), "{is}");

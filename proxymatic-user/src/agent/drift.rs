@@ -1,21 +1,20 @@
-//! What the hooks count as open against what is open: a hook that did not see a close leaves a count too high for ever.
-//! Pure.
+//! Compares counters of open connections with censuses: a hook that missed a close leaves a counter too high for ever. Pure.
 
 use std::collections::BTreeMap;
 
-/// The two counters of connections at one moment.
+/// The two connection counters at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CounterSample {
     pub(super) opened: u64,
     pub(super) closed: u64,
 }
 
-/// Compares counters with censuses.
+/// The counters at the begin of a census, and what the last census found.
 #[derive(Debug)]
 pub(super) struct Drift<K> {
-    /// The counters when the census that is under way began.
+    /// The counters when the census under way began.
     before: BTreeMap<K, CounterSample>,
-    /// How far each was off at the last census: below zero where too many count as open.
+    /// By how much each counter was off at the last census: below zero if it was too high.
     suspects: BTreeMap<K, i64>,
 }
 
@@ -26,16 +25,16 @@ impl<K> Default for Drift<K> {
 }
 
 impl<K: Ord + Copy> Drift<K> {
-    /// A census begins.
+    /// Begins a census.
     pub(super) fn begin(&mut self, counters: impl Iterator<Item = (K, CounterSample)>) {
         self.before = counters.collect();
     }
 
-    /// A census has ended. Gives by how much too few count as open, or below zero too many, where that was so at two
-    /// censuses in a row; of two that differ the smaller.
+    /// Ends a census. Returns by how much each counter is too low, or below zero too high, if two censuses in a row found
+    /// that; the smaller of the two differences.
     ///
-    /// Connections come and go while sockets are counted. What was open at the beginning and has not been closed by the
-    /// end was there to be seen, and no more than that and what was opened meanwhile: only what lies outside is wrong.
+    /// Connections open and close during a census. It sees at least the connections that stay open all the time, and at
+    /// most these and all that open meanwhile. Only a number outside of these bounds is an error of the counter.
     pub(super) fn end(
         &mut self,
         census: &BTreeMap<K, u64>,
@@ -61,14 +60,14 @@ impl<K: Ord + Copy> Drift<K> {
         corrections
     }
 
-    /// A census that was begun came to nothing.
-    pub(super) fn give_up(&mut self) {
+    /// Cancels the census under way.
+    pub(super) fn cancel(&mut self) {
         self.before.clear();
         self.suspects.clear();
     }
 
-    /// Whether the next census should come soon.
-    pub(super) fn suspects(&self) -> bool {
+    /// Returns whether the last census found a difference that the next one may confirm.
+    pub(super) fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
 }
@@ -83,7 +82,7 @@ mod tests {
         CounterSample { opened, closed }
     }
 
-    /// What is corrected after a census that began and ended with these counters, and saw so many.
+    /// Returns the corrections after a census with these counters before and after it, that saw `seen` sockets.
     fn census(drift: &mut Drift<u32>, before: CounterSample, after: CounterSample, seen: u64) -> Vec<i64> {
         drift.begin([(1, before)].into_iter());
         let corrections = drift.end(&[(1, seen)].into(), |_| Some(after));
@@ -91,20 +90,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_twice_is_corrected_and_once_is_not() {
+    fn difference_is_corrected_when_found_twice_in_a_row() {
         let mut drift = Drift::default();
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 3), NONE);
-        assert!(drift.suspects());
+        assert!(drift.has_suspects());
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 3), [-2]);
-        assert!(!drift.suspects(), "what is corrected is a suspect no more");
+        assert!(!drift.has_suspects(), "a corrected counter is no suspect");
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 6), NONE);
-        assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 5), NONE, "well in between");
+        assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 5), NONE, "no difference in between");
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 6), NONE);
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 6), [1]);
     }
 
     #[test]
-    fn the_smaller_of_two_is_corrected_and_never_in_the_other_direction() {
+    fn smaller_difference_of_the_same_sign_is_corrected() {
         let mut drift = Drift::default();
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 1), NONE);
         assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 3), [-2]);
@@ -113,32 +112,32 @@ mod tests {
     }
 
     #[test]
-    fn what_opens_and_closes_meanwhile_is_no_drift() {
+    fn connections_that_open_and_close_meanwhile_are_no_drift() {
         let mut drift = Drift::default();
-        // 5 open at first, then 20 more, and all closed but one.
+        // 5 are open at first, 20 more open, and all but one close.
         for seen in 0..=25 {
             assert_eq!(census(&mut drift, at(10, 5), at(30, 29), seen), NONE, "{seen}");
-            assert!(!drift.suspects(), "{seen}");
+            assert!(!drift.has_suspects(), "{seen}");
         }
         assert_eq!(census(&mut drift, at(10, 5), at(30, 29), 26), NONE);
-        assert!(drift.suspects());
+        assert!(drift.has_suspects());
     }
 
     #[test]
-    fn more_closes_than_opens_are_corrected_too() {
+    fn more_closes_than_opens_are_corrected() {
         let mut drift = Drift::default();
         assert_eq!(census(&mut drift, at(5, 7), at(5, 7), 0), NONE);
         assert_eq!(census(&mut drift, at(5, 7), at(5, 7), 0), [2]);
     }
 
     #[test]
-    fn who_has_gone_meanwhile_or_was_not_counted_is_left_alone() {
+    fn backend_that_is_gone_or_was_not_counted_is_left_alone() {
         let mut drift = Drift::default();
         drift.begin([(1, at(10, 5))].into_iter());
         assert_eq!(drift.end(&BTreeMap::new(), |_: u32| None), []);
-        assert!(!drift.suspects());
+        assert!(!drift.has_suspects());
         census(&mut drift, at(10, 5), at(10, 5), 1);
-        drift.give_up();
-        assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 1), NONE, "two in a row, not with one missing between");
+        drift.cancel();
+        assert_eq!(census(&mut drift, at(10, 5), at(10, 5), 1), NONE, "a cancelled census breaks the row");
     }
 }

@@ -1,130 +1,204 @@
-//! Which backends are kept away from clients because they do not answer. Pure: the kernel ejects, the agent only keeps it
-//! so until the backend answers a probe.
+//! What the agent does about backends that fail: it probes them, renews their ejections, parks them after a while and
+//! readmits them when they answer. Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-/// How far ahead an ejection is renewed, each second. A dead agent must not leave a backend out for longer than this.
-pub(super) const AHEAD: Duration = Duration::from_secs(3);
+use proxymatic_common::{BackendState, Event, EventKind, PROTOCOL_TCP};
 
-/// How long a backend has been out before it is taken out of the slots too.
-const RESTS_AFTER: Duration = Duration::from_secs(10);
+use super::{
+    desired_state::is_full,
+    effect::{Effect, Trigger},
+    event_bus::describe_backend,
+    status::EjectedBackend,
+    watch_list::{AHEAD, WatchList},
+};
+use crate::{
+    backend_probe::{Answered, Order},
+    dataplane::Counters,
+    plan::MapState,
+};
 
-#[derive(Clone, Copy, Debug)]
-struct Watched {
-    generation: u32,
-    service: u32,
-    since: Instant,
-}
+/// Full backends are parked only in services with more backends than this: there the hooks may not find one that is not
+/// full.
+const MANY: usize = 16;
 
-/// The backends that are watched until they answer.
+/// The backends that are ejected, and those that are parked.
 #[derive(Debug, Default)]
 pub(super) struct Ejections {
-    watched: BTreeMap<u32, Watched>,
+    watched: WatchList,
+    parked: BTreeSet<u32>,
 }
 
 impl Ejections {
-    /// Watches a backend. False where that is so already.
-    pub(super) fn watch(&mut self, backend: u32, generation: u32, service: u32, now: Instant) -> bool {
-        let before = self.watched.get(&backend);
-        if before.is_some_and(|before| before.generation == generation) {
-            return false;
+    /// Returns the ids of the parked backends.
+    pub(super) const fn parked(&self) -> &BTreeSet<u32> {
+        &self.parked
+    }
+
+    /// Starts a probe for each backend that the kernel has ejected.
+    pub(super) fn hook_events(&mut self, events: &[Event], map_state: &MapState, now: Instant) -> Vec<Effect> {
+        let ejected = events.iter().filter(|event| event.kind == EventKind::FAILED && event.ejected_ms > 0);
+        let mut effects: Vec<_> =
+            ejected.filter_map(|event| self.watch(event.backend, event.generation, map_state, now)).collect();
+        effects.extend(self.watched.out(|service| active_in(map_state, service)).into_iter().map(renew));
+        effects
+    }
+
+    /// Readmits a backend that has answered its probe.
+    pub(super) fn answered(&mut self, answered: Answered, map_state: &MapState, now: Instant) -> Vec<Effect> {
+        let Answered { backend, generation } = answered;
+        let Some(out) = self.watched.answered(backend, generation, now) else { return Vec::new() };
+        let name = describe_backend(map_state, backend);
+        tracing::info!("{name} answers again after {:.1} s: readmitted", out.as_secs_f64());
+        let publish = self.parked.remove(&backend).then_some(Effect::Publish(Trigger::Other));
+        [Effect::Readmit(backend, out)].into_iter().chain(publish).collect()
+    }
+
+    /// Checks all backends: an event may have been lost, or come while there was no agent. Renews ejections and decides
+    /// which backends are parked.
+    pub(super) fn check_all(&mut self, map_state: &MapState, counters: &impl Counters, now: Instant) -> Vec<Effect> {
+        let backends = map_state.backends();
+        let ejected = backends.iter().filter(|(id, _)| !counters.counts(**id).ejected.is_zero());
+        let mut effects: Vec<_> =
+            ejected.filter_map(|(id, entry)| self.watch(*id, entry.backend.generation, map_state, now)).collect();
+        let gone = self.watched.forget(|id, generation| {
+            backends
+                .get(&id)
+                .is_some_and(|it| it.backend.generation == generation && takes_connections(it.backend.state))
+        });
+        effects.extend(gone.into_iter().map(|backend| Effect::Probe(Order::Leave { backend })));
+        let out = self.watched.out(|service| active_in(map_state, service));
+        effects.extend(out.iter().copied().map(renew));
+        let mut parked = self.watched.parked(&out, now);
+        parked.extend(full(map_state, counters));
+        if parked != self.parked {
+            self.parked = parked;
+            effects.push(Effect::Publish(Trigger::Other));
         }
-        self.watched.insert(backend, Watched { generation, service, since: now });
-        true
+        effects
     }
 
-    /// A backend has answered: for how long it was out. `None` where nobody waited for it.
-    pub(super) fn answered(&mut self, backend: u32, generation: u32, now: Instant) -> Option<Duration> {
-        let watched = self.watched.get(&backend).filter(|watched| watched.generation == generation)?;
-        let out = now.saturating_duration_since(watched.since);
-        self.watched.remove(&backend);
-        Some(out)
+    /// Starts to watch a backend. Returns the order for its probe, or `None` if it is probed already or cannot be.
+    fn watch(&mut self, id: u32, generation: u32, map_state: &MapState, now: Instant) -> Option<Effect> {
+        let backend = &map_state.backends().get(&id)?.backend;
+        let service = map_state.services().get(&backend.service);
+        // A connect does not tell whether a UDP port is open.
+        let tcp = service.and_then(|service| service.frontend).is_some_and(|it| it.protocol == PROTOCOL_TCP);
+        let same = backend.generation == generation && takes_connections(backend.state);
+        if !tcp || !same || !self.watched.watch(id, generation, backend.service, now) {
+            return None;
+        }
+        // INFO: the ejection already mitigates this.
+        tracing::info!(
+            "{} refuses connections or does not answer them: ejected until it answers",
+            describe_backend(map_state, id)
+        );
+        let to = SocketAddr::new(IpAddr::from(backend.address), backend.port.get());
+        Some(Effect::Probe(Order::Watch { backend: id, generation, to }))
     }
 
-    /// Watches no longer what is not as it was, by id and generation. Gives the ids.
-    pub(super) fn forget(&mut self, is: impl Fn(u32, u32) -> bool) -> Vec<u32> {
-        self.watched.extract_if(.., |id, watched| !is(*id, watched.generation)).map(|(id, _)| id).collect()
-    }
-
-    /// Those that are to stay out: the longest watched first, at most half of the backends that a service has. The others
-    /// come back when the kernel lets them, for what half of them do not bear the rest must.
-    pub(super) fn out(&self, backends_of: impl Fn(u32) -> usize) -> Vec<u32> {
-        let mut watched: Vec<_> = self.watched.iter().collect();
-        watched.sort_by_key(|(id, watched)| (watched.service, watched.since, **id));
-        let of_service = watched.chunk_by(|a, b| a.1.service == b.1.service);
-        let out = of_service.flat_map(|of| of[..of.len().min(backends_of(of[0].1.service) / 2)].iter());
-        out.map(|(id, _)| **id).collect()
-    }
-
-    /// All that are watched, each with for how long.
-    pub(super) fn watched(&self, now: Instant) -> impl Iterator<Item = (u32, Duration)> {
-        self.watched.iter().map(move |(id, watched)| (*id, now.saturating_duration_since(watched.since)))
-    }
-
-    /// Of those that are out, the ones that have been for long.
-    pub(super) fn resting(&self, out: &[u32], now: Instant) -> BTreeSet<u32> {
-        let long = |id: &&u32| {
-            let since = self.watched.get(id).map(|watched| now.saturating_duration_since(watched.since));
-            since.is_some_and(|since| since >= RESTS_AFTER)
+    /// Returns the backends that do not answer, for `status`.
+    pub(super) fn status(&self, map_state: &MapState, now: Instant) -> Vec<EjectedBackend> {
+        let row = |(id, out): (u32, Duration)| {
+            let backend = &map_state.backends().get(&id)?.backend;
+            let service = map_state.services().get(&backend.service)?.name.clone();
+            let backend = SocketAddr::new(IpAddr::from(backend.address), backend.port.get());
+            Some(EjectedBackend { service, backend, out_s: out.as_secs_f64() })
         };
-        out.iter().filter(long).copied().collect()
+        self.watched.watched(now).filter_map(row).collect()
     }
+}
+
+const fn renew(backend: u32) -> Effect {
+    Effect::Eject(backend, AHEAD)
+}
+
+/// Returns how many backends of a service are active.
+fn active_in(map_state: &MapState, service: u32) -> usize {
+    let Some(service) = map_state.services().get(&service) else { return 0 };
+    let states = service.backends.iter().filter_map(|id| Some(map_state.backends().get(id)?.backend.state));
+    states.filter(|state| *state == BackendState::ACTIVE).count()
+}
+
+/// Returns the full backends of services with more than [`MANY`] backends.
+fn full(map_state: &MapState, counters: &impl Counters) -> BTreeSet<u32> {
+    let many = map_state.services().values().filter(|service| service.backends.len() > MANY);
+    let full = |id: &&u32| {
+        let entry = map_state.backends().get(id);
+        entry.is_some_and(|entry| is_full(&entry.backend, counters.active(**id)))
+    };
+    many.flat_map(|service| service.backends.iter().filter(full)).copied().collect()
+}
+
+/// Returns whether the hooks may choose a backend in this state.
+fn takes_connections(state: BackendState) -> bool {
+    state == BackendState::ACTIVE || state == BackendState::DRAINING
 }
 
 #[cfg(test)]
 mod tests {
+    use proxymatic_common::{Address, Backend, Class, Frontend, PROTOCOL_UDP, Port};
+
     use super::*;
+    use crate::{
+        dataplane::{Counts, Faults, Memory},
+        plan::{Capacity, MapOp},
+    };
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn watching(backends: &[u32]) -> (Ejections, Instant) {
-        let (mut ejected, now) = (Ejections::default(), Instant::now());
-        for (nth, id) in backends.iter().enumerate() {
-            assert!(ejected.watch(*id, 1, 0, now + SECOND * nth as u32));
+    /// Maps with a service that has the backends 0 to 3, all active.
+    fn map_state(protocol: u8) -> MapState {
+        let mut map_state = MapState::new(Capacity::default());
+        for id in 0..4 {
+            let address = Address::from(IpAddr::from([10, 0, 0, id as u8]));
+            let backend = Backend { address, port: Port::new(31_000), state: BackendState::ACTIVE, ..Backend::free(1) };
+            map_state.apply(&MapOp::PutBackend(id, backend));
         }
-        (ejected, now)
+        map_state.apply(&MapOp::PutFrontend(Frontend::new(Class::HOST, Port::new(1234), protocol), 0));
+        map_state
+    }
+
+    /// Counters that show these backends as ejected.
+    fn counters(ejected: &[u32]) -> Memory {
+        let mut memory = Memory::new(Capacity::default(), Faults { one_in: 0, seed: 0 });
+        memory.counts = ejected.iter().map(|id| (*id, Counts { ejected: SECOND, ..Counts::default() })).collect();
+        memory
+    }
+
+    fn probe(backend: u32) -> Effect {
+        let to = SocketAddr::from(([10, 0, 0, backend as u8], 31_000));
+        Effect::Probe(Order::Watch { backend, generation: 1, to })
     }
 
     #[test]
-    fn a_backend_is_watched_once_for_each_owner() {
-        let (mut ejected, now) = watching(&[7]);
-        assert!(!ejected.watch(7, 1, 0, now));
-        assert!(ejected.watch(7, 2, 0, now + SECOND), "the id has a new owner");
-        assert_eq!(ejected.answered(7, 1, now + SECOND), None, "the answer of the one before");
-        assert_eq!(ejected.answered(7, 2, now + 4 * SECOND), Some(3 * SECOND));
-        assert_eq!(ejected.answered(7, 2, now + 5 * SECOND), None);
+    fn ejected_backend_is_probed_once_and_renewed_each_second() {
+        let (mut ejections, map_state, now) = (Ejections::default(), map_state(PROTOCOL_TCP), Instant::now());
+        assert_eq!(ejections.check_all(&map_state, &counters(&[2]), now), [probe(2), renew(2)]);
+        assert_eq!(ejections.check_all(&map_state, &counters(&[]), now + SECOND), [renew(2)]);
+        assert_eq!(ejections.status(&map_state, now + SECOND).len(), 1);
     }
 
     #[test]
-    fn at_most_half_of_a_service_stay_out_and_those_first_that_were_first() {
-        let (mut ejected, now) = watching(&[5, 4, 3]);
-        ejected.watch(9, 1, 1, now);
-        let of = |all: usize| move |service: u32| if service == 0 { all } else { 1 };
-        assert_eq!(ejected.out(of(6)), [5, 4, 3], "the only backend of another service stays in");
-        assert_eq!(ejected.out(of(5)), [5, 4]);
-        assert_eq!(ejected.out(of(3)), [5]);
-        assert_eq!(ejected.out(of(1)), [] as [u32; 0]);
-        assert_eq!(ejected.out(of(0)), [] as [u32; 0]);
+    fn parked_backend_is_published_and_so_is_its_answer() {
+        let (mut ejections, map_state, now) = (Ejections::default(), map_state(PROTOCOL_TCP), Instant::now());
+        ejections.check_all(&map_state, &counters(&[2]), now);
+        let (later, publish) = (now + 10 * SECOND, || Effect::Publish(Trigger::Other));
+        assert_eq!(ejections.check_all(&map_state, &counters(&[2]), later), [renew(2), publish()]);
+        assert_eq!(ejections.parked(), &[2].into());
+        let answered = Answered { backend: 2, generation: 1 };
+        assert_eq!(ejections.answered(answered, &map_state, later), [Effect::Readmit(2, 10 * SECOND), publish()]);
+        assert_eq!(ejections.answered(answered, &map_state, later), []);
+        assert!(ejections.parked().is_empty());
     }
 
     #[test]
-    fn what_is_out_for_ten_seconds_rests() {
-        let (ejected, now) = watching(&[1, 2, 3]);
-        let out = ejected.out(|_| 4);
-        assert_eq!(out, [1, 2]);
-        assert!(ejected.resting(&out, now + 9 * SECOND).is_empty());
-        assert_eq!(ejected.resting(&out, now + 10 * SECOND), [1].into());
-        assert_eq!(ejected.resting(&out, now + 60 * SECOND), [1, 2].into(), "the third may not");
-    }
-
-    #[test]
-    fn what_has_another_owner_or_is_gone_is_forgotten() {
-        let (mut ejected, now) = watching(&[1, 2, 3]);
-        assert_eq!(ejected.forget(|id, generation| id != 2 && generation == 1), [2]);
-        assert_eq!(ejected.answered(2, 1, now), None);
-        assert!(ejected.answered(3, 1, now).is_some());
+    fn udp_backend_is_not_probed() {
+        let (mut ejections, map_state) = (Ejections::default(), map_state(PROTOCOL_UDP));
+        assert_eq!(ejections.check_all(&map_state, &counters(&[2]), Instant::now()), []);
     }
 }

@@ -1,4 +1,4 @@
-//! What the operator wishes for all services, whatever the sources say.
+//! Settings from the command line that hold for all services.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,19 @@ use crate::{
     plan::{Desired, Exposed},
 };
 
-/// What the operator wishes for all services, whatever the sources say.
+/// Settings from the command line that hold for all services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GlobalSettings {
-    /// The most connections open from this host at once to a service that does not say so itself; 0 for no bound.
+    /// The maxconn of services that have none of their own; 0 for no limit.
     pub max_connections: u32,
-    /// Cgroups whose programs are left alone, by path.
+    /// The paths of cgroups whose programs are bypassed.
     pub excluded: BTreeSet<String>,
-    /// Which services clients on other machines are served with.
+    /// Which services remote clients may use.
     pub exposed: Exposed,
 }
 
 impl GlobalSettings {
-    /// The ids of all cgroups that are named here or in allow lists, as far as they are there.
+    /// Returns the ids of the existing cgroups that these settings or allow lists of `services` name, by path.
     pub(crate) fn cgroups<'a>(
         &'a self,
         services: impl Iterator<Item = &'a Settings>,
@@ -30,15 +30,14 @@ impl GlobalSettings {
         paths.into_iter().filter_map(|path| Some((path.to_owned(), id(path)?))).collect()
     }
 
-    /// Puts the wishes into what the maps should say. Gives those that cannot be followed.
-    pub(crate) fn put(&self, desired: &mut Desired, cgroups: BTreeMap<String, u64>) -> Vec<Warning> {
+    /// Applies the settings to the desired state. Returns warnings about cgroups that do not exist.
+    pub(super) fn apply(&self, desired: &mut Desired, cgroups: BTreeMap<String, u64>) -> Vec<Warning> {
         desired.max_connections = self.max_connections;
         desired.exposed = self.exposed;
         desired.excluded = self.excluded.iter().filter_map(|path| cgroups.get(path).copied()).collect();
         let missing = self.excluded.iter().filter(|path| !cgroups.contains_key(*path));
         let warning = |path: &String| {
-            let reason =
-                format!("--exclude-cgroup {path} is not there, so nothing is excluded by it; is the path right?");
+            let reason = format!("--exclude-cgroup {path} does not exist, so it excludes nothing; check the path");
             Warning { app: "excluded cgroups".into(), reason }
         };
         let warnings = missing.map(warning).collect();

@@ -1,113 +1,176 @@
-//! When the agent has listeners looked for, and of which services it says then that nobody listens on their ports. Pure.
+//! When the agent looks for listeners, and for which services it reports that there is none. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Frontend, Port};
+use proxymatic_common::{Class, Event, EventKind, Features, Frontend, Port};
 
-use crate::{dataplane::ListenerSeq, plan::MapOp};
+use super::effect::Effect;
+use crate::{
+    dataplane::{Counters, ListenerScope, ListenerSeq},
+    plan::{MapOp, MapState},
+    sockets::SweepReport,
+};
 
-/// How often at least: what closes is not told, nor what programs outside of the cgroup that is served do.
+/// The longest time between two checks: hooks report neither a close, nor binds outside of the served cgroup.
 const EVERY: Duration = Duration::from_secs(10);
-/// How often at most.
+/// The shortest time between two checks.
 const SOON: Duration = Duration::from_secs(1);
 
-/// A service on the host's own addresses, as it was before anybody looked for listeners.
+/// A service on the host's own addresses, as it was before a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ListenerCheck {
-    /// Where it is found.
-    pub(super) frontend: Frontend,
-    /// What was known of who listens on its port.
-    pub(super) hearing: ListenerSeq,
+struct ListenerCheck {
+    frontend: Frontend,
+    seq: ListenerSeq,
 }
 
-/// When to look, and what was known before.
+/// The time of the next check, and what was known before the one under way.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     at: Option<Instant>,
     last: Option<Instant>,
-    asked: BTreeMap<u32, ListenerCheck>,
+    /// The services of the check under way, by id.
+    checks: BTreeMap<u32, ListenerCheck>,
+    /// The service ids and cgroups of the binds that were logged.
+    binds: BTreeSet<(u32, u64)>,
 }
 
 impl Listeners {
-    /// Somebody has bound a port, or nobody knows yet.
-    pub(super) fn soon(&mut self, now: Instant) {
+    /// Handles events of the hooks: a bind moves the next check forward, and the first one by each cgroup is logged.
+    pub(super) fn hook_events(&mut self, events: &[Event], map_state: &MapState, now: Instant) {
+        for event in events.iter().filter(|event| event.kind == EventKind::BOUND) {
+            self.soon(now);
+            let Some(service) = map_state.services().get(&event.service) else { continue };
+            if self.binds.insert((event.service, event.cgroup)) {
+                tracing::warn!(
+                    "{}: process {} has bound service port {}: programs in its network namespace that connect to the port \
+                     get that process, not the service",
+                    service.name,
+                    event.pid,
+                    event.destination_port.get()
+                );
+            }
+        }
+    }
+
+    /// Forgets the binds on ports of services that are gone.
+    pub(super) fn forget_gone(&mut self, map_state: &MapState) {
+        self.binds.retain(|(service, _)| map_state.services().contains_key(service));
+    }
+
+    /// Moves the next check forward.
+    fn soon(&mut self, now: Instant) {
         let soon = self.last.map_or(now, |last| now.max(last + SOON));
         self.at = Some(self.at.map_or(soon, |at| at.min(soon)));
     }
 
-    /// Notes the services that are new when these writes have been carried out. What was seen for their ids before was
-    /// seen for others.
-    pub(super) fn added(&mut self, ops: &[MapOp], now: Instant) {
+    /// Notes the services that these writes add. A check under way is about the earlier owners of their ids.
+    pub(super) fn planned(&mut self, ops: &[MapOp], now: Instant) {
         for op in ops {
             if let MapOp::ResetServiceLoad(id) = op {
-                self.asked.remove(id);
+                self.checks.remove(id);
                 self.soon(now);
             }
         }
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    /// Begins a check if one is due. Returns where to look for listeners.
+    pub(super) fn begin_if_due(
+        &mut self,
+        map_state: &MapState,
+        counters: &impl Counters,
+        now: Instant,
+    ) -> Option<ListenerScope> {
+        // Read before the sweep: each bind from now on increases the sequence number.
+        let scope = counters.listener_scope().filter(|_| self.is_due(now))?;
+        let services = map_state.services().keys();
+        let checks = services.filter_map(|id| Some((*id, current(map_state, counters, *id)?))).collect();
+        self.begin(checks, now).then_some(scope)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| at <= now)
     }
 
-    /// Notes what is known now, before somebody looks. False where there is nobody to look for.
-    pub(super) fn begin(&mut self, services: BTreeMap<u32, ListenerCheck>, now: Instant) -> bool {
-        self.asked = services;
+    /// Begins a check. Returns false if there is no service to check.
+    fn begin(&mut self, checks: BTreeMap<u32, ListenerCheck>, now: Instant) -> bool {
+        self.checks = checks;
         self.at = Some(now + EVERY);
         self.last = Some(now);
-        !self.asked.is_empty()
+        !self.checks.is_empty()
     }
 
-    /// Whether somebody looks just now.
-    pub(super) fn is_under_way(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
-    /// Takes the ports that somebody listens on, if all were seen. Gives what [`ListenerSeq::unheard`] is to be, by service.
-    ///
-    /// Somebody who came while others looked has been counted in the meantime, and is not overlooked by that.
-    pub(super) fn end(
+    /// Ends the check under way with the report of its sweep.
+    pub(super) fn swept(
         &mut self,
-        heard: Option<&BTreeSet<(u8, Port)>>,
-        is: impl Fn(u32) -> Option<ListenerCheck>,
+        report: &SweepReport,
+        map_state: &MapState,
+        counters: &impl Counters,
+        now: Instant,
+    ) -> Vec<Effect> {
+        if report.listening_ports.is_none() && report.limitation.is_none() && !self.checks.is_empty() {
+            // A process ended during the sweep, so a network namespace is missing.
+            self.soon(now);
+        }
+        let changes = self.end(report.listening_ports.as_ref(), |id| current(map_state, counters, id));
+        changes.into_iter().map(|(service, bound)| Effect::SetNoListener(service, bound)).collect()
+    }
+
+    /// Takes the ports with a listener, if all were seen. Returns the new [`ListenerSeq::no_listener_seq`] by service.
+    ///
+    /// A bind during the sweep has increased [`ListenerSeq::bind_seq`] since the check began, so the result does not hide
+    /// its listener.
+    fn end(
+        &mut self,
+        listening: Option<&BTreeSet<(u8, Port)>>,
+        current: impl Fn(u32) -> Option<ListenerCheck>,
     ) -> Vec<(u32, u64)> {
-        let asked = std::mem::take(&mut self.asked);
-        let Some(heard) = heard else { return Vec::new() };
-        let verdict = |(id, was): (u32, ListenerCheck)| {
-            let ListenerCheck { frontend, hearing } = is(id).filter(|is| is.frontend == was.frontend)?;
-            let listened = heard.contains(&(frontend.protocol, frontend.port));
-            match listened {
-                false => (hearing.unheard != was.hearing.bound).then_some((id, was.hearing.bound)),
-                // Nobody counted that one.
-                true => (hearing.unheard == hearing.bound).then(|| (id, hearing.bound.wrapping_sub(1))),
+        let checks = std::mem::take(&mut self.checks);
+        let Some(listening) = listening else { return Vec::new() };
+        let change = |(id, before): (u32, ListenerCheck)| {
+            let ListenerCheck { frontend, seq } = current(id).filter(|now| now.frontend == before.frontend)?;
+            if listening.contains(&(frontend.protocol, frontend.port)) {
+                // A listener whose bind was not counted.
+                (seq.no_listener_seq == seq.bind_seq).then(|| (id, seq.bind_seq.wrapping_sub(1)))
+            } else {
+                (seq.no_listener_seq != before.seq.bind_seq).then_some((id, before.seq.bind_seq))
             }
         };
-        asked.into_iter().filter_map(verdict).collect()
+        checks.into_iter().filter_map(change).collect()
     }
+}
+
+/// Returns a service as it is now; `None` if it is not on the host's own addresses, or one of its own replicas may listen
+/// on its port.
+fn current(map_state: &MapState, counters: &impl Counters, id: u32) -> Option<ListenerCheck> {
+    let service = map_state.services().get(&id)?;
+    let frontend = service.frontend.filter(|frontend| frontend.class == Class::HOST)?;
+    let own = service.settings.features.has(Features::OWN_LISTENER);
+    let seq = counters.listener_seq(id).filter(|_| !own)?;
+    Some(ListenerCheck { frontend, seq })
 }
 
 #[cfg(test)]
 mod tests {
-    use proxymatic_common::{Class, PROTOCOL_TCP, PROTOCOL_UDP};
+    use proxymatic_common::{PROTOCOL_TCP, PROTOCOL_UDP};
 
     use super::*;
 
     const WEB: u32 = 7;
 
-    fn asked(port: u16, protocol: u8, bound: u64, unheard: u64) -> ListenerCheck {
+    fn check(port: u16, protocol: u8, bind_seq: u64, no_listener_seq: u64) -> ListenerCheck {
         let frontend = Frontend::new(Class::HOST, Port::new(port), protocol);
-        ListenerCheck { frontend, hearing: ListenerSeq { bound, unheard } }
+        ListenerCheck { frontend, seq: ListenerSeq { bind_seq, no_listener_seq } }
     }
 
-    fn heard(of: &[(u8, u16)]) -> BTreeSet<(u8, Port)> {
-        of.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect()
+    fn listening(on: &[(u8, u16)]) -> BTreeSet<(u8, Port)> {
+        on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect()
     }
 
-    /// What comes of one look at services that are the same after it, or at one that is another then.
-    fn look(
+    /// Returns the result of one check of services that are as `after` when it ends.
+    fn result(
         before: &[(u32, ListenerCheck)],
         seen: Option<&[(u8, u16)]>,
         after: &[(u32, ListenerCheck)],
@@ -115,68 +178,68 @@ mod tests {
         let mut listeners = Listeners::default();
         assert!(listeners.begin(before.iter().copied().collect(), Instant::now()));
         let after: BTreeMap<_, _> = after.iter().copied().collect();
-        listeners.end(seen.map(heard).as_ref(), |id| after.get(&id).copied())
+        listeners.end(seen.map(listening).as_ref(), |id| after.get(&id).copied())
     }
 
     #[test]
-    fn a_port_that_nobody_listens_on_is_unheard_as_of_before_the_look() {
-        let new = [(WEB, asked(1234, PROTOCOL_TCP, 1, 0))];
-        assert_eq!(look(&new, Some(&[]), &new), [(WEB, 1)]);
-        assert_eq!(look(&new, Some(&[(PROTOCOL_TCP, 1235)]), &new), [(WEB, 1)]);
-        assert_eq!(look(&new, Some(&[(PROTOCOL_TCP, 1234)]), &new), []);
-        let known = [(WEB, asked(1234, PROTOCOL_TCP, 1, 1))];
-        assert_eq!(look(&known, Some(&[]), &known), [], "written once");
+    fn port_without_listener_gets_the_bind_count_before_the_check() {
+        let new = [(WEB, check(1234, PROTOCOL_TCP, 1, 0))];
+        assert_eq!(result(&new, Some(&[]), &new), [(WEB, 1)]);
+        assert_eq!(result(&new, Some(&[(PROTOCOL_TCP, 1235)]), &new), [(WEB, 1)]);
+        assert_eq!(result(&new, Some(&[(PROTOCOL_TCP, 1234)]), &new), []);
+        let known = [(WEB, check(1234, PROTOCOL_TCP, 1, 1))];
+        assert_eq!(result(&known, Some(&[]), &known), [], "written once");
     }
 
     #[test]
-    fn whoever_binds_while_others_look_is_not_overlooked() {
-        let before = asked(1234, PROTOCOL_TCP, 3, 2);
-        let after = asked(1234, PROTOCOL_TCP, 4, 2);
-        assert_eq!(look(&[(WEB, before)], Some(&[]), &[(WEB, after)]), [(WEB, 3)], "which is not what bound is now");
+    fn bind_during_a_check_is_not_hidden_by_its_result() {
+        let before = check(1234, PROTOCOL_TCP, 3, 2);
+        let after = check(1234, PROTOCOL_TCP, 4, 2);
+        assert_eq!(result(&[(WEB, before)], Some(&[]), &[(WEB, after)]), [(WEB, 3)], "bind_seq is 4 now");
     }
 
     #[test]
-    fn where_not_all_namespaces_were_seen_nothing_is_said() {
-        let new = [(WEB, asked(1234, PROTOCOL_TCP, 1, 0))];
-        assert_eq!(look(&new, None, &new), []);
+    fn incomplete_sweep_changes_nothing() {
+        let new = [(WEB, check(1234, PROTOCOL_TCP, 1, 0))];
+        assert_eq!(result(&new, None, &new), []);
     }
 
     #[test]
-    fn of_services_on_one_port_each_goes_by_its_own_protocol() {
-        let both = [(1, asked(1234, PROTOCOL_TCP, 1, 0)), (2, asked(1234, PROTOCOL_UDP, 5, 0))];
-        assert_eq!(look(&both, Some(&[(PROTOCOL_TCP, 1234)]), &both), [(2, 5)]);
-        assert_eq!(look(&both, Some(&[(PROTOCOL_UDP, 1234)]), &both), [(1, 1)]);
-        assert_eq!(look(&both, Some(&[]), &both), [(1, 1), (2, 5)]);
+    fn services_on_one_port_are_checked_by_protocol() {
+        let both = [(1, check(1234, PROTOCOL_TCP, 1, 0)), (2, check(1234, PROTOCOL_UDP, 5, 0))];
+        assert_eq!(result(&both, Some(&[(PROTOCOL_TCP, 1234)]), &both), [(2, 5)]);
+        assert_eq!(result(&both, Some(&[(PROTOCOL_UDP, 1234)]), &both), [(1, 1)]);
+        assert_eq!(result(&both, Some(&[]), &both), [(1, 1), (2, 5)]);
     }
 
     #[test]
-    fn a_listener_that_nobody_counted_is_heard_from_then_on() {
+    fn listener_whose_bind_was_not_counted_is_found() {
         for bound in [0, 4] {
-            let silent = asked(1234, PROTOCOL_TCP, bound, bound);
-            let said = look(&[(WEB, silent)], Some(&[(PROTOCOL_TCP, 1234)]), &[(WEB, silent)]);
-            assert!(matches!(said[..], [(WEB, unheard)] if unheard != bound && unheard != bound + 1), "{said:?}");
+            let silent = check(1234, PROTOCOL_TCP, bound, bound);
+            let result = result(&[(WEB, silent)], Some(&[(PROTOCOL_TCP, 1234)]), &[(WEB, silent)]);
+            assert!(matches!(result[..], [(WEB, seq)] if seq != bound && seq != bound + 1), "{result:?}");
         }
     }
 
     #[test]
-    fn what_was_seen_for_an_id_is_not_said_of_its_next_owner() {
-        let before = asked(1234, PROTOCOL_TCP, 1, 0);
+    fn check_of_an_id_says_nothing_about_its_next_owner() {
+        let before = check(1234, PROTOCOL_TCP, 1, 0);
         let new = [(WEB, before)];
-        assert_eq!(look(&new, Some(&[]), &[]), []);
-        assert_eq!(look(&new, Some(&[]), &[(WEB, asked(1235, PROTOCOL_TCP, 1, 0))]), []);
-        // Not even where it has the same port: what was bound between the two was not counted.
+        assert_eq!(result(&new, Some(&[]), &[]), []);
+        assert_eq!(result(&new, Some(&[]), &[(WEB, check(1235, PROTOCOL_TCP, 1, 0))]), []);
+        // Not even if the next owner has the same port: binds between the two owners were not counted.
         let (mut listeners, now) = (Listeners::default(), Instant::now());
         assert!(listeners.begin(new.into(), now));
-        listeners.added(&[MapOp::ResetServiceLoad(WEB)], now);
-        assert_eq!(listeners.end(Some(&heard(&[])), |_| Some(before)), []);
+        listeners.planned(&[MapOp::ResetServiceLoad(WEB)], now);
+        assert_eq!(listeners.end(Some(&listening(&[])), |_| Some(before)), []);
     }
 
     #[test]
-    fn it_looks_at_once_then_every_10_s_and_for_a_reason_no_more_than_once_a_second() {
+    fn checks_are_at_most_10_s_and_at_least_1_s_apart() {
         let (mut listeners, now) = (Listeners::default(), Instant::now());
         let at = |ms| now + Duration::from_millis(ms);
         assert!(listeners.is_due(now));
-        let some = BTreeMap::from([(WEB, asked(1234, PROTOCOL_TCP, 1, 0))]);
+        let some = BTreeMap::from([(WEB, check(1234, PROTOCOL_TCP, 1, 0))]);
         assert!(listeners.begin(some.clone(), now));
         assert!(!listeners.is_due(at(9_999)) && listeners.is_due(at(10_000)));
         for ms in [100, 200, 900] {
@@ -186,6 +249,6 @@ mod tests {
         assert!(listeners.begin(some, at(1_000)));
         listeners.soon(at(5_000));
         assert!(listeners.is_due(at(5_000)));
-        assert!(!listeners.begin(BTreeMap::new(), at(5_000)), "nobody to look for");
+        assert!(!listeners.begin(BTreeMap::new(), at(5_000)), "no service to check");
     }
 }

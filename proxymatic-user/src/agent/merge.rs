@@ -1,5 +1,5 @@
-//! From what each source says to what the maps should say: of two that name one service, the one that comes first has
-//! it whole. Pure.
+//! Merges the snapshots of all sources into one desired state. If two sources name a service, the source with precedence
+//! has all of it. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,18 +15,18 @@ use crate::{
     source::SourceId,
 };
 
-/// What the maps should say, and which services are not in it though a source has them.
+/// Returns the desired state, and warnings about services of sources that are not in it.
 ///
-/// `None` is a source that has not answered yet. While there is one, what the maps hold of it stays, and what they hold
-/// of sources that are no longer there too: it may be what that one is going to say.
-pub(crate) fn merge(
-    said: &BTreeMap<SourceId, Option<&Snapshot>>,
+/// `None` is a source that has not answered yet. Its services in the maps stay, and so do those of sources that are not
+/// configured any more: the source may be about to name them.
+pub(super) fn merge(
+    snapshots: &BTreeMap<SourceId, Option<&Snapshot>>,
     addresses: &BTreeSet<IpAddr>,
-    tables: &MapState,
+    map_state: &MapState,
 ) -> (Desired, Vec<Warning>) {
     let mut services: BTreeMap<ServiceKey, (SourceId, &Arc<Service>)> = BTreeMap::new();
     let mut warnings = Vec::new();
-    for (source, snapshot) in said.iter().rev() {
+    for (source, snapshot) in snapshots.iter().rev() {
         for (key, service) in snapshot.iter().flat_map(|snapshot| &snapshot.services) {
             if let Some((first, winner)) = services.get(key) {
                 let reason = format!(
@@ -39,14 +39,14 @@ pub(crate) fn merge(
             }
         }
     }
-    let waits_for = |source: SourceId| said.get(&source).is_some_and(Option::is_none);
-    let mut silent = BTreeSet::new();
-    if said.values().any(Option::is_none) {
-        let answered = |source: &SourceId| said.get(source).is_some_and(Option::is_some);
-        silent.extend(SourceId::ALL.into_iter().filter(|source| !answered(source)).map(SourceId::code));
-        for (key, _, code) in held(tables) {
+    let is_awaited = |source: SourceId| snapshots.get(&source).is_some_and(Option::is_none);
+    let mut unanswered = BTreeSet::new();
+    if snapshots.values().any(Option::is_none) {
+        let answered = |source: &SourceId| snapshots.get(source).is_some_and(Option::is_some);
+        unanswered.extend(SourceId::ALL.into_iter().filter(|source| !answered(source)).map(SourceId::code));
+        for (key, _, code) in services_in(map_state) {
             let Some(owner) = SourceId::ALL.into_iter().find(|source| source.code() == code) else { continue };
-            if waits_for(owner)
+            if is_awaited(owner)
                 && let Some((source, service)) = services.get(&key)
                 && *source < owner
             {
@@ -62,20 +62,20 @@ pub(crate) fn merge(
     let owned =
         |(key, (source, service)): (ServiceKey, (SourceId, &Arc<Service>))| (key, (source.code(), Arc::clone(service)));
     let services = services.into_iter().map(owned).collect();
-    (Desired { addresses: addresses.clone(), services, unanswered: silent, ..Desired::default() }, warnings)
+    (Desired { addresses: addresses.clone(), services, unanswered, ..Desired::default() }, warnings)
 }
 
-/// The services that the maps hold, by what leads to them: their ids, and whose they are.
-pub(super) fn held(tables: &MapState) -> impl Iterator<Item = (ServiceKey, u32, SourceCode)> {
+/// Returns the services in the maps: key, id and source of each.
+pub(super) fn services_in(map_state: &MapState) -> impl Iterator<Item = (ServiceKey, u32, SourceCode)> {
     let virtual_addresses: BTreeMap<Class, IpAddr> =
-        tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
-    tables.frontends().iter().filter_map(move |(frontend, id)| {
+        map_state.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
+    map_state.frontends().iter().filter_map(move |(frontend, id)| {
         let address = match frontend.class {
             Class::HOST => None,
             class => Some(*virtual_addresses.get(&class)?),
         };
         let protocol = if frontend.protocol == PROTOCOL_TCP { Protocol::Tcp } else { Protocol::Udp };
         let key = ServiceKey { address, port: frontend.port.get(), protocol };
-        Some((key, *id, tables.services().get(id)?.settings.source))
+        Some((key, *id, map_state.services().get(id)?.settings.source))
     })
 }

@@ -1,31 +1,22 @@
-//! When the agent has written down what the sources say: soon after it changes, and never too often.
+//! When the state file is written: soon after a change, but not too often. Pure.
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use crate::model::Warning;
 
-use super::Agent;
-use crate::{
-    dataplane::Dataplane,
-    model::Warning,
-    state::{Answer, Answers, Job},
-};
-
-/// How often it is written at the most.
+/// The shortest time between two writes.
 const PACE: Duration = Duration::from_secs(5);
-/// How often while nothing changes: by so much the file may take an answer for older than it is.
+/// The time between two writes if nothing changes. The age of an answer in the file is too high by at most this.
 const REFRESH: Duration = Duration::from_secs(300);
-/// How long after a write that failed. A full disk has better things to do.
+/// The time until the next attempt after a write that failed.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// A write that takes so long is warned of.
+/// A write that takes longer than this is a warning.
 const HANGS: Duration = Duration::from_secs(30);
 
-/// Who writes, and when.
+/// The write under way, the time of the next one, and the last failure.
 #[derive(Debug, Default)]
 pub(super) struct StatePersister {
-    /// To who writes: one job at a time.
-    jobs: Option<mpsc::Sender<Job>>,
     busy: bool,
     changed: bool,
     last: Option<Instant>,
@@ -34,79 +25,91 @@ pub(super) struct StatePersister {
 }
 
 impl StatePersister {
-    /// A source has said something else than before, or the operator drains something else.
+    /// Starts with what was wrong with the file when it was read.
+    pub(super) fn new(trouble: Option<String>) -> Self {
+        Self { trouble, ..Self::default() }
+    }
+
+    /// Notes that the content of the file has changed.
     pub(super) const fn changed(&mut self) {
         self.changed = true;
     }
 
-    /// What is wrong with the file, for the operator.
+    /// Returns whether the file is to be written now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let rested = self.not_before.is_none_or(|at| at <= now);
+        let old = self.last.is_none_or(|last| now.saturating_duration_since(last) >= REFRESH);
+        !self.busy && rested && (self.changed || old)
+    }
+
+    /// Notes that the worker has taken the content.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.busy = true;
+        self.changed = false;
+        self.last = Some(now);
+        self.not_before = Some(now + PACE);
+    }
+
+    /// Takes the result of a write.
+    pub(super) fn end(&mut self, result: Result<(), String>, now: Instant) {
+        self.busy = false;
+        match result {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!("the state file is written again");
+                }
+            }
+            Err(reason) => {
+                if self.trouble.as_ref() != Some(&reason) {
+                    tracing::warn!("{reason}; services are served nevertheless");
+                }
+                self.trouble = Some(reason);
+                self.changed = true;
+                self.not_before = Some(now + RETRY);
+            }
+        }
+    }
+
     pub(super) fn warning(&self, now: Instant) -> Option<Warning> {
         let hangs = self.busy && self.last.is_some_and(|last| now.saturating_duration_since(last) >= HANGS);
         let hangs = hangs.then(|| {
             let most = HANGS.as_secs();
-            format!("--state-file has been written to for more than {most} s and is not done; look at its disk")
+            format!("a write to --state-file has taken more than {most} s and is not done; look at its disk")
         });
         let reason = hangs.or_else(|| self.trouble.clone())?;
         Some(Warning { app: "state file".into(), reason })
     }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let rested = self.not_before.is_none_or(|moment| moment <= now);
-        let old = self.last.is_none_or(|last| now.saturating_duration_since(last) >= REFRESH);
-        !self.busy && rested && (self.changed || old)
-    }
 }
 
-impl<D: Dataplane> Agent<D> {
-    /// With who writes down what the sources say, and with what is wrong there already.
-    #[must_use]
-    pub fn keeping(mut self, jobs: mpsc::Sender<Job>, trouble: Option<String>) -> Self {
-        self.keeping = StatePersister { jobs: Some(jobs), trouble, ..StatePersister::default() };
-        self
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn change_is_written_soon_but_not_within_the_pace() {
+        let (mut persister, now) = (StatePersister::default(), Instant::now());
+        assert!(persister.is_due(now));
+        persister.begin(now);
+        persister.changed();
+        assert!(!persister.is_due(now + REFRESH), "a write is under way");
+        persister.end(Ok(()), now);
+        assert!(!persister.is_due(now + PACE / 2) && persister.is_due(now + PACE));
+        persister.begin(now + PACE);
+        persister.end(Ok(()), now + PACE);
+        assert!(!persister.is_due(now + REFRESH) && persister.is_due(now + PACE + REFRESH));
     }
 
-    /// Has it written down, if it is time for that.
-    pub(super) fn keep(&mut self, now: Instant) {
-        if self.keeping.is_due(now) {
-            self.keep_now(now);
-        }
-    }
-
-    /// Has it written down, whenever that was last done. What no source has said yet stays as it is written.
-    pub(super) fn keep_now(&mut self, now: Instant) {
-        let answer = |heard: &super::SourceState| {
-            let (snapshot, at) = (heard.snapshot.clone()?, heard.at?);
-            Some(Answer { age: now.saturating_duration_since(at), snapshot })
-        };
-        let answers: Answers =
-            self.sources.iter().filter_map(|(source, heard)| Some((*source, answer(heard)?))).collect();
-        let Some(jobs) = self.keeping.jobs.as_ref().filter(|_| !answers.is_empty()) else { return };
-        // In vain only where the one before it has not even been begun: then this is as late as that.
-        if jobs.try_send(Job { answers, drained: self.drained_by_name() }).is_ok() {
-            self.keeping.busy = true;
-            self.keeping.changed = false;
-            self.keeping.last = Some(now);
-            self.keeping.not_before = Some(now + PACE);
-        }
-    }
-
-    /// Takes what came of it.
-    pub(super) fn kept(&mut self, outcome: Result<(), String>, now: Instant) {
-        self.keeping.busy = false;
-        match outcome {
-            Ok(()) => {
-                if self.keeping.trouble.take().is_some() {
-                    tracing::info!("the state file is as it should be again");
-                }
-            }
-            Err(reason) => {
-                if self.keeping.trouble.as_ref() != Some(&reason) {
-                    tracing::warn!("{reason}; services are served all the same");
-                }
-                self.keeping.trouble = Some(reason);
-                self.keeping.changed = true;
-                self.keeping.not_before = Some(now + RETRY);
-            }
-        }
+    #[test]
+    fn failed_write_is_retried_and_a_warning_until_it_succeeds() {
+        let (mut persister, now) = (StatePersister::default(), Instant::now());
+        persister.begin(now);
+        assert_eq!(persister.warning(now), None);
+        assert!(persister.warning(now + HANGS).is_some_and(|it| it.reason.contains("is not done")));
+        persister.end(Err("no space".into()), now);
+        assert_eq!(persister.warning(now).map(|it| it.reason).as_deref(), Some("no space"));
+        assert!(!persister.is_due(now + RETRY / 2) && persister.is_due(now + RETRY));
+        persister.begin(now + RETRY);
+        persister.end(Ok(()), now + RETRY);
+        assert_eq!(persister.warning(now + RETRY), None);
     }
 }

@@ -1,58 +1,70 @@
-//! Who does for the agent what takes time.
+//! The channels to the threads and tasks that do what takes time.
 
 use std::{cell::RefCell, sync::mpsc as threads};
 
 use proxymatic_common::Class;
 use tokio::sync::mpsc;
 
-use crate::{backend_probe, host_checks::PortSet, plan::MapState, sockets::SweepRequest};
+use crate::{backend_probe, host_checks::PortSet, plan::MapState, sockets::SweepRequest, state::Job};
 
-/// The ends of the channels to them. Without one, what it would do is not done.
+/// The channels to the workers. If a channel is `None`, its work is not done.
 #[derive(Debug, Default)]
 pub struct WorkerHandles {
-    /// To who probes backends.
+    /// To the worker that probes backends.
     pub probes: Option<mpsc::UnboundedSender<backend_probe::Order>>,
-    /// To who looks through sockets: one job at a time.
+    /// To the worker that sweeps sockets, with room for one request.
     pub sweeps: Option<mpsc::Sender<SweepRequest>>,
-    /// To who makes the self-test: one at a time.
+    /// To the worker that runs the self-test, with room for one order.
     pub tests: Option<mpsc::Sender<()>>,
-    /// To who looks at this host: the service ports on its addresses, and which were told last, if any were.
+    /// To the worker that checks this host: the service ports on its addresses; and those that were sent last.
     pub ports: Option<(threads::Sender<PortSet>, RefCell<Option<PortSet>>)>,
+    /// To the worker that writes the state file, with room for one job.
+    pub saves: Option<mpsc::Sender<Job>>,
 }
 
 impl WorkerHandles {
-    /// At most two orders for each backend that is ejected: nothing that could pile up.
+    /// Sends an order to probe a backend. There are at most two orders for each ejected backend, so the channel needs no
+    /// bound.
     pub(super) fn probe(&self, order: backend_probe::Order) {
         if let Some(probes) = &self.probes {
-            // Nobody listens any more: this process is about to end.
+            // Fails only while this process ends.
             let _ = probes.send(order);
         }
     }
 
-    pub(super) const fn sweeps(&self) -> bool {
+    pub(super) const fn can_sweep(&self) -> bool {
         self.sweeps.is_some()
     }
 
-    /// False where it could not be given.
-    pub(super) fn sweep(&self, job: SweepRequest) -> bool {
-        self.sweeps.as_ref().is_some_and(|sweeps| sweeps.try_send(job).is_ok())
+    /// Returns false if the worker did not take the request.
+    pub(super) fn sweep(&self, request: SweepRequest) -> bool {
+        self.sweeps.as_ref().is_some_and(|sweeps| sweeps.try_send(request).is_ok())
     }
 
-    /// False where it could not be ordered.
+    /// Returns false if the worker did not take the order.
     pub(super) fn test(&self) -> bool {
         self.tests.as_ref().is_some_and(|tests| tests.try_send(()).is_ok())
     }
 
-    /// Tells the service ports on addresses of this host, where they have changed.
-    pub(super) fn tell_ports(&self, tables: &MapState) {
-        let Some((ports, told)) = &self.ports else { return };
-        let host = tables.frontends().keys().filter(|frontend| frontend.class == Class::HOST);
+    pub(super) const fn can_save(&self) -> bool {
+        self.saves.is_some()
+    }
+
+    /// Returns false if the worker did not take the job.
+    pub(super) fn save(&self, job: Job) -> bool {
+        self.saves.as_ref().is_some_and(|saves| saves.try_send(job).is_ok())
+    }
+
+    /// Sends the service ports on addresses of this host if they have changed. An empty set is sent too: the worker then
+    /// releases the ports that an earlier agent has reserved.
+    pub(super) fn send_ports(&self, map_state: &MapState) {
+        let Some((ports, sent)) = &self.ports else { return };
+        let host = map_state.frontends().keys().filter(|frontend| frontend.class == Class::HOST);
         let now: PortSet = host.map(|frontend| frontend.port.get()).collect();
-        // No services at all is worth telling too: what an agent before this one has reserved is then given back.
-        if told.borrow().as_ref() != Some(&now) {
-            // Nobody listens any more: this process is about to end.
+        if sent.borrow().as_ref() != Some(&now) {
+            // Fails only while this process ends.
             let _ = ports.send(now.clone());
-            told.replace(Some(now));
+            sent.replace(Some(now));
         }
     }
 }

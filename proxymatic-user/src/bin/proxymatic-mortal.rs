@@ -1,4 +1,4 @@
-//! The agent and the command line once more, with faults that tests inject; see the feature `fault-injection`.
+//! The agent and the command line with faults that tests inject; see the feature `fault-injection`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `proxymatic backend`: replicas, one a line, and which of them are to take no new connections.
+//! `proxymatic backend`: backends, one a line, and the operator's drains.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use proxymatic_common::BackendState;
 
-use super::{Health, PinArgs, service};
+use super::{Outcome, PinArgs, service};
 use crate::{
     dataplane::kernel::{Drain, Maps, Pins, drain},
     model::suggest,
@@ -18,34 +18,34 @@ use crate::{
     surface::{self, BackendOf, BackendRow, Backends, DrainResult, Format, ServiceRow},
 };
 
-/// What can be done with backends.
+/// The verbs of `backend`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
     /// Backends, one a line.
     #[command(alias = "list")]
     Show {
-        /// Only those of this service: an app id, the last part of one, or a service port.
+        /// Show only this service: an app id, the last part of one, or a service port.
         #[arg(value_name = "SERVICE")]
         service: Option<String>,
     },
     /// Give a backend no new connections, in all its services, until undrain or until its task ends. Open connections
-    /// stay. Exit code 1 where that leaves a service without an active backend.
+    /// stay. Exit code 1 if a service then has no active backend.
     Drain {
-        /// Where the backend listens, such as 10.0.0.5:31005 or [fd00::5]:31005.
+        /// The address of the backend, such as 10.0.0.5:31005 or [fd00::5]:31005.
         #[arg(value_name = "ADDR:PORT")]
         backend: SocketAddr,
     },
-    /// Let a backend be again what its source says of it.
+    /// Return a backend to the state that its source gives it.
     Undrain {
-        /// Where the backend listens.
+        /// The address of the backend.
         #[arg(value_name = "ADDR:PORT")]
         backend: SocketAddr,
     },
 }
 
-/// How long to wait for an agent that lets a backend in again, and how often to look.
-const PATIENCE: Duration = Duration::from_secs(2);
-const OFTEN: Duration = Duration::from_millis(50);
+/// How long to wait until the agent gives a backend slots again, and how often to check.
+const UNDRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Default for Verb {
     fn default() -> Self {
@@ -53,12 +53,12 @@ impl Default for Verb {
     }
 }
 
-pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Show { service } => {
             let services = service::find(pins, service.as_deref())?;
             surface::print(&Backends(backends(services).collect()), format).context("cannot print")?;
-            Ok(Health::Well)
+            Ok(Outcome::Ok)
         }
         Verb::Drain { backend } => set(pins, backend, Drain::Begin, format),
         Verb::Undrain { backend } => set(pins, backend, Drain::End, format),
@@ -72,15 +72,15 @@ fn backends(services: Vec<ServiceRow>) -> impl Iterator<Item = BackendOf> {
     })
 }
 
-fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Result<Health> {
+fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Result<Outcome> {
     let pins = Pins::at(&args.bpffs);
     let mut maps = Maps::open(&pins)?;
-    let meant = meant(&maps.tables()?, at)?;
-    drain(&pins, &mut maps, &meant, to)?;
-    let until = Instant::now() + PATIENCE;
-    // An agent gives them connections again with its next look round; not those that are ejected for long.
-    while to == Drain::End && !meant.keys().all(|id| maps.is_drawn(*id)) && Instant::now() < until {
-        a_moment();
+    let addressed = backends_at(&maps.tables()?, at)?;
+    drain(&pins, &mut maps, &addressed, to)?;
+    let until = Instant::now() + UNDRAIN_TIMEOUT;
+    // The agent gives them slots again in its next loop iteration, except those that are parked.
+    while to == Drain::End && !addressed.keys().all(|id| maps.is_drawn(*id)) && Instant::now() < until {
+        pause();
     }
     let here = |row: &BackendRow| SocketAddr::new(row.address, row.port) == at;
     let mut services = surface::services(&maps)?;
@@ -95,23 +95,23 @@ fn set(args: &PinArgs, at: SocketAddr, to: Drain, format: Format) -> anyhow::Res
             )
         })
         .collect();
-    let health = if warnings.is_empty() { Health::Well } else { Health::Unwell };
+    let outcome = if warnings.is_empty() { Outcome::Ok } else { Outcome::Problems };
     let rows = backends(services).filter(|row| here(&row.backend)).collect();
     surface::print(&DrainResult { backends: rows, warnings }, format).context("cannot print")?;
-    Ok(health)
+    Ok(outcome)
 }
 
-#[expect(clippy::disallowed_methods, reason = "between looks for a fact, with a deadline")]
-fn a_moment() {
-    thread::sleep(OFTEN);
+#[expect(clippy::disallowed_methods, reason = "a poll interval, with a deadline")]
+fn pause() {
+    thread::sleep(POLL_INTERVAL);
 }
 
 fn is_open(row: &BackendRow) -> bool {
     ["active", "full", "ejected"].contains(&row.state)
 }
 
-/// The ids of the backends that listen there, each with the owner it has now.
-fn meant(tables: &MapState, at: SocketAddr) -> anyhow::Result<BTreeMap<u32, u32>> {
+/// Returns the ids of the backends at this address, each with its current generation.
+fn backends_at(tables: &MapState, at: SocketAddr) -> anyhow::Result<BTreeMap<u32, u32>> {
     let live = || tables.backends().iter().filter(|(_, entry)| entry.backend.state != BackendState::GONE);
     let found: BTreeMap<_, _> = live()
         .filter(|(_, entry)| socket(entry) == canonical(at))
@@ -123,7 +123,7 @@ fn meant(tables: &MapState, at: SocketAddr) -> anyhow::Result<BTreeMap<u32, u32>
             "" => "there are none".into(),
             near => format!("the nearest is {near}"),
         };
-        anyhow::bail!("no backend {at}: {near}; `proxymatic backend show` lists them all");
+        anyhow::bail!("no backend {at}: {near}; see `proxymatic backend show`");
     }
     Ok(found)
 }

@@ -1,47 +1,98 @@
-//! From what was typed to what is true: checked once, completely, and all that is wrong said in one go.
+//! Validates the arguments into a `Config` and reports all errors at once.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::PathBuf};
 
 use aya_log::Level;
-use proxymatic_common::{HookFlags, Loopback, SlotRange};
+use proxymatic_common::{
+    HookFlags, SlotRange,
+    maps::{Backends, MapDef as _, Services, Slots},
+};
 
 use super::{
     PinArgs,
-    endpoint::{Endpoint, LogFormat},
-    hardening::GuardArgs,
-    run::Args,
-    sources, state,
+    args::{GuardArgs, LocalListenerArg, LoopbackArg, SettingsArgs, bounded},
+    endpoint::{Endpoint, EndpointArgs, LogFormat},
+    legacy_flags::LegacyArgs,
+    remote::RemoteArgs,
+    sources::{self, SourceArgs},
+    state,
 };
-use crate::{
-    agent::GlobalSettings,
-    dataplane::kernel::{Settings, cgroup_root},
-    model::AllowRule,
-    plan::{Capacity, Exposed},
-    source,
-    state::StateFile,
-};
+use crate::{agent::GlobalSettings, dataplane::kernel::Settings, plan::Capacity, source::Sources, state::StateFile};
 
-/// What the agent runs with.
+/// The flags of `run`. Names, variables and defaults are those of `meltwater/proxymatic` where it had them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pub(super) sources: SourceArgs,
+    #[command(flatten)]
+    pub(super) endpoint: EndpointArgs,
+    /// Log every map write too.
+    #[arg(long, short = 'v', env = "VERBOSE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) verbose: bool,
+    /// The folder of the cgroup whose sockets are served [default: the root of the host's cgroup2 tree].
+    #[arg(long, value_name = "DIR", env = "CGROUP")]
+    pub(super) cgroup: Option<PathBuf>,
+    /// The network namespaces in which localhost resolves to services.
+    #[arg(long, value_enum, default_value = "host", env = "LOOPBACK")]
+    pub(super) loopback: LoopbackArg,
+    #[command(flatten)]
+    pub(super) wishes: SettingsArgs,
+    /// Whether a program that listens on a service port takes precedence over the service.
+    #[arg(long, value_enum, default_value = "local-wins", env = "LOCAL_LISTENER")]
+    pub(super) local_listener: LocalListenerArg,
+    /// Hooks leave sockets with this SO_MARK alone; decimal or 0x...; 0 for none.
+    #[arg(long, value_name = "MARK", default_value = "0", value_parser = mark, env = "BYPASS_MARK")]
+    pub(super) bypass_mark: u32,
+    /// Emit an event for one in N connections; 0 for none. Failures and refusals always have events.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "SAMPLE")]
+    pub(super) sample: u32,
+    /// Log each refused connection in the hooks, and with --verbose every verdict. This loads other programs, which are
+    /// slower. For debugging only.
+    #[arg(long, env = "BPF_LOG")]
+    pub(super) bpf_log: bool,
+    #[command(flatten)]
+    pub(super) remote: RemoteArgs,
+    #[command(flatten)]
+    pub(super) guard: GuardArgs,
+    /// The file for the last answers of the sources, for a boot without them; empty for no file.
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/proxymatic/state.json", env = "STATE_FILE")]
+    pub(super) state_file: OsString,
+    /// The number of services that the maps can hold. Pinned maps keep their size.
+    #[arg(long, value_name = "N", default_value_t = Services::MAX)]
+    pub(super) max_services: u32,
+    /// The number of backends that the maps can hold.
+    #[arg(long, value_name = "N", default_value_t = Backends::MAX)]
+    pub(super) max_backends: u32,
+    /// The number of slots that the maps can hold: one for each backend if weights are equal.
+    #[arg(long, value_name = "N", default_value_t = Slots::MAX)]
+    pub(super) max_slots: u32,
+    #[command(flatten)]
+    pub(super) legacy: LegacyArgs,
+}
+
+/// Parses a mark. The tools that set marks write them in hexadecimal.
+fn mark(text: &str) -> Result<u32, std::num::ParseIntError> {
+    text.strip_prefix("0x").map_or_else(|| text.parse(), |digits| u32::from_str_radix(digits, 16))
+}
+
+/// The validated arguments of `run`.
 #[derive(Debug)]
 pub(super) struct Config {
-    pub(super) sources: source::Config,
+    pub(super) sources: Sources,
     pub(super) kernel: Settings,
     pub(super) wishes: GlobalSettings,
     pub(super) socket: PathBuf,
-    /// Where it is kept which ports are reserved.
+    /// The path of the file with the reserved ports.
     pub(super) reserved: PathBuf,
     pub(super) guard: GuardArgs,
-    /// `None` where nothing is kept.
+    /// `None` for no state file.
     pub(super) state: Option<StateFile>,
     pub(super) verbose: bool,
     pub(super) endpoint: Endpoint,
     pub(super) log_format: LogFormat,
 }
 
-/// Checks what was typed. Gives every warning, each a sentence.
+/// Checks the arguments. Returns every error, each as one sentence.
 pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> {
     let mut wrong = Vec::new();
     let services = bounded("--max-services", args.max_services, 1, 1 << 20, "services", &mut wrong);
@@ -59,15 +110,15 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let excluded = if wishes.excluded.is_empty() { HookFlags::default() } else { HookFlags::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
-            state: state.map(|path| StateFile::new(path, sources.identities())),
+            state: state.map(|path| StateFile::new(path, sources.locations())),
             sources,
             kernel: Settings {
                 bpffs: pins.bpffs.clone(),
                 cgroup: args.cgroup.clone(),
                 loopback: args.loopback.into(),
-                looks: listeners.with(excluded),
+                hook_flags: listeners.with(excluded),
                 bypass_mark: args.bypass_mark,
-                sample: args.sample,
+                event_sample_rate: args.sample,
                 remote,
                 log: args.bpf_log.then_some(if args.verbose { Level::Debug } else { Level::Info }),
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
@@ -84,121 +135,14 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     }
 }
 
-pub(super) fn bounded(flag: &str, value: u32, least: u32, most: u32, unit: &str, wrong: &mut Vec<String>) -> u32 {
-    if !(least..=most).contains(&value) {
-        wrong.push(format!("{flag} {value}: must be {least} to {most} {unit}"));
-    }
-    value.clamp(least, most)
-}
-
-/// What holds for all services: `run` writes it, and `plan show` must know it to tell what would change.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct SettingsArgs {
-    /// The most connections from this host to one service at once; 0 for no bound.
-    #[arg(long, value_name = "N", default_value_t = 8192, env = "MAX_CONNECTIONS")]
-    max_connections: u32,
-    /// A cgroup whose programs are left alone, with all below it: a path as in /proc/PID/cgroup. May be given repeatedly.
-    #[arg(long, value_name = "PATH", env = "EXCLUDE_CGROUP", value_delimiter = ',')]
-    exclude_cgroup: Vec<PathBuf>,
-    /// A network interface by which clients on other machines may come, by name. May be given repeatedly. Without it only
-    /// programs on this host are served.
-    #[arg(long, value_name = "NAME", env = "INTERFACE", value_delimiter = ',')]
-    interface: Vec<String>,
-    /// Serve clients on other machines with all services, not only with those whose label `expose` says so.
-    #[arg(long, env = "EXPOSE", value_parser = clap::builder::BoolishValueParser::new())]
-    expose: bool,
-}
-
-impl SettingsArgs {
-    /// Checks what was typed. A cgroup need not be there yet.
-    pub(super) fn check(&self, wrong: &mut Vec<String>) -> GlobalSettings {
-        // A folder of the mounted tree is taken for the cgroup it is.
-        let root = cgroup_root().unwrap_or_default();
-        let exposed = self.exposed(wrong);
-        let mut wishes = GlobalSettings { max_connections: self.max_connections, exposed, ..GlobalSettings::default() };
-        for path in &self.exclude_cgroup {
-            let below = path.strip_prefix(&root).map_or_else(|_| path.clone(), |below| Path::new("/").join(below));
-            match format!("cgroup:{}", below.display()).parse() {
-                Ok(AllowRule::Cgroup(path)) => {
-                    wishes.excluded.insert(path);
-                }
-                Ok(AllowRule::Network(..)) | Err(_) => wrong.push(format!(
-                    "--exclude-cgroup {}: must be a path as in /proc/PID/cgroup, such as /system.slice/docker.service",
-                    path.display()
-                )),
-            }
-        }
-        wishes
-    }
-
-    /// The interfaces by which clients on other machines may come.
-    pub(super) fn interfaces(&self) -> BTreeSet<String> {
-        let names = self.interface.iter().map(|name| name.trim().to_owned());
-        names.filter(|name| !name.is_empty()).collect()
-    }
-
-    fn exposed(&self, wrong: &mut Vec<String>) -> Exposed {
-        /// The longest other name that an interface can have (ALTIFNAMSIZ), without the zero at its end.
-        const LONGEST: usize = 127;
-        let names = self.interfaces();
-        // As the kernel has it (dev_valid_name).
-        let impossible = |name: &&String| {
-            let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
-            name.len() > LONGEST || name.contains(odd) || [".", ".."].contains(&name.as_str())
-        };
-        wrong.extend(names.iter().filter(impossible).map(|name| {
-            format!("--interface {name}: no interface can be called so; give a name that `ip link` shows, such as eth0")
-        }));
-        match (names.is_empty(), self.expose) {
-            (true, true) => {
-                wrong.push("--expose: by which interface do clients come? name it with --interface".into());
-                Exposed::None
-            }
-            (true, false) => Exposed::None,
-            (false, false) => Exposed::Labelled,
-            (false, true) => Exposed::All,
-        }
-    }
-}
-
-/// `--local-listener`.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum LocalListenerArg {
-    /// A program that listens on a service port gets the connections of its network namespace to it.
-    LocalWins,
-    /// Services get them all the same.
-    ServiceWins,
-}
-
-/// `--loopback`.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub(super) enum LoopbackArg {
-    /// Only from programs in the host's own network namespace.
-    Host,
-    /// From every namespace: a container's localhost leads to services too.
-    All,
-    /// Never: only the host's addresses lead to services.
-    None,
-}
-
-impl From<LoopbackArg> for Loopback {
-    fn from(arg: LoopbackArg) -> Self {
-        match arg {
-            LoopbackArg::Host => Self::HOST,
-            LoopbackArg::All => Self::ALL,
-            LoopbackArg::None => Self::NONE,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use clap::Parser;
+    use proxymatic_common::Loopback;
 
     use super::*;
-    use crate::source::SourceId;
+    use crate::{plan::Exposed, source::SourceId};
 
     #[derive(Parser)]
     struct Line {
@@ -214,27 +158,21 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_container_it_replaces() {
+    fn defaults_are_those_of_meltwater_proxymatic() {
         let config = checked("--marathon http://marathon.example:8080").unwrap();
-        let marathon = config.sources.marathon.unwrap();
-        assert_eq!(marathon.timing.refresh, Duration::from_secs(60));
-        assert_eq!(marathon.group_size.get(), 1);
-        assert!(!marathon.expose_host);
-        let exposed = checked("--marathon http://marathon.example:8080 --expose-host").unwrap();
-        assert!(exposed.sources.marathon.unwrap().expose_host);
         assert_eq!(config.kernel.loopback, Loopback::HOST);
         assert_eq!((config.wishes.max_connections, config.wishes.excluded.len()), (8192, 0));
-        assert_eq!(config.kernel.looks, HookFlags::LISTENERS);
-        assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (0, 0));
+        assert_eq!(config.kernel.hook_flags, HookFlags::LISTENERS);
+        assert_eq!((config.kernel.bypass_mark, config.kernel.event_sample_rate), (0, 0));
     }
 
     #[test]
-    fn what_the_hooks_are_to_look_at_follows_the_flags() {
+    fn hook_flags_follow_the_arguments() {
         let line = "--file x.toml --local-listener service-wins --exclude-cgroup /a --exclude-cgroup /b/c/ \
                     --bypass-mark 0x1d --sample 100 --max-connections 0";
         let config = checked(line).unwrap();
-        assert_eq!(config.kernel.looks, HookFlags::EXCLUDED);
-        assert_eq!((config.kernel.bypass_mark, config.kernel.sample), (29, 100));
+        assert_eq!(config.kernel.hook_flags, HookFlags::EXCLUDED);
+        assert_eq!((config.kernel.bypass_mark, config.kernel.event_sample_rate), (29, 100));
         assert_eq!(
             config.wishes,
             GlobalSettings {
@@ -248,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_interface_no_client_on_another_machine_is_served() {
+    fn remote_clients_need_an_interface() {
         let config = checked("--file x.toml").unwrap();
         assert!(!config.kernel.remote.is_wanted());
         assert_eq!(config.wishes.exposed, Exposed::None);
@@ -264,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_for_clients_on_other_machines_is_said() {
-        for (line, said) in [
-            ("--expose", "--expose: by which interface do clients come? name it with --interface"),
-            ("--xdp native", "--xdp native: on which interface? name it with --interface"),
-            ("--interface a/b", "--interface a/b: no interface can be called so"),
+    fn invalid_flags_for_remote_clients_are_errors() {
+        for (line, start) in [
+            ("--expose", "--expose: needs an interface; name one with --interface"),
+            ("--xdp native", "--xdp native: needs an interface; name one with --interface"),
+            ("--interface a/b", "--interface a/b: invalid interface name"),
             ("--interface eth0 --max-remote-connections 0", "--max-remote-connections 0: must be 1 to"),
         ] {
             let wrong = checked(&format!("--file x.toml {line}")).unwrap_err();
-            assert!(wrong.len() == 1 && wrong[0].starts_with(said), "{line}: {wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(start), "{line}: {wrong:?}");
         }
         for ports in ["61000", "0-99", "500-2000", "61000-61010", "62000-61000", "61000-70000"] {
             let line = format!("run --file x.toml --snat-ports {ports}");
@@ -282,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_answers_are_kept_in_a_file_or_nowhere() {
+    fn state_file_has_a_default_and_may_be_empty() {
         let path = |line: &str| {
             let state = checked(&format!("--file x.toml {line}")).unwrap().state;
             state.map(|file| file.path().display().to_string())
@@ -298,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
+    fn all_errors_are_reported_at_once() {
         let wrong = checked("--refresh-interval 0 --group-size 0 --max-slots 0 --marathon ftp://x").unwrap_err();
         for part in ["--refresh-interval 0", "--group-size 0", "--max-slots 0", "ftp"] {
             assert!(wrong.iter().any(|line| line.contains(part)), "{part} in {wrong:?}");
@@ -307,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_is_needed_and_any_will_do() {
+    fn one_source_of_any_kind_is_needed() {
         let wrong = checked("").unwrap_err();
         assert_eq!(wrong.len(), 1);
         assert!(wrong[0].starts_with("no source of services: name a Marathon with --marathon URL"), "{wrong:?}");
@@ -317,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_cannot_use_is_said_with_flag_variable_reason_and_remedy() {
-        for (line, said) in [
+    fn invalid_source_is_an_error_with_flag_and_remedy() {
+        for (line, start) in [
             ("--file services.yaml", "--file (or FILE) services.yaml: its name must end in .toml or .json"),
             ("--registrator etcd://", "--registrator (or REGISTRATOR_URL) etcd://: names no host; write it as etcd://"),
             (
@@ -339,7 +277,7 @@ mod tests {
             ),
         ] {
             let wrong = checked(line).unwrap_err();
-            assert!(wrong.len() == 1 && wrong[0].starts_with(said), "{line}: {wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(start), "{line}: {wrong:?}");
         }
     }
 }

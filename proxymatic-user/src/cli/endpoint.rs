@@ -1,4 +1,4 @@
-//! The flags of what the agent shows while it runs: its status endpoint, its last seconds, its log.
+//! The flags for the agent's status endpoint, its shutdown, and its log.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::config::bounded;
+use super::args::bounded;
 use crate::{
     dataplane::{
         Error,
@@ -16,40 +16,41 @@ use crate::{
     surface::{self, AgentStatus, http},
 };
 
-/// What `run` takes for it. Names, variables and defaults that `meltwater/proxymatic` had are kept.
+/// The flags of `run` for these. Names, variables and defaults are those of `meltwater/proxymatic` where it had them.
 #[derive(Debug, clap::Args)]
 pub(super) struct EndpointArgs {
-    /// Where /status, /healthz, /metrics, /v1/services, /v1/status and a page for people are; empty for nowhere.
+    /// The address of /status, /healthz, /metrics, /v1/services, /v1/status and a page for people; empty for no
+    /// endpoint.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9090", env = "STATUS_ENDPOINT")]
     status_endpoint: String,
-    /// How long the agent says TERMINATING before it leaves, once it is asked to.
+    /// How long the agent reports TERMINATING before it stops, after SIGTERM or SIGINT.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, env = "DRAIN")]
     drain: u32,
-    /// How the log is written, to standard error.
+    /// The format of the log on standard error.
     #[arg(long, value_enum, default_value = "text", env = "LOG_FORMAT")]
     pub(super) log_format: LogFormat,
 }
 
-/// `--log-format`.
+/// The values of `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum LogFormat {
-    /// A line for people.
+    /// Plain lines.
     Text,
     /// A JSON object on each line.
     Json,
 }
 
-/// What is true of it.
+/// The checked values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    /// Where to listen; `None` for nowhere.
+    /// The address of the listener; `None` for no endpoint.
     pub(super) address: Option<SocketAddr>,
-    /// How long to say that the agent leaves.
+    /// How long to report TERMINATING.
     pub(super) drain: Duration,
 }
 
 impl EndpointArgs {
-    /// Checks what was typed.
+    /// Checks the arguments and adds a sentence to `wrong` for each mistake.
     pub(super) fn check(&self, wrong: &mut Vec<String>) -> Endpoint {
         let drain = bounded("--drain", self.drain, 0, 3600, "seconds", wrong);
         let typed = self.status_endpoint.trim();
@@ -69,27 +70,27 @@ impl EndpointArgs {
 }
 
 impl Endpoint {
-    /// Takes the address before anything is attached: a health check must never be answered by somebody else.
+    /// Binds the address before anything is attached, so that no other program can answer health checks.
     ///
     /// # Errors
-    /// Another agent has the pins, or somebody has the address.
+    /// Another agent holds the pins, or another program has the address.
     pub(super) fn bind(&self, pins: &Pins) -> anyhow::Result<Option<TcpListener>> {
         let Some(address) = self.address else { return Ok(None) };
         match http::bind(address) {
             Ok(listener) => Ok(Some(listener)),
             Err(error) => {
-                // An agent that is there already has the address too, and is the better thing to name.
-                pins.nobody_has_them()?;
+                // Another running agent would hold the address too; its error is the more helpful one.
+                pins.ensure_unlocked()?;
                 Err(anyhow::anyhow!(refused(address, &error)))
             }
         }
     }
 }
 
-/// Answers on a listener for as long as this process runs.
+/// Serves a listener for the lifetime of this process.
 ///
 /// # Errors
-/// The pins cannot be read, or no thread can be started.
+/// The pins cannot be read, or a thread cannot be started.
 pub(super) fn serve(
     listener: TcpListener,
     bpffs: &Path,
@@ -106,11 +107,11 @@ fn refused(address: SocketAddr, error: &io::Error) -> String {
     let why = match error.kind() {
         io::ErrorKind::AddrInUse => "another program listens there".into(),
         io::ErrorKind::AddrNotAvailable => "this host has no such address".into(),
-        io::ErrorKind::PermissionDenied => "that port is for programs with CAP_NET_BIND_SERVICE".into(),
+        io::ErrorKind::PermissionDenied => "the port needs CAP_NET_BIND_SERVICE".into(),
         _ => error.to_string(),
     };
     format!(
-        "--status-endpoint (or STATUS_ENDPOINT) {address}: {why}; name another address and port, or give it empty for no \
+        "--status-endpoint (or STATUS_ENDPOINT) {address}: {why}; choose another address and port, or set it to the empty string for no \
          endpoint"
     )
 }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_that_of_the_container_it_replaces_and_empty_is_off() {
+    fn default_endpoint_is_port_9090_and_empty_is_none() {
         let default = checked(&[]).unwrap();
         assert_eq!((default.address, default.drain), (Some(([0, 0, 0, 0], 9090).into()), Duration::ZERO));
         assert_eq!(checked(&["--status-endpoint", ""]).unwrap().address, None);
@@ -143,25 +144,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_said_with_flag_variable_and_remedy() {
+    fn invalid_address_is_an_error_with_flag_and_remedy() {
         for typed in ["9090", ":9090", "localhost:9090", "0.0.0.0:99999"] {
             let wrong = checked(&["--status-endpoint", typed]).unwrap_err();
-            let said =
+            let start =
                 format!("--status-endpoint (or STATUS_ENDPOINT) {typed}: must be an IP address and a port, such as");
-            assert!(wrong.len() == 1 && wrong[0].starts_with(&said), "{wrong:?}");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(&start), "{wrong:?}");
         }
         assert!(checked(&["--drain", "3601"]).unwrap_err()[0].starts_with("--drain 3601: must be 0 to 3600 seconds"));
     }
 
     #[test]
-    fn an_address_that_is_taken_is_said_with_the_flag_and_the_remedy() {
+    fn used_address_is_an_error_with_flag_and_remedy() {
         let taken = http::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let endpoint = Endpoint { address: taken.local_addr().ok(), drain: Duration::ZERO };
         let error = endpoint.bind(&Pins::at(Path::new("/nonexistent"))).unwrap_err().to_string();
-        let said = format!(
-            "--status-endpoint (or STATUS_ENDPOINT) {}: another program listens there; name another",
+        let start = format!(
+            "--status-endpoint (or STATUS_ENDPOINT) {}: another program listens there; choose another",
             taken.local_addr().unwrap()
         );
-        assert!(error.starts_with(&said), "{error}");
+        assert!(error.starts_with(&start), "{error}");
     }
 }

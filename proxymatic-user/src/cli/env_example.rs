@@ -1,5 +1,5 @@
-//! Every variable of `run`, as `deploy/env.example` lists them: written by the definitions of the command line, so that it
-//! cannot say anything else.
+//! The variables of `run`, as `deploy/env.example` lists them. A test generates that file from the definitions of the
+//! command line, so that both always agree.
 
 use std::fmt::Write as _;
 
@@ -9,19 +9,19 @@ use expect_test::expect_file;
 use super::Cli;
 
 const HEAD: &str = "\
-# The variables of `proxymatic run`, each with what it is for, its flag and its default. For systemd (EnvironmentFile=), for
-# Docker (--env-file) and for docker-compose (env_file:), none of which takes quotes or spaces around `=`. A line that
-# begins with # does nothing.
+# The variables of `proxymatic run`, each with its meaning, its flag and its default. For systemd (EnvironmentFile=), for
+# Docker (--env-file) and for docker-compose (env_file:), none of which allows quotes or spaces around `=`. A line that
+# begins with # is a comment.
 #
-# At least one source is needed: MARATHON_URL, REGISTRATOR_URL or FILE. A flag comes before its variable.
+# At least one source is needed: MARATHON_URL, REGISTRATOR_URL or FILE. A flag overrides its variable.
 ";
 
 #[test]
-fn every_variable_is_in_the_example_with_its_meaning_and_default() {
+fn env_example_lists_every_variable_with_its_default() {
     expect_file!["../../../deploy/env.example"].assert_eq(&example());
 }
 
-/// The arguments of `run` that have a variable and are shown in help.
+/// Returns the arguments of `run` that have a variable and appear in the help.
 fn arguments() -> Vec<Arg> {
     let mut root = Cli::command();
     root.build();
@@ -50,7 +50,7 @@ fn example() -> String {
     text
 }
 
-/// The text as lines of a comment, none longer than the rest of the project's.
+/// Returns the text as comment lines of at most 120 characters.
 fn comment(text: &str) -> String {
     let mut lines = vec![String::from("#")];
     for word in text.split_whitespace() {

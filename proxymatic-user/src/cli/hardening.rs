@@ -1,4 +1,4 @@
-//! What `run` does beside serving: it tests itself, looks at the host, and gives up what it does not need.
+//! What `run` does besides serving: it tests itself, checks the host, and drops privileges.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Health, config::Config, run::forward};
+use super::{Outcome, config::Config, forward::forward};
 use crate::{
     agent::{Event, SelfTest, WorkerHandles},
     dataplane::kernel::{Interfaces, Pins, cgroup_root},
@@ -19,65 +19,54 @@ use crate::{
     model::Warning,
     privileges::{self, EnabledFeatures},
     self_test::{self, Helper},
+    source::SourceId,
 };
 
-/// What `run` takes for it.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct GuardArgs {
-    /// Connect to a service of its own so often, in seconds, to see that services are reached; 0 for never.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, env = "SELF_TEST",
-          value_parser = clap::value_parser!(u16).range(..=3600))]
-    self_test: u16,
-    /// Keep service ports from sockets that ask for no port: adds them to net.ipv4.ip_local_reserved_ports.
-    #[arg(long, env = "RESERVE_PORTS", value_parser = clap::builder::BoolishValueParser::new())]
-    reserve_ports: bool,
-}
-
-/// `proxymatic self-test`: the helper that dials. The agent starts it.
-pub(super) fn self_test() -> anyhow::Result<Health> {
+/// `proxymatic self-test`: the helper process that connects. The agent starts it.
+pub(super) fn self_test() -> anyhow::Result<Outcome> {
     let _ = rustix::thread::set_name(c"self-test");
     privileges::give_up_all().context("cannot give up capabilities")?;
     if let Err(error) = privileges::install(false) {
-        tracing::warn!("cannot forbid system calls: {error}");
+        tracing::warn!("cannot install the seccomp filter: {error}");
     }
     self_test::answer().context("cannot make the self-test")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
-/// What was made while the process could still do everything.
+/// What the process sets up while it still has all its privileges.
 pub(super) struct Guard {
     pub(super) uses: EnabledFeatures,
     helper: Option<Helper>,
     test: SelfTest,
-    /// What is said of interfaces, where there are some to be served.
+    /// Receives warnings about interfaces; `None` if no interface is served.
     interfaces: Option<mpsc::Receiver<Vec<Warning>>>,
 }
 
 impl Guard {
-    /// Starts the helper of the self-test and who keeps hooks on interfaces, and gives up what is not needed any more.
-    pub(super) fn raise(config: &Config, interfaces: Option<(Interfaces, Arc<AtomicBool>)>) -> anyhow::Result<Self> {
+    /// Starts the helper of the self-test and the thread that keeps hooks on interfaces, then drops privileges.
+    pub(super) fn set_up(config: &Config, interfaces: Option<(Interfaces, Arc<AtomicBool>)>) -> anyhow::Result<Self> {
         let uses = EnabledFeatures {
             bypass_mark: config.kernel.bypass_mark != 0,
-            file: config.sources.file.is_some(),
+            file: config.sources.has(SourceId::File),
             interfaces: interfaces.is_some(),
             other_version: Pins::at(&config.kernel.bpffs).has_other_version(),
         };
         let (helper, test) = helper(config);
         privileges::give_up(uses).context("cannot give up capabilities")?;
         let keep = |(interfaces, serves)| {
-            let (report, told) = mpsc::channel(1);
+            let (report, warnings) = mpsc::channel(1);
             interfaces::start(interfaces, serves, uses, report).context("cannot start a thread")?;
-            anyhow::Ok(told)
+            anyhow::Ok(warnings)
         };
-        // Before what that thread alone does is forbidden to the others.
+        // Before the seccomp filter, which allows the system calls of that thread to no other thread.
         let interfaces = interfaces.map(keep).transpose()?;
         if let Err(error) = privileges::install(uses.other_version) {
-            tracing::warn!("cannot forbid system calls that are not needed: {error}; going on without");
+            tracing::warn!("cannot install the seccomp filter: {error}; continuing without it");
         }
         Ok(Self { uses, helper, test, interfaces })
     }
 
-    /// Starts what needs a runtime, or a thread.
+    /// Starts the parts that need the runtime or a thread.
     pub(super) fn start(
         self,
         config: &Config,
@@ -91,10 +80,10 @@ impl Guard {
             tokio::spawn(forward(answered, events.clone(), Event::SelfTestDone));
             helpers.tests = Some(tests);
         }
-        if let Some(told) = self.interfaces {
-            tokio::spawn(forward(told, events.clone(), Event::Interfaces));
+        if let Some(warnings) = self.interfaces {
+            tokio::spawn(forward(warnings, events.clone(), Event::Interfaces));
         }
-        let (ports, told) = threads::channel();
+        let (ports, changed) = threads::channel();
         let watch = HostChecks {
             cgroup: config.kernel.cgroup.clone().or_else(|| cgroup_root().ok()),
             pins: Pins::at(&config.kernel.bpffs),
@@ -103,9 +92,9 @@ impl Guard {
             always: config.kernel.remote.reserved_ports().collect(),
         };
         let events = events.clone();
-        // Fails only while this process ends.
+        // Fails only while this process exits.
         let report = move |warnings| drop(events.blocking_send(Event::HostWarnings(warnings)));
-        watch.start(self.uses, told, report).context("cannot start a thread")?;
+        watch.start(self.uses, changed, report).context("cannot start a thread")?;
         helpers.ports = Some((ports, Default::default()));
         Ok((self.uses, self.test))
     }
@@ -120,14 +109,13 @@ fn helper(config: &Config) -> (Option<Helper>, SelfTest) {
     let served = config.kernel.cgroup.as_deref().or(root.as_deref()).and_then(|path: &Path| path.metadata().ok());
     let inside = served.zip(root.as_deref()).and_then(|(served, root)| self_test::is_inside(served.ino(), root));
     if inside == Some(false) {
-        let reason =
-            "the agent is outside of the cgroup that is served, where nothing leads to services; start it in it";
+        let reason = "the agent runs outside of the served cgroup, so its own connections do not reach services; start it inside";
         return (None, SelfTest::Impossible(reason.into()));
     }
     match Helper::start() {
         Ok(helper) => {
             let port = helper.port();
-            (Some(helper), SelfTest::Made { every, port })
+            (Some(helper), SelfTest::On { every, port })
         }
         Err(error) => (None, SelfTest::Impossible(format!("its process cannot be started: {error}"))),
     }

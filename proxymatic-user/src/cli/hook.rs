@@ -1,24 +1,24 @@
-//! `proxymatic hook`: the programs in the kernel, and what they cost.
+//! `proxymatic hook`: the eBPF programs in the kernel, and their cost.
 
 use std::{sync::mpsc, time::Duration};
 
 use anyhow::Context as _;
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins, all_run, hook_rows, measure},
     surface::{self, Format},
 };
 
-/// What can be done with hooks.
+/// The verbs of `hook`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Hooks: program, link, whether the kernel runs it, pin, runs, and the mean time of a run. Exit code 1 where one is
-    /// missing, or does not run.
+    /// Hooks: program, link, whether the kernel runs it, pin, runs, and the mean time of a run. Exit code 1 if a hook
+    /// is missing or does not run.
     #[command(alias = "list")]
     Show {
-        /// Measure for so long, and show only that time. Without it, runs and times are those of whenever the
-        /// kernel was measuring (sysctl kernel.bpf_stats_enabled).
+        /// Measure for N seconds and show only that time. Without it, runs and times cover all the time in which the
+        /// kernel measured (sysctl kernel.bpf_stats_enabled).
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3600))]
         seconds: Option<u16>,
     },
@@ -30,21 +30,21 @@ impl Default for Verb {
     }
 }
 
-pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let Verb::Show { seconds } = verb;
     let pins = Pins::at(&pins.bpffs);
-    // Where nothing is pinned, or nothing may be seen, there are no hooks to be missed.
+    // An error if nothing is pinned or the pins cannot be read: then no hook counts as missing.
     Maps::open(&pins)?;
     let rows = match seconds {
         Some(seconds) => measure(&pins, || wait(Duration::from_secs(seconds.into())))?,
         None => hook_rows(&pins)?,
     };
-    let health = if all_run(&rows) { Health::Well } else { Health::Unwell };
+    let outcome = if all_run(&rows) { Outcome::Ok } else { Outcome::Problems };
     surface::print(&rows, format).context("cannot print")?;
-    Ok(health)
+    Ok(outcome)
 }
 
-/// Nothing but time can end this wait: nobody has the sender.
+/// Waits. The channel never receives anything, because this function holds the only sender.
 fn wait(time: Duration) {
     let (_sender, never) = mpsc::channel::<()>();
     let _ = never.recv_timeout(time);

@@ -1,9 +1,9 @@
-//! The flags of `meltwater/proxymatic` that were for its HAProxy, Pen and nginx: taken, so that a command line or an
-//! environment goes on as it is, and said to do nothing.
+//! The flags of `meltwater/proxymatic` for HAProxy, Pen and nginx. They are accepted, so that existing command lines
+//! and environments work, and a warning says that they have no effect.
 
-/// All of them, hidden from help. A switch may have a value, since its variable has one.
+/// All of these flags, hidden from help. A switch may have a value, because its variable has one.
 #[derive(Debug, clap::Args)]
-pub(super) struct ReplacedArgs {
+pub(super) struct LegacyArgs {
     #[arg(long, short = 'c', hide = true, value_name = "URL", env = "MARATHON_CALLBACK_URL")]
     marathon_callback: Option<String>,
     #[arg(long, hide = true, value_name = "N", env = "PEN_SERVERS")]
@@ -40,12 +40,12 @@ pub(super) struct ReplacedArgs {
 }
 
 const CALLBACK: &str = "events come over a connection that the agent opens";
-const NO_PEN: &str = "there is no Pen; --max-backends and --max-connections are the bounds";
-const NO_HAPROXY: &str = "there is no HAProxy: the kernel takes connections to tasks";
-const NO_VHOSTS: &str = "there are no virtual hosts: run an HTTP proxy as an app, and have it dial service ports";
+const NO_PEN: &str = "there is no Pen; use --max-backends and --max-connections for limits";
+const NO_HAPROXY: &str = "there is no HAProxy; the kernel forwards connections to tasks";
+const NO_VHOSTS: &str = "there are no virtual hosts: run an HTTP proxy as an app that connects to service ports";
 
-impl ReplacedArgs {
-    /// One sentence for each that was given and asked for something.
+impl LegacyArgs {
+    /// Returns a warning for each flag with a value other than empty or false.
     pub(super) fn warnings(&self) -> Vec<String> {
         let all = [
             ("--marathon-callback (or MARATHON_CALLBACK_URL)", &self.marathon_callback, CALLBACK),
@@ -64,7 +64,7 @@ impl ReplacedArgs {
         ];
         let asks = |value: &String| !value.is_empty() && !value.eq_ignore_ascii_case("false");
         let given = all.into_iter().filter(|(_, value, _)| value.as_ref().is_some_and(asks));
-        given.map(|(flag, _, why)| format!("{flag} does nothing here: {why}")).collect()
+        given.map(|(flag, _, why)| format!("{flag} has no effect: {why}")).collect()
     }
 }
 
@@ -77,7 +77,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        replaced: ReplacedArgs,
+        replaced: LegacyArgs,
     }
 
     fn warnings(line: &str) -> Vec<String> {
@@ -85,16 +85,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_for_other_proxies_is_taken_and_said_in_one_line_each() {
+    fn legacy_flag_is_accepted_with_a_warning() {
         let line =
             "--haproxy --pen-servers 64 --pen-clients 8192 --vhost-domain example.com --proxy-protocol -c http://h/";
-        let said = warnings(line);
-        assert_eq!(said.len(), 6, "{said:?}");
-        assert!(said.contains(&format!("--haproxy (or HAPROXY) does nothing here: {NO_HAPROXY}")), "{said:?}");
+        let given = warnings(line);
+        assert_eq!(given.len(), 6, "{given:?}");
+        assert!(given.contains(&format!("--haproxy (or HAPROXY) has no effect: {NO_HAPROXY}")), "{given:?}");
     }
 
     #[test]
-    fn what_is_off_is_not_worth_a_word() {
+    fn legacy_flag_that_is_off_gives_no_warning() {
         assert_eq!(warnings("--haproxy=false --proxy-protocol=False --vhost-domain="), [""; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Completions of shells, and man pages: made of the definitions that read the command line.
+//! Shell completions and man pages, generated from the definitions of the command line.
 
 use std::{fs, io::Write as _, path::Path};
 
@@ -6,28 +6,28 @@ use anyhow::Context as _;
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, Health};
+use super::{Cli, Outcome};
 
-/// `proxymatic completions`: what a shell reads.
-pub(super) fn completions(shell: Shell) -> anyhow::Result<Health> {
+/// `proxymatic completions`: prints the completion script of a shell.
+pub(super) fn completions(shell: Shell) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "proxymatic", &mut script);
     std::io::stdout().lock().write_all(&script).context("cannot print")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
-/// `proxymatic manual`: a page for the program and one for each object and verb, into a folder that is made where it is
-/// missing.
-pub(super) fn manual(folder: &Path) -> anyhow::Result<Health> {
+/// `proxymatic manual`: writes a page for the program and one for each object and verb into a folder, which is created
+/// if it is missing.
+pub(super) fn manual(folder: &Path) -> anyhow::Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, page) in pages()? {
         let path = folder.join(format!("{name}.1"));
         fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
-/// The pages by name.
+/// Returns the pages, by name.
 fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
@@ -55,7 +55,7 @@ fn add(command: &Command, before: &str, pages: &mut Vec<(String, Vec<u8>)>) -> a
 mod tests {
     use super::*;
 
-    /// Every object and verb, as words.
+    /// Collects every object and verb, as words.
     fn all(command: &Command, before: &[String], found: &mut Vec<Vec<String>>) {
         for below in command.get_subcommands().filter(|it| !it.is_hide_set() && it.get_name() != "help") {
             let path = [before, &[below.get_name().to_owned()]].concat();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_the_design_is_there_whole() {
+    fn all_commands_of_the_design_exist() {
         let paths: Vec<String> = paths().iter().map(|path| path.join(" ")).collect();
         for wanted in [
             "run",
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_object_and_verb_has_a_page_that_its_parent_names() {
+    fn each_command_has_a_page_and_its_parent_names_it() {
         let pages = pages().unwrap();
         for path in paths() {
             let name = format!("proxymatic-{}", path.join("-"));
@@ -104,13 +104,13 @@ mod tests {
             assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{name}");
             let parent = name.rsplit_once('-').unwrap().0;
             let parent = pages.iter().find(|(it, _)| it == parent).unwrap();
-            let said = String::from_utf8_lossy(&parent.1).replace("\\-", "-");
-            assert!(said.contains(path.last().unwrap()), "{name} in the page of its parent");
+            let text = String::from_utf8_lossy(&parent.1).replace("\\-", "-");
+            assert!(text.contains(path.last().unwrap()), "{name} in the page of its parent");
         }
     }
 
     #[test]
-    fn the_completions_of_each_shell_know_every_object_and_verb() {
+    fn completions_of_each_shell_contain_every_command() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "proxymatic", &mut script);

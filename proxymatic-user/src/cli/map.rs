@@ -1,24 +1,24 @@
-//! `proxymatic map`: the pinned maps, and what is in them.
+//! `proxymatic map`: the pinned maps and their entries.
 
 use anyhow::Context as _;
 use proxymatic_common::maps::{self, MapDef as _};
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins, map_rows},
     model::suggest,
     surface::{self, Format, dump},
 };
 
-/// What can be done with maps.
+/// The verbs of `map`.
 #[derive(Debug, Default, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Maps: kind, sizes, and how many entries are in use.
+    /// Maps: kind, sizes, and the number of used entries.
     #[default]
     #[command(alias = "list")]
     Show,
-    /// The entries of one map, with the names of what they speak of. Those of a socket storage are found through the
-    /// sockets.
+    /// The entries of one map, with the names of services and backends. Entries of a socket storage are found through
+    /// the sockets.
     Dump {
         /// The name of the map, such as BACKENDS; `proxymatic map show` lists them.
         #[arg(value_name = "NAME")]
@@ -26,7 +26,7 @@ pub(super) enum Verb {
     },
 }
 
-pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let pins = Pins::at(&args.bpffs);
     match verb {
         Verb::Show => {
@@ -38,18 +38,18 @@ pub(super) fn run(verb: &Verb, args: &PinArgs, format: Format) -> anyhow::Result
             let upper = name.to_ascii_uppercase();
             anyhow::ensure!(
                 known.contains(&upper.as_str()),
-                "no map {name}: the nearest name is {}; `proxymatic map show` lists them all",
+                "no map {name}: the nearest name is {}; see `proxymatic map show`",
                 suggest(name, &known)
             );
             let dump = dump(&pins, &Maps::open(&pins)?, &upper)?;
             let dump = dump.with_context(|| match upper.as_str() {
-                maps::Scratches::NAME => format!("{upper} is where hooks work: nothing in it lasts"),
+                maps::Scratches::NAME => format!("{upper} is working memory of the hooks; its content means nothing"),
                 _ => format!(
-                    "{upper} is a ring: what is read from it is gone for others; follow it with `proxymatic event watch`"
+                    "{upper} is a ring buffer: reading it would consume the events; use `proxymatic event watch`"
                 ),
             })?;
             surface::print(&dump, format).context("cannot print")?;
         }
     }
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }

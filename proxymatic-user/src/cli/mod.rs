@@ -1,6 +1,8 @@
 //! The command line: `proxymatic [-j|-p] OBJECT [VERB]`. A bare object means `show`.
 
+mod args;
 mod backend;
+mod command_line;
 mod config;
 mod detach;
 mod endpoint;
@@ -9,12 +11,14 @@ mod env_example;
 mod event;
 mod feature;
 mod flow;
+mod forward;
 mod hardening;
 mod healthcheck;
 mod hook;
 mod legacy_flags;
 mod manpages;
 mod map;
+mod outcome;
 pub mod parse_check;
 mod plan;
 mod remote;
@@ -26,140 +30,18 @@ mod status;
 mod top;
 mod usage;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser as _};
 
+use self::{
+    args::PinArgs,
+    command_line::{Cli, Object},
+    outcome::Outcome,
+};
 use crate::surface::{self, Format};
 
-/// Service forwarding for Marathon clusters, done in the Linux kernel.
-///
-/// Programs dial localhost:<service port>; the kernel takes each connection straight to a healthy replica.
-#[derive(Debug, Parser)]
-#[command(name = "proxymatic", version, max_term_width = 100, subcommand_required = true)]
-struct Cli {
-    /// Print JSON.
-    #[arg(short = 'j', long, global = true)]
-    json: bool,
-    /// Print JSON for people.
-    #[arg(short = 'p', long, global = true)]
-    pretty: bool,
-    #[command(flatten)]
-    pins: PinArgs,
-    #[command(subcommand)]
-    object: Object,
-}
-
-/// Where the data plane and its agent are found.
-#[derive(Clone, Debug, clap::Args)]
-struct PinArgs {
-    /// The folder of the pins, on a BPF file system.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/proxymatic", env = "BPFFS")]
-    bpffs: PathBuf,
-    /// Where the agent answers commands.
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/proxymatic.sock", env = "AGENT_SOCKET")]
-    socket: PathBuf,
-}
-
-impl PinArgs {
-    /// Where it is kept which ports the agent has reserved.
-    fn reserved(&self) -> PathBuf {
-        self.socket.with_extension("reserved-ports")
-    }
-}
-
-#[derive(Debug, Subcommand)]
-enum Object {
-    /// Run the agent.
-    Run(Box<run::Args>),
-    /// One screen: what is wrong, and how things are. Exit code 1 where something is wrong.
-    Status,
-    /// Services and their backends.
-    #[command(args_conflicts_with_subcommands = true)]
-    Service {
-        #[command(subcommand)]
-        verb: Option<service::Verb>,
-    },
-    /// Backends, one a line.
-    #[command(args_conflicts_with_subcommands = true)]
-    Backend {
-        #[command(subcommand)]
-        verb: Option<backend::Verb>,
-    },
-    /// The hooks in the kernel, and what they cost.
-    #[command(args_conflicts_with_subcommands = true)]
-    Hook {
-        #[command(subcommand)]
-        verb: Option<hook::Verb>,
-    },
-    /// Live translated sockets.
-    #[command(args_conflicts_with_subcommands = true)]
-    Flow {
-        #[command(flatten)]
-        bare: flow::Args,
-        #[command(subcommand)]
-        verb: Option<flow::Verb>,
-    },
-    /// What happens, as it happens.
-    #[command(args_conflicts_with_subcommands = true)]
-    Event {
-        #[command(flatten)]
-        bare: event::Args,
-        #[command(subcommand)]
-        verb: Option<event::Verb>,
-    },
-    /// The pinned maps, and what is in them.
-    #[command(args_conflicts_with_subcommands = true)]
-    Map {
-        #[command(subcommand)]
-        verb: Option<map::Verb>,
-    },
-    /// What the agent would change, changing nothing.
-    #[command(args_conflicts_with_subcommands = true)]
-    Plan {
-        #[command(flatten)]
-        bare: Box<plan::Args>,
-        #[command(subcommand)]
-        verb: Option<plan::Verb>,
-    },
-    /// What this kernel has, and what is used instead. Needs root.
-    #[command(args_conflicts_with_subcommands = true)]
-    Feature {
-        #[command(subcommand)]
-        verb: Option<feature::Verb>,
-    },
-    /// What the agent runs to test itself: not for people.
-    #[command(hide = true)]
-    SelfTest,
-    /// Whether the agent answers, whatever its sources do: for who supervises it. Exit code 1 where it does not.
-    Healthcheck,
-    /// A live screen of services: rate, active, failed, round trip time.
-    Top,
-    /// Remove everything that is pinned: the kernel forwards nothing any more.
-    Detach,
-    /// Print the completions of a shell.
-    Completions {
-        /// Whose: bash, zsh, fish, elvish or powershell.
-        shell: clap_complete::Shell,
-    },
-    /// Write man pages into a folder.
-    #[command(hide = true)]
-    Manual {
-        /// The folder.
-        folder: PathBuf,
-    },
-}
-
-/// Whether what was asked for is well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    Well,
-    Unwell,
-    /// It could not be told.
-    Unknown,
-}
-
-/// Runs a command line. 0 well, 1 found something unwell, 2 could not tell or was used wrongly.
+/// Runs a command line. Exit code 0: no problem; 1: a problem was found; 2: a check failed or the usage was wrong.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.collect();
     let cli = match Cli::try_parse_from(&arguments) {
@@ -172,9 +54,9 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         (false, false) => Format::Table,
     };
     match execute(cli, format) {
-        Ok(Health::Well) => ExitCode::SUCCESS,
-        Ok(Health::Unwell) => ExitCode::from(1),
-        Ok(Health::Unknown) => ExitCode::from(2),
+        Ok(Outcome::Ok) => ExitCode::SUCCESS,
+        Ok(Outcome::Problems) => ExitCode::from(1),
+        Ok(Outcome::CannotTell) => ExitCode::from(2),
         Err(error) => {
             surface::print_error(&format!("{error:#}"), format);
             ExitCode::from(2)
@@ -182,7 +64,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
+fn execute(cli: Cli, format: Format) -> anyhow::Result<Outcome> {
     match cli.object {
         Object::Run(args) => run::run(*args, &cli.pins),
         Object::Status => status::run(&cli.pins, format),
@@ -212,7 +94,7 @@ fn execute(cli: Cli, format: Format) -> anyhow::Result<Health> {
     }
 }
 
-/// The format that was asked for on a command line that cannot be read.
+/// Returns the format for errors about a command line that does not parse.
 fn format_of(arguments: &[OsString]) -> Format {
     let json = ["-j", "--json", "-p", "--pretty", "-jp", "-pj"];
     if arguments.iter().any(|argument| json.iter().any(|flag| argument == flag)) { Format::Json } else { Format::Table }
@@ -220,7 +102,7 @@ fn format_of(arguments: &[OsString]) -> Format {
 
 fn warn(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
-        // Help that was asked for. Nothing is left to do where even this cannot be printed.
+        // Help or the version, as requested. If even printing fails there is nothing left to do.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -239,12 +121,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definitions_are_consistent() {
+    fn definitions_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_bare_object_shows_and_list_is_show() {
+    fn bare_object_means_show_and_list_too() {
         for line in [
             "proxymatic service",
             "proxymatic service show",
@@ -262,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_may_stand_before_or_after_the_object() {
+    fn global_flags_may_stand_before_or_after_the_object() {
         for line in ["proxymatic --bpffs /x -p status", "proxymatic status -p --bpffs /x"] {
             let cli = parse(line).unwrap();
             assert!(cli.pretty && cli.pins.bpffs.as_os_str() == "/x", "{line}");

@@ -1,5 +1,5 @@
-//! A command line as far as it goes without doing anything: read and checked, while no file that it names is opened. What
-//! is fuzzed of the command line.
+//! Parses and checks a command line without running it and without opening the files that it names. The fuzz target for
+//! command lines uses this.
 
 use std::ffi::OsString;
 
@@ -7,39 +7,39 @@ use clap::Parser as _;
 
 use super::{Cli, Object, config, plan, sources, usage};
 
-/// What a command line comes to.
+/// The result of parsing and checking a command line.
 #[derive(Debug)]
 pub enum ParseCheck {
-    /// It would be carried out.
-    Fine,
-    /// It asks for help or for the version: exit code 0.
-    Told,
-    /// It cannot be read.
+    /// Valid: the command would run.
+    Valid,
+    /// Asks for help or for the version: exit code 0.
+    Help,
+    /// Does not parse.
     Usage {
         /// The exit code.
         code: i32,
-        /// What is printed.
-        said: String,
+        /// The printed text.
+        text: String,
     },
-    /// It says what cannot be: a sentence each, exit code 2.
-    Wrong(Vec<String>),
+    /// Parses, but has invalid values: a sentence for each, exit code 2.
+    Invalid(Vec<String>),
 }
 
-/// Reads and checks a command line; its first word is the name of the program.
-pub fn judge(arguments: &[OsString]) -> ParseCheck {
+/// Parses and checks a command line; the first word is the name of the program.
+pub fn check(arguments: &[OsString]) -> ParseCheck {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) if !error.use_stderr() => return ParseCheck::Told,
-        Err(error) => return ParseCheck::Usage { code: error.exit_code(), said: error.to_string() },
+        Err(error) if !error.use_stderr() => return ParseCheck::Help,
+        Err(error) => return ParseCheck::Usage { code: error.exit_code(), text: error.to_string() },
     };
     let checked = match cli.object {
         Object::Run(mut args) => {
-            args.sources.leave_files();
+            args.sources.remove_files();
             config::check(&args, &cli.pins).map(drop)
         }
         Object::Plan { bare, verb } => {
             let plan::Verb::Show(mut args) = verb.unwrap_or(plan::Verb::Show(bare));
-            args.sources.leave_files();
+            args.sources.remove_files();
             let mut wrong = Vec::new();
             sources::check(&args.sources, &mut wrong);
             args.wishes.check(&mut wrong);
@@ -47,32 +47,32 @@ pub fn judge(arguments: &[OsString]) -> ParseCheck {
         }
         _ => Ok(()),
     };
-    checked.map_or_else(|wrong| ParseCheck::Wrong(usage::lines(wrong)), |()| ParseCheck::Fine)
+    checked.map_or_else(|wrong| ParseCheck::Invalid(usage::lines(wrong)), |()| ParseCheck::Valid)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(line: &str) -> ParseCheck {
-        judge(&line.split_whitespace().map(Into::into).collect::<Vec<_>>())
+    fn checked(line: &str) -> ParseCheck {
+        check(&line.split_whitespace().map(Into::into).collect::<Vec<_>>())
     }
 
     #[test]
-    fn a_command_line_is_judged_without_opening_what_it_names() {
+    fn command_line_is_checked_without_opening_files() {
         let fine = "proxymatic run --marathon http://h --marathon-credentials-file /absent --marathon-ca-cert /absent";
-        assert!(matches!(judged(fine), ParseCheck::Fine), "{:?}", judged(fine));
-        assert!(matches!(judged("proxymatic run --help"), ParseCheck::Told));
-        assert!(matches!(judged("proxymatic rum"), ParseCheck::Usage { code: 2, .. }));
+        assert!(matches!(checked(fine), ParseCheck::Valid), "{:?}", checked(fine));
+        assert!(matches!(checked("proxymatic run --help"), ParseCheck::Help));
+        assert!(matches!(checked("proxymatic rum"), ParseCheck::Usage { code: 2, .. }));
         assert!(
-            matches!(judged("proxymatic plan --group-size 0 --file x.toml"), ParseCheck::Wrong(said) if said.len() == 1)
+            matches!(checked("proxymatic plan --group-size 0 --file x.toml"), ParseCheck::Invalid(errors) if errors.len() == 1)
         );
     }
 
     #[test]
-    fn a_newline_that_was_typed_is_shown() {
+    fn newline_in_an_argument_is_escaped() {
         let typed = ["proxymatic", "plan", "--file", "x.toml", "--exclude-cgroup", "a\nb"].map(Into::into);
-        let ParseCheck::Wrong(said) = judge(&typed) else { panic!("{typed:?} is well") };
-        assert!(said[0].starts_with(r"--exclude-cgroup a\nb: must be"), "{said:?}");
+        let ParseCheck::Invalid(errors) = check(&typed) else { panic!("{typed:?} is well") };
+        assert!(errors[0].starts_with(r"--exclude-cgroup a\nb: must be"), "{errors:?}");
     }
 }

@@ -1,38 +1,39 @@
-//! `proxymatic plan`: what an agent would write, without writing it.
+//! `proxymatic plan`: the writes that an agent would make, without making them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use proxymatic_common::SourceCode;
+use proxymatic_common::Backend;
 use tokio::sync::mpsc;
 
 use super::{
-    Health, PinArgs,
-    config::SettingsArgs,
+    Outcome, PinArgs,
+    args::SettingsArgs,
+    event::is_alive,
     sources::{self, SourceArgs},
     usage,
 };
 use crate::{
     addresses,
-    agent::merge,
+    agent::{Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in},
     dataplane::{
         Error,
         kernel::{Maps, Pins, cgroup_root, find_cgroup},
     },
     model::Snapshot,
     plan::{MapState, plan},
-    source::{self, Report, SourceId},
+    source::{Report, SourceId, Sources},
     surface::{self, Format, Planned},
 };
 
-/// What can be done with a plan.
+/// The verbs of `plan`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
-    /// What would change, and what cannot be done. Changes nothing, needs no root. Exit code 1 where there are warnings.
+    /// Show the writes that an agent would make, and warnings. Changes nothing, needs no root. Exit code 1 if there are warnings.
     #[command(alias = "list")]
     Show(Box<Args>),
 }
@@ -49,72 +50,102 @@ pub(super) struct Args {
     wait: u16,
 }
 
-/// How long a source that said that something failed may go on trying.
-const TROUBLE: Duration = Duration::from_secs(3);
+/// How long a source that has reported a failure may go on trying.
+const RETRY_TIME: Duration = Duration::from_secs(3);
 
-pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let mut wrong = Vec::new();
     let config = sources::check(&args.sources, &mut wrong);
     let wishes = args.wishes.check(&mut wrong);
     let config = config.filter(|_| wrong.is_empty());
     let config = config.ok_or_else(|| usage::join_errors(wrong))?;
-    let (tables, against) = pinned(&pins.bpffs)?;
+    let Pinned { map_state, drained, parked, description } = pinned(&pins.bpffs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let addresses = runtime.block_on(addresses::read())?;
     let snapshots = runtime.block_on(read_once(config, Duration::from_secs(args.wait.into())))?;
-    let said = snapshots.iter().map(|(source, snapshot)| (*source, Some(snapshot))).collect();
-    let (mut desired, mut warnings) = merge(&said, &addresses, &tables);
-    // Whether there is a self-test is the agent's own affair.
-    desired.unanswered.insert(SourceCode::SELF);
     let services = snapshots.values().flat_map(|snapshot| snapshot.services.values());
     let root = cgroup_root().ok();
     let cgroup = |path: &str| find_cgroup(root.as_deref()?, path);
-    let cgroups = wishes.cgroups(services.map(|service| &service.settings), cgroup);
-    warnings.extend(wishes.put(&mut desired, cgroups));
-    let planned = plan(&desired, &tables);
+    let (desired, mut warnings) = desired_state(Inputs {
+        sources: snapshots.iter().map(|(source, snapshot)| (*source, SourceInput::Answered(snapshot))).collect(),
+        addresses: &addresses,
+        map_state: &map_state,
+        settings: &wishes,
+        cgroups: wishes.cgroups(services.map(|service| &service.settings), cgroup),
+        // Only the agent knows whether it has a self-test.
+        self_test: SelfTestService::FromMaps,
+        drained,
+        parked,
+    });
+    let planned = plan(&desired, &map_state);
     warnings.extend(planned.warnings);
     warnings.extend(snapshots.values().flat_map(|snapshot| snapshot.warnings.iter().cloned()));
     warnings.sort_unstable();
     warnings.dedup();
-    let health = if warnings.is_empty() { Health::Well } else { Health::Unwell };
-    let planned = Planned::new(against, tables, &planned.ops, warnings);
+    let outcome = if warnings.is_empty() { Outcome::Ok } else { Outcome::Problems };
+    let planned = Planned::new(description, map_state, &planned.ops, warnings);
     surface::print(&planned, format).context("cannot print")?;
-    Ok(health)
+    Ok(outcome)
 }
 
-/// What is pinned, or empty tables, and which of the two in words.
-fn pinned(bpffs: &Path) -> anyhow::Result<(MapState, String)> {
+/// The inputs of a plan that the pinned maps hold.
+#[derive(Default)]
+struct Pinned {
+    map_state: MapState,
+    drained: BTreeSet<u32>,
+    parked: BTreeSet<u32>,
+    /// What the plan is compared with, in words.
+    description: String,
+}
+
+/// Reads the pinned maps. Returns empty ones if nothing is pinned, or this user may not read them.
+fn pinned(bpffs: &Path) -> anyhow::Result<Pinned> {
     let folder = bpffs.display();
-    match Maps::open(&Pins::at(bpffs)).and_then(|maps| maps.tables()) {
-        Ok(tables) => Ok((tables, format!("what is pinned under {folder}"))),
+    let empty = |description| Ok(Pinned { description, ..Pinned::default() });
+    match read_pins(bpffs) {
+        Ok(pinned) => Ok(pinned),
         Err(Error::NoPins { .. }) if nix::unistd::geteuid().is_root() => {
-            Ok((MapState::default(), format!("empty tables: nothing is pinned under {folder}")))
+            empty(format!("empty tables: nothing is pinned under {folder}"))
         }
         Err(error) if nix::unistd::geteuid().is_root() => Err(error.into()),
         Err(_) => {
-            let why = "nothing is pinned there, or this user may not read it";
-            Ok((MapState::default(), format!("empty tables, not with {folder}: {why}")))
+            let reason = "nothing is pinned there, or this user may not read it";
+            empty(format!("empty tables, not with {folder}: {reason}"))
         }
     }
 }
 
-/// The first answer of every source.
-async fn read_once(config: source::Config, wait: Duration) -> anyhow::Result<BTreeMap<SourceId, Snapshot>> {
+fn read_pins(bpffs: &Path) -> Result<Pinned, Error> {
+    let pins = Pins::at(bpffs);
+    let maps = Maps::open(&pins)?;
+    let map_state = maps.tables()?;
+    let drained = drained_in(&map_state, &maps.drained()?);
+    let is_unavailable = |id, backend: &Backend| {
+        maps.ejected(id) || is_full(backend, maps.load(id).map_or(0, |counters| counters.active()))
+    };
+    // A running agent keeps backends parked; a new one starts without any.
+    let parked = if is_alive(&pins).unwrap_or(false) { parked_in(&map_state, is_unavailable) } else { BTreeSet::new() };
+    let description = format!("what is pinned under {}", bpffs.display());
+    Ok(Pinned { map_state, drained, parked, description })
+}
+
+/// Returns the first answer of every source.
+async fn read_once(config: Sources, wait: Duration) -> anyhow::Result<BTreeMap<SourceId, Snapshot>> {
     let wanted = config.ids();
-    let (reports, mut heard) = mpsc::channel(8);
+    let (reports, mut answers) = mpsc::channel(8);
     config.start(&reports);
     drop(reports);
     let mut snapshots = BTreeMap::new();
     let mut troubles = BTreeMap::new();
     let mut deadline = Instant::now() + wait;
     while snapshots.len() < wanted.len() {
-        match tokio::time::timeout_at(deadline.into(), heard.recv()).await {
+        match tokio::time::timeout_at(deadline.into(), answers.recv()).await {
             Ok(Some(Report::Snapshot { source, snapshot, .. })) => {
                 snapshots.insert(source, snapshot);
             }
             Ok(Some(Report::Failed { source, reason, .. })) => {
                 if troubles.is_empty() && !snapshots.contains_key(&source) {
-                    deadline = deadline.min(Instant::now() + TROUBLE);
+                    deadline = deadline.min(Instant::now() + RETRY_TIME);
                 }
                 troubles.insert(source, reason);
             }

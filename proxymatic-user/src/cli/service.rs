@@ -1,21 +1,21 @@
-//! `proxymatic service`: what is served, and by whom.
+//! `proxymatic service`: the services and their backends.
 
 use anyhow::Context as _;
 
-use super::{Health, PinArgs};
+use super::{Outcome, PinArgs};
 use crate::{
     dataplane::kernel::{Maps, Pins},
     model::suggest,
     surface::{self, Format, ServiceRow},
 };
 
-/// What can be done with services.
+/// The verbs of `service`.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Verb {
     /// Services and their backends.
     #[command(alias = "list")]
     Show {
-        /// Only the services of this name or port: an app id, the last part of one, or a service port.
+        /// Show only the services with this name or port: an app id, the last part of one, or a service port.
         #[arg(value_name = "NAME|PORT")]
         which: Option<String>,
     },
@@ -27,14 +27,14 @@ impl Default for Verb {
     }
 }
 
-pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Health> {
+pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let Verb::Show { which } = verb;
     let rows = find(pins, which.as_deref())?;
     surface::print(&rows, format).context("cannot print")?;
-    Ok(Health::Well)
+    Ok(Outcome::Ok)
 }
 
-/// The services that are meant.
+/// Returns the services that `which` selects; all without it.
 pub(super) fn find(pins: &PinArgs, which: Option<&str>) -> anyhow::Result<Vec<ServiceRow>> {
     let maps = Maps::open(&Pins::at(&pins.bpffs))?;
     let rows = surface::services(&maps)?;
@@ -42,14 +42,14 @@ pub(super) fn find(pins: &PinArgs, which: Option<&str>) -> anyhow::Result<Vec<Se
     named(rows, which)
 }
 
-/// Those of these services that are meant by an app id, by a port, or by the last part of an app id. Several apps may be
-/// meant by a last part, as several services may have one name: then all of them.
+/// Returns the services selected by an app id, a port, or the last part of an app id. All matches are returned, because
+/// several apps may end in the same part, and several services may have one name.
 pub(super) fn named(rows: Vec<ServiceRow>, which: &str) -> anyhow::Result<Vec<ServiceRow>> {
     let whole = rows.iter().any(|row| row.name == which);
-    let is_meant = |row: &ServiceRow| {
+    let is_selected = |row: &ServiceRow| {
         row.name == which || (!whole && (last_part(&row.name) == which || row.port.to_string() == which))
     };
-    let (found, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_meant);
+    let (found, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_selected);
     if !found.is_empty() {
         return Ok(found);
     }
@@ -64,7 +64,7 @@ pub(super) fn named(rows: Vec<ServiceRow>, which: &str) -> anyhow::Result<Vec<Se
         "" => "there are none".into(),
         near => format!("the nearest {kind} is {near}"),
     };
-    anyhow::bail!("no service {which}: {near}; `proxymatic service show` lists them all")
+    anyhow::bail!("no service {which}: {near}; see `proxymatic service show`")
 }
 
 fn last_part(name: &str) -> &str {
@@ -93,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn services_are_found_by_app_id_last_part_or_port() {
+    fn service_is_found_by_app_id_last_part_or_port() {
         let ports = |which: &str| named(rows(), which).map(|rows| rows.iter().map(|row| row.port).collect::<Vec<_>>());
         for (which, found) in [
             ("/shop/web", vec![1234]),
             ("db", vec![5432]),
             ("1235", vec![1235]),
-            // An app of just this name is meant before those whose names end so.
+            // A full name takes precedence over names that end in it.
             ("web", vec![1236]),
         ] {
             assert_eq!(ports(which).unwrap(), found, "{which}");
@@ -109,16 +109,16 @@ mod tests {
         }
         let mut ambiguous = rows();
         ambiguous.remove(2);
-        assert_eq!(named(ambiguous, "web").unwrap().len(), 2, "all that may be meant are shown");
+        assert_eq!(named(ambiguous, "web").unwrap().len(), 2, "all matches are returned");
     }
 
     #[test]
-    fn the_nearest_name_or_port_is_named() {
-        let said = |rows, which| named(rows, which).unwrap_err().to_string();
-        let all = "`proxymatic service show` lists them all";
-        assert_eq!(said(rows(), "/shop/wen"), format!("no service /shop/wen: the nearest name is /shop/web; {all}"));
-        assert_eq!(said(rows(), "dbb"), format!("no service dbb: the nearest name is db; {all}"));
-        assert_eq!(said(rows(), "5433"), format!("no service 5433: the nearest port is 5432; {all}"));
-        assert_eq!(said(vec![], "web"), format!("no service web: there are none; {all}"));
+    fn unknown_service_is_an_error_with_the_nearest_one() {
+        let error = |rows, which| named(rows, which).unwrap_err().to_string();
+        let all = "see `proxymatic service show`";
+        assert_eq!(error(rows(), "/shop/wen"), format!("no service /shop/wen: the nearest name is /shop/web; {all}"));
+        assert_eq!(error(rows(), "dbb"), format!("no service dbb: the nearest name is db; {all}"));
+        assert_eq!(error(rows(), "5433"), format!("no service 5433: the nearest port is 5432; {all}"));
+        assert_eq!(error(vec![], "web"), format!("no service web: there are none; {all}"));
     }
 }

@@ -1,4 +1,4 @@
-//! `--state-file`: from the file to the agent, and from the agent to the file.
+//! `--state-file`: connects the file and the agent.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use crate::{
     state::{Loaded, StateFile},
 };
 
-/// How long an agent that leaves waits for its last write: a disk that hangs must not hold it.
+/// How long a stopping agent waits for its last write: a blocked disk must not delay it longer.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// Checks `--state-file`; `None` where it is empty, and nothing is kept.
+/// Checks `--state-file`; `None` if it is empty, which means no file.
 pub(super) fn check(path: &OsStr, wrong: &mut Vec<String>) -> Option<PathBuf> {
     let path = PathBuf::from(path);
     if path.as_os_str().is_empty() {
@@ -27,29 +27,29 @@ pub(super) fn check(path: &OsStr, wrong: &mut Vec<String>) -> Option<PathBuf> {
     }
     if path.file_name().is_none() {
         wrong.push(format!(
-            "--state-file (or STATE_FILE) {}: must name a file, such as /var/lib/proxymatic/state.json; leave it empty to \
-             keep nothing",
+            "--state-file (or STATE_FILE) {}: must name a file, such as /var/lib/proxymatic/state.json; set it to the empty string to \
+             write no file",
             path.display()
         ));
     }
     Some(path)
 }
 
-/// The last write of an agent that leaves.
+/// The last write of a stopping agent.
 pub(super) struct LastWrite(Option<oneshot::Receiver<()>>);
 
 impl LastWrite {
-    /// Waits for it, after the agent is gone.
+    /// Waits for the last write, after the agent has stopped.
     pub(super) async fn done(self) {
         if let Some(ended) = self.0
             && tokio::time::timeout(GOODBYE, ended).await.is_err()
         {
-            tracing::warn!("the state file is not written within {} s, and is left as it was", GOODBYE.as_secs());
+            tracing::warn!("the state file was not written within {} s and stays as it was", GOODBYE.as_secs());
         }
     }
 }
 
-/// Gives the agent what the file says, and has it written from now on.
+/// Restores the agent from the file, and starts the thread that writes the file from now on.
 pub(super) fn keep<D: Dataplane>(
     file: Option<StateFile>,
     agent: Agent<D>,
@@ -67,16 +67,16 @@ pub(super) fn keep<D: Dataplane>(
         .iter()
         .map(|(source, saved)| {
             let answered = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(saved.answered));
-            // A clock that was wrong then or is wrong now says nothing about the services.
+            // An age is unknown if the clock was wrong then or is wrong now; the services are valid all the same.
             let age = answered.and_then(|answered| now.duration_since(answered).ok());
             (*source, Restored { snapshot: saved.snapshot.clone(), path: path.clone(), age })
         })
         .collect();
-    let agent = agent.restoring(restored).draining(state.drained.clone());
+    let agent = agent.with_restored(restored).with_drained(state.drained.clone());
     let (jobs, inbox) = mpsc::channel(1);
     let events = events.clone();
-    // Fails only while this process ends.
+    // Fails only while this process exits.
     let report = move |outcome| drop(events.blocking_send(Event::StateSaved(outcome)));
     let ended = file.start(state, inbox, report).context("cannot start a thread")?;
-    Ok((agent.keeping(jobs, trouble), LastWrite(Some(ended))))
+    Ok((agent.with_state_file(jobs, trouble), LastWrite(Some(ended))))
 }

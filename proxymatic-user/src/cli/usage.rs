@@ -1,4 +1,4 @@
-//! A command line that cannot be read: one line that names what is wrong and the nearest that is right.
+//! Error messages for invalid command lines: one line with the mistake and the nearest valid word.
 
 use std::ffi::OsString;
 
@@ -9,23 +9,23 @@ use clap::{
 
 use crate::model::suggest;
 
-/// What is wrong with a command line, in one line.
+/// Returns an error of clap in one line.
 pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsString]) -> String {
-    let (path, here) = reached(root, arguments);
-    let said = |kind| match error.get(kind) {
+    let (path, here) = select_command(root, arguments);
+    let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     };
     match error.kind() {
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            format!("{path} what? one of {}; `{path} help` says more", verbs(here).join(", "))
+            format!("missing subcommand; expected one of {}; see `{path} help`", verbs(here).join(", "))
         }
         ErrorKind::InvalidSubcommand => {
             let what = if here.get_name() == root.get_name() { "object" } else { "verb" };
-            unknown(what, &said(ContextKind::InvalidSubcommand), &path, &verbs(here))
+            unknown(what, &context(ContextKind::InvalidSubcommand), &path, &verbs(here))
         }
         ErrorKind::UnknownArgument => {
-            let wrong = said(ContextKind::InvalidArg);
+            let wrong = context(ContextKind::InvalidArg);
             if wrong.starts_with('-') {
                 let flags: Vec<_> =
                     here.get_arguments().chain(root.get_arguments()).filter_map(|it| it.get_long()).collect();
@@ -34,31 +34,31 @@ pub(super) fn one_line(error: &clap::Error, root: &Command, arguments: &[OsStrin
             } else if here.has_subcommands() {
                 unknown("verb", &wrong, &path, &verbs(here))
             } else {
-                format!("{path} takes no {wrong}; `{path} --help` says what it takes")
+                format!("{path} takes no {wrong}; see `{path} --help`")
             }
         }
-        _ => joined(&error.to_string()),
+        _ => join_lines(&error.to_string()),
     }
 }
 
-/// All that is wrong with what was typed, below each other.
+/// Combines all errors about the arguments, one below the other.
 pub(super) fn join_errors(wrong: Vec<String>) -> anyhow::Error {
     anyhow::anyhow!(lines(wrong).join("\n            "))
 }
 
-/// The same, each in one line: a newline that was typed is shown, not done.
+/// Returns the errors, each in one line: a newline in an argument is escaped.
 pub(super) fn lines(wrong: Vec<String>) -> Vec<String> {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    wrong.into_iter().map(|said| said.chars().map(shown).collect()).collect()
+    wrong.into_iter().map(|error| error.chars().map(shown).collect()).collect()
 }
 
 fn unknown(what: &str, wrong: &str, path: &str, known: &[String]) -> String {
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
-    format!("{path} has no {what} {wrong}: the nearest is {}; `{path} --help` lists them all", suggest(wrong, &names))
+    format!("{path} has no {what} {wrong}: the nearest is {}; see `{path} --help`", suggest(wrong, &names))
 }
 
-/// The command that the words of a line lead to, and these words.
-fn reached<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
+/// Returns the command that the words of a command line select, and the path of these words.
+fn select_command<'a>(root: &'a Command, arguments: &[OsString]) -> (String, &'a Command) {
     let (mut path, mut here) = (root.get_name().to_owned(), root);
     for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
         if let Some(below) = here.find_subcommand(argument) {
@@ -74,8 +74,8 @@ fn verbs(command: &Command) -> Vec<String> {
     shown.map(|below| below.get_name().to_owned()).collect()
 }
 
-/// What clap says on several lines, without what follows.
-fn joined(text: &str) -> String {
+/// Joins the lines of an error of clap, without the usage text after it.
+fn join_lines(text: &str) -> String {
     let lines =
         text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines = lines.filter(|line| !line.is_empty()).map(|line| line.trim_start_matches("error: "));
@@ -101,7 +101,7 @@ mod tests {
 
     use super::{super::Cli, *};
 
-    fn said(line: &str) -> String {
+    fn message(line: &str) -> String {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let error = Cli::try_parse_from(&arguments).unwrap_err();
         let mut root = Cli::command();
@@ -110,47 +110,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_named_with_the_nearest_that_is_known() {
+    fn unknown_word_is_named_with_the_nearest_known_one() {
         for (line, expected) in [
-            (
-                "proxymatic servic",
-                "proxymatic has no object servic: the nearest is service; `proxymatic --help` lists them all",
-            ),
+            ("proxymatic servic", "proxymatic has no object servic: the nearest is service; see `proxymatic --help`"),
             (
                 "proxymatic --bpffs /x flwo",
-                "proxymatic has no object flwo: the nearest is flow; `proxymatic --help` lists them all",
+                "proxymatic has no object flwo: the nearest is flow; see `proxymatic --help`",
             ),
             (
                 "proxymatic service shwo",
-                "proxymatic service has no verb shwo: the nearest is show; `proxymatic service --help` lists them all",
+                "proxymatic service has no verb shwo: the nearest is show; see `proxymatic service --help`",
             ),
             (
                 "proxymatic -j backend darin 10.0.0.1:80",
-                "proxymatic backend has no verb darin: the nearest is drain; `proxymatic backend --help` lists them all",
+                "proxymatic backend has no verb darin: the nearest is drain; see `proxymatic backend --help`",
             ),
             (
                 "proxymatic flow show --servce web",
-                "proxymatic flow show has no flag --servce: the nearest is --service; `proxymatic flow show --help` lists \
-                 them all",
+                "proxymatic flow show has no flag --servce: the nearest is --service; see `proxymatic flow show --help`",
             ),
-            ("proxymatic status now", "proxymatic status takes no now; `proxymatic status --help` says what it takes"),
+            ("proxymatic status now", "proxymatic status takes no now; see `proxymatic status --help`"),
         ] {
-            assert_eq!(said(line), expected, "{line}");
+            assert_eq!(message(line), expected, "{line}");
         }
     }
 
     #[test]
-    fn every_warning_is_one_line() {
+    fn every_error_is_one_line() {
         for (line, part) in [
-            ("proxymatic", "one of run, status"),
+            ("proxymatic", "missing subcommand; expected one of run, status"),
             ("proxymatic backend drain", "<ADDR:PORT>"),
             ("proxymatic backend drain web", "invalid value 'web' for '<ADDR:PORT>'"),
             ("proxymatic hook show --seconds 0", "invalid value '0' for '--seconds <N>'"),
             ("proxymatic map dump", "<NAME>"),
             ("proxymatic run --loopback x", "invalid value 'x' for '--loopback"),
         ] {
-            let said = said(line);
-            assert!(said.contains(part) && !said.contains('\n') && !said.starts_with("error"), "{line}: {said}");
+            let message = message(line);
+            assert!(
+                message.contains(part) && !message.contains('\n') && !message.starts_with("error"),
+                "{line}: {message}"
+            );
         }
     }
 }

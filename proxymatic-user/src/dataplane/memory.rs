@@ -1,71 +1,71 @@
-//! The data plane's twin in memory, for tests without a kernel: the same writes, and faults on request.
+//! A data plane in memory, for tests without a kernel. It applies the same writes, and refuses some on request.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{AgentReport, Counts, Dataplane, Error, ListenerScope, ListenerSeq};
+use super::{AgentReport, Counters, Counts, Error, ListenerScope, ListenerSeq, MapWriter, Takeover};
 use crate::plan::{Capacity, MapOp, MapState};
 
-/// Fails about one write in so many.
+/// How often writes are refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Faults {
-    /// How many writes there are to one fault; 0 for none.
+    /// About one write in this many is refused; 0 for none.
     pub one_in: u64,
-    /// Where the sequence starts, so that a test is the same each time.
+    /// The start of the random sequence, so that a test is the same each time.
     pub seed: u64,
 }
 
-/// Tables that follow writes, without a kernel.
+/// A data plane in memory.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    tables: MapState,
-    /// How often a write is refused from here on.
+    map_state: MapState,
+    /// How often writes are refused from now on.
     pub faults: Faults,
-    /// Whether the agent has ever said that a complete answer was applied.
+    /// Whether the agent has ever reported that a complete answer was applied.
     pub complete: bool,
     /// How many writes were refused.
     pub refused: u64,
-    /// The last thing the agent said.
-    pub said: Option<AgentReport>,
+    /// The agent's last report.
+    pub report: Option<AgentReport>,
     /// The writes that were carried out.
     pub applied: Vec<MapOp>,
-    /// How often connections were to go by these tables from then on.
-    pub served: u32,
-    /// The cgroups there are.
+    /// How often the agent took over.
+    pub takeovers: u32,
+    /// The ids of the cgroups that exist, by path.
     pub cgroups: BTreeMap<String, u64>,
-    /// What is counted of backends. Ejections here do not pass with time.
+    /// The counters of backends. Ejections do not end with time here.
     pub counts: BTreeMap<u32, Counts>,
-    /// What is counted of services.
+    /// The counters of services.
     pub service_counts: BTreeMap<u32, Counts>,
-    /// Where the hooks would ask for listeners.
-    pub reach: Option<ListenerScope>,
-    /// What is known of who listens on the ports of services.
-    pub hearing: BTreeMap<u32, ListenerSeq>,
+    /// Where the hooks look for listeners.
+    pub scope: Option<ListenerScope>,
+    /// What is known of listeners on the ports of services.
+    pub listener_seqs: BTreeMap<u32, ListenerSeq>,
     /// The backends that the operator drains: id and generation.
     pub drained: BTreeMap<u32, u32>,
 }
 
 impl Memory {
-    /// Empty tables.
+    /// Returns empty maps.
     pub fn new(capacity: Capacity, faults: Faults) -> Self {
         Self {
-            tables: MapState::new(capacity),
+            map_state: MapState::new(capacity),
             faults,
             complete: false,
             refused: 0,
-            said: None,
+            report: None,
             applied: Vec::new(),
-            served: 0,
+            takeovers: 0,
             cgroups: BTreeMap::new(),
             counts: BTreeMap::new(),
             service_counts: BTreeMap::new(),
-            reach: None,
-            hearing: BTreeMap::new(),
+            scope: None,
+            listener_seqs: BTreeMap::new(),
             drained: BTreeMap::new(),
         }
     }
 
     fn fault(&mut self) -> bool {
-        // xorshift64: good enough to spread faults, and the same on every run.
+        // xorshift64 spreads faults well enough and is the same on every run.
         let mut x = self.faults.seed | 1;
         x ^= x << 13;
         x ^= x >> 7;
@@ -75,9 +75,9 @@ impl Memory {
     }
 }
 
-impl Dataplane for Memory {
+impl MapWriter for Memory {
     fn tables(&self) -> Result<MapState, Error> {
-        Ok(self.tables.clone())
+        Ok(self.map_state.clone())
     }
 
     fn is_complete(&self) -> bool {
@@ -89,9 +89,9 @@ impl Dataplane for Memory {
             self.refused += 1;
             return Err(Error::Kernel { action: op.to_string(), reason: "injected fault".into() });
         }
-        self.tables.apply(op);
+        self.map_state.apply(op);
         if let MapOp::ResetServiceLoad(id) = op {
-            self.hearing.insert(*id, ListenerSeq { bound: 1, unheard: 0 });
+            self.listener_seqs.insert(*id, ListenerSeq { bind_seq: 1, no_listener_seq: 0 });
         }
         self.applied.push(op.clone());
         Ok(())
@@ -101,6 +101,20 @@ impl Dataplane for Memory {
         self.cgroups.get(path).copied()
     }
 
+    fn drained(&self) -> BTreeMap<u32, u32> {
+        self.drained.clone()
+    }
+
+    fn drain(&mut self, backend: u32, generation: u32) {
+        self.drained.insert(backend, generation);
+    }
+
+    fn forget_drained(&mut self, backend: u32) {
+        self.drained.remove(&backend);
+    }
+}
+
+impl Counters for Memory {
     fn active(&self, backend: u32) -> u64 {
         let counts = self.counts(backend);
         counts.opened.saturating_sub(counts.closed)
@@ -131,41 +145,31 @@ impl Dataplane for Memory {
     }
 
     fn listener_scope(&self) -> Option<ListenerScope> {
-        self.reach
+        self.scope
     }
 
     fn listener_seq(&self, service: u32) -> Option<ListenerSeq> {
-        self.hearing.get(&service).copied()
+        self.listener_seqs.get(&service).copied()
     }
 
-    fn set_no_listener(&mut self, service: u32, bound: u64) {
-        if let Some(hearing) = self.hearing.get_mut(&service) {
-            hearing.unheard = bound;
+    fn set_no_listener(&mut self, service: u32, bind_seq: u64) {
+        if let Some(seq) = self.listener_seqs.get_mut(&service) {
+            seq.no_listener_seq = bind_seq;
         }
     }
+}
 
-    fn drained(&self) -> BTreeMap<u32, u32> {
-        self.drained.clone()
-    }
-
-    fn drain(&mut self, backend: u32, generation: u32) {
-        self.drained.insert(backend, generation);
-    }
-
-    fn forget_drained(&mut self, backend: u32) {
-        self.drained.remove(&backend);
-    }
-
-    fn publish_status(&mut self, said: AgentReport) {
-        self.complete |= said.synced;
-        self.said = Some(said);
+impl Takeover for Memory {
+    fn publish_status(&mut self, report: AgentReport) {
+        self.complete |= report.synced;
+        self.report = Some(report);
     }
 
     fn take_over(&mut self) -> Result<(), Error> {
         if self.fault() {
             return Err(Error::Kernel { action: "attach".into(), reason: "injected fault".into() });
         }
-        self.served += 1;
+        self.takeovers += 1;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Where plans are carried out: one operation, one map write. No decisions, and the only room that can fail at it.
+//! Carries out plans: one operation is one map write. This room decides nothing.
 
 mod adopt;
 pub mod kernel;
@@ -11,152 +11,164 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::plan::{MapOp, MapState};
 
-/// Tables that can be read once and then written.
-pub trait Dataplane {
-    /// What the maps hold: what an agent starts from, whoever wrote it.
+/// A data plane: the maps, the counters in them, and the hooks that use them.
+pub trait Dataplane: MapWriter + Counters + Takeover {}
+
+impl<D: MapWriter + Counters + Takeover> Dataplane for D {}
+
+/// The maps, which are read once and then written.
+pub trait MapWriter {
+    /// Returns what the maps hold: the state that an agent starts from.
     ///
     /// # Errors
     /// The maps cannot be read.
     fn tables(&self) -> Result<MapState, Error>;
 
-    /// Whether a complete answer of the sources has ever been applied. Maps that were made by this start hold nothing, and
-    /// those of an agent that died in its first plan hold part of something.
+    /// Returns whether a complete answer of the sources was ever applied. Maps that this start made hold nothing, and those
+    /// of an agent that died in its first plan hold a part of it.
     fn is_complete(&self) -> bool;
 
     /// Carries out one write.
     ///
     /// # Errors
-    /// The kernel said no; nothing was written.
+    /// The kernel refused the write; nothing was written.
     fn apply(&mut self, op: &MapOp) -> Result<(), Error>;
 
-    /// The id of a cgroup by its path from the root of the host's tree; `None` where there is none.
+    /// Returns the id of a cgroup by its path from the root of the host's tree; `None` if it does not exist.
     fn cgroup(&self, path: &str) -> Option<u64>;
 
-    /// How many connections to a backend are open.
-    fn active(&self, backend: u32) -> u64;
-
-    /// What the hooks count of a backend.
-    fn counts(&self, backend: u32) -> Counts;
-
-    /// What the hooks count of a service. It is never ejected.
-    fn service_counts(&self, service: u32) -> Counts;
-
-    /// Keeps new connections away from a backend, for so long from now.
-    fn eject(&mut self, backend: u32, time: Duration);
-
-    /// Lets connections to a backend again, as if it had never failed.
-    fn readmit(&mut self, backend: u32);
-
-    /// Counts so many more connections to a backend as open, or fewer where below zero.
-    fn correct(&mut self, backend: u32, by: i64);
-
-    /// The same of a service.
-    fn correct_service(&mut self, service: u32, by: i64);
-
-    /// Where the hooks ask for listeners; `None` for nowhere.
-    fn listener_scope(&self) -> Option<ListenerScope>;
-
-    /// What is known of who listens on the port of a service; `None` where there is no such id.
-    fn listener_seq(&self, service: u32) -> Option<ListenerSeq>;
-
-    /// Has the hooks look for a listener on the port of a service only when [`ListenerSeq::bound`] is not this number.
-    fn set_no_listener(&mut self, service: u32, bound: u64);
-
-    /// The backends that the operator drains: id, and which of its owners in turn is meant.
+    /// Returns the backends that the operator drains: id and generation.
     fn drained(&self) -> BTreeMap<u32, u32>;
 
-    /// Notes that a backend is to be drained, as the operator would.
+    /// Notes that the operator drains a backend.
     fn drain(&mut self, backend: u32, generation: u32);
 
-    /// Forgets that a backend is to be drained: it is not there any more.
+    /// Removes the note that the operator drains a backend: it is gone.
     fn forget_drained(&mut self, backend: u32);
+}
 
-    /// Tells the hooks, and those who look at the pins, of the agent.
-    fn publish_status(&mut self, said: AgentReport);
+/// The counters that hooks and agent both write.
+pub trait Counters {
+    /// Returns how many connections to a backend are open.
+    fn active(&self, backend: u32) -> u64;
 
-    /// Whether connections go by these tables. Not yet, where another version of the layouts is to be replaced.
+    /// Returns the counters of a backend.
+    fn counts(&self, backend: u32) -> Counts;
+
+    /// Returns the counters of a service. It is never ejected.
+    fn service_counts(&self, service: u32) -> Counts;
+
+    /// Keeps new connections away from a backend, for this time from now.
+    fn eject(&mut self, backend: u32, time: Duration);
+
+    /// Ends the ejection of a backend and forgets its failures.
+    fn readmit(&mut self, backend: u32);
+
+    /// Adds to the open connections that are counted for a backend; below zero, subtracts.
+    fn correct(&mut self, backend: u32, by: i64);
+
+    /// Adds to the open connections that are counted for a service; below zero, subtracts.
+    fn correct_service(&mut self, service: u32, by: i64);
+
+    /// Returns in which network namespaces the hooks look for listeners; `None` for in none.
+    fn listener_scope(&self) -> Option<ListenerScope>;
+
+    /// Returns what is known of listeners on the port of a service; `None` if the id does not exist.
+    fn listener_seq(&self, service: u32) -> Option<ListenerSeq>;
+
+    /// Sets [`ListenerSeq::no_listener_seq`]: the hooks look for a listener only while it differs from
+    /// [`ListenerSeq::bind_seq`].
+    fn set_no_listener(&mut self, service: u32, bind_seq: u64);
+}
+
+/// The takeover from another map ABI version, and the agent's report to the hooks.
+pub trait Takeover {
+    /// Returns whether the hooks use these maps. They do not while another map ABI version is to be replaced.
     fn is_serving(&self) -> bool {
         true
     }
 
-    /// The tables say all that every source says: from now on connections go by them.
+    /// Has the hooks use these maps from now on. Called when the maps hold the answers of all sources.
     ///
     /// # Errors
-    /// The kernel said no; whoever served goes on.
+    /// The kernel refused a link; the other version goes on serving.
     fn take_over(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Writes the agent's state and heartbeat, for the hooks and the commands.
+    fn publish_status(&mut self, report: AgentReport);
 }
 
-/// What the hooks count.
+/// The counters of a backend or a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Connections opened, ever.
+    /// Connections opened since the id got its owner.
     pub opened: u64,
-    /// Connections closed, ever; those open are the difference.
+    /// Connections closed; the difference is how many are open.
     pub closed: u64,
-    /// For how long from now it is ejected; zero for not at all.
+    /// How long from now the backend stays ejected; zero if it is not.
     pub ejected: Duration,
 }
 
-/// In which network namespaces the hooks ask for listeners.
+/// The network namespaces in which the hooks look for listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerScope {
-    /// In the agent's own.
+    /// The agent's own.
     Host,
-    /// In all.
+    /// All.
     All,
 }
 
-/// What is known of who listens on a service port. While both numbers are the same, nobody does.
+/// What is known of listeners on a service port: there is none while both numbers are equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerSeq {
-    /// How often somebody has bound the port or begun to listen.
-    pub bound: u64,
-    /// What that was when nobody listened.
-    pub unheard: u64,
+    /// How often a process has bound the port or begun to listen.
+    pub bind_seq: u64,
+    /// The value of `bind_seq` at which there was no listener.
+    pub no_listener_seq: u64,
 }
 
-/// What the agent says of itself, each time round its loop.
+/// The agent's report, written after each event that changes it and at each tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AgentReport {
-    /// What it is at.
+    /// The agent's state.
     pub agent: proxymatic_common::AgentState,
     /// Whether a complete answer of the sources has just been applied.
     pub synced: bool,
 }
 
-/// Why the data plane could not be used. Each is one sentence for an operator, remedy included where there is one.
+/// Why the data plane could not be used: one sentence for the operator, with a remedy if there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The host lacks something.
     #[error("{what}; {remedy}")]
     Host {
-        /// What is missing, and where it was looked for.
+        /// What is missing, and where.
         what: String,
         /// What to do about it.
         remedy: String,
     },
-    /// Another agent has the pins.
+    /// Another agent holds the lock on the pins.
     #[error("another agent holds {path}: {holder}; stop it first, or use another --bpffs")]
     Locked {
         /// The folder of the pins.
         path: String,
-        /// Who has it, as far as can be told.
+        /// The process that holds it, as far as is known.
         holder: String,
     },
     /// Nothing is pinned.
     #[error("nothing is pinned under {path}; start the agent there (proxymatic run), or name its folder with --bpffs")]
     NoPins {
-        /// Where it was looked for.
+        /// The folder without pins.
         path: String,
     },
     /// The kernel refused a program, a map, a link or a pin.
     #[error("cannot {action}: {reason}")]
     Kernel {
-        /// What was tried, and on what.
+        /// The action, and its object.
         action: String,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
 }

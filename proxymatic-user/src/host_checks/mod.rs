@@ -1,8 +1,8 @@
-//! What on this host is in the way of services, though the agent works: looked for at the start and again each minute, by
-//! a thread of its own.
+//! Checks the host for problems that keep services from being reached: at the start and every minute, on a thread of
+//! its own.
 
+mod foreign_programs;
 mod kernel;
-mod neighbours;
 mod ports;
 mod reserved;
 
@@ -23,30 +23,31 @@ use crate::{
     privileges::{self, EnabledFeatures, Thread},
 };
 
-/// How often all is looked at.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often the checks run.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What this looks at.
+/// The settings of the checks.
 #[derive(Debug)]
 pub struct HostChecks {
-    /// The folder of the cgroup that is served.
+    /// The folder of the served cgroup.
     pub cgroup: Option<PathBuf>,
-    /// Whose programs are ours.
+    /// The pins, to recognize our own programs.
     pub pins: Pins,
-    /// Where it is kept which ports were reserved.
+    /// The file that records which ports the agent reserved.
     pub reserved: PathBuf,
-    /// Whether service ports are to be reserved.
+    /// Whether to reserve service ports.
     pub reserve: bool,
-    /// Ports that are to be reserved in any case.
+    /// Ports to reserve in any case.
     pub always: PortSet,
 }
 
 impl HostChecks {
-    /// Starts a thread that takes the service ports whenever they have changed, and reports all that is in the way, each
-    /// time it has looked; until nobody can send ports any more.
+    /// Starts a thread that receives the service ports when they change, and reports the warnings of each check. It
+    /// ends when
+    /// `ports` closes.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// Fails if the thread cannot be started.
     pub fn start(
         self,
         uses: EnabledFeatures,
@@ -55,12 +56,12 @@ impl HostChecks {
     ) -> io::Result<()> {
         let work = move || {
             if let Err(error) = privileges::drop_to(Thread::Host, uses) {
-                return tracing::error!("cannot give up capabilities: {error}; this host is not looked at");
+                return tracing::error!("cannot drop capabilities: {error}; this host is not checked");
             }
             let mut known = None;
             loop {
-                report(self.look(known.as_ref()));
-                match ports.recv_timeout(EVERY) {
+                report(self.check(known.as_ref()));
+                match ports.recv_timeout(CHECK_INTERVAL) {
                     Ok(first) => known = Some(ports.try_iter().last().unwrap_or(first)),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -70,28 +71,28 @@ impl HostChecks {
         thread::Builder::new().name(Thread::Host.name().into()).spawn(work).map(drop)
     }
 
-    /// Looks once. Ports that are not known yet are neither reserved nor given back.
-    pub fn look(&self, ports: Option<&PortSet>) -> Vec<Warning> {
+    /// Runs the checks once. While the service ports are unknown, none are reserved or released.
+    pub fn check(&self, ports: Option<&PortSet>) -> Vec<Warning> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let version = kernel::Version::of(&read("/proc/sys/kernel/osrelease"), &read("/proc/version"));
-        // Those of the host where this process sees it, else those of its own container.
+        // The mounts of the host if this process sees them, else those of its own container.
         let mounts =
             Some(read("/proc/1/mounts")).filter(|text| !text.is_empty()).unwrap_or_else(|| read("/proc/mounts"));
-        let reserved = Reserved::at(self.reserved.clone());
+        let reserved = Reserved::new(self.reserved.clone());
         let unreserved = match ports {
-            Some(ports) if self.reserve => reserved.keep(&ports.and(&self.always)).err(),
-            // Which service ports there are is not known yet.
+            Some(ports) if self.reserve => reserved.reserve(&ports.union(&self.always)).err(),
+            // The service ports are not known yet.
             None if self.reserve => reserved.add(&self.always).err(),
-            _ => reserved.keep(&self.always).err(),
+            _ => reserved.reserve(&self.always).err(),
         };
         let range = read(ports::RANGE);
-        let unreserved = unreserved.or_else(|| ports::unreserved(&range, &read(ports::RESERVED), ports?));
+        let unreserved = unreserved.or_else(|| ports::unreserved_warning(&range, &read(ports::RESERVED), ports?));
         let found = [
-            neighbours::found(self.cgroup.as_deref(), &self.pins),
-            kernel::classids(version, &read("/proc/cgroups")),
-            kernel::clients(version, &mounts),
+            foreign_programs::warning(self.cgroup.as_deref(), &self.pins),
+            kernel::class_warning(version, &read("/proc/cgroups")),
+            kernel::client_warning(version, &mounts),
             unreserved,
-            ports.and_then(|ports| ports::borrowed(&self.always, ports)),
+            ports.and_then(|ports| ports::snat_port_warning(&self.always, ports)),
         ];
         found.into_iter().flatten().map(|reason| Warning { app: "host".into(), reason }).collect()
     }

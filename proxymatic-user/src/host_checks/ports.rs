@@ -1,19 +1,19 @@
-//! Sets of ports as the kernel writes them, and service ports that it may give away. Pure.
+//! `PortSet`, in the kernel's notation, and warnings about service ports that the kernel may assign. Pure.
 
 use std::{collections::BTreeSet, fmt};
 
-/// The ports that the kernel gives to sockets that ask for none.
+/// The port range from which the kernel assigns ports to sockets that request none.
 pub(super) const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// Those among them that it does not.
+/// The ports that the kernel does not assign.
 pub(super) const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// A set of ports. Printed as sysctl(8) takes it: `80,1000-1002`.
+/// A set of ports. Displayed in the notation of sysctl(8): `80,1000-1002`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(BTreeSet<u16>);
 
 impl PortSet {
-    /// Reads a set as it is printed. What is no port is left out.
-    pub fn read(text: &str) -> Self {
+    /// Parses a set. Ignores what is not a port.
+    pub fn parse(text: &str) -> Self {
         let range = |part: &str| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
@@ -25,18 +25,18 @@ impl PortSet {
         self.0.is_empty()
     }
 
-    /// Those of both.
-    pub(super) fn and(&self, other: &Self) -> Self {
+    /// The ports of both sets.
+    pub(super) fn union(&self, other: &Self) -> Self {
         Self(&self.0 | &other.0)
     }
 
-    /// Those that the other has not.
-    pub(super) fn without(&self, other: &Self) -> Self {
+    /// The ports that are not in the other set.
+    pub(super) fn difference(&self, other: &Self) -> Self {
         Self(&self.0 - &other.0)
     }
 
-    /// Those between two ports, as `ip_local_port_range` has them.
-    pub(super) fn within(&self, range: &str) -> Self {
+    /// The ports within a range in the notation of `ip_local_port_range`.
+    pub(super) fn in_range(&self, range: &str) -> Self {
         let mut ends = range.split_whitespace().map(str::parse);
         let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else { return Self::default() };
         Self(self.0.iter().copied().filter(|port| (first..=last).contains(port)).collect())
@@ -69,26 +69,26 @@ impl fmt::Display for PortSet {
     }
 }
 
-/// Service ports that a socket may be given that asked for none.
-pub(super) fn unreserved(range: &str, reserved: &str, services: &PortSet) -> Option<String> {
-    let at_risk = services.within(range).without(&PortSet::read(reserved));
+/// Warns of service ports that the kernel may assign to any socket.
+pub(super) fn unreserved_warning(range: &str, reserved: &str, services: &PortSet) -> Option<String> {
+    let at_risk = services.in_range(range).difference(&PortSet::parse(reserved));
     (!at_risk.is_empty()).then(|| {
         let range = range.split_whitespace().collect::<Vec<_>>().join(" to ");
         format!(
-            "service ports {at_risk} are among those that the kernel gives to any socket ({range}): one that gets such a \
-             port listens on it, and is found instead of the service; start the agent with --reserve-ports, or add them to \
+            "service ports {at_risk} are among those that the kernel gives to any socket ({range}): a socket that gets such a \
+             port listens on it and is found instead of the service; start the agent with --reserve-ports, or add the ports to \
              net.ipv4.ip_local_reserved_ports"
         )
     })
 }
 
-/// Service ports among those that backends on other machines are talked to from.
-pub(super) fn borrowed(snat: &PortSet, services: &PortSet) -> Option<String> {
-    let both = services.without(&services.without(snat));
+/// Warns of service ports that are SNAT ports as well.
+pub(super) fn snat_port_warning(snat: &PortSet, services: &PortSet) -> Option<String> {
+    let both = services.difference(&services.difference(snat));
     (!both.is_empty()).then(|| {
         format!(
-            "service ports {both} are among --snat-ports ({snat}): what a backend answers there may be taken for a client of \
-             the service; start the agent with other --snat-ports"
+            "service ports {both} are among --snat-ports ({snat}): replies of a backend to such a port may be taken for a \
+             client of the service; start the agent with other --snat-ports"
         )
     })
 }
@@ -100,41 +100,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_port_among_those_of_remote_connections_is_said() {
+    fn service_port_that_is_a_snat_port_is_warned_of() {
         let snat: PortSet = (61_000..=64_999).collect();
-        assert_eq!(borrowed(&snat, &PortSet::read("80,60999,65000")), None);
-        let said = borrowed(&snat, &PortSet::read("80,61000,64999")).unwrap();
+        assert_eq!(snat_port_warning(&snat, &PortSet::parse("80,60999,65000")), None);
+        let said = snat_port_warning(&snat, &PortSet::parse("80,61000,64999")).unwrap();
         assert!(said.starts_with("service ports 61000,64999 are among --snat-ports (61000-64999): "), "{said}");
-        assert_eq!(borrowed(&PortSet::default(), &snat), None);
+        assert_eq!(snat_port_warning(&PortSet::default(), &snat), None);
     }
 
     #[test]
-    fn sets_are_written_as_the_kernel_writes_them() {
+    fn port_set_is_written_in_the_notation_of_the_kernel() {
         assert_eq!(PortSet::from_iter([1002, 80, 1001, 1000, 65535]).to_string(), "80,1000-1002,65535");
-        assert_eq!(PortSet::read("80,1000-1002,65535\n"), PortSet::from_iter([80, 1000, 1001, 1002, 65535]));
-        assert_eq!(PortSet::read("\n"), PortSet::default());
+        assert_eq!(PortSet::parse("80,1000-1002,65535\n"), PortSet::from_iter([80, 1000, 1001, 1002, 65535]));
+        assert_eq!(PortSet::parse("\n"), PortSet::default());
     }
 
     #[test]
-    fn service_ports_within_the_range_and_not_reserved_are_named() {
+    fn unreserved_service_ports_in_the_range_are_named() {
         let services = PortSet::from_iter([80, 32768, 40000, 40001, 60999, 61000]);
-        let said = unreserved("32768\t60999\n", "40000\n", &services).unwrap();
+        let said = unreserved_warning("32768\t60999\n", "40000\n", &services).unwrap();
         assert!(said.starts_with("service ports 32768,40001,60999 are among"), "{said}");
         assert!(said.contains("(32768 to 60999)"), "{said}");
-        assert_eq!(unreserved("32768\t60999\n", "32768-60999\n", &services), None);
-        assert_eq!(unreserved("", "", &services), None, "there is no IPv4");
+        assert_eq!(unreserved_warning("32768\t60999\n", "32768-60999\n", &services), None);
+        assert_eq!(unreserved_warning("", "", &services), None, "there is no IPv4");
     }
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(ports in prop::collection::btree_set(any::<u16>(), 0..200)) {
+        fn displayed_port_set_can_be_parsed(ports in prop::collection::btree_set(any::<u16>(), 0..200)) {
             let set = PortSet(ports);
-            prop_assert_eq!(PortSet::read(&set.to_string()), set);
+            prop_assert_eq!(PortSet::parse(&set.to_string()), set);
         }
 
         #[test]
-        fn any_text_can_be_read(text in ".{0,40}") {
-            let _ = (PortSet::read(&text), PortSet::default().within(&text));
+        fn any_text_can_be_parsed(text in ".{0,40}") {
+            let _ = (PortSet::parse(&text), PortSet::default().in_range(&text));
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Who may connect to a service that does not take everybody.
+//! The entries of an allow list.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
 /// One entry of an allow list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AllowRule {
-    /// Clients of a network: an address whose bits behind the prefix are zero, and the length of the prefix.
+    /// Clients in a network: an address whose bits after the prefix are zero, and the prefix length.
     Network(IpAddr, u8),
-    /// Programs in a cgroup or below it, by its path from the root of the host's cgroup2 tree, as in the last field of
-    /// `/proc/<pid>/cgroup`.
+    /// Programs in a cgroup or below it. The value is the path from the root of the host's cgroup2 tree, as in the last
+    /// field of `/proc/<pid>/cgroup`.
     Cgroup(String),
 }
 
@@ -27,10 +27,10 @@ impl FromStr for AllowRule {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const MUST: &str = "must be an address, a network such as 10.0.0.0/8, or cgroup:/path";
         if let Some(path) = text.strip_prefix("cgroup:") {
-            // `..` could lead out of the tree of cgroups, to a folder whose number is another cgroup's.
-            let leads_down = path.split('/').all(|part| !matches!(part, "." | ".."));
+            // `..` could leave the cgroup tree and name a folder whose inode number is the id of another cgroup.
+            let stays_below = path.split('/').all(|part| !matches!(part, "." | ".."));
             let path = path.trim_end_matches('/');
-            return match path.starts_with('/') && leads_down && !path.contains('\0') {
+            return match path.starts_with('/') && stays_below && !path.contains('\0') {
                 true => Ok(Self::Cgroup(path.to_owned())),
                 false => Err(MUST),
             };
@@ -47,7 +47,7 @@ impl FromStr for AllowRule {
 }
 
 impl AllowRule {
-    /// A network; what is behind the prefix does not count. `prefix` is at most what the family has.
+    /// Makes a network and clears the bits after the prefix. `prefix` must not exceed the address length of the family.
     fn network(address: IpAddr, prefix: u8) -> Self {
         let masked = match address {
             IpAddr::V4(four) => {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_are_masked_and_cgroups_lead_down() {
+    fn allow_rule_masks_networks_and_rejects_dot_dot() {
         for (text, shown) in [
             ("10.1.2.3/8", "10.0.0.0/8"),
             ("192.0.2.7", "192.0.2.7/32"),

@@ -1,23 +1,23 @@
-//! One replica of a service.
+//! A backend: one replica of a service.
 
 use std::net::IpAddr;
 
-/// The highest weight a backend can have, as in the labels of `meltwater/proxymatic`.
+/// The highest weight of a backend, as in the labels of `meltwater/proxymatic`.
 pub const MAX_WEIGHT: u16 = 1000;
 
-/// The share of new connections a backend gets, relative to the others of its service: 0 to [`MAX_WEIGHT`].
+/// A backend's share of new connections, relative to the other backends of its service: 0 to [`MAX_WEIGHT`].
 ///
-/// 0 gives a backend no new connections and keeps its open ones.
+/// A backend with weight 0 gets no new connections and keeps its open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Weight(u16);
 
 impl Weight {
-    /// A weight, or `None` above [`MAX_WEIGHT`].
+    /// Makes a weight; `None` above [`MAX_WEIGHT`].
     pub const fn new(weight: u16) -> Option<Self> {
         if weight <= MAX_WEIGHT { Some(Self(weight)) } else { None }
     }
 
-    /// The number, 0 to [`MAX_WEIGHT`].
+    /// Returns the number, 0 to [`MAX_WEIGHT`].
     pub const fn get(self) -> u16 {
         self.0
     }
@@ -30,10 +30,10 @@ impl Default for Weight {
     }
 }
 
-/// Whether a backend may be given new connections, by what Marathon says of its task.
+/// Whether a backend may take new connections, according to its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Runs, but its health or readiness is not known yet: no traffic.
+    /// Runs, but its health or readiness is not known yet: takes no traffic.
     Warming,
     /// Takes new connections.
     Active,
@@ -41,19 +41,19 @@ pub enum State {
     Draining,
 }
 
-/// One replica of a service: where it listens, and how much it may be given.
+/// A backend: its address, and how much traffic it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// The Mesos task. It is the identity: hosts and ports are re-used by other tasks within seconds.
+    /// The Mesos task id. It identifies the backend, because other tasks reuse a host and port within seconds.
     pub task: String,
-    /// Where it listens.
+    /// The address on which the backend listens.
     pub address: IpAddr,
-    /// The port it listens on, 1 to 65,535.
+    /// The port on which the backend listens, 1 to 65,535.
     pub port: u16,
-    /// Its share of new connections.
+    /// The share of new connections.
     pub weight: Weight,
-    /// The most connections it may have open from this host; 0 for no bound.
+    /// The limit of open connections from this host; 0 for none.
     pub maxconn: u32,
-    /// What Marathon says of it.
+    /// The state according to the source.
     pub state: State,
 }

@@ -1,8 +1,9 @@
-//! Durations as HAProxy writes them.
+//! Durations in HAProxy's notation.
 
 use std::time::Duration;
 
-/// A number and `us`, `ms`, `s`, `m`, `h` or `d`; milliseconds without a unit. `None` for anything else.
+/// Parses a number with the unit `us`, `ms`, `s`, `m`, `h` or `d`, or without one, which means milliseconds. `None` for
+/// anything else.
 pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_written_as_in_haproxy() {
+    fn duration_is_parsed_as_in_haproxy() {
         for (text, millis) in [
             ("3s", Some(3_000)),
             ("250", Some(250)),

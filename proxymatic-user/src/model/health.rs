@@ -1,48 +1,48 @@
-//! From what is known of a task to whether it may be given new connections.
+//! Decides from the status of a task whether it may take new connections.
 
 use super::{State, Weight};
 
-/// What Mesos says a task does.
+/// The state of a task according to Mesos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// Is being started.
+    /// The task is being started.
     Starting,
-    /// Runs.
+    /// The task runs.
     Running,
-    /// Was told to stop and has not stopped yet.
+    /// The task got the order to stop and has not stopped yet.
     Killing,
-    /// Its agent has lost touch with the Mesos master: the task may run as before.
+    /// The Mesos master lost contact with the task's agent: the task may still run.
     Unreachable,
-    /// Does not run, and will not run again.
+    /// The task does not run, and will not run again.
     Ended,
 }
 
-/// What the health checks say of a task, taken together.
+/// The combined result of a task's health checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     /// The app has no health checks.
     Unchecked,
-    /// There are checks, and none has given a result yet.
+    /// There are checks, but no result yet.
     Unknown,
-    /// There is at least one result, and all say alive.
+    /// There is at least one result, and all results are alive.
     Alive,
-    /// One result or more says not alive.
+    /// At least one result is not alive.
     Failing,
 }
 
 /// Everything that decides the state of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskStatus {
-    /// What Mesos says it does.
+    /// The state according to Mesos.
     pub condition: TaskState,
-    /// What its health checks say.
+    /// The result of the health checks.
     pub health: Health,
-    /// Whether its readiness check, where a deployment waits for one, has passed.
+    /// Whether the readiness check has passed; true if no deployment waits for one.
     pub ready: bool,
 }
 
 impl TaskStatus {
-    /// The state of a task with that weight, on its own; `None` for one that has ended.
+    /// Returns the state of a task with this weight, regardless of other tasks; `None` if the task has ended.
     pub fn state(self, weight: Weight) -> Option<State> {
         match (self.condition, self.health) {
             (TaskState::Ended, _) => None,
@@ -58,11 +58,11 @@ impl TaskStatus {
     }
 }
 
-/// Whether none of a service's tasks can be reached by the Mesos master, so that the cut is between master and agents
-/// and says nothing of the tasks: then the unreachable ones are to be taken as running.
+/// Returns whether the Mesos master can reach none of a service's tasks. Then the connection between master and agents
+/// is broken, which proves nothing about the tasks: treat the unreachable ones as running.
 ///
-/// Replacements that are only starting, and tasks that are stopping, do not count: Marathon starts a replacement as
-/// soon as a task becomes unreachable.
+/// Replacements that are still starting and tasks that are stopping do not count: Marathon starts a replacement as soon
+/// as a task becomes unreachable.
 pub fn all_unreachable(tasks: impl IntoIterator<Item = TaskState>) -> bool {
     let mut unreachable = false;
     for condition in tasks {
@@ -80,7 +80,7 @@ mod tests {
     use super::{Health::*, TaskState::*, *};
 
     #[test]
-    fn the_table_of_states() {
+    fn task_status_decides_the_state() {
         for (condition, health, ready, state) in [
             (Running, Unchecked, true, Some(State::Active)),
             (Running, Alive, true, Some(State::Active)),
@@ -96,15 +96,15 @@ mod tests {
             (Starting, Failing, true, Some(State::Warming)),
             (Ended, Alive, true, None),
         ] {
-            let vitals = TaskStatus { condition, health, ready };
-            assert_eq!(vitals.state(Weight::default()), state, "{vitals:?}");
+            let status = TaskStatus { condition, health, ready };
+            assert_eq!(status.state(Weight::default()), state, "{status:?}");
             let without_weight = state.map(|_| State::Draining);
-            assert_eq!(vitals.state(Weight::new(0).unwrap()), without_weight, "{vitals:?} without weight");
+            assert_eq!(status.state(Weight::new(0).unwrap()), without_weight, "{status:?} without weight");
         }
     }
 
     #[test]
-    fn a_service_is_cut_off_when_nothing_of_it_is_known_to_run() {
+    fn all_unreachable_needs_an_unreachable_and_no_running_task() {
         for (tasks, expected) in [
             (vec![Unreachable, Unreachable], true),
             (vec![Unreachable, Running], false),

@@ -1,7 +1,7 @@
-//! The label grammar: `com.meltwater.proxymatic.port.<index>.<key>`, index by index what an app asks for a port, and
-//! `com.meltwater.proxymatic.<key>` among the labels of a port itself.
+//! The label grammar: `com.meltwater.proxymatic.port.<index>.<key>` on an app sets `<key>` for the port with that
+//! index. `com.meltwater.proxymatic.<key>` on a port itself does the same for that port.
 //!
-//! Reading is total: a label that is wrong costs only itself, and is one sentence in the warnings.
+//! Parsing never fails: an invalid label is ignored and gives one warning.
 
 mod service;
 
@@ -11,12 +11,12 @@ pub use service::ServiceLabels;
 
 use super::{MAX_WEIGHT, Weight, duration, suggest};
 
-/// What every label of ours on an app starts with; the index of the port and a key follow.
+/// The prefix of our labels on an app; the index of the port and a key follow.
 pub const PREFIX: &str = "com.meltwater.proxymatic.port.";
-/// What every label of ours on a port itself starts with; a key follows.
+/// The prefix of our labels on a port itself; a key follows.
 pub const PORT_PREFIX: &str = "com.meltwater.proxymatic.";
 
-/// The keys of the grammar, as they are written.
+/// The keys of the grammar.
 const KEYS: [&str; 13] = [
     "servicePort",
     "weight",
@@ -33,29 +33,29 @@ const KEYS: [&str; 13] = [
     "slowstart",
 ];
 
-/// What the labels ask for one port.
+/// The values of one port's labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortLabels {
-    /// The service port instead of the one Marathon assigned. That it is set also says that sharing it is meant.
+    /// The service port in place of the one that Marathon assigned. An explicit port also means that apps may share it.
     pub service_port: Option<u16>,
-    /// The share of new connections each task gets.
+    /// The share of new connections for each task.
     pub weight: Weight,
-    /// The most connections to each task from this host, already divided by the size of the group; 0 for no bound.
+    /// The limit of open connections from this host to each task, already divided by the size of the group; 0 for none.
     pub maxconn: u32,
-    /// What is asked of the service as a whole.
+    /// The labels for the service as a whole.
     pub service: ServiceLabels,
 }
 
-/// The labels of one app, read.
+/// The parsed labels of one app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
     ports: BTreeMap<usize, PortLabels>,
-    /// One sentence for each label that is not followed as it is written, in order of the labels.
+    /// One sentence for each label that was not applied as written, in the order of the labels.
     pub warnings: Vec<String>,
 }
 
 impl Labels {
-    /// Reads the labels of an app that has `ports` ports. `group_size` is the number of hosts that share a `maxconn`.
+    /// Parses the labels of an app with `ports` ports. `group_size` is the number of hosts that share a `maxconn`.
     pub fn read<'a>(
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
         ports: usize,
@@ -66,7 +66,7 @@ impl Labels {
         read
     }
 
-    /// Reads the labels of an app on top of what is read already.
+    /// Parses the labels of an app on top of those parsed already.
     pub fn of_app<'a>(
         &mut self,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -75,9 +75,9 @@ impl Labels {
     ) {
         for (label, value) in labels {
             let Some(rest) = label.strip_prefix(PREFIX) else { continue };
-            match place(label, rest, ports) {
+            match parse_key(label, rest, ports) {
                 Ok((index, key)) => {
-                    if let Err(reason) = follow(self.ports.entry(index).or_default(), key, value.trim(), group_size) {
+                    if let Err(reason) = apply(self.ports.entry(index).or_default(), key, value.trim(), group_size) {
                         self.warnings.push(format!("label {label}={value}: {reason}"));
                     }
                 }
@@ -86,7 +86,7 @@ impl Labels {
         }
     }
 
-    /// Reads the labels of the port of this index itself.
+    /// Parses the labels on the port with this index itself.
     pub fn of_port<'a>(
         &mut self,
         index: usize,
@@ -100,16 +100,16 @@ impl Labels {
         self.warnings.extend(warnings.into_iter().map(|it| format!("port {index}, {it}")));
     }
 
-    /// What is asked for the port of this index in portMappings or portDefinitions.
+    /// Returns the values for the port with this index in portMappings or portDefinitions.
     pub fn port(&self, index: usize) -> PortLabels {
         self.ports.get(&index).cloned().unwrap_or_default()
     }
 }
 
 impl PortLabels {
-    /// Reads the labels of a port itself. What is not followed as it is written is said, one sentence for each label.
+    /// Parses the labels on a port itself. Returns one sentence for each label that was not applied as written.
     ///
-    /// `port` is what there is without them.
+    /// `port` holds the values without these labels.
     pub fn read<'a>(
         mut port: Self,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -118,18 +118,18 @@ impl PortLabels {
         let mut warnings = Vec::new();
         for (label, value) in labels {
             let Some(key) = label.strip_prefix(PORT_PREFIX) else { continue };
-            let followed = match KEYS.contains(&key) {
-                true => follow(&mut port, key, value.trim(), group_size),
+            let applied = match KEYS.contains(&key) {
+                true => apply(&mut port, key, value.trim(), group_size),
                 false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", suggest(key, &KEYS))),
             };
-            warnings.extend(followed.err().map(|reason| format!("label {label}={value}: {reason}")));
+            warnings.extend(applied.err().map(|reason| format!("label {label}={value}: {reason}")));
         }
         (port, warnings)
     }
 }
 
-/// Splits what follows the prefix into the index of a port the app has and a key of the grammar.
-fn place<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a str), String> {
+/// Splits the part after the prefix into the index of a port and a key of the grammar.
+fn parse_key<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a str), String> {
     let (index, key) = rest.split_once('.').unwrap_or((rest, ""));
     let Ok(index) = index.parse::<usize>() else {
         return Err(format!("label {label}: {index:?} is not the index of a port; write {PREFIX}0.<key>"));
@@ -146,8 +146,8 @@ fn place<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a str
     }
 }
 
-/// Does what one label says, or says why not; then the default stays.
-fn follow(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32) -> Result<(), String> {
+/// Applies one label, or returns the reason why not; then the default stays.
+fn apply(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32) -> Result<(), String> {
     match key {
         "servicePort" => match value.parse::<u16>() {
             Ok(number) if number > 0 => port.service_port = Some(number),
@@ -163,14 +163,14 @@ fn follow(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32)
             }
         },
         "maxconn" => match value.parse::<u32>() {
-            // Rounding up also keeps a bound a bound: a share of 0 would mean none.
+            // Rounding up also keeps a limit: a share of 0 would mean no limit.
             Ok(number) => port.maxconn = number.div_ceil(group_size.get()),
-            Err(_) => return Err(format!("must be a number from 0 (no bound) to {}; no bound is used", u32::MAX)),
+            Err(_) => return Err(format!("must be a number from 0 (no limit) to {}; no limit is used", u32::MAX)),
         },
         "mode" => {
             return match value {
                 "tcp" => Ok(()),
-                "http" => Err("connections are forwarded as plain TCP, without a look at the HTTP in them".into()),
+                "http" => Err("HTTP is not parsed; connections are forwarded as plain TCP".into()),
                 _ => Err("must be tcp or http; tcp is used".into()),
             };
         }
@@ -180,7 +180,7 @@ fn follow(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32)
                 false => "must be a duration above 0 such as 500ms, 30s or 5m; it is left out".into(),
             });
         }
-        other => return port.service.follow(other, value),
+        other => return port.service.apply(other, value),
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Two sorted maps, walked side by side: what of thousands of services differs is found in one pass, without look-ups.
+//! Walks two sorted maps side by side: one pass finds all differences between thousands of services, without lookups.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-/// Each key of two maps, in order, with what either has under it.
+/// Returns each key of the two maps in order, with its value in either map.
 pub(crate) fn merge_join<'a, K: Ord, A, B>(
     left: &'a BTreeMap<K, A>,
     right: &'a BTreeMap<K, B>,
@@ -30,7 +30,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_comes_once_in_order_with_both_its_values(
+        fn merge_join_returns_each_key_once_with_both_values(
             left in prop::collection::btree_map(0_u8..20, 0_u8..3, 0..20),
             right in prop::collection::btree_map(0_u8..20, 0_u8..3, 0..20),
         ) {

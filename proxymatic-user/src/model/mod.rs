@@ -1,4 +1,4 @@
-//! What the operator means, in the operator's words: plain values, no clock, no I/O.
+//! The operator's view of services, in the operator's terms: plain values, no clock, no I/O.
 
 mod allow_rule;
 mod backend;

@@ -1,4 +1,4 @@
-//! A service: a port that programs dial, and the replicas behind it.
+//! A service: a port to which programs connect, and its backends.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use super::{Backend, Settings};
 
-/// The protocol of a service port. One port may be two services, one for each.
+/// The protocol of a service port. One port may have two services, one for each protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// TCP.
@@ -25,19 +25,19 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// What makes a service the same service from one answer to the next: what programs dial.
+/// The key of a service: it identifies the service across snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// A virtual address; `None` for every address of the host.
     pub address: Option<IpAddr>,
     /// The service port, 1 to 65,535.
     pub port: u16,
-    /// Its protocol.
+    /// The protocol.
     pub protocol: Protocol,
 }
 
 impl ServiceKey {
-    /// A service on every address of the host.
+    /// Makes the key of a service on every address of the host.
     pub const fn host(port: u16, protocol: Protocol) -> Self {
         Self { address: None, port, protocol }
     }
@@ -55,10 +55,10 @@ impl fmt::Display for ServiceKey {
 /// A service, as one source describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// The Marathon app id. Where several apps share the port, the first in order of id.
+    /// The Marathon app id. If several apps share the port, the first in the order of ids.
     pub name: String,
-    /// The replicas, sorted by task, then address and port; no two the same.
+    /// The backends, sorted by task, then address and port; no two are equal.
     pub backends: Vec<Backend>,
-    /// How it is served.
+    /// The settings.
     pub settings: Settings,
 }

@@ -1,32 +1,32 @@
-//! How a service is served, beyond its port and its backends.
+//! The settings of a service: everything except its port and its backends.
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use super::AllowRule;
 
-/// How long an unanswered connect may take where nothing else is said.
+/// The default timeout for an unanswered connect.
 pub const CONNECT: Duration = Duration::from_secs(3);
 
-/// How a backend is chosen for a new connection.
+/// The policy: how a backend is picked for a new connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
-    /// The less loaded of two drawn by weight.
+    /// Draws two backends by weight and picks the less loaded one.
     #[default]
     Leastconn,
-    /// One drawn by weight.
+    /// Draws one backend by weight.
     Random,
-    /// The next in turn, by weight.
+    /// Picks the next backend in turn, by weight.
     Roundrobin,
-    /// By who dials.
+    /// Picks by the client's address or cgroup.
     Source,
-    /// The one that answers sooner, of two drawn by weight.
+    /// Draws two backends by weight and picks the one with the lower latency.
     Latency,
-    /// By who dials and from which port; few clients move when backends come and go.
+    /// Picks by client and source port; few clients move if backends come or go.
     Maglev,
 }
 
 impl Policy {
-    /// All of them, in the order of the documents.
+    /// All policies, in the order of the documents.
     pub const ALL: [Self; 6] =
         [Self::Leastconn, Self::Random, Self::Roundrobin, Self::Source, Self::Latency, Self::Maglev];
 }
@@ -53,27 +53,27 @@ impl FromStr for Policy {
     }
 }
 
-/// How a service is served. The default is what a service gets that asks for nothing.
+/// The settings of a service. The default holds for a service without labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// How a backend is chosen.
+    /// The rule that picks a backend.
     pub policy: Policy,
-    /// The most connections open from this host at once, to all backends together; 0 for no bound, `None` for what the
-    /// agent was told for all services.
+    /// The limit of open connections from this host to all backends together; 0 for none, `None` for the agent's
+    /// setting for all services.
     pub maxconn: Option<u32>,
-    /// How long an unanswered connect may take; zero leaves it to the system.
+    /// The timeout for an unanswered connect; zero leaves it to the system.
     pub connect: Duration,
-    /// How long the client's side of a connection may be idle; `None` for ever.
+    /// The idle timeout of the client's side; `None` for none.
     pub client: Option<Duration>,
-    /// How long the backend's side of a connection may be idle; `None` for ever.
+    /// The idle timeout of the backend's side; `None` for none.
     pub server: Option<Duration>,
-    /// How long a client stays with its backend after its last connection; zero for not at all.
+    /// How long a client stays with its backend after its last connection; zero for no affinity.
     pub affinity: Duration,
-    /// Who may connect; `None` for everybody. An empty list is nobody.
+    /// The clients that may connect; `None` for all. With an empty list no client may connect.
     pub allow: Option<BTreeSet<AllowRule>>,
-    /// Whether TCP connections to a backend that is gone are reset.
+    /// Whether the agent resets TCP connections to a backend that is gone.
     pub reset: bool,
-    /// Whether clients on other machines are served.
+    /// Whether remote clients may use the service.
     pub expose: bool,
 }
 
@@ -94,7 +94,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The paths of the cgroups that the allow list names.
+    /// Returns the paths of the cgroups in the allow list.
     pub fn cgroups(&self) -> impl Iterator<Item = &str> {
         self.allow.iter().flatten().filter_map(|allowed| match allowed {
             AllowRule::Cgroup(path) => Some(path.as_str()),

@@ -1,30 +1,30 @@
-//! Everything a source knows at one moment.
+//! A snapshot: everything that a source says at one time.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Service, ServiceKey};
 
-/// Something that was asked for and is not done, and why.
+/// Something that was asked for but not done, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Warning {
-    /// The Marathon app id, or the id of the task where only that is concerned.
+    /// The Marathon app id, or the task id if only a task is concerned.
     pub app: String,
     /// One sentence that names the thing, the reason and the remedy.
     pub reason: String,
 }
 
-/// Everything a source knows at one moment. Always whole: what is not in it is gone.
+/// Everything that a source says at one time. Always complete: a service that is missing here is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Every service, by what programs dial. Shared, so that a snapshot is cheap to pass on, and quick to compare with
-    /// another one that has the very same services.
+    /// Every service, by its key. Shared, so that a snapshot is cheap to pass on. Two snapshots with the same shared
+    /// services compare quickly.
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
-    /// What was left out of `services`, and why.
+    /// What `services` does not contain, and why.
     pub warnings: Vec<Warning>,
 }
 
 impl Snapshot {
-    /// Shares with an earlier snapshot the services that are equal in both.
+    /// Replaces each service that equals one of an earlier snapshot by that shared service.
     pub fn share(&mut self, earlier: &Self) {
         for (key, service) in &mut self.services {
             if let Some(same) = earlier.services.get(key).filter(|before| *before == service) {

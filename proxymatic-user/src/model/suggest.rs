@@ -1,12 +1,12 @@
-//! Which known word was meant by one that is not known.
+//! Suggests a known word in place of an unknown one.
 
-/// The known key that takes the fewest edits to reach, upper and lower case being the same.
+/// Returns the known key with the smallest edit distance to `key`, ignoring case.
 pub(crate) fn suggest<'a>(key: &str, known: &[&'a str]) -> &'a str {
     let key = key.to_ascii_lowercase();
     known.iter().min_by_key(|known| edits(&key, &known.to_ascii_lowercase())).copied().unwrap_or_default()
 }
 
-/// How many letters must be put in, taken out or changed to make `a` into `b` (Levenshtein's distance).
+/// Returns the Levenshtein distance: how many letters to insert, delete or change to turn `a` into `b`.
 fn edits(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

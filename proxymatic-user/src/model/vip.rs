@@ -1,11 +1,11 @@
-//! Virtual addresses as DC/OS asks for them: labels `VIP_<n>` of a port, with `ip:port` or `/name:port`.
+//! Virtual addresses in the notation of DC/OS: labels `VIP_<n>` of a port, with `ip:port` or `/name:port`.
 
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
-/// What one label asks for.
+/// The value of one label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Vip<'a> {
     /// An address, and a port from 1 to 65,535.
@@ -24,11 +24,11 @@ impl fmt::Display for Vip<'_> {
 }
 
 impl<'a> Vip<'a> {
-    /// Reads the labels of a port: the virtual addresses, and one sentence for each label that is no good.
+    /// Parses the labels of a port. Returns the virtual addresses, and one sentence for each invalid label.
     pub fn read(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> (Vec<Self>, Vec<String>) {
         let (mut vips, mut warnings) = (Vec::new(), Vec::new());
         for (label, value) in labels {
-            // DC/OS takes any case.
+            // DC/OS ignores the case.
             if label.get(..4).is_none_or(|start| !start.eq_ignore_ascii_case("VIP_")) {
                 continue;
             }
@@ -48,7 +48,7 @@ impl<'a> Vip<'a> {
             let good = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_' | '/');
             return match !name.is_empty() && name.chars().all(good) {
                 true => Ok(Self::Name(host, port)),
-                false => Err("the name must be of letters, digits, - . _ and /".into()),
+                false => Err("the name must consist of letters, digits, - . _ and /".into()),
             };
         }
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_addresses_or_names_or_a_warning_of_their_own() {
+    fn vip_label_is_an_address_or_a_name() {
         let labels = [
             ("VIP_0", "/shop/web:80"),
             ("VIP_1", "192.0.2.1:443"),
@@ -85,15 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_virtual_address_is_said() {
+    fn invalid_vip_label_gives_a_warning() {
         for (value, says) in [
             ("", "must be ip:port or /name:port"),
             ("/web", "must be ip:port or /name:port"),
             ("web:80", "must be ip:port or /name:port"),
             ("/web:0", "the port must be a number from 1 to 65535"),
             ("/web:65536", "the port must be a number"),
-            ("/:80", "the name must be"),
-            ("/we b:80", "the name must be"),
+            ("/:80", "the name must consist"),
+            ("/we b:80", "the name must consist"),
             ("0.0.0.0:80", "0.0.0.0 cannot be a virtual address"),
             ("127.0.0.1:80", "127.0.0.1 cannot be"),
             ("224.0.0.1:80", "cannot be"),

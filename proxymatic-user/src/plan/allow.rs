@@ -1,4 +1,4 @@
-//! Allow lists: written before anything says that there is one, and never in part.
+//! Allow lists: the plan writes a list completely, before the setting that says that there is one.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{AllowRule, Service, Warning};
 
-/// The entries of a service's list, networks and cgroups. A cgroup that is not there is left out: it names nobody.
+/// Returns the entries of a service's list: networks and cgroups. A cgroup that does not exist is left out.
 fn entries(desired: &Desired, id: u32, service: &Service) -> (BTreeSet<SourceRangeKey>, BTreeSet<u64>) {
     let list = || service.settings.allow.iter().flatten();
     let networks = list().filter_map(|allowed| match allowed {
@@ -21,10 +21,10 @@ fn entries(desired: &Desired, id: u32, service: &Service) -> (BTreeSet<SourceRan
     (networks.collect(), cgroups.collect())
 }
 
-/// Whether a service is held to its list, or to none, by what the maps say already.
-pub(super) fn holds(draft: &PlanBuilder<'_>, desired: &Desired, id: u32, service: &Service) -> bool {
+/// Returns whether the maps already hold the service's list, or the service has no list.
+pub(super) fn is_applied(builder: &PlanBuilder<'_>, desired: &Desired, id: u32, service: &Service) -> bool {
     use proxymatic_common::Features;
-    let Some(entry) = draft.tables.services().get(&id) else { return false };
+    let Some(entry) = builder.tables.services().get(&id) else { return false };
     if service.settings.allow.is_none() {
         return true;
     }
@@ -32,9 +32,9 @@ pub(super) fn holds(draft: &PlanBuilder<'_>, desired: &Desired, id: u32, service
     entry.settings.features.has(Features::ALLOW) && (&entry.allow, &entry.allow_cgroups) == (&networks, &cgroups)
 }
 
-/// The writes that make a list what is wanted.
-pub(super) fn put(
-    draft: &mut PlanBuilder<'_>,
+/// Adds the writes that turn the list in the maps into the desired one.
+pub(super) fn put_list(
+    builder: &mut PlanBuilder<'_>,
     warnings: &mut Vec<Warning>,
     desired: &Desired,
     id: u32,
@@ -42,18 +42,19 @@ pub(super) fn put(
 ) -> Result<(), MapFull> {
     let (networks, cgroups) = entries(desired, id, service);
     let none = super::ServiceEntry::default();
-    let known = draft.tables.services().get(&id).unwrap_or(&none);
+    let known = builder.tables.services().get(&id).unwrap_or(&none);
     let new: Vec<_> = networks.difference(&known.allow).copied().collect();
-    draft.take_allows(new.len())?;
-    draft.ops.extend(new.into_iter().map(MapOp::PutAllow));
-    draft.ops.extend(known.allow.difference(&networks).copied().map(MapOp::DelAllow));
+    builder.take_allows(new.len())?;
+    builder.ops.extend(new.into_iter().map(MapOp::PutAllow));
+    builder.ops.extend(known.allow.difference(&networks).copied().map(MapOp::DelAllow));
     let of = |cgroup: &u64| SourceCgroup { cgroup: *cgroup, service: id, zero: 0 };
     let new: Vec<_> = cgroups.difference(&known.allow_cgroups).map(of).collect();
-    draft.take_allowed_cgroups(new.len())?;
-    draft.ops.extend(new.into_iter().map(MapOp::PutAllowCgroup));
-    draft.ops.extend(known.allow_cgroups.difference(&cgroups).map(of).map(MapOp::DelAllowCgroup));
+    builder.take_allowed_cgroups(new.len())?;
+    builder.ops.extend(new.into_iter().map(MapOp::PutAllowCgroup));
+    builder.ops.extend(known.allow_cgroups.difference(&cgroups).map(of).map(MapOp::DelAllowCgroup));
     for path in service.settings.cgroups().filter(|path| !desired.cgroups.contains_key(*path)) {
-        let reason = format!("cgroup:{path} of its allow list is not there, so it names nobody; is the path right?");
+        let reason =
+            format!("cgroup:{path} of its allow list does not exist, so the entry has no effect; check the path");
         warnings.push(Warning { app: service.name.clone(), reason });
     }
     Ok(())

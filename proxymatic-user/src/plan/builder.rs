@@ -1,10 +1,10 @@
-//! A plan in the making: its writes so far, and the ids and slots it has given out.
+//! A plan under construction: its writes so far, and the ids and slots that it has taken.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::{Desired, MapOp, MapState, ranges::Ranges};
 
-/// A plan in the making. Reads the tables, never changes them.
+/// A plan under construction. It reads the map state and never changes it.
 pub(super) struct PlanBuilder<'a> {
     pub(super) tables: &'a MapState,
     pub(super) ops: Vec<MapOp>,
@@ -16,7 +16,7 @@ pub(super) struct PlanBuilder<'a> {
     allowed_cgroups: usize,
 }
 
-/// A map that is too small, and what helps.
+/// A map without enough free entries, and a remedy.
 pub(super) struct MapFull {
     pub(super) map: &'static str,
     pub(super) has: u32,
@@ -45,7 +45,7 @@ impl<'a> PlanBuilder<'a> {
         }
     }
 
-    /// The lowest free service id: low ids keep what the hooks read close together.
+    /// Takes the lowest free service id. Low ids keep the entries that hooks read close together.
     pub(super) fn take_service(&mut self) -> Result<u32, MapFull> {
         let has = self.tables.capacity.services;
         let id = lowest_free(self.tables.services(), self.next_service);
@@ -56,7 +56,8 @@ impl<'a> PlanBuilder<'a> {
         Ok(id)
     }
 
-    /// The lowest free backend id but for those that rest or are drained: that is said of owners before.
+    /// Takes the lowest free backend id that is neither parked nor drained: those marks belong to the id's former
+    /// owner.
     pub(super) fn take_backend(&mut self, desired: &Desired) -> Result<u32, MapFull> {
         let has = self.tables.capacity.backends;
         let mut id = lowest_free(self.tables.backends(), self.next_backend);
@@ -70,13 +71,13 @@ impl<'a> PlanBuilder<'a> {
         Ok(id)
     }
 
-    /// A free range of slots.
+    /// Takes a free range of slots.
     pub(super) fn take_slots(&mut self, length: u32) -> Result<u32, MapFull> {
         let has = self.tables.capacity.slots;
-        let given = |from, to| self.slots.find_free(length, from, to, |base, _| Some(base));
-        // On from the last one given, so that a plan for many services walks the ranges once for each, not more.
-        let base = self.tables.ranges().find_free(length, self.next_slot, has, given);
-        let base = base.or_else(|| self.tables.ranges().find_free(length, 0, has, given));
+        let is_free = |from, to| self.slots.find_free(length, from, to, |base, _| Some(base));
+        // Starts behind the last range taken, so that a plan for many services walks the ranges once for each service.
+        let base = self.tables.ranges().find_free(length, self.next_slot, has, is_free);
+        let base = base.or_else(|| self.tables.ranges().find_free(length, 0, has, is_free));
         let base = base.ok_or(MapFull { map: "SLOTS", has, remedy: "start the agent with a larger --max-slots" })?;
         self.slots.take(base, length);
         self.next_slot = base + length;
@@ -86,22 +87,22 @@ impl<'a> PlanBuilder<'a> {
 
 /// The entries of allow lists that a plan adds.
 impl PlanBuilder<'_> {
-    /// Room for more networks. Those that go in the same plan still take theirs: they go last.
+    /// Reserves entries for more networks. Entries that the same plan deletes still count, because deletions come last.
     pub(super) fn take_allows(&mut self, more: usize) -> Result<(), MapFull> {
         self.allows += more;
         fits("SOURCE_RANGES", self.allows, self.tables.capacity.allows)
     }
 
-    /// Room for more cgroups.
+    /// Reserves entries for more cgroups.
     pub(super) fn take_allowed_cgroups(&mut self, more: usize) -> Result<(), MapFull> {
         self.allowed_cgroups += more;
         fits("SOURCE_CGROUPS", self.allowed_cgroups, self.tables.capacity.allowed_cgroups)
     }
 }
 
-fn fits(map: &'static str, wanted: usize, has: u32) -> Result<(), MapFull> {
-    let remedy = "without its whole allow list it is not served; make allow lists shorter";
-    if wanted <= has as usize { Ok(()) } else { Err(MapFull { map, has, remedy }) }
+fn fits(map: &'static str, needed: usize, has: u32) -> Result<(), MapFull> {
+    let remedy = "the service is not served without its complete allow list; make allow lists shorter";
+    if needed <= has as usize { Ok(()) } else { Err(MapFull { map, has, remedy }) }
 }
 
 fn lowest_free<T>(taken: &BTreeMap<u32, T>, from: u32) -> u32 {

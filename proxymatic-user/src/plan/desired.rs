@@ -1,4 +1,4 @@
-//! What the maps should say.
+//! The desired state: what the maps should hold.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,48 +11,47 @@ use proxymatic_common::{Address, Class, SourceCode};
 use super::MapState;
 use crate::model::{Service, ServiceKey};
 
-/// Services, and who told us of each.
+/// Services, each with the kind of its source.
 pub type Services = BTreeMap<ServiceKey, (SourceCode, Arc<Service>)>;
 
-/// What the maps should say: always whole, never a difference.
+/// The desired state of the maps: always complete, never a difference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// The addresses of this host on which programs may dial services. Loopback ones are not listed: the hooks know
-    /// them by their bits.
+    /// The addresses of this host on which services are served. Loopback addresses are not listed: hooks recognize them
+    /// by their bits.
     pub addresses: BTreeSet<IpAddr>,
-    /// The services, and who told us of each.
+    /// The services, each with the kind of its source.
     pub services: Services,
-    /// Sources that have not said anything yet: their services that the maps hold stay as they are, unless `services`
-    /// has them.
+    /// Sources that have not answered yet. Their services in the maps stay as they are, unless `services` has them.
     pub unanswered: BTreeSet<SourceCode>,
-    /// The most connections open from this host at once to a service that does not say so itself; 0 for no bound.
+    /// The limit of open connections from this host for a service without a maxconn of its own; 0 for none.
     pub max_connections: u32,
-    /// The ids of the cgroups that allow lists name, by path. One that is not here does not exist.
+    /// The ids of the cgroups in allow lists, by path. A path that is missing here does not exist.
     pub cgroups: BTreeMap<String, u64>,
-    /// The ids of cgroups whose programs are left alone.
+    /// The ids of cgroups whose programs the hooks leave alone.
     pub excluded: BTreeSet<u64>,
-    /// Which services clients on other machines are served with.
+    /// The services that remote clients may use.
     pub exposed: Exposed,
-    /// Ids of backends that are ejected for long, or full: not to be drawn while there are better ones.
+    /// Ids of parked or full backends: not drawn as long as the service has better ones.
     pub parked: BTreeSet<u32>,
-    /// Ids of backends that the operator drains, whatever their source says.
+    /// Ids of backends that the operator drains, whatever the source's state for them is.
     pub drained: BTreeSet<u32>,
 }
 
-/// Which services clients on other machines are served with.
+/// The services that remote clients may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exposed {
-    /// None: there is no interface by which such clients could come.
+    /// None: no interface is served.
     #[default]
     None,
-    /// Those that say so themselves.
+    /// Services with the setting `expose`.
     Labelled,
     /// All.
     All,
 }
 
 impl Exposed {
-    /// Whether a service is among them, by what it says itself.
+    /// Returns whether a service is exposed, given its own setting.
     pub(super) const fn has(self, expose: bool) -> bool {
         match self {
             Self::None => false,
@@ -63,7 +62,8 @@ impl Exposed {
 }
 
 impl Desired {
-    /// What the maps say, but for who is drained: for commands that work without an agent.
+    /// Returns the state that the maps already hold, with other drained backends: for commands that work without an
+    /// agent.
     pub fn from_maps(tables: &MapState, drained: BTreeSet<u32>) -> Self {
         let host = tables.addresses().iter().filter(|(_, class)| **class == Class::HOST);
         Self {
@@ -75,13 +75,14 @@ impl Desired {
         }
     }
 
-    /// Whether an address is one of this host.
+    /// Returns whether an address belongs to this host.
     pub(super) fn is_local(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.addresses.contains(&address) || Address::from(address).is_loopback()
     }
 
-    /// Whether all that services depend on, besides what they are themselves, is the same.
+    /// Returns whether everything except `services`, `unanswered` and `excluded` is equal: all else that the plan of
+    /// one service depends on.
     pub(super) fn same_environment(&self, other: &Self) -> bool {
         let Self {
             addresses,
@@ -102,8 +103,8 @@ impl Desired {
             && *drained == other.drained
     }
 
-    /// Whether the service of an id stays because nobody who could has spoken of it yet.
-    pub(super) fn keeps(&self, tables: &MapState, service: u32) -> bool {
+    /// Returns whether the service with this id is retained because its source has not answered yet.
+    pub(super) fn retains(&self, tables: &MapState, service: u32) -> bool {
         tables.services().get(&service).is_some_and(|entry| self.unanswered.contains(&entry.settings.source))
     }
 }

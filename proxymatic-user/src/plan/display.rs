@@ -1,4 +1,4 @@
-//! How the parts of a write are printed.
+//! The display of the parts of a write.
 
 use std::{
     fmt,
@@ -7,15 +7,15 @@ use std::{
 
 use proxymatic_common::{Backend, Features, Frontend, PROTOCOL_TCP, Service, SourceRangeKey};
 
-/// The name of a protocol that services have.
+/// Returns the name of a service's protocol.
 pub(super) const fn protocol(protocol: u8) -> &'static str {
     if protocol == PROTOCOL_TCP { "tcp" } else { "udp" }
 }
 
-/// A backend.
-pub(super) struct Replica<'a>(pub(super) &'a Backend);
+/// Displays a backend.
+pub(super) struct DisplayBackend<'a>(pub(super) &'a Backend);
 
-impl fmt::Display for Replica<'_> {
+impl fmt::Display for DisplayBackend<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Backend { address, port, state, weight, maxconn, local, .. } = self.0;
         let socket = SocketAddr::new(IpAddr::from(*address), port.get());
@@ -27,19 +27,19 @@ impl fmt::Display for Replica<'_> {
     }
 }
 
-/// The key under which a service is found.
-pub(super) struct Dialled<'a>(pub(super) &'a Frontend);
+/// Displays the key of a service in `FRONTENDS`.
+pub(super) struct DisplayFrontend<'a>(pub(super) &'a Frontend);
 
-impl fmt::Display for Dialled<'_> {
+impl fmt::Display for DisplayFrontend<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} class {}", self.0.port.get(), protocol(self.0.protocol), self.0.class.0)
     }
 }
 
-/// The network of a key of `SOURCE_RANGES`.
-pub(super) struct Network<'a>(pub(super) &'a SourceRangeKey);
+/// Displays the network of a `SOURCE_RANGES` key.
+pub(super) struct DisplayNetwork<'a>(pub(super) &'a SourceRangeKey);
 
-impl fmt::Display for Network<'_> {
+impl fmt::Display for DisplayNetwork<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SourceRangeKey { prefix_len, network } = self.0;
         let before = if network.address.is_v4() { 32 + 96 } else { 32 };
@@ -47,10 +47,10 @@ impl fmt::Display for Network<'_> {
     }
 }
 
-/// The settings of a service.
-pub(super) struct Settings<'a>(pub(super) &'a Service);
+/// Displays the settings of a service.
+pub(super) struct DisplaySettings<'a>(pub(super) &'a Service);
 
-impl fmt::Display for Settings<'_> {
+impl fmt::Display for DisplaySettings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let service = self.0;
         f.write_str(service.policy.name())?;

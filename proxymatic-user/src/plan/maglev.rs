@@ -1,12 +1,14 @@
-//! Slots for the policies that hash: a table in which few entries change when backends come and go.
+//! Slots for the policies that hash: a table in which few entries change if backends come or go.
 //!
-//! The table of D. Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section
-//! 3.4: backends in turn take the first free entry of their own order of preference; here with turns in proportion to
-//! weight. The orders are random sequences instead of the paper's fixed steps: two backends with the same step follow
-//! each other through the whole table, and then one that goes moves 4 to 5 % of the entries instead of 1 %.
+//! The table follows D. Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016,
+//! section 3.4: backends in turn take the first free entry of their own preference order. Here a backend's turns are in
+//! proportion to its weight.
 //!
-//! A backend's order comes from its task and where that listens, never from ids, so that every host fills the same table
-//! for the same backends.
+//! The preference orders are random sequences instead of the paper's fixed steps. Two backends with the same step
+//! follow each other through the whole table; then removing one moves 4 to 5 % of the entries instead of 1 %.
+//!
+//! A backend's order depends on its task, address and port, never on ids. So every host computes the same table for the
+//! same backends.
 
 use std::net::IpAddr;
 
@@ -14,25 +16,25 @@ use proxymatic_common::Slot;
 
 use crate::model;
 
-/// The sizes a table can have. Few, so that a table keeps its size, which decides all its entries, while a service grows
-/// and shrinks.
+/// The possible sizes of a table. They are few, so that a table keeps its size while a service grows and shrinks:
+/// another size changes all entries.
 const SIZES: [u64; 8] = [509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521];
-/// How many entries there are for each backend, as far as the sizes go. With so many, one of twenty that goes moves 1.1 %
-/// of the entries beyond its own; with 100 it would be 2.4 %.
+/// The number of entries for each backend, up to the largest size. With 400, removing one of twenty backends moves 1.1
+/// % of the other backends' entries; with 100 it would be 2.4 %.
 const PER_BACKEND: u64 = 400;
 
-/// A backend's order of preference: the state of its random sequence.
+/// A backend's preference order: the state of its random sequence.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Preference(u64);
 
 impl Preference {
-    /// By FNV-1a (Fowler, Noll, Vo) of task, address and port: whoever builds the agent, with whatever compiler, gets
-    /// the same.
+    /// Hashes task, address and port by FNV-1a (Fowler, Noll, Vo): the result does not depend on the compiler or the
+    /// build.
     pub(super) fn of(backend: &model::Backend) -> Self {
         Self::at(&backend.task, backend.address, backend.port)
     }
 
-    /// The same of a backend that the maps hold.
+    /// Makes the preference order of a backend in the maps.
     pub(super) fn at(task: &str, address: IpAddr, port: u16) -> Self {
         let octets = match address {
             IpAddr::V4(four) => four.to_ipv6_mapped().octets(),
@@ -41,11 +43,11 @@ impl Preference {
         let bytes = task.bytes().chain(octets).chain(port.to_be_bytes());
         let hash =
             bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-        // FNV leaves similar names near each other, on what would be one sequence.
+        // FNV maps similar names to similar values, which would be positions of one random sequence.
         Self(mix(hash))
     }
 
-    /// The next entry it prefers (SplitMix64).
+    /// Returns the next preferred entry (SplitMix64).
     const fn next(&mut self, size: u64) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         (((mix(self.0) >> 32) * size) >> 32) as usize
@@ -59,21 +61,21 @@ const fn mix(hash: u64) -> u64 {
     hash ^ hash >> 31
 }
 
-/// The table over these backends, of a service that has `known` backends in all. Weights of 0 get no entry, others at
-/// least one as long as there are more entries than backends.
+/// Returns the table over these backends, for a service with `known` backends in all. A weight of 0 gives no entry. Any
+/// other weight gives at least one, as long as there are more entries than backends.
 pub(super) fn table(backends: &[(Preference, Slot, u32)], known: usize) -> Vec<Slot> {
     let most = u64::from(backends.iter().map(|(.., weight)| *weight).max().unwrap_or(0));
     if most == 0 {
         return Vec::new();
     }
-    let wanted = PER_BACKEND * known as u64;
-    let size = SIZES.into_iter().find(|size| *size >= wanted).unwrap_or(SIZES[SIZES.len() - 1]);
+    let min_size = PER_BACKEND * known as u64;
+    let size = SIZES.into_iter().find(|size| *size >= min_size).unwrap_or(SIZES[SIZES.len() - 1]);
     let mut entries = vec![None; size as usize];
     let mut turns: Vec<_> = backends
         .iter()
         .filter(|(.., weight)| *weight > 0)
         .map(|(preference, slot, weight)| {
-            // With the first turn paid for, so that a small weight gets its entry too.
+            // The credit for the first turn is given in advance, so that a small weight gets an entry too.
             Turn { preference: *preference, slot: *slot, weight: u64::from(*weight), credit: most - u64::from(*weight) }
         })
         .collect();
@@ -126,13 +128,13 @@ mod tests {
         weights.iter().enumerate().map(|(n, weight)| (preference(n), Slot::new(n as u32, 1), *weight)).collect()
     }
 
-    /// The part of the table that a backend has; of an empty table nobody has any.
+    /// Returns the part of the table that a backend has; 0 if the table is empty.
     fn share(table: &[Slot], id: usize) -> f64 {
         table.iter().filter(|slot| slot.backend() == id as u32).count() as f64 / table.len().max(1) as f64
     }
 
     #[test]
-    fn backends_without_weight_get_an_empty_table() {
+    fn backends_without_weight_give_an_empty_table() {
         for weights in [&[][..], &[0], &[0, 0]] {
             let table = table(&backends(0, weights), weights.len());
             assert!(table.is_empty(), "{weights:?}");
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_a_service_is_the_same_on_every_host_and_in_every_build() {
+    fn table_is_the_same_on_every_host_and_in_every_build() {
         let table = table(&backends(7, &[500, 250, 1000]), 3);
         let first: Vec<_> = table.iter().take(24).map(|slot| slot.backend()).collect();
         assert_eq!(table.len(), 2039);
@@ -150,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_are_the_weights(seed in any::<u32>(), weights in prop::collection::vec(0_u32..=1000, 1..60)) {
+        fn table_shares_match_the_weights(seed in any::<u32>(), weights in prop::collection::vec(0_u32..=1000, 1..60)) {
             let table = table(&backends(seed, &weights), weights.len());
             let total: u32 = weights.iter().sum();
             prop_assert_eq!(table.is_empty(), total == 0);
@@ -162,7 +164,7 @@ mod tests {
         }
 
         #[test]
-        fn removing_one_of_twenty_moves_little_beyond_its_share(seed in any::<u32>(), gone in 0_usize..20) {
+        fn removing_one_of_twenty_moves_few_other_entries(seed in any::<u32>(), gone in 0_usize..20) {
             let all = backends(seed, &[500; 20]);
             let before = table(&all, 20);
             let mut rest = all.clone();

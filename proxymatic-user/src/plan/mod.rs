@@ -1,7 +1,8 @@
-//! From what is wanted and what the maps hold to the writes in between: values, in the order that never leaves a
-//! service without its backends. Pure: no clock, no kernel, no I/O.
+//! Computes the writes that lead from the map state to the desired state. The writes are values, in an order that never
+//! leaves a service without its backends. Pure: no clock, no kernel, no I/O.
 
 mod allow;
+mod backends;
 mod builder;
 mod classes;
 mod desired;

@@ -1,4 +1,4 @@
-//! One write to one map, as a value that can be compared, ordered and printed.
+//! One write to one map, as a value that can be compared, ordered and displayed.
 
 use std::{fmt, net::IpAddr};
 
@@ -8,70 +8,70 @@ use proxymatic_common::{
 
 use super::display;
 
-/// One write to one map. The order of the variants is the order of execution within a plan: make what nobody sees yet,
-/// switch, then take away.
+/// One write to one map. The order of the variants is the order of execution within a plan: make what hooks cannot see
+/// yet, switch, then break what they no longer see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
-    /// Make: programs of a cgroup are left alone.
+    /// Make: hooks leave programs of a cgroup alone.
     PutExcluded(u64),
-    /// Make: zero the counts of a backend id, for its new owner.
+    /// Make: zeroes the counters of a backend id, for its new owner.
     ResetLoad(u32),
-    /// Make: zero the counts of a service id, for its new owner.
+    /// Make: zeroes the counters of a service id, for its new owner.
     ResetServiceLoad(u32),
-    /// Make: say whose a backend id is.
+    /// Make: names the owner of a backend id.
     PutBackendName(u32, String),
-    /// Make: a new backend, or one that may now be given more than before.
+    /// Make: adds a backend, or changes one that may take the same traffic or more.
     PutBackend(u32, Backend),
-    /// Make: a fresh range of slots.
+    /// Make: a new range of slots.
     PutSlots(u32, Vec<Slot>),
-    /// Make: clients of a network may connect. Before the settings that say that there is a list.
+    /// Make: clients of a network may connect. Before the settings, which say that there is an allow list.
     PutAllow(SourceRangeKey),
     /// Make: programs of a cgroup may connect.
     PutAllowCgroup(SourceCgroup),
-    /// Make: the settings of a service.
+    /// Make: sets the settings of a service.
     PutService(u32, Service),
-    /// Make: say whose a service id is.
+    /// Make: names the owner of a service id.
     PutServiceName(u32, String),
-    /// Switch: one store that replaces all backends of a service.
+    /// Switch: replaces all backends of a service by one store.
     PutSlotRange(u32, SlotRange),
-    /// Switch: a port may be that of a service, so that it is worth a look. Before the first service of the port.
+    /// Switch: marks a port as a service port. Before the first service of the port.
     SetPort(Port, u8),
-    /// Switch: an address means nothing to us any more. Before those that come, which may need its place.
+    /// Switch: an address has no class any more. Before new addresses, which may need its entry.
     DelAddress(Address),
-    /// Switch: an address means a class. Before the services of that class: the class of a virtual address is known only by
-    /// this entry, so that a plan that stops in between would leave services that the next plan makes once more.
+    /// Switch: an address gets a class. Before the services of that class: only this entry tells which class a virtual
+    /// address has. If a plan stopped in between, the next plan would make the services again.
     PutAddress(Address, Class),
-    /// Switch: a new service can be found.
+    /// Switch: publishes a new service.
     PutFrontend(Frontend, u32),
-    /// Switch: a service is not found any more.
+    /// Switch: withdraws a service.
     DelFrontend(Frontend),
-    /// Break, at once: no service has a port any more.
+    /// Break, at once: a port is no service port any more.
     ClearPort(Port, u8),
-    /// Break, at once: a backend that is given less than before, since nobody is sent to it any more.
+    /// Break, at once: changes a backend that takes less traffic than before, once no slot draws it any more.
     DemoteBackend(u32, Backend),
-    /// Break: clients of a network are not named any more. At once where the service stays, else after quarantine.
+    /// Break: removes a network from an allow list. At once if the service stays, else after quarantine.
     DelAllow(SourceRangeKey),
-    /// Break: programs of a cgroup are not named any more.
+    /// Break: removes a cgroup from an allow list.
     DelAllowCgroup(SourceCgroup),
-    /// Break, at once: programs of a cgroup are not left alone any more.
+    /// Break, at once: hooks no longer leave programs of a cgroup alone.
     DelExcluded(u64),
-    /// Break, after quarantine: a range of slots that no head names.
+    /// Break, after quarantine: clears a range of slots that no service uses.
     ClearSlots(u32, u32),
-    /// Break, after quarantine: the head of a service that cannot be found, keeping count of its switches.
+    /// Break, after quarantine: clears the slot range of a withdrawn service, but keeps the count of its switches.
     ClearHead(u32, SlotRange),
-    /// Break, after quarantine: whose a service id was. Before the settings, which say that there is one: an agent that is
-    /// killed between the two would leave a name that nobody looks for.
+    /// Break, after quarantine: deletes the name of a service id. Before the settings, which say that the service
+    /// exists: an agent killed between the two would leave a name that no agent ever deletes.
     DelServiceName(u32),
-    /// Break, after quarantine: the settings of a service that cannot be found.
+    /// Break, after quarantine: clears the settings of a withdrawn service.
     ClearService(u32),
-    /// Break, after quarantine: whose a backend id was.
+    /// Break, after quarantine: deletes the name of a backend id.
     DelBackendName(u32),
-    /// Break, after quarantine: a backend id that no socket uses, keeping count of its owners.
+    /// Break, after quarantine: frees a backend id that no socket uses, but keeps the count of its owners.
     FreeBackend(u32, Backend),
 }
 
 impl MapOp {
-    /// The name of the map that is written.
+    /// Returns the name of the written map.
     pub const fn map(&self) -> &'static str {
         match self {
             Self::PutExcluded(..) | Self::DelExcluded(..) => "EXCLUDED",
@@ -91,7 +91,7 @@ impl MapOp {
         }
     }
 
-    /// Where in a plan it belongs: the position of its variant.
+    /// Returns the position in a plan: the position of the variant.
     pub(super) const fn phase(&self) -> u8 {
         match self {
             Self::PutExcluded(..) => 0,
@@ -129,32 +129,36 @@ impl fmt::Display for MapOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PutExcluded(cgroup) => write!(f, "exclude cgroup {cgroup}"),
-            Self::ResetServiceLoad(id) => write!(f, "reset load of service {id}"),
-            Self::PutAllow(key) => write!(f, "allow {} to service {}", display::Network(key), key.network.service),
+            Self::ResetServiceLoad(id) => write!(f, "reset counters of service {id}"),
+            Self::PutAllow(key) => {
+                write!(f, "allow {} to service {}", display::DisplayNetwork(key), key.network.service)
+            }
             Self::PutAllowCgroup(key) => write!(f, "allow cgroup {} to service {}", key.cgroup, key.service),
             Self::SetPort(port, protocol) => write!(f, "set port {}/{}", port.get(), display::protocol(*protocol)),
             Self::ClearPort(port, protocol) => write!(f, "clear port {}/{}", port.get(), display::protocol(*protocol)),
             Self::DelAllow(key) => {
-                write!(f, "no longer allow {} to service {}", display::Network(key), key.network.service)
+                write!(f, "no longer allow {} to service {}", display::DisplayNetwork(key), key.network.service)
             }
             Self::DelAllowCgroup(key) => write!(f, "no longer allow cgroup {} to service {}", key.cgroup, key.service),
             Self::DelExcluded(cgroup) => write!(f, "no longer exclude cgroup {cgroup}"),
-            Self::ResetLoad(id) => write!(f, "reset load of backend {id}"),
+            Self::ResetLoad(id) => write!(f, "reset counters of backend {id}"),
             Self::PutBackendName(id, name) => write!(f, "name backend {id} {name}"),
-            Self::PutBackend(id, backend) => write!(f, "put backend {id} {}", display::Replica(backend)),
+            Self::PutBackend(id, backend) => write!(f, "put backend {id} {}", display::DisplayBackend(backend)),
             Self::PutSlots(base, slots) => write!(f, "put slots {base}..{}", *base as usize + slots.len()),
-            Self::PutService(id, settings) => write!(f, "put service {id} {}", display::Settings(settings)),
+            Self::PutService(id, settings) => write!(f, "put service {id} {}", display::DisplaySettings(settings)),
             Self::PutServiceName(id, name) => write!(f, "name service {id} {name}"),
             Self::PutSlotRange(id, head) => {
                 write!(f, "switch service {id} to {} slots from {}", head.length(), head.base())
             }
-            Self::PutFrontend(frontend, id) => write!(f, "put frontend {} service {id}", display::Dialled(frontend)),
+            Self::PutFrontend(frontend, id) => {
+                write!(f, "put frontend {} service {id}", display::DisplayFrontend(frontend))
+            }
             Self::PutAddress(address, class) => write!(f, "put address {} class {}", IpAddr::from(*address), class.0),
             Self::DelAddress(address) => write!(f, "delete address {}", IpAddr::from(*address)),
-            Self::DelFrontend(frontend) => write!(f, "delete frontend {}", display::Dialled(frontend)),
-            Self::DemoteBackend(id, backend) => write!(f, "lower backend {id} {}", display::Replica(backend)),
+            Self::DelFrontend(frontend) => write!(f, "delete frontend {}", display::DisplayFrontend(frontend)),
+            Self::DemoteBackend(id, backend) => write!(f, "demote backend {id} {}", display::DisplayBackend(backend)),
             Self::ClearSlots(base, length) => write!(f, "clear slots {base}..{}", base + length),
-            Self::ClearHead(id, _) => write!(f, "clear head of service {id}"),
+            Self::ClearHead(id, _) => write!(f, "clear slot range of service {id}"),
             Self::ClearService(id) => write!(f, "clear service {id}"),
             Self::DelServiceName(id) => write!(f, "delete name of service {id}"),
             Self::DelBackendName(id) => write!(f, "delete name of backend {id}"),

@@ -1,4 +1,4 @@
-//! The bits that say which ports are worth a look: set before the first service of a port, cleared after the last.
+//! The bits of the service ports: set before the first service of a port, cleared after the last.
 
 use std::collections::BTreeSet;
 
@@ -6,19 +6,21 @@ use proxymatic_common::PortBit;
 
 use super::{MapOp, builder::PlanBuilder};
 
-/// The writes that make the bits those of the services there are to be, by the writes so far.
-pub(super) fn put(draft: &mut PlanBuilder<'_>) {
-    let mut frontends: BTreeSet<_> = draft.tables.frontends().keys().copied().collect();
-    for op in &draft.ops {
+/// Adds the writes that set the bits for exactly the ports that have a service after the plan's writes so far.
+pub(super) fn put_port_bits(builder: &mut PlanBuilder<'_>) {
+    let mut frontends: BTreeSet<_> = builder.tables.frontends().keys().copied().collect();
+    for op in &builder.ops {
         match op {
             MapOp::PutFrontend(frontend, _) => frontends.insert(*frontend),
             MapOp::DelFrontend(frontend) => frontends.remove(frontend),
             _ => continue,
         };
     }
-    let wanted: BTreeSet<_> = frontends.iter().map(|frontend| (frontend.protocol, frontend.port)).collect();
-    let known = draft.tables.ports();
+    let desired: BTreeSet<_> = frontends.iter().map(|frontend| (frontend.protocol, frontend.port)).collect();
+    let current = builder.tables.ports();
     let has_bit = |at: &&(u8, _)| PortBit::of(at.1, at.0).is_some();
-    draft.ops.extend(wanted.difference(known).filter(has_bit).map(|(protocol, port)| MapOp::SetPort(*port, *protocol)));
-    draft.ops.extend(known.difference(&wanted).map(|(protocol, port)| MapOp::ClearPort(*port, *protocol)));
+    builder
+        .ops
+        .extend(desired.difference(current).filter(has_bit).map(|(protocol, port)| MapOp::SetPort(*port, *protocol)));
+    builder.ops.extend(current.difference(&desired).map(|(protocol, port)| MapOp::ClearPort(*port, *protocol)));
 }

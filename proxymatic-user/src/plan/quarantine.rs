@@ -1,4 +1,4 @@
-//! When what nothing leads to any more may be used again.
+//! Quarantine: the time before garbage may be used again.
 
 use std::{
     collections::BTreeMap,
@@ -9,18 +9,19 @@ use proxymatic_common::{Backend, BackendState, SlotRange, SourceCgroup};
 
 use super::{Garbage, MapOp, MapState};
 
-/// How long slots and ids rest before they are given out again. A hook that read the old head is done in
-/// microseconds; the rest is for people who look at the maps, and for what we did not think of.
+/// How long slots and ids stay unused before the agent assigns them again. A hook that read the old slot range is done
+/// within microseconds; the rest of the time is for people who look at the maps, and a reserve against unknown delays.
 pub const QUARANTINE: Duration = Duration::from_secs(5);
 
-/// Since when nothing has led to each piece of garbage.
+/// When each piece of garbage was first seen.
 #[derive(Clone, Debug, Default)]
 pub struct Quarantine {
     since: BTreeMap<Garbage, Instant>,
 }
 
 impl Quarantine {
-    /// The writes that free what has rested long enough. Backend ids that sockets still use stay, however long.
+    /// Returns the writes that free the garbage whose quarantine is over. A backend id that sockets still use stays,
+    /// however long that takes.
     pub fn release(&mut self, tables: &MapState, active: impl Fn(u32) -> u64, now: Instant) -> Vec<MapOp> {
         self.since.retain(|garbage, _| tables.garbage().contains(garbage));
         let mut ops = Vec::new();
@@ -45,7 +46,8 @@ fn free(tables: &MapState, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: 
         Garbage::Backend(_) => {}
         Garbage::Service(id) => {
             let Some(entry) = tables.services().get(&id) else { return };
-            // Its backends first: they name it. Some may still be active, where an agent died while it made the service.
+            // The backends first, because they name the service. Some may still be active if an agent died while it
+            // made the service.
             let backends = entry.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?.backend)));
             ops.extend(
                 backends

@@ -1,8 +1,8 @@
-//! Which ranges of an array are taken.
+//! The ranges of an array that are taken.
 
 use std::collections::BTreeMap;
 
-/// Ranges of `0..capacity` that are taken: base to length. No two overlap.
+/// The taken ranges of `0..capacity`: base to length. No two ranges overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ranges {
     taken: BTreeMap<u32, u32>,
@@ -23,10 +23,10 @@ impl Ranges {
         self.taken.values().sum()
     }
 
-    /// The first answer of `then` for a gap of at least `length` within `from..to`.
+    /// Calls `then` for each gap of at least `length` within `from..to`, and returns its first `Some`.
     ///
-    /// Walks the ranges in order: slower on paper than keeping a list of gaps, but it is one pass over a sorted map,
-    /// and there is nothing to keep in step.
+    /// This walks the ranges in order. A list of gaps would be faster in theory, but this is one pass over a sorted map
+    /// and needs no second structure.
     pub(super) fn find_free(
         &self,
         length: u32,
@@ -35,7 +35,7 @@ impl Ranges {
         then: impl Fn(u32, u32) -> Option<u32>,
     ) -> Option<u32> {
         let mut base = from;
-        // The one that `from` may lie in, and all behind it.
+        // Starts with the range that may contain `from`.
         let first = self.taken.range(..from).next_back().map_or(from, |(start, _)| *start);
         for (start, taken) in self.taken.range(first..) {
             if *start >= to {
@@ -58,13 +58,13 @@ mod tests {
 
     use super::*;
 
-    /// The base of the first gap.
+    /// Returns the base of the first gap.
     fn first(ranges: &Ranges, length: u32, to: u32) -> Option<u32> {
         ranges.find_free(length, 0, to, |base, _| Some(base))
     }
 
     #[test]
-    fn the_first_gap_that_is_large_enough_is_found() {
+    fn first_gap_that_is_large_enough_is_found() {
         let mut ranges = Ranges::default();
         ranges.take(0, 4);
         ranges.take(6, 4);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_of_both_is_found() {
+    fn gap_in_both_sets_of_ranges_is_found() {
         let (mut ranges, mut other) = (Ranges::default(), Ranges::default());
         ranges.take(6, 4);
         other.take(1, 1);
@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_found_is_free(taken in prop::collection::vec(1_u32..9, 0..20), freed in prop::collection::vec(0_u32..64, 0..9), length in 1_u32..9) {
+        fn found_gap_is_the_lowest_free_one(taken in prop::collection::vec(1_u32..9, 0..20), freed in prop::collection::vec(0_u32..64, 0..9), length in 1_u32..9) {
             let mut ranges = Ranges::default();
             for length in taken {
                 if let Some(base) = first(&ranges, length, 64) {

@@ -1,5 +1,4 @@
-//! Services that stay as they are because nobody who could has spoken of them yet: what changes of them all the same,
-//! since it is not for a source to say.
+//! Services whose source has not answered yet: kept, except for the fields that a source does not own.
 
 use std::net::IpAddr;
 
@@ -7,33 +6,27 @@ use proxymatic_common::{Backend, BackendState, Features, Frontend, Slot};
 
 use super::{
     Desired, MapOp,
+    backends::{PlannedBackend, apply_drain, change, put_slots},
     builder::{MapFull, PlanBuilder},
     maglev::Preference,
-    planner::{PlannedBackend, change, put_slots},
 };
 use crate::model::Warning;
 
-/// A backend as its source has it, or drained where the operator wishes it.
-pub(super) const fn apply_drain(backend: Backend, drained: bool) -> Backend {
-    let drains = drained && backend.source_state.0 == BackendState::ACTIVE.0;
-    Backend { state: if drains { BackendState::DRAINING } else { backend.source_state }, ..backend }
-}
-
-/// Of a service that stays: which of its backends are on this host, since addresses come and go, and which of them the
-/// operator drains.
+/// Plans a retained service: the host's addresses decide which of its backends are local, and the operator decides
+/// which of them drain.
 pub(super) fn plan_retained(
-    draft: &mut PlanBuilder<'_>,
+    builder: &mut PlanBuilder<'_>,
     warnings: &mut Vec<Warning>,
     desired: &Desired,
     frontend: Frontend,
     id: u32,
 ) {
-    let Some(entry) = draft.tables.services().get(&id) else { return };
+    let Some(entry) = builder.tables.services().get(&id) else { return };
     let mut settings = entry.settings;
     settings.features = Features(settings.features.0 & !Features::OWN_LISTENER.0);
-    let (mut ops, mut kept, mut moved) = (Vec::new(), Vec::new(), false);
+    let (mut ops, mut planned, mut moved) = (Vec::new(), Vec::new(), false);
     for id in &entry.backends {
-        let Some(known) = draft.tables.backends().get(id) else { continue };
+        let Some(known) = builder.tables.backends().get(id) else { continue };
         let old = &known.backend;
         if old.state == BackendState::GONE {
             continue;
@@ -42,29 +35,29 @@ pub(super) fn plan_retained(
         let new = apply_drain(Backend { local: u8::from(local), ..*old }, desired.drained.contains(id));
         moved |= new.state != old.state;
         ops.extend(change(*id, old, new));
-        kept.push(PlannedBackend {
+        planned.push(PlannedBackend {
             slot: Slot::new(*id, new.generation),
             preference: Preference::at(&known.task, IpAddr::from(new.address), new.port.get()),
             weight: new.weight,
             state: new.state,
-            rests: desired.parked.contains(id),
+            parked: desired.parked.contains(id),
         });
         if local && old.port == frontend.port {
             settings.features = settings.features.with(Features::OWN_LISTENER);
         }
     }
-    let mark = draft.ops.len();
-    draft.ops.extend(ops);
-    if moved && let Err(small) = put_slots(draft, id, &settings, &kept) {
-        too_small(draft, warnings, mark, &entry.name, &small);
+    let mark = builder.ops.len();
+    builder.ops.extend(ops);
+    if moved && let Err(full) = put_slots(builder, id, &settings, &planned) {
+        drop_writes(builder, warnings, mark, &entry.name, &full);
     }
     if settings != entry.settings {
-        draft.ops.push(MapOp::PutService(id, settings));
+        builder.ops.push(MapOp::PutService(id, settings));
     }
 }
 
-/// Whole or not at all.
-fn too_small(draft: &mut PlanBuilder<'_>, warnings: &mut Vec<Warning>, mark: usize, name: &str, small: &MapFull) {
-    draft.ops.truncate(mark);
-    warnings.push(Warning { app: name.into(), reason: format!("what the operator drains {small}") });
+/// Removes the writes since `mark` and warns: a service changes as a whole or not at all.
+fn drop_writes(builder: &mut PlanBuilder<'_>, warnings: &mut Vec<Warning>, mark: usize, name: &str, full: &MapFull) {
+    builder.ops.truncate(mark);
+    warnings.push(Warning { app: name.into(), reason: format!("the new slots for its drained backends: {full}") });
 }

@@ -1,4 +1,4 @@
-//! From what the operator asks of a service to its words in the map.
+//! Encodes the settings of a service for the map.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::model::{self, ServiceKey};
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The settings of a service.
+/// Returns the settings of a service as the map holds them.
 pub(super) fn settings(desired: &Desired, key: ServiceKey, source: SourceCode, service: &model::Service) -> Service {
     let model::Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } =
         &service.settings;
-    // A replica on this host that listens on the service port itself.
+    // Whether a replica on this host listens on the service port itself.
     let own = service.backends.iter().any(|it| it.port == key.port && desired.is_local(it.address));
     let features = [
         (allow.is_some(), Features::ALLOW),
@@ -22,7 +22,7 @@ pub(super) fn settings(desired: &Desired, key: ServiceKey, source: SourceCode, s
         (*reset, Features::RESET),
         (desired.exposed.has(*expose) && source != SourceCode::SELF, Features::EXPOSE),
     ];
-    let features = features.into_iter().filter(|(wanted, _)| *wanted);
+    let features = features.into_iter().filter(|(is_set, _)| *is_set);
     Service {
         features: features.fold(Features::default(), |all, (_, one)| all.with(one)),
         maxconn: maxconn.unwrap_or(desired.max_connections),
@@ -46,13 +46,14 @@ const fn code(policy: model::Policy) -> Policy {
     }
 }
 
-/// Rounded up: 0 has a meaning of its own. At most what fits the word, which is 49 days in milliseconds.
+/// Converts a time, rounded up because 0 has a meaning of its own. The maximum is `u32::MAX`, which is 49 days in
+/// milliseconds.
 fn in_units(time: Duration, unit: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(unit.as_nanos())).unwrap_or(u32::MAX)
 }
 
-/// The least TCP_SYNCNT that does not give up before that time, as far as the kernel goes; 0 for zero. The SYN is sent
-/// again after 1, 2, 4, ... seconds, so n retries end after 2^(n + 1) - 1 seconds.
+/// Returns the smallest TCP_SYNCNT that does not give up before `connect`, within the kernel's limits; 0 for zero. The
+/// kernel retransmits the SYN after 1, 2, 4, ... seconds, so n retries end after 2^(n + 1) - 1 seconds.
 fn syn_retries(connect: Duration) -> u32 {
     if connect.is_zero() {
         return 0;
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn syn_retries_are_the_nearest_not_below() {
+    fn syn_retries_last_at_least_the_connect_timeout() {
         for (ms, retries) in [
             (0, 0),
             (1, 1),
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_rounded_up_and_never_become_for_ever() {
+    fn time_is_rounded_up_and_saturates() {
         assert_eq!(in_units(Duration::from_micros(1), MS), 1);
         assert_eq!(in_units(Duration::from_millis(1001), SECOND), 2);
         assert_eq!(in_units(Duration::from_secs(100 * 86_400), MS), u32::MAX);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_has_its_code() {
+    fn policy_code_has_the_name_of_its_policy() {
         for policy in model::Policy::ALL {
             assert_eq!(code(policy).name(), policy.to_string());
         }

@@ -1,23 +1,23 @@
-//! Weights to slots.
+//! Turns weights into slots.
 
 use proxymatic_common::Slot;
 
-/// The most slots a service gets, for each backend it has, once its weights need more than [`EXACT`].
+/// The largest number of slots for each backend of a service, once its weights need more than [`EXACT`] slots.
 const PER_BACKEND: u64 = 64;
-/// Up to so many slots, shares are exact whatever the weights.
+/// The number of slots up to which shares match the weights exactly.
 const EXACT: u64 = 2048;
 
-/// The slots of a service: each backend as often as its weight asks, spread evenly, so that a short scan from any slot
-/// meets many backends. Weights are divided by their common divisor first: a backend with many slots would be drawn
-/// against itself.
+/// Returns the slots of a service. Each backend has slots in proportion to its weight, spread evenly, so that a short
+/// scan from any slot meets many backends. Weights are divided by their common divisor first: with many slots for one
+/// backend, two draws would often pick the same backend.
 ///
-/// The same backends and weights, in the same order, always give the same slots. Weights of 0 get none.
+/// The same backends and weights, in the same order, always give the same slots. A weight of 0 gives no slot.
 pub(super) fn slots(backends: &[(Slot, u32)]) -> Vec<Slot> {
     let counts = counts(backends);
     let total: u64 = counts.iter().sum();
     let mut spread: Vec<(u64, usize)> = Vec::with_capacity(total as usize);
     for (i, count) in counts.iter().enumerate() {
-        // The k-th of n slots of a backend belongs at (2k + 1) / 2n of the way.
+        // The k-th of n slots of a backend belongs at position (2k + 1) / 2n.
         spread.extend((0..*count).map(|k| (((2 * k + 1) << 32) / (2 * count), i)));
     }
     spread.sort_unstable();
@@ -32,7 +32,7 @@ fn counts(backends: &[(Slot, u32)]) -> Vec<u64> {
     if total <= limit {
         return counts;
     }
-    // Rounded to nearest, but never to nothing: a weight of 1 beside 1000s still means some traffic.
+    // Rounded to nearest, but never to zero: a weight of 1 beside 1000s still means some traffic.
     counts.iter().map(|n| if *n == 0 { 0 } else { ((n * limit + total / 2) / total).max(1) }).collect()
 }
 
@@ -52,21 +52,21 @@ mod tests {
     }
 
     #[test]
-    fn equal_weights_give_one_slot_each() {
+    fn equal_weights_give_each_backend_one_slot() {
         assert_eq!(ids(&[500, 500, 500]), [0, 1, 2]);
         assert!(ids(&[]).is_empty());
     }
 
     #[test]
-    fn slots_are_spread() {
+    fn slots_of_a_backend_are_spread_evenly() {
         assert_eq!(ids(&[100, 300]), [1, 0, 1, 1]);
         assert_eq!(ids(&[1, 0, 2]), [2, 0, 2]);
     }
 
     proptest! {
-        /// For roundrobin, which takes the slots in turn: nobody gets many at once, nor waits long.
+        /// Roundrobin takes the slots in turn: no backend may get many connections at once, nor wait long.
         #[test]
-        fn in_turn_every_backend_is_always_near_its_share(weights in prop::collection::vec(1_u32..=20, 1..12)) {
+        fn any_prefix_of_the_slots_is_near_the_shares(weights in prop::collection::vec(1_u32..=20, 1..12)) {
             let ids = ids(&weights);
             let total: u32 = weights.iter().sum();
             let mut had = vec![0_u32; weights.len()];
@@ -81,7 +81,7 @@ mod tests {
         }
 
         #[test]
-        fn shares_are_the_weights(weights in prop::collection::vec(0_u32..=1000, 1..40)) {
+        fn slot_shares_match_the_weights(weights in prop::collection::vec(0_u32..=1000, 1..40)) {
             let ids = ids(&weights);
             let total: u32 = weights.iter().sum();
             prop_assert_eq!(ids.is_empty(), total == 0);

@@ -1,4 +1,4 @@
-//! What the maps hold, in memory: what a plan starts from, and where its writes are followed.
+//! The map state in memory: a plan starts from it, and each write of a plan is applied to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use proxymatic_common::{
 
 use super::{MapOp, ranges::Ranges};
 
-/// How many entries the maps have.
+/// The number of entries that the maps can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// `FRONTENDS`, `SLOT_RANGES`, `SERVICES`, `SERVICE_STATS`.
@@ -44,7 +44,7 @@ impl Default for Capacity {
     }
 }
 
-/// What is under one service id.
+/// The entries of one service id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceEntry {
     /// `SERVICES`.
@@ -53,9 +53,9 @@ pub struct ServiceEntry {
     pub name: String,
     /// `SLOT_RANGES`.
     pub head: SlotRange,
-    /// Where it can be found; `None` before that and after.
+    /// The key in `FRONTENDS`; `None` before the service is published and after it is withdrawn.
     pub frontend: Option<Frontend>,
-    /// The ids of its backends, whatever their state.
+    /// The ids of its backends, in any state.
     pub backends: BTreeSet<u32>,
     /// `SOURCE_RANGES`: the networks that may connect.
     pub allow: BTreeSet<SourceRangeKey>,
@@ -77,7 +77,7 @@ impl Default for ServiceEntry {
     }
 }
 
-/// What is under one backend id.
+/// The entries of one backend id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendEntry {
     /// `BACKENDS`.
@@ -86,7 +86,7 @@ pub struct BackendEntry {
     pub task: String,
 }
 
-/// Something that nothing leads to any more, and that may be used again after quarantine.
+/// Something that nothing refers to any more. It may be used again after quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Garbage {
     /// A range of slots, by base.
@@ -97,10 +97,10 @@ pub enum Garbage {
     Backend(u32),
 }
 
-/// What the maps hold. Equal tables mean equal maps.
+/// The content of the maps. Equal states mean equal maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapState {
-    /// How many entries the maps have.
+    /// The number of entries that the maps can hold.
     pub capacity: Capacity,
     addresses: BTreeMap<Address, Class>,
     frontends: BTreeMap<Frontend, u32>,
@@ -110,61 +110,62 @@ pub struct MapState {
     backends: BTreeMap<u32, BackendEntry>,
     slots: BTreeMap<u32, Vec<Slot>>,
     ranges: Ranges,
-    /// Of ids that are free: how many switches or owners they have had.
+    /// The number of switches or owners so far, for free ids.
     switches: BTreeMap<u32, u16>,
     owners: BTreeMap<u32, u32>,
     garbage: BTreeSet<Garbage>,
 }
 
 impl MapState {
-    /// Empty tables of a size.
+    /// Makes an empty state with these sizes.
     pub fn new(capacity: Capacity) -> Self {
         Self { capacity, ..Self::default() }
     }
 
-    /// Address to class.
+    /// Returns the class of each address.
     pub const fn addresses(&self) -> &BTreeMap<Address, Class> {
         &self.addresses
     }
 
-    /// What is dialled to service id.
+    /// Returns the service id of each frontend.
     pub const fn frontends(&self) -> &BTreeMap<Frontend, u32> {
         &self.frontends
     }
 
-    /// The service that is found at a frontend. In damaged maps two may lead to one service: it is the one's that it knows.
+    /// Returns the service of a frontend. In damaged maps two frontends may name one service; only the frontend that
+    /// the service itself names counts.
     pub fn service_at(&self, frontend: &Frontend) -> Option<u32> {
         let id = self.frontends.get(frontend)?;
         let owned = self.services.get(id).is_some_and(|entry| entry.frontend == Some(*frontend));
         owned.then_some(*id)
     }
 
-    /// The protocols and ports whose bit is set.
+    /// Returns the protocols and ports whose bit is set.
     pub const fn ports(&self) -> &BTreeSet<(u8, Port)> {
         &self.ports
     }
 
-    /// The ids of cgroups whose programs are left alone.
+    /// Returns the ids of cgroups whose programs the hooks leave alone.
     pub const fn excluded(&self) -> &BTreeSet<u64> {
         &self.excluded
     }
 
-    /// Service id to what is under it; without free ids.
+    /// Returns the entries of each service id that is not free.
     pub const fn services(&self) -> &BTreeMap<u32, ServiceEntry> {
         &self.services
     }
 
-    /// Backend id to what is under it; without free ids.
+    /// Returns the entries of each backend id that is not free.
     pub const fn backends(&self) -> &BTreeMap<u32, BackendEntry> {
         &self.backends
     }
 
-    /// How many slots are taken, in quarantine or not.
+    /// Returns the number of taken slots, including those in quarantine.
     pub fn slots_taken(&self) -> u32 {
         self.ranges.total()
     }
 
-    /// The slots that a head names.
+    /// Returns the slots in a range; empty if the map state has no such range.
     pub fn slots_of(&self, head: SlotRange) -> &[Slot] {
         match self.slots.get(&head.base()) {
             Some(slots) if head.length() > 0 && slots.len() == head.length() as usize => slots,
@@ -172,24 +173,24 @@ impl MapState {
         }
     }
 
-    /// One slot, by its index in the map.
+    /// Returns one slot, by its index in the map.
     pub fn slot(&self, index: u32) -> Option<Slot> {
         let (base, slots) = self.slots.range(..=index).next_back()?;
         slots.get((index - base) as usize).copied()
     }
 
-    /// What nothing leads to any more.
+    /// Returns what nothing refers to any more.
     pub const fn garbage(&self) -> &BTreeSet<Garbage> {
         &self.garbage
     }
 
-    /// How many owners an id has had.
+    /// Returns the number of owners that a backend id has had.
     pub fn backend_generation(&self, backend: u32) -> u32 {
         let now = self.backends.get(&backend).map(|entry| entry.backend.generation);
         now.or_else(|| self.owners.get(&backend).copied()).unwrap_or(0)
     }
 
-    /// How many switches a service id has seen, modulo 65,536.
+    /// Returns the number of switches of a service id, modulo 65,536.
     pub fn head_generation(&self, service: u32) -> u16 {
         let now = self.services.get(&service).map(|entry| entry.head.generation());
         now.or_else(|| self.switches.get(&service).copied()).unwrap_or(0)
@@ -199,12 +200,12 @@ impl MapState {
         &self.ranges
     }
 
-    /// The length of a range of slots.
+    /// Returns the length of the range of slots at `base`.
     pub(super) fn range_length(&self, base: u32) -> u32 {
         self.slots.get(&base).map_or(0, |slots| slots.len() as u32)
     }
 
-    /// Follows one write. The only way that tables change, at adoption too.
+    /// Applies one write. Nothing else changes the state; adoption uses this function too.
     pub fn apply(&mut self, op: &MapOp) {
         match op {
             MapOp::ResetLoad(_) | MapOp::ResetServiceLoad(_) => {}
@@ -247,7 +248,7 @@ impl MapState {
             MapOp::PutSlots(base, slots) => {
                 self.ranges.take(*base, slots.len() as u32);
                 self.slots.insert(*base, slots.clone());
-                // Until a head names it.
+                // Garbage until a slot range names it.
                 self.garbage.insert(Garbage::Slots(*base));
             }
             MapOp::ClearSlots(base, _) => {
@@ -260,14 +261,14 @@ impl MapState {
             MapOp::PutSlotRange(id, head) => self.put_head(*id, *head),
             MapOp::PutFrontend(frontend, id) => {
                 if let Some(before) = self.frontends.insert(*frontend, *id) {
-                    self.lose_frontend(before, frontend);
+                    self.unlink_frontend(before, frontend);
                 }
                 self.service_entry(*id).frontend = Some(*frontend);
                 self.garbage.remove(&Garbage::Service(*id));
             }
             MapOp::DelFrontend(frontend) => {
                 if let Some(id) = self.frontends.remove(frontend) {
-                    self.lose_frontend(id, frontend);
+                    self.unlink_frontend(id, frontend);
                 }
             }
             MapOp::PutAddress(address, class) => {
@@ -295,8 +296,8 @@ impl MapState {
         })
     }
 
-    /// A frontend leads to a service no more; another one may.
-    fn lose_frontend(&mut self, id: u32, frontend: &Frontend) {
+    /// Removes the link from a service to a frontend that no longer names it; another frontend may name the service.
+    fn unlink_frontend(&mut self, id: u32, frontend: &Frontend) {
         let entry = self.service_entry(id);
         if entry.frontend == Some(*frontend) {
             entry.frontend = None;

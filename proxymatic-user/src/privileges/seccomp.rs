@@ -1,8 +1,7 @@
-//! System calls that the agent never makes once everything is attached. They fail with EPERM.
+//! The system calls that the agent never makes after the start. They fail with EPERM.
 //!
-//! A list of what is forbidden, not of what is allowed: one of those would be wrong on the next version of a C library,
-//! and then nothing would look up names. What is forbidden here needs a capability mostly, which is given up as well; the
-//! rest is what an intruder does first.
+//! This is a deny list, because an allow list would break with the next version of a C library, for example name
+//! resolution. Most of these calls need a capability that is dropped as well; an intruder would try the others first.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +10,12 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// Forbidden with whatever arguments.
-const CALLS: [libc::c_long; 52] = [
-    // Becoming another program.
+/// The denied system calls.
+const DENIED_CALLS: [libc::c_long; 52] = [
+    // Running another program.
     libc::SYS_execve,
     libc::SYS_execveat,
-    // Looking into other programs.
+    // Reading other processes.
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
@@ -56,9 +55,9 @@ const CALLS: [libc::c_long; 52] = [
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Other namespaces are entered (setns), none are made.
+    // Namespaces are entered (setns), never created.
     libc::SYS_unshare,
-    // Becoming another user.
+    // Changing the user.
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -73,8 +72,8 @@ const CALLS: [libc::c_long; 52] = [
     libc::SYS_fanotify_init,
 ];
 
-/// Commands of bpf(2), from linux/bpf.h. All is loaded and attached; maps are still read and written.
-const BPF: [(u64, &str); 7] = [
+/// The denied commands of bpf(2), from linux/bpf.h: they load and attach programs, while maps stay accessible.
+const DENIED_BPF_COMMANDS: [(u64, &str); 7] = [
     (5, "BPF_PROG_LOAD"),
     (8, "BPF_PROG_ATTACH"),
     (9, "BPF_PROG_DETACH"),
@@ -84,14 +83,14 @@ const BPF: [(u64, &str); 7] = [
     (34, "BPF_LINK_DETACH"),
 ];
 
-/// Puts hooks in place. Beside another version that can only be done when all is known that it knew.
+/// Attaches hooks. An agent that waits to replace another map ABI version does so only later.
 const LINK_CREATE: u64 = 28;
 
-/// Forbids them to this process, whose threads that are to come inherit it; but not to make links, where another version
-/// is to be replaced.
+/// Denies these system calls to this thread and those that it starts. `but_links` still allows BPF_LINK_CREATE, to
+/// replace another map ABI version.
 ///
 /// # Errors
-/// The kernel cannot filter system calls, or the filter does not know this machine.
+/// Fails if the kernel cannot filter system calls, or if the filter does not support this architecture.
 pub fn install(but_links: bool) -> Result<(), seccompiler::Error> {
     seccompiler::apply_filter(&filter(but_links)?)
 }
@@ -100,8 +99,8 @@ fn filter(but_links: bool) -> Result<BpfProgram, seccompiler::Error> {
     let command = |(number, _): (u64, &str)| {
         SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number)?])
     };
-    let commands = BPF.into_iter().filter(|(number, _)| !but_links || *number != LINK_CREATE);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.into_iter().map(|call| (call, Vec::new())).collect();
+    let commands = DENIED_BPF_COMMANDS.into_iter().filter(|(number, _)| !but_links || *number != LINK_CREATE);
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED_CALLS.into_iter().map(|call| (call, Vec::new())).collect();
     rules.insert(libc::SYS_bpf, commands.map(command).collect::<Result<_, _>>()?);
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, std::env::consts::ARCH.try_into()?)?;
@@ -114,8 +113,8 @@ mod tests {
 
     use super::*;
 
-    /// On a thread of its own: there is no way back.
-    fn within<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    /// Runs `work` on a thread of its own, because the filter cannot be removed.
+    fn with_filter<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = thread::spawn(|| {
             install(false).unwrap();
             work()
@@ -124,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn no_other_program_can_be_run() {
+    fn other_programs_cannot_be_run() {
         assert!(Command::new("true").status().unwrap().success());
-        let refused = within(|| Command::new("true").status().unwrap_err());
+        let refused = with_filter(|| Command::new("true").status().unwrap_err());
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
     }
 
     #[test]
-    fn namespaces_are_not_made_and_files_names_and_threads_go_on() {
-        within(|| {
+    fn unshare_fails_while_files_names_and_threads_work() {
+        with_filter(|| {
             let refused = nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap_err();
             assert_eq!(refused, nix::errno::Errno::EPERM);
             assert!(std::fs::read_to_string("/proc/thread-self/status").unwrap().contains("Seccomp:\t2"));

@@ -1,4 +1,4 @@
-//! One conversation with sock_diag, about the sockets of the namespace that it was begun in.
+//! A sock_diag socket, for the sockets of the namespace in which it was opened.
 
 use std::{
     io,
@@ -19,14 +19,14 @@ use proxymatic_common::{PROTOCOL_TCP, Port};
 
 use super::{message::Message, row::Row};
 
-/// More than the kernel puts into one datagram of a dump.
+/// Larger than any datagram of a dump.
 const BUFFER: usize = 1 << 16;
-/// The kernel answers at once, or something is badly wrong.
-const PATIENCE_S: i64 = 5;
+/// The kernel answers at once, so a later answer is a fault.
+const TIMEOUT_S: i64 = 5;
 /// NLMSG_ALIGNTO.
 const ALIGN: usize = 4;
 
-/// Netlink to sock_diag.
+/// A netlink socket to sock_diag.
 pub(super) struct Diag {
     socket: Socket,
     buffer: Vec<u8>,
@@ -34,19 +34,19 @@ pub(super) struct Diag {
 }
 
 impl Diag {
-    /// For the sockets of the namespace that this thread is in.
+    /// Opens a netlink socket for the namespace that this thread is in.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE_S, 0))?;
+        setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &TimeVal::new(TIMEOUT_S, 0))?;
         Ok(Self { socket, buffer: Vec::with_capacity(BUFFER), sequence: 0 })
     }
 
-    /// Each socket of a family (AF_INET or AF_INET6) and a protocol that has a value in this map.
+    /// Calls `each` for the sockets of a family (AF_INET or AF_INET6) and a protocol that have a value in a map.
     pub(super) fn dump(&mut self, family: u8, protocol: u8, map: RawFd, mut each: impl FnMut(Row)) -> io::Result<()> {
         let (extensions, states) = match protocol {
-            // Listeners translate nothing, and what is in TIME_WAIT is no socket any more.
+            // Listeners have no translation, and a connection in TIME_WAIT has no socket.
             PROTOCOL_TCP => (ExtensionFlags::INFO, !(StateFlags::LISTEN | StateFlags::TIME_WAIT)),
             _ => (ExtensionFlags::empty(), StateFlags::all()),
         };
@@ -57,8 +57,8 @@ impl Diag {
         })
     }
 
-    /// The port of each socket of a family and a protocol that a stranger may reach: TCP that listens, and all UDP. One
-    /// that is connected only has to be disconnected to be open to all.
+    /// Calls `each` with the port of each socket that other programs can reach: TCP listeners, and all UDP sockets. A
+    /// connected UDP socket counts too, because disconnecting opens it to all.
     pub(super) fn ports(&mut self, family: u8, protocol: u8, mut each: impl FnMut(Port)) -> io::Result<()> {
         let states = if protocol == PROTOCOL_TCP { StateFlags::LISTEN } else { StateFlags::all() };
         self.list((family, protocol), ExtensionFlags::empty(), states, None, |answer| {
@@ -89,13 +89,13 @@ impl Diag {
         Ok(())
     }
 
-    /// Ends a socket: its program sees ECONNABORTED. False where it is not there any more.
+    /// Destroys a socket, so that its program gets ECONNABORTED. Returns false if the socket is gone.
     pub(super) fn destroy(&mut self, row: &Row) -> io::Result<bool> {
-        self.destroy_named(row.named())
+        self.destroy_by_id(row.destroy_request())
     }
 
-    /// The same by its addresses and its cookie.
-    pub(super) fn destroy_named(&mut self, request: InetRequest) -> io::Result<bool> {
+    /// Destroys the socket with these addresses and this cookie. Returns false if there is none.
+    pub(super) fn destroy_by_id(&mut self, request: InetRequest) -> io::Result<bool> {
         self.send(Message::Destroy(request), NLM_F_REQUEST | NLM_F_ACK)?;
         let mut outcome = Ok(());
         while !self.receive(|message| match message.payload {
@@ -126,11 +126,12 @@ impl Diag {
         self.socket.send(&bytes, 0).map(drop)
     }
 
-    /// Reads one datagram, and shows each message of it that answers the last request, until one is the end.
+    /// Reads one datagram and calls `each` for its messages that answer the last request, until `each` returns true.
     fn receive(&mut self, mut each: impl FnMut(NetlinkMessage<Message>) -> io::Result<bool>) -> io::Result<bool> {
         self.buffer.clear();
         let length = self.socket.recv(&mut self.buffer, 0)?;
-        let mut rest = self.buffer.get(..length).ok_or_else(|| io::Error::other("an answer too long"))?;
+        let mut rest =
+            self.buffer.get(..length).ok_or_else(|| io::Error::other("sock_diag sent too long a datagram"))?;
         while let Some((length, _)) = rest.split_first_chunk::<4>() {
             let length = u32::from_ne_bytes(*length) as usize;
             let Some(bytes) = rest.get(..length) else { break };
@@ -141,7 +142,7 @@ impl Diag {
                         return Ok(true);
                     }
                 }
-                // One row that makes no sense costs that row.
+                // A message that cannot be decoded costs only itself.
                 Err(error) => tracing::debug!("sock_diag: {error}"),
             }
             rest = rest.get(length.next_multiple_of(ALIGN).max(ALIGN)..).unwrap_or_default();
@@ -169,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_those_of_listeners_and_of_all_datagram_sockets() {
+    fn ports_are_those_of_listeners_and_all_udp_sockets() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listens = listener.local_addr().unwrap();
         let client = TcpStream::connect(listens).unwrap();
         let found = ports(libc::AF_INET, PROTOCOL_TCP);
         assert!(found.contains(&listens.port()));
-        assert!(!found.contains(&client.local_addr().unwrap().port()), "a connection is no listener");
+        assert!(!found.contains(&client.local_addr().unwrap().port()), "a connection is not a listener");
         let sockets = ["127.0.0.1:0", "[::1]:0"].map(|at| UdpSocket::bind(at).unwrap());
         let [port, port6] = sockets.each_ref().map(|socket| socket.local_addr().unwrap().port());
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! What is being translated now: each socket that was taken to a backend, with the process that has it.
+//! Flows: the translations that are in use, each with the process that has the socket.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,14 +17,14 @@ use super::{
     diag::Diag,
     namespaces::{self, NetnsGuard},
     sweep::FAMILIES,
-    udp_storage::{open, remembered},
+    udp_storage::{open_sockets_of, read_udp_storage},
 };
 use crate::dataplane::{
     Error,
     kernel::{ConntrackMaps, CtConnection, Pins, monotonic},
 };
 
-/// One translation that is in use.
+/// A translation that is in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// IPPROTO number.
@@ -33,66 +33,67 @@ pub struct Flow {
     pub local: Address,
     /// The socket's own port.
     pub local_port: Port,
-    /// What was dialled, and where it leads.
-    pub made: Translation,
-    /// When the socket was last taken to a backend anew: nanoseconds of the monotonic clock.
+    /// The destination and the backend.
+    pub translation: Translation,
+    /// When the socket last got a new backend, in nanoseconds of the monotonic clock.
     pub start: u64,
-    /// What it has carried; `None` of UDP.
+    /// Bytes and round trip time; `None` for UDP.
     pub traffic: Option<Traffic>,
-    /// Who has it; `None` where that cannot be seen.
+    /// The process that has the socket open; `None` if this process may not see it.
     pub process: Option<Process>,
-    /// The client, where it is on another machine: then it is no socket of this host, `local` is where the backend sees it
-    /// come from.
+    /// The address of a remote client; `None` for a socket of this host. With a remote client, `local` is the address
+    /// from which the backend is reached.
     pub client: Option<(Address, Port)>,
 }
 
-/// A process, as far as it can be seen.
+/// The process that has a socket open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its id, as seen from here.
+    /// The process id, as seen in the pid namespace of this process.
     pub pid: u32,
-    /// Its name, at most 15 bytes (TASK_COMM_LEN).
+    /// The name of the process, at most 15 bytes (TASK_COMM_LEN).
     pub command: String,
-    /// Its cgroup, as a path from the root of the cgroup2 tree that is seen from here.
+    /// The cgroup, as a path from the root of the cgroup2 tree that this process sees.
     pub cgroup: String,
 }
 
-/// What could be seen.
+/// The flows of this host, as far as this process may see them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct Flows {
     /// The flows, in no order.
     pub flows: Vec<Flow>,
-    /// Why that may not be all, with the remedy.
-    pub blind: Option<String>,
+    /// Why flows may be missing, with the remedy.
+    pub limitation: Option<String>,
 }
 
-/// Looks through the sockets of all network namespaces, and the connections of clients on other machines. Enters them with the calling thread, which is back when this
-/// returns: nothing else may run on it. No agent is needed.
+/// Returns the flows of all network namespaces, and those of remote clients. Needs no agent.
+///
+/// The calling thread enters each namespace and is back when this returns; it must run nothing else.
 ///
 /// # Errors
-/// Nothing is pinned.
-pub fn flows(pins: &Pins) -> Result<Seen, Error> {
+/// Fails if nothing is pinned, or if the conntrack maps cannot be read.
+pub fn flows(pins: &Pins) -> Result<Flows, Error> {
     let map = open_sockets(pins)?;
-    let asked = SkStorage::try_from(Map::SkStorage(open_sockets(pins)?))
+    let storage = SkStorage::try_from(Map::SkStorage(open_sockets(pins)?))
         .map_err(|error| Error::kernel(format!("open {}", Sockets::NAME), &error))?;
-    let mut seen = Seen { flows: Vec::new(), blind: namespaces::blind() };
+    let mut seen = Flows { flows: Vec::new(), limitation: namespaces::limitation() };
     let mut rows = Vec::new();
-    if let Err(error) = go_round(&map, &mut rows, &mut seen) {
-        seen.blind = Some(format!("not all sockets could be seen: {error}; run it as root, on the host"));
+    if let Err(error) = visit_all_netns(&map, &mut rows, &mut seen) {
+        seen.limitation = Some(format!("cannot list all sockets: {error}; run it as root, on the host"));
     }
     let datagrams = rows.iter().filter(|row| row.protocol == PROTOCOL_UDP).map(|row| row.inode).collect();
-    let remembered = remembered(&asked, &datagrams);
+    let stored = read_udp_storage(&storage, &datagrams);
     for row in &mut rows {
-        if let Some(socket) = remembered.get(&row.inode) {
+        if let Some(socket) = stored.get(&row.inode) {
             row.socket = *socket;
         }
     }
     rows.retain(|row| in_use(row).next().is_some());
-    let owners = owners(&rows.iter().map(|row| row.inode).collect());
+    let owners = processes_of(&rows.iter().map(|row| row.inode).collect());
     seen.flows = rows.iter().flat_map(|row| in_use(row).map(|made| flow(row, *made, &owners))).collect();
     let now = monotonic();
     ConntrackMaps::open(pins)?.each(true, now, |connection| {
-        if connection.counts() && !connection.is_over(now) {
+        if connection.counts_as_open() && !connection.is_expired(now) {
             seen.flows.push(remote(&connection));
         }
     })?;
@@ -101,31 +102,32 @@ pub fn flows(pins: &Pins) -> Result<Seen, Error> {
 
 fn open_sockets(pins: &Pins) -> Result<MapData, Error> {
     let path = pins.map(Sockets::NAME);
-    let there = path.exists();
-    MapData::from_pin(path)
-        .map_err(|error| if there { Error::kernel(format!("open {}", Sockets::NAME), &error) } else { pins.missing() })
+    let is_pinned = path.exists();
+    MapData::from_pin(path).map_err(|error| {
+        if is_pinned { Error::kernel(format!("open {}", Sockets::NAME), &error) } else { pins.missing() }
+    })
 }
 
-fn go_round(map: &MapData, rows: &mut Vec<Row>, seen: &mut Seen) -> io::Result<()> {
+fn visit_all_netns(map: &MapData, rows: &mut Vec<Row>, seen: &mut Flows) -> io::Result<()> {
     let home = NetnsGuard::here()?;
-    for namespace in namespaces::found()?.values() {
-        // Where the process that led there has ended, others may still be there: what is shown is a moment anyway.
-        if let Err(error) = home.run_in(namespace, || within(map, rows)) {
+    for namespace in namespaces::all()?.values() {
+        // A process that has ended meanwhile may hide a namespace of others; the flows are a snapshot anyway.
+        if let Err(error) = home.run_in(namespace, || dump_netns(map, rows)) {
             let what = namespace.display();
-            seen.blind
-                .get_or_insert_with(|| format!("the sockets of {what} could not be seen: {error}; run it as root"));
+            seen.limitation
+                .get_or_insert_with(|| format!("cannot list the sockets of {what}: {error}; run it as root"));
         }
     }
     Ok(())
 }
 
-fn within(map: &MapData, rows: &mut Vec<Row>) -> io::Result<()> {
+fn dump_netns(map: &MapData, rows: &mut Vec<Row>) -> io::Result<()> {
     let map = map.fd().as_fd().as_raw_fd();
     let (mut diag, mut cookies) = (Diag::open()?, BTreeSet::new());
     for protocol in [PROTOCOL_TCP, PROTOCOL_UDP] {
         for family in FAMILIES {
             diag.dump(family, protocol, map, |row| {
-                // The kernel may show one twice, where others come and go beside it.
+                // The kernel may show a socket twice if other sockets are opened and closed meanwhile.
                 if cookies.insert(row.cookie()) {
                     rows.push(row);
                 }
@@ -135,8 +137,8 @@ fn within(map: &MapData, rows: &mut Vec<Row>) -> io::Result<()> {
     Ok(())
 }
 
-/// What of that which a socket remembers is in use: its connection, be it only being made; of one without, all that it has
-/// sent to and may again.
+/// Returns the translations of a socket that are in use. A connected socket, or one that is connecting, uses only
+/// that translation. An unconnected UDP socket uses those of all its destinations.
 fn in_use(row: &Row) -> impl Iterator<Item = &Translation> {
     let Socket { ring: [connect, sent @ ..], .. } = &row.socket;
     let open = row.connection().is_some() || (row.protocol == PROTOCOL_TCP && connect.counted != 0);
@@ -145,12 +147,12 @@ fn in_use(row: &Row) -> impl Iterator<Item = &Translation> {
     Some(connect).filter(|_| open).into_iter().chain(sent).filter(known)
 }
 
-fn flow(row: &Row, made: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
+fn flow(row: &Row, translation: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
     Flow {
         protocol: row.protocol,
         local: row.local,
         local_port: row.local_port,
-        made,
+        translation,
         start: row.socket.start,
         traffic: row.traffic,
         process: owners.get(&row.inode).cloned(),
@@ -159,36 +161,36 @@ fn flow(row: &Row, made: Translation, owners: &BTreeMap<u32, Process>) -> Flow {
 }
 
 fn remote(connection: &CtConnection) -> Flow {
-    let CtConnection { client, half, .. } = connection;
+    let CtConnection { client, entry, .. } = connection;
     Flow {
         protocol: client.protocol,
-        local: half.translated.source,
-        local_port: half.translated.source_port,
-        made: Translation {
+        local: entry.translated.source,
+        local_port: entry.translated.source_port,
+        translation: Translation {
             destination: client.destination,
             destination_port: client.destination_port,
-            backend_address: half.translated.destination,
-            backend_port: half.translated.destination_port,
-            backend: half.backend,
-            generation: half.generation,
-            counted: u32::from(connection.counts()),
+            backend_address: entry.translated.destination,
+            backend_port: entry.translated.destination_port,
+            backend: entry.backend,
+            generation: entry.generation,
+            counted: u32::from(connection.counts_as_open()),
         },
-        start: half.start,
+        start: entry.start,
         traffic: None,
         process: None,
-        client: Some(connection.who()),
+        client: Some(connection.client_address()),
     }
 }
 
-/// The first process that has each of these sockets open.
-fn owners(inodes: &BTreeSet<u32>) -> BTreeMap<u32, Process> {
+/// Returns the first process that has each of these sockets open.
+fn processes_of(inodes: &BTreeSet<u32>) -> BTreeMap<u32, Process> {
     let mut found = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
         if found.len() == inodes.len() {
             break;
         }
-        let of = open(pid).filter(|(inode, _)| inodes.contains(inode)).map(|(inode, _)| inode);
+        let of = open_sockets_of(pid).filter(|(inode, _)| inodes.contains(inode)).map(|(inode, _)| inode);
         for inode in of.collect::<BTreeSet<_>>() {
             found.entry(inode).or_insert_with(|| process(pid));
         }
@@ -227,28 +229,28 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_in_use_while_it_is_there_or_is_being_made() {
+    fn tcp_socket_uses_its_connection_also_while_connecting() {
         assert_eq!(shown(&row(PROTOCOL_TCP, &[made(2, 1)])), [address(2)]);
         let trying = Row { connected: false, ..row(PROTOCOL_TCP, &[made(2, 1)]) };
         assert_eq!(shown(&trying), [address(2)]);
         let closed = Row { connected: false, ..row(PROTOCOL_TCP, &[made(2, 0)]) };
         assert_eq!(shown(&closed), []);
-        assert_eq!(shown(&row(PROTOCOL_TCP, &[])), [], "one that has nothing to do with us");
+        assert_eq!(shown(&row(PROTOCOL_TCP, &[])), [], "a socket that hooks did not translate");
     }
 
     #[test]
-    fn a_datagram_socket_uses_its_connection_or_all_that_it_has_sent_to() {
+    fn udp_socket_uses_its_connection_or_all_its_destinations() {
         let sent = [Translation::NONE, made(3, 1), made(4, 1)];
         assert_eq!(shown(&Row { connected: false, ..row(PROTOCOL_UDP, &sent) }), [address(3), address(4)]);
         assert_eq!(shown(&row(PROTOCOL_UDP, &[made(2, 1), made(3, 1)])), [address(2)]);
-        assert_eq!(shown(&row(PROTOCOL_UDP, &[made(5, 1)])), [], "connected elsewhere since");
+        assert_eq!(shown(&row(PROTOCOL_UDP, &[made(5, 1)])), [], "the socket was connected to another peer since");
     }
 
     #[test]
-    fn the_process_that_has_a_socket_is_named() {
+    fn process_of_a_socket_is_found() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let inode = fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino() as u32;
-        let found = owners(&[inode].into());
+        let found = processes_of(&[inode].into());
         assert_eq!(found[&inode].pid, std::process::id());
         assert!(!found[&inode].command.is_empty());
     }

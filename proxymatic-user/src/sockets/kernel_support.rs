@@ -1,4 +1,4 @@
-//! Whether this kernel ends sockets on request, and gives copies of them: tried on sockets of our own.
+//! Feature probes: whether this kernel destroys sockets on request and duplicates descriptors, tried on own sockets.
 
 use std::{
     io,
@@ -13,24 +13,24 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 
 use super::diag::Diag;
 
-/// INET_DIAG_NOCOOKIE: whoever has these addresses.
+/// INET_DIAG_NOCOOKIE: the socket with these addresses, whatever its cookie.
 const ANY: [u8; 8] = [0xff; 8];
 
-/// Whether a connected socket of a protocol (IPPROTO number) is ended by sock_diag.
+/// Returns whether sock_diag destroys a connected socket of a protocol (IPPROTO number).
 ///
 /// # Errors
-/// It cannot be tried; or the kernel says why not, EOPNOTSUPP where it was built without.
-pub fn ends(protocol: u8) -> io::Result<bool> {
+/// Fails if the test sockets cannot be made, or with the kernel's reason: EOPNOTSUPP if it was built without.
+pub fn supports_destroy(protocol: u8) -> io::Result<bool> {
     let here = (Ipv4Addr::LOCALHOST, 0);
     if protocol == PROTOCOL_TCP {
         let listener = TcpListener::bind(here)?;
         let client = TcpStream::connect(listener.local_addr()?)?;
-        end(protocol, client.local_addr()?, client.peer_addr()?)?;
+        destroy(protocol, client.local_addr()?, client.peer_addr()?)?;
         return aborted(client.take_error()?);
     }
     let (client, peer) = (UdpSocket::bind(here)?, UdpSocket::bind(here)?);
     client.connect(peer.local_addr()?)?;
-    end(protocol, client.local_addr()?, peer.local_addr()?)?;
+    destroy(protocol, client.local_addr()?, peer.local_addr()?)?;
     aborted(client.take_error()?)
 }
 
@@ -38,8 +38,8 @@ fn aborted(error: Option<io::Error>) -> io::Result<bool> {
     Ok(error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionAborted))
 }
 
-fn end(protocol: u8, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
-    Diag::open()?.destroy_named(InetRequest {
+fn destroy(protocol: u8, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
+    Diag::open()?.destroy_by_id(InetRequest {
         family: libc::AF_INET as u8,
         protocol,
         extensions: ExtensionFlags::empty(),
@@ -55,11 +55,11 @@ fn end(protocol: u8, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
     })
 }
 
-/// Whether a copy of another program's socket can be taken.
+/// Checks that a descriptor of another process can be duplicated.
 ///
 /// # Errors
-/// The kernel says why not.
-pub fn copies() -> io::Result<()> {
+/// The kernel's reason.
+pub fn supports_pidfd_getfd() -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let process = pidfd_open(getpid(), PidfdFlags::empty())?;
     pidfd_getfd(process, socket.as_raw_fd(), PidfdGetfdFlags::empty())?;

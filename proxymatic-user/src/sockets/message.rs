@@ -1,4 +1,4 @@
-//! What is said to sock_diag and what it answers, as bytes: the requests that no crate has words for.
+//! sock_diag messages as bytes, including the two requests that the netlink crates lack.
 
 use std::os::fd::RawFd;
 
@@ -18,9 +18,9 @@ const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
 /// A message to or from sock_diag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Asks for the sockets of a family and a protocol, each with its storage in a map where one is given.
+    /// Requests the sockets of a family and a protocol, each with its value in a map if one is given.
     Dump(InetRequest, Option<RawFd>),
-    /// Asks that one socket be ended as if its network had failed (SOCK_DESTROY).
+    /// Destroys one socket, as if its network had failed (SOCK_DESTROY).
     Destroy(InetRequest),
     /// One socket.
     Socket(Box<InetResponse>),
@@ -108,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_asks_for_the_storage_of_a_map_as_ss_does() {
+    fn dump_requests_the_storage_of_a_map_as_ss_does() {
         let bytes = bytes(Message::Dump(request(), Some(5)), NLM_F_REQUEST | NLM_F_DUMP);
-        // nlmsghdr, 16; inet_diag_req_v2, 56; a nest of 12 that holds one attribute of 8.
+        // nlmsghdr: 16 bytes; inet_diag_req_v2: 56; a nest of 12 with one attribute of 8.
         assert_eq!(bytes.len(), 84);
         assert_eq!(bytes[..8], [84, 0, 0, 0, 20, 0, 1, 3]);
         assert_eq!(bytes[16..24], [2, 6, 2, 0, 2, 0, 0, 0]);
@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_without_a_map_asks_for_the_sockets_alone() {
+    fn dump_without_a_map_requests_sockets_only() {
         let bytes = bytes(Message::Dump(request(), None), NLM_F_REQUEST | NLM_F_DUMP);
         assert_eq!(bytes.len(), 72);
         assert_eq!(bytes[4..8], [20, 0, 1, 3]);
     }
 
     #[test]
-    fn a_destroy_names_one_socket_by_its_cookie() {
+    fn destroy_identifies_a_socket_by_its_cookie() {
         let bytes = bytes(Message::Destroy(request()), NLM_F_REQUEST);
         assert_eq!(bytes.len(), 72);
         assert_eq!(bytes[4..6], [21, 0]);

@@ -1,5 +1,5 @@
-//! The sockets of every network namespace on this host, seen and ended by sock_diag: a thread of its own that goes where
-//! no other may.
+//! The sockets of every network namespace on this host, listed and destroyed through sock_diag by a thread of its
+//! own.
 
 mod diag;
 mod flows;
@@ -11,8 +11,8 @@ mod row;
 mod sweep;
 mod udp_storage;
 
-pub use flows::{Flow, Process, Seen, flows};
-pub use kernel_support::{copies, ends};
-pub use request::{BackendRef, DestroyReason, GoneBackend, Idle, Kept, SweepReport, SweepRequest};
+pub use flows::{Flow, Flows, Process, flows};
+pub use kernel_support::{supports_destroy, supports_pidfd_getfd};
+pub use request::{BackendRef, ConntrackUsage, DestroyReason, GoneBackend, Idle, SweepReport, SweepRequest};
 pub use row::{Row, Traffic};
 pub use sweep::Sweeper;

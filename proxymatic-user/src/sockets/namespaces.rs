@@ -1,4 +1,4 @@
-//! The network namespaces of this host: found by the processes in them, entered by a thread that nothing else runs on.
+//! The network namespaces of this host: found through the processes in them, entered by a dedicated thread.
 
 use std::{
     collections::BTreeMap,
@@ -16,18 +16,18 @@ use rustix::thread::{CapabilitySet, capabilities};
 /// The inode of the first pid namespace, in every kernel (PROC_PID_INIT_INO).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Why only some namespaces can be seen from here, and what to do about it; `None` where all can.
-pub(super) fn blind() -> Option<String> {
+/// Returns why this process cannot see all namespaces, with the remedy; `None` if it can.
+pub(super) fn limitation() -> Option<String> {
     let ours = fs::read_link("/proc/self/ns/pid").ok();
     let all_processes = ours.as_deref() == Some(Path::new(FIRST_PID_NAMESPACE));
-    // Of this thread: the kernel asks it, and nobody else.
+    // The capabilities of this thread, because the kernel checks those of the thread that asks.
     let follows_links = capabilities(None).map_or(true, |has| has.effective.contains(CapabilitySet::SYS_PTRACE));
-    unseen(all_processes, follows_links)
+    limitation_for(all_processes, follows_links)
 }
 
-/// The same from whether /proc has the processes of the whole host, and whether this thread may ask where those are that
-/// may do more than it (proc_pid_ns(5) and ptrace(2): PTRACE_MODE_READ_FSCREDS).
-fn unseen(all_processes: bool, follows_links: bool) -> Option<String> {
+/// Returns the limitation for two facts: whether /proc shows all processes of the host, and whether this thread may
+/// read the namespaces of processes with more capabilities (proc_pid_ns(5); ptrace(2): PTRACE_MODE_READ_FSCREDS).
+fn limitation_for(all_processes: bool, follows_links: bool) -> Option<String> {
     let (whose, remedy) = match (all_processes, follows_links) {
         (true, true) => return None,
         (true, false) => (
@@ -42,10 +42,10 @@ fn unseen(all_processes: bool, follows_links: bool) -> Option<String> {
     ))
 }
 
-/// A file for each network namespace that some process is in, by inode.
+/// Returns a file for each network namespace that has a process, by inode.
 ///
-/// Those that only hold sockets, with no process in them, are not found.
-pub(super) fn found() -> io::Result<BTreeMap<PathBuf, PathBuf>> {
+/// Does not find a namespace that sockets keep alive without a process.
+pub(super) fn all() -> io::Result<BTreeMap<PathBuf, PathBuf>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -53,8 +53,8 @@ pub(super) fn found() -> io::Result<BTreeMap<PathBuf, PathBuf>> {
             continue;
         }
         let file = entry.path().join("ns/net");
-        // Else it has ended meanwhile, has no namespaces left, or may do more than this process (init, where a container
-        // lacks a capability): its namespace is seldom one of its own.
+        // On failure the process has ended, has no namespaces left, or has more capabilities than this one (init, if
+        // a container lacks a capability). Such a process is rarely in a namespace of its own.
         if let Ok(inode) = fs::read_link(&file) {
             found.entry(inode).or_insert(file);
         }
@@ -62,47 +62,48 @@ pub(super) fn found() -> io::Result<BTreeMap<PathBuf, PathBuf>> {
     Ok(found)
 }
 
-/// The way back to where this thread came from.
+/// The network namespace that a thread returns to.
 pub(super) struct NetnsGuard(File);
 
 impl NetnsGuard {
-    /// Where this thread is now.
+    /// Opens the namespace that this thread is in.
     pub(super) fn here() -> io::Result<Self> {
         File::open("/proc/thread-self/ns/net").map(Self)
     }
 
-    /// Does some work in a namespace, and comes back. `None` where the namespace has gone meanwhile.
+    /// Runs `work` in a namespace, and returns to the first one. Returns `None` if the namespace is gone.
     ///
-    /// A thread that cannot come back must not go on: the process ends.
+    /// # Panics
+    /// Panics if the thread cannot return, because nothing else may run in the wrong namespace.
     pub(super) fn run_in<T>(&self, namespace: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
         let file = match File::open(namespace) {
             Ok(file) => file,
-            Err(error) if gone(&error) => return Ok(None),
+            Err(error) if has_ended(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         setns(file, CloneFlags::CLONE_NEWNET)?;
         let done = work();
         if let Err(error) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
-            panic!("cannot come back to the namespace of the agent: {error}");
+            panic!("cannot return to the network namespace of the agent: {error}");
         }
         done.map(Some)
     }
 }
 
-fn gone(error: &io::Error) -> bool {
+fn has_ended(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::unseen;
+    use super::limitation_for;
 
     #[test]
-    fn what_hides_sockets_is_named_with_its_remedy() {
-        assert_eq!(unseen(true, true), None);
-        assert!(unseen(true, false).unwrap().contains("; give the agent CAP_SYS_PTRACE: "));
+    fn limitation_names_its_remedy() {
+        assert_eq!(limitation_for(true, true), None);
+        assert!(limitation_for(true, false).unwrap().contains("; give the agent CAP_SYS_PTRACE: "));
         for follows_links in [true, false] {
-            assert!(unseen(false, follows_links).unwrap().ends_with("; run the container with --pid=host"));
+            assert!(limitation_for(false, follows_links).unwrap().ends_with("; run the container with --pid=host"));
         }
     }
 }

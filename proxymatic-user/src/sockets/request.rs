@@ -1,4 +1,4 @@
-//! What is to be done with sockets, and with which of them. Pure.
+//! `SweepRequest` and `SweepReport`: what a sweep is to do, and what it did. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 use super::Row;
 use crate::dataplane::{ListenerScope, kernel::CtConnection};
 
-/// A backend, and which of its owners in turn.
+/// One owner of a backend id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BackendRef {
     /// The id of the backend.
@@ -19,143 +19,148 @@ pub struct BackendRef {
     pub generation: u32,
 }
 
-/// A backend whose task has ended, and whose sockets are to be told.
+/// A backend whose task has ended, and whose connections a sweep destroys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoneBackend {
-    /// Where it listened.
+    /// The address it listened on.
     pub address: Address,
     /// The port it listened on.
     pub port: Port,
-    /// Whether TCP connections are reset too, not only UDP sockets.
+    /// Whether TCP connections are destroyed as well as UDP sockets.
     pub tcp: bool,
 }
 
 impl GoneBackend {
-    const fn ends(&self, protocol: u8) -> bool {
+    const fn affects(&self, protocol: u8) -> bool {
         protocol == PROTOCOL_UDP || self.tcp
     }
 }
 
-/// How long the connections of a backend may be idle: zero is for ever.
+/// How long the connections of a backend may be idle; zero is for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
-    /// The client's side.
+    /// The timeout of the client's side.
     pub client: Duration,
-    /// The backend's side.
+    /// The timeout of the backend's side.
     pub server: Duration,
 }
 
 impl Idle {
-    /// How long a socket may be idle, which is one of both sides; `None` for ever.
+    /// Returns how long a socket may be idle: the shorter timeout, as a socket is both sides; `None` for ever.
     pub fn bound(self) -> Option<Duration> {
         [self.client, self.server].into_iter().filter(|bound| !bound.is_zero()).min()
     }
 }
 
-/// One walk through the sockets of all namespaces.
+/// What one sweep does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepRequest {
-    /// Whether translations of TCP sockets that count as open are to be counted.
+    /// Whether to count the translations of TCP sockets that count as open.
     pub census: bool,
-    /// Where to find the ports that somebody listens on.
+    /// The namespaces in which to find the listeners.
     pub listeners: Option<ListenerScope>,
-    /// End the connections to these.
+    /// Destroy the connections to these backends.
     pub gone: BTreeMap<BackendRef, GoneBackend>,
-    /// End the connections to these that are idle for too long.
+    /// Destroy the connections to these backends that are idle for too long.
     pub idle: BTreeMap<BackendRef, Idle>,
-    /// Whether to forget connections of clients on other machines that are over.
+    /// Whether to remove expired connections of remote clients.
     pub remote: bool,
 }
 
-/// Why a socket was ended.
+/// Why a connection was destroyed or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DestroyReason {
-    /// Its backend's task has ended.
+    /// The task of its backend has ended.
     GoneBackend,
-    /// Nothing has been sent for too long.
+    /// It was idle for too long.
     Idle,
 }
 
-/// How many connections of clients on other machines are kept.
+/// How full the conntrack map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Those that are open, or were a short while ago.
+pub struct ConntrackUsage {
+    /// Connections that are open or were closed a short while ago.
     pub connections: u64,
-    /// For how many there is room; beyond that those are pushed out that are used least.
-    pub room: u64,
+    /// How many connections fit; beyond that the kernel evicts the least recently used.
+    pub capacity: u64,
 }
 
-/// What came of a walk.
+/// What a sweep found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepReport {
-    /// Translations that count as open; `None` where that was not asked for, or not all namespaces could be seen.
+    /// Translations that count as open; `None` if the request has no census, or a namespace could not be visited.
     pub census: Option<BTreeMap<BackendRef, u64>>,
-    /// IPPROTO number and port of every listener; `None` where that was not asked for, or not all of these
-    /// namespaces could be seen.
+    /// IPPROTO number and port of every listener; `None` if the request does not ask for listeners, or a namespace
+    /// could not be visited.
     pub listening_ports: Option<BTreeSet<(u8, Port)>>,
-    /// How many sockets were ended, by backend.
+    /// How many sockets were destroyed, by backend.
     pub ended: BTreeMap<(BackendRef, DestroyReason), u64>,
-    /// How many connections of clients on other machines were forgotten before they were over, by backend.
+    /// How many connections of remote clients were removed before they expired, by backend.
     pub forgotten: BTreeMap<(BackendRef, DestroyReason), u64>,
-    /// How many connections of clients on other machines are kept; `None` where that was not looked at.
-    pub remote: Option<Kept>,
-    /// Why not everything could be seen or done; one sentence with the remedy.
+    /// How full the conntrack map is; `None` if the sweep did not visit it.
+    pub remote: Option<ConntrackUsage>,
+    /// Why the sweep was incomplete, in one sentence with the remedy.
     pub limitation: Option<String>,
-    /// How long it took.
+    /// How long the sweep took.
     pub took: Duration,
 }
 
 impl SweepRequest {
-    /// Whether there is nothing to do.
+    /// Returns true if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.listeners.is_none() && !self.visits_all_netns() && !self.remote
     }
 
-    /// Whether it has to do with clients on other machines.
-    pub(super) fn looks_at_remotes(&self) -> bool {
+    /// Returns true if the sweep has to visit the connections of remote clients.
+    pub(super) fn visits_conntrack(&self) -> bool {
         self.remote || self.census || !self.gone.is_empty() || !self.idle.is_empty()
     }
 
-    /// Whether it has to do with more than the agent's own namespace.
+    /// Returns true if the sweep has to visit more than the agent's own namespace.
     pub(super) fn visits_all_netns(&self) -> bool {
         let all = self.listeners == Some(ListenerScope::All);
         self.census || all || !self.gone.is_empty() || !self.idle.is_empty()
     }
 
-    /// Whether it has to do with sockets of a protocol (IPPROTO number).
-    pub(super) fn looks_at(&self, protocol: u8) -> bool {
+    /// Returns true if the sweep has to list the sockets of a protocol (IPPROTO number).
+    pub(super) fn visits_protocol(&self, protocol: u8) -> bool {
         (protocol == PROTOCOL_TCP && (self.census || !self.idle.is_empty()))
-            || self.gone.values().any(|gone| gone.ends(protocol))
+            || self.gone.values().any(|gone| gone.affects(protocol))
     }
 
-    /// Whether a connection of a client on another machine is to be forgotten before its time, and for whose sake. Then its
-    /// client hears from the host that there is none, or of UDP gets another backend.
-    pub(super) fn forgets(&self, connection: &CtConnection, now: u64) -> Option<(BackendRef, DestroyReason)> {
-        let owner = BackendRef { backend: connection.half.backend, generation: connection.half.generation };
-        if self.gone.get(&owner).is_some_and(|gone| gone.ends(connection.client.protocol)) {
+    /// Returns the backend and the reason if a connection of a remote client is to be removed before it expires. A
+    /// TCP client then gets a reset from this host; a UDP client gets another backend.
+    pub(super) fn should_remove_entry(
+        &self,
+        connection: &CtConnection,
+        now: u64,
+    ) -> Option<(BackendRef, DestroyReason)> {
+        let owner = BackendRef { backend: connection.entry.backend, generation: connection.entry.generation };
+        if self.gone.get(&owner).is_some_and(|gone| gone.affects(connection.client.protocol)) {
             return Some((owner, DestroyReason::GoneBackend));
         }
         let bound = self.idle.get(&owner)?.bound()?;
-        (connection.counts() && Duration::from_nanos(connection.idle(now)) > bound)
+        (connection.counts_as_open() && Duration::from_nanos(connection.idle(now)) > bound)
             .then_some((owner, DestroyReason::Idle))
     }
 
-    /// Whether a socket is connected to where a backend was that is gone, for whatever reason.
+    /// Returns true if a socket is connected to the address of a gone backend, even if its program chose it.
     pub(super) fn may_destroy(&self, row: &Row) -> bool {
-        let there =
-            |gone: &GoneBackend| (gone.address, gone.port) == (row.peer, row.peer_port) && gone.ends(row.protocol);
-        row.connected && self.gone.values().any(there)
+        let matches =
+            |gone: &GoneBackend| (gone.address, gone.port) == (row.peer, row.peer_port) && gone.affects(row.protocol);
+        row.connected && self.gone.values().any(matches)
     }
 
-    /// Whether a socket is to be ended, and for whose sake.
+    /// Returns the backend and the reason if a socket is to be destroyed.
     ///
-    /// Never one without a connection: its program would lose its port. Never one whose peer is not the very backend.
+    /// Never destroys an unconnected socket, because its program would lose the port. Never destroys a socket whose
+    /// peer is another address than the backend's.
     pub(super) fn should_destroy(&self, row: &Row) -> Option<(BackendRef, DestroyReason)> {
         let made = row.connection()?;
         let owner = BackendRef { backend: made.backend, generation: made.generation };
         if let Some(gone) = self.gone.get(&owner)
             && (gone.address, gone.port) == (row.peer, row.peer_port)
-            && gone.ends(row.protocol)
+            && gone.affects(row.protocol)
         {
             return Some((owner, DestroyReason::GoneBackend));
         }
@@ -179,7 +184,7 @@ mod tests {
         text.parse::<IpAddr>().unwrap().into()
     }
 
-    /// A socket that was connected to 10.0.0.2:8001, which is backend 7, and still is.
+    /// A socket that was and still is connected to backend 7 at 10.0.0.2:8001.
     fn row(protocol: u8) -> Row {
         let mut socket = Socket::NEW;
         socket.ring[0] = Translation {
@@ -199,58 +204,58 @@ mod tests {
     }
 
     #[test]
-    fn udp_sockets_of_a_backend_that_is_gone_end_and_tcp_only_on_request() {
+    fn gone_backend_ends_udp_and_tcp_only_on_request() {
         assert_eq!(gone(false).should_destroy(&row(PROTOCOL_UDP)), Some((OWNER, DestroyReason::GoneBackend)));
         assert_eq!(gone(false).should_destroy(&row(PROTOCOL_TCP)), None);
         assert_eq!(gone(true).should_destroy(&row(PROTOCOL_TCP)), Some((OWNER, DestroyReason::GoneBackend)));
-        assert!(!gone(false).looks_at(PROTOCOL_TCP));
-        assert!(gone(false).looks_at(PROTOCOL_UDP) && gone(true).looks_at(PROTOCOL_TCP));
+        assert!(!gone(false).visits_protocol(PROTOCOL_TCP));
+        assert!(gone(false).visits_protocol(PROTOCOL_UDP) && gone(true).visits_protocol(PROTOCOL_TCP));
     }
 
     #[test]
-    fn a_socket_without_a_connection_is_never_ended() {
-        let job = gone(true);
+    fn unconnected_socket_is_never_destroyed() {
+        let request = gone(true);
         let unconnected = Row { connected: false, peer: Address::ZERO, peer_port: Port::new(0), ..row(PROTOCOL_UDP) };
-        assert_eq!(job.should_destroy(&unconnected), None);
+        assert_eq!(request.should_destroy(&unconnected), None);
         assert_eq!(
-            job.should_destroy(&Row { connected: false, ..row(PROTOCOL_TCP) }),
+            request.should_destroy(&Row { connected: false, ..row(PROTOCOL_TCP) }),
             None,
-            "not established, or not any more"
+            "not established yet, or closed"
         );
-        // Not even where what it has once sent to is the backend.
+        // Not even if the backend is one of its destinations.
         let mut sent = unconnected.clone();
         sent.socket.ring = [row(PROTOCOL_UDP).socket.ring[0]; proxymatic_common::RING];
-        assert_eq!(job.should_destroy(&sent), None);
+        assert_eq!(request.should_destroy(&sent), None);
     }
 
     #[test]
-    fn a_socket_that_is_connected_elsewhere_now_is_never_ended() {
-        let job = gone(true);
+    fn socket_with_another_peer_is_never_destroyed() {
+        let request = gone(true);
         for (peer, port) in [("10.0.0.3", 8001), ("10.0.0.2", 8002)] {
             let elsewhere = Row { peer: address(peer), peer_port: Port::new(port), ..row(PROTOCOL_UDP) };
-            assert_eq!(job.should_destroy(&elsewhere), None, "{peer}:{port}");
+            assert_eq!(request.should_destroy(&elsewhere), None, "{peer}:{port}");
         }
     }
 
     #[test]
-    fn a_socket_of_another_owner_of_the_id_or_of_nobody_we_know_is_never_ended() {
-        let job = gone(true);
+    fn socket_of_another_generation_or_unknown_backend_stays() {
+        let request = gone(true);
         for (backend, generation) in [(7, 4), (8, 3), (0, 0)] {
             let mut other = row(PROTOCOL_UDP);
             (other.socket.ring[0].backend, other.socket.ring[0].generation) = (backend, generation);
-            assert_eq!(job.should_destroy(&other), None, "{backend} {generation}");
+            assert_eq!(request.should_destroy(&other), None, "{backend} {generation}");
         }
-        // The program itself chose the same address later: it never came by us.
+        // The program itself connected to the same address later, without a translation.
         let mut direct = row(PROTOCOL_UDP);
         direct.socket.ring[0] = Translation::NONE;
-        assert_eq!(job.should_destroy(&direct), None);
+        assert_eq!(request.should_destroy(&direct), None);
     }
 
     #[test]
-    fn connections_of_other_machines_are_given_up_for_the_same_reasons() {
+    fn remote_connections_are_removed_for_the_same_reasons() {
         let of = |protocol, owner: BackendRef, seen| CtConnection {
             client: FiveTuple::new((Address::ZERO, Port::new(1)), (Address::ZERO, Port::new(2)), protocol),
-            half: CtEntry {
+            entry: CtEntry {
                 translated: FiveTuple::new((Address::ZERO, Port::new(3)), (Address::ZERO, Port::new(4)), protocol),
                 start: 0,
                 last_seen: seen,
@@ -260,44 +265,52 @@ mod tests {
                 generation: owner.generation,
                 flags: CtFlags::default(),
             },
-            seen,
-            own: CtProgress::default(),
-            other: CtProgress::default(),
+            last_seen: seen,
+            client_progress: CtProgress::default(),
+            backend_progress: CtProgress::default(),
             open: true,
         };
         let now = 100_000_000_000;
         let other = BackendRef { generation: 4, ..OWNER };
-        assert_eq!(gone(false).forgets(&of(PROTOCOL_UDP, OWNER, now), now), Some((OWNER, DestroyReason::GoneBackend)));
-        assert_eq!(gone(false).forgets(&of(PROTOCOL_TCP, OWNER, now), now), None);
-        assert_eq!(gone(true).forgets(&of(PROTOCOL_TCP, OWNER, now), now), Some((OWNER, DestroyReason::GoneBackend)));
-        assert_eq!(gone(true).forgets(&of(PROTOCOL_TCP, other, now), now), None);
+        assert_eq!(
+            gone(false).should_remove_entry(&of(PROTOCOL_UDP, OWNER, now), now),
+            Some((OWNER, DestroyReason::GoneBackend))
+        );
+        assert_eq!(gone(false).should_remove_entry(&of(PROTOCOL_TCP, OWNER, now), now), None);
+        assert_eq!(
+            gone(true).should_remove_entry(&of(PROTOCOL_TCP, OWNER, now), now),
+            Some((OWNER, DestroyReason::GoneBackend))
+        );
+        assert_eq!(gone(true).should_remove_entry(&of(PROTOCOL_TCP, other, now), now), None);
         let idle = SweepRequest {
             idle: [(OWNER, Idle { client: MINUTE, server: Duration::ZERO })].into(),
             ..SweepRequest::default()
         };
-        assert_eq!(idle.forgets(&of(PROTOCOL_TCP, OWNER, now - 60_000_000_000), now), None);
+        assert_eq!(idle.should_remove_entry(&of(PROTOCOL_TCP, OWNER, now - 60_000_000_000), now), None);
         assert_eq!(
-            idle.forgets(&of(PROTOCOL_TCP, OWNER, now - 60_000_000_001), now),
+            idle.should_remove_entry(&of(PROTOCOL_TCP, OWNER, now - 60_000_000_001), now),
             Some((OWNER, DestroyReason::Idle))
         );
     }
 
     #[test]
-    fn what_is_idle_for_longer_than_the_shorter_bound_ends() {
-        let job = |client, server| SweepRequest {
+    fn idle_socket_is_destroyed_after_the_shorter_timeout() {
+        let request = |client, server| SweepRequest {
             idle: [(OWNER, Idle { client, server })].into(),
             ..SweepRequest::default()
         };
         let idle = |seconds| Row { idle: Some(Duration::from_secs(seconds)), ..row(PROTOCOL_TCP) };
-        let job_of_a_minute = job(MINUTE, 2 * MINUTE);
-        assert_eq!(job_of_a_minute.should_destroy(&idle(60)), None);
-        assert_eq!(job_of_a_minute.should_destroy(&idle(61)), Some((OWNER, DestroyReason::Idle)));
-        assert_eq!(job(Duration::ZERO, MINUTE).should_destroy(&idle(61)), Some((OWNER, DestroyReason::Idle)));
-        assert_eq!(job(Duration::ZERO, Duration::ZERO).should_destroy(&idle(1_000_000)), None);
-        assert_eq!(job_of_a_minute.should_destroy(&row(PROTOCOL_TCP)), None, "the kernel does not say");
+        let request_of_a_minute = request(MINUTE, 2 * MINUTE);
+        assert_eq!(request_of_a_minute.should_destroy(&idle(60)), None);
+        assert_eq!(request_of_a_minute.should_destroy(&idle(61)), Some((OWNER, DestroyReason::Idle)));
+        assert_eq!(request(Duration::ZERO, MINUTE).should_destroy(&idle(61)), Some((OWNER, DestroyReason::Idle)));
+        assert_eq!(request(Duration::ZERO, Duration::ZERO).should_destroy(&idle(1_000_000)), None);
+        assert_eq!(request_of_a_minute.should_destroy(&row(PROTOCOL_TCP)), None, "idle time unknown");
         let mut closed = idle(61);
         closed.socket.ring[0].counted = 0;
-        assert_eq!(job_of_a_minute.should_destroy(&closed), None, "the program has closed it already");
-        assert!(job_of_a_minute.looks_at(PROTOCOL_TCP) && !job_of_a_minute.looks_at(PROTOCOL_UDP));
+        assert_eq!(request_of_a_minute.should_destroy(&closed), None, "the program has closed the socket already");
+        assert!(
+            request_of_a_minute.visits_protocol(PROTOCOL_TCP) && !request_of_a_minute.visits_protocol(PROTOCOL_UDP)
+        );
     }
 }

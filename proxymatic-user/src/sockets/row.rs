@@ -1,4 +1,4 @@
-//! One socket, as sock_diag shows it.
+//! `Row`: one socket, as sock_diag shows it.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
 /// From linux/sock_diag.h.
 const SK_DIAG_BPF_STORAGE: u16 = 1;
 const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
-/// From linux/tcp.h: where in `struct tcp_info` these are, in bytes.
+/// From linux/tcp.h: byte offsets in `struct tcp_info`.
 const TCPI_LAST_DATA_SENT: usize = 44;
 const TCPI_LAST_DATA_RECV: usize = 52;
 const TCPI_RTT: usize = 68;
 const TCPI_BYTES_ACKED: usize = 120;
 const TCPI_BYTES_RECEIVED: usize = 128;
 
-/// TCP_ESTABLISHED, which sock_diag says of a connected UDP socket too.
+/// TCP_ESTABLISHED, which sock_diag also reports for a connected UDP socket.
 const ESTABLISHED: u8 = 1;
 
-/// What a TCP connection has carried.
+/// The traffic of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Smoothed round trip time, in microseconds.
     pub rtt_us: u32,
-    /// Bytes that the other side has acknowledged.
+    /// Bytes that the peer has acknowledged.
     pub sent: u64,
-    /// Bytes that came.
+    /// Bytes received.
     pub received: u64,
 }
 
-/// One socket that may have translated something.
+/// A socket that may have a translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// IPPROTO number.
     pub protocol: u8,
-    /// Whether it has a peer: of TCP, whether the connection is established.
+    /// Whether a UDP socket has a peer, or a TCP connection is established.
     pub connected: bool,
-    /// Its peer now.
+    /// The present peer.
     pub peer: Address,
     /// The port of its peer.
     pub peer_port: Port,
@@ -49,21 +49,21 @@ pub struct Row {
     pub local: Address,
     /// Its own port.
     pub local_port: Port,
-    /// What it has carried; `None` where the kernel does not say, as of UDP.
+    /// The traffic; `None` if the kernel does not report it, as for UDP.
     pub traffic: Option<Traffic>,
-    /// How long neither side has sent data; `None` where the kernel does not say, as of UDP.
+    /// How long neither side has sent data; `None` if the kernel does not report it, as for UDP.
     pub idle: Option<Duration>,
-    /// What the hooks remember of it, as far as sock_diag says: nothing of UDP.
+    /// The translations, as far as sock_diag shows them: none for UDP.
     pub socket: Socket,
-    /// By which its programs have it open.
+    /// The inode of the socket.
     pub(super) inode: u32,
-    /// How the kernel knows it.
+    /// AF_INET or AF_INET6.
     pub(super) family: u8,
     pub(super) id: SocketId,
 }
 
 impl Row {
-    /// Reads an answer. `None` where a TCP socket has translated nothing, or the answer makes no sense.
+    /// Converts an answer; `None` for a TCP socket without translation, or for an answer that cannot be decoded.
     pub(super) fn read(answer: &InetResponse, protocol: u8) -> Option<Self> {
         let socket = match answer.nlas.iter().find_map(storage) {
             None if protocol == PROTOCOL_UDP => Socket::NEW,
@@ -86,16 +86,15 @@ impl Row {
         })
     }
 
-    /// What its connect(2) made of it, as long as that is where it is connected to. A socket that has since been
-    /// connected elsewhere only remembers.
+    /// Returns the translation of the socket's connect(2), if the socket is still connected to that backend.
     pub fn connection(&self) -> Option<&Translation> {
         let [made, ..] = &self.socket.ring;
-        let there = made.backend_address == self.peer && made.backend_port == self.peer_port;
-        (self.connected && there && self.peer_port != Port::new(0)).then_some(made)
+        let matches = made.backend_address == self.peer && made.backend_port == self.peer_port;
+        (self.connected && matches && self.peer_port != Port::new(0)).then_some(made)
     }
 
-    /// The request that names this socket and no other.
-    pub(super) fn named(&self) -> InetRequest {
+    /// Returns the request that destroys exactly this socket.
+    pub(super) fn destroy_request(&self) -> InetRequest {
         InetRequest {
             family: self.family,
             protocol: self.protocol,
@@ -105,7 +104,7 @@ impl Row {
         }
     }
 
-    /// One that is connected, for tests of what is done with it.
+    /// A connected socket, for tests.
     #[cfg(test)]
     pub(super) fn of(protocol: u8, peer: Address, peer_port: Port, socket: Socket) -> Self {
         Self {
@@ -124,13 +123,13 @@ impl Row {
         }
     }
 
-    /// Tells sockets of a namespace apart.
+    /// The cookie, which is unique within a namespace.
     pub(super) const fn cookie(&self) -> [u8; 8] {
         self.id.cookie
     }
 }
 
-/// The value of our map, in the nest of those that were asked for: one.
+/// Returns the value of our map: the only one in the nested attribute, because the request named one map.
 fn storage(attribute: &Nla) -> Option<Socket> {
     let Nla::Other(nest) = attribute else { return None };
     if nest.kind() & NLA_TYPE_MASK != INET_DIAG_SK_BPF_STORAGES {
@@ -157,7 +156,7 @@ fn traffic(attribute: &Nla) -> Option<Traffic> {
 fn idle(attribute: &Nla) -> Option<Duration> {
     let Nla::TcpInfo(info) = attribute else { return None };
     let field = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
-    // Of HAProxy's sides too, each counts as idle only while nothing goes in either direction.
+    // As with both timeouts of HAProxy, a side is idle only while nothing is sent in either direction.
     let ms = field(TCPI_LAST_DATA_SENT)?.min(field(TCPI_LAST_DATA_RECV)?);
     Some(Duration::from_millis(ms.into()))
 }
@@ -170,8 +169,8 @@ mod tests {
 
     use super::*;
 
-    /// What Linux 6.18 says of a TCP socket from 10.77.0.1 to 10.77.0.2:8001 that had dialled 127.0.0.1:1234, without the
-    /// zeros at its end.
+    /// What Linux 6.18 reports of a TCP socket from 10.77.0.1 that connected to 127.0.0.1:1234 and got
+    /// 10.77.0.2:8001, without the trailing zeros.
     const CAPTURED: &str = "\
         0201000083781f410a4d00010000000000000000000000000a4d000200000000000000000000000000000000df140000\
         00000000000000000000000000000000000000005c223201050008000000000008000f00000000000c001500581f0000\
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_read_with_what_the_hooks_remember_of_it() {
+    fn socket_is_read_with_its_translations() {
         let row = read(&captured()).unwrap();
         let at = |text: &str| text.parse::<std::net::IpAddr>().unwrap().into();
         assert!(row.connected);
@@ -210,13 +209,13 @@ mod tests {
         assert_eq!((made.backend_address, made.backend_port), (row.peer, row.peer_port));
         assert_eq!((made.backend, made.generation, made.counted), (0, 1, 1));
         assert_eq!(row.socket.ring[1..], [Translation::NONE; proxymatic_common::RING - 1]);
-        // Named by itself, it is named by its cookie.
-        assert_eq!(row.named().socket_id.cookie, row.cookie());
+        // A row identifies its socket by the cookie.
+        assert_eq!(row.destroy_request().socket_id.cookie, row.cookie());
         assert_ne!(row.cookie(), [0; 8]);
     }
 
     #[test]
-    fn a_socket_that_translated_nothing_is_no_row() {
+    fn socket_without_a_translation_is_no_row() {
         let bytes = captured();
         let storage = bytes.len() - 420;
         assert_eq!(bytes[storage..storage + 4], [0xa4, 0x01, 0x14, 0x80]);

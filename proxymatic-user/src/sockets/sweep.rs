@@ -1,4 +1,4 @@
-//! The walk through all namespaces: one dump of each, all questions answered from it.
+//! `Sweeper`: walks through the sockets of all network namespaces, with one sock_diag dump for each.
 
 use std::{
     collections::BTreeSet,
@@ -17,10 +17,10 @@ use proxymatic_common::{
 use tokio::sync::mpsc;
 
 use super::{
-    BackendRef, Kept, Row, SweepReport, SweepRequest,
+    BackendRef, ConntrackUsage, Row, SweepReport, SweepRequest,
     diag::Diag,
     namespaces::{self, NetnsGuard},
-    udp_storage::remembered,
+    udp_storage::read_udp_storage,
 };
 use crate::{
     dataplane::{
@@ -33,132 +33,133 @@ use crate::{
 pub(super) const FAMILIES: [u8; 2] = [libc::AF_INET as u8, libc::AF_INET6 as u8];
 const PROTOCOLS: [u8; 2] = [PROTOCOL_TCP, PROTOCOL_UDP];
 
-/// Does jobs, one after the other.
+/// Carries out sweep requests, one after the other.
 pub struct Sweeper {
-    /// To be named to sock_diag by its descriptor.
+    /// The map of translations; sock_diag takes its descriptor.
     map: MapData,
-    /// The same, to be asked.
-    asked: SkStorage<MapData, Socket>,
-    /// What the hooks remember of clients on other machines.
-    remotes: ConntrackMaps,
+    /// The map of translations again, for look-ups.
+    storage: SkStorage<MapData, Socket>,
+    /// The connections of remote clients.
+    conntrack: ConntrackMaps,
 }
 
 impl Sweeper {
-    /// With the pinned map of what sockets remember.
+    /// Opens the pinned maps.
     ///
     /// # Errors
-    /// It is not pinned.
+    /// Fails if a map is not pinned.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", Sockets::NAME), error);
         let open = || MapData::from_pin(pins.map(Sockets::NAME)).map_err(|error| failed(&error));
-        let asked = SkStorage::try_from(Map::SkStorage(open()?)).map_err(|error| failed(&error))?;
-        Ok(Self { map: open()?, asked, remotes: ConntrackMaps::open(pins)? })
+        let storage = SkStorage::try_from(Map::SkStorage(open()?)).map_err(|error| failed(&error))?;
+        Ok(Self { map: open()?, storage, conntrack: ConntrackMaps::open(pins)? })
     }
 
-    /// Starts a thread that does jobs until there are no more; each gets one report.
+    /// Starts a thread that carries out requests until the channel closes, with one report for each.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// Fails if the thread cannot be started.
     pub fn start(
         self,
         uses: EnabledFeatures,
-        mut jobs: mpsc::Receiver<SweepRequest>,
+        mut requests: mpsc::Receiver<SweepRequest>,
         report: impl Fn(SweepReport) + Send + 'static,
     ) -> io::Result<()> {
         let work = move || {
-            privileges::drop_to(Thread::Sockets, uses).expect("capabilities can be given up");
-            while let Some(job) = jobs.blocking_recv() {
-                report(self.sweep(&job));
+            privileges::drop_to(Thread::Sockets, uses).expect("a thread may drop capabilities");
+            while let Some(request) = requests.blocking_recv() {
+                report(self.sweep(&request));
             }
         };
         thread::Builder::new().name(Thread::Sockets.name().into()).spawn(work).map(drop)
     }
 
-    /// Does one job. Enters every namespace with the calling thread, which is back when this returns.
-    pub fn sweep(&self, job: &SweepRequest) -> SweepReport {
+    /// Carries out one request. The calling thread enters each namespace and is back when this returns.
+    pub fn sweep(&self, request: &SweepRequest) -> SweepReport {
         let began = Instant::now();
-        let mut report = SweepReport { limitation: namespaces::blind(), ..SweepReport::default() };
-        report.census = (job.census && report.limitation.is_none()).then(Default::default);
-        let everywhere = job.listeners == Some(ListenerScope::All);
+        let mut report = SweepReport { limitation: namespaces::limitation(), ..SweepReport::default() };
+        report.census = (request.census && report.limitation.is_none()).then(Default::default);
+        let everywhere = request.listeners == Some(ListenerScope::All);
         report.listening_ports = (everywhere && report.limitation.is_none()).then(Default::default);
-        if job.visits_all_netns() {
-            self.go_round(job, &mut report);
+        if request.visits_all_netns() {
+            self.visit_all_netns(request, &mut report);
         }
-        if job.looks_at_remotes()
-            && self.remotes.room() > 0
-            && let Err(error) = self.look_at_remotes(job, &mut report)
+        if request.visits_conntrack()
+            && self.conntrack.capacity() > 0
+            && let Err(error) = self.sweep_conntrack(request, &mut report)
         {
             report.census = None;
             report.limitation.get_or_insert_with(|| error.to_string());
         }
-        if job.listeners == Some(ListenerScope::Host) {
-            let mut heard = BTreeSet::new();
-            match Diag::open().and_then(|mut diag| ports(&mut diag, &mut heard)) {
-                Ok(()) => report.listening_ports = Some(heard),
-                Err(error) => missed(&mut report, &format!("the sockets of this namespace: {error}")),
+        if request.listeners == Some(ListenerScope::Host) {
+            let mut listening_ports = BTreeSet::new();
+            match Diag::open().and_then(|mut diag| ports(&mut diag, &mut listening_ports)) {
+                Ok(()) => report.listening_ports = Some(listening_ports),
+                Err(error) => record_limitation(&mut report, &format!("the sockets of this namespace: {error}")),
             }
         }
         report.took = began.elapsed();
         report
     }
 
-    /// Clients on other machines have no sockets here.
-    fn look_at_remotes(&self, job: &SweepRequest, report: &mut SweepReport) -> Result<(), Error> {
+    /// Visits the conntrack entries, because remote clients have no sockets on this host.
+    fn sweep_conntrack(&self, request: &SweepRequest, report: &mut SweepReport) -> Result<(), Error> {
         let now = monotonic();
-        let (mut over, mut kept) = (Vec::new(), 0);
+        let (mut removed, mut kept) = (Vec::new(), 0);
         for open in [true, false] {
-            self.remotes.each(open, now, |connection| {
-                let forgotten = job.forgets(&connection, now);
+            self.conntrack.each(open, now, |connection| {
+                let forgotten = request.should_remove_entry(&connection, now);
                 if let Some(why) = forgotten {
                     *report.forgotten.entry(why).or_default() += 1;
                 }
-                if forgotten.is_some() || connection.is_over(now) {
-                    over.push(connection);
+                if forgotten.is_some() || connection.is_expired(now) {
+                    removed.push(connection);
                     return;
                 }
                 kept += u64::from(open);
-                if connection.counts()
+                if connection.counts_as_open()
                     && connection.client.protocol == PROTOCOL_TCP
                     && let Some(census) = &mut report.census
                 {
-                    let owner = BackendRef { backend: connection.half.backend, generation: connection.half.generation };
+                    let owner =
+                        BackendRef { backend: connection.entry.backend, generation: connection.entry.generation };
                     *census.entry(owner).or_default() += 1;
                 }
             })?;
         }
-        report.remote = Some(Kept { connections: kept, room: self.remotes.room().into() });
-        over.iter().try_for_each(|connection| self.remotes.forget(connection))
+        report.remote = Some(ConntrackUsage { connections: kept, capacity: self.conntrack.capacity().into() });
+        removed.iter().try_for_each(|connection| self.conntrack.remove(connection))
     }
 
-    fn go_round(&self, job: &SweepRequest, report: &mut SweepReport) {
-        let all = NetnsGuard::here().and_then(|home| Ok((home, namespaces::found()?)));
+    fn visit_all_netns(&self, request: &SweepRequest, report: &mut SweepReport) {
+        let all = NetnsGuard::here().and_then(|home| Ok((home, namespaces::all()?)));
         let (home, found) = match all {
             Ok(all) => all,
-            Err(error) => return missed(report, &format!("the network namespaces: {error}")),
+            Err(error) => return record_limitation(report, &format!("the network namespaces: {error}")),
         };
         for namespace in found.values() {
-            match home.run_in(namespace, || self.within(job, report)) {
+            match home.run_in(namespace, || self.sweep_netns(request, report)) {
                 Ok(Some(())) => {}
-                // The process that led there has ended; others may still be there.
+                // The process in that namespace has ended; other processes may still be in it.
                 Ok(None) => report.listening_ports = None,
-                Err(error) => missed(report, &format!("the sockets of {}: {error}", namespace.display())),
+                Err(error) => record_limitation(report, &format!("the sockets of {}: {error}", namespace.display())),
             }
         }
     }
 
-    /// All sockets of the namespace that this thread is in.
-    fn within(&self, job: &SweepRequest, report: &mut SweepReport) -> io::Result<()> {
+    /// Visits all sockets of the namespace that this thread is in.
+    fn sweep_netns(&self, request: &SweepRequest, report: &mut SweepReport) -> io::Result<()> {
         let map = self.map.fd().as_fd().as_raw_fd();
         let mut diag = Diag::open()?;
-        if let Some(heard) = &mut report.listening_ports {
-            ports(&mut diag, heard)?;
+        if let Some(listening_ports) = &mut report.listening_ports {
+            ports(&mut diag, listening_ports)?;
         }
         let mut seen = BTreeSet::new();
         let mut rows = Vec::new();
-        for protocol in PROTOCOLS.into_iter().filter(|protocol| job.looks_at(*protocol)) {
+        for protocol in PROTOCOLS.into_iter().filter(|protocol| request.visits_protocol(*protocol)) {
             for family in FAMILIES {
                 diag.dump(family, protocol, map, |row| {
-                    // The kernel may show one twice, where others come and go beside it.
+                    // The kernel may show a socket twice if other sockets are opened and closed meanwhile.
                     if !seen.insert(row.cookie()) {
                         return;
                     }
@@ -167,19 +168,20 @@ impl Sweeper {
                             *census.entry(owner).or_default() += 1;
                         }
                     }
-                    if job.should_destroy(&row).is_some() || (protocol == PROTOCOL_UDP && job.may_destroy(&row)) {
+                    if request.should_destroy(&row).is_some() || (protocol == PROTOCOL_UDP && request.may_destroy(&row))
+                    {
                         rows.push(row);
                     }
                 })?;
             }
         }
-        let asked = rows.iter().filter(|row| row.protocol == PROTOCOL_UDP).map(|row| row.inode).collect();
-        let remembered = remembered(&self.asked, &asked);
+        let inodes = rows.iter().filter(|row| row.protocol == PROTOCOL_UDP).map(|row| row.inode).collect();
+        let stored = read_udp_storage(&self.storage, &inodes);
         for mut row in rows {
-            if let Some(socket) = remembered.get(&row.inode) {
+            if let Some(socket) = stored.get(&row.inode) {
                 row.socket = *socket;
             }
-            if let Some((owner, why)) = job.should_destroy(&row)
+            if let Some((owner, why)) = request.should_destroy(&row)
                 && diag.destroy(&row)?
             {
                 *report.ended.entry((owner, why)).or_default() += 1;
@@ -189,18 +191,18 @@ impl Sweeper {
     }
 }
 
-/// The ports of the namespace that the conversation is about which somebody listens on.
-fn ports(diag: &mut Diag, heard: &mut BTreeSet<(u8, Port)>) -> io::Result<()> {
+/// Adds the ports with a listener in the namespace of this `Diag`.
+fn ports(diag: &mut Diag, listening_ports: &mut BTreeSet<(u8, Port)>) -> io::Result<()> {
     for protocol in PROTOCOLS {
         for family in FAMILIES {
-            diag.ports(family, protocol, |port| heard.extend([(protocol, port)]))?;
+            diag.ports(family, protocol, |port| listening_ports.extend([(protocol, port)]))?;
         }
     }
     Ok(())
 }
 
-/// What is not whole is no census.
-fn missed(report: &mut SweepReport, what: &str) {
+/// Records why the sweep is incomplete. An incomplete census is none.
+fn record_limitation(report: &mut SweepReport, what: &str) {
     report.census = None;
     report.listening_ports = None;
     report.limitation.get_or_insert_with(|| format!("cannot look at {what}; run the agent as root, with --privileged"));

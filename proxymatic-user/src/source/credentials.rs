@@ -1,10 +1,10 @@
-//! Secrets and certificates from files and URLs, for any source that needs them to get in.
+//! Credentials and certificates from files and URLs, for all sources.
 //!
-//! Files are read once, before anything is attached; what is no good is said in one sentence each.
+//! Files are read once, before any hook is attached. Each error is one sentence.
 
 use std::{fmt, fs, io, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf};
 
-/// The largest of these files. Certificates of a whole bundle are some 200 kB.
+/// The largest file, in bytes. A bundle of all public authorities has some 200 kB.
 const MAX_FILE: u64 = 4 << 20;
 
 /// A user and a password.
@@ -20,8 +20,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Undoes percent-encoding; what is no encoding stays as it is.
-pub(crate) fn decoded(text: &str) -> String {
+/// Decodes percent-encoding. Text that is not percent-encoded stays as it is.
+pub(crate) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -37,8 +37,8 @@ pub(crate) fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Reads one file, if it is named.
-pub(crate) fn take<T>(
+/// Reads and parses the file of a flag, if the flag is given. An error is added to `wrong`.
+pub(crate) fn read_file<T>(
     flag: &str,
     path: &Option<PathBuf>,
     wrong: &mut Vec<String>,
@@ -66,8 +66,8 @@ fn contents(path: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The user and the password on the first line.
-pub(crate) fn credentials(bytes: &[u8]) -> Result<Credentials, String> {
+/// Returns the user and the password on the first line of a file.
+pub(crate) fn parse_credentials(bytes: &[u8]) -> Result<Credentials, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not text; write user:password on its first line")?;
     let line = text.lines().next().unwrap_or_default();
     match line.split_once(':') {
@@ -78,8 +78,8 @@ pub(crate) fn credentials(bytes: &[u8]) -> Result<Credentials, String> {
     }
 }
 
-/// A sentence about a secret that others can read.
-pub(crate) fn too_open(path: &Path) -> Option<String> {
+/// Returns a warning if other users can read the file of a secret.
+pub(crate) fn permissions_warning(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let sentence = || format!("{0} can be read by others (mode {mode:03o}); chmod 600 {0}", path.display());
     (mode & 0o077 != 0).then(sentence)
@@ -90,19 +90,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_has_a_user_and_a_password() {
+    fn first_line_has_a_user_and_a_password() {
         for (text, user, password) in [
             ("me:secret\n", "me", "secret"),
             ("me:a:b\r\nmore\n", "me", "a:b"),
             ("me: p ", "me", " p "),
             ("me:", "me", ""),
         ] {
-            let Credentials { user: its, password: its_password } = credentials(text.as_bytes()).unwrap();
+            let Credentials { user: its, password: its_password } = parse_credentials(text.as_bytes()).unwrap();
             assert_eq!((its.as_str(), its_password.as_str()), (user, password));
         }
         for wrong in ["", "me", "\nme:secret", ":secret"] {
-            assert!(credentials(wrong.as_bytes()).unwrap_err().contains("user:password on its first line"));
+            assert!(parse_credentials(wrong.as_bytes()).unwrap_err().contains("user:password on its first line"));
         }
-        assert!(credentials(b"\xff:x").unwrap_err().contains("not text"));
+        assert!(parse_credentials(b"\xff:x").unwrap_err().contains("not text"));
     }
 }

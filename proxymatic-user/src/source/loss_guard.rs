@@ -1,7 +1,7 @@
-//! What of an answer is not believed at once: whatever is merely missing stays until a second, later answer lacks it too.
-//! Pure: the clock is an argument.
+//! The loss guard: a service that lost most of its backends in a response keeps them until a later response confirms the
+//! loss. Pure: the clock is an argument.
 //!
-//! What has so much as half of its backends, or others in their place, has lost nothing.
+//! A service that has at least half as many backends as before has no loss, also if they are other ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,79 +12,80 @@ use std::{
 
 use crate::model::{Backend, Service, ServiceKey, Snapshot, Warning};
 
-/// How long a source doubts before it asks again.
+/// The time from a loss to the request that confirms or refutes it.
 pub(super) const CONFIRM: Duration = Duration::from_secs(1);
 
-/// What is in doubt, and since when.
+/// The losses that are not confirmed yet, and when they were seen.
 #[derive(Debug, Default)]
 pub(super) struct LossGuard {
-    /// Services that have lost too much.
+    /// Services that lost too many backends.
     services: BTreeMap<ServiceKey, Instant>,
-    /// Everything: the very first answer had nothing.
-    nothing: Option<Instant>,
+    /// When the first response was empty.
+    empty: Option<Instant>,
 }
 
-/// When an answer was asked for, and what it can end.
+/// The times of a response, and what it can confirm.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    /// When it was asked for.
+pub(super) struct Response {
+    /// When the request was sent.
     pub(super) at: Instant,
-    /// When it is taken.
+    /// When the response is handled.
     pub(super) now: Instant,
-    /// How long a doubt lasts.
+    /// The time until a response confirms a loss.
     pub(super) confirm: Duration,
-    /// Whether it is about everything: only such an answer ends a doubt by saying the same.
+    /// Whether the response covers everything: only such a response confirms a loss.
     pub(super) whole: bool,
 }
 
-impl Asked {
-    fn ends(&self, since: Instant) -> bool {
+impl Response {
+    /// Returns whether the response confirms a loss that it has too.
+    fn confirms(&self, since: Instant) -> bool {
         self.whole && self.at >= since + self.confirm
     }
 }
 
 impl LossGuard {
-    /// Whether that there is nothing at all, before which nothing was said, is still in doubt.
-    pub(super) fn nothing(&mut self, asked: &Asked) -> bool {
-        !asked.ends(*self.nothing.get_or_insert(asked.now))
+    /// Returns whether an empty first response is still not confirmed.
+    pub(super) fn holds_empty(&mut self, response: &Response) -> bool {
+        !response.confirms(*self.empty.get_or_insert(response.now))
     }
 
-    /// Puts back into `fresh` what it lacks of `before` and is in doubt, and warns of it.
+    /// Puts the backends of `before` back into `fresh` if their loss is not confirmed, and adds a warning.
     ///
-    /// That a task of `leaving` is missing is no wonder, and does not count.
+    /// A task of `leaving` that is missing does not count as lost.
     pub(super) fn filter(
         &mut self,
         before: &Snapshot,
         fresh: &mut Snapshot,
         leaving: &BTreeSet<String>,
-        asked: &Asked,
+        response: &Response,
     ) {
-        let mut doubts = BTreeMap::new();
+        let mut losses = BTreeMap::new();
         for (key, service) in &before.services {
             if fresh.services.get(key).is_some_and(|it| Arc::ptr_eq(it, service)) {
-                continue; // Most of the time that is nearly all of them.
+                continue; // That is nearly every service, most of the time.
             }
             let stays = |backend: &&Backend| !leaving.contains(&backend.task);
             let listed = fresh.services.get(key).map_or(0, |it| it.backends.iter().filter(stays).count());
             let expected = service.backends.iter().filter(stays).count();
-            let since = self.services.get(key).copied().or(self.nothing).unwrap_or(asked.now);
-            if listed * 2 < expected && !asked.ends(since) {
-                doubts.insert(*key, since);
-                keep(fresh, *key, service, leaving);
+            let since = self.services.get(key).copied().or(self.empty).unwrap_or(response.now);
+            if listed * 2 < expected && !response.confirms(since) {
+                losses.insert(*key, since);
+                put_back(fresh, *key, service, leaving);
             }
         }
-        fresh.warnings.extend(warning(&doubts, fresh));
-        (self.services, self.nothing) = (doubts, None);
+        fresh.warnings.extend(warning(&losses, fresh));
+        (self.services, self.empty) = (losses, None);
     }
 
-    /// When a second answer is to be asked for, if there is a doubt.
-    pub(super) fn again(&self, confirm: Duration) -> Option<Instant> {
-        self.services.values().chain(&self.nothing).min().map(|since| *since + confirm)
+    /// Returns when to send the request that confirms or refutes a loss, if there is one.
+    pub(super) fn confirm_at(&self, confirm: Duration) -> Option<Instant> {
+        self.services.values().chain(&self.empty).min().map(|since| *since + confirm)
     }
 }
 
-/// Puts the backends of before beside those that are listed.
-fn keep(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>) {
+/// Adds the earlier backends of a service to those that are listed.
+fn put_back(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>) {
     let empty = || Arc::new(Service { backends: Vec::new(), ..before.clone() });
     let service = Arc::make_mut(fresh.services.entry(key).or_insert_with(empty));
     fn identity(it: &Backend) -> (&str, IpAddr, u16) {
@@ -97,16 +98,16 @@ fn keep(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTree
     service.backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
 }
 
-/// One sentence for all doubts, so that an answer which has nothing does not fill the log.
-fn warning(doubts: &BTreeMap<ServiceKey, Instant>, fresh: &Snapshot) -> Option<Warning> {
-    let first = doubts.keys().next()?;
-    let others = match doubts.len() - 1 {
+/// Returns one warning for all losses, so that an empty response does not fill the log.
+fn warning(losses: &BTreeMap<ServiceKey, Instant>, fresh: &Snapshot) -> Option<Warning> {
+    let first = losses.keys().next()?;
+    let others = match losses.len() - 1 {
         0 => String::new(),
         others => format!(" and {others} others"),
     };
     let app = fresh.services.get(first)?.name.clone();
     let reason = format!(
-        "service {first}{others} lost more than half of the backends in one answer; they stay until a second answer says so"
+        "service {first}{others} lost more than half of its backends in one response; they stay until a second response confirms it"
     );
     Some(Warning { app, reason })
 }

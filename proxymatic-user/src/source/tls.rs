@@ -1,7 +1,6 @@
-//! Whose certificates are believed, and by whose code: rustls with ring.
+//! TLS with rustls and ring: the trusted certificate authorities.
 //!
-//! Without a file of certificates those of this system count, else only those in that file: who names an authority
-//! means that one.
+//! Without a file of certificates the authorities of the system are trusted. With a file only those in the file are.
 
 use std::{error::Error, io};
 
@@ -11,12 +10,12 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-/// The certificates of a PEM file.
+/// Returns the certificates of a PEM file.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
     let (mut all, mut store) = (Vec::new(), RootCertStore::empty());
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;
-        all.push(Certificate::from_der(&certificate).map_err(|error| format!("has no good certificate: {error}"))?);
+        all.push(Certificate::from_der(&certificate).map_err(|error| format!("has an invalid certificate: {error}"))?);
         store.add(certificate).map_err(|error| format!("has a certificate that cannot be used: {error}"))?;
     }
     if all.is_empty() {
@@ -25,9 +24,9 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
     Ok(all)
 }
 
-/// Sets up TLS. Where there is none to come, no certificates are read: a container may have none.
+/// Configures TLS. If no URL needs TLS, no certificates are read: a container may have none.
 pub(crate) fn set_up(builder: ClientBuilder, ca: Option<&[Certificate]>, needed: bool) -> ClientBuilder {
-    // Fails where there is one already, which is as good.
+    // Fails if a provider is installed already, which is as good.
     let _ = crypto::ring::default_provider().install_default();
     match ca {
         Some(ca) => builder.tls_certs_only(ca.iter().cloned()),
@@ -36,12 +35,12 @@ pub(crate) fn set_up(builder: ClientBuilder, ca: Option<&[Certificate]>, needed:
     }
 }
 
-/// What is wrong with the TLS of a request, if that is what went wrong, and what may help: the rest of a sentence.
+/// Returns the TLS error of a request, if it has one, and a possible remedy: the rest of a sentence.
 ///
-/// `authorities` and `address` are the flags that name certificates and the server.
+/// `authorities` and `address` are the flags that name the authorities and the server.
 pub(crate) fn distrust(error: &(dyn Error + 'static), authorities: &str, address: &str) -> Option<String> {
     use rustls::{CertificateError as Certificate, Error as Tls, InvalidMessage};
-    let error = of_tls(error)?;
+    let error = tls_error(error)?;
     let remedy = match error {
         Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
             format!("; name the authority that signed it with {authorities}")
@@ -55,14 +54,14 @@ pub(crate) fn distrust(error: &(dyn Error + 'static), authorities: &str, address
     Some(format!("cannot be trusted over TLS: {error}{remedy}"))
 }
 
-/// The error of TLS, wherever it is in the chain: within an I/O error it is not on it.
-fn of_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+/// Returns the TLS error in a chain of errors. An I/O error can hold one that is not in the chain itself.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(found) = error.downcast_ref() {
         return Some(found);
     }
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(within) => of_tls(within),
-        None => of_tls(error.source()?),
+        Some(within) => tls_error(within),
+        None => tls_error(error.source()?),
     }
 }
 
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_good_certificate_is_no_good() {
+    fn file_without_a_valid_certificate_is_refused() {
         assert!(certificates(b"").unwrap_err().contains("has no certificate"));
         assert!(certificates(b"-----BEGIN CERTIFICATE-----\nAAAA").unwrap_err().contains("is not PEM"));
         let junk = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn good_certificates_are_taken() {
+    fn valid_certificates_are_read() {
         let one = rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap().cert.pem();
         assert_eq!(certificates(format!("{one}\n# comment\n{one}").as_bytes()).unwrap().len(), 2);
     }

@@ -1,4 +1,4 @@
-//! The file itself: read once at the start, replaced as a whole, and put aside where it is no good.
+//! The state file: read once at the start, replaced as a whole, and renamed to `*.aside-<seconds>` if it is invalid.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,33 +14,33 @@ use atomic_write_file::{AtomicWriteFile, unix::OpenOptionsExt as _};
 use super::{Damage, MOST, State, decode, encode};
 use crate::source::SourceId;
 
-/// How many files that were put aside stay.
+/// The number of renamed invalid files to keep.
 const ASIDE: usize = 3;
 
-/// Where the state is kept, and of which sources.
+/// The path of the state file, and the sources of this agent.
 #[derive(Clone, Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// Where each source is, see [`super::Saved::of`].
+    /// The URLs or paths of each source, see [`super::Saved::of`].
     of: BTreeMap<SourceId, BTreeSet<String>>,
 }
 
-/// What a start finds.
+/// The result of reading the file at the start.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// What the sources of this agent said last, as far as the file has it.
+    /// The last answers of this agent's sources, as far as the file has them.
     pub state: State,
-    /// What is wrong with the file: one sentence.
+    /// The problem with the file, as one sentence.
     pub trouble: Option<String>,
 }
 
 impl StateFile {
-    /// The state of these sources is kept there.
+    /// Makes the state file at `path` for these sources.
     pub const fn new(path: PathBuf, of: BTreeMap<SourceId, BTreeSet<String>>) -> Self {
         Self { path, of }
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -49,10 +49,10 @@ impl StateFile {
         self.of.get(&source).cloned().unwrap_or_default()
     }
 
-    /// Reads it, and puts it aside where it is no good. `now` names the file that is put aside.
+    /// Reads the file, and renames it if it is invalid. `now` is part of the new name.
     pub fn load(&self, now: SystemTime) -> Loaded {
         let path = self.path.display();
-        let bytes = match whole(&self.path) {
+        let bytes = match read_bounded(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Loaded::default(),
             Err(error) => {
@@ -61,13 +61,13 @@ impl StateFile {
             }
         };
         match decode(&bytes) {
-            Ok(state) => self.own(state, now),
-            Err(damage) => self.refuse(&damage.to_string(), now),
+            Ok(state) => self.keep_own(state, now),
+            Err(damage) => self.reject(&damage.to_string(), now),
         }
     }
 
-    /// What is of this agent's sources.
-    fn own(&self, mut state: State, now: SystemTime) -> Loaded {
+    /// Keeps the answers of this agent's sources only.
+    fn keep_own(&self, mut state: State, now: SystemTime) -> Loaded {
         let mut others = Vec::new();
         state.sources.retain(|source, saved| {
             let own = self.of.get(source).is_some_and(|of| !of.is_disjoint(&saved.of));
@@ -79,32 +79,33 @@ impl StateFile {
         if others.is_empty() {
             return Loaded { state, trouble: None };
         }
-        let mine: Vec<_> = self.of.iter().map(|(source, of)| format!("{source} at {}", list(of))).collect();
-        let reason = format!("it has what was said by {}, and this agent asks {}", others.join(", "), mine.join(", "));
+        let expected: Vec<_> = self.of.iter().map(|(source, of)| format!("{source} at {}", list(of))).collect();
+        let reason =
+            format!("it has the answers of {}, but this agent reads {}", others.join(", "), expected.join(", "));
         if state.sources.is_empty() {
-            return self.refuse(&reason, now);
+            return self.reject(&reason, now);
         }
-        // A source was taken away or moved. The file goes on without it.
-        tracing::info!("--state-file {}: {reason}; that is left out", self.path.display());
+        // A source was removed or moved. The rest of the file is still valid.
+        tracing::info!("--state-file {}: {reason}; the others are left out", self.path.display());
         Loaded { state, trouble: None }
     }
 
-    /// Puts it aside, so that whoever wants to know can look at it.
-    fn refuse(&self, reason: &str, now: SystemTime) -> Loaded {
+    /// Renames the file, so that an operator can look at it.
+    fn reject(&self, reason: &str, now: SystemTime) -> Loaded {
         let path = self.path.display();
         let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         let aside = self.path.with_added_extension(format!("aside-{seconds}"));
-        let done = match fs::rename(&self.path, &aside) {
-            Ok(()) => format!("it was put aside as {}", aside.display()),
-            Err(error) => format!("it cannot be put aside ({error}), so it will be replaced"),
+        let outcome = match fs::rename(&self.path, &aside) {
+            Ok(()) => format!("it was renamed to {}", aside.display()),
+            Err(error) => format!("it cannot be renamed ({error}), so the agent will replace it"),
         };
-        self.forget_old();
-        let trouble = format!("--state-file {path} is not used: {reason}; {done}, and the agent starts without it");
+        self.remove_old();
+        let trouble = format!("--state-file {path} is not used: {reason}; {outcome}, and the agent starts without it");
         Loaded { trouble: Some(trouble), ..Loaded::default() }
     }
 
-    /// Removes all that was put aside but the newest.
-    fn forget_old(&self) {
+    /// Removes all renamed files except the newest ones.
+    fn remove_old(&self) {
         let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) else { return };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let prefix = format!("{}.aside-", name.to_string_lossy());
@@ -120,23 +121,25 @@ impl StateFile {
         }
     }
 
-    /// Replaces it as a whole: whenever the machine dies, it is the old one or the new one. Only its owner can read it.
+    /// Replaces the file atomically: after a crash of the machine it is the old one or the new one. Only its owner can
+    /// read it.
     ///
     /// # Errors
-    /// One sentence; the old one is still there.
+    /// The reason as one sentence; the old file is still there.
     pub fn write(&self, state: &State) -> Result<(), String> {
         let path = self.path.display();
         let failed = |reason: &dyn std::fmt::Display, remedy| {
             format!(
-                "--state-file {path} cannot be written: {reason}; {remedy}, or services will not be back after a reboot before their sources are"
+                "--state-file {path} cannot be written: {reason}; {remedy}; otherwise services stay unavailable after a reboot until their sources answer"
             )
         };
-        let bytes = encode(state).map_err(|damage: Damage| failed(&damage, "serve less"))?;
-        self.replace(&bytes).map_err(|error| failed(&error, "make room and rights there, or name another path"))
+        let bytes = encode(state).map_err(|damage: Damage| failed(&damage, "serve fewer services"))?;
+        self.replace(&bytes)
+            .map_err(|error| failed(&error, "make space and grant write permission there, or choose another path"))
     }
 
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        // The last folder only: that one further up is missing may be a volume that is not mounted.
+        // Only the last folder is created: a missing parent may be a volume that is not mounted.
         if let Some(folder) = self.path.parent()
             && !folder.as_os_str().is_empty()
             && let Err(error) = fs::create_dir(folder)
@@ -157,10 +160,10 @@ fn list(of: &BTreeSet<String>) -> String {
     of.iter().map(String::as_str).collect::<Vec<_>>().join(" or ")
 }
 
-fn whole(path: &Path) -> io::Result<Vec<u8>> {
-    // Anything else could make us wait for ever.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    // Reading anything else, such as a FIFO, could block for ever.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;

@@ -1,47 +1,47 @@
-//! The bytes of the file: a line that says what follows and how to tell that it is whole, then the answers as JSON. Pure.
+//! The format of the file: a header line with length and checksum, then the answers as JSON. Pure.
 //!
-//! Reading is total: bytes are either what some agent wrote, or [`Damage`].
+//! Decoding never panics: bytes are either a file that some agent wrote, or [`Damage`].
 
 use serde::{Deserialize, Serialize};
 
 use super::{State, wire::Body};
 
-/// The version of the format. A reader takes no other: what it does not know it could follow only in part.
+/// The version of the format. A reader accepts no other version, because it could not apply unknown parts.
 pub const VERSION: u32 = 1;
 
-/// The largest file, in bytes: some hundred times what the maps hold by default.
+/// The size limit of the file, in bytes: some hundred times what the maps hold by default.
 pub const MOST: u64 = 256 << 20;
 
-/// What the first line says of itself.
+/// The value of `proxymatic` in the header.
 const KIND: &str = "state";
 
-/// The longest first line.
+/// The length limit of the header line, in bytes.
 const LONGEST_HEADER: usize = 256;
 
-/// Why bytes are not the state of an agent of this version.
+/// The reason why bytes are not the state of an agent of this version.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// The first line is missing, or something else.
-    #[error("it does not begin as a state file does")]
+    /// The header is missing, or is something else.
+    #[error("it does not begin with the header of a state file")]
     Foreign,
-    /// Another version wrote it.
+    /// Another version wrote the file.
     #[error("it is of version {0}, and this agent reads version {VERSION}")]
     Version(u64),
-    /// It ends too early or too late.
-    #[error("it has {has} bytes behind its first line, which says {says}")]
+    /// The file is too short or too long.
+    #[error("it has {has} bytes after its header, which announces {says}")]
     Length {
-        /// What was found.
+        /// The number of bytes found.
         has: u64,
-        /// What was written.
+        /// The number of bytes announced.
         says: u64,
     },
-    /// The bytes are not those that were written.
+    /// The bytes differ from those that were written.
     #[error("its checksum is wrong")]
     Checksum,
-    /// It is whole, but does not make sense.
-    #[error("it cannot be understood: {0}")]
-    Nonsense(String),
-    /// It is larger than [`MOST`].
+    /// The file is complete, but its content is invalid.
+    #[error("its content is invalid: {0}")]
+    Invalid(String),
+    /// The file is larger than [`MOST`].
     #[error("it is larger than {} MiB", MOST >> 20)]
     Size,
 }
@@ -55,27 +55,27 @@ struct Header {
     crc32: String,
 }
 
-/// What all versions have in their first line.
+/// The part of the header that all versions share.
 #[derive(Deserialize)]
 struct Versioned {
     proxymatic: String,
     version: u64,
 }
 
-/// The bytes of a file.
+/// Returns the bytes of a file.
 pub fn encode(state: &State) -> Result<Vec<u8>, Damage> {
-    let nonsense = |error: serde_json::Error| Damage::Nonsense(error.to_string());
-    let mut body = serde_json::to_vec(&Body::from(state)).map_err(nonsense)?;
+    let invalid = |error: serde_json::Error| Damage::Invalid(error.to_string());
+    let mut body = serde_json::to_vec(&Body::from(state)).map_err(invalid)?;
     body.push(b'\n');
     let crc32 = format!("{:08x}", crc32fast::hash(&body));
     let header = Header { proxymatic: KIND.into(), version: VERSION, bytes: body.len() as u64, crc32 };
-    let mut file = serde_json::to_vec(&header).map_err(nonsense)?;
+    let mut file = serde_json::to_vec(&header).map_err(invalid)?;
     file.push(b'\n');
     file.append(&mut body);
     if file.len() as u64 > MOST { Err(Damage::Size) } else { Ok(file) }
 }
 
-/// What the bytes of a file say.
+/// Returns the state in the bytes of a file.
 pub fn decode(file: &[u8]) -> Result<State, Damage> {
     if file.len() as u64 > MOST {
         return Err(Damage::Size);
@@ -97,8 +97,8 @@ pub fn decode(file: &[u8]) -> Result<State, Damage> {
     if header.crc32 != format!("{:08x}", crc32fast::hash(body)) {
         return Err(Damage::Checksum);
     }
-    let body: Body = serde_json::from_slice(body).map_err(|error| Damage::Nonsense(error.to_string()))?;
-    body.read().map_err(Damage::Nonsense)
+    let body: Body = serde_json::from_slice(body).map_err(|error| Damage::Invalid(error.to_string()))?;
+    body.read().map_err(Damage::Invalid)
 }
 
 #[cfg(test)]

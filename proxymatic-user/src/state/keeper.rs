@@ -1,4 +1,4 @@
-//! The thread that writes the file: a disk that is slow holds up nobody else.
+//! The thread that writes the file, so that a slow disk does not block the agent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,30 +15,30 @@ use crate::{
     source::SourceId,
 };
 
-/// What a source has said since the agent started.
+/// The last answer of a source since the agent started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// How long ago it was asked.
+    /// The time since the request.
     pub age: Duration,
-    /// All that it said.
+    /// The complete answer.
     pub snapshot: Snapshot,
 }
 
-/// What the sources have said since the agent started. Of others the file keeps what it has.
+/// The answers since the agent started. For other sources the file keeps what it has.
 pub type Answers = BTreeMap<SourceId, Answer>;
 
-/// What is to be written.
+/// The content to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Job {
-    /// What the sources have said.
+    /// The answers of the sources.
     pub answers: Answers,
-    /// All that the operator drains.
+    /// All backends that the operator drains.
     pub drained: BTreeSet<Drained>,
 }
 
 impl StateFile {
-    /// Writes each job on top of what was loaded, until nobody gives jobs any more; then what is returned
-    /// is closed. Each job is reported: `Err` is one sentence.
+    /// Writes each job on top of the loaded state, until the sender of the jobs is dropped. Then the returned channel
+    /// closes. Each job is reported; `Err` is one sentence.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -50,7 +50,7 @@ impl StateFile {
     ) -> io::Result<oneshot::Receiver<()>> {
         let (ends, ended) = oneshot::channel();
         let work = move || {
-            // Nobody waits for it. Where even that is refused it is only less polite.
+            // Nothing waits for this thread, so it gets a low priority. Failure to lower it does no harm.
             let _ = rustix::process::nice(5);
             if let Err(error) = privileges::drop_to(Thread::State, EnabledFeatures::default()) {
                 tracing::warn!("the thread that writes the state file cannot give up its capabilities: {error}");

@@ -1,8 +1,8 @@
-//! What the sources said last and what the operator drains, kept on disk: after a reboot the maps are empty, and Marathon
+//! The state file: the sources' last answers and the operator's drains. After a reboot the maps are empty, and Marathon
 //! may be away for longer than services can be.
 //!
-//! The file is a help, never a condition: one that is missing, damaged or another cluster's is said, and the agent goes on
-//! without it. [`encode`] and [`decode`] are pure.
+//! The agent also runs without the file: if it is missing, damaged or another cluster's, the agent reports that and
+//! goes on. [`encode`] and [`decode`] are pure.
 
 mod file;
 mod format;
@@ -24,12 +24,12 @@ use crate::{
     source::SourceId,
 };
 
-/// What the sources said last.
+/// The sources' last answers, and the operator's drains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Each source that has answered.
     pub sources: BTreeMap<SourceId, Saved>,
-    /// What the operator drains. Pinned maps know it too, but not those of another version of the layouts.
+    /// The operator's drains. Pinned maps hold them too, but not maps of another ABI version.
     pub drained: BTreeSet<Drained>,
 }
 
@@ -38,21 +38,22 @@ pub struct State {
 pub struct Drained {
     /// The service.
     pub service: ServiceKey,
-    /// The task: whoever has its place after it is not drained.
+    /// The task. A task that later gets the same address and port is not drained.
     pub task: String,
-    /// Where it listens.
+    /// The address on which the task listens.
     pub address: IpAddr,
-    /// The port it listens on.
+    /// The port on which the task listens.
     pub port: u16,
 }
 
-/// What one source said last.
+/// The last answer of one source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
-    /// Where the source was: URLs without credentials, or a path. One in common, and it is the same source.
+    /// The location of the source: URLs without credentials, or a path. Two sets with a common element mean the same
+    /// source.
     pub of: BTreeSet<String>,
-    /// When it was asked, in seconds of the wall clock since 1970.
+    /// The time of the request, in seconds of the wall clock since 1970.
     pub answered: u64,
-    /// All that it said.
+    /// The complete answer.
     pub snapshot: Snapshot,
 }

@@ -1,5 +1,5 @@
-//! How the state is written down: types of their own, so that the model may change and files of this version stay
-//! readable.
+//! The serialized types of the state. They are separate from the model, so that the model may change and files of this
+//! version stay readable.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,18 +17,18 @@ use crate::{
     source::SourceId,
 };
 
-/// All of it.
+/// The body of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Body {
     sources: BTreeMap<String, Source>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    drained: Vec<Wish>,
+    drained: Vec<DrainedBackend>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct DrainedBackend {
     service: Key,
     task: String,
     address: IpAddr,
@@ -99,12 +99,12 @@ struct Backend {
     port: NonZeroU16,
     weight: u16,
     maxconn: u32,
-    state: Condition,
+    state: BackendState,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Condition {
+enum BackendState {
     Warming,
     Active,
     Draining,
@@ -119,13 +119,13 @@ impl From<&State> for Body {
         };
         Self {
             sources: state.sources.iter().map(source).collect(),
-            drained: state.drained.iter().filter_map(Wish::new).collect(),
+            drained: state.drained.iter().filter_map(DrainedBackend::new).collect(),
         }
     }
 }
 
 impl Body {
-    /// What it says; `Err` names what the model does not have.
+    /// Converts to a state; `Err` names what the model does not know.
     pub(super) fn read(self) -> Result<State, String> {
         let source = |(name, source): (String, Source)| {
             let id = SourceId::ALL.into_iter().find(|id| id.to_string() == name);
@@ -136,12 +136,12 @@ impl Body {
         };
         Ok(State {
             sources: self.sources.into_iter().map(source).collect::<Result<_, String>>()?,
-            drained: self.drained.into_iter().map(Wish::read).collect(),
+            drained: self.drained.into_iter().map(DrainedBackend::read).collect(),
         })
     }
 }
 
-impl Wish {
+impl DrainedBackend {
     fn new(Drained { service, task, address, port }: &Drained) -> Option<Self> {
         Some(Self {
             service: Key::new(*service)?,
@@ -158,7 +158,7 @@ impl Wish {
 }
 
 impl Key {
-    /// `None` for port 0, which no source gives.
+    /// `None` for port 0, which no source returns.
     fn new(key: ServiceKey) -> Option<Self> {
         let protocol = match key.protocol {
             model::Protocol::Tcp => Protocol::Tcp,
@@ -177,7 +177,7 @@ impl Key {
 }
 
 impl Service {
-    /// `None` where [`Key::new`] gives none.
+    /// `None` if [`Key::new`] returns `None`.
     fn new(key: ServiceKey, service: &model::Service) -> Option<Self> {
         let model::Service { name, backends, settings } = service;
         let Key { address, port, protocol } = Key::new(key)?;
@@ -197,7 +197,7 @@ impl Service {
         let settings = self.settings.read().map_err(wrong)?;
         let mut backends: Vec<_> =
             self.backends.into_iter().map(Backend::read).collect::<Result<_, _>>().map_err(wrong)?;
-        // As the model has them, whoever wrote it.
+        // The model requires this order, and the file may have another one.
         backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
         backends.dedup_by(|a, b| identity(a) == identity(b));
         Ok((key, Arc::new(model::Service { name: self.name, backends, settings })))
@@ -235,7 +235,7 @@ impl Settings {
             client: self.client,
             server: self.server,
             affinity: self.affinity,
-            // Left out of the list it would be a list all the same; but then this file is not what was written.
+            // A list without this entry would still be a valid list, but not the one that was written.
             allow: allow.transpose().map_err(|must| format!("an entry of its allow list {must}"))?,
             reset: self.reset,
             expose: self.expose,
@@ -253,9 +253,9 @@ impl Backend {
             weight: weight.get(),
             maxconn: *maxconn,
             state: match state {
-                model::State::Warming => Condition::Warming,
-                model::State::Active => Condition::Active,
-                model::State::Draining => Condition::Draining,
+                model::State::Warming => BackendState::Warming,
+                model::State::Active => BackendState::Active,
+                model::State::Draining => BackendState::Draining,
             },
         })
     }
@@ -264,9 +264,9 @@ impl Backend {
         let Self { task, address, port, weight, maxconn, state } = self;
         let weight = Weight::new(weight).ok_or_else(|| format!("{task} has weight {weight}"))?;
         let state = match state {
-            Condition::Warming => model::State::Warming,
-            Condition::Active => model::State::Active,
-            Condition::Draining => model::State::Draining,
+            BackendState::Warming => model::State::Warming,
+            BackendState::Active => model::State::Active,
+            BackendState::Draining => model::State::Draining,
         };
         Ok(model::Backend { task, address, port: port.get(), weight, maxconn, state })
     }

@@ -1,4 +1,4 @@
-//! The paths of cgroups, by what the kernel calls them.
+//! The paths of cgroups, by id.
 
 use std::{
     collections::BTreeMap,
@@ -9,12 +9,13 @@ use std::{
 
 use crate::dataplane::kernel::cgroup_root;
 
-/// The cgroups there are, by id: read once, when first asked.
+/// The existing cgroups by id. They are read once, at the first call.
 #[derive(Debug, Default)]
 pub(super) struct Cgroups(Option<BTreeMap<u64, String>>);
 
 impl Cgroups {
-    /// The path of a cgroup from the root of the tree, as in `/proc/<pid>/cgroup`; `None` where it is not there any more.
+    /// Returns the path of a cgroup from the root of the tree, as in `/proc/<pid>/cgroup`; `None` if the cgroup no
+    /// longer exists.
     pub(super) fn path(&mut self, id: u64) -> Option<&str> {
         self.0
             .get_or_insert_with(|| cgroup_root().map(|root| read(&root)).unwrap_or_default())
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_are_found_by_number_with_their_path_from_the_root() {
+    fn cgroup_path_is_found_by_inode_number() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("mesos/a")).unwrap();
         let found = read(root.path());

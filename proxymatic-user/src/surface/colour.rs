@@ -1,21 +1,22 @@
-//! Colour, for terminals only.
+//! Colours, for terminals only.
 
 use std::io::{self, IsTerminal as _};
 
-/// Whether standard output takes colour: it is a terminal, and nobody has said no (<https://no-color.org>).
-pub(super) fn wanted() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+/// Returns whether standard output takes colours: it is a terminal, and the user did not opt out
+/// (<https://no-color.org>).
+pub(super) fn is_enabled() -> bool {
+    let opted_out = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-    io::stdout().is_terminal() && !refused && !dumb
+    io::stdout().is_terminal() && !opted_out && !dumb
 }
 
-/// Paints a table, where that is wanted. Only words are painted, so that columns stay aligned.
+/// Colours a table if standard output takes colours. Only words are coloured, so that columns stay aligned.
 pub(super) fn paint(text: String) -> String {
-    if wanted() { text.split_inclusive('\n').map(line).collect() } else { text }
+    if is_enabled() { text.split_inclusive('\n').map(line).collect() } else { text }
 }
 
 fn line(line: &str) -> String {
-    // A head is all in capitals.
+    // A header is all in capitals.
     if !line.starts_with("PROBLEM") && line.contains(char::is_alphabetic) && !line.contains(|c: char| c.is_lowercase())
     {
         return format!("\x1b[1m{}\x1b[0m{}", line.trim_end(), &line[line.trim_end().len()..]);
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_painted_and_what_is_between_them_stays() {
+    fn state_words_are_coloured_and_spacing_stays() {
         assert_eq!(line("NAME  STATE\n"), "\x1b[1mNAME  STATE\x1b[0m\n");
         assert_eq!(line("/web  ejected    1\n"), "/web  \x1b[31mejected\x1b[0m    1\n");
         assert_eq!(line("PROBLEM      no\n"), "\x1b[31mPROBLEM\x1b[0m      no\n");

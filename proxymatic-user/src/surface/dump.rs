@@ -1,4 +1,4 @@
-//! One map, entry by entry, with the names of what it speaks of: `map dump`.
+//! One map, entry by entry, with the names of services and backends in place of bare ids: `map dump`.
 
 mod decoder;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Rows, table::table};
 use crate::dataplane::kernel::MapRow;
 
-/// What a map holds.
+/// The entries of a map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dump {
     columns: &'static [&'static str],
@@ -21,7 +21,7 @@ pub struct Dump {
 }
 
 impl Dump {
-    /// Hashes have no order of their own.
+    /// Sorts the rows, because hash maps have no order.
     fn sorted(mut self) -> Self {
         let numbers = |row: &Vec<Value>| row.iter().map(|it| it.as_u64()).collect::<Vec<_>>();
         self.rows.sort_by_cached_key(|row| (numbers(row), row.iter().map(Value::to_string).collect::<Vec<_>>()));
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_keep_the_order_of_their_columns_and_numbers_are_aligned() {
+    fn dump_keeps_the_order_of_columns_and_aligns_numbers() {
         let rows = vec![vec![json!(12), json!("/web"), json!(null)], vec![json!(3), json!(""), json!(true)]];
         let dump = Dump { columns: &["service", "name", "local"], rows }.sorted();
         expect_test::expect![[r#"

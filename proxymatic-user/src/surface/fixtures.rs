@@ -1,4 +1,4 @@
-//! What there might be to see, for tests of what it is shown as.
+//! Sample rows, for tests of their output.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::dataplane::kernel::{HOOKS, HookRow};
 
-/// A service with a backend in each of these states.
+/// A service with one backend in each of these states.
 pub(super) fn service(name: &str, port: u16, states: &[&'static str]) -> ServiceRow {
     let backend = |(nth, state): (usize, &&'static str)| BackendRow {
         address: [10, 0, (nth >> 8) as u8, nth as u8].into(),
@@ -38,10 +38,10 @@ pub(super) fn service(name: &str, port: u16, states: &[&'static str]) -> Service
     }
 }
 
-/// An agent that is well.
+/// A healthy agent.
 pub(super) fn agent(state: &str) -> AgentStatus {
     let mut published = Latencies::default();
-    published.note(Duration::from_millis(3));
+    published.record(Duration::from_millis(3));
     let source =
         SourceStatus { source: "marathon".into(), answered_s: Some(1.5), trouble: None, restored: None, failures: 4 };
     AgentStatus {
@@ -59,8 +59,8 @@ pub(super) fn agent(state: &str) -> AgentStatus {
     }
 }
 
-/// These services, with an agent and hooks that are well.
-pub(super) fn seen(services: Vec<ServiceRow>) -> Overview {
+/// These services, with a healthy agent and all hooks.
+pub(super) fn overview(services: Vec<ServiceRow>) -> Overview {
     let hook = |hook| HookRow {
         hook,
         interface: None,

@@ -1,4 +1,4 @@
-//! Flows as rows: what each socket destination, where it was taken, and who has it.
+//! Flows as rows: the destination of each socket, its backend, and its process.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,37 +17,37 @@ use crate::{
 /// A live translated socket, as `flow show` prints it. The JSON is a contract: see docs/cli.md.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FlowRow {
-    /// The name of the service; `None` where the backend's id has another owner by now.
+    /// The name of the service; `None` if the backend's id has another owner by now.
     pub service: Option<String>,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// The process that has it; `None` where that cannot be seen.
+    /// The process that has the socket; `None` if it cannot be determined.
     pub pid: Option<u32>,
-    /// Its name.
+    /// The name of the process.
     pub command: Option<String>,
-    /// Its cgroup.
+    /// The cgroup of the process.
     pub cgroup: Option<String>,
-    /// The socket's own address and port; of a client on another machine, where the backend sees it come from.
+    /// The socket's own address and port. For a remote client: the source that the backend sees.
     pub local: SocketAddr,
-    /// What the program destination.
+    /// The address and port to which the program connected.
     pub destination: SocketAddr,
-    /// Where it was taken.
+    /// The address and port of the backend.
     pub backend: SocketAddr,
-    /// The task that listens there.
+    /// The backend's task.
     pub task: Option<String>,
-    /// Seconds since it was taken there.
+    /// Seconds since the translation.
     pub age_s: f64,
-    /// Smoothed round trip time in microseconds; `None` of UDP.
+    /// Smoothed round trip time in microseconds; `None` for UDP.
     pub rtt_us: Option<u32>,
-    /// Bytes that the other side has acknowledged; `None` of UDP.
+    /// Bytes that the other side has acknowledged; `None` for UDP.
     pub sent: Option<u64>,
-    /// Bytes that came; `None` of UDP.
+    /// Bytes received; `None` for UDP.
     pub received: Option<u64>,
-    /// The client, where it is on another machine; `None` of a socket of this host.
+    /// The remote client; `None` for a socket of this host.
     pub client: Option<SocketAddr>,
 }
 
-/// Flows as rows, by service and age. `now` is nanoseconds of the monotonic clock.
+/// Returns flows as rows, ordered by service and age. `now` is nanoseconds of the monotonic clock.
 pub fn flow_rows(flows: &[Flow], tables: &MapState, now: u64) -> Vec<FlowRow> {
     let mut rows: Vec<_> = flows.iter().map(|flow| row(flow, tables, now)).collect();
     rows.sort_by(|a, b| {
@@ -60,7 +60,7 @@ pub fn flow_rows(flows: &[Flow], tables: &MapState, now: u64) -> Vec<FlowRow> {
 }
 
 fn row(flow: &Flow, tables: &MapState, now: u64) -> FlowRow {
-    let made = &flow.made;
+    let made = &flow.translation;
     let entry = tables.backends().get(&made.backend).filter(|entry| entry.backend.generation == made.generation);
     let service = entry.and_then(|entry| tables.services().get(&entry.backend.service));
     let of_process = |part: fn(&crate::sockets::Process) -> String| flow.process.as_ref().map(part);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_as_a_table_and_as_json() {
+    fn flows_are_shown_as_table_and_json() {
         let mut tables = MapState::new(Capacity::default());
         tables.apply(&MapOp::PutServiceName(0, "/shop/web".into()));
         tables.apply(&MapOp::PutBackendName(7, "web.1".into()));
@@ -145,14 +145,14 @@ mod tests {
             protocol: PROTOCOL_TCP,
             local: address("10.0.0.1"),
             local_port: Port::new(40_000),
-            made,
+            translation: made,
             start: 1_000_000_000,
             traffic: Some(Traffic { rtt_us: 740, sent: 100, received: 12_345 }),
             process: Some(process),
             client: None,
         };
         let of_another = Translation { generation: 2, destination: address("fd00::1"), ..made };
-        let udp = Flow { protocol: PROTOCOL_UDP, made: of_another, traffic: None, process: None, ..tcp.clone() };
+        let udp = Flow { protocol: PROTOCOL_UDP, translation: of_another, traffic: None, process: None, ..tcp.clone() };
         let remote = Flow {
             client: Some((address("10.0.0.9"), Port::new(50_000))),
             traffic: None,

@@ -1,4 +1,4 @@
-//! What people and programs see: rows that are built once and shown as table or JSON.
+//! What operators and programs see: rows that are built once and shown as a table or JSON.
 
 mod agent_status;
 mod cgroups;
@@ -8,7 +8,6 @@ mod dump;
 mod fixtures;
 mod flow;
 pub mod http;
-mod latency;
 mod metrics;
 mod page;
 mod plan;
@@ -19,12 +18,12 @@ mod top;
 mod view;
 mod watch_event;
 
-pub use agent_status::{
-    AgentStatus, OutStatus, RestoredFrom, SelfTestStatus, SourceStatus, Trouble, Watch, ask, serve, watch_agent,
+pub use crate::agent::{
+    AgentStatus, EjectedBackend, Latencies, RestoredFrom, SelfTestStatus, SourceFailure, SourceStatus, WatchEvent,
 };
+pub use agent_status::{Watch, ask, serve, watch_agent};
 pub use dump::{Dump, dump};
 pub use flow::{FlowRow, flow_rows};
-pub use latency::Latencies;
 pub use plan::Planned;
 pub use render::{
     BackendOf, Backends, DetachResult, DrainResult, Format, HealthcheckResult, Rows, print, print_error, print_line,
@@ -33,4 +32,3 @@ pub use render::{
 pub use status::{Ejection, Overview, Status, collect, status};
 pub use top::{Board, Order, Sample, draw, samples};
 pub use view::{BackendRow, RoundTrips, ServiceCounts, ServiceRow, services};
-pub use watch_event::WatchEvent;

@@ -1,4 +1,4 @@
-//! What an agent would write.
+//! The writes that an agent would make.
 
 use serde::Serialize;
 
@@ -8,32 +8,32 @@ use crate::{
     plan::{MapOp, MapState},
 };
 
-/// What `plan show` prints. The JSON is a contract: see docs/cli.md.
+/// The output of `plan show`. The JSON is a contract: see docs/cli.md.
 #[derive(Clone, Debug, Serialize)]
 pub struct Planned {
-    /// The services there would be. What is counted of them is not looked at: zero.
+    /// The services after the writes. All their counters are zero.
     pub services: Vec<ServiceRow>,
     /// The writes, in order.
     pub operations: Vec<String>,
-    /// What was asked for and would not be done, and why.
+    /// What was asked for but would not be done, and why.
     pub warnings: Vec<Warning>,
-    /// What this is the difference to, in words.
+    /// The state to which the writes are the difference, in words.
     #[serde(skip)]
-    against: String,
+    base: String,
 }
 
 impl Planned {
-    /// What would be there after these writes to these tables.
-    pub fn new(against: String, mut tables: MapState, ops: &[MapOp], warnings: Vec<Warning>) -> Self {
+    /// Makes the output from the writes and the map state before them.
+    pub fn new(base: String, mut tables: MapState, ops: &[MapOp], warnings: Vec<Warning>) -> Self {
         ops.iter().for_each(|op| tables.apply(op));
         let operations = ops.iter().map(ToString::to_string).collect();
-        Self { services: view::rows(&tables, None), operations, warnings, against }
+        Self { services: view::rows(&tables, None), operations, warnings, base }
     }
 }
 
 impl Rows for Planned {
     fn table(&self) -> String {
-        let mut text = format!("{}\n\ncompared with {}\n", self.services.table().trim_end(), self.against);
+        let mut text = format!("{}\n\ncompared with {}\n", self.services.table().trim_end(), self.base);
         match self.operations.len() {
             0 => text += "nothing would change\n",
             1 => text += "1 write:\n",
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_says_what_it_is_compared_with_and_its_warning_fit_a_terminal() {
+    fn plan_table_names_its_base_and_fits_the_terminal() {
         let reason =
             "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default is used";
         let warning = Warning { app: "/shop/web".into(), reason: reason.into() };

@@ -1,4 +1,4 @@
-//! Rows as a table for people or JSON for programs.
+//! Renders rows as a table or as JSON.
 
 use std::io::{self, Write};
 
@@ -10,24 +10,24 @@ use super::{
 };
 use crate::{dataplane::kernel::HookRow, features::FeatureRow};
 
-/// How rows are printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A table.
     Table,
     /// JSON on one line.
     Json,
-    /// JSON for people.
+    /// Indented JSON.
     Pretty,
 }
 
-/// Something that can be printed as a table.
+/// Rows that can be rendered as a table.
 pub trait Rows: Serialize {
-    /// The table.
+    /// Returns the table.
     fn table(&self) -> String;
 }
 
-/// Prints rows. A reader that leaves early (`| head`) is no error.
+/// Prints rows. It is no error if the reader closes the pipe early (`| head`).
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -35,10 +35,10 @@ pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
     write(&mut io::stdout().lock(), &text(rows, format)?)
 }
 
-/// Rows as text, without the newline at the end that [`print`] gives it.
+/// Returns rows as text, without the final newline of [`print`].
 ///
 /// # Errors
-/// Only for rows that JSON cannot say; there are none.
+/// The rows cannot be expressed in JSON; this does not happen.
 pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
     Ok(match format {
         Format::Table => colour::paint(plain(&rows.table())),
@@ -47,14 +47,14 @@ pub fn text(rows: &impl Rows, format: Format) -> io::Result<String> {
     })
 }
 
-/// Prints one thing that happened on a line of its own. False where nobody reads any more.
+/// Prints one event on a line of its own. Returns false if the reader closed the pipe.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn print_line(happening: &WatchEvent, format: Format) -> io::Result<bool> {
+pub fn print_line(event: &WatchEvent, format: Format) -> io::Result<bool> {
     let text = match format {
-        Format::Table => colour::paint(plain(&happening.line())),
-        Format::Json | Format::Pretty => serde_json::to_string(happening)?,
+        Format::Table => colour::paint(plain(&event.line())),
+        Format::Json | Format::Pretty => serde_json::to_string(event)?,
     };
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -63,12 +63,12 @@ pub fn print_line(happening: &WatchEvent, format: Format) -> io::Result<bool> {
     }
 }
 
-/// Tells people of something beside what was asked for: a line on standard error.
+/// Prints a notice for the operator on standard error.
 pub fn print_notice(text: &str) {
     let _ = write(&mut io::stderr().lock(), &plain(&format!("proxymatic: {text}")));
 }
 
-/// Prints an error: a line for people on standard error, JSON on standard output.
+/// Prints an error: a line on standard error, or JSON on standard output.
 pub fn print_error(error: &str, format: Format) {
     let _ = match format {
         Format::Table => write(&mut io::stderr().lock(), &plain(&format!("proxymatic: {error}"))),
@@ -76,7 +76,7 @@ pub fn print_error(error: &str, format: Format) {
     };
 }
 
-/// Without what a terminal would obey: names, labels and task ids are other people's words.
+/// Replaces control characters, which a terminal would interpret: names, labels and task ids come from outside.
 fn plain(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
@@ -110,7 +110,7 @@ impl Rows for Vec<ServiceRow> {
             });
             let cells: Vec<_> = if service.backends.is_empty() { vec![none] } else { backends.collect() };
             cells.into_iter().enumerate().map(move |(i, cells)| {
-                // The service is named once, beside its first backend.
+                // Only the first backend's row names the service.
                 let named = if i == 0 { first.to_vec() } else { vec![String::new(); 3] };
                 named.into_iter().chain(cells).collect()
             })
@@ -126,7 +126,7 @@ pub struct Backends(pub Vec<BackendOf>);
 /// A backend and its service.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackendOf {
-    /// The service's name.
+    /// The name of the service.
     pub service: String,
     /// The backend.
     #[serde(flatten)]
@@ -155,12 +155,12 @@ impl Rows for Backends {
     }
 }
 
-/// What `backend drain` and `backend undrain` print.
+/// The output of `backend drain` and `backend undrain`.
 #[derive(Clone, Debug, Serialize)]
 pub struct DrainResult {
-    /// The backends that were meant, as they are now.
+    /// The addressed backends in their new state.
     pub backends: Vec<BackendOf>,
-    /// What that leads to and is seldom wanted.
+    /// Likely unwanted consequences.
     pub warnings: Vec<String>,
 }
 
@@ -180,12 +180,12 @@ impl Rows for Vec<FeatureRow> {
                 None => "unknown",
             };
             let needed = if row.needed { "yes" } else { "no" };
-            let said = [row.found.as_deref(), row.instead, row.reason.as_deref()]
+            let detail = [row.found.as_deref(), row.instead, row.reason.as_deref()]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
                 .join("; ");
-            vec![row.feature.into(), has.into(), needed.into(), if said.is_empty() { "-".into() } else { said }]
+            vec![row.feature.into(), has.into(), needed.into(), if detail.is_empty() { "-".into() } else { detail }]
         });
         table(&["FEATURE", "HAS", "NEEDED", "DETAIL"], &[], rows)
     }
@@ -214,10 +214,10 @@ impl Rows for Vec<HookRow> {
     }
 }
 
-/// What `detach` removed.
+/// The output of `detach`.
 #[derive(Clone, Debug, Serialize)]
 pub struct DetachResult {
-    /// The pins and the filters that were removed.
+    /// The removed pins and filters.
     pub removed: Vec<String>,
 }
 
@@ -227,10 +227,10 @@ impl Rows for DetachResult {
     }
 }
 
-/// What `healthcheck` found.
+/// The output of `healthcheck`.
 #[derive(Clone, Debug, Serialize)]
 pub struct HealthcheckResult {
-    /// The state of the agent, as in its status; `None` where none answers.
+    /// The state of the agent, as in its status; `None` if no agent answers.
     pub state: Option<String>,
 }
 
@@ -240,7 +240,7 @@ impl Rows for HealthcheckResult {
     }
 }
 
-/// A name and what is said of it, on as many lines as that takes.
+/// Formats a name and its value, wrapped to the width of a table.
 pub(super) fn entry(name: &str, value: &str) -> String {
     const NAME: usize = 11;
     let (mut text, mut at) = (format!("{name:<NAME$}"), NAME);
@@ -259,7 +259,7 @@ pub(super) fn entry(name: &str, value: &str) -> String {
     text.replace(GLUE, " ") + "\n"
 }
 
-/// Between words of an entry that are not to be parted.
+/// Joins words of an entry that must stay on one line.
 const GLUE: &str = "\u{a0}";
 
 impl Rows for Status {
@@ -303,9 +303,9 @@ impl Rows for Status {
         let fill =
             self.maps.iter().map(|fill| format!("{}{GLUE}{}{GLUE}of{GLUE}{}", fill.map, fill.used, fill.entries));
         line("maps", fill.collect::<Vec<_>>().join(", "));
-        let seen = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name}{GLUE}{n}"));
-        let seen = seen.collect::<Vec<_>>().join(", ");
-        line("verdicts", if seen.is_empty() { "none".into() } else { seen });
+        let verdicts = self.verdicts.iter().filter(|(_, n)| **n > 0).map(|(name, n)| format!("{name}{GLUE}{n}"));
+        let verdicts = verdicts.collect::<Vec<_>>().join(", ");
+        line("verdicts", if verdicts.is_empty() { "none".into() } else { verdicts });
         let agent = self.agent.as_ref().map_or(String::new(), |agent| format!("agent {}, ", agent.version));
         line("versions", format!("{agent}data plane {}, this command {}", self.abi, self.version));
         text
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_move_the_cursor_does_not_reach_a_terminal() {
+    fn control_characters_in_a_name_are_replaced() {
         let hostile = ServiceRow { name: "/a\u{1b}[2J\u{9b}31m\rb".into(), ..service() };
         let text = text(&vec![hostile], Format::Table).unwrap();
         assert!(text.contains("/a\u{fffd}[2J\u{fffd}31m\u{fffd}b"), "{text:?}");
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn services_as_a_table() {
+    fn services_are_shown_as_table() {
         let empty = ServiceRow { name: "/idle".into(), port: 80, backends: vec![], ..service() };
         expect_test::expect![[r#"
             SERVICE    PORT      POLICY     BACKEND         STATE       WEIGHT  ACTIVE  TOTAL
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn services_as_json() {
+    fn services_are_shown_as_json() {
         expect_test::expect![[
             r#"[{"name":"/shop/web","protocol":"tcp","address":null,"port":1234,"source":"marathon","policy":"leastconn","backends":[{"address":"10.0.0.1","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":7,"failed":0,"task":"web.instance-1._app.1"},{"address":"10.0.0.2","port":31000,"weight":500,"maxconn":0,"state":"active","active":1,"total":1200,"failed":0,"task":"web.instance-1._app.1"}]}]"#
         ]]

@@ -1,4 +1,4 @@
-//! One screen: what is problems comes first, in words, with the remedy.
+//! The status of a host on one screen: problems come first, each with its remedy.
 
 use std::{
     collections::BTreeMap,
@@ -19,88 +19,88 @@ use crate::{
     plan::{BackendEntry, MapState},
 };
 
-/// What `status` prints.
+/// The output of `status`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
-    /// What is problems, each with its remedy; empty where all is well.
+    /// The problems, each with its remedy; empty if all is well.
     pub problems: Vec<String>,
-    /// What the running agent says; absent where none answers.
+    /// The status of the running agent; `None` if no agent answers.
     pub agent: Option<AgentStatus>,
-    /// The hooks that are in place.
+    /// The attached hooks.
     pub hooks: Vec<String>,
-    /// How many services can be found.
+    /// The number of published services.
     pub services: usize,
-    /// How many backends they have, by state.
+    /// The number of their backends, by state.
     pub backends: BTreeMap<&'static str, usize>,
-    /// How full the maps are.
+    /// The fill levels of the maps.
     pub maps: Vec<Fill>,
-    /// How often each verdict was given.
+    /// The count of each verdict.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// What was asked for and is not done, and why.
+    /// What was asked for but not done, and why.
     pub warnings: Vec<Warning>,
     /// The backends that are ejected.
     pub ejected: Vec<Ejection>,
     /// The backends that the operator drains.
     pub drained: Vec<SocketAddr>,
-    /// The version of this command; that of the agent is with the agent.
+    /// The version of this command. The agent's version is in `agent`.
     pub version: &'static str,
-    /// The version of what is pinned.
+    /// The map ABI version of the pins.
     pub abi: u32,
 }
 
-/// A backend that is ejected.
+/// An ejected backend.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ejection {
     /// The name of its service.
     pub service: String,
-    /// Where it listens.
+    /// The backend's address and port.
     pub backend: SocketAddr,
-    /// How often it was ejected in a row.
+    /// The number of ejections in a row.
     pub times: u64,
-    /// For how long it has been out, in seconds; `None` where no agent says so.
+    /// The time since the first of these ejections, in seconds; `None` if no agent reports it.
     pub out_s: Option<f64>,
 }
 
-/// How full a map is.
+/// The fill level of a map.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fill {
-    /// Its name.
+    /// The map's name.
     pub map: &'static str,
     /// Entries in use.
     pub used: usize,
-    /// Entries there are.
+    /// The number of entries that the map has.
     pub entries: u32,
 }
 
-/// Looks at the pins, and at what the agent said.
+/// Reads the pinned maps and combines them with the agent's status.
 ///
 /// # Errors
-/// Nothing is pinned, or it cannot be read.
+/// Nothing is pinned, or the pins cannot be read.
 pub fn status(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Status, Error> {
     Ok(collect(pins, maps, agent)?.status)
 }
 
-/// All there is to be shown, at one moment.
+/// Everything that can be shown, at one time.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// The services that can be found, by port.
+    /// The published services, by port.
     pub services: Vec<ServiceRow>,
-    /// The hooks that are in place.
+    /// The attached hooks.
     pub hooks: Vec<HookRow>,
-    /// What `status` prints.
+    /// The output of `status`.
     pub status: Status,
-    /// How long ago the agent went round its loop.
+    /// The time since the agent's last loop iteration.
     pub heartbeat: Duration,
-    /// How long ago a complete answer of the sources was applied; `None` for never.
+    /// The time since a complete answer of the sources was applied; `None` for never.
     pub synced: Option<Duration>,
-    /// How long it took to look.
+    /// The time that reading took.
     pub took: Duration,
 }
 
-/// Looks at the pins once, for everything.
+/// Reads the pinned maps once, for everything.
 ///
 /// # Errors
-/// Nothing is pinned, or it cannot be read.
+/// Nothing is pinned, or the pins cannot be read.
 pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<Overview, Error> {
     let began = Instant::now();
     let tables = maps.tables()?;
@@ -112,9 +112,9 @@ pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<O
         *backends.entry(backend.state).or_default() += 1;
     }
     let mut problems = Vec::new();
-    of_hooks(pins, &hook_rows, &mut problems);
-    of_agent(agent.as_ref(), &mut problems);
-    rows.iter().for_each(|row| problems.extend(of_service(row)));
+    hook_problems(pins, &hook_rows, &mut problems);
+    agent_problems(agent.as_ref(), &mut problems);
+    rows.iter().for_each(|row| problems.extend(service_problem(row)));
     let capacity = maps.capacity();
     let fill = |map, used, entries| Fill { map, used, entries };
     let fills = vec![
@@ -130,7 +130,7 @@ pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<O
         ),
         fill("EXCLUDED", tables.excluded().len(), capacity.excluded),
     ];
-    problems.extend(fills.iter().filter_map(Fill::trouble));
+    problems.extend(fills.iter().filter_map(Fill::problem));
     let ejected = ejections(maps, &tables, agent.as_ref());
     let drained = maps.drained()?.into_iter().filter_map(|(id, generation)| {
         let entry = tables.backends().get(&id)?;
@@ -162,10 +162,10 @@ pub fn collect(pins: &Pins, maps: &Maps, agent: Option<AgentStatus>) -> Result<O
     })
 }
 
-fn of_hooks(pins: &Pins, attached: &[HookRow], problems: &mut Vec<String>) {
+fn hook_problems(pins: &Pins, attached: &[HookRow], problems: &mut Vec<String>) {
     if let Some(version) = pins.served_by() {
         return problems.push(format!(
-            "version {version} still serves: version {} takes over when every source has answered the agent",
+            "map ABI version {version} still serves: version {} takes over once every source has answered the agent",
             pins.version()
         ));
     }
@@ -175,7 +175,7 @@ fn of_hooks(pins: &Pins, attached: &[HookRow], problems: &mut Vec<String>) {
     for row in attached.iter().filter(|row| row.effective == Some(false)) {
         let gone = if row.interface.is_some() { "interface" } else { "cgroup" };
         problems.push(format!(
-            "{} is pinned but does not run: its {gone} was removed, or somebody detached it; start the agent again",
+            "{} is pinned but does not run: its {gone} was removed, or another program detached it; restart the agent",
             row.name()
         ));
     }
@@ -203,37 +203,39 @@ fn ejections(maps: &Maps, tables: &MapState, agent: Option<&AgentStatus>) -> Vec
     ejected.map(row).collect()
 }
 
-/// What is problems with a service; `None` where nothing is.
-fn of_service(row: &ServiceRow) -> Option<String> {
+/// Returns the problem of a service; `None` if it has none.
+fn service_problem(row: &ServiceRow) -> Option<String> {
     let all = |state| row.backends.iter().all(|backend| backend.state == state);
     let name = format!("{} {}/{}", row.name, row.port, row.protocol);
     if all("warming") {
-        return Some(format!("{name} has no backend that takes traffic: look at what {} says of it", row.source));
+        return Some(format!("{name} has no backend that takes traffic: check its state in {}", row.source));
     }
     all("ejected").then(|| {
-        format!("{name}: every backend is ejected, and gets connections all the same; see whether its tasks answer")
+        format!(
+            "{name}: every backend is ejected but still gets connections, because there is no other; check its tasks"
+        )
     })
 }
 
 impl Fill {
-    /// What is to be done before it is full; `None` where there is room.
-    fn trouble(&self) -> Option<String> {
+    /// Returns the remedy for a map that is nearly full; `None` if it has room.
+    fn problem(&self) -> Option<String> {
         let percent = self.used * 100 / (self.entries as usize).max(1);
         let remedy = match self.map {
             "SERVICES" => "start the agent with a larger --max-services after `proxymatic detach`",
             "BACKENDS" => "start the agent with a larger --max-backends after `proxymatic detach`",
             "SLOTS" => "start the agent with a larger --max-slots after `proxymatic detach`",
             "ADDRESSES" => "use fewer virtual addresses",
-            "EXCLUDED" => "exclude cgroups further up, with all below them",
+            "EXCLUDED" => "exclude parent cgroups, which include all cgroups below",
             _ => "make allow lists shorter",
         };
         (percent >= 90).then(|| format!("{} is {percent} % full: {remedy}", self.map))
     }
 }
 
-fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
+fn agent_problems(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
     let Some(agent) = agent else {
-        problems.push("no agent answers: traffic goes on as last published; start it (proxymatic run)".into());
+        problems.push("no agent answers: hooks serve the last published state; start an agent (proxymatic run)".into());
         return;
     };
     for source in &agent.sources {
@@ -242,7 +244,7 @@ fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
         }
         if let Some(restored) = &source.restored {
             problems.push(format!(
-                "{} has not answered since the agent started: its services are those of {}, {}",
+                "{} has not answered since the agent started: its services come from {}, {}",
                 source.source,
                 restored.path,
                 restored.age()
@@ -257,21 +259,21 @@ fn of_agent(agent: Option<&AgentStatus>, problems: &mut Vec<String>) {
     if let Some(refused) = &agent.refused {
         problems.push(format!("the kernel refused a write: {refused}"));
     }
-    of_self_test(&agent.self_test, problems);
+    self_test_problems(&agent.self_test, problems);
     if agent.state == "INITIALIZING" {
-        problems.push("the agent waits for the first complete answer of its sources".into());
+        problems.push("the agent is waiting for the first complete answer of its sources".into());
     }
 }
 
-/// How many self-tests in a row may be missing.
+/// The number of self-tests in a row that may be missing.
 const MISSING: f64 = 3.0;
 
-fn of_self_test(test: &SelfTestStatus, problems: &mut Vec<String>) {
-    let look = "compare `proxymatic hook show` with `bpftool cgroup tree`, and start the agent again";
+fn self_test_problems(test: &SelfTestStatus, problems: &mut Vec<String>) {
+    let look = "compare `proxymatic hook show` with `bpftool cgroup tree`, and restart the agent";
     match (&test.error, test.succeeded_s) {
         (Some(error), _) => problems.push(format!("the self-test fails: {error}; {look}")),
         (None, Some(age)) if test.every_s > 0 && age > MISSING * test.every_s as f64 + MISSING => {
-            problems.push(format!("the last self-test that succeeded was {age:.0} s ago; {look}"));
+            problems.push(format!("the last successful self-test was {age:.0} s ago; {look}"));
         }
         _ => {}
     }
@@ -312,42 +314,42 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_wrong_where_nobody_takes_its_connections_well() {
-        let nobody = "/web 1234/tcp has no backend that takes traffic: look at what marathon says of it";
-        assert_eq!(of_service(&row(&[])).as_deref(), Some(nobody));
-        assert_eq!(of_service(&row(&["warming", "warming"])).as_deref(), Some(nobody));
-        assert!(of_service(&row(&["ejected"])).unwrap().contains("every backend is ejected"));
+    fn service_without_an_eligible_backend_is_a_problem() {
+        let no_backend = "/web 1234/tcp has no backend that takes traffic: check its state in marathon";
+        assert_eq!(service_problem(&row(&[])).as_deref(), Some(no_backend));
+        assert_eq!(service_problem(&row(&["warming", "warming"])).as_deref(), Some(no_backend));
+        assert!(service_problem(&row(&["ejected"])).unwrap().contains("every backend is ejected"));
         for well in [["active", "ejected"], ["draining", "warming"], ["full", "full"]] {
-            assert_eq!(of_service(&row(&well)), None, "{well:?}");
+            assert_eq!(service_problem(&row(&well)), None, "{well:?}");
         }
     }
 
     #[test]
-    fn a_map_is_told_of_before_it_is_full() {
-        let fill = |used| Fill { map: "SLOTS", used, entries: 1000 }.trouble();
+    fn map_is_a_problem_before_it_is_full() {
+        let fill = |used| Fill { map: "SLOTS", used, entries: 1000 }.problem();
         assert_eq!(fill(899), None);
         assert!(fill(900).unwrap().starts_with("SLOTS is 90 % full: start the agent with a larger --max-slots"));
     }
 
     fn problems(test: &SelfTestStatus) -> Vec<String> {
         let mut problems = Vec::new();
-        of_self_test(test, &mut problems);
+        self_test_problems(test, &mut problems);
         problems
     }
 
     #[test]
-    fn a_self_test_that_fails_or_is_old_is_wrong_and_one_that_is_not_made_is_not() {
+    fn failed_or_old_self_test_is_a_problem_but_not_a_missing_one() {
         let well = SelfTestStatus { every_s: 10, succeeded_s: Some(12.0), ..SelfTestStatus::default() };
         assert_eq!(problems(&well), Vec::<String>::new());
         assert_eq!(problems(&SelfTestStatus::default()), Vec::<String>::new());
         let old = problems(&SelfTestStatus { succeeded_s: Some(61.0), ..well.clone() });
-        assert!(old[0].starts_with("the last self-test that succeeded was 61 s ago"), "{old:?}");
+        assert!(old[0].starts_with("the last successful self-test was 61 s ago"), "{old:?}");
         let failed = problems(&SelfTestStatus { error: Some("lost".into()), ..well });
         assert!(failed[0].starts_with("the self-test fails: lost; "), "{failed:?}");
     }
 
     #[test]
-    fn a_source_that_is_silent_is_said_with_where_its_services_come_from() {
+    fn unanswered_source_is_a_problem_with_its_fallback() {
         let restored = RestoredFrom { path: "/var/lib/proxymatic/state.json".into(), age_s: Some(180.0) };
         let source = |restored| SourceStatus {
             source: "marathon".into(),
@@ -371,13 +373,13 @@ mod tests {
                 published: Latencies::default(),
             };
             let mut problems = Vec::new();
-            of_agent(Some(&agent), &mut problems);
+            agent_problems(Some(&agent), &mut problems);
             problems
         };
         let start = "marathon has not answered since the agent started: its services ";
         assert_eq!(problems("OK", None), [format!("{start}stay as they were")]);
         for state in ["OK", "INITIALIZING"] {
-            let from = "are those of /var/lib/proxymatic/state.json, of 3 min ago";
+            let from = "come from /var/lib/proxymatic/state.json, of 3 min ago";
             assert_eq!(problems(state, Some(restored.clone()))[0], format!("{start}{from}"));
         }
     }

@@ -1,18 +1,18 @@
-//! Tables for people: without lines, numbers aligned right, never wider than [`WIDTH`].
+//! Tables for terminals: without lines, numbers aligned right, never wider than [`WIDTH`].
 
 use comfy_table::{CellAlignment, Table};
 
-/// How wide a table may be, in columns of a terminal.
+/// The largest width of a table, in columns of a terminal.
 pub(super) const WIDTH: usize = 100;
 
-/// Between two columns.
+/// The gap between two columns, in characters.
 const GAP: usize = 2;
 
-/// What is left of a text that is cut, at least.
+/// The smallest width to which a column is cut, in characters.
 const LEAST: usize = 8;
 
-/// A table whose columns named in `numbers` are aligned right. What does not fit is cut at the front, where names differ
-/// least: the widest column first.
+/// Renders a table; the columns named in `numbers` are aligned right. If the table is too wide, the widest columns are
+/// cut first. Texts are cut at the front, where names differ least.
 pub(super) fn table(header: &[&str], numbers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut rows: Vec<_> = rows.collect();
     fit(header, numbers, &mut rows);
@@ -56,7 +56,7 @@ fn fit(header: &[&str], numbers: &[&str], rows: &mut [Vec<String>]) {
     }
 }
 
-/// Keeps the end, where names and task ids differ.
+/// Cuts a text at the front and keeps the end, where names and task ids differ.
 pub(super) fn shorten(text: &str, most: usize) -> String {
     let length = text.chars().count();
     if length <= most {
@@ -65,11 +65,11 @@ pub(super) fn shorten(text: &str, most: usize) -> String {
     "..".chars().chain(text.chars().skip(length - (most - 2))).collect()
 }
 
-/// A count for people: three digits and a prefix, such as `12.3k`.
+/// Formats a count: three digits and a prefix, such as `12.3k`.
 pub(super) fn count(n: u64) -> String {
     let mut value = n as f64;
     for prefix in ["", "k", "M", "G", "T"] {
-        // What would round to four digits belongs to the next prefix.
+        // A value that would round to four digits gets the next prefix.
         if value < 999.5 {
             let digits = usize::from(!prefix.is_empty() && value < 99.95);
             return format!("{value:.digits$}{prefix}");
@@ -79,7 +79,7 @@ pub(super) fn count(n: u64) -> String {
     format!("{value:.0}P")
 }
 
-/// A time for people, given in seconds.
+/// Formats a duration in seconds.
 pub(super) fn time(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
@@ -90,7 +90,7 @@ pub(super) fn time(seconds: f64) -> String {
     }
 }
 
-/// A round trip time for people, given in microseconds.
+/// Formats a round trip time in microseconds.
 pub(super) fn rtt(us: u64) -> String {
     match us {
         0..1000 => format!("{us}us"),
@@ -104,23 +104,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_names_keep_their_end() {
+    fn long_name_keeps_its_end() {
         assert_eq!(shorten("abc", 5), "abc");
         assert_eq!(shorten("abcdefgh", 5), "..fgh");
     }
 
     #[test]
-    fn a_table_is_never_wider_than_a_terminal_and_its_numbers_are_whole() {
+    fn table_fits_the_terminal_and_keeps_numbers_whole() {
         let row = vec!["/a/very/long/name".repeat(9), "123456789".into(), "task.".repeat(20)];
         let text = table(&["SERVICE", "TOTAL", "TASK"], &["TOTAL"], std::iter::once(row));
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(text.contains(" 123456789 ") && text.contains("/name "), "{text}");
         let widest = text.lines().map(|line| line.chars().count()).max();
-        assert_eq!(widest, Some(WIDTH), "no more is cut than has to be");
+        assert_eq!(widest, Some(WIDTH), "the table must use the whole width");
     }
 
     #[test]
-    fn quantities_are_short() {
+    fn quantities_are_formatted_short() {
         let counts = [0, 999, 1000, 12_345, 999_499, 999_500, 5_000_000_000].map(count);
         assert_eq!(counts, ["0", "999", "1.0k", "12.3k", "999k", "1.0M", "5.0G"]);
         assert_eq!([0.04, 59.9, 61.0, 3661.0, 90_000.0].map(time), ["0.0s", "59.9s", "1m01s", "1h01m", "1d01h"]);

@@ -17,90 +17,90 @@ pub struct ServiceRow {
     pub name: String,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// What is dialled; absent for every address of the host.
+    /// The virtual address; `None` for every address of the host.
     pub address: Option<IpAddr>,
     /// The service port.
     pub port: u16,
-    /// Who told us of it.
+    /// The kind of source.
     pub source: &'static str,
-    /// How a backend is chosen.
+    /// The rule that picks a backend.
     pub policy: &'static str,
-    /// Its replicas.
+    /// The backends.
     pub backends: Vec<BackendRow>,
-    /// What is counted of it; for metrics, not in the JSON.
+    /// The counters; for metrics, not in the JSON.
     #[serde(skip)]
     pub counts: ServiceCounts,
 }
 
-/// What is counted of a service, whatever becomes of its backends.
+/// The counters of a service, which do not depend on its backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ServiceCounts {
-    /// Connections open now, from this host.
+    /// Open connections from this host.
     pub open: u64,
-    /// Connections opened, ever, from this host.
+    /// Connections opened from this host so far.
     pub opened: u64,
-    /// Refusals, ever, by [`proxymatic_common::Reason::refusal`].
+    /// Refusals so far, indexed by [`proxymatic_common::Reason::refusal`].
     pub refused: [u64; 8],
 }
 
-/// A replica, as `service show` and `backend show` print it.
+/// A backend, as `service show` and `backend show` print it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackendRow {
-    /// Where it listens.
+    /// The address on which the backend listens.
     pub address: IpAddr,
-    /// The port it listens on.
+    /// The port on which the backend listens.
     pub port: u16,
-    /// Its share of new connections, 0 to 1000.
+    /// The share of new connections, 0 to 1000.
     pub weight: u32,
-    /// The most connections open from this host; 0 for no bound.
+    /// The limit of open connections from this host; 0 for none.
     pub maxconn: u32,
     /// warming, active, draining, ejected or full.
     pub state: &'static str,
-    /// Connections open now, from this host.
+    /// Open connections from this host.
     pub active: u64,
-    /// Connections opened, ever, from this host.
+    /// Connections opened from this host so far.
     pub total: u64,
-    /// TCP connections from this host that it refused or did not answer, ever.
+    /// TCP connections from this host that the backend refused or did not answer so far.
     pub failed: u64,
-    /// The Mesos task, registrator's key, or the address itself.
+    /// The Mesos task id, registrator's key, or the address itself.
     pub task: String,
-    /// TCP connections that it answered, ever; for metrics, not in the JSON.
+    /// TCP connections that the backend answered so far; for metrics, not in the JSON.
     #[serde(skip)]
     pub established: u64,
-    /// Round trip time as the policy `latency` sees it, in microseconds; 0 for none measured yet. Not in the JSON.
+    /// Round trip time as the policy `latency` measures it, in microseconds; 0 for none measured yet. Not in the JSON.
     #[serde(skip)]
     pub rtt_us: u64,
-    /// How many handshakes took how long; for metrics, not in the JSON.
+    /// The histogram of handshake times; for metrics, not in the JSON.
     #[serde(skip)]
     pub rtts: RoundTrips,
 }
 
-/// How many handshakes with a backend took how long.
+/// A histogram of the handshake times of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RoundTrips {
-    /// By [`proxymatic_common::RTT_STEPS_US`]; the last for what took longer than all.
+    /// The count of each bucket of [`proxymatic_common::RTT_STEPS_US`]; the last one is for slower handshakes.
     pub steps: [u64; 7],
-    /// All of them together, in microseconds.
+    /// The sum of all handshake times, in microseconds.
     pub sum_us: u64,
 }
 
 impl RoundTrips {
-    /// How many there were.
+    /// Returns the number of handshakes.
     pub fn count(&self) -> u64 {
         self.steps.iter().sum()
     }
 
-    /// With those of another backend.
-    pub(super) fn and(mut self, other: &Self) -> Self {
+    /// Adds the histogram of another backend.
+    pub(super) fn merged(mut self, other: &Self) -> Self {
         self.steps.iter_mut().zip(other.steps).for_each(|(step, more)| *step += more);
         self.sum_us += other.sum_us;
         self
     }
 }
 
-/// What is counted of a backend.
+/// The counters of a backend.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counted {
+struct BackendCounts {
     active: u64,
     total: u64,
     failed: u64,
@@ -110,7 +110,7 @@ struct Counted {
     ejected: bool,
 }
 
-/// All services that can be found, by port.
+/// Returns all published services, by port.
 ///
 /// # Errors
 /// The maps cannot be read.
@@ -118,14 +118,15 @@ pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, Error> {
     Ok(rows(&maps.tables()?, Some(maps)))
 }
 
-/// All services that can be found in tables, by port, with what the maps count of them; with zeros where there are none.
+/// Returns all published services of a map state, by port, with the counters in the maps; without maps all counters are
+/// 0.
 pub(super) fn rows(tables: &MapState, maps: Option<&Maps>) -> Vec<ServiceRow> {
     let virtual_addresses: BTreeMap<_, IpAddr> =
         tables.addresses().iter().map(|(address, class)| (*class, (*address).into())).collect();
     let address = |class| if class == Class::HOST { None } else { virtual_addresses.get(&class).copied() };
     let entries =
         tables.frontends().iter().filter_map(|(frontend, id)| Some((frontend, id, tables.services().get(id)?)));
-    // Nobody's but the agent's: what it tests itself with.
+    // The self-test's own services are internal to the agent.
     let entries = entries.filter(|(_, _, entry)| entry.settings.source != SourceCode::SELF);
     let mut rows: Vec<_> = entries
         .map(|(frontend, id, entry)| ServiceRow {
@@ -136,14 +137,14 @@ pub(super) fn rows(tables: &MapState, maps: Option<&Maps>) -> Vec<ServiceRow> {
             source: entry.settings.source.name(),
             policy: entry.settings.policy.name(),
             backends: backends(tables, entry, maps),
-            counts: maps.map_or_else(ServiceCounts::default, |maps| of_service(maps, *id)),
+            counts: maps.map_or_else(ServiceCounts::default, |maps| service_counts(maps, *id)),
         })
         .collect();
     rows.sort_by_key(|row| (row.address, row.port, row.protocol));
     rows
 }
 
-fn of_service(maps: &Maps, id: u32) -> ServiceCounts {
+fn service_counts(maps: &Maps, id: u32) -> ServiceCounts {
     maps.service_load(id).map_or_else(ServiceCounts::default, |load| ServiceCounts {
         open: load.active(),
         opened: load.opened.get(),
@@ -151,8 +152,8 @@ fn of_service(maps: &Maps, id: u32) -> ServiceCounts {
     })
 }
 
-fn of_backend(maps: &Maps, id: u32) -> Counted {
-    maps.load(id).map_or_else(Counted::default, |load| Counted {
+fn backend_counts(maps: &Maps, id: u32) -> BackendCounts {
+    maps.load(id).map_or_else(BackendCounts::default, |load| BackendCounts {
         active: load.active(),
         total: load.opened.get(),
         failed: load.failed.get(),
@@ -166,15 +167,15 @@ fn of_backend(maps: &Maps, id: u32) -> Counted {
 fn backends(tables: &MapState, service: &ServiceEntry, maps: Option<&Maps>) -> Vec<BackendRow> {
     let entries = service.backends.iter().filter_map(|id| Some((*id, tables.backends().get(id)?)));
     let known = entries.filter(|(_, entry)| entry.backend.state != BackendState::GONE);
-    let counts = |id| maps.map_or_else(Counted::default, |maps| of_backend(maps, id));
+    let counts = |id| maps.map_or_else(BackendCounts::default, |maps| backend_counts(maps, id));
     let mut rows: Vec<_> = known.map(|(id, entry)| backend(entry, counts(id))).collect();
     rows.sort_by(|a, b| (a.address, a.port, &a.task).cmp(&(b.address, b.port, &b.task)));
     rows
 }
 
-fn backend(entry: &BackendEntry, counted: Counted) -> BackendRow {
+fn backend(entry: &BackendEntry, counts: BackendCounts) -> BackendRow {
     let backend = &entry.backend;
-    let Counted { active, total, failed, established, rtt_us, rtts, ejected } = counted;
+    let BackendCounts { active, total, failed, established, rtt_us, rtts, ejected } = counts;
     let full = backend.maxconn != 0 && active >= u64::from(backend.maxconn);
     BackendRow {
         address: backend.address.into(),
@@ -203,12 +204,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_is_what_keeps_connections_away() {
-        let full = Counted { active: 5, ..Counted::default() };
-        let ejected = Counted { ejected: true, ..full };
+    fn shown_state_is_what_keeps_connections_away() {
+        let full = BackendCounts { active: 5, ..BackendCounts::default() };
+        let ejected = BackendCounts { ejected: true, ..full };
         for (state, counted, shown) in [
             (BackendState::WARMING, ejected, "warming"),
-            (BackendState::ACTIVE, Counted::default(), "active"),
+            (BackendState::ACTIVE, BackendCounts::default(), "active"),
             (BackendState::ACTIVE, full, "full"),
             (BackendState::ACTIVE, ejected, "ejected"),
             (BackendState::DRAINING, ejected, "draining"),

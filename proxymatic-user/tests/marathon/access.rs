@@ -1,4 +1,4 @@
-//! Getting in: credentials, service accounts, certificates and redirects.
+//! The access to Marathon: credentials, service accounts, certificates and redirects.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_tests::sim::{Guard, Place, ShortApp, Sim};
+use marathon_sim::{Guard, Place, ShortApp, Sim};
 use proxymatic_user::{model::State::Active, source::marathon::AccessFiles};
 use serde_json::json;
 use tempfile::TempDir;
@@ -23,7 +23,7 @@ use tokio_rustls::{
 
 use crate::watch::{Source, quick};
 
-/// Made for tests, and known to nobody else.
+/// A key made for tests.
 const KEY: &str = include_str!("../../src/source/marathon/dcos/test-key.pem");
 
 /// A file that only its owner can read.
@@ -51,7 +51,7 @@ async fn cluster(guard: Guard) -> (Sim, TempDir) {
     (sim, tempfile::tempdir().expect("a folder"))
 }
 
-/// Everything that was shown to get in, each once, in order.
+/// Returns the authorizations of all requests, in order, without repetitions.
 fn shown(sim: &Sim) -> Vec<Option<String>> {
     let mut shown: Vec<_> = sim.log().into_iter().map(|it| it.authorization).collect();
     shown.dedup();
@@ -59,7 +59,7 @@ fn shown(sim: &Sim) -> Vec<Option<String>> {
 }
 
 #[tokio::test]
-async fn the_credentials_of_a_file_get_in_and_go_along_to_the_leader() {
+async fn credentials_of_a_file_are_sent_to_the_leader_too() {
     let (sim, folder) = cluster(Guard::Basic("me:a:b".into())).await;
     let standby = sim.node().await.unwrap();
     let urls = [standby.url(), sim.url()];
@@ -71,30 +71,30 @@ async fn the_credentials_of_a_file_get_in_and_go_along_to_the_leader() {
 }
 
 #[tokio::test]
-async fn a_redirect_loses_the_credentials_on_the_way_to_a_host_that_is_not_configured() {
+async fn redirect_to_an_unknown_host_goes_without_credentials() {
     let (sim, folder) = cluster(Guard::Basic("me:secret".into())).await;
     let standby = sim.node().await.unwrap();
     let mut source = Source::with(&[standby.url()], quick(), &basic(&folder, "me:secret"));
     source.sees(1234, &[(8080, Active)]).await;
-    let (url, reason) = source.trouble(1).await;
+    let (url, reason) = source.failure(1).await;
     assert!(url.starts_with(&sim.url()) && reason.contains("so add this one there"), "{reason}");
     let at_leader = sim.log().into_iter().filter(|it| it.node == sim.addr.to_string());
     assert!(at_leader.map(|it| it.authorization).all(|shown| shown.is_none()));
 }
 
 #[tokio::test]
-async fn wrong_credentials_and_none_are_told_apart() {
+async fn wrong_and_missing_credentials_have_different_errors() {
     let (sim, folder) = cluster(Guard::Basic("me:secret".into())).await;
-    let (_, reason) = Source::with(&[sim.url()], quick(), &basic(&folder, "me:wrong")).trouble(0).await;
+    let (_, reason) = Source::with(&[sim.url()], quick(), &basic(&folder, "me:wrong")).failure(0).await;
     assert!(reason.contains("does not accept the credentials (401"), "{reason}");
-    let (_, reason) = Source::of(&sim).trouble(0).await;
-    assert!(reason.contains("wants credentials (401") && reason.contains("--marathon-credentials-file"), "{reason}");
+    let (_, reason) = Source::of(&sim).failure(0).await;
+    assert!(reason.contains("requires credentials (401") && reason.contains("--marathon-credentials-file"), "{reason}");
     sim.guard(Guard::Open);
     Source::of(&sim).sees(1234, &[(8080, Active)]).await;
 }
 
 #[tokio::test]
-async fn a_service_account_logs_in_once() {
+async fn service_account_logs_in_once() {
     let (sim, folder) = cluster(Guard::Account { uid: "agent".into(), seconds: None }).await;
     let mut source = Source::with(&[sim.url()], quick(), &account(&folder, &sim));
     source.sees(1234, &[(8080, Active)]).await;
@@ -105,7 +105,7 @@ async fn a_service_account_logs_in_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_renewed_and_no_backend_lost() {
+async fn refused_token_is_renewed_without_losing_a_backend() {
     let guard = || Guard::Account { uid: "agent".into(), seconds: None };
     let (sim, folder) = cluster(guard()).await;
     let mut source = Source::with(&[sim.url()], quick(), &account(&folder, &sim));
@@ -114,14 +114,14 @@ async fn a_token_that_is_refused_is_renewed_and_no_backend_lost() {
     sim.guard(guard());
     sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
-    // The event alone said that: what is read next shows the second token.
+    // The event alone started the task. The next read sends the second token.
     while shown(&sim).len() < 2 {
         source.next().await;
     }
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_ends() {
+async fn token_is_renewed_before_it_expires() {
     let (sim, folder) = cluster(Guard::Account { uid: "agent".into(), seconds: Some(3) }).await;
     let begin = Instant::now();
     let mut source = Source::with(&[sim.url()], quick(), &account(&folder, &sim));
@@ -135,16 +135,16 @@ async fn a_token_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_service_account_that_is_not_known_is_said_and_not_tried_all_the_time() {
+async fn unknown_service_account_is_reported() {
     let (sim, folder) = cluster(Guard::Account { uid: "another".into(), seconds: None }).await;
     let mut source = Source::with(&[sim.url()], quick(), &account(&folder, &sim));
-    let (url, reason) = source.trouble(0).await;
+    let (url, reason) = source.failure(0).await;
     assert!(url.ends_with("/acs/api/v1/auth/login"), "{url}");
     assert!(reason.contains("does not accept the service account \"agent\" (401"), "{reason}");
     assert_eq!(sim.log(), []);
 }
 
-/// What ends TLS before a simulator, as a load balancer does: its URL, and the authority that signed its certificate.
+/// Starts a server that terminates TLS in front of a simulator. Returns its URL, and the certificate of its authority.
 async fn over_tls(sim: &Sim, name: &str) -> (String, String) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
@@ -164,7 +164,7 @@ async fn over_tls(sim: &Sim, name: &str) -> (String, String) {
                 let (Ok(mut tls), Ok(mut plain)) = (acceptor.accept(socket).await, TcpStream::connect(to).await) else {
                     return;
                 };
-                // Ends with either.
+                // It ends with either connection.
                 let _ = copy_bidirectional(&mut tls, &mut plain).await;
             });
         }
@@ -173,7 +173,7 @@ async fn over_tls(sim: &Sim, name: &str) -> (String, String) {
 }
 
 #[tokio::test]
-async fn over_tls_the_named_authority_is_trusted() {
+async fn named_authority_is_trusted_over_tls() {
     let (sim, folder) = cluster(Guard::Basic("me:secret".into())).await;
     let (url, pem) = over_tls(&sim, "localhost").await;
     let files = AccessFiles { ca_cert: file(&folder, "ca", &pem), ..basic(&folder, "me:secret") };
@@ -184,23 +184,23 @@ async fn over_tls_the_named_authority_is_trusted() {
 }
 
 #[tokio::test]
-async fn over_tls_nobody_else_is_trusted() {
+async fn other_authorities_are_not_trusted_over_tls() {
     let (sim, folder) = cluster(Guard::Open).await;
     let (url, _) = over_tls(&sim, "localhost").await;
     let (_, another) = over_tls(&sim, "localhost").await;
     let files = AccessFiles { ca_cert: file(&folder, "ca", &another), ..AccessFiles::default() };
-    let (_, reason) = Source::with(std::slice::from_ref(&url), quick(), &files).trouble(0).await;
+    let (_, reason) = Source::with(std::slice::from_ref(&url), quick(), &files).failure(0).await;
     assert!(reason.contains("cannot be trusted over TLS") && reason.contains("--marathon-ca-cert"), "{reason}");
     let (url, pem) = over_tls(&sim, "marathon.example").await;
     let files = AccessFiles { ca_cert: file(&folder, "ca", &pem), ..AccessFiles::default() };
-    let (_, reason) = Source::with(&[url], quick(), &files).trouble(0).await;
+    let (_, reason) = Source::with(&[url], quick(), &files).failure(0).await;
     assert!(reason.contains("write the name that its certificate has"), "{reason}");
     assert_eq!(sim.log(), []);
 }
 
 #[tokio::test]
-async fn a_redirect_from_https_to_http_goes_without_credentials() {
-    // The leader is configured, but led to in the clear.
+async fn redirect_from_https_to_http_goes_without_credentials() {
+    // The leader is configured, but the redirect leaves TLS.
     let (sim, folder) = cluster(Guard::Basic("me:secret".into())).await;
     let standby = sim.node().await.unwrap();
     let (url, pem) = over_tls(&sim, "localhost").await;
@@ -213,7 +213,7 @@ async fn a_redirect_from_https_to_http_goes_without_credentials() {
 }
 
 #[test]
-fn files_that_are_no_good_end_the_start_with_one_sentence_each() {
+fn invalid_files_end_the_start_with_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let empty = file(&folder, "empty", "").unwrap();
     for (flag, says) in [
@@ -228,10 +228,10 @@ fn files_that_are_no_good_end_the_start_with_one_sentence_each() {
                 .args(["--bpffs", "/nowhere", "--cgroup", "/nowhere"])
                 .output()
                 .unwrap();
-            let said = String::from_utf8_lossy(&run.stderr).into_owned();
-            assert_eq!(run.status.code(), Some(2), "{said}");
+            let reason = String::from_utf8_lossy(&run.stderr).into_owned();
+            assert_eq!(run.status.code(), Some(2), "{reason}");
             let line = format!("{flag} {}: ", path.display());
-            assert!(said.contains(&line) && said.contains(says) && said.lines().count() == 1, "{said}");
+            assert!(reason.contains(&line) && reason.contains(says) && reason.lines().count() == 1, "{reason}");
         }
     }
 }

@@ -1,10 +1,8 @@
-//! Staying current: the failures that others have had with Marathon, each staged, and in each no live backend is lost.
+//! Known failures of other programs with Marathon. Each test stages one, and no live backend may be lost.
 
 use std::time::{Duration, Instant};
 
-use proxymatic_tests::sim::{
-    Delivery, Dialect, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState,
-};
+use marathon_sim::{Delivery, Dialect, Fault, FaultKind, Options, Place, ShortApp, Sim, StatusCode, TaskState};
 use proxymatic_user::{
     model::State::{Active, Draining},
     source::{Report, marathon::Timing},
@@ -14,7 +12,7 @@ use crate::watch::{MS, Source, backends, count, quick};
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// A cluster with one app on 1234 with these tasks, and their ids.
+/// Returns a cluster with one app on port 1234 with these tasks, and their ids.
 async fn cluster(ports: &[u16]) -> (Sim, Vec<String>) {
     let sim = Sim::start().await.expect("a simulator");
     let app = ports.iter().fold(ShortApp::new("/web", 1234), |app, port| app.task("10.0.0.1", *port));
@@ -23,7 +21,7 @@ async fn cluster(ports: &[u16]) -> (Sim, Vec<String>) {
     (sim, tasks)
 }
 
-/// A source that has seen these tasks, which live.
+/// Returns a source that has seen these tasks, which must stay active.
 async fn watching(sim: &Sim, ports: &[u16], timing: Timing) -> Source {
     let mut source = Source::new(&[sim.url()], timing);
     let all: Vec<_> = ports.iter().map(|port| (*port, Active)).collect();
@@ -37,13 +35,13 @@ fn listings(sim: &Sim) -> usize {
 }
 
 #[tokio::test]
-async fn leader_change_wipes_health_and_the_cluster_answers_502_but_every_backend_stays() {
+async fn leader_change_without_health_and_with_502_keeps_backends() {
     let sim = Sim::start().await.unwrap();
     let app = ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080).task("10.0.0.2", 8081);
     sim.create(app).unwrap();
     let mut source = watching(&sim, &[8080, 8081], quick()).await;
     sim.lose_leader(StatusCode::BAD_GATEWAY);
-    let (_, reason) = source.trouble(2).await;
+    let (_, reason) = source.failure(2).await;
     assert!(reason.contains("no leader"), "{reason}");
     sim.elect(None);
     let snapshot = source.snapshot().await;
@@ -51,7 +49,7 @@ async fn leader_change_wipes_health_and_the_cluster_answers_502_but_every_backen
 }
 
 #[tokio::test]
-async fn no_leader_503_502_or_500_keeps_the_state_however_long() {
+async fn status_500_502_or_503_keeps_the_state() {
     for code in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR] {
         let (sim, _) = cluster(&[8080]).await;
         let mut source = watching(&sim, &[8080], Timing { retry_first: MS, retry_most: MS, ..quick() }).await;
@@ -70,7 +68,7 @@ async fn no_leader_503_502_or_500_keeps_the_state_however_long() {
 }
 
 #[tokio::test]
-async fn sse_hangs_without_an_error_and_what_it_missed_is_seen() {
+async fn hanging_stream_is_replaced_and_missed_changes_are_read() {
     let sim = Sim::start_with(Options { heartbeat: 50 * MS, ..Options::default() }).await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let mut source = watching(&sim, &[8080], Timing { silence: 400 * MS, attached: 100 * MS, ..quick() }).await;
@@ -80,7 +78,7 @@ async fn sse_hangs_without_an_error_and_what_it_missed_is_seen() {
 }
 
 #[tokio::test]
-async fn events_that_are_missing_are_made_up_for_by_polling() {
+async fn lost_events_are_replaced_by_polling() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
     let mut source = watching(&sim, &[8080, 8081], Timing { refresh: 50 * MS, ..quick() }).await;
     sim.deliver(Delivery { lost: true, ..Delivery::default() });
@@ -92,14 +90,14 @@ async fn events_that_are_missing_are_made_up_for_by_polling() {
 }
 
 #[tokio::test]
-async fn events_that_are_doubled_late_and_in_the_wrong_order_take_no_live_task() {
+async fn duplicate_late_and_reordered_events_keep_live_tasks() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
     let mut source = watching(&sim, &[8080, 8081], quick()).await;
     source.live(&[8081]);
     sim.deliver(Delivery { held: true, ..Delivery::default() });
     sim.set_state(&tasks[0], TaskState::TaskKilling).unwrap();
     sim.set_state(&tasks[0], TaskState::TaskKilled).unwrap();
-    // Its address goes to another task at once.
+    // Another task gets its address at once.
     sim.launch("/web", &[Place::new("10.0.0.1", 8080)]).unwrap();
     sim.deliver(Delivery { reversed: true, twice: true, ..Delivery::default() });
     sim.launch("/web", &[Place::new("10.0.0.3", 8083)]).unwrap();
@@ -110,7 +108,7 @@ async fn events_that_are_doubled_late_and_in_the_wrong_order_take_no_live_task()
 }
 
 #[tokio::test]
-async fn a_late_end_of_an_earlier_task_does_not_touch_the_next_one_of_its_instance() {
+async fn late_end_of_a_task_keeps_the_next_task_of_its_instance() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
     let mut source = watching(&sim, &[8080, 8081], quick()).await;
     sim.deliver(Delivery { held: true, ..Delivery::default() });
@@ -130,7 +128,7 @@ async fn a_late_end_of_an_earlier_task_does_not_touch_the_next_one_of_its_instan
 }
 
 #[tokio::test]
-async fn events_that_marathon_up_to_1_7_drops_for_a_slow_reader_are_made_up_for_by_polling() {
+async fn events_dropped_for_a_slow_reader_are_replaced_by_polling() {
     let (sim, _) = cluster(&[8080]).await;
     sim.speak(Dialect::D15);
     let mut source = watching(&sim, &[8080], Timing { refresh: 50 * MS, ..quick() }).await;
@@ -141,7 +139,7 @@ async fn events_that_marathon_up_to_1_7_drops_for_a_slow_reader_are_made_up_for_
 }
 
 #[tokio::test]
-async fn a_slow_reader_that_marathon_disconnects_reads_what_it_missed() {
+async fn disconnected_slow_reader_reads_missed_changes() {
     let (sim, _) = cluster(&[8080]).await;
     let mut source = watching(&sim, &[8080], quick()).await;
     sim.deliver(Delivery { outstanding: Some(0), ..Delivery::default() });
@@ -152,10 +150,10 @@ async fn a_slow_reader_that_marathon_disconnects_reads_what_it_missed() {
 }
 
 #[tokio::test]
-async fn an_event_of_an_unknown_type_takes_nothing_whatever_it_says() {
+async fn event_of_an_unknown_type_removes_nothing() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
     let mut source = watching(&sim, &[8080, 8081], quick()).await;
-    // Each says of the task that it was killed.
+    // Each event says that the task was killed.
     sim.deliver(Delivery { strange: true, ..Delivery::default() });
     for task in &tasks {
         sim.set_state(task, TaskState::TaskRunning).unwrap();
@@ -166,14 +164,14 @@ async fn an_event_of_an_unknown_type_takes_nothing_whatever_it_says() {
 }
 
 #[tokio::test]
-async fn a_listing_that_lags_behind_deployment_info_is_read_again() {
+async fn listing_that_lags_behind_its_event_is_read_again() {
     let (sim, _) = cluster(&[8080]).await;
     let mut source = watching(&sim, &[8080], quick()).await;
     source.live(&[8080]);
     sim.hold_root(true);
     let before = listings(&sim);
     sim.create(ShortApp::new("/new", 4321).task("10.0.0.3", 9090)).unwrap();
-    // Its task is told of, and the listing that is read for it does not have the app.
+    // The event names its task, and the listing that is read after the event does not have the app.
     let behind = source.snapshot().await;
     assert!(backends(&behind, 4321).is_empty() && listings(&sim) > before, "{behind:?}");
     sim.hold_root(false);
@@ -181,7 +179,7 @@ async fn a_listing_that_lags_behind_deployment_info_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_reconnect_reads_what_happened_in_between() {
+async fn reconnect_reads_missed_changes() {
     let (sim, _) = cluster(&[8080]).await;
     let mut source = watching(&sim, &[8080], quick()).await;
     sim.deliver(Delivery { lost: true, ..Delivery::default() });
@@ -192,7 +190,7 @@ async fn a_reconnect_reads_what_happened_in_between() {
 }
 
 #[tokio::test]
-async fn reload_storms_do_not_happen_as_events_of_one_app_read_that_app_only() {
+async fn event_of_one_app_reads_only_that_app() {
     let sim = Sim::start().await.unwrap();
     let app = ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080).task("10.0.0.2", 8081);
     let tasks = sim.create(app).unwrap();
@@ -208,7 +206,7 @@ async fn reload_storms_do_not_happen_as_events_of_one_app_read_that_app_only() {
 }
 
 #[tokio::test]
-async fn an_app_that_answers_404_is_gone_only_when_a_listing_says_so() {
+async fn app_with_404_is_gone_only_after_a_listing() {
     let sim = Sim::start().await.unwrap();
     let app = ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080).task("10.0.0.2", 8081);
     let tasks = sim.create(app).unwrap();
@@ -222,7 +220,7 @@ async fn an_app_that_answers_404_is_gone_only_when_a_listing_says_so() {
 }
 
 #[tokio::test]
-async fn a_503_on_scale_down_does_not_happen_as_a_task_that_ends_leaves_before_anything_is_read() {
+async fn ended_task_leaves_before_the_next_read() {
     let (sim, tasks) = cluster(&[8080, 8081, 8082]).await;
     let mut source = watching(&sim, &[8080, 8081, 8082], quick()).await;
     source.live(&[8082]);
@@ -235,7 +233,7 @@ async fn a_503_on_scale_down_does_not_happen_as_a_task_that_ends_leaves_before_a
 }
 
 #[tokio::test]
-async fn what_events_announced_is_no_shrinkage_that_waits_for_a_second_answer() {
+async fn loss_that_events_announced_needs_no_second_response() {
     let (sim, tasks) = cluster(&[8080, 8081, 8082, 8083]).await;
     let mut source = watching(&sim, &[8080, 8081, 8082, 8083], Timing { confirm: LONG, ..quick() }).await;
     source.live(&[8083]);
@@ -248,21 +246,21 @@ async fn what_events_announced_is_no_shrinkage_that_waits_for_a_second_answer() 
 }
 
 #[tokio::test]
-async fn an_empty_listing_for_a_moment_takes_nothing() {
+async fn empty_listing_for_a_moment_removes_nothing() {
     let (sim, _) = cluster(&[8080, 8081]).await;
     let mut source = watching(&sim, &[8080, 8081], quick()).await;
     let before = listings(&sim);
     sim.fault(Fault::new(FaultKind::Empty).on("/v2/apps").times(1));
     sim.close_streams();
-    let doubted = source.snapshot().await;
-    assert_eq!(doubted.warnings.len(), 1, "{:?}", doubted.warnings);
-    assert!(doubted.warnings[0].reason.contains("and 1 others lost more than half"), "{:?}", doubted.warnings);
+    let first = source.snapshot().await;
+    assert_eq!(first.warnings.len(), 1, "{:?}", first.warnings);
+    assert!(first.warnings[0].reason.contains("and 1 others lost more than half"), "{:?}", first.warnings);
     while !source.snapshot().await.warnings.is_empty() {}
     assert!(listings(&sim) >= before + 2);
 }
 
 #[tokio::test]
-async fn an_empty_listing_that_stays_is_believed_by_the_second_answer() {
+async fn empty_listing_counts_after_a_second_response() {
     let (sim, _) = cluster(&[8080]).await;
     let mut source = Source::of(&sim);
     source.sees(1234, &[(8080, Active)]).await;
@@ -274,17 +272,20 @@ async fn an_empty_listing_that_stays_is_believed_by_the_second_answer() {
 }
 
 #[tokio::test]
-async fn an_empty_listing_as_the_first_answer_is_doubted_too() {
+async fn empty_first_listing_needs_a_second_response() {
     let (sim, _) = cluster(&[8080]).await;
     sim.fault(Fault::new(FaultKind::Empty).on("/v2/apps").times(1));
     let mut source = Source::of(&sim);
-    let (_, reason) = source.trouble(0).await;
-    assert!(reason.contains("has no app with a service port; that is believed if it says so again"), "{reason}");
+    let (_, reason) = source.failure(0).await;
+    assert!(
+        reason.contains("has no app with a service port; this counts if a second response confirms it"),
+        "{reason}"
+    );
     assert_eq!(backends(&source.snapshot().await, 1234), [(8080, Active)]);
 }
 
 #[tokio::test]
-async fn a_listing_that_lost_60_percent_of_its_tasks_takes_none_until_a_second_one_has() {
+async fn loss_of_60_percent_needs_a_second_response() {
     let ports: Vec<u16> = (8080..8090).collect();
     let (sim, _) = cluster(&ports).await;
     let mut source = watching(&sim, &ports, quick()).await;
@@ -300,18 +301,18 @@ async fn a_listing_that_lost_60_percent_of_its_tasks_takes_none_until_a_second_o
 }
 
 #[tokio::test]
-async fn a_truncated_answer_about_one_app_takes_nothing() {
+async fn truncated_response_about_one_app_removes_nothing() {
     let (sim, _) = cluster(&[8080]).await;
     let mut source = watching(&sim, &[8080], quick()).await;
     sim.fault(Fault::new(FaultKind::Truncate).on("/v2/apps").times(3));
     sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
-    let (_, reason) = source.trouble(1).await;
+    let (_, reason) = source.failure(1).await;
     assert!(reason.contains("broke off"), "{reason}");
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
 }
 
 #[tokio::test]
-async fn frames_in_single_bytes_and_lines_beyond_64_kib_still_say_what_happened() {
+async fn frames_in_single_bytes_and_long_lines_are_read() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
     let mut source = watching(&sim, &[8080, 8081], quick()).await;
     source.live(&[8081]);
@@ -325,7 +326,7 @@ async fn frames_in_single_bytes_and_lines_beyond_64_kib_still_say_what_happened(
 }
 
 #[tokio::test]
-async fn the_leader_is_asked_first_where_it_is_configured_and_a_standby_where_it_fails() {
+async fn leader_is_tried_first_and_a_standby_if_it_fails() {
     let (sim, _) = cluster(&[8080]).await;
     let standby = sim.node().await.unwrap();
     let mut source = Source::new(&[standby.url(), sim.url()], quick());
@@ -336,7 +337,7 @@ async fn the_leader_is_asked_first_where_it_is_configured_and_a_standby_where_it
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
     let leader = sim.addr.to_string();
     assert!(sim.log().iter().all(|request| request.node == leader), "{:?}", sim.log());
-    // The other one leads now.
+    // The other Marathon leads now.
     sim.elect(Some(&standby.addr.to_string()));
     sim.launch("/web", &[Place::new("10.0.0.3", 8082)]).unwrap();
     source.sees(1234, &[(8080, Active), (8081, Active), (8082, Active)]).await;
@@ -347,7 +348,7 @@ async fn the_leader_is_asked_first_where_it_is_configured_and_a_standby_where_it
 }
 
 #[tokio::test]
-async fn a_standby_that_is_the_only_one_leads_on_to_the_leader_for_events() {
+async fn single_standby_redirects_to_the_leader_for_events() {
     let (sim, _) = cluster(&[8080]).await;
     let standby = sim.node().await.unwrap();
     let mut source = Source::new(&[standby.url()], quick());
@@ -360,7 +361,7 @@ async fn a_standby_that_is_the_only_one_leads_on_to_the_leader_for_events() {
 }
 
 #[tokio::test]
-async fn a_standby_up_to_1_6_that_passes_the_events_on_is_enough() {
+async fn standby_of_marathon_1_6_forwards_events() {
     let (sim, _) = cluster(&[8080]).await;
     sim.speak(Dialect::D15);
     let standby = sim.node().await.unwrap();

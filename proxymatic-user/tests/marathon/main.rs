@@ -1,6 +1,6 @@
 //! The Marathon source against the simulated Marathon: a real server, real events, real faults. Needs no root.
 //!
-//! `current` has the failures of staying current, `access` those of getting in; each test is named after what must hold.
+//! `current` has failures of the event stream and of listings, `access` has credentials and TLS.
 
 mod access;
 mod current;
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_tests::sim::{self, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
+use marathon_sim::{self as sim, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
 use proxymatic_user::{
     model::State,
     source::{Report, marathon::Timing},
@@ -26,7 +26,7 @@ use tokio::{
 use crate::watch::{MS, Source, backends, count, quick};
 
 #[tokio::test]
-async fn the_first_snapshot_is_whole_and_asked_for_once() {
+async fn first_snapshot_is_whole_and_read_once() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081)).unwrap();
     sim.create(ShortApp::new("/dns", 53).protocol("udp,tcp").task("10.0.0.1", 5353)).unwrap();
@@ -53,7 +53,7 @@ async fn the_first_snapshot_is_whole_and_asked_for_once() {
 }
 
 #[tokio::test]
-async fn what_happens_to_a_task_is_seen_within_the_coalescing_time() {
+async fn task_changes_are_seen_within_the_coalescing_time() {
     let sim = Sim::start().await.unwrap();
     let first = sim.create(ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080)).unwrap().remove(0);
     let mut source = Source::of(&sim);
@@ -74,7 +74,7 @@ async fn what_happens_to_a_task_is_seen_within_the_coalescing_time() {
 }
 
 #[tokio::test]
-async fn a_task_that_is_told_to_stop_drains_without_waiting_for_quiet() {
+async fn task_that_is_being_killed_drains_before_any_read() {
     let sim = Sim::start().await.unwrap();
     let app = ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081);
     let first = sim.create(app).unwrap().remove(0);
@@ -88,7 +88,7 @@ async fn a_task_that_is_told_to_stop_drains_without_waiting_for_quiet() {
 }
 
 #[tokio::test]
-async fn a_task_that_starts_is_served_before_anything_is_read() {
+async fn started_task_is_served_before_any_read() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let wait = Duration::from_secs(1);
@@ -103,7 +103,7 @@ async fn a_task_that_starts_is_served_before_anything_is_read() {
 }
 
 #[tokio::test]
-async fn a_storm_of_events_is_a_few_reads() {
+async fn storm_of_events_causes_few_reads() {
     let sim = Sim::start().await.unwrap();
     let mut source = Source::of(&sim);
     source.snapshot().await;
@@ -122,7 +122,7 @@ async fn a_storm_of_events_is_a_few_reads() {
 }
 
 #[tokio::test]
-async fn a_new_leader_without_health_results_takes_no_backend_away() {
+async fn new_leader_without_health_results_removes_no_backend() {
     let sim = Sim::start().await.unwrap();
     let app = ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080).task("10.0.0.2", 8081);
     let tasks = sim.create(app).unwrap();
@@ -136,7 +136,7 @@ async fn a_new_leader_without_health_results_takes_no_backend_away() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_whole_is_a_trouble_and_never_a_snapshot() {
+async fn incomplete_response_is_a_failure_and_never_a_snapshot() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let mut source = Source::of(&sim);
@@ -144,22 +144,22 @@ async fn an_answer_that_is_not_whole_is_a_trouble_and_never_a_snapshot() {
     let garbage = "the JSON is not complete";
     for (port, kind, says) in [
         (1u16, FaultKind::Status(StatusCode::BAD_GATEWAY, "no".into()), "Marathon has no leader"),
-        (2, FaultKind::Status(StatusCode::UNAUTHORIZED, "no".into()), "wants credentials"),
+        (2, FaultKind::Status(StatusCode::UNAUTHORIZED, "no".into()), "requires credentials"),
         (
             3,
             FaultKind::Status(StatusCode::OK, r#"{"message":"odd"}"#.into()),
             "answered JSON of another kind (missing field `apps`",
         ),
         (4, FaultKind::Status(StatusCode::OK, "pong".into()), "did not answer JSON"),
-        (5, FaultKind::Status(StatusCode::OK, String::new()), "gave an empty answer"),
+        (5, FaultKind::Status(StatusCode::OK, String::new()), "sent an empty response"),
         (6, FaultKind::Status(StatusCode::IM_A_TEAPOT, r#"{"message":"short and stout"}"#.into()), "short and stout"),
         (7, FaultKind::Html, "answered an HTML page, not JSON; is this Marathon?"),
-        (8, FaultKind::Truncate, "broke off in the middle of its answer"),
+        (8, FaultKind::Truncate, "broke off in the middle of its response"),
         (9, FaultKind::Garbage, garbage),
     ] {
         sim.fault(Fault::new(kind).on("/v2/apps"));
         sim.launch("/web", &[Place::new("10.0.0.2", port)]).unwrap();
-        let (url, reason) = source.trouble(port.into()).await;
+        let (url, reason) = source.failure(port.into()).await;
         assert_eq!(url, format!("{}/v2/apps", sim.url()));
         assert!(reason.starts_with(&url) && reason.contains(says), "{says:?} is not in: {reason}");
         sim.fault(Fault::new(FaultKind::None));
@@ -170,7 +170,7 @@ async fn an_answer_that_is_not_whole_is_a_trouble_and_never_a_snapshot() {
 }
 
 #[tokio::test]
-async fn troubles_are_told_once_and_then_rarely() {
+async fn failures_are_reported_once_and_then_rarely() {
     let sim = Sim::start().await.unwrap();
     sim.fault(Fault::status(StatusCode::BAD_GATEWAY));
     let timing = Timing { retry_first: MS, retry_most: MS, ..quick() };
@@ -185,12 +185,12 @@ async fn troubles_are_told_once_and_then_rarely() {
 }
 
 #[tokio::test]
-async fn a_marathon_that_comes_late_is_found() {
+async fn marathon_that_starts_late_is_found() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let mut source = Source::new(&[format!("http://{address}")], quick());
-    let (url, reason) = source.trouble(0).await;
+    let (url, reason) = source.failure(0).await;
     assert_eq!(reason, format!("{url} refused the connection; does Marathon run there?"));
     let sim = sim::serve(TcpListener::bind(address).await.unwrap(), Options::default()).unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
@@ -200,13 +200,13 @@ async fn a_marathon_that_comes_late_is_found() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_is_left_and_what_it_missed_is_read() {
+async fn silent_stream_is_closed_and_missed_changes_are_read() {
     let options = Options { heartbeat: 50 * MS, ..Options::default() };
     let sim = Sim::start_with(options).await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let mut source = Source::new(&[sim.url()], Timing { silence: 400 * MS, attached: 100 * MS, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
-    // Heartbeats alone keep it: it is the same stream after more of them than make a silence.
+    // Heartbeats keep the stream open for longer than the longest silence.
     let begin = Instant::now();
     while begin.elapsed() < 1000 * MS {
         assert!(timeout(100 * MS, source.reports.recv()).await.is_err(), "there is nothing to report");
@@ -219,13 +219,13 @@ async fn a_silent_stream_is_left_and_what_it_missed_is_read() {
 }
 
 #[tokio::test]
-async fn without_events_polling_goes_on() {
+async fn polling_continues_without_events() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     sim.fault(Fault::new(FaultKind::RefuseEvents));
     let mut source = Source::new(&[sim.url()], Timing { refresh: 50 * MS, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
-    let (url, reason) = source.trouble(0).await;
+    let (url, reason) = source.failure(0).await;
     assert_eq!(url, format!("{}/v2/events", sim.url()));
     assert!(reason.contains("no leader") && reason.ends_with("changes are seen only by polling"), "{reason}");
     sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
@@ -233,7 +233,7 @@ async fn without_events_polling_goes_on() {
 }
 
 #[tokio::test]
-async fn tasks_keep_the_ports_of_their_version_which_is_fetched_once() {
+async fn tasks_keep_the_ports_of_their_version() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let ports = json!([{"port": 1234, "protocol": "tcp"}, {"port": 1235, "protocol": "tcp"}]);
@@ -249,24 +249,24 @@ async fn tasks_keep_the_ports_of_their_version_which_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_gone_costs_only_its_tasks_and_one_that_fails_costs_nothing() {
+async fn missing_version_costs_only_its_tasks() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let mut source = Source::of(&sim);
     source.sees(1234, &[(8080, State::Active)]).await;
     sim.fault(Fault::status(StatusCode::INTERNAL_SERVER_ERROR).on("/v2/apps/web/versions"));
     sim.update_app(json!({"id": "/web", "cmd": "newer"})).unwrap();
-    let (url, reason) = source.trouble(1).await;
+    let (url, reason) = source.failure(1).await;
     assert!(url.contains("/v2/apps/web/versions/") && reason.contains("answered 500"), "{reason}");
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
     let snapshot = source.sees(1234, &[]).await;
     assert_eq!(snapshot.warnings.len(), 1);
-    assert!(snapshot.warnings[0].reason.contains("cannot be had"), "{:?}", snapshot.warnings);
+    assert!(snapshot.warnings[0].reason.contains("cannot be read"), "{:?}", snapshot.warnings);
 }
 
-/// A user may be kept from pods, and pods may fail alone.
+/// A user may not see pods, and the request for pods may fail alone.
 #[tokio::test]
-async fn pods_that_cannot_be_had_hold_up_no_app_and_stay_as_they_were() {
+async fn pods_stay_as_they_were_while_their_request_fails() {
     for status in [StatusCode::FORBIDDEN, StatusCode::INTERNAL_SERVER_ERROR] {
         let sim = Sim::start().await.unwrap();
         sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
@@ -283,8 +283,8 @@ async fn pods_that_cannot_be_had_hold_up_no_app_and_stay_as_they_were() {
         let first = source.sees(1234, &[(8080, State::Active)]).await;
         assert_eq!(backends(&first, 700), []);
         assert_eq!(first.warnings.len(), 1, "{:?}", first.warnings);
-        let said = &first.warnings[0].reason;
-        assert!(said.contains(status.as_str()) && said.ends_with("until it answers no pod is served"), "{said}");
+        let reason = &first.warnings[0].reason;
+        assert!(reason.contains(status.as_str()) && reason.ends_with("until it does, no pod is served"), "{reason}");
 
         sim.fault(Fault::new(FaultKind::None));
         sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
@@ -294,13 +294,13 @@ async fn pods_that_cannot_be_had_hold_up_no_app_and_stay_as_they_were() {
         sim.create(ShortApp::new("/other", 1235).task("10.0.0.3", 8082)).unwrap();
         let last = source.sees(1235, &[(8082, State::Active)]).await;
         assert_eq!(backends(&last, 700), [(31000, State::Active)]);
-        let said: Vec<_> = last.warnings.iter().map(|it| it.reason.as_str()).collect();
-        assert!(said.len() == 1 && said[0].ends_with("pods are served as they were last known"), "{said:?}");
+        let reasons: Vec<_> = last.warnings.iter().map(|it| it.reason.as_str()).collect();
+        assert!(reasons.len() == 1 && reasons[0].ends_with("pods are served as they were last known"), "{reasons:?}");
     }
 }
 
 #[tokio::test]
-async fn the_next_marathon_is_asked_when_one_fails() {
+async fn next_marathon_is_tried_if_one_fails() {
     let (broken, good) = (Sim::start().await.unwrap(), Sim::start().await.unwrap());
     for sim in [&broken, &good] {
         sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
@@ -315,11 +315,11 @@ async fn the_next_marathon_is_asked_when_one_fails() {
     assert_eq!(broken.log().len(), asked, "the one that answered is asked first");
     good.fault(Fault::status(StatusCode::BAD_GATEWAY));
     good.create(ShortApp::new("/other", 1235)).unwrap();
-    let (_, reason) = source.trouble(0).await;
+    let (_, reason) = source.failure(0).await;
     assert!(reason.contains("no leader") && reason.contains("; http") && reason.contains("HTML page"), "{reason}");
 }
 
-/// A server that answers everything in one way; the requests it got.
+/// Starts a server that sends one response to each request. Returns its address, and the requests so far.
 async fn canned(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -334,7 +334,7 @@ async fn canned(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Ar
             }
             let answer = answer(&request);
             log.lock().expect("no panic while locked").push(request.to_ascii_lowercase());
-            // Whoever asked may have gone.
+            // The client may be gone.
             let _ = socket.write_all(answer.as_bytes()).await;
         }
     });
@@ -346,7 +346,7 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn credentials_go_to_configured_hosts_only_and_two_hops_at_most() {
+async fn credentials_go_only_to_configured_hosts() {
     let (stranger, at_stranger) = canned(|_| answer("401 Unauthorized", "", "")).await;
     let to_stranger = format!("Location: http://{stranger}/v2/events\r\n");
     let (leader, at_leader) = canned(move |request| match request.split([' ', '?']).nth(1) {
@@ -361,7 +361,7 @@ async fn credentials_go_to_configured_hosts_only_and_two_hops_at_most() {
     let urls = [format!("http://me:%40@{standby}"), format!("http://you:2@{leader}/base/")];
     let mut source = Source::new(&urls, Timing { retry_first: 200 * MS, ..quick() });
     assert!(source.snapshot().await.services.is_empty());
-    let (url, reason) = source.trouble(0).await;
+    let (url, reason) = source.failure(0).await;
     assert_eq!(url, format!("http://{stranger}/v2/events"));
     assert!(reason.contains("credentials go only to the hosts of --marathon"), "{reason}");
     let all = |log: &Mutex<Vec<String>>, wanted: &str| log.lock().unwrap().iter().all(|it| it.contains(wanted));
@@ -377,7 +377,7 @@ async fn credentials_go_to_configured_hosts_only_and_two_hops_at_most() {
     })
     .await;
     let mut source = Source::new(&[format!("http://{round}")], quick());
-    let (_, reason) = source.trouble(0).await;
+    let (_, reason) = source.failure(0).await;
     assert!(reason.contains("answered 302") && reason.contains("not followed"), "{reason}");
     drop(source);
     let events = at_round.lock().unwrap().iter().filter(|it| !it.contains("get /v2/apps")).count();
@@ -385,7 +385,7 @@ async fn credentials_go_to_configured_hosts_only_and_two_hops_at_most() {
 }
 
 #[tokio::test]
-async fn it_ends_when_nobody_listens() {
+async fn source_ends_with_its_receiver() {
     let sim = Sim::start().await.unwrap();
     let mut source = Source::of(&sim);
     source.snapshot().await;

@@ -1,11 +1,11 @@
-//! A source at work, and what it reports.
+//! A running source, and its reports.
 
 use std::{
     num::NonZeroU32,
     time::{Duration, Instant},
 };
 
-use proxymatic_tests::sim::Sim;
+use marathon_sim::Sim;
 use proxymatic_user::{
     model::{Protocol, ServiceKey, Snapshot, State},
     source::{
@@ -17,7 +17,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
-/// Quick, but without a poll that could hide a missed event.
+/// Returns short durations, but no poll that could hide a missed event.
 pub(crate) fn quick() -> Timing {
     Timing {
         refresh: Duration::from_secs(600),
@@ -30,11 +30,11 @@ pub(crate) fn quick() -> Timing {
     }
 }
 
-/// A source at work, and what it reports.
+/// A running source, and its reports.
 pub(crate) struct Source {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) task: JoinHandle<()>,
-    /// The backends of 1234 that live: no snapshot may be without one.
+    /// The backends of port 1234 that must be active in each snapshot.
     live: Vec<u16>,
 }
 
@@ -43,7 +43,7 @@ impl Source {
         Self::with(urls, timing, &AccessFiles::default())
     }
 
-    /// One that shows what is in these files.
+    /// Starts a source with the access of these files.
     pub(crate) fn with(urls: &[String], timing: Timing, files: &AccessFiles) -> Self {
         let (send, reports) = mpsc::channel(64);
         let config = Config::new(urls, Duration::from_secs(60), NonZeroU32::MIN).expect("good URLs");
@@ -51,7 +51,7 @@ impl Source {
         Self { reports, task: tokio::spawn(marathon::run(config, send)), live: Vec::new() }
     }
 
-    /// From now on these backends of 1234 live: a snapshot in which one is not active ends the test.
+    /// Requires from now on that these backends of port 1234 are active in each snapshot.
     pub(crate) fn live(&mut self, ports: &[u16]) {
         self.live = ports.into();
     }
@@ -71,11 +71,11 @@ impl Source {
         let Report::Snapshot { snapshot, .. } = report else { return };
         let known = backends(snapshot, 1234);
         for port in &self.live {
-            assert!(known.contains(&(*port, State::Active)), "{port} lives, and is not active: {known:?}");
+            assert!(known.contains(&(*port, State::Active)), "{port} is not active: {known:?}");
         }
     }
 
-    /// The next snapshot in which the service of this port has these ports and states, in order.
+    /// Waits for a snapshot in which the service of this port has these ports and states, in order.
     pub(crate) async fn sees(&mut self, port: u16, expected: &[(u16, State)]) -> Snapshot {
         let mut last = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -91,8 +91,8 @@ impl Source {
         panic!("not seen within 10 s: {expected:?}; last: {last:?}");
     }
 
-    /// The next trouble: its URL and its sentence. No snapshot before it has fewer backends of 1234 than that.
-    pub(crate) async fn trouble(&mut self, at_least: usize) -> (String, String) {
+    /// Returns the URL and the reason of the next failure. No snapshot before it may have fewer backends of port 1234.
+    pub(crate) async fn failure(&mut self, at_least: usize) -> (String, String) {
         loop {
             match self.next().await {
                 Report::Failed { url, reason, .. } => return (url, reason),
@@ -104,7 +104,7 @@ impl Source {
         }
     }
 
-    /// The next snapshot, whatever trouble comes before it.
+    /// Returns the next snapshot. Failures before it are skipped.
     pub(crate) async fn snapshot(&mut self) -> Snapshot {
         loop {
             if let Report::Snapshot { snapshot, .. } = self.next().await {

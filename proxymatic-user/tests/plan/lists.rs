@@ -1,4 +1,4 @@
-//! Allow lists: a service is never served without the whole of its own.
+//! Allow lists: a service is never served without its complete list.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use proxymatic_user::{
 
 use super::{
     active,
-    any::small,
+    invariants::carry_out,
     kernel::{CGROUP, Kernel},
-    law::carry_out,
     one_service, publish,
+    strategies::small,
 };
 
 const KEY: ServiceKey = ServiceKey::host(1234, Protocol::Tcp);
 
-/// One service with this allow list; an empty text is none.
+/// One service with this allow list; an empty text means no list.
 fn listed(list: &str) -> Desired {
     let mut desired = one_service(vec![active("a", 1)]);
     desired.cgroups = [("/mine".into(), CGROUP)].into();
@@ -31,11 +31,11 @@ fn listed(list: &str) -> Desired {
 }
 
 #[test]
-fn a_list_is_there_before_its_service_and_goes_after_it() {
+fn allow_list_is_written_before_and_deleted_after_its_use() {
     let mut tables = small();
     expect_test::expect![[r#"
-        reset load of backend 0
-        reset load of service 0
+        reset counters of backend 0
+        reset counters of service 0
         name backend 0 a
         put backend 0 10.0.0.1:31000 active weight 500
         put slots 0..1
@@ -77,7 +77,7 @@ fn a_list_is_there_before_its_service_and_goes_after_it() {
 }
 
 #[test]
-fn lists_are_followed_by_the_decisions_of_the_hooks() {
+fn hooks_apply_the_allow_list() {
     for (list, served) in [
         ("", true),
         ("10.0.0.0/8", false),
@@ -89,65 +89,69 @@ fn lists_are_followed_by_the_decisions_of_the_hooks() {
     ] {
         let mut tables = small();
         publish(&mut tables, &listed(list));
-        assert_eq!(Kernel::new(&tables, 1).lead(KEY).is_some(), served, "{list}");
+        assert_eq!(Kernel::new(&tables, 1).backend_of(KEY).is_some(), served, "{list}");
     }
 }
 
 #[test]
-fn an_empty_list_is_nobody() {
+fn empty_allow_list_allows_no_client() {
     let mut desired = listed("");
     desired.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).settings.allow = Some([].into()));
     let mut tables = small();
     publish(&mut tables, &desired);
     assert!(tables.services()[&0].settings.features.has(Features::ALLOW));
-    assert_eq!(Kernel::new(&tables, 1).lead(KEY), None);
+    assert_eq!(Kernel::new(&tables, 1).backend_of(KEY), None);
 }
 
 #[test]
-fn a_cgroup_that_is_not_there_names_nobody_and_is_warned_of() {
+fn missing_cgroup_in_a_list_has_no_effect_and_a_warning() {
     let mut tables = small();
     let planned = plan(&listed("cgroup:/gone"), &tables);
     assert_eq!(planned.warnings[0].app, "/app");
-    assert!(planned.warnings[0].reason.starts_with("cgroup:/gone of its allow list is not there"));
+    assert!(planned.warnings[0].reason.starts_with("cgroup:/gone of its allow list does not exist"));
     planned.ops.iter().for_each(|op| tables.apply(op));
-    assert_eq!(Kernel::new(&tables, 1).lead(KEY), None);
+    assert_eq!(Kernel::new(&tables, 1).backend_of(KEY), None);
 }
 
 #[test]
-fn a_service_whose_list_does_not_fit_is_not_served_at_all() {
+fn service_whose_list_does_not_fit_is_not_served() {
     for (capacity, list, map) in [
         (Capacity { allows: 2, ..small().capacity }, "127.0.0.0/8,10.0.0.0/8,192.0.2.0/24", "SOURCE_RANGES holds 2"),
         (Capacity { allowed_cgroups: 0, ..small().capacity }, "127.0.0.0/8,cgroup:/mine", "SOURCE_CGROUPS holds 0"),
     ] {
-        // Neither where it is new, nor where it was served to all, or by another list.
+        // Neither a new service, nor one that was served without a list or with another list.
         for before in ["none", "", "127.0.0.0/8"] {
             let mut tables = MapState::new(capacity);
             if before != "none" {
                 publish(&mut tables, &listed(before));
-                assert!(Kernel::new(&tables, 1).lead(KEY).is_some());
+                assert!(Kernel::new(&tables, 1).backend_of(KEY).is_some());
             }
             let planned = plan(&listed(list), &tables);
             assert_eq!(planned.warnings.len(), 1);
             assert!(planned.warnings[0].reason.contains(map), "{:?}", planned.warnings);
             planned.ops.iter().for_each(|op| tables.apply(op));
             assert!(tables.frontends().is_empty(), "{before:?}");
-            // What fits is served again.
+            // A list that fits is served again.
             carry_out(&mut tables, &Desired::default(), &listed("127.0.0.0/8"), 5);
         }
     }
 }
 
 #[test]
-fn a_service_that_does_not_fit_is_not_left_open_to_more_than_it_is_to_be() {
+fn service_that_does_not_fit_is_not_left_with_a_wider_list() {
     let mut tables = MapState::new(Capacity { backends: 1, ..small().capacity });
     publish(&mut tables, &listed("127.0.0.0/8"));
-    let mut wanted = listed("127.0.0.0/8");
-    wanted.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(active("b", 2)));
-    let planned = plan(&wanted, &tables);
-    assert_eq!((planned.warnings.len(), planned.ops.len()), (1, 0), "with the same list it stays as it was");
-    let mut wanted = listed("10.0.0.0/8");
-    wanted.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(active("b", 2)));
-    let planned = plan(&wanted, &tables);
+    let mut desired = listed("127.0.0.0/8");
+    desired.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(active("b", 2)));
+    let planned = plan(&desired, &tables);
+    assert_eq!(
+        (planned.warnings.len(), planned.ops.len()),
+        (1, 0),
+        "a service with an unchanged list must stay as it was"
+    );
+    let mut desired = listed("10.0.0.0/8");
+    desired.services.values_mut().for_each(|(_, service)| Arc::make_mut(service).backends.push(active("b", 2)));
+    let planned = plan(&desired, &tables);
     planned.ops.iter().for_each(|op| tables.apply(op));
     assert!(tables.frontends().is_empty());
 }

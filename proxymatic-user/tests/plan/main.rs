@@ -1,13 +1,14 @@
-//! Plans, checked with the code that will read their result: after every single write, flows are routed through the
-//! data plane's own decisions.
+//! Plans, checked by the code that reads their result: after every single write, the hooks' own decisions route
+//! connections.
 
-mod any;
+mod invariants;
 mod kernel;
-mod law;
 mod lists;
 mod order;
-mod places;
-mod silent;
+mod properties;
+mod strategies;
+mod unanswered;
+mod virtual_addresses;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
@@ -19,15 +20,15 @@ use proxymatic_user::{
 };
 
 use self::{
-    any::{desired, service, small},
-    law::{assert_serves, carry_out, printed},
+    invariants::{assert_serves, carry_out, printed},
+    strategies::{desired, service, small},
 };
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn after_every_write_of_every_plan_flows_reach_old_or_new_backends(
+    fn after_each_write_connections_reach_old_or_new_backends(
         states in prop::collection::vec(desired(), 1..6),
         seed in any::<u64>(),
     ) {
@@ -49,9 +50,9 @@ proptest! {
         }
     }
 
-    /// An agent that dies between any two writes leaves tables from which the next one gets everything right.
+    /// If an agent dies between two writes, the next agent's plan still reaches the whole desired state.
     #[test]
-    fn a_plan_that_stops_anywhere_is_finished_by_the_next_and_leaves_no_garbage(
+    fn next_plan_completes_a_stopped_one_and_leaves_no_garbage(
         first in desired(), second in desired(), third in desired(), stop in any::<prop::sample::Index>(),
         seed in any::<u64>(),
     ) {

@@ -1,4 +1,4 @@
-//! In which order maps are written, what is used again when, and what does not fit.
+//! The order of writes, the reuse of ids, and what does not fit.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,17 @@ use proxymatic_user::{
 };
 
 use super::{
-    active,
-    any::{service, small},
-    one_service, printed, publish,
+    active, one_service, printed, publish,
+    strategies::{service, small},
 };
 
 #[test]
-fn a_new_service_is_made_from_the_back_and_found_last() {
+fn new_service_is_published_by_the_last_write() {
     let mut tables = small();
     expect_test::expect![[r#"
-        reset load of backend 0
-        reset load of backend 1
-        reset load of service 0
+        reset counters of backend 0
+        reset counters of backend 1
+        reset counters of service 0
         name backend 0 a
         name backend 1 b
         put backend 0 10.0.0.1:31000 active weight 500
@@ -36,31 +35,31 @@ fn a_new_service_is_made_from_the_back_and_found_last() {
 }
 
 #[test]
-fn a_task_that_ended_leaves_the_slots_before_it_is_called_gone() {
+fn ended_task_leaves_the_slots_before_it_becomes_gone() {
     let mut tables = small();
     publish(&mut tables, &one_service(vec![active("a", 1), active("b", 2)]));
     expect_test::expect![[r#"
         put slots 2..3
         switch service 0 to 1 slots from 2
-        lower backend 0 10.0.0.1:31000 gone weight 500
+        demote backend 0 10.0.0.1:31000 gone weight 500
     "#]]
     .assert_eq(&publish(&mut tables, &one_service(vec![active("b", 2)])));
 }
 
 #[test]
-fn a_service_that_ended_is_lost_from_sight_first() {
+fn ended_service_is_withdrawn_first() {
     let mut tables = small();
     publish(&mut tables, &one_service(vec![active("a", 1)]));
     expect_test::expect![[r#"
         delete frontend 1234/tcp class 1
         clear port 1234/tcp
-        lower backend 0 10.0.0.1:31000 gone weight 500
+        demote backend 0 10.0.0.1:31000 gone weight 500
     "#]]
     .assert_eq(&publish(&mut tables, &Desired::default()));
 }
 
 #[test]
-fn ids_rest_for_five_seconds_and_while_a_socket_uses_them() {
+fn ids_stay_in_quarantine_for_five_seconds_and_while_in_use() {
     let mut tables = small();
     let mut quarantine = Quarantine::default();
     publish(&mut tables, &one_service(vec![active("a", 1), active("b", 2)]));
@@ -75,13 +74,13 @@ fn ids_rest_for_five_seconds_and_while_a_socket_uses_them() {
     let ops = quarantine.release(&tables, |_| 0, at(60));
     assert_eq!(printed(&ops), "delete name of backend 0\nfree backend 0\n");
     ops.iter().for_each(|op| tables.apply(op));
-    // The next owner of the id is another generation: a slot or a socket of the first does not match it.
+    // The next owner of the id has another generation, which no slot and no socket of the first owner matches.
     publish(&mut tables, &one_service(vec![active("b", 2), active("c", 3)]));
     assert_eq!(tables.backends()[&0].backend.generation, 2);
 }
 
 #[test]
-fn a_task_on_the_address_of_one_that_ended_is_another_backend() {
+fn new_task_on_the_address_of_an_ended_one_is_another_backend() {
     let mut tables = small();
     publish(&mut tables, &one_service(vec![active("a", 1)]));
     publish(&mut tables, &one_service(vec![active("z", 1)]));
@@ -91,7 +90,7 @@ fn a_task_on_the_address_of_one_that_ended_is_another_backend() {
 }
 
 #[test]
-fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
+fn service_that_does_not_fit_is_left_out_completely() {
     for (capacity, word) in [
         (Capacity { services: 1, ..small().capacity }, "--max-services"),
         (Capacity { backends: 1, ..small().capacity }, "--max-backends"),
@@ -106,21 +105,21 @@ fn a_service_that_does_not_fit_is_left_out_whole_and_the_rest_is_served() {
         assert!(planned.warnings[0].reason.contains(word), "{:?}", planned.warnings);
         planned.ops.iter().for_each(|op| tables.apply(op));
         assert_eq!(tables.frontends().len(), 1);
-        assert_eq!(tables.backends().len(), 1, "nothing half done");
+        assert_eq!(tables.backends().len(), 1, "the service must not be written in part");
     }
 }
 
-/// Otherwise each plan that stops before the address takes more service ids, until the map is full.
+/// Otherwise each plan that stops before the address would take more service ids, until the map is full.
 #[test]
-fn a_stopped_plan_makes_no_frontend_a_second_time() {
+fn plan_after_a_stopped_one_makes_no_frontend_twice() {
     let key = ServiceKey { address: Some([198, 51, 100, 1].into()), port: 53, protocol: Protocol::Udp };
     let services = [(key, (SourceCode::MARATHON, service(vec![active("a", 1)]).into()))].into();
-    let wanted = Desired { services, ..Desired::default() };
-    let ops = plan(&wanted, &small()).ops;
+    let desired = Desired { services, ..Desired::default() };
+    let ops = plan(&desired, &small()).ops;
     for stop in 0..=ops.len() {
         let mut tables = small();
         ops[..stop].iter().for_each(|op| tables.apply(op));
-        let next = printed(&plan(&wanted, &tables).ops);
+        let next = printed(&plan(&desired, &tables).ops);
         assert!(!next.contains("delete frontend"), "after {}comes {next}", printed(&ops[..stop]));
     }
 }

@@ -1,4 +1,4 @@
-//! Section 8.2: what has gone wrong elsewhere, as far as reading is concerned.
+//! Section 8.2: known failures of other programs that concern the conversion.
 
 use expect_test::expect;
 use serde_json::json;
@@ -29,7 +29,7 @@ fn section_8_2_failure_modes() {
             json!([app("/a", 1000, json!([task("t", &[0])]))]),
             expect![[r#"
             1000/tcp /a
-            t: port 0: it is served at port 0, which cannot be (app /a)
+            t: port 0: its port 0 is not from 1 to 65535 (app /a)
         "#]],
         ),
         (
@@ -37,7 +37,7 @@ fn section_8_2_failure_modes() {
             json!([app("/a", 1000, json!([task("t", &[])]))]),
             expect![[r#"
             1000/tcp /a
-            t: has 0 ports of its host, but its definition asks for 1; none of them is used, rather than guess (app /a)
+            t: has 0 ports of its host, but its definition has 1; none of them is used, because any choice would be a guess (app /a)
         "#]],
         ),
         (
@@ -97,7 +97,7 @@ fn section_8_2_failure_modes() {
             expect![[r#"
                 1000/tcp /a
                   u 10.0.0.9 2 Active
-                t: its host is not said, so where it is served is not known (app /a)
+                t: its host is missing, so its address is not known (app /a)
             "#]],
         ),
         (

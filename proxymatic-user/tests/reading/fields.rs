@@ -1,4 +1,4 @@
-//! Sections 2.1 and 2.2: how an app is written, and which of its fields matter.
+//! Sections 2.1 and 2.2: the JSON of an app, and its fields that matter.
 
 use expect_test::expect;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn section_2_1_serialisation() {
             )]),
             expect![[r#"
                 1000/tcp /a
-                /a: the definition of version 2020-05-01T10:00:00.1Z cannot be had: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+                /a: the definition of version 2020-05-01T10:00:00.1Z cannot be read: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
             "#]],
         ),
         (
@@ -204,7 +204,7 @@ fn section_2_2_port_mappings() {
             "protocol unheard of",
             bridge(json!({"servicePort": 1000, "protocol": "sctp"})),
             expect![[r#"
-            /a: port 0 is of the protocol "sctp"; only tcp and udp are known
+            /a: port 0 has the protocol "sctp"; only tcp and udp are known
         "#]],
         ),
         (

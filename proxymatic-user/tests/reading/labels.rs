@@ -1,11 +1,11 @@
-//! What labels ask of a service, and whose are followed where apps share it.
+//! The labels for a service, and which labels count if apps share the service.
 
 use std::time::Duration;
 
 use proxymatic_user::model::{Policy, Protocol, ServiceKey};
 use serde_json::{Value, json};
 
-use super::{app, rules, snapshot, task, with};
+use super::{app, options, snapshot, task, with};
 
 const KEY: ServiceKey = ServiceKey::host(1000, Protocol::Tcp);
 
@@ -21,7 +21,7 @@ fn canary(id: &str, labels: &[(&str, &str)]) -> Value {
 #[test]
 fn labels_of_a_port_are_settings_of_its_service() {
     let asked = [("balance", "maglev"), ("timeout.connect", "250ms"), ("allow", "10.0.0.0/8"), ("affinity", "5m")];
-    let read = snapshot(json!([canary("/web", &asked)]), json!([]), rules());
+    let read = snapshot(json!([canary("/web", &asked)]), json!([]), options());
     assert_eq!(read.warnings, []);
     let settings = &read.services[&KEY].settings;
     assert_eq!((settings.policy, settings.connect), (Policy::Maglev, Duration::from_millis(250)));
@@ -30,24 +30,24 @@ fn labels_of_a_port_are_settings_of_its_service() {
 }
 
 #[test]
-fn of_two_apps_that_share_a_port_the_first_is_followed_and_the_difference_said() {
+fn labels_of_the_first_app_on_a_port_count() {
     let web = canary("/web", &[("balance", "random"), ("allow", "10.0.0.0/8")]);
     let beta = canary("/web-beta", &[("balance", "maglev"), ("affinity", "1m"), ("allow", "10.0.0.0/8")]);
     for apps in [json!([web, beta]), json!([beta, web])] {
-        let read = snapshot(apps, json!([]), rules());
+        let read = snapshot(apps, json!([]), options());
         let settings = &read.services[&KEY].settings;
         assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::from_secs(60)));
-        let said: Vec<_> = read.warnings.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
+        let warnings: Vec<_> = read.warnings.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
         assert_eq!(
-            said,
+            warnings,
             [
-                "/web-beta: service port 1000/tcp: it asks for another balance than /web, which comes first and is followed; \
-              give them the same labels"
+                "/web-beta: service port 1000/tcp: its balance differs from that of /web, which comes first and counts; give \
+              them the same labels"
             ]
         );
     }
-    // A list that only one has holds for both: nobody gets past it.
-    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), rules());
+    // The allow list of one app holds for both, so that no client gets past it.
+    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), options());
     assert!(read.services[&KEY].settings.allow.is_some());
     assert_eq!(read.warnings, []);
 }

@@ -1,4 +1,4 @@
-//! Sections 3 and 3.1: tasks, and which address and port each of their ports is served at.
+//! Sections 3 and 3.1: tasks, and the address and port at which each of their ports is served.
 
 use expect_test::expect;
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ fn section_3_tasks() {
             one(json!({"host": ""})),
             expect![[r#"
             1000/tcp /a
-            t: its host is not said, so where it is served is not known (app /a)
+            t: its host is missing, so its address is not known (app /a)
         "#]],
         ),
         (
@@ -161,7 +161,7 @@ fn section_3_tasks() {
             )]),
             expect![[r#"
                 1000/tcp /a
-                /a: the definition of version 2019-01-01T00:00:00.000Z cannot be had: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+                /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
             "#]],
         ),
         (
@@ -273,7 +273,7 @@ fn section_3_1_which_address_and_port() {
             overlay(&["ov"], json!([mapping(1000, json!({"containerPort": 0}))]), &[], &["9.0.0.5"]),
             expect![[r#"
             1000/tcp /a
-            t: port 0: it is served at port 0, which cannot be (app /a)
+            t: port 0: its port 0 is not from 1 to 65535 (app /a)
         "#]],
         ),
         (
@@ -322,8 +322,8 @@ fn section_3_1_which_address_and_port() {
             2/tcp /a
             3/tcp /a
               t 9.0.0.1 80 Active
-            t: port 0: the container has 1 addresses on 2 networks, so the one it is served at is not known (app /a)
-            t: port 1: the container has 1 addresses on 2 networks, so the one it is served at is not known (app /a)
+            t: port 0: the container has 1 addresses on 2 networks, so its address is not known (app /a)
+            t: port 1: the container has 1 addresses on 2 networks, so its address is not known (app /a)
         "#]],
         ),
         (
@@ -346,7 +346,7 @@ fn section_3_1_which_address_and_port() {
             overlay(&["ov"], json!([mapping(1000, json!({"hostPort": 0}))]), &[31000, 31001], &["9.0.0.5"]),
             expect![[r#"
             1000/tcp /a
-            t: has 2 ports of its host, but its definition asks for 1; none of them is used, rather than guess (app /a)
+            t: has 2 ports of its host, but its definition has 1; none of them is used, because any choice would be a guess (app /a)
         "#]],
         ),
     ]);

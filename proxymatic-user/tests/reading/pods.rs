@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::{app, rules, snapshot, task, text, with};
+use super::{app, options, snapshot, task, text, with};
 
 /// The pod of the example, with labels for a service port and two virtual addresses.
 fn pod(instances: Value) -> Value {
@@ -20,7 +20,7 @@ fn pod(instances: Value) -> Value {
         "instances": instances})
 }
 
-/// An instance of it.
+/// An instance of that pod.
 fn instance(fields: Value) -> Value {
     with(
         json!({"id": "p.instance-11", "status": "STABLE", "agentHostname": "a1.lan",
@@ -51,7 +51,7 @@ fn reported(value: &str, reason: &str) -> Value {
 fn check(rows: Vec<(&str, Value, Expect)>) {
     for (name, pods, expected) in rows {
         println!("row: {name}");
-        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), rules())));
+        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), options())));
     }
 }
 
@@ -110,7 +110,7 @@ fn section_4_joins_and_addresses() {
             80/tcp /p:80
             1000/tcp /p
             192.0.2.1:80/tcp /p
-            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be had: gone; the endpoints of the instances that still run it are not known, so they are left out
+            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be read: gone; the endpoints of the instances that still run it are not known, so they are left out
         "#]],
         ),
         (
@@ -152,7 +152,7 @@ fn section_4_joins_and_addresses() {
             80/tcp /p:80
             1000/tcp /p
             192.0.2.1:80/tcp /p
-            p.instance-11: endpoint "web": its host is not said, so where it is served is not known (pod /p)
+            p.instance-11: endpoint "web": its host is missing, so its address is not known (pod /p)
         "#]],
         ),
         (
@@ -209,7 +209,7 @@ fn section_4_joins_and_addresses() {
                 {"name": "b", "containerPort": 1, "labels": {"com.meltwater.proxymatic.servicePort": "0", "VIP_0": "x",
                     "com.meltwater.proxymatic.servicport": "7"}}]}]}}),
             expect![[r#"
-                /q: endpoint "a" is of the protocols ["sctp"]; only tcp and udp are known
+                /q: endpoint "a" has the protocols ["sctp"]; only tcp and udp are known
                 /q: endpoint "b", label VIP_0=x: must be ip:port or /name:port; it is left out
                 /q: endpoint "b", label com.meltwater.proxymatic.servicePort=0: must be a number from 1 to 65535; the port that Marathon assigned is used
                 /q: endpoint "b", label com.meltwater.proxymatic.servicport=7: is unknown; the nearest known one is com.meltwater.proxymatic.servicePort
@@ -220,7 +220,7 @@ fn section_4_joins_and_addresses() {
 
 #[test]
 fn section_4_states() {
-    // Only what the rows are about: one endpoint with one service port.
+    // The rows need only one endpoint with one service port.
     let mut bare = pod(json!([]));
     bare["spec"]["containers"][0]["endpoints"][0]["labels"] = json!({"com.meltwater.proxymatic.servicePort": "1000"});
     bare["spec"]["containers"].as_array_mut().unwrap().truncate(1);
@@ -255,7 +255,7 @@ fn section_4_states() {
             "#]],
         ),
         (
-            "STABLE, nothing said of health",
+            "STABLE, no health",
             only(json!({"containers": [c1(json!({"endpoints": silent}))]})),
             expect![[r#"
                 1000/tcp /p
@@ -373,9 +373,9 @@ fn section_4_states() {
 }
 
 #[test]
-fn a_pod_and_an_app_may_share_a_service_port() {
+fn pod_and_app_may_share_a_service_port() {
     let canary = pod(json!([instance(json!({"containers": [c1(json!({}))]}))]));
-    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), rules());
+    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), options());
     expect![[r#"
         53/tcp /p
         53/udp /p

@@ -1,4 +1,4 @@
-//! Sections 2.3 and 2.4: what an app looked like before 1.5, and its service ports.
+//! Sections 2.3 and 2.4: the format of an app before Marathon 1.5, and its service ports.
 
 use expect_test::expect;
 use serde_json::json;
@@ -119,7 +119,7 @@ fn section_2_3_legacy_shape() {
                   t 9.0.0.5 80 Active
                 192.0.2.1:80/tcp /a
                   t 9.0.0.5 81 Active
-                /a: port 2 has no service port, so it cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.2.servicePort
+                /a: port 2 has no service port, so it cannot be connected to; set one there, or with the label com.meltwater.proxymatic.port.2.servicePort
             "#]],
         ),
         (
@@ -141,14 +141,14 @@ fn section_2_4_service_ports() {
             "0 where none was assigned",
             json!([app("/a", 0, json!([task("t", &[31000])]))]),
             expect![[r#"
-            /a: port 0 has no service port, so it cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
+            /a: port 0 has no service port, so it cannot be connected to; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
         "#]],
         ),
         (
             "a number out of range",
             json!([two]),
             expect![[r#"
-            /a: port 0 has the service port 70000, which cannot be dialled; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
+            /a: port 0 has the service port 70000, which cannot be connected to; set one there, or with the label com.meltwater.proxymatic.port.0.servicePort
         "#]],
         ),
         (
@@ -158,7 +158,7 @@ fn section_2_4_service_ports() {
                 1000/tcp /a
                   ta 10.0.0.9 1 Active
                   tb 10.0.0.9 2 Active
-                /a: service port 1000/tcp is claimed by /a and /b; their tasks share it; if that is meant, say so with the label com.meltwater.proxymatic.port.<index>.servicePort=1000
+                /a: service port 1000/tcp is claimed by /a and /b; their tasks share it; if that is intended, add the label com.meltwater.proxymatic.port.<index>.servicePort=1000
             "#]],
         ),
         (
@@ -176,7 +176,7 @@ fn section_2_4_service_ports() {
             "requirePorts: the port of the host as well, which is left to its tasks",
             json!([with(app("/a", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}))]),
             expect![[r#"
-                /a: service port 9100/tcp is the port of its tasks on their own hosts, so it is left to them; --expose-host serves it on every host
+                /a: service port 9100/tcp is the port of its tasks on their own hosts, so it is not served; --expose-host serves it on every host
             "#]],
         ),
         (
@@ -196,17 +196,17 @@ fn section_2_4_service_ports() {
             json!([{"id": "/a", "networks": [{"mode": "container/bridge"}], "tasks": [task("t", &[80])],
                 "container": {"portMappings": [{"hostPort": 80, "servicePort": 80}]}}]),
             expect![[r#"
-                /a: service port 80/tcp is the port of its tasks on their own hosts, so it is left to them; --expose-host serves it on every host
+                /a: service port 80/tcp is the port of its tasks on their own hosts, so it is not served; --expose-host serves it on every host
             "#]],
         ),
     ]);
 }
 
 #[test]
-fn with_expose_host_services_on_the_ports_of_their_hosts_are_served() {
+fn expose_host_serves_services_on_host_ports() {
     let daemon = with(app("/node", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}));
-    let rules = super::Options { expose_host: true, ..super::rules() };
-    let snapshot = super::snapshot(json!([daemon]), json!([]), rules);
+    let options = super::Options { expose_host: true, ..super::options() };
+    let snapshot = super::snapshot(json!([daemon]), json!([]), options);
     expect![[r#"
         9100/tcp /node
           t 10.0.0.9 9100 Active

@@ -1,4 +1,4 @@
-//! Section 7: when does a task get traffic?
+//! Section 7: the conditions for a task to get traffic.
 
 use expect_test::expect;
 use serde_json::{Value, json};
@@ -13,16 +13,16 @@ fn of(checks: usize, tasks: &[Value]) -> Value {
 }
 
 #[test]
-fn section_7_when_does_a_task_get_traffic() {
+fn section_7_task_states_and_traffic() {
     let results = |alive: &[bool]| {
         let results: Vec<_> = alive.iter().map(|alive| json!({ "alive": alive })).collect();
         json!({ "healthCheckResults": results })
     };
     let state = |state: &str| json!({ "state": state });
     let alive = |word: &str| json!({"state": word, "healthCheckResults": [{"alive": true}]});
-    let ready = |said: Value| {
+    let ready = |result: Value| {
         let fields = json!({"readinessChecks": [{"name": "readinessCheck"}], "deployments": [{"id": "d"}],
-            "readinessCheckResults": said});
+            "readinessCheckResults": result});
         json!([with(app("/a", 1000, json!([task("t1", &[1])])), fields)])
     };
     check(vec![

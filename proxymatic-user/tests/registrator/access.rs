@@ -1,4 +1,4 @@
-//! Getting in: users of both APIs, and certificates.
+//! The access to etcd: users of both APIs, and certificates.
 
 use proxymatic_user::source::registrator::AccessFiles;
 
@@ -15,15 +15,15 @@ fn credentials(etcd: &Etcd, password: &str) -> AccessFiles {
     AccessFiles { credentials: Some(path), ..AccessFiles::default() }
 }
 
-async fn lets_in_users_only(v2: bool) {
+async fn requires_credentials(v2: bool) {
     let mut etcd = Etcd::start(v2, false).await;
     etcd.put(WEB, "10.0.0.1:31000").await;
     etcd.close().await;
     let url = format!("etcd://127.0.0.1:{}/services", etcd.port);
-    let said = Source::of(&url).trouble().await;
-    assert!(said.contains("wants credentials") && said.contains("--registrator-credentials-file"), "{said}");
-    let said = Source::with(&url, &credentials(&etcd, "guessed")).trouble().await;
-    assert!(said.contains("does not accept the credentials") && !said.contains("guessed"), "{said}");
+    let reason = Source::of(&url).failure().await;
+    assert!(reason.contains("requires credentials") && reason.contains("--registrator-credentials-file"), "{reason}");
+    let reason = Source::with(&url, &credentials(&etcd, "guessed")).failure().await;
+    assert!(reason.contains("does not accept the credentials") && !reason.contains("guessed"), "{reason}");
 
     let mut by_file = Source::with(&url, &credentials(&etcd, AGENT.1));
     let mut by_url = Source::of(&url.replace("://", "://agent:a%2Fs%3Ae%40c@"));
@@ -34,7 +34,7 @@ async fn lets_in_users_only(v2: bool) {
     for source in [&mut by_file, &mut by_url] {
         source.sees(&["web 80/tcp 10.0.0.1:31001"]).await;
     }
-    // It forgets who has logged in.
+    // A restart invalidates the tokens.
     etcd.stop();
     etcd.restart().await;
     etcd.put(WEB, "10.0.0.1:31002").await;
@@ -47,19 +47,19 @@ async fn lets_in_users_only(v2: bool) {
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn v2_lets_in_users_only() {
-    lets_in_users_only(true).await;
+async fn v2_with_users_requires_credentials() {
+    requires_credentials(true).await;
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn v3_lets_in_users_only() {
-    lets_in_users_only(false).await;
+async fn v3_with_users_requires_credentials() {
+    requires_credentials(false).await;
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn credentials_that_nobody_asks_for_do_no_harm() {
+async fn credentials_without_users_do_no_harm() {
     for v2 in [true, false] {
         let etcd = Etcd::start(v2, false).await;
         etcd.put(WEB, "10.0.0.1:31000").await;
@@ -70,21 +70,21 @@ async fn credentials_that_nobody_asks_for_do_no_harm() {
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn tls_is_believed_only_where_the_named_authority_has_signed() {
+async fn tls_trusts_only_the_named_authority() {
     for v2 in [true, false] {
         let mut etcd = Etcd::start(v2, true).await;
         etcd.put(WEB, "10.0.0.1:31000").await;
         etcd.close().await;
         let url = format!("https://127.0.0.1:{}/services", etcd.port);
         let files = credentials(&etcd, AGENT.1);
-        let said = Source::with(&url, &files).trouble().await;
-        assert!(said.contains("cannot be trusted over TLS") && said.contains("--registrator-ca-cert"), "{said}");
+        let reason = Source::with(&url, &files).failure().await;
+        assert!(reason.contains("cannot be trusted over TLS") && reason.contains("--registrator-ca-cert"), "{reason}");
         let files = AccessFiles { ca_cert: Some(etcd.certificate()), ..files };
         let mut source = Source::with(&url, &files);
         source.sees(&["web 80/tcp 10.0.0.1:31000"]).await;
         etcd.put(WEB, "10.0.0.1:31001").await;
         source.sees(&["web 80/tcp 10.0.0.1:31001"]).await;
-        let said = Source::with(&url.replace("127.0.0.1", "localhost"), &files).trouble().await;
-        assert!(said.contains("write the name that its certificate has in --registrator"), "{said}");
+        let reason = Source::with(&url.replace("127.0.0.1", "localhost"), &files).failure().await;
+        assert!(reason.contains("write the name that its certificate has in --registrator"), "{reason}");
     }
 }

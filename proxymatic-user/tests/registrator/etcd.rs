@@ -17,14 +17,14 @@ const LONG: Duration = Duration::from_secs(20);
 pub(crate) const AGENT: (&str, &str) = ("agent", "a/s:e@c");
 const ROOT: (&str, &str) = ("root", "of-all");
 
-/// An etcd of our own on free ports of 127.0.0.1. Ends with its guard.
+/// A process of etcd on free ports of 127.0.0.1. It ends with this value.
 pub(crate) struct Etcd {
     process: Child,
     pub(crate) port: u16,
     peer: u16,
     v2: bool,
     tls: bool,
-    /// Whether it lets in only users.
+    /// Whether it requires credentials.
     closed: bool,
     pub(crate) folder: TempDir,
     http: reqwest::Client,
@@ -46,7 +46,7 @@ impl Etcd {
         etcd
     }
 
-    /// Where its certificate is.
+    /// Returns the path of its certificate.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.path().join("cert.pem")
     }
@@ -64,7 +64,7 @@ impl Etcd {
         self.process.wait().unwrap();
     }
 
-    /// The same again, with what it knew.
+    /// Starts it again with the same data.
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(&self.folder, self.port, self.peer, self.v2, self.tls);
         self.is_up().await;
@@ -92,7 +92,7 @@ impl Etcd {
         }
     }
 
-    /// From now on only users are let in, and [`AGENT`] only to read `/services`.
+    /// Requires credentials from now on, and lets [`AGENT`] only read `/services`.
     pub(crate) async fn close(&mut self) {
         let ((root, its), (agent, password)) = (ROOT, AGENT);
         if self.v2 {
@@ -135,7 +135,7 @@ impl Etcd {
         self.sent(self.http.post(self.at(path)).json(&body)).await;
     }
 
-    /// Sends a request, as root where there are users, which must be done.
+    /// Sends a request, as root if there are users. It must succeed.
     async fn sent(&self, request: RequestBuilder) -> Value {
         let (name, password) = ROOT;
         let request = match (self.closed, self.v2) {

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 
 mod access;
-mod doubt;
 mod etcd;
+mod loss_guard;
 mod watch;
 
 use proxymatic_user::source::Report;
@@ -18,7 +18,7 @@ use crate::{
 async fn follows_changes(v2: bool) {
     let etcd = Etcd::start(v2, false).await;
     let mut source = Source::of(&format!("etcd://127.0.0.1:{}/services", etcd.port));
-    assert!(source.snapshot().await.services.is_empty(), "nothing was ever written: known to be empty");
+    assert!(source.snapshot().await.services.is_empty(), "a folder without any key is empty");
     etcd.put("/services/web/h1:web.1:80", "10.0.0.1:31000").await;
     source.sees(&["web 80/tcp 10.0.0.1:31000"]).await;
     etcd.put("/services/web/h2:web.2:80", "10.0.0.2:31000").await;
@@ -26,7 +26,7 @@ async fn follows_changes(v2: bool) {
     etcd.put("/services/odd/own-id", "10.0.0.1:31002").await;
     let both = ["dns 53/udp 127.0.0.1:31001", "web 80/tcp 10.0.0.1:31000 10.0.0.2:31000"];
     source.sees(&both).await;
-    // The key that is none comes with the others or just after them.
+    // The invalid key comes with the others or just after them.
     etcd.put("/services/web/h2:web.2:80", "10.0.0.2:31009").await;
     let snapshot = source.sees(&["dns 53/udp 127.0.0.1:31001", "web 80/tcp 10.0.0.1:31000 10.0.0.2:31009"]).await;
     assert_eq!(snapshot.warnings.len(), 1, "{:?}", snapshot.warnings);
@@ -36,17 +36,17 @@ async fn follows_changes(v2: bool) {
     source.sees(&both[..1]).await;
 }
 
-async fn outlives_etcd(v2: bool) {
+async fn survives_restart(v2: bool) {
     let mut etcd = Etcd::start(v2, false).await;
     etcd.put("/services/web/h1:web.1:80", "10.0.0.1:31000").await;
-    let nobody = free_port();
-    let mut source = Source::of(&format!("etcd://127.0.0.1:{nobody},127.0.0.1:{}/services", etcd.port));
+    let unused = free_port();
+    let mut source = Source::of(&format!("etcd://127.0.0.1:{unused},127.0.0.1:{}/services", etcd.port));
     source.sees(&["web 80/tcp 10.0.0.1:31000"]).await;
     etcd.stop();
-    let said = source.trouble().await;
+    let reason = source.failure().await;
     assert!(
-        said.contains("refused the connection") || said.contains("cannot be watched") || said.contains("watch"),
-        "{said}"
+        reason.contains("refused the connection") || reason.contains("cannot be watched") || reason.contains("watch"),
+        "{reason}"
     );
     etcd.restart().await;
     etcd.put("/services/web/h2:web.2:80", "10.0.0.2:31000").await;
@@ -69,20 +69,20 @@ async fn changes_in_v3_are_followed() {
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn an_etcd_v2_that_comes_back_is_followed_again() {
-    outlives_etcd(true).await;
+async fn restarted_etcd_v2_is_followed_again() {
+    survives_restart(true).await;
 }
 
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn an_etcd_v3_that_comes_back_is_followed_again() {
-    outlives_etcd(false).await;
+async fn restarted_etcd_v3_is_followed_again() {
+    survives_restart(false).await;
 }
 
-/// etcd v2 remembers 1,000 events of all keys together.
+/// etcd v2 keeps 1,000 events of all keys together.
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn a_watch_outlives_more_events_elsewhere_than_v2_remembers() {
+async fn watch_survives_more_events_elsewhere_than_v2_keeps() {
     let etcd = Etcd::start(true, false).await;
     etcd.put("/services/web/h1:web.1:80", "10.0.0.1:31000").await;
     let mut source = Source::of(&format!("etcd://127.0.0.1:{}/services", etcd.port));
@@ -96,10 +96,10 @@ async fn a_watch_outlives_more_events_elsewhere_than_v2_remembers() {
     late.sees(&["web 80/tcp 10.0.0.1:31000 10.0.0.2:31000"]).await;
 }
 
-/// The two stores of one etcd are apart: what is only in v3 is found though v2 is there.
+/// The two stores of one etcd are separate: a folder only in v3 is found although v2 exists.
 #[tokio::test]
 #[ignore = "needs etcd: cargo xtask test etcd"]
-async fn a_folder_that_only_v3_has_is_found_beside_v2() {
+async fn folder_that_only_v3_has_is_found_beside_v2() {
     let etcd = Etcd::start(true, false).await;
     let body = json!({ "key": encoded("/services/web/h:c:80"), "value": encoded("10.0.0.1:31000") });
     etcd.v3("/v3/kv/put", body).await;
@@ -107,16 +107,20 @@ async fn a_folder_that_only_v3_has_is_found_beside_v2() {
     source.sees(&["web 80/tcp 10.0.0.1:31000"]).await;
 }
 
-/// Needs no etcd: whoever answers is none.
+/// Needs no etcd: a server of the test responds.
 #[tokio::test]
-async fn a_server_that_is_no_etcd_is_trouble_and_never_an_empty_folder() {
+async fn server_that_is_not_etcd_is_never_an_empty_folder() {
     for (status, body, expected) in [
         ("404 Not Found", "404 page not found", "has neither /v2/keys nor /v3/kv; is that etcd?"),
         ("404 Not Found", r#"{"errorCode":101}"#, "has neither /v2/keys nor /v3/kv; is that etcd?"),
         ("200 OK", "<html></html>", "did not answer as etcd does"),
         ("200 OK", r#"{"node":{"dir":true}}"#, "did not answer as etcd does"),
         ("500 Internal Server Error", r#"{"message":"URI not found"}"#, "answered 500 Internal Server Error"),
-        ("401 Unauthorized", "", "wants credentials (401 Unauthorized); give them with --registrator-credentials-file"),
+        (
+            "401 Unauthorized",
+            "",
+            "requires credentials (401 Unauthorized); give them with --registrator-credentials-file",
+        ),
     ] {
         let port = serving(move |_| answer(status, body)).await;
         let mut source = Source::of(&format!("etcd://127.0.0.1:{port}/services"));
@@ -129,9 +133,9 @@ async fn a_server_that_is_no_etcd_is_trouble_and_never_an_empty_folder() {
     }
 }
 
-/// Needs no etcd: the answers are recorded ones.
+/// Needs no etcd: the responses are recorded.
 #[tokio::test]
-async fn a_watch_that_begins_before_what_etcd_remembers_means_that_the_folder_is_read_again() {
+async fn watch_before_the_kept_events_reads_the_folder_again() {
     let listing = r#"{"action":"get","node":{"key":"/s","dir":true,"nodes":[{"key":"/s/web","dir":true,"nodes":[{"key":"/s/web/h:c:80","value":"10.0.0.1:31000"}]}]}}"#;
     let cleared = r#"{"errorCode":401,"message":"The event in requested index is outdated and cleared","cause":"the requested history has been cleared [1007/8]","index":2006}"#;
     let port = serving(move |request| {
@@ -151,7 +155,7 @@ fn answer(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nX-Etcd-Index: 7\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }
 
-/// A server on a free port that answers each request as it is told to.
+/// Starts a server on a free port that sends the response of `answer` to each request. Returns the port.
 async fn serving(answer: impl Fn(&str) -> String + Send + 'static) -> u16 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! A registrator source at work, and what it reports.
+//! A running registrator source, and its reports.
 
 use std::{
     sync::Arc,
@@ -20,18 +20,18 @@ const LONG: Duration = Duration::from_secs(20);
 pub(crate) struct Source(mpsc::Receiver<Report>);
 
 impl Source {
-    /// Without a poll that could hide a change that was missed.
+    /// Starts a source without a poll that could hide a missed change.
     pub(crate) fn of(url: &str) -> Self {
         Self::with(url, &AccessFiles::default())
     }
 
-    /// One that gets in with what is in these files.
+    /// Starts a source with the access of these files.
     pub(crate) fn with(url: &str, files: &AccessFiles) -> Self {
         Self::start(Config::new(url, Duration::from_secs(3600)).unwrap().with_access(files).unwrap())
     }
 
-    /// One that doubts for so long, and to which this was published before.
-    pub(crate) fn doubting(url: &str, confirm: Duration, adopted: Snapshot) -> Self {
+    /// Starts a source with this time until a loss is confirmed, after an earlier agent that published `adopted`.
+    pub(crate) fn with_confirm(url: &str, confirm: Duration, adopted: Snapshot) -> Self {
         let mut config = Config::new(url, Duration::from_secs(3600)).unwrap();
         (config.confirm, config.adopted) = (confirm, adopted);
         Self::start(config)
@@ -56,9 +56,9 @@ impl Source {
         }
     }
 
-    /// The next snapshot with these services and backends.
+    /// Waits for a snapshot with these services and backends.
     pub(crate) async fn sees(&mut self, expected: &[&str]) -> Snapshot {
-        let (mut last, mut trouble) = (Vec::new(), None);
+        let (mut last, mut failure) = (Vec::new(), None);
         let deadline = Instant::now() + LONG;
         while let Ok(Some(report)) = tokio::time::timeout_at(deadline.into(), self.0.recv()).await {
             match report {
@@ -68,13 +68,13 @@ impl Source {
                         return snapshot;
                     }
                 }
-                Report::Failed { reason, .. } => trouble = Some(reason),
+                Report::Failed { reason, .. } => failure = Some(reason),
             }
         }
-        panic!("not seen: {expected:?}; last: {last:?}, {trouble:?}");
+        panic!("not seen: {expected:?}; last: {last:?}, {failure:?}");
     }
 
-    pub(crate) async fn trouble(&mut self) -> String {
+    pub(crate) async fn failure(&mut self) -> String {
         loop {
             if let Report::Failed { reason, .. } = self.next().await {
                 return reason;

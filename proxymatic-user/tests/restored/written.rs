@@ -1,4 +1,4 @@
-//! When the agent has something written down, and what where that fails.
+//! When the agent writes the state file, and what it does if that fails.
 
 use std::time::Instant;
 
@@ -11,19 +11,19 @@ use proxymatic_user::{
 use tokio::sync::mpsc;
 
 use crate::{
-    MINUTE, SECOND, empty, says,
+    MINUTE, SECOND, answer, empty,
     scenario::{Driven, NO_FAULTS, with_faults_and_without},
     served, snapshot, ticks,
 };
 
-/// An agent that has what Marathon says written down, and the other end of that.
+/// Starts an agent with a state file, and returns the receiver of the jobs.
 fn keeping(faults: Faults) -> (Driven, mpsc::Receiver<Job>) {
     let (jobs, written) = mpsc::channel(1);
     let agent = Agent::adopt(empty(faults), &[SourceId::Marathon]).unwrap();
-    (Driven::new(agent.keeping(jobs, None)), written)
+    (Driven::new(agent.with_state_file(jobs, None)), written)
 }
 
-/// The seconds at which something was given to be written, while each of them ends like this.
+/// Lets seconds pass, with this outcome for each write. Returns the seconds at which one began.
 fn written_in(
     agent: &mut Driven,
     written: &mut mpsc::Receiver<Job>,
@@ -43,13 +43,13 @@ fn written_in(
 }
 
 #[test]
-fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
+fn answer_is_written_soon_after_a_change_but_not_too_often() {
     with_faults_and_without(|faults| {
         let (mut agent, mut written) = keeping(faults);
         let mut now = Instant::now();
-        assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [0; 0], "nobody has said anything");
+        assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [0; 0], "no source has answered");
         let first = snapshot(&[(1, "/web", &[1])]);
-        agent.handle(says(SourceId::Marathon, first.clone(), now), now);
+        agent.handle(answer(SourceId::Marathon, first.clone(), now), now);
         agent.handle(Event::Tick, now + SECOND);
         now += SECOND;
         let job = written.try_recv().unwrap();
@@ -57,8 +57,8 @@ fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
             (job.answers[&SourceId::Marathon].age, &job.answers[&SourceId::Marathon].snapshot),
             (SECOND, &first)
         );
-        // While that is being written.
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
+        // The write is under way.
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
         ticks(&mut agent, &mut now, 30);
         assert!(written.try_recv().is_err(), "one at a time: the disk is slow");
         assert!(agent.status(now).warnings[0].reason.contains("is not done; look at its disk"));
@@ -66,17 +66,17 @@ fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
         assert_eq!(agent.status(now).warnings, []);
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())), [1]);
         for round in 0..20_u8 {
-            agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[10 + round])]), now), now);
+            agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[10 + round])]), now), now);
             let at = written_in(&mut agent, &mut written, &mut now, 1, &Ok(()));
             assert!(at.is_empty() || round % 5 == 0, "one a second is too often: {round}");
         }
-        // The same again and again, and then for five minutes.
+        // The same answer again and again.
         let last = snapshot(&[(1, "/web", &[99])]);
-        agent.handle(says(SourceId::Marathon, last.clone(), now), now);
+        agent.handle(answer(SourceId::Marathon, last.clone(), now), now);
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 20, &Ok(())).len(), 1);
         let mut again = Vec::new();
         for _ in 0..60 {
-            agent.handle(says(SourceId::Marathon, last.clone(), now), now);
+            agent.handle(answer(SourceId::Marathon, last.clone(), now), now);
             again.extend(written_in(&mut agent, &mut written, &mut now, 10, &Ok(())));
         }
         assert_eq!(again.len(), 2, "in ten minutes");
@@ -84,30 +84,30 @@ fn what_a_source_says_is_written_soon_after_it_changes_and_not_too_often() {
 }
 
 #[test]
-fn an_agent_that_leaves_has_it_written_once_more() {
+fn stopping_agent_writes_once_more() {
     with_faults_and_without(|faults| {
         let (mut agent, mut written) = keeping(faults);
         let now = Instant::now();
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
         agent.handle(Event::Tick, now);
-        assert!(written.try_recv().is_ok(), "and it is not done yet");
+        assert!(written.try_recv().is_ok(), "the write is under way");
         assert!(!agent.handle(Event::Stop, now + MINUTE));
         assert_eq!(written.try_recv().unwrap().answers[&SourceId::Marathon].age, MINUTE);
     });
     let (mut silent, mut written) = keeping(NO_FAULTS);
     silent.handle(Event::Stop, Instant::now());
-    assert!(written.try_recv().is_err(), "what nobody has said is not written over what is there");
+    assert!(written.try_recv().is_err(), "an agent without an answer leaves the file as it is");
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_warned_of_and_tried_again_while_all_else_goes_on() {
+fn failed_write_is_a_warning_and_is_retried_every_30_s() {
     with_faults_and_without(|faults| {
         let (mut agent, mut written) = keeping(faults);
         let mut now = Instant::now();
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
         let full = Err("--state-file /f cannot be written: No space left on device".to_owned());
         assert_eq!(written_in(&mut agent, &mut written, &mut now, 65, &full), [1, 31, 61]);
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[2])]), now), now);
         assert_eq!(served(&agent), ["1 /web.2"]);
         let warnings = agent.status(now).warnings;
         assert_eq!(warnings.len(), 1);
@@ -118,24 +118,25 @@ fn a_file_that_cannot_be_written_is_warned_of_and_tried_again_while_all_else_goe
 }
 
 #[test]
-fn what_is_wrong_with_the_file_from_the_start_is_warned_of_until_it_is_written() {
+fn unusable_file_is_a_warning_until_it_is_written() {
     let (jobs, mut written) = mpsc::channel(1);
     let agent = Agent::adopt(empty(NO_FAULTS), &[SourceId::Marathon]).unwrap();
-    let mut agent = Driven::new(agent.keeping(jobs, Some("--state-file /f is not used: its checksum is wrong".into())));
+    let mut agent =
+        Driven::new(agent.with_state_file(jobs, Some("--state-file /f is not used: its checksum is wrong".into())));
     let mut now = Instant::now();
     assert!(agent.status(now).warnings[0].reason.contains("checksum"));
-    agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
+    agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[1])]), now), now);
     assert_eq!(written_in(&mut agent, &mut written, &mut now, 3, &Ok(())), [1]);
     assert_eq!(agent.status(now).warnings, []);
 }
 
 #[test]
-fn what_the_operator_drains_is_written_soon_after_it_changes() {
+fn drain_is_written_soon_after_a_change() {
     with_faults_and_without(|faults| {
         let (mut agent, mut written) = keeping(faults);
         let mut now = Instant::now();
-        agent.handle(says(SourceId::Marathon, snapshot(&[(1, "/web", &[1, 2])]), now), now);
-        // Faults are tried again meanwhile.
+        agent.handle(answer(SourceId::Marathon, snapshot(&[(1, "/web", &[1, 2])]), now), now);
+        // Refused writes are tried again meanwhile.
         written_in(&mut agent, &mut written, &mut now, 20, &Ok(()));
         let (id, generation) = {
             let backends = agent.tables().backends();

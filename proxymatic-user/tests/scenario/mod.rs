@@ -1,4 +1,4 @@
-//! What every scenario of an agent on a data plane in memory is run with: no faults, and then one write in ten refused.
+//! Runs scenarios of an agent on a data plane in memory: without faults, and with one write in ten refused.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -11,33 +11,33 @@ use proxymatic_user::{
     source::Report,
 };
 
-/// Nothing is refused.
+/// No write is refused.
 pub(crate) const NO_FAULTS: Faults = Faults { one_in: 0, seed: 0 };
 
-/// So many times with faults, each time with others.
+/// How many rounds there are with faults; each has others.
 const ROUNDS: u64 = 24;
 
-/// Runs a scenario without faults, and then with one write in ten refused: all that it holds must hold again.
+/// Runs a scenario without faults, and then with one write in ten refused. All its assertions must hold each time.
 pub(crate) fn with_faults_and_without(scenario: impl Fn(Faults)) {
     scenario(NO_FAULTS);
     for round in 1..=ROUNDS {
-        // Far apart, and odd as the sequence wants them.
+        // The seeds are far apart, and odd as the sequence requires.
         let faults = Faults { one_in: 10, seed: round.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| scenario(faults)));
         if let Err(panic) = outcome {
-            // The same again, alone: Faults is all that differs from one run to the next.
-            std::panic::resume_unwind(Box::new(format!("with {faults:?}: {}", said(&*panic))));
+            // These faults reproduce the failure.
+            std::panic::resume_unwind(Box::new(format!("with {faults:?}: {}", message(&*panic))));
         }
     }
 }
 
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-/// An agent whose refused writes are tried again while no time passes: a source says again what it said last, as Marathon
-/// does at any moment. How it gets over faults by itself is a test of its own.
+/// An agent whose refused writes are tried again without a lapse of time: the source repeats its last answer, as Marathon
+/// may do at any moment. Another test covers the retries of the agent itself.
 pub(crate) struct Driven {
     agent: Agent<Memory>,
     last: Option<Report>,
@@ -56,7 +56,7 @@ impl Driven {
         while self.agent.status(now).refused.is_some() {
             match self.last.clone() {
                 Some(report) => self.agent.handle(Event::Source(report), now),
-                // What was restored is tried again by itself.
+                // The agent itself tries again with a restored snapshot.
                 None => return goes_on,
             };
         }

@@ -1,7 +1,7 @@
-//! How long a change takes to reach connections, and what it costs them: for this project, and for HAProxy and Pen as
-//! `meltwater/proxymatic` reloads them.
+//! How long a change takes to reach connections, and how many connections it fails: for this project, and for HAProxy
+//! and Pen as `meltwater/proxymatic` reloads them.
 
-mod formerly;
+mod old_proxymatic;
 mod probe;
 mod report;
 
@@ -15,26 +15,26 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::{
     eventually::{eventually_ok, until},
-    lab::{Dialer, Host, Lab, PATIENCE, binary},
+    lab::{Host, Lab, PATIENCE, SocketProgram, binary},
     process::Process,
 };
 use serde_json::{Value, json};
 
 use self::report::{Changed, Rolled};
-pub(crate) use self::{formerly::Formerly, probe::Probe, report::Report};
+pub(crate) use self::{old_proxymatic::OldProxymatic, probe::Probe, report::Report};
 use crate::{
     machine::Machine,
     output::Output,
     peers::{FIRST, program},
 };
 
-/// From an event of Marathon to the connections that go by it, at 10, 1,000 and 5,000 services, under load.
+/// From an event of Marathon to the connections that follow it, at 10, 1,000 and 5,000 services, under load.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Change {
-    /// Install what is missing of the others, by apt.
+    /// Install missing peers by apt.
     #[arg(long)]
     install: bool,
-    /// How many services there are; repeatable.
+    /// Number of services; repeatable.
     #[arg(long, default_values_t = [10, 1_000, 5_000])]
     services: Vec<u16>,
     /// Milliseconds from TASK_KILLING until a replica stops listening.
@@ -44,23 +44,23 @@ pub(crate) struct Change {
     output: Output,
 }
 
-/// Services whose replicas are replaced, under load; the next one is watched by itself.
+/// Services whose replicas are replaced under load; the next service is measured alone.
 const ROLLING: u16 = 8;
-/// Where the simulated Marathon listens.
+/// The address of the simulated Marathon.
 const MARATHON: u16 = 8080;
-/// The first port of replicas that are there; the others are never dialled.
+/// The first port of running replicas; no program connects to the others.
 const REPLICAS: u16 = 30_000;
-/// How many changes are watched one at a time.
+/// Number of changes that are measured one at a time.
 const SINGLE: usize = 7;
-/// How many are made in a row.
+/// Number of changes in a row.
 const IN_A_ROW: usize = 100;
-/// Milliseconds from one change to the next, where there are many.
+/// Milliseconds between two of many changes.
 const PAUSE: u64 = 60;
 
-/// When a change that nobody has followed yet never will be.
+/// Timeout until a change counts as never applied.
 const FOLLOWED: Duration = Duration::from_secs(20);
 
-/// Who follows Marathon.
+/// The peer that follows Marathon.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Ours,
@@ -80,19 +80,19 @@ impl Who {
     }
 }
 
-/// One peer among so many services.
+/// One peer with one number of services.
 struct Bench<'a> {
     lab: &'a Lab,
-    answers: Dialer,
-    /// Whether connections that come one after the other go to all replicas. Pen's (`-W`) all go to its first while that
-    /// is idle, so that nobody sees when it knows of another.
+    answers: SocketProgram,
+    /// Whether successive connections go to all replicas. Those of Pen (`-W`) all go to its first replica while it is
+    /// idle, so that the time at which Pen knows another one cannot be seen.
     spreads: bool,
     next: u16,
     grace: Duration,
 }
 
 impl Change {
-    /// The way that `all` wants it.
+    /// The options of `all`.
     pub(crate) fn new() -> Self {
         let services = vec![10, 1_000, 5_000];
         Self { install: false, services, grace: 1_000, output: Output::default() }
@@ -117,7 +117,7 @@ impl Change {
                         rolled.push(many);
                     }
                     Err(error) if who == Who::Ours => return Err(error.context(format!("{services} services"))),
-                    // One that never follows a change is a result too, and not one that ends the others'.
+                    // A peer that never follows a change is a result too, and must not end the others' runs.
                     Err(error) => {
                         skipped.insert(format!("{}, {services} services", who.name()), format!("{error:#}"));
                     }
@@ -138,7 +138,7 @@ impl Change {
         let _sim = simulate(&lab, services)?;
         let _forwarder = start(&lab, who)?;
         let next = REPLICAS + 2 * (ROLLING + 1);
-        // What it says first is that it listens.
+        // Its first line reports that it listens.
         let mut bench =
             Bench { lab: &lab, answers, spreads: who != Who::Pen, next, grace: Duration::from_millis(self.grace) };
         bench.serves()?;
@@ -155,12 +155,12 @@ impl Change {
     }
 }
 
-/// A Marathon with so many apps, of which the first few have replicas that answer.
+/// Starts a Marathon with this many apps, of which the first few have running replicas.
 fn simulate(lab: &Lab, services: u16) -> Result<Process> {
     let host = lab.host(1);
     let place = |n: u16, k: u16| match n {
         0..=ROLLING => REPLICAS + 2 * n + k,
-        // Nobody dials these.
+        // No program connects to these.
         _ => 40_000 + (2 * n + k) % 20_000,
     };
     let task = |n: u16, k: u16| json!({ "host": host.address(), "port": place(n, k) });
@@ -182,28 +182,28 @@ fn marathon(host: &Host) -> SocketAddr {
     SocketAddr::from((host.address(), MARATHON))
 }
 
-/// The one that follows Marathon, on host 2.
+/// Starts the peer that follows Marathon, on host 2.
 fn start(lab: &Lab, who: Who) -> Result<Process> {
     let (host, at) = (lab.host(2), marathon(lab.host(1)));
-    let folder = lab.run_dir().join("formerly");
+    let folder = lab.run_dir().join("old-proxymatic");
     fs::create_dir_all(&folder)?;
     let folder = folder.to_str().context("the run directory is not UTF-8")?.to_owned();
     let (at, pens) = (at.to_string(), (ROLLING + 1).to_string());
-    let formerly = ["formerly", "--marathon", &at, "--folder", &folder];
+    let old_proxymatic = ["old-proxymatic", "--marathon", &at, "--folder", &folder];
     match who {
         Who::Ours => host.agent(&format!("http://{at}"), &[]),
-        Who::Haproxy => host.spawn(&env::current_exe()?, &formerly),
-        Who::Pen => host.spawn(&env::current_exe()?, &[&formerly[..], &["--pens", &pens]].concat()),
+        Who::Haproxy => host.spawn(&env::current_exe()?, &old_proxymatic),
+        Who::Pen => host.spawn(&env::current_exe()?, &[&old_proxymatic[..], &["--pens", &pens]].concat()),
     }
 }
 
-/// A running probe and how much of what it said has been read.
+/// A running probe, and how much of its output has been read.
 struct Watched {
     process: Process,
     read: usize,
 }
 
-/// One connection: when it was begun, and who answered.
+/// One connection: its start, and the replica that answered.
 #[derive(Clone, Debug)]
 struct Seen {
     begun: Duration,
@@ -217,7 +217,7 @@ impl Seen {
 }
 
 impl Watched {
-    /// What it has said since it was last asked.
+    /// Returns its output since the last call.
     fn news(&mut self) -> Result<Vec<Seen>> {
         let said = self.process.stdout()?;
         let whole = said.rfind('\n').map_or(0, |at| at + 1);
@@ -277,14 +277,14 @@ impl Bench<'_> {
         Ok(if answer.trim().is_empty() { Value::Null } else { serde_json::from_str(&answer)? })
     }
 
-    /// When the last event was written to who listens.
+    /// Returns when the last event was written to listeners.
     fn written(&self) -> Result<Duration> {
         let answer = self.lab.host(1).call("GET", marathon(self.lab.host(1)), "/sim/written", "")?;
         let answer: Value = serde_json::from_str(&answer)?;
         Ok(Duration::from_nanos(answer["ns"].as_u64().context("no event was written")?))
     }
 
-    /// The tasks of an app: their ids and ports, the oldest first.
+    /// Returns the tasks of an app: their ids and ports, the oldest first.
     fn tasks(&self, n: u16) -> Result<VecDeque<(String, u16)>> {
         let answer =
             self.lab.host(1).call("GET", marathon(self.lab.host(1)), &format!("/v2/apps/bench/{n}/tasks"), "")?;
@@ -298,7 +298,7 @@ impl Bench<'_> {
         Ok(tasks)
     }
 
-    /// Starts a replica of an app, which listens before Marathon says that it runs.
+    /// Starts a replica of an app; it listens before Marathon reports it running.
     fn launch(&mut self, n: u16) -> Result<(String, u16)> {
         let port = self.next;
         self.next += 1;
@@ -312,14 +312,14 @@ impl Bench<'_> {
         self.control("state", &json!({ "task": task, "state": state })).map(drop)
     }
 
-    /// Ends a replica that has had its grace.
+    /// Ends a replica after its grace period.
     fn gone(&mut self, (task, port): &(String, u16)) -> Result<()> {
         self.answers.tell(&format!("close {port}"))?;
         self.state(task, "TASK_KILLED")
     }
 
-    /// One task starts, then another of the service ends, again and again: milliseconds from each event until the first
-    /// connection that is answered by the new one, and until the last that is by the old.
+    /// Starts a task, then ends another one of the service, again and again. Measures milliseconds from each event
+    /// until the first connection that the new task answers, and until the last one that the old task answers.
     fn changes(&mut self, count: usize) -> Result<[Vec<f64>; 2]> {
         let mut tasks = self.tasks(ROLLING)?;
         let (mut starts, mut ends) = (Vec::new(), Vec::new());
@@ -361,8 +361,8 @@ impl Bench<'_> {
         Ok([starts, ends])
     }
 
-    /// So many replicas are replaced, one after the other, under load; each stops listening after the grace. How many
-    /// connections were made meanwhile, and those that failed, by error.
+    /// Replaces this many replicas, one after the other, under load; each stops listening after the grace period.
+    /// Returns the number of connections meanwhile, and the failed ones by error.
     fn roll(&mut self, count: usize, rest: Duration) -> Result<(usize, BTreeMap<String, usize>)> {
         let load = self.probe(FIRST, ROLLING, 4, 2_000)?;
         let mut apps = (0..ROLLING).map(|n| self.tasks(n)).collect::<Result<Vec<_>>>()?;

@@ -1,4 +1,5 @@
-//! Opens connection after connection and says when each was begun and who answered: what `change` watches changes by.
+//! Opens connection after connection, and prints the start of each and the replica that answered: `change` measures
+//! with it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,27 +13,27 @@ use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use proxymatic_tests::eventually::until;
 
-/// Prints a line for each connection, until it is ended: nanoseconds of CLOCK_MONOTONIC, and a port or an errno.
+/// Prints a line for each connection until it is ended: nanoseconds of CLOCK_MONOTONIC, and a port or an errno.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Probe {
-    /// What to dial.
+    /// The address to connect to.
     #[arg(long)]
     address: Ipv4Addr,
     /// The first port.
     #[arg(long)]
     first: u16,
-    /// How many ports from there on, in turn.
+    /// Number of ports from there on, in turn.
     #[arg(long, default_value_t = 1)]
     ports: u16,
     /// Threads, each with one connection at a time.
     #[arg(long, default_value_t = 1)]
     threads: u16,
-    /// Microseconds from one connection of a thread to its next.
+    /// Microseconds between two connections of a thread.
     #[arg(long, default_value_t = 500)]
     every: u64,
 }
 
-/// How long a connection may take to be answered.
+/// Timeout of a connection and its answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Probe {
@@ -64,7 +65,7 @@ impl Probe {
     }
 }
 
-/// Who answers a request on a connection of its own.
+/// Returns the port that answers a request on a connection of its own.
 fn ask(to: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -72,7 +73,7 @@ fn ask(to: SocketAddr) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     match answer.trim() {
-        // A forwarder that accepts and has nobody to go to.
+        // A forwarder that accepts and has no backend.
         "" => Err(std::io::Error::other("closed without an answer")),
         who => Ok(who.to_owned()),
     }

@@ -1,4 +1,4 @@
-//! What was measured of changes: as a table, as JSON, as a chart.
+//! The results of `change`: as a table, as JSON, as a chart.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 

@@ -1,7 +1,7 @@
-//! What one Marathon gets to do from a whole fleet of agents: measured of one, simulated for many.
+//! The load that a fleet of agents puts on one Marathon: measured with one agent, computed for many.
 
+mod observed;
 mod report;
-mod watched;
 
 use std::time::{Duration, Instant};
 
@@ -13,45 +13,45 @@ use crate::{machine::Machine, output::Output, peers::program};
 /// Requests, bytes and events that Marathon's leader sees of 10 to 10,000 agents, at rest and while tasks are replaced.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Fleet {
-    /// How many apps there are.
+    /// Number of apps.
     #[arg(long, default_value_t = 1_000)]
     apps: u16,
-    /// How many tasks each has.
+    /// Number of tasks of each.
     #[arg(long, default_value_t = 5)]
     tasks: u16,
-    /// How many tasks of one app are replaced while it is watched.
+    /// Number of tasks of one app that are replaced during the measurement.
     #[arg(long, default_value_t = 20)]
     replaced: u16,
-    /// Milliseconds from one replacement to the next.
+    /// Milliseconds between two replacements.
     #[arg(long, default_value_t = 1_000)]
     pause: u64,
     #[command(flatten)]
     output: Output,
 }
 
-/// What an agent does of itself, and what a change makes it do.
+/// The requests of an agent at rest, and those that a change causes.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Single {
     /// Requests of one full read.
     pub(crate) full_requests: f64,
-    /// Bytes that come of it, with TCP and IP.
+    /// Bytes of one full read, with TCP and IP.
     pub(crate) full_bytes: f64,
-    /// How long was watched, in seconds.
+    /// The duration, in seconds.
     pub(crate) seconds: f64,
-    /// How many tasks were replaced meanwhile.
+    /// Number of replaced tasks.
     pub(crate) replaced: f64,
-    /// Requests meanwhile, full reads by the clock left out.
+    /// Requests meanwhile, without scheduled full reads.
     pub(crate) requests: f64,
-    /// Bytes that came meanwhile: answers and events.
+    /// Bytes received meanwhile: responses and events.
     pub(crate) bytes: f64,
-    /// Events that came meanwhile.
+    /// Events received meanwhile.
     pub(crate) events: f64,
-    /// From the end of a task, as the source knows it, to the switch in the maps; milliseconds, the median.
+    /// From the end of a task, by the source's time, to the switch in the maps; milliseconds, the median.
     pub(crate) switch_ms: f64,
 }
 
 impl Fleet {
-    /// The way that `all` wants it.
+    /// The options of `all`.
     pub(crate) fn new() -> Self {
         Self { apps: 1_000, tasks: 5, replaced: 20, pause: 1_000, output: Output::default() }
     }
@@ -62,14 +62,14 @@ impl Fleet {
 
     pub(crate) fn measure(&self) -> Result<Report> {
         let begun = Instant::now();
-        let size = watched::Size {
+        let size = observed::Size {
             apps: self.apps,
             tasks: self.tasks,
             replaced: self.replaced,
             pause: Duration::from_millis(self.pause),
         };
-        let marathon = watched::marathon(&size)?;
-        let etcd = program("etcd").is_ok().then(|| watched::etcd(&size)).transpose()?;
+        let marathon = observed::marathon(&size)?;
+        let etcd = program("etcd").is_ok().then(|| observed::etcd(&size)).transpose()?;
         let (machine, seconds) = (Machine::this(), begun.elapsed().as_secs_f64());
         Ok(Report { machine, seconds, apps: self.apps, tasks: self.tasks, marathon, etcd })
     }

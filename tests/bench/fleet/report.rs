@@ -1,4 +1,4 @@
-//! From one agent to a fleet: agents do not talk to each other, so that what they ask for adds up.
+//! From one agent to a fleet: agents do not communicate, so their requests add up.
 
 use std::{fmt, path::Path};
 
@@ -23,30 +23,30 @@ pub(crate) struct Report {
     pub(crate) etcd: Option<Single>,
 }
 
-/// How many agents.
+/// Numbers of agents.
 const FLEETS: [u32; 4] = [10, 100, 1_000, 10_000];
 /// The default of --refresh-interval, in seconds.
 const REFRESH: f64 = 60.0;
-/// Each is drawn from three quarters of the interval up: this much of it in the middle.
+/// Each interval is drawn from three quarters of the interval up to all of it: this factor on average.
 const MEAN: f64 = 0.875;
-/// So many full reads a second of a whole fleet are nothing to speak of.
+/// A rate of full reads, per second for a whole fleet, that is negligible.
 const FLAT: f64 = 1.5;
 
 impl Single {
-    /// Requests and megabytes a second of so many agents by the clock alone.
+    /// Requests and megabytes per second of this many agents at rest.
     fn polls(&self, agents: f64, refresh: f64) -> (f64, f64) {
         let reads = agents / (refresh * MEAN);
         (reads * self.full_requests, reads * self.full_bytes / 1e6)
     }
 
-    /// Requests, megabytes and events a second while one task is replaced each second.
+    /// Requests, megabytes and events per second while one task is replaced each second.
     fn rolling(&self, agents: f64) -> (f64, f64, f64) {
         let each = agents / self.replaced;
         (each * self.requests, each * self.bytes / 1e6, each * self.events)
     }
 }
 
-/// The refresh interval at which a fleet reads everything no more often than a small one, from the default to a day.
+/// The refresh interval at which a fleet reads everything no more often than a small one, from the default up to a day.
 fn flat(agents: f64) -> f64 {
     ((agents / FLAT / MEAN / 60.0).ceil() * 60.0).clamp(REFRESH, 86_400.0)
 }

@@ -1,4 +1,4 @@
-//! One entry of a part: its host, what runs there, and what was measured of it.
+//! One entry of a part: its host, its processes, and its measurements.
 
 use std::{collections::BTreeMap, env, fs, path::Path, time::Duration};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::{
     cgroup::Cgroup,
     eventually::eventually_ok,
-    lab::{Dialer, Host, PATIENCE},
+    lab::{Host, PATIENCE, SocketProgram},
     process::Process,
 };
 use serde_json::Value;
@@ -18,20 +18,20 @@ use crate::{
     peers::{BULK, DATAGRAMS, FIRST, IPERF, PLACES, Peer, Shape, program},
 };
 
-/// What is done through a forwarder.
+/// The kinds of work through a forwarder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// Connect, one request, one answer, close.
+    /// Connect, one request, one response, close.
     Crr,
     /// One connect(2) after the other.
     Connect,
-    /// Request after request on connections that stay, by wrk.
+    /// Request after request on persistent connections, by wrk.
     Rr,
-    /// One connection, as many bytes as go, by iperf3.
+    /// Bulk data over one connection, by iperf3.
     Bulk,
-    /// Request after request from UDP sockets that connect.
+    /// Request after request from connected UDP sockets.
     Udp,
-    /// The same, from sockets that do not.
+    /// Request after request from unconnected UDP sockets.
     UdpUnconnected,
 }
 
@@ -48,12 +48,12 @@ impl Work {
 pub(crate) struct Contender<'a> {
     peer: Peer,
     shape: Shape,
-    dialled: u16,
+    destination: u16,
     host: &'a Host,
     backends: &'a Host,
-    load: Dialer,
+    load: SocketProgram,
     processes: Vec<Process>,
-    /// What was measured, one value for each round.
+    /// The measurements, one value for each round.
     pub(crate) values: BTreeMap<Metric, Vec<f64>>,
 }
 
@@ -61,16 +61,16 @@ impl<'a> Contender<'a> {
     pub(crate) fn new(
         peer: Peer,
         shape: Shape,
-        dialled: u16,
+        destination: u16,
         host: &'a Host,
         backends: &'a Host,
         processes: Vec<Process>,
     ) -> Result<Self> {
         let load = host.program_in(host.cgroup(), &env::current_exe()?, &["load"])?;
-        Ok(Self { peer, shape, dialled, host, backends, load, processes, values: BTreeMap::new() })
+        Ok(Self { peer, shape, destination, host, backends, load, processes, values: BTreeMap::new() })
     }
 
-    /// Waits until it answers everything without a failure.
+    /// Waits until it answers all requests without a failure.
     pub(crate) fn warm_up(&mut self) -> Result<()> {
         let mut works = vec!["crr"];
         works.extend(self.peer.takes_udp().then_some("udp-unconnected"));
@@ -131,7 +131,7 @@ impl<'a> Contender<'a> {
         self.values.entry(metric).or_default().push(value);
     }
 
-    /// The address and the first of so many ports that are dialled for a kind of work.
+    /// Returns the address, the first port and the number of ports for a kind of work.
     fn target(&self, udp: bool) -> (String, u16, u16) {
         let all = u32::from(self.shape.services) * u32::from(self.shape.backends);
         let places = all.min(u32::from(PLACES)) as u16;
@@ -140,7 +140,7 @@ impl<'a> Contender<'a> {
         match (self.peer.is_direct(), udp) {
             (true, false) => (backend, answer::TCP, places),
             (true, true) => (backend, answer::UDP, self.shape.backends),
-            (false, false) => (own, FIRST, self.dialled),
+            (false, false) => (own, FIRST, self.destination),
             (false, true) => (own, DATAGRAMS, 1),
         }
     }
@@ -148,20 +148,20 @@ impl<'a> Contender<'a> {
     fn order(&mut self, work: &str, ms: u32) -> Result<Done> {
         let (address, first, ports) = self.target(work.starts_with("udp"));
         let said = self.load.tell(&format!("{work} {address} {first} {ports} {ms}"))?;
-        serde_json::from_str(&said).with_context(|| format!("load said {said:?}"))
+        serde_json::from_str(&said).with_context(|| format!("load printed {said:?}"))
     }
 
-    /// Requests a second.
+    /// Returns requests per second.
     fn wrk(&self) -> Result<f64> {
         let (address, first, _) = self.target(false);
         let url = format!("http://{address}:{first}/");
         let said = self.run("wrk", &["--threads", "1", "--connections", "16", "--duration", "1s", &url])?;
         ensure!(!said.contains("Socket errors") && !said.contains("Non-2xx"), "{said}");
         let rate = said.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
-        Ok(rate.context("wrk says no rate")?.trim().parse()?)
+        Ok(rate.context("wrk printed no rate")?.trim().parse()?)
     }
 
-    /// Gigabits a second, as they came in.
+    /// Returns gigabits per second, as received.
     fn iperf(&self) -> Result<f64> {
         let (address, port) = match self.peer.is_direct() {
             true => (self.backends.address(), IPERF),
@@ -169,7 +169,7 @@ impl<'a> Contender<'a> {
         };
         let said = self.run("iperf3", &["-c", &address.to_string(), "-p", &port.to_string(), "-t", "1", "-J"])?;
         let said: Value = serde_json::from_str(&said)?;
-        let bits = said["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 says no rate")?;
+        let bits = said["end"]["sum_received"]["bits_per_second"].as_f64().context("iperf3 printed no rate")?;
         Ok(bits / 1e9)
     }
 
@@ -182,7 +182,7 @@ impl<'a> Contender<'a> {
         [self.host.cgroup(), self.backends.cgroup()]
     }
 
-    /// Microseconds of CPU time so far: client, forwarder and backends, and what the kernel did in their name.
+    /// Returns microseconds of CPU time so far: client, forwarder, backends, and the kernel on their behalf.
     fn cpu(&self) -> Result<f64> {
         let used = |cgroup: &Cgroup| -> Result<f64> {
             let file = cgroup.path().join("cpu.stat");
@@ -193,7 +193,7 @@ impl<'a> Contender<'a> {
         self.cgroups().into_iter().map(used).sum()
     }
 
-    /// Context switches so far, of the same processes.
+    /// Returns the context switches so far of the same processes.
     fn switches(&self) -> Result<u64> {
         let mut all = 0;
         for cgroup in self.cgroups() {

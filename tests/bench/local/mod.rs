@@ -1,4 +1,4 @@
-//! Side by side with everything that a user would pick instead, on one machine.
+//! Comparison with everything that a user might choose instead, on one machine.
 
 mod contender;
 mod report;
@@ -24,23 +24,23 @@ use crate::{
 /// The same work through no forwarder, through this project, and through HAProxy, Pen, nginx, nftables, iptables, IPVS.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Local {
-    /// Three rounds in the place of nine, and each policy and shape but the main one only once less.
+    /// Three rounds instead of nine, and each policy and shape except the main one only once less.
     #[arg(long)]
     quick: bool,
-    /// Install what is missing of the others, by apt. Without it they are left out, and named.
+    /// Install missing peers by apt. Without it they are left out and listed.
     #[arg(long)]
     install: bool,
     /// Rounds; each measures every case once, in another order.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Only the part with so many services.
+    /// Only the part with this many services.
     #[arg(long)]
     services: Option<u16>,
     #[command(flatten)]
     output: Output,
 }
 
-/// The policies beside the default.
+/// The policies except the default.
 const POLICIES: [&str; 5] = ["random", "roundrobin", "source", "latency", "maglev"];
 const OTHERS: [Peer; 7] = [
     Peer::Haproxy { splice: false },
@@ -52,12 +52,12 @@ const OTHERS: [Peer; 7] = [
     Peer::Ipvs,
 ];
 
-/// One entry of a part: who, with how many services, and how many of them are dialled.
+/// One entry of a part: the peer, the number of services, and how many of them get connections.
 struct Entry {
     name: String,
     peer: Peer,
     shape: Shape,
-    dialled: u16,
+    destination: u16,
 }
 
 impl Local {
@@ -65,7 +65,7 @@ impl Local {
         self.output.put(&self.measure()?)
     }
 
-    /// The way that `all` wants it.
+    /// The options of `all`.
     pub(crate) fn new(quick: bool) -> Self {
         Self { quick, install: false, rounds: None, services: None, output: Output::default() }
     }
@@ -107,25 +107,26 @@ impl Local {
 }
 
 fn entries(shape: Shape, policies: bool) -> Vec<Entry> {
-    let entry = |peer: Peer| Entry { name: peer.name(), peer, shape, dialled: shape.services };
+    let entry = |peer: Peer| Entry { name: peer.name(), peer, shape, destination: shape.services };
     let mut entries = vec![entry(Peer::None), entry(Peer::Ours("leastconn"))];
     if policies {
         entries.extend(POLICIES.map(|policy| entry(Peer::Ours(policy))));
     }
     if shape.services > 1000 {
-        // What many services cost, in the same rounds: all of them dialled, one of them, and one that is alone.
+        // The cost of many services, in the same rounds: connects to all of them, to one of them, and to a single
+        // service.
         let ours = Peer::Ours("leastconn");
         let alone = Shape { services: 1, ..shape };
-        entries.push(Entry { name: "proxymatic, one dialled".into(), dialled: 1, ..entry(ours) });
-        entries.push(Entry { name: "proxymatic, 1 service".into(), shape: alone, dialled: 1, ..entry(ours) });
+        entries.push(Entry { name: "proxymatic, one destination".into(), destination: 1, ..entry(ours) });
+        entries.push(Entry { name: "proxymatic, 1 service".into(), shape: alone, destination: 1, ..entry(ours) });
         let nftables = Peer::Nftables;
-        entries.push(Entry { name: "nftables, 1 service".into(), shape: alone, dialled: 1, ..entry(nftables) });
+        entries.push(Entry { name: "nftables, 1 service".into(), shape: alone, destination: 1, ..entry(nftables) });
     }
     entries.extend(OTHERS.map(entry));
     entries
 }
 
-/// Measures one shape: every entry on a host of its own, the backends on the first.
+/// Measures one shape: every entry on a host of its own, the backends on the first host.
 fn part(shape: Shape, works: &[Work], entries: &[Entry], rounds: usize) -> Result<Part> {
     let hosts = u8::try_from(entries.len() + 1).context("too many hosts")?;
     let lab = Lab::start(hosts)?;
@@ -139,9 +140,9 @@ fn part(shape: Shape, works: &[Work], entries: &[Entry], rounds: usize) -> Resul
         let folder = lab.run_dir().join(format!("peer-{host}", host = host.address()));
         let task = Task { host, folder, backend: backends.address(), services: entry.shape.services() };
         let processes = entry.peer.start(&task)?;
-        contenders.push(Contender::new(entry.peer, entry.shape, entry.dialled, host, backends, processes)?);
+        contenders.push(Contender::new(entry.peer, entry.shape, entry.destination, host, backends, processes)?);
     }
-    // Once without a measurement: whoever is not ready yet, or fails, is found out here.
+    // Once without a measurement, to find entries that are not ready or fail.
     for (contender, entry) in contenders.iter_mut().zip(entries) {
         contender.warm_up().with_context(|| entry.name.clone())?;
     }
@@ -149,7 +150,7 @@ fn part(shape: Shape, works: &[Work], entries: &[Entry], rounds: usize) -> Resul
     for round in 0..rounds {
         for work in works {
             for step in 0..count {
-                // Another order each round, so that none is always measured after the same other.
+                // Another order each round, so that no case always follows the same other.
                 let nth = (step + round * 3) % count;
                 contenders[nth].measure(*work).with_context(|| format!("{}, {work:?}", entries[nth].name))?;
             }
@@ -159,7 +160,7 @@ fn part(shape: Shape, works: &[Work], entries: &[Entry], rounds: usize) -> Resul
     Ok(Part { shape, rows: contenders.into_iter().zip(entries).map(row).collect() })
 }
 
-/// The backends, on host 1.
+/// Starts the backends on host 1.
 fn serve(lab: &Lab) -> Result<Vec<Process>> {
     let host = lab.host(1);
     let address = host.address().to_string();

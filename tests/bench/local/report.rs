@@ -1,4 +1,4 @@
-//! What was measured: as a table, as JSON, as charts.
+//! The results of `local`: as a table, as JSON, as charts.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -15,35 +15,35 @@ use crate::{
     statistics::{median, percentile},
 };
 
-/// A number that is measured once each round.
+/// A metric that is measured once each round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Metric {
-    /// Connections a second, each with one request.
+    /// Connections per second, each with one request.
     Crr,
-    /// Requests a second on connections that stay.
+    /// Requests per second on persistent connections.
     Rr,
-    /// Gigabits a second over one connection.
+    /// Gigabits per second over one connection.
     Bulk,
-    /// Datagrams answered a second, connected sockets.
+    /// Answered datagrams per second, connected sockets.
     Udp,
-    /// The same, unconnected ones.
+    /// Answered datagrams per second, unconnected sockets.
     UdpUnconnected,
     /// Microseconds in connect(2), the median.
     ConnectP50,
-    /// 99 of a hundred are faster.
+    /// Microseconds in connect(2), the 99th percentile.
     ConnectP99,
-    /// 999 of a thousand are.
+    /// Microseconds in connect(2), the 99.9th percentile.
     ConnectP999,
     /// Microseconds of CPU time for one connection of `Crr`: client, forwarder, backend and kernel.
     CpuUs,
-    /// Context switches for one of them.
+    /// Context switches for one connection of `Crr`.
     Switches,
     /// Connections of `Crr` that failed.
     Failed,
 }
 
-/// One peer's numbers.
+/// One peer's results.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -62,16 +62,16 @@ pub(crate) struct Part {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    /// What each program says of itself.
+    /// The version of each program.
     pub(crate) versions: BTreeMap<String, String>,
-    /// What was not measured, and why.
+    /// The peers that were not measured, with reasons.
     pub(crate) skipped: BTreeMap<String, String>,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) parts: Vec<Part>,
 }
 
-/// A value and how it is to another's: medians over the rounds, and half of what lies between quartiles, in percent.
+/// A value and its ratio to another row's: medians over the rounds, and half of the interquartile range, in percent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ratio {
     pub(crate) value: f64,
@@ -84,7 +84,7 @@ impl Part {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// One row's metric over another's, round by round: what changes from round to round is in both.
+    /// The ratio of two rows, round by round, so that variation between rounds cancels out.
     pub(crate) fn ratio(&self, name: &str, other: &str, metric: Metric) -> Option<Ratio> {
         let (own, other) = (self.row(name)?.values.get(&metric)?, self.row(other)?.values.get(&metric)?);
         let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| own / other).collect();
@@ -93,7 +93,7 @@ impl Part {
         Some(Ratio { value: median(own), ratio, spread })
     }
 
-    /// The metric of a row over that without a forwarder.
+    /// The ratio of a row's metric to that without a forwarder.
     fn to_limit(&self, row: &Row, metric: Metric) -> Option<Ratio> {
         self.ratio(&row.name, LIMIT, metric)
     }
@@ -132,7 +132,7 @@ fn said(metric: Metric, Ratio { value, ratio, spread }: Ratio) -> String {
         Metric::Crr | Metric::Rr | Metric::Udp | Metric::UdpUnconnected => format!("{:.1}k", value / 1000.0),
         Metric::Switches => return format!("{value:.2}"),
         Metric::Failed => return format!("{value:.0}"),
-        // Of few samples: a ratio would say more than is known.
+        // A metric of few samples, of which a ratio would claim more precision than there is.
         Metric::ConnectP99 | Metric::ConnectP999 => return format!("{value:.0}"),
         Metric::ConnectP50 | Metric::CpuUs => format!("{value:.1}"),
     };
@@ -146,7 +146,7 @@ impl Report {
 }
 
 impl Measured for Report {
-    /// One chart of rates, and one of what a connect costs.
+    /// One chart of rates, and one of the costs of a connect.
     fn draw(&self, folder: &Path) -> Result<()> {
         let Some(main) = self.part(1, 2) else { return Ok(()) };
         let panel = |part: &Part, metric: Metric, title: &str| {
@@ -172,7 +172,7 @@ impl Measured for Report {
             panel(many, Metric::Crr, "connections a second, one request each"),
             panel(many, Metric::ConnectP50, "connect(2), median µs (less is better)"),
         ];
-        let title = format!("10,000 services, all dialled; ratios to no forwarder; {} rounds", self.rounds);
+        let title = format!("10,000 services, all destination; ratios to no forwarder; {} rounds", self.rounds);
         chart::bars(&folder.join("local-10000.svg"), &title, &panels)
     }
 }
@@ -191,7 +191,8 @@ impl fmt::Display for Report {
         writeln!(f, "between its quartiles; {:.0} s in all", self.seconds)?;
         for part in &self.parts {
             let Shape { services, backends } = part.shape;
-            let many = if services == 1 { "1 service".to_owned() } else { format!("{services} services, all dialled") };
+            let many =
+                if services == 1 { "1 service".to_owned() } else { format!("{services} services, all destination") };
             writeln!(f, "\n{many}, {backends} backends")?;
             if part.has(Metric::Rr) {
                 let columns = [

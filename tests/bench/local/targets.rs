@@ -1,4 +1,4 @@
-//! What this project wants to reach, and whether it did.
+//! The performance targets of this project, and whether it reached them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ const OURS: &str = "proxymatic";
 const HAPROXY: &str = "haproxy";
 const NFTABLES: &str = "nftables DNAT";
 
-/// One row over another is to be so much at least.
+/// The least ratio of one row to another.
 struct Target {
     what: &'static str,
     services: u16,
@@ -39,7 +39,7 @@ const TARGETS: [Target; 14] = [
     Target { services: 10_000, ..target("CRR, 10,000 services of 1", Metric::Crr, "proxymatic, 1 service", 0.98) },
 ];
 
-/// Each target with what was reached, where both were measured.
+/// Returns each target with the measured value, if both rows were measured.
 pub(super) fn show(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\ntargets")?;
     for Target { what, services, metric, own, other, least } in TARGETS {

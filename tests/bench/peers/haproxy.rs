@@ -7,7 +7,7 @@ use proxymatic_tests::process::Process;
 
 use super::{Service, Task, program};
 
-/// What stands before the services.
+/// The part of the configuration before the services.
 const HEAD: &str = include_str!("haproxy.cfg");
 
 /// The whole file, as the template writes it.

@@ -1,5 +1,5 @@
-//! What a user would pick in our place, each with a configuration of its own: the files
-//! here say what each line is there for.
+//! The peers that this project is compared with, each with a configuration of its own; the files here give the reason
+//! for each line.
 
 mod haproxy;
 mod netfilter;
@@ -30,9 +30,9 @@ pub(crate) const FIRST: u16 = 10_000;
 pub(crate) const DATAGRAMS: u16 = 9_000;
 /// The TCP service with one backend, an iperf3.
 pub(crate) const BULK: u16 = 9_001;
-/// Where that iperf3 listens.
+/// The address of that iperf3.
 pub(crate) const IPERF: u16 = 32_000;
-/// How many ports the backends have in all.
+/// The number of ports of all backends.
 pub(crate) const PLACES: u16 = 200;
 /// Pen is one process of 15 MB for each service.
 const MOST_PENS: u16 = 100;
@@ -40,11 +40,11 @@ const MOST_PENS: u16 = 100;
 /// One way from a service port to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// No forwarder: clients dial backends. The limit.
+    /// No forwarder: clients connect to backends. The upper limit.
     None,
     /// This project, with a policy.
     Ours(&'static str),
-    /// HAProxy, as proxymatic configures it; with splicing, which proxymatic does not ask for.
+    /// HAProxy, as proxymatic configures it; with splicing, which proxymatic does not configure.
     Haproxy { splice: bool },
     /// Pen, as proxymatic configures it.
     Pen,
@@ -58,14 +58,14 @@ pub(crate) enum Peer {
     Ipvs,
 }
 
-/// How many services there are, and how many backends each has.
+/// The number of services, and of backends of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Shape {
     pub(crate) services: u16,
     pub(crate) backends: u16,
 }
 
-/// A service as every peer is to have it.
+/// A service, in the form for all peers.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) port: u16,
@@ -74,10 +74,10 @@ pub(crate) struct Service {
     pub(crate) backends: Vec<u16>,
 }
 
-/// What a peer is to do, and where.
+/// The task of a peer, and its place.
 pub(crate) struct Task<'a> {
     pub(crate) host: &'a Host,
-    /// Where its files go: a folder of its own, which any user may write to.
+    /// The folder of its files, which any user may write to.
     pub(crate) folder: PathBuf,
     /// The address of all backends.
     pub(crate) backend: Ipv4Addr,
@@ -85,7 +85,7 @@ pub(crate) struct Task<'a> {
 }
 
 impl Shape {
-    /// Service `n` of the shape: backends are shared among the services, in turn.
+    /// Returns service `n` of the shape: services share backends in turn.
     pub(crate) fn services(self) -> Vec<Service> {
         let place =
             |n: u16, k: u16| ((u32::from(n) * u32::from(self.backends) + u32::from(k)) % u32::from(PLACES)) as u16;
@@ -103,7 +103,7 @@ impl Shape {
 }
 
 impl Peer {
-    /// What it is called in the results.
+    /// Its name in the results.
     pub(crate) fn name(self) -> String {
         match self {
             Self::None => "no forwarder".into(),
@@ -119,7 +119,7 @@ impl Peer {
         }
     }
 
-    /// Why it cannot be measured here, in half a sentence.
+    /// The reason why it cannot be measured here, as part of a sentence.
     pub(crate) fn skipped(self, shape: Shape) -> Option<String> {
         let needs: &[&str] = match self {
             Self::None | Self::Ours(_) => &[],
@@ -140,28 +140,28 @@ impl Peer {
             Self::Pen if shape.services > MOST_PENS => {
                 Some(format!("{} processes of 15 MB, one for each service", shape.services))
             }
-            // The kernel says so itself, once its module is asked for.
+            // The kernel reports it once its module is loaded.
             Self::Ipvs => netfilter::no_ipvs(),
             _ => None,
         }
     }
 
-    /// Whether it forwards UDP at all.
+    /// Whether it forwards UDP.
     pub(crate) const fn takes_udp(self) -> bool {
         !matches!(self, Self::Haproxy { .. })
     }
 
-    /// Whether clients dial backends themselves.
+    /// Whether clients connect to backends directly.
     pub(crate) const fn is_direct(self) -> bool {
         matches!(self, Self::None)
     }
 
-    /// What it is, in its own words.
+    /// Its version, in its own words.
     pub(crate) fn version(self) -> Option<String> {
         match self {
             Self::None | Self::Ours(_) => None,
             Self::Haproxy { .. } => said("haproxy", &["-v"]),
-            // It says how it is used, but not which one it is.
+            // It prints its usage, but not its version.
             Self::Pen => said("dpkg-query", &["--show", "pen"]),
             Self::Nginx => said("nginx", &["-v"]),
             Self::Nftables => said("nft", &["--version"]),
@@ -170,7 +170,7 @@ impl Peer {
         }
     }
 
-    /// Starts it on a host, so that it serves.
+    /// Starts it on a host, and returns when it serves.
     pub(crate) fn start(self, task: &Task<'_>) -> Result<Vec<Process>> {
         fs::create_dir_all(&task.folder)?;
         match self {
@@ -188,7 +188,7 @@ impl Peer {
 }
 
 impl Task<'_> {
-    /// Writes a file into the folder and says its path.
+    /// Writes a file into the folder and returns its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -196,7 +196,7 @@ impl Task<'_> {
     }
 }
 
-/// The first line of what a program says of itself.
+/// Returns the first line of a program's version output.
 pub(crate) fn said(name: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program(name).ok()?).args(arguments).output().ok()?;
     let text = [output.stdout, output.stderr].concat();
@@ -204,7 +204,7 @@ pub(crate) fn said(name: &str, arguments: &[&str]) -> Option<String> {
     Some(line)
 }
 
-/// Where a program of the distribution is.
+/// Finds a program of the distribution.
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut rooms: Vec<_> = env::split_paths(&path).collect();

@@ -1,4 +1,4 @@
-//! What the kernel had before: address translation by nftables and iptables, and IPVS.
+//! The kernel's own forwarders: address translation by nftables and iptables, and IPVS.
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
@@ -10,11 +10,11 @@ use super::{Service, Task, program};
 const NFTABLES: &str = include_str!("nftables.nft");
 const IPTABLES: &str = include_str!("iptables.rules");
 
-/// How long a large set of rules may take.
+/// Timeout for loading a large set of rules.
 const LOADING: std::time::Duration = std::time::Duration::from_secs(120);
 
-/// Connections that are over leave the table at once: else it would be full after seconds of this load, and drop what
-/// comes. Hosts with such rates set that too; it is in the favour of translation.
+/// Closed connections leave the table at once; otherwise this load would fill it within seconds, and new connections
+/// would be dropped. Hosts with high rates set that too; it favours translation.
 fn forget_soon(task: &Task<'_>) -> Result<()> {
     for time in ["tcp_timeout_time_wait", "tcp_timeout_close", "tcp_timeout_last_ack", "tcp_timeout_fin_wait"] {
         task.host.net().sysctl(&format!("net/netfilter/nf_conntrack_{time}"), "1")?;
@@ -76,9 +76,9 @@ pub(super) fn iptables(task: &Task<'_>) -> Result<Vec<Process>> {
     Ok(Vec::new())
 }
 
-/// Why IPVS cannot be measured: the kernel has none.
+/// Returns why IPVS cannot be measured: the kernel has none.
 pub(super) fn no_ipvs() -> Option<String> {
-    // Its module makes the file; where it is built in the file is there.
+    // Its module creates the file; a built-in IPVS has it from the start.
     let _ = Command::new("modprobe").args(["--quiet", "ip_vs"]).status();
     (!Path::new("/proc/net/ip_vs").exists()).then(|| "this kernel has no IPVS (CONFIG_IP_VS)".into())
 }

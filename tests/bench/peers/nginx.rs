@@ -7,15 +7,15 @@ use proxymatic_tests::process::Process;
 
 use super::{Task, program};
 
-/// What stands before the services.
+/// The part of the configuration before the services.
 const HEAD: &str = include_str!("nginx.conf");
-/// Where Debian puts the module.
+/// The folder of Debian's module.
 pub(super) const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn start(task: &Task<'_>) -> Result<Vec<Process>> {
     let connections = task.services.len() + 4096;
     let mut text = format!("load_module {MODULE};\n{HEAD}");
-    // Never a file that is not ours: nginx removes it when it ends.
+    // Always a file of the benchmark's own, since nginx removes it when it ends.
     writeln!(text, "pid {};", task.folder.join("nginx.pid").display())?;
     writeln!(text, "events {{ worker_connections {connections}; }}\nstream {{")?;
     for (nth, service) in task.services.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Pen, as proxymatic starts it: one process for each service. `pen.md` says what differs.
+//! Pen, as proxymatic starts it: one process for each service. `pen.md` lists the differences.
 
 use std::{fmt::Write as _, fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _};
 
@@ -7,7 +7,7 @@ use proxymatic_tests::process::Process;
 
 use super::{Service, Task, program};
 
-/// --pen-servers of proxymatic.
+/// proxymatic's `--pen-servers`.
 const SERVERS: usize = 64;
 
 /// The file of one service, as the template writes it.
@@ -22,7 +22,7 @@ pub(crate) fn config(service: &Service, backend: Ipv4Addr) -> Result<String> {
     Ok(text)
 }
 
-/// The command line of one service. Its files stand beside its configuration.
+/// Returns the command line of one service. Its files are beside its configuration.
 pub(crate) fn arguments(service: &Service, file: &str) -> Vec<String> {
     let plain = ["-f", "-r", "-W", "-u", "root", "-x", "8192", "-c", "8192", "-F", file, "-p"];
     let mut arguments: Vec<String> = plain.map(str::to_owned).into();

@@ -1,4 +1,4 @@
-//! What runs on the hosts at the ends: who pours packets, who opens connections, and who answers both.
+//! The programs on the hosts at the ends: packet source, connection source, and the server of both.
 
 use std::{
     io::{Read as _, Write as _},
@@ -18,23 +18,23 @@ use proxymatic_tests::eventually::uninterrupted;
 
 use super::{frames, stage::PAYLOAD};
 
-/// Flows that packets are poured over.
+/// Number of flows of the packets.
 const FLOWS: usize = 16;
-/// Packets that are handed to the kernel at once.
+/// Number of packets per system call.
 const BATCH: usize = 64;
-/// Connections that are open at once.
+/// Number of open connections.
 const CALLERS: usize = 16;
-/// How much longer clients run than is measured.
+/// How much longer clients run than the measurement.
 const MARGIN: Duration = Duration::from_millis(300);
 
-/// Pours small datagrams.
+/// Sends small datagrams as fast as possible.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Pour {
     #[arg(long)]
     to: SocketAddr,
     #[arg(long)]
     seconds: f64,
-    /// Not by sockets: as from a card, by this interface.
+    /// Without sockets: frames as from a card, by this interface.
     #[arg(long, value_name = "INTERFACE")]
     card: Option<String>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Call {
     seconds: f64,
 }
 
-/// Answers connections and datagrams with what it is sent.
+/// Echoes connections and datagrams.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Answer {
     #[arg(long)]
@@ -66,7 +66,7 @@ impl Pour {
         let packets = [b'x'; PAYLOAD as usize * BATCH];
         while Instant::now() < end {
             for flow in &flows {
-                // A queue that is full is what is wanted here.
+                // A full queue is intended here.
                 let _ = flow.send(&packets);
             }
         }
@@ -74,7 +74,7 @@ impl Pour {
     }
 }
 
-/// A socket that has been answered once, so that both ways of the flow are known wherever it passes.
+/// Returns a socket that has received one reply, so that both directions of the flow are known on its path.
 fn flow(to: SocketAddr) -> Result<UdpSocket> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -83,7 +83,7 @@ fn flow(to: SocketAddr) -> Result<UdpSocket> {
         socket.send(b"?")?;
         uninterrupted(|| socket.recv(&mut [0; 8])).with_context(|| format!("no answer from {to}"))?;
     }
-    // The kernel cuts what is sent into packets, just before the interface.
+    // The kernel cuts the data into packets just before the interface (GSO).
     setsockopt(&socket, sockopt::UdpGsoSegment, &i32::from(PAYLOAD))?;
     Ok(socket)
 }
@@ -112,7 +112,7 @@ impl Call {
     }
 }
 
-/// Opened, asked, answered, closed with a reset: or the local ports would run out in TIME_WAIT.
+/// Connect, request, response, close with a reset, so that the local ports do not run out in TIME_WAIT.
 fn call(to: SocketAddr) -> Result<()> {
     let mut stream = TcpStream::connect(to).with_context(|| format!("connect to {to}"))?;
     setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
@@ -130,7 +130,7 @@ impl Answer {
                 scope.spawn(|| {
                     let mut word = [0];
                     for mut stream in listener.incoming().flatten() {
-                        // Until the other side resets.
+                        // Until the peer resets.
                         while stream.read_exact(&mut word).is_ok() && stream.write_all(&word).is_ok() {}
                     }
                 });
@@ -138,7 +138,7 @@ impl Answer {
             let mut word = [0; 64];
             loop {
                 let (length, from) = socket.recv_from(&mut word)?;
-                // Whoever has left does not mind.
+                // The peer may be gone.
                 let _ = socket.send_to(&word[..length], from);
             }
         })

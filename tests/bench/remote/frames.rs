@@ -1,7 +1,7 @@
-//! Frames that no socket has sent: they come to the other end of a cable as from a network card.
+//! Frames that no socket has sent: they arrive at the other end of a cable as from a network card.
 //!
-//! What a socket sends through a veth is copied there before an XDP program sees it, which no card has to do; and it saves
-//! netfilter what a card costs it, to make the kernel's form of a packet of a frame.
+//! A frame that a socket sends through a veth is copied before an XDP program sees it, which a card does not need. The
+//! socket also saves netfilter the cost of making an skb from a frame.
 
 use std::{
     fs,
@@ -22,14 +22,14 @@ use super::stage::PAYLOAD;
 
 /// The smallest frame, without its checksum.
 const LENGTH: usize = 60;
-/// How many are sent by one call.
+/// Number of frames per call.
 const CALL: u32 = 4_096;
-/// How many of these at once: as many as a card gives.
+/// Number of frames per batch: as many as a card delivers.
 const BATCH: u32 = 64;
 
 /// Sends frames of these flows, in turn, by an interface.
 pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result<()> {
-    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/proxymatic-pours.o");
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/proxymatic-bench-xdp-pktgen.o");
     let mut ebpf = EbpfLoader::new().load_file(&object).with_context(|| format!("load {}", object.display()))?;
     let next = neighbour(interface)?;
     let frames = flows.iter().map(|flow| frame(flow, next)).collect::<Result<Vec<_>>>()?;
@@ -42,7 +42,7 @@ pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result
         }
         slots.set(nth, words, 0)?;
     }
-    let program: &mut Xdp = ebpf.program_mut("pour").context("no program pour")?.try_into()?;
+    let program: &mut Xdp = ebpf.program_mut("xdp_pktgen").context("no program xdp_pktgen")?.try_into()?;
     program.load()?;
     // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
     let number = nix::net::if_::if_nametoindex(interface)?;
@@ -59,12 +59,12 @@ pub(super) fn pour(flows: &[UdpSocket], interface: &str, end: Instant) -> Result
     Ok(())
 }
 
-/// A datagram of a flow, as it is on the cable.
+/// Returns a datagram of a flow as a frame.
 fn frame(flow: &UdpSocket, next: [u8; 6]) -> Result<Vec<u8>> {
     let (SocketAddr::V4(from), SocketAddr::V4(to)) = (flow.local_addr()?, flow.peer_addr()?) else {
         anyhow::bail!("not by IPv4")
     };
-    // Nobody here asks who sent it.
+    // Nothing here checks the sender.
     let packet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], next).ipv4(from.ip().octets(), to.ip().octets(), 64);
     let mut bytes = Vec::with_capacity(LENGTH);
     packet.udp(from.port(), to.port()).write(&mut bytes, &[b'x'; PAYLOAD as usize])?;
@@ -72,12 +72,12 @@ fn frame(flow: &UdpSocket, next: [u8; 6]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The link address of who is at the other end of a cable.
+/// Returns the link address at the other end of a cable.
 fn neighbour(interface: &str) -> Result<[u8; 6]> {
     let known = fs::read_to_string("/proc/thread-self/net/arp")?;
     let line =
-        known.lines().find(|line| line.ends_with(interface)).with_context(|| format!("nobody at {interface}"))?;
-    let link = line.split_whitespace().nth(3).context("a strange line of the kernel")?;
+        known.lines().find(|line| line.ends_with(interface)).with_context(|| format!("no neighbour at {interface}"))?;
+    let link = line.split_whitespace().nth(3).context("an unexpected line of the kernel")?;
     let bytes = link.split(':').map(|it| u8::from_str_radix(it, 16)).collect::<Result<Vec<_>, _>>()?;
-    bytes.try_into().ok().with_context(|| format!("a strange link address: {link}"))
+    bytes.try_into().ok().with_context(|| format!("an invalid link address: {link}"))
 }

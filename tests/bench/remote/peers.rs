@@ -1,4 +1,4 @@
-//! What is compared: each is started on the host in the middle, serves one port, and is gone again.
+//! The peers of the comparison: each is started on the host in the middle, serves one port, and is removed again.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -14,12 +14,12 @@ use serde_json::json;
 
 use super::stage::{CPU, DIRECT, INNER, MIDDLE, OUTER, PORT, Stage, middle, nft, server};
 
-/// How packets get from clients to servers.
+/// The path of packets from clients to servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Peer {
-    /// No forwarding: by a cable of their own.
+    /// No forwarding: a cable from clients to servers.
     Direct,
-    /// The host in the middle routes, and translates nothing.
+    /// The host in the middle routes and translates nothing.
     Routed,
     /// Netfilter there translates both ends, by a map of ports.
     Nftables,
@@ -27,7 +27,7 @@ pub(super) enum Peer {
     Haproxy,
     /// This project, by TC.
     Tc,
-    /// This project, by XDP where it can.
+    /// This project, by XDP if possible.
     Xdp,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Peer {
 pub(super) struct Running {
     peer: Peer,
     process: Option<Process>,
-    /// Processes that work for the host in the middle, beside the threads that fetch packets.
+    /// Processes of the host in the middle besides the threads that fetch packets.
     pub(super) workers: Vec<u32>,
 }
 
@@ -57,8 +57,8 @@ impl Peer {
         self != Self::Haproxy
     }
 
-    /// What clients dial.
-    pub(super) fn dialled(self) -> SocketAddr {
+    /// The address for clients.
+    pub(super) fn destination(self) -> SocketAddr {
         match self {
             Self::Direct => server(DIRECT),
             Self::Routed => server(INNER),
@@ -87,7 +87,7 @@ impl Peer {
 }
 
 impl Running {
-    /// Leaves nothing of it.
+    /// Removes it completely.
     pub(super) fn stop(self, stage: &Stage) -> Result<()> {
         let host = stage.lab.host(MIDDLE);
         if let Some(mut process) = self.process {
@@ -101,7 +101,7 @@ impl Running {
     }
 }
 
-/// As kube-proxy does it: one rule and a map, however many services there are.
+/// As kube-proxy does: one rule and a map for any number of services.
 fn translation() -> String {
     let to = server(INNER);
     let to = format!("{} . {}", to.ip(), to.port());
@@ -120,9 +120,9 @@ fn translation() -> String {
 fn haproxy(stage: &Stage) -> Result<Process> {
     let file = stage.lab.run_dir().join("haproxy.cfg");
     fs::write(&file, include_str!("haproxy.cfg").replace("BACKEND", &server(INNER).to_string()))?;
-    let file = file.to_str().context("a strange path")?;
+    let file = file.to_str().context("a path that is not UTF-8")?;
     let host = stage.lab.host(MIDDLE);
-    // In the foreground, so that the process is the one that works.
+    // In the foreground, so that this process does the work.
     let process = host.spawn(Path::new("taskset"), &["-c", CPU, "/usr/sbin/haproxy", "-db", "-f", file])?;
     eventually_ok("HAProxy listens", PATIENCE, || {
         let said = host.run(Path::new("ss"), &["-Htln", "sport", &format!("= :{PORT}")], PATIENCE)?.stdout;
@@ -139,7 +139,8 @@ fn agent(stage: &Stage, more: &[&str]) -> Result<Process> {
     let file = stage.lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
     let (outer, inner) = (interface(OUTER), interface(INNER));
-    let interfaces = ["--interface", &outer, "--interface", &inner, "--file", file.to_str().context("a strange path")?];
+    let interfaces =
+        ["--interface", &outer, "--interface", &inner, "--file", file.to_str().context("a path that is not UTF-8")?];
     let process = host.agent_program(&binary("proxymatic")?, host.cgroup(), &[&interfaces, more].concat())?;
     host.agent_ready(PATIENCE).with_context(|| process.log())?;
     eventually_ok("both services are there", PATIENCE, || {

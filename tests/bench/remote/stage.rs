@@ -1,4 +1,4 @@
-//! The three hosts, the cables between them, and who runs on which CPU.
+//! The three hosts, the cables between them, and the CPU of each process.
 
 use std::{
     env, fs,
@@ -20,41 +20,41 @@ use super::peers::{Peer, Running};
 
 /// The host in the middle.
 pub(super) const MIDDLE: u8 = 1;
-/// Where the servers are.
+/// The servers' host.
 pub(super) const SERVERS: u8 = 2;
-/// Where the clients are.
+/// The clients' host.
 pub(super) const CLIENTS: u8 = 3;
 /// Between the middle and the servers.
 pub(super) const INNER: u8 = 0;
 /// Between the middle and the clients.
 pub(super) const OUTER: u8 = 1;
-/// Between clients and servers, past the middle.
+/// Between clients and servers, without the host in the middle.
 pub(super) const DIRECT: u8 = 2;
-/// What clients dial.
+/// The service address.
 pub(super) const PORT: u16 = 1234;
-/// Where the server listens.
+/// The server's address.
 pub(super) const SERVER: u16 = 9_000;
-/// The payload of a datagram of [`super::Pour`]: what makes a frame of 64 bytes.
+/// The payload of a datagram of [`super::Pour`], which makes a frame of 64 bytes.
 pub(super) const PAYLOAD: u16 = 18;
 /// The CPU of the host in the middle.
 pub(super) const CPU: &str = "1";
-/// The CPU of everybody else.
+/// The CPU of all other processes.
 const OTHERS: &str = "0";
 
-/// Where packets come from.
+/// The source of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum From {
     /// Sockets.
     Sockets,
-    /// Nowhere: see [`super::frames`].
+    /// No socket: see [`super::frames`].
     Card,
 }
 
-/// What came of one measurement.
+/// The result of one measurement.
 pub(super) struct Sample {
     count: u64,
     took: Duration,
-    /// What the host in the middle worked meanwhile.
+    /// The CPU time of the host in the middle meanwhile.
     worked: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Sample {
     }
 }
 
-/// The hosts, and what runs on them all the time.
+/// The hosts and their permanent processes.
 pub(super) struct Stage {
     pub(super) lab: Lab,
     /// The threads that fetch packets for the host in the middle, by process id.
@@ -95,7 +95,8 @@ impl Stage {
                 if number == MIDDLE {
                     threads.push(thread);
                 } else {
-                    // Before the programs there, as interrupts of a card: or they wait for each other's turns.
+                    // With a higher priority than other programs there, as a card's interrupts have; otherwise they
+                    // wait for each other.
                     run(Command::new("chrt").args(["--fifo", "--pid", "1", &thread.to_string()]))?;
                 }
             }
@@ -106,7 +107,7 @@ impl Stage {
         Ok(Self { lab, threads, _server: server })
     }
 
-    /// How many small packets arrive where the servers are, while more are sent than can.
+    /// Returns how many small packets arrive at the servers' host while more are sent than it can handle.
     pub(super) fn packets(&self, peer: Peer, running: &Running, took: Duration, from: From) -> Result<Sample> {
         let direct = peer == Peer::Direct;
         let (cable, own) = if direct { (DIRECT, DIRECT) } else { (INNER, OUTER) };
@@ -120,7 +121,7 @@ impl Stage {
         Ok(sample)
     }
 
-    /// How many connections are opened, used for a word and its answer, and closed.
+    /// Returns how many connections are opened, used for one request and its response, and closed.
     pub(super) fn connections(&self, peer: Peer, running: &Running, took: Duration) -> Result<Sample> {
         let mut calling = self.client("call", peer, took, &[])?;
         calling.said("begins", PATIENCE)?;
@@ -130,7 +131,7 @@ impl Stage {
     }
 
     fn client(&self, verb: &str, peer: Peer, took: Duration, more: &[&str]) -> Result<Process> {
-        let (to, seconds) = (peer.dialled().to_string(), took.as_secs_f64().to_string());
+        let (to, seconds) = (peer.destination().to_string(), took.as_secs_f64().to_string());
         bound(self.lab.host(CLIENTS), &[&[verb, "--to", &to, "--seconds", &seconds], more].concat())
     }
 
@@ -143,26 +144,26 @@ impl Stage {
     }
 }
 
-/// What a program of this benchmark does, on a CPU that is not that of the host in the middle.
+/// Runs a part of this benchmark on a CPU other than that of the host in the middle.
 fn bound(host: &Host, arguments: &[&str]) -> Result<Process> {
     let this = env::current_exe()?;
-    let this = this.to_str().context("a strange path")?;
+    let this = this.to_str().context("a path that is not UTF-8")?;
     host.spawn(Path::new("taskset"), &[&["-c", OTHERS, this], arguments].concat())
 }
 
-/// Makes an end of a cable take and give frames one by one, by a thread of its own; returns that thread.
+/// Makes an end of a cable handle single frames in a thread of its own; returns that thread.
 fn fetched(host: &Host, interface: &str) -> Result<u32> {
     let before = fetchers()?;
-    // With segmentation left to the card, packets of a veth pass by its queue (veth_skb_is_eligible_for_gro).
+    // If segmentation is left to the card, packets of a veth bypass its queue (veth_skb_is_eligible_for_gro).
     ethtool(host.net(), interface, &["tso", "off", "tx-udp-segmentation", "off"])?;
     let threaded = format!("echo 1 > /sys/class/net/{interface}/threaded");
-    // Not by nsenter: /sys shows the interfaces of the namespace that it was mounted in.
+    // Not by nsenter: /sys shows the interfaces of the namespace in which it was mounted.
     run(Command::new("ip").args(["netns", "exec", host.net().name(), "sh", "-c", &threaded]))?;
     let new = fetchers()?.into_iter().find(|it| !before.contains(it));
     new.with_context(|| format!("no thread for {interface}"))
 }
 
-/// The threads of the kernel that fetch packets, by process id.
+/// Returns the kernel threads that fetch packets, by process id.
 fn fetchers() -> Result<Vec<u32>> {
     let processes = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let named =
@@ -170,7 +171,7 @@ fn fetchers() -> Result<Vec<u32>> {
     Ok(processes.filter(named).collect())
 }
 
-/// Throws away what is poured, as soon as it is counted.
+/// Drops the received datagrams once they are counted.
 fn sink(host: &Host) -> Result<()> {
     let rule = format!("udp dport {SERVER} udp length {} drop", PAYLOAD + 8);
     for (nth, network) in [INNER, DIRECT].into_iter().enumerate() {
@@ -180,12 +181,12 @@ fn sink(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Gives netfilter of a host rules.
+/// Loads netfilter rules on a host.
 pub(super) fn nft(host: &Host, rules: &str) -> Result<()> {
     run(host.net().command()?.args(["nft", rules]))
 }
 
-/// Packets that an interface has received.
+/// Returns the packets that an interface has received.
 fn received(host: &Host, interface: &str) -> Result<u64> {
     let said = host.net().enter(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
     let line =
@@ -193,7 +194,7 @@ fn received(host: &Host, interface: &str) -> Result<u64> {
     Ok(line.with_context(|| format!("no {interface}"))?.parse()?)
 }
 
-/// Nanoseconds that a process has run.
+/// Returns the CPU time of a process in nanoseconds.
 fn runtime(process: u32) -> Result<u64> {
     let said = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
     Ok(said.split_whitespace().next().context("an empty schedstat")?.parse()?)
@@ -205,12 +206,12 @@ pub(super) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The server by way of a network.
+/// The server's address on a network.
 pub(super) fn server(network: u8) -> SocketAddr {
     (address_on(network, SERVERS), SERVER).into()
 }
 
-/// The host in the middle, as clients know it.
+/// The middle host's address for clients.
 pub(super) fn middle() -> Ipv4Addr {
     address_on(OUTER, MIDDLE)
 }

@@ -1,5 +1,5 @@
-//! What the agent costs as the cluster grows: time and memory from Marathon's bytes to the maps, and time from an event
-//! to the switch.
+//! The cost of the agent as the cluster grows: time and memory from Marathon's bytes to the maps, and time from an
+//! event to the switch.
 
 mod report;
 mod sync;
@@ -24,13 +24,13 @@ use crate::{
 /// Sync time, memory and event latency, from 100 services to 20,000 with 100,000 backends.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Scale {
-    /// How many services there are; repeatable.
+    /// Number of services; repeatable.
     #[arg(long, default_values_t = SIZES)]
     services: Vec<u16>,
-    /// How many backends each has.
+    /// Number of backends of each.
     #[arg(long, default_value_t = 5)]
     backends: u16,
-    /// How many tasks are ended, one after the other.
+    /// Number of tasks that end, one after the other.
     #[arg(long, default_value_t = 100)]
     events: usize,
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub(crate) struct Scale {
 const SIZES: [u16; 5] = [100, 1_000, 5_000, 10_000, 20_000];
 
 impl Scale {
-    /// The way that `all` wants it.
+    /// The options of `all`.
     pub(crate) fn new() -> Self {
         Self { services: SIZES.into(), backends: 5, events: 100, output: Output::default() }
     }
@@ -81,7 +81,7 @@ impl Scale {
     }
 }
 
-/// Another process does it, so that what it holds is only that.
+/// A process of its own, so that its memory is only that of the sync.
 fn sync(host: &Host, file: &str, services: u16, backends: u16) -> Result<sync::Synced> {
     let cgroup = host.cgroup().child("sync")?;
     let pins = host.pins().join("sync");
@@ -101,5 +101,5 @@ fn sync(host: &Host, file: &str, services: u16, backends: u16) -> Result<sync::S
         &backends,
     ];
     let said = host.run(&env::current_exe()?, &arguments, Duration::from_secs(60))?.well()?.stdout;
-    serde_json::from_str(&said).with_context(|| format!("sync said {said:?}"))
+    serde_json::from_str(&said).with_context(|| format!("sync printed {said:?}"))
 }

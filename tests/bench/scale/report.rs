@@ -1,4 +1,4 @@
-//! What was measured of sizes: as a table, as JSON, as a chart.
+//! The results of `scale`: as a table, as JSON, as a chart.
 
 use std::{fmt, path::Path};
 
@@ -25,7 +25,7 @@ pub(crate) struct Size {
     /// From the bytes of an event to the switch.
     pub(crate) event_p50_ms: f64,
     pub(crate) event_p99_ms: f64,
-    /// The agent's memory in the end, and at its highest.
+    /// The agent's memory at the end, and its maximum.
     pub(crate) resident_mb: f64,
     pub(crate) highest_mb: f64,
 }

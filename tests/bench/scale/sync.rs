@@ -1,4 +1,4 @@
-//! One full sync: from the bytes of Marathon's answer in memory to maps that say it. What `scale` runs for each size.
+//! One full sync: from the bytes of Marathon's answer in memory to the maps. `scale` runs it for each size.
 
 use std::{
     collections::BTreeSet,
@@ -16,45 +16,48 @@ use proxymatic_user::{
     plan::Capacity,
     source::{
         Report, SourceId,
-        marathon::convert::{Lookups, parse, read},
+        marathon::{
+            convert::{convert, parse},
+            lookups::Lookups,
+        },
     },
 };
 use serde::{Deserialize, Serialize};
 
-/// Reads a listing from a file and publishes it; prints what that took.
+/// Reads a listing from a file and publishes it; prints times and memory.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct FullSync {
     /// Marathon's answer.
     #[arg(long)]
     file: PathBuf,
-    /// Whose sockets the hooks are for.
+    /// The cgroup of the hooks.
     #[arg(long)]
     cgroup: PathBuf,
-    /// Where the pins go.
+    /// The folder of the pins.
     #[arg(long)]
     bpffs: PathBuf,
-    /// How many services are in it.
+    /// Number of services in it.
     #[arg(long)]
     services: usize,
-    /// How many backends.
+    /// Number of backends.
     #[arg(long)]
     backends: u32,
 }
 
-/// What it took.
+/// Times and memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Synced {
     /// The bytes of the answer, in MB.
     pub(crate) answer_mb: f64,
-    /// From bytes to what they say, in ms.
+    /// From bytes to parsed values, in ms.
     pub(crate) parse_ms: f64,
-    /// From that to services.
+    /// From parsed values to services.
     pub(crate) read_ms: f64,
     /// From services to maps: plan and writes.
     pub(crate) publish_ms: f64,
-    /// All of it.
+    /// The sum.
     pub(crate) all_ms: f64,
-    /// The memory of the process at its highest, with the answer, in MB.
+    /// The maximum memory of the process, with the answer, in MB.
     pub(crate) highest_mb: f64,
 }
 
@@ -68,9 +71,9 @@ impl FullSync {
             cgroup: Some(self.cgroup.clone()),
             loopback: Loopback::HOST,
             capacity: Capacity { services, backends, ..Capacity::default() },
-            looks: HookFlags::LISTENERS,
+            hook_flags: HookFlags::LISTENERS,
             bypass_mark: 0,
-            sample: 0,
+            event_sample_rate: 0,
             remote: RemoteClients::default(),
             log: None,
         };
@@ -81,14 +84,14 @@ impl FullSync {
         let listing = parse(&bytes)?;
         drop(bytes);
         let parsed = begun.elapsed();
-        let snapshot = read(&listing, &Lookups::default(), NonZeroU32::MIN);
+        let snapshot = convert(&listing, &Lookups::default(), NonZeroU32::MIN);
         let understood = begun.elapsed();
         let now = Instant::now();
         agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);
         let all = begun.elapsed();
         let (there, of) = (agent.tables().services().len(), agent.tables().backends().len());
         ensure!(there == self.services && of == self.backends as usize, "{there} services, {of} backends");
-        // The agent keeps what Marathon said, to put single apps into it.
+        // The agent keeps Marathon's answer, to merge single apps into it.
         drop(listing);
         let synced = Synced {
             answer_mb,
@@ -105,7 +108,7 @@ impl FullSync {
     }
 }
 
-/// The most memory that this process has had, in MB.
+/// The maximum memory of this process, in MB.
 fn highest() -> Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;

@@ -9,9 +9,9 @@ use serde_json::Value;
 use crate::golden::Command;
 
 #[test]
-fn what_a_kernel_is_asked_for_is_as_agreed() -> TestResult {
+fn feature_probe_output_matches_golden() -> TestResult {
     let lab = Lab::start(1)?;
-    // Whether this kernel has it is another matter: see `feature`.
+    // Whether this kernel has the feature is the matter of module `feature_probe`.
     let asked = ["feature", "probe"];
     Command::well(&asked, &["HAS", "DETAIL"], &[]).prints_table(
         &lab,

@@ -8,9 +8,9 @@ use super::quiet;
 use crate::golden::Command;
 
 #[test]
-fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
+fn map_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
-    let (_served, _dialer) = quiet(&lab)?;
+    let (_cluster, _client) = quiet(&lab)?;
     Command::well(&["map", "show"], &["ID", "ENTRIES"], &["id", "pin", "entries"]).prints(
         &lab,
         &expect![[r#"
@@ -84,12 +84,12 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     "#]],
     )?;
     Command::well(&["map", "dump", "backends"], &[], &[]).prints(&lab, &expect![[r#"
-        BACKEND  AT  STATE  TOLD  GENERATION  WEIGHT  MAXCONN  LOCAL  SERVICE  NAME
+        BACKEND  AT  STATE  SOURCE_STATE  GENERATION  WEIGHT  MAXCONN  LOCAL  SERVICE  NAME
         0  10.77.0.2:8001  active  active  1  500  0  no  0  /web
         1  10.77.0.2:8002  draining  active  1  500  0  no  0  /web
     "#]], &expect![[r#"
-        {"at":"10.77.0.2:8001","backend":0,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"state":"active","told":"active","weight":500}
-        {"at":"10.77.0.2:8002","backend":1,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"state":"draining","told":"active","weight":500}
+        {"at":"10.77.0.2:8001","backend":0,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"source_state":"active","state":"active","weight":500}
+        {"at":"10.77.0.2:8002","backend":1,"generation":1,"local":false,"maxconn":0,"name":"/web","service":0,"source_state":"active","state":"draining","weight":500}
     "#]])?;
     Command::well(&["map", "dump", "SERVICES"], &[], &[]).prints(&lab, &expect![[r#"
         SERVICE  SOURCE  POLICY  FEATURES  MAXCONN  AFFINITY_S  CONNECT_MS  CLIENT_MS  SERVER_MS  NAME
@@ -129,14 +129,14 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"active":1,"at":"10.77.0.2:8001","backend":0,"closed":0,"consecutive":0,"ejected_ms":0,"established":1,"failed":0,"opened":1,"rtt_us":"*"}
         {"active":0,"at":"10.77.0.2:8002","backend":1,"closed":0,"consecutive":0,"ejected_ms":0,"established":0,"failed":0,"opened":0,"rtt_us":"*"}
     "#]])?;
-    Command::well(&["map", "dump", "SERVICE_STATS"], &["BOUND", "UNHEARD"], &["bound", "unheard"]).prints(
+    Command::well(&["map", "dump", "SERVICE_STATS"], &["BIND_SEQ", "NO_LISTENER_SEQ"], &["bind_seq", "no_listener_seq"]).prints(
         &lab,
         &expect![[r#"
-            SERVICE  OPENED  CLOSED  ACTIVE  REFUSED  BOUND  UNHEARD  NAME
+            SERVICE  OPENED  CLOSED  ACTIVE  REFUSED  BIND_SEQ  NO_LISTENER_SEQ  NAME
             0  1  0  1  0  *  *  /web
         "#]],
         &expect![[r#"
-            {"active":1,"bound":"*","closed":0,"name":"/web","opened":1,"refused":0,"service":0,"unheard":"*"}
+            {"active":1,"bind_seq":"*","closed":0,"name":"/web","no_listener_seq":"*","opened":1,"refused":0,"service":0}
         "#]],
     )?;
     Command::well(&["map", "dump", "DRAINED"], &[], &[]).prints(
@@ -205,9 +205,9 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         pid  *
         agent_tgid  *
         bypass_mark  *
-        looks_for_listeners  *
-        looks_for_excluded  *
-        sample  *
+        checks_listeners  *
+        checks_excluded  *
+        event_sample_rate  *
         snat_first  *
         snat_last  *
     "#]],
@@ -222,9 +222,9 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
         {"field":"pid","value":"*"}
         {"field":"agent_tgid","value":"*"}
         {"field":"bypass_mark","value":"*"}
-        {"field":"looks_for_listeners","value":"*"}
-        {"field":"looks_for_excluded","value":"*"}
-        {"field":"sample","value":"*"}
+        {"field":"checks_listeners","value":"*"}
+        {"field":"checks_excluded","value":"*"}
+        {"field":"event_sample_rate","value":"*"}
         {"field":"snat_first","value":"*"}
         {"field":"snat_last","value":"*"}
     "#]],
@@ -232,80 +232,80 @@ fn what_each_map_holds_is_printed_as_agreed() -> TestResult {
     Command::well(&["map", "dump", "COUNTERS"], &["COUNT"], &["count"]).prints(&lab, &expect![[r#"
         VERDICT  COUNT  MEANING
         no_backend  *  Refused: the service has no backend that this socket can reach
-        backends_full  *  Refused: every backend that would do is at its maxconn
-        service_full  *  ..ed: the service has as many connections from this host as it may have
+        backends_full  *  Refused: every eligible backend is at its maxconn
+        service_full  *  Refused: the service is at its maxconn for connections from this host
         not_allowed  *  Refused: the allow list of the service does not name this client
-        bound_loopback  *  ..socket is bound to a loopback address, and no backend is on this host
+        bound_loopback  *  ..nd to a loopback address, and the service has no backend on this host
         translated  *  Sent to an eligible backend
         drained  *  Sent to a draining backend, because the service has no active one
         panic_mode  *  Sent to an ejected backend, because the service has no other
         affinity_hit  *  Sent to the backend of an earlier connection of this client
-        udp_cached  *  A datagram was sent to the backend of the one before it
-        no_socket_state  *  ..ket's state: not counted as open, and its peer name shows the backend
-        reverse_translated  *  A peer name or a sender was given as what the program had dialled
-        local_listener  *  Left alone: a program in this namespace listens on the port itself
-        bypassed  *  .. is the agent's own, has the bypass mark, or is of an excluded cgroup
-        port_bound  *  A program has bound a service port
+        udp_cached  *  A datagram was sent to the backend of the datagram before it
+        no_socket_state  *  ..t (no memory): not counted as open, and getpeername shows the backend
+        reverse_translated  *  .. or a sender address was translated back to the program's destination
+        local_listener  *  Left alone: a program in this network namespace listens on the port
+        bypassed  *  ..he agent's own, has the bypass mark, or belongs to an excluded cgroup
+        port_bound  *  A program bound a service port
         failed  *  A backend refused a connection or did not answer it
-        abandoned  *  ..gave up a connection before the backend had answered, within a second
+        abandoned  *  ..ram gave up a connection within a second, before the backend answered
         ejected  *  A backend was ejected
-        ejection_capped  *  A backend that failed was not ejected: half of its service is already
+        ejection_capped  *  ..ailed backend was not ejected: half of its service is ejected already
         stale_slot  *  A slot named a backend whose id has a new owner; another slot was tried
-        stale_close  *  ..its backend's id had been given to another: the close was not counted
-        event_dropped  *  An event was not told: the ring buffer is full, or nobody reads it
-        forwarded  *  .. a client on another machine was sent to a backend on another machine
-        forwarded_local  *  ..ion of a client on another machine was sent to a backend on this host
-        forwarded_xdp  *  A packet was sent on by XDP, before the kernel had made anything of it
-        not_exposed  *  ..ient on another machine dialled a service that is not exposed to such
-        snat_ports_exhausted  *  ..ce port was free for a connection from another machine to its backend
-        no_return_path  *  ..nd is by an interface that is not served, where no reply would be met
-        no_route  *  ..lone or dropped: this host has no way to the backend or to the client
-        conntrack_full  *  Left alone: no memory for a connection from another machine
-        unknown_fragment  *  ..packet whose first one did not lead to a service, or has not come yet
-        unreadable  *  ..lone: a packet with more headers than are read, or with less than one
+        stale_close  *  ..sed after its backend's id got a new owner: the close was not counted
+        event_dropped  *  An event was dropped: the ring buffer was full or had no reader
+        forwarded  *  A remote client's connection was sent to a backend on another machine
+        forwarded_local  *  A remote client's connection was sent to a backend on this host
+        forwarded_xdp  *  ..et was forwarded by XDP, before it reached the kernel's network stack
+        not_exposed  *  Left alone: a remote client connected to a service that is not exposed
+        snat_ports_exhausted  *  Left alone: no SNAT port was free for a remote client's connection
+        no_return_path  *  ..ses an interface without hooks, which would not intercept the replies
+        no_route  *  ..ne or dropped: this host has no route to the backend or to the client
+        conntrack_full  *  ..: no memory for the conntrack entries of a remote client's connection
+        unknown_fragment  *  ..a packet whose first fragment has not arrived or is not for a service
+        unreadable  *  ..ket with more headers than the hooks read, or with a truncated header
         rewrite_failed  *  Dropped: the kernel had no memory to rewrite a packet
-        mtu_exceeded  *  ..ger than the way to the other end allows: its sender was told by ICMP
-        ttl_exceeded  *  A packet had no hops left: its sender was told by ICMP
-        icmp_error_forwarded  *  ..rror about a connection from another machine was led to the other end
-        snat_port_preempted  *  ..that was not open yet lost its source port to another: all were taken
+        mtu_exceeded  *  ..acket exceeded the MTU of its route: an ICMP error went to its sender
+        ttl_exceeded  *  ..TL or hop limit of a packet ran out: an ICMP error went to its sender
+        icmp_error_forwarded  *  ..ror about a remote client's connection was forwarded to the other end
+        snat_port_preempted  *  ..en connection lost its SNAT port to another one: all ports were taken
     "#]], &expect![[r#"
         {"count":"*","meaning":"Refused: the service has no backend that this socket can reach","verdict":"no_backend"}
-        {"count":"*","meaning":"Refused: every backend that would do is at its maxconn","verdict":"backends_full"}
-        {"count":"*","meaning":"Refused: the service has as many connections from this host as it may have","verdict":"service_full"}
+        {"count":"*","meaning":"Refused: every eligible backend is at its maxconn","verdict":"backends_full"}
+        {"count":"*","meaning":"Refused: the service is at its maxconn for connections from this host","verdict":"service_full"}
         {"count":"*","meaning":"Refused: the allow list of the service does not name this client","verdict":"not_allowed"}
-        {"count":"*","meaning":"Refused: the socket is bound to a loopback address, and no backend is on this host","verdict":"bound_loopback"}
+        {"count":"*","meaning":"Refused: the socket is bound to a loopback address, and the service has no backend on this host","verdict":"bound_loopback"}
         {"count":"*","meaning":"Sent to an eligible backend","verdict":"translated"}
         {"count":"*","meaning":"Sent to a draining backend, because the service has no active one","verdict":"drained"}
         {"count":"*","meaning":"Sent to an ejected backend, because the service has no other","verdict":"panic_mode"}
         {"count":"*","meaning":"Sent to the backend of an earlier connection of this client","verdict":"affinity_hit"}
-        {"count":"*","meaning":"A datagram was sent to the backend of the one before it","verdict":"udp_cached"}
-        {"count":"*","meaning":"Sent to a backend, but the kernel had no memory for the socket's state: not counted as open, and its peer name shows the backend","verdict":"no_socket_state"}
-        {"count":"*","meaning":"A peer name or a sender was given as what the program had dialled","verdict":"reverse_translated"}
-        {"count":"*","meaning":"Left alone: a program in this namespace listens on the port itself","verdict":"local_listener"}
-        {"count":"*","meaning":"Left alone: the socket is the agent's own, has the bypass mark, or is of an excluded cgroup","verdict":"bypassed"}
-        {"count":"*","meaning":"A program has bound a service port","verdict":"port_bound"}
+        {"count":"*","meaning":"A datagram was sent to the backend of the datagram before it","verdict":"udp_cached"}
+        {"count":"*","meaning":"Sent to a backend without state for the socket (no memory): not counted as open, and getpeername shows the backend","verdict":"no_socket_state"}
+        {"count":"*","meaning":"A peer name or a sender address was translated back to the program's destination","verdict":"reverse_translated"}
+        {"count":"*","meaning":"Left alone: a program in this network namespace listens on the port","verdict":"local_listener"}
+        {"count":"*","meaning":"Left alone: the socket is the agent's own, has the bypass mark, or belongs to an excluded cgroup","verdict":"bypassed"}
+        {"count":"*","meaning":"A program bound a service port","verdict":"port_bound"}
         {"count":"*","meaning":"A backend refused a connection or did not answer it","verdict":"failed"}
-        {"count":"*","meaning":"A program gave up a connection before the backend had answered, within a second","verdict":"abandoned"}
+        {"count":"*","meaning":"A program gave up a connection within a second, before the backend answered","verdict":"abandoned"}
         {"count":"*","meaning":"A backend was ejected","verdict":"ejected"}
-        {"count":"*","meaning":"A backend that failed was not ejected: half of its service is already","verdict":"ejection_capped"}
+        {"count":"*","meaning":"A failed backend was not ejected: half of its service is ejected already","verdict":"ejection_capped"}
         {"count":"*","meaning":"A slot named a backend whose id has a new owner; another slot was tried","verdict":"stale_slot"}
-        {"count":"*","meaning":"A socket closed after its backend's id had been given to another: the close was not counted","verdict":"stale_close"}
-        {"count":"*","meaning":"An event was not told: the ring buffer is full, or nobody reads it","verdict":"event_dropped"}
-        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on another machine","verdict":"forwarded"}
-        {"count":"*","meaning":"A connection of a client on another machine was sent to a backend on this host","verdict":"forwarded_local"}
-        {"count":"*","meaning":"A packet was sent on by XDP, before the kernel had made anything of it","verdict":"forwarded_xdp"}
-        {"count":"*","meaning":"Left alone: a client on another machine dialled a service that is not exposed to such","verdict":"not_exposed"}
-        {"count":"*","meaning":"Left alone: no source port was free for a connection from another machine to its backend","verdict":"snat_ports_exhausted"}
-        {"count":"*","meaning":"Left alone: the way to the backend is by an interface that is not served, where no reply would be met","verdict":"no_return_path"}
-        {"count":"*","meaning":"Left alone or dropped: this host has no way to the backend or to the client","verdict":"no_route"}
-        {"count":"*","meaning":"Left alone: no memory for a connection from another machine","verdict":"conntrack_full"}
-        {"count":"*","meaning":"Left alone: a later fragment of a packet whose first one did not lead to a service, or has not come yet","verdict":"unknown_fragment"}
-        {"count":"*","meaning":"Left alone: a packet with more headers than are read, or with less than one","verdict":"unreadable"}
+        {"count":"*","meaning":"A socket closed after its backend's id got a new owner: the close was not counted","verdict":"stale_close"}
+        {"count":"*","meaning":"An event was dropped: the ring buffer was full or had no reader","verdict":"event_dropped"}
+        {"count":"*","meaning":"A remote client's connection was sent to a backend on another machine","verdict":"forwarded"}
+        {"count":"*","meaning":"A remote client's connection was sent to a backend on this host","verdict":"forwarded_local"}
+        {"count":"*","meaning":"A packet was forwarded by XDP, before it reached the kernel's network stack","verdict":"forwarded_xdp"}
+        {"count":"*","meaning":"Left alone: a remote client connected to a service that is not exposed","verdict":"not_exposed"}
+        {"count":"*","meaning":"Left alone: no SNAT port was free for a remote client's connection","verdict":"snat_ports_exhausted"}
+        {"count":"*","meaning":"Left alone: the route to the backend uses an interface without hooks, which would not intercept the replies","verdict":"no_return_path"}
+        {"count":"*","meaning":"Left alone or dropped: this host has no route to the backend or to the client","verdict":"no_route"}
+        {"count":"*","meaning":"Left alone: no memory for the conntrack entries of a remote client's connection","verdict":"conntrack_full"}
+        {"count":"*","meaning":"Left alone: a later fragment of a packet whose first fragment has not arrived or is not for a service","verdict":"unknown_fragment"}
+        {"count":"*","meaning":"Left alone: a packet with more headers than the hooks read, or with a truncated header","verdict":"unreadable"}
         {"count":"*","meaning":"Dropped: the kernel had no memory to rewrite a packet","verdict":"rewrite_failed"}
-        {"count":"*","meaning":"A packet was larger than the way to the other end allows: its sender was told by ICMP","verdict":"mtu_exceeded"}
-        {"count":"*","meaning":"A packet had no hops left: its sender was told by ICMP","verdict":"ttl_exceeded"}
-        {"count":"*","meaning":"An ICMP error about a connection from another machine was led to the other end","verdict":"icmp_error_forwarded"}
-        {"count":"*","meaning":"A connection from another machine that was not open yet lost its source port to another: all were taken","verdict":"snat_port_preempted"}
+        {"count":"*","meaning":"A packet exceeded the MTU of its route: an ICMP error went to its sender","verdict":"mtu_exceeded"}
+        {"count":"*","meaning":"The TTL or hop limit of a packet ran out: an ICMP error went to its sender","verdict":"ttl_exceeded"}
+        {"count":"*","meaning":"An ICMP error about a remote client's connection was forwarded to the other end","verdict":"icmp_error_forwarded"}
+        {"count":"*","meaning":"A remote client's half-open connection lost its SNAT port to another one: all ports were taken","verdict":"snat_port_preempted"}
     "#]])?;
     for map in ["AFFINITY", "SOURCE_RANGES", "SOURCE_CGROUPS", "EXCLUDED"] {
         Command::well(&["map", "dump", map], &[], &[]).prints(&lab, &expect!["no entries\n"], &expect![""])?;

@@ -1,4 +1,4 @@
-//! `status`: where all is well, where much is not, and without an agent.
+//! Output of `status`: without problems, with many problems, and without an agent.
 
 use expect_test::expect;
 use proxymatic_tests::eventually::eventually_ok;
@@ -6,10 +6,10 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use serde_json::{Value, json};
 
+use crate::fixtures::cluster::Cluster;
 use crate::golden::Command;
-use crate::served::Served;
 
-/// What another number follows each time.
+/// Words that precede a number that differs in each run.
 const WORDS: [&str; 7] = ["process ", "answered ", "SLOTS ", "translated ", "panicked ", "out for ", "data plane "];
 const KEYS: [&str; 9] =
     ["pid", "answered_s", "out_s", "used", "translated", "panic_mode", "reverse_translated", "attempts", "abi"];
@@ -19,9 +19,9 @@ fn status<'a>() -> Command<'a> {
 }
 
 #[test]
-fn where_all_is_well_the_status_says_so_first() -> TestResult {
+fn status_without_problems_begins_with_ok() -> TestResult {
     let lab = Lab::start(2)?;
-    let _served = Served::start(&lab, 2)?;
+    let _cluster = Cluster::start(&lab, 2)?;
     status().prints(&lab, &expect![[r#"
         OK         no problems
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
@@ -163,23 +163,25 @@ fn where_all_is_well_the_status_says_so_first() -> TestResult {
 }
 
 #[test]
-fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
+fn status_lists_problems_first_with_remedies() -> TestResult {
     let lab = Lab::start(2)?;
     let heavy = json!({ "labels": { "com.meltwater.proxymatic.port.0.weight": "heavy" } });
-    let mut served = Served::unready(&lab, 3, heavy)?;
-    served.when_active(&[0, 1, 2])?;
-    served.sim.app("/idle", 1235, &[])?;
+    let mut cluster = Cluster::unready(&lab, 3, heavy)?;
+    cluster.when_active(&[0, 1, 2])?;
+    cluster.sim.app("/idle", 1235, &[])?;
     lab.service_when("nobody serves /idle", "/idle", |idle| idle.backends.is_empty())?;
-    lab.proxymatic(&["backend", "drain", &served.replicas[2].address.to_string()])?.well()?;
-    served.replicas[0].process.kill9()?;
-    served.ask(20)?;
-    served.when_states(&["ejected", "active", "draining"])?;
-    served.sim.process.kill9()?;
-    // Before that the stream of events has only ended.
-    eventually_ok("Marathon is missed", PATIENCE, || lab.host(1).trouble("events refused the connection").map(drop))?;
+    lab.proxymatic(&["backend", "drain", &cluster.replicas[2].address.to_string()])?.well()?;
+    cluster.replicas[0].process.kill9()?;
+    cluster.ask(20)?;
+    cluster.when_states(&["ejected", "active", "draining"])?;
+    cluster.sim.process.kill9()?;
+    // Until then only the event stream has ended.
+    eventually_ok("the status reports that Marathon is away", PATIENCE, || {
+        lab.host(1).trouble("events refused the connection").map(drop)
+    })?;
     status().unwell().prints(&lab, &expect![[r#"
         PROBLEM    marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling
-        PROBLEM    /idle 1235/tcp has no backend that takes traffic: look at what marathon says of it
+        PROBLEM    /idle 1235/tcp has no backend that takes traffic: check its state in marathon
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      OK, process *
         source     marathon: answered * s ago
@@ -301,7 +303,7 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
           ],
           "problems": [
             "marathon: http://10.77.0.1:8080/v2/events refused the connection; does Marathon run there?; until there are events, changes are seen only by polling",
-            "/idle 1235/tcp has no backend that takes traffic: look at what marathon says of it"
+            "/idle 1235/tcp has no backend that takes traffic: check its state in marathon"
           ],
           "services": 2,
           "verdicts": {
@@ -356,13 +358,13 @@ fn what_is_wrong_comes_first_in_the_status_with_its_remedy() -> TestResult {
 }
 
 #[test]
-fn without_an_agent_the_status_is_read_from_the_pins() -> TestResult {
+fn status_without_an_agent_is_read_from_the_pins() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut served = Served::start(&lab, 2)?;
+    let mut cluster = Cluster::start(&lab, 2)?;
     let with = status().json(&lab)?;
-    served.agent.kill9()?;
+    cluster.agent.kill9()?;
     status().unwell().prints_table(&lab, &expect![[r#"
-        PROBLEM    no agent answers: traffic goes on as last published; start it (proxymatic run)
+        PROBLEM    no agent answers: hooks serve the last published state; start an agent (proxymatic run)
         hooks      connect6, connect4, sendmsg6, sendmsg4, post_bind6, post_bind4, recvmsg6, recvmsg4, getpeername6, getpeername4, tcp_states, sock_release
         agent      none
         services   1; backends: 2 active
@@ -372,7 +374,8 @@ fn without_an_agent_the_status_is_read_from_the_pins() -> TestResult {
     "#]])?;
     let mut without = with;
     without["agent"] = Value::Null;
-    without["problems"] = json!(["no agent answers: traffic goes on as last published; start it (proxymatic run)"]);
+    without["problems"] =
+        json!(["no agent answers: hooks serve the last published state; start an agent (proxymatic run)"]);
     assert_eq!(status().unwell().json(&lab)?, without);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A Markdown file as the steps that it has a lab take.
+//! Parses a Markdown file into the steps that a lab executes.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ pub(super) struct Page {
     pub(super) steps: Vec<Step>,
 }
 
-/// One thing that happens.
+/// One step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// `<!-- lab: ... -->`: something happens that readers need not see.
+    /// `<!-- lab: ... -->`: an event that the page does not show.
     Lab(String),
     /// ```` ```json app ````: Marathon gets this app.
     App(String),
@@ -23,12 +23,12 @@ pub(super) enum Step {
     Block(Block),
 }
 
-/// Commands, and what they print.
+/// Commands and their outputs.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// Why it is not run: ```` ```console not run: REASON ````.
+    /// The reason not to run the block: ```` ```console not run: REASON ````.
     pub(super) not_run: Option<String>,
-    /// Each with its output, whole lines.
+    /// Each command with its output as whole lines.
     pub(super) commands: Vec<(String, String)>,
 }
 
@@ -52,7 +52,7 @@ impl Page {
             let Some(info) = line.strip_prefix("```") else { continue };
             let inside: Vec<_> = lines.by_ref().take_while(|it| *it != "```").collect();
             match info.split_once(' ').unwrap_or((info, "")) {
-                ("", _) => bail!("a block says nothing of what it is (console, json, text): {inside:?}"),
+                ("", _) => bail!("a block has no kind (console, json, text): {inside:?}"),
                 ("console", how) => steps.push(Step::Block(Block::parse(how, &inside)?)),
                 ("json", "app") => steps.push(Step::App(inside.join("\n"))),
                 _ => {}
@@ -82,8 +82,8 @@ impl Block {
     }
 }
 
-/// Whether what is shown is what was printed: word by word, where a number stands for any number, a line `...` for any
-/// lines, and a word `...` at the end of a line for the rest of that. Blank lines are not looked at.
+/// Whether the shown output equals the printed output word by word. A number matches any number, a line `...` matches
+/// any lines, a word `...` matches the rest of its line. Blank lines are ignored.
 pub(super) fn same(shown: &str, printed: &str) -> bool {
     let lines = |text: &str| -> Vec<_> { text.lines().map(words).filter(|it| !it.is_empty()).collect() };
     lines_match(&lines(shown), &lines(printed))
@@ -108,8 +108,8 @@ fn line_matches(shown: &[String], printed: &[String]) -> bool {
     }
 }
 
-/// The words of a line, without what is another each time: numbers, what is drawn of them, ids of tasks, and which of the
-/// replicas answers.
+/// The words of a line without the parts that differ in each run: numbers, bars, task ids, and the name of the
+/// answering replica.
 fn words(line: &str) -> Vec<String> {
     let word = |word: &str| {
         let drawn = word.chars().all(|it| it == '#');
@@ -124,7 +124,7 @@ fn words(line: &str) -> Vec<String> {
                 other => plain.push(other),
             }
         }
-        // A number is any number, with a fraction or without.
+        // A number with a fraction equals one without.
         plain.replace("0.0", "0")
     };
     line.split_whitespace().map(word).collect()
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_may_differ_and_words_may_not() {
+    fn page_comparison_ignores_numbers_but_not_words() {
         assert!(same("a  12 ms\n", "a 7.5 ms\n"));
         assert!(same("/web  10.77.0.1:8001\n", "/web 10.77.0.2:8002\n"));
         assert!(!same("a 12 ms\n", "a 12 s\n"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn dots_stand_for_lines_and_for_the_rest_of_one() {
+    fn page_dots_match_lines_and_the_rest_of_a_line() {
         assert!(same("a\n...\nd\n", "a\nb\nc\nd\n"));
         assert!(same("a\n...\n", "a\n"));
         assert!(same("a b ...\n", "a b c d\n"));
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_run_or_says_why_not() {
+    fn page_block_is_run_or_has_a_reason() {
         let page = Page::parse("```console\n$ a\nx\n$ b\n```\n```console not run: no hub\n$ c\n```\n").unwrap();
         let blocks: Vec<_> = page.steps.iter().filter_map(Step::block).collect();
         assert_eq!(blocks[0].commands, [("a".into(), "x\n".into()), ("b".into(), String::new())]);

@@ -1,4 +1,4 @@
-//! The cluster that the documents talk about: Marathon and a client on host 1, three replicas of /demo/web, one a host.
+//! The cluster of the documents: Marathon and a client on host 1, three replicas of /demo/web on three hosts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proxymatic_tests::eventually::{eventually, eventually_ok};
-use proxymatic_tests::lab::{Dialer, Lab, PATIENCE, Replica, Sim, binary};
+use proxymatic_tests::lab::{Lab, PATIENCE, Replica, Sim, SocketProgram, binary};
 use proxymatic_tests::process::Process;
 use serde_json::{Value, json};
 
 const APP: &str = "/demo/web";
 const PORT: u16 = 1234;
-/// What the documents call the host that Marathon is on.
+/// The name of Marathon's host in the documents.
 const MARATHON: &str = "marathon.example";
-/// How long a command may print something else first: what it shows takes a moment to come about.
+/// How long a command is repeated until it prints the shown output.
 const SETTLE: Duration = Duration::from_secs(30);
 
 pub(super) struct Stage<'lab> {
@@ -23,11 +23,11 @@ pub(super) struct Stage<'lab> {
     sim: Option<Sim<'lab>>,
     agent: Option<Process>,
     replicas: BTreeMap<&'static str, Replica>,
-    /// Programs on host 1 that listen, and have nothing to do with Marathon.
+    /// Programs on host 1 that listen and are no Marathon tasks.
     programs: BTreeMap<String, Replica>,
     /// Programs that hold connections.
-    held: Vec<Dialer>,
-    /// Where the tasks of the next app are.
+    held: Vec<SocketProgram>,
+    /// The places of the next app's tasks.
     places: Vec<Value>,
 }
 
@@ -54,7 +54,7 @@ impl<'lab> Stage<'lab> {
         Ok(stage)
     }
 
-    /// Something happens.
+    /// Executes an event.
     pub(super) fn event(&mut self, event: &str) -> Result<()> {
         match event.split_once(": ").unwrap_or((event, "")) {
             ("replica killed", name) => {
@@ -63,14 +63,14 @@ impl<'lab> Stage<'lab> {
                 replica.process.kill9().map(drop)
             }
             ("connection held", to) => {
-                let mut dialer = self.lab.host(1).dialer()?;
-                // A replica that is dead, and of which Marathon knows nothing, may cost one connect.
+                let mut client = self.lab.host(1).tcp_client()?;
+                // One connect may fail on a dead replica that Marathon still lists.
                 eventually_ok("a connection is held", PATIENCE, || {
-                    let said = dialer.tell(&format!("connect held {to}"))?;
+                    let said = client.tell(&format!("connect held {to}"))?;
                     ensure!(said == "ok", "{said}");
                     Ok(())
                 })?;
-                self.held.push(dialer);
+                self.held.push(client);
                 Ok(())
             }
             ("listens", what) => {
@@ -95,11 +95,11 @@ impl<'lab> Stage<'lab> {
                 self.places = places.split_whitespace().map(place).collect::<Result<_>>()?;
                 Ok(())
             }
-            _ => bail!("nobody knows how"),
+            _ => bail!("unknown event"),
         }
     }
 
-    /// Marathon gets an app, whose tasks run where was said before.
+    /// Deploys an app to Marathon; its tasks are at the places given before.
     pub(super) fn deploy(&mut self, app: &str) -> Result<()> {
         let app: Value = serde_json::from_str(app).with_context(|| format!("an app that is no JSON: {app}"))?;
         let tasks = std::mem::take(&mut self.places);
@@ -107,8 +107,8 @@ impl<'lab> Stage<'lab> {
         sim.control("apps", &json!({ "app": app, "tasks": tasks })).map(drop)
     }
 
-    /// Runs a command on host 1 until it prints what is wanted, or for long enough; gives what it printed last, with the
-    /// paths and names that a host has in place of the lab's.
+    /// Runs a command on host 1 until it prints the expected output or the time is over. Returns the last output, with
+    /// the paths and names of a real host in place of the lab's.
     pub(super) fn run(&self, command: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let begun = Instant::now();
         let done = || {
@@ -122,7 +122,7 @@ impl<'lab> Stage<'lab> {
     fn run_once(&self, command: &str) -> Result<String> {
         let host = self.lab.host(1);
         if command == "cargo xtask demo" {
-            // It makes a cluster of its own.
+            // The demo makes a cluster of its own.
             let said = std::process::Command::new(binary("proxymatic-demo")?).output()?;
             return Ok(String::from_utf8(said.stdout)?);
         }

@@ -1,23 +1,24 @@
-//! ICMP errors about packets that were sent on.
+//! ICMP errors about forwarded packets.
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, Ends, TC_NEXT, TC_REDIRECT, address, equal};
-use super::room::Room;
-use super::spec::{About, HERE, Spec, error, link};
+use super::endpoints::{BOTH, Endpoints, TC_NEXT, TC_REDIRECT, address, equal};
+use super::packet_spec::{About, HERE, PacketSpec, error, link};
+use super::test_netns::TestNetns;
 
 const ALL: [About; 3] = [About::PortUnreachable, About::TooBig(1400), About::HopsExceeded];
 
-/// A router on the way to the backend.
-fn router(ends: &Ends) -> IpAddr {
+/// A router on the path to the backend.
+fn router(ends: &Endpoints) -> IpAddr {
     if address(ends.client).is_ipv4() { [10, 77, 0, 7].into() } else { "fd77::7".parse().expect("an address") }
 }
 
-/// The client's open connections of both protocols: what it sends, what the backend gets, and what the backend sends.
-fn open(room: &Room, ends: &Ends) -> Result<[(Spec, Spec, Spec); 2]> {
+/// The client's open connections of both protocols: the client's packet, the forwarded packet, and the backend's
+/// packet.
+fn open(room: &TestNetns, ends: &Endpoints) -> Result<[(PacketSpec, PacketSpec, PacketSpec); 2]> {
     let (tcp, udp) = (ends.connect(room)?, ends.converse(room)?);
     let (backend, host, client) = (address(ends.backend), address(ends.host), address(ends.client));
     Ok([(ends.tcp("A", 11, 501), tcp), (ends.udp(), udp)].map(|(sent, snat)| {
@@ -28,8 +29,8 @@ fn open(room: &Room, ends: &Ends) -> Result<[(Spec, Spec, Spec); 2]> {
 }
 
 #[test]
-fn an_error_about_what_the_backend_was_sent_reaches_the_client_as_about_what_it_sent() -> TestResult {
-    let mut room = Room::new()?;
+fn icmp_error_from_backend_side_reaches_client_translated() -> TestResult {
+    let mut room = TestNetns::new()?;
     for ends in BOTH {
         let (host, client) = (address(ends.host).ip(), address(ends.client).ip());
         for (sent, got, _) in open(&room, ends)? {
@@ -42,8 +43,8 @@ fn an_error_about_what_the_backend_was_sent_reaches_the_client_as_about_what_it_
                         };
                         let came = error((HERE, link(2)), (from, host), 60, about, &cut(got.network()?))?;
                         let done = room.run("tc_ingress", &came)?;
-                        // What is quoted has lost the hop that it lost here.
-                        let known = Spec { hops: got.hops, ..sent.clone() };
+                        // The quoted packet has the TTL with which it left this host.
+                        let known = PacketSpec { hops: got.hops, ..sent.clone() };
                         let links = (link(9), HERE);
                         let wanted = error(links, (seen_from, client), 59, about, &cut(known.network()?))?;
                         equal(&done, TC_REDIRECT, &wanted).with_context(|| format!("{about:?} from {from}"))?;
@@ -57,8 +58,8 @@ fn an_error_about_what_the_backend_was_sent_reaches_the_client_as_about_what_it_
 }
 
 #[test]
-fn an_error_about_what_the_client_was_sent_reaches_the_backend() -> TestResult {
-    let room = Room::new()?;
+fn icmp_error_from_client_side_reaches_the_backend() -> TestResult {
+    let room = TestNetns::new()?;
     for ends in BOTH {
         let (host, client) = (address(ends.host).ip(), address(ends.client).ip());
         for (_, got, back) in open(&room, ends)? {
@@ -75,8 +76,8 @@ fn an_error_about_what_the_client_was_sent_reaches_the_backend() -> TestResult {
 }
 
 #[test]
-fn a_closed_port_on_this_host_is_told_as_the_services() -> TestResult {
-    let mut room = Room::new()?;
+fn icmp_error_of_local_closed_port_names_the_service() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
         let sent = ends.udp();
@@ -93,14 +94,14 @@ fn a_closed_port_on_this_host_is_told_as_the_services() -> TestResult {
 }
 
 #[test]
-fn errors_about_what_is_none_of_ours_are_left_alone() -> TestResult {
-    let room = Room::new()?;
+fn icmp_error_of_a_foreign_flow_passes_unchanged() -> TestResult {
+    let room = TestNetns::new()?;
     for ends in BOTH {
         let (host, client) = (address(ends.host).ip(), address(ends.client).ip());
-        let other = Spec::udp(ends.host, ends.client);
+        let other = PacketSpec::udp(ends.host, ends.client);
         let came = error((HERE, link(9)), (client, host), 60, About::PortUnreachable, &other.network()?)?;
         for program in ["tc_ingress", "tc_egress", "xdp_ingress"] {
-            let verdict = if program == "xdp_ingress" { super::ends::XDP_PASS } else { TC_NEXT };
+            let verdict = if program == "xdp_ingress" { super::endpoints::XDP_PASS } else { TC_NEXT };
             equal(&room.run(program, &came)?, verdict, &came)?;
         }
     }

@@ -5,13 +5,13 @@ use proxymatic_common::maps::{self as declared};
 use proxymatic_common::{CtProgress, Features, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, SourceCode};
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, TC_NEXT, TC_SHOT, V4, address, equal, of_each, tuple};
-use super::room::{Room, SNAT};
-use super::spec::{Carries, HERE, Spec, link};
+use super::endpoints::{BOTH, TC_NEXT, TC_SHOT, V4, address, equal, of_each, tuple};
+use super::packet_spec::{Carries, HERE, PacketSpec, link};
+use super::test_netns::{SNAT, TestNetns};
 
 #[test]
-fn tcp_goes_there_and_back_over_both_families() -> TestResult {
-    let mut room = Room::new()?;
+fn tcp_is_forwarded_both_ways_over_both_families() -> TestResult {
+    let mut room = TestNetns::new()?;
     for ends in BOTH {
         let snat = ends.connect(&room)?;
         assert!((SNAT.0..=SNAT.1).contains(&snat), "{snat}");
@@ -23,15 +23,15 @@ fn tcp_goes_there_and_back_over_both_families() -> TestResult {
         let half = room.connection(&ends.key(PROTOCOL_TCP))?.context("no connection")?;
         assert!(half.progress().has(CtProgress::CLOSED.with(CtProgress::FINISHED)), "{half:?}");
     }
-    // Backend 1 is the one of IPv4, backend 0 the other.
+    // Backend 1 has IPv4, backend 0 has IPv6.
     assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
     assert_eq!(room.counted()?, [("translated", 2), ("forwarded", 2)]);
     Ok(())
 }
 
 #[test]
-fn udp_goes_there_and_back_over_both_families() -> TestResult {
-    let mut room = Room::new()?;
+fn udp_is_forwarded_both_ways_over_both_families() -> TestResult {
+    let mut room = TestNetns::new()?;
     for ends in BOTH {
         let snat = ends.converse(&room)?;
         assert_eq!(ends.sends(&room, "tc_ingress", &ends.udp())?, snat);
@@ -42,26 +42,26 @@ fn udp_goes_there_and_back_over_both_families() -> TestResult {
 }
 
 #[test]
-fn a_datagram_without_a_checksum_goes_without() -> TestResult {
-    let room = Room::new()?;
-    let spec = |spec: Spec| Spec { carries: Carries::UnsummedUdp, ..spec };
+fn datagram_without_checksum_is_forwarded_without() -> TestResult {
+    let room = TestNetns::new()?;
+    let spec = |spec: PacketSpec| PacketSpec { carries: Carries::UnsummedUdp, ..spec };
     let snat = V4.sends(&room, "tc_ingress", &spec(V4.udp()))?;
     V4.returns(&room, "tc_ingress", &spec(V4.udp_back(snat)))?;
     Ok(())
 }
 
 #[test]
-fn options_and_extension_headers_are_passed_on() -> TestResult {
-    let room = Room::new()?;
+fn options_and_extension_headers_are_forwarded() -> TestResult {
+    let room = TestNetns::new()?;
     for (protocol, spec) in of_each(&V4) {
         for options in [1, 10] {
-            let spec = Spec { options, ..spec.clone() };
+            let spec = PacketSpec { options, ..spec.clone() };
             V4.sends(&room, "tc_ingress", &spec).with_context(|| format!("{options} words, {protocol}"))?;
         }
     }
     for (protocol, spec) in of_each(BOTH[1]) {
         for extensions in [vec![0], vec![60], vec![43], vec![0, 60, 43]] {
-            let spec = Spec { extensions: extensions.clone(), ..spec.clone() };
+            let spec = PacketSpec { extensions: extensions.clone(), ..spec.clone() };
             BOTH[1].sends(&room, "tc_ingress", &spec).with_context(|| format!("{extensions:?}, {protocol}"))?;
         }
     }
@@ -69,25 +69,25 @@ fn options_and_extension_headers_are_passed_on() -> TestResult {
 }
 
 #[test]
-fn more_headers_than_are_read_are_left_alone_and_counted() -> TestResult {
-    let mut room = Room::new()?;
-    let packet = Spec { extensions: vec![60; 5], ..BOTH[1].tcp("S", 10, 0) }.arriving()?;
+fn packet_with_too_many_headers_passes_and_is_counted() -> TestResult {
+    let mut room = TestNetns::new()?;
+    let packet = PacketSpec { extensions: vec![60; 5], ..BOTH[1].tcp("S", 10, 0) }.arriving()?;
     equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("unreadable", 1)]);
     Ok(())
 }
 
 #[test]
-fn what_is_none_of_ours_is_left_alone_and_not_counted() -> TestResult {
-    let mut room = Room::new()?;
+fn packet_of_no_service_passes_and_is_not_counted() -> TestResult {
+    let mut room = TestNetns::new()?;
     let syn = V4.tcp("S", 10, 0).arriving()?;
     let mut packets = vec![
-        ("no service", Spec::tcp(V4.client, "10.77.0.1:1235", "S", 1, 0).arriving()?),
-        ("not this host", Spec::tcp(V4.client, "10.77.0.3:1234", "S", 1, 0).arriving()?),
+        ("no service", PacketSpec::tcp(V4.client, "10.77.0.1:1235", "S", 1, 0).arriving()?),
+        ("not this host", PacketSpec::tcp(V4.client, "10.77.0.3:1234", "S", 1, 0).arriving()?),
         ("unknown connection", V4.tcp("A", 10, 20).arriving()?),
         ("unknown reply", V4.tcp_back(SNAT.0, "SA", 10, 20).arriving()?),
-        ("loopback", Spec::tcp("127.0.0.1:1", V4.host, "S", 1, 0).arriving()?),
-        ("to loopback", Spec::tcp(V4.client, "127.0.0.1:1234", "S", 1, 0).arriving()?),
+        ("loopback", PacketSpec::tcp("127.0.0.1:1", V4.host, "S", 1, 0).arriving()?),
+        ("to loopback", PacketSpec::tcp(V4.client, "127.0.0.1:1234", "S", 1, 0).arriving()?),
         ("cut off", syn[..40].to_vec()),
     ];
     let mut tagged = syn.clone();
@@ -110,8 +110,8 @@ fn what_is_none_of_ours_is_left_alone_and_not_counted() -> TestResult {
 }
 
 #[test]
-fn a_service_that_is_not_exposed_is_not_served_to_others() -> TestResult {
-    let mut room = Room::new()?;
+fn service_not_exposed_is_not_forwarded() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.service(0, Service::new(Policy::LEASTCONN, SourceCode::FILE))?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
     equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
@@ -120,8 +120,8 @@ fn a_service_that_is_not_exposed_is_not_served_to_others() -> TestResult {
 }
 
 #[test]
-fn who_is_not_on_the_allow_list_is_left_to_the_host() -> TestResult {
-    let mut room = Room::new()?;
+fn client_not_on_the_allow_list_is_left_to_the_host() -> TestResult {
+    let mut room = TestNetns::new()?;
     let service = Service::new(Policy::LEASTCONN, SourceCode::FILE);
     room.service(0, Service { features: Features::EXPOSE.with(Features::ALLOW), ..service })?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
@@ -131,8 +131,8 @@ fn who_is_not_on_the_allow_list_is_left_to_the_host() -> TestResult {
 }
 
 #[test]
-fn a_local_listener_comes_before_the_service() -> TestResult {
-    let mut room = Room::new()?;
+fn local_listener_takes_precedence_over_the_service() -> TestResult {
+    let mut room = TestNetns::new()?;
     let bound = room.enter(|| std::net::TcpListener::bind("0.0.0.0:1234"))??;
     room.look_for_listeners()?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
@@ -144,11 +144,11 @@ fn a_local_listener_comes_before_the_service() -> TestResult {
 }
 
 #[test]
-fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> TestResult {
-    let mut room = Room::new()?;
+fn snat_ports_are_unique_and_exhaustion_is_refused() -> TestResult {
+    let mut room = TestNetns::new()?;
     let mut ports = Vec::new();
     let mut refused = 0;
-    // Some are not found within the tries, since those are at random.
+    // Some free ports are not found, since a limited number of random ports is tried.
     for port in 4000..4100 {
         let from = |flags, sequence, acknowledged| {
             let mut spec = V4.tcp(flags, sequence, acknowledged);
@@ -160,7 +160,7 @@ fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> Test
             refused += 1;
             continue;
         }
-        let snat = super::ends::source_port(&done.packet)?;
+        let snat = super::endpoints::source_port(&done.packet)?;
         let _ = room.run("tc_ingress", &V4.tcp_back(snat, "SA", 500, 11).arriving()?)?;
         let _ = room.run("tc_ingress", &from("A", 11, 501)?)?;
         ports.push(snat);
@@ -174,8 +174,8 @@ fn no_two_connections_have_one_source_port_and_one_too_many_is_refused() -> Test
 }
 
 #[test]
-fn where_all_source_ports_wait_to_be_opened_a_new_connection_gets_one() -> TestResult {
-    let mut room = Room::new()?;
+fn snat_port_of_a_half_open_connection_is_preempted_if_all_are() -> TestResult {
+    let mut room = TestNetns::new()?;
     for port in 4000..4100 {
         let mut spec = V4.tcp("S", 10, 0);
         spec.from.set_port(port);
@@ -191,8 +191,8 @@ fn where_all_source_ports_wait_to_be_opened_a_new_connection_gets_one() -> TestR
 }
 
 #[test]
-fn an_interface_that_is_not_served_is_no_way() -> TestResult {
-    let mut room = Room::new()?;
+fn interface_not_served_is_no_route() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.forget_interface()?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
     equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
@@ -201,9 +201,9 @@ fn an_interface_that_is_not_served_is_no_way() -> TestResult {
 }
 
 #[test]
-fn without_a_route_a_packet_is_left_to_the_host() -> TestResult {
-    let mut room = Room::new()?;
-    room.backends(|backend| backend.address = super::room::address("198.51.100.1"))?;
+fn packet_without_a_route_is_left_to_the_host() -> TestResult {
+    let mut room = TestNetns::new()?;
+    room.backends(|backend| backend.address = super::test_netns::address("198.51.100.1"))?;
     let packet = V4.tcp("S", 10, 0).arriving()?;
     equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     assert_eq!(room.counted()?, [("no_route", 1)]);
@@ -211,25 +211,25 @@ fn without_a_route_a_packet_is_left_to_the_host() -> TestResult {
 }
 
 #[test]
-fn a_host_that_does_not_forward_sends_back_by_the_same_interface() -> TestResult {
-    let room = Room::new()?;
+fn host_without_forwarding_replies_by_the_same_interface() -> TestResult {
+    let room = TestNetns::new()?;
     for setting in ["net/ipv4/conf/lab0/forwarding", "net/ipv6/conf/lab0/forwarding"] {
         room.lab.host(1).net().sysctl(setting, "0")?;
     }
     for ends in BOTH {
         let spec = ends.tcp("S", 10, 0);
         let done = room.run("tc_ingress", &spec.arriving()?)?;
-        let snat = super::ends::source_port(&done.packet)?;
-        // The link's header is the kernel's to write (bpf_redirect_neigh).
+        let snat = super::endpoints::source_port(&done.packet)?;
+        // The kernel writes the link header (bpf_redirect_neigh).
         let wanted = spec.sent_on(ends.snat(snat), address(ends.backend)).frame(HERE, link(9))?;
-        equal(&done, super::ends::TC_REDIRECT, &wanted)?;
+        equal(&done, super::endpoints::TC_REDIRECT, &wanted)?;
     }
     Ok(())
 }
 
 #[test]
-fn a_backend_that_refuses_is_ejected() -> TestResult {
-    let mut room = Room::new()?;
+fn backend_that_refuses_is_ejected() -> TestResult {
+    let mut room = TestNetns::new()?;
     let snat = V4.sends(&room, "tc_ingress", &V4.tcp("S", 10, 0))?;
     V4.returns(&room, "tc_ingress", &V4.tcp_back(snat, "RA", 0, 11))?;
     assert!(room.handshake(&V4.key(PROTOCOL_TCP))?.is_none());
@@ -239,8 +239,8 @@ fn a_backend_that_refuses_is_ejected() -> TestResult {
 }
 
 #[test]
-fn a_flood_of_syns_evicts_no_open_connection() -> TestResult {
-    let mut room = Room::new()?;
+fn syn_flood_evicts_no_open_connection() -> TestResult {
+    let mut room = TestNetns::new()?;
     let snat = V4.connect(&room)?;
     room.more_ports()?;
     let mut spec = V4.tcp("S", 10, 0);
@@ -257,16 +257,16 @@ fn a_flood_of_syns_evicts_no_open_connection() -> TestResult {
 }
 
 #[test]
-fn hops_that_are_used_up_are_told_to_the_sender() -> TestResult {
-    let mut room = Room::new()?;
+fn packet_with_ttl_exceeded_returns_icmp_to_the_sender() -> TestResult {
+    let mut room = TestNetns::new()?;
     for ends in BOTH {
         for (protocol, spec) in of_each(ends) {
-            let spec = Spec { hops: 1, ..spec };
+            let spec = PacketSpec { hops: 1, ..spec };
             let done = room.run("tc_ingress", &spec.arriving()?)?;
             let quoted = &spec.network()?[..quotes(&spec, protocol)];
             let (from, to) = (address(ends.host).ip(), address(ends.client).ip());
-            let about = super::spec::About::HopsExceeded;
-            let wanted = super::spec::error((link(9), HERE), (from, to), 64, about, quoted)?;
+            let about = super::packet_spec::About::HopsExceeded;
+            let wanted = super::packet_spec::error((link(9), HERE), (from, to), 64, about, quoted)?;
             told(&done, &wanted).with_context(|| format!("{spec:?}"))?;
         }
     }
@@ -275,15 +275,21 @@ fn hops_that_are_used_up_are_told_to_the_sender() -> TestResult {
 }
 
 #[test]
-fn a_packet_that_does_not_fit_is_told_to_the_sender() -> TestResult {
-    let mut room = Room::new()?;
+fn packet_over_mtu_returns_icmp_to_the_sender() -> TestResult {
+    let mut room = TestNetns::new()?;
     for ends in BOTH {
         for (protocol, spec) in of_each(ends) {
-            let spec = Spec { payload: vec![7; 1600], ..spec };
+            let spec = PacketSpec { payload: vec![7; 1600], ..spec };
             let done = room.run("tc_ingress", &spec.arriving()?)?;
             let quoted = &spec.network()?[..quotes(&spec, protocol)];
             let (from, to) = (address(ends.host).ip(), address(ends.client).ip());
-            let wanted = super::spec::error((link(9), HERE), (from, to), 64, super::spec::About::TooBig(1500), quoted)?;
+            let wanted = super::packet_spec::error(
+                (link(9), HERE),
+                (from, to),
+                64,
+                super::packet_spec::About::TooBig(1500),
+                quoted,
+            )?;
             told(&done, &wanted).with_context(|| format!("{spec:?}"))?;
         }
     }
@@ -292,26 +298,27 @@ fn a_packet_that_does_not_fit_is_told_to_the_sender() -> TestResult {
 }
 
 #[test]
-fn many_segments_in_one_pass_where_each_of_them_fits() -> TestResult {
-    let room = Room::new()?;
+fn gso_packet_passes_if_each_segment_fits() -> TestResult {
+    let room = TestNetns::new()?;
     V4.connect(&room)?;
-    let spec = Spec { payload: vec![7; 2_896], ..V4.tcp("A", 11, 501) };
+    let spec = PacketSpec { payload: vec![7; 2_896], ..V4.tcp("A", 11, 501) };
     let fits = room.run_as("tc_ingress", &spec.arriving()?, 1448)?;
-    assert_eq!(fits.verdict, super::ends::TC_REDIRECT);
+    assert_eq!(fits.verdict, super::endpoints::TC_REDIRECT);
     let does_not = room.run_as("tc_ingress", &spec.arriving()?, 1481)?;
     assert_ne!(does_not.packet.len(), spec.arriving()?.len());
     assert_ne!(does_not.verdict, TC_SHOT);
     Ok(())
 }
 
-/// How much of a packet an error quotes: its headers.
-fn quotes(spec: &Spec, protocol: u8) -> usize {
+/// The part of a packet that an error quotes: its headers.
+fn quotes(spec: &PacketSpec, protocol: u8) -> usize {
     let network = if spec.from.is_ipv4() { 20 } else { 40 };
     network + if protocol == PROTOCOL_TCP { 20 } else { 8 }
 }
 
-/// Holds that a packet has become an error, but for what etherparse leaves open: type of service, identification, DF.
-fn told(done: &super::room::Done, wanted: &[u8]) -> anyhow::Result<()> {
+/// Asserts that a packet has become an error, except the fields that etherparse leaves open: type of service,
+/// identification, DF.
+fn told(done: &super::test_netns::Done, wanted: &[u8]) -> anyhow::Result<()> {
     let mut packet = done.packet.clone();
     if packet[12..14] == [8, 0] {
         let header = etherparse::Ipv4HeaderSlice::from_slice(&packet[14..])?.to_header();
@@ -324,5 +331,5 @@ fn told(done: &super::room::Done, wanted: &[u8]) -> anyhow::Result<()> {
         );
         packet[14..34].copy_from_slice(&wanted[14..34]);
     }
-    equal(&super::room::Done { verdict: done.verdict, packet }, super::ends::TC_REDIRECT, wanted)
+    equal(&super::test_netns::Done { verdict: done.verdict, packet }, super::endpoints::TC_REDIRECT, wanted)
 }

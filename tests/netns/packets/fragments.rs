@@ -1,15 +1,15 @@
-//! Packets in fragments, of which only the first names the ports.
+//! Fragments, of which only the first has the ports.
 
 use anyhow::Context as _;
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, TC_NEXT, TC_REDIRECT, address, equal, source_port};
-use super::room::Room;
-use super::spec::{Carries, HERE, Spec, link};
+use super::endpoints::{BOTH, TC_NEXT, TC_REDIRECT, address, equal, source_port};
+use super::packet_spec::{Carries, HERE, PacketSpec, link};
+use super::test_netns::TestNetns;
 
-/// A datagram of 3,008 bytes with its header, in three that fit.
-fn in_three(spec: Spec) -> [Spec; 3] {
-    [(0, 1400), (1400, 2800), (2800, 3008)].map(|(first, end)| Spec {
+/// A datagram of 3,008 bytes with its header, in three fragments.
+fn in_three(spec: PacketSpec) -> [PacketSpec; 3] {
+    [(0, 1400), (1400, 2800), (2800, 3008)].map(|(first, end)| PacketSpec {
         payload: (0..3000_u16).map(|n| n as u8).collect(),
         fragment: Some((0x1234, first, end)),
         ..spec.clone()
@@ -17,14 +17,14 @@ fn in_three(spec: Spec) -> [Spec; 3] {
 }
 
 #[test]
-fn all_fragments_of_a_datagram_go_where_the_first_goes() -> TestResult {
-    let room = Room::new()?;
+fn fragments_follow_the_first_fragment() -> TestResult {
+    let room = TestNetns::new()?;
     for ends in BOTH {
         for carries in [Carries::Udp, Carries::UnsummedUdp] {
             if matches!(carries, Carries::UnsummedUdp) && ends.client.starts_with('[') {
                 continue;
             }
-            let parts = in_three(Spec { carries, ..ends.udp() });
+            let parts = in_three(PacketSpec { carries, ..ends.udp() });
             let first = room.run("tc_ingress", &parts[0].arriving()?)?;
             let snat = source_port(&first.packet[..]).or_else(|_| ports_of(&first.packet))?;
             let mut all = vec![first];
@@ -45,22 +45,22 @@ fn all_fragments_of_a_datagram_go_where_the_first_goes() -> TestResult {
     Ok(())
 }
 
-/// The source port of a first fragment, which etherparse does not look into.
+/// Returns the source port of a first fragment, which etherparse does not parse.
 fn ports_of(packet: &[u8]) -> anyhow::Result<u16> {
     let at = if packet[12..14] == [8, 0] { 34 } else { 62 };
     Ok(u16::from_be_bytes(packet[at..at + 2].try_into()?))
 }
 
 #[test]
-fn a_fragment_whose_first_is_not_known_is_left_alone_and_counted() -> TestResult {
-    let mut room = Room::new()?;
+fn fragment_without_known_first_passes_and_is_counted() -> TestResult {
+    let mut room = TestNetns::new()?;
     for ends in BOTH {
         let [first, second, _] = in_three(ends.udp());
         let packet = second.arriving()?;
         equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
-        // Of another packet.
+        // A fragment of another packet.
         assert_eq!(room.run("tc_ingress", &first.arriving()?)?.verdict, TC_REDIRECT);
-        let other = Spec { fragment: Some((0x4321, 1400, 2800)), ..second };
+        let other = PacketSpec { fragment: Some((0x4321, 1400, 2800)), ..second };
         let packet = other.arriving()?;
         equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
     }
@@ -69,15 +69,15 @@ fn a_fragment_whose_first_is_not_known_is_left_alone_and_counted() -> TestResult
 }
 
 #[test]
-fn fragments_of_a_backend_on_this_host_leave_as_the_services() -> TestResult {
-    let mut room = Room::new()?;
+fn fragments_of_a_local_backend_leave_as_the_service() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
         for part in in_three(ends.udp()) {
             let done = room.run("tc_ingress", &part.arriving()?)?;
             equal(&done, TC_NEXT, &part.between(part.from, address(ends.backend)).arriving()?)?;
         }
-        for part in in_three(Spec::udp(ends.backend, ends.client)) {
+        for part in in_three(PacketSpec::udp(ends.backend, ends.client)) {
             let done = room.run("tc_egress", &part.frame(link(9), HERE)?)?;
             equal(&done, TC_NEXT, &part.between(address(ends.host), part.to).frame(link(9), HERE)?)?;
         }

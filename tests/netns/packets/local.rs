@@ -4,17 +4,18 @@ use anyhow::{Context as _, Result};
 use proxymatic_common::PROTOCOL_TCP;
 use proxymatic_tests::failure::TestResult;
 
-use super::ends::{BOTH, Ends, TC_NEXT, address, equal};
-use super::room::Room;
-use super::spec::{HERE, Spec, link};
+use super::endpoints::{BOTH, Endpoints, TC_NEXT, address, equal};
+use super::packet_spec::{HERE, PacketSpec, link};
+use super::test_netns::TestNetns;
 
-/// What leaves this host for the client.
-fn leaving(spec: &Spec) -> Result<Vec<u8>> {
+/// Packets that leave this host for the client.
+fn leaving(spec: &PacketSpec) -> Result<Vec<u8>> {
     spec.frame(link(9), HERE)
 }
 
-/// A segment of the client reaches the backend with the client's own address; one of the backend leaves as the service's.
-fn there_and_back(room: &Room, ends: &Ends, there: &Spec, back: &Spec) -> TestResult {
+/// A segment of the client reaches the backend with the client's own address; the backend's reply leaves with the
+/// service's address.
+fn there_and_back(room: &TestNetns, ends: &Endpoints, there: &PacketSpec, back: &PacketSpec) -> TestResult {
     let done = room.run("tc_ingress", &there.arriving()?)?;
     equal(&done, TC_NEXT, &there.between(there.from, address(ends.backend)).arriving()?)?;
     let done = room.run("tc_egress", &leaving(back)?)?;
@@ -23,16 +24,16 @@ fn there_and_back(room: &Room, ends: &Ends, there: &Spec, back: &Spec) -> TestRe
 }
 
 #[test]
-fn a_backend_on_this_host_sees_the_client_and_answers_as_the_service() -> TestResult {
-    let mut room = Room::new()?;
+fn local_backend_sees_the_client_and_replies_as_the_service() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
-        let back = |flags, sequence, ack| Spec::tcp(ends.backend, ends.client, flags, sequence, ack);
+        let back = |flags, sequence, ack| PacketSpec::tcp(ends.backend, ends.client, flags, sequence, ack);
         there_and_back(&room, ends, &ends.tcp("S", 10, 0), &back("SA", 500, 11))?;
         there_and_back(&room, ends, &ends.tcp("A", 11, 501), &back("A", 501, 12))?;
         assert!(room.connection(&ends.key(PROTOCOL_TCP))?.is_some());
         there_and_back(&room, ends, &ends.tcp("FA", 11, 501), &back("FA", 501, 12))?;
-        there_and_back(&room, ends, &ends.udp(), &Spec::udp(ends.backend, ends.client))?;
+        there_and_back(&room, ends, &ends.udp(), &PacketSpec::udp(ends.backend, ends.client))?;
     }
     assert_eq!((room.load(0)?, room.load(1)?), ((1, 1), (1, 1)));
     assert!(room.counted()?.contains(&("forwarded_local", 4)), "{:?}", room.counted()?);
@@ -40,11 +41,11 @@ fn a_backend_on_this_host_sees_the_client_and_answers_as_the_service() -> TestRe
 }
 
 #[test]
-fn hops_are_not_taken_of_what_stays_on_this_host() -> TestResult {
-    let mut room = Room::new()?;
+fn ttl_of_a_local_packet_is_not_decremented() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
-        let there = Spec { hops: 1, ..ends.tcp("S", 10, 0) };
+        let there = PacketSpec { hops: 1, ..ends.tcp("S", 10, 0) };
         let done = room.run("tc_ingress", &there.arriving()?)?;
         equal(&done, TC_NEXT, &there.between(there.from, address(ends.backend)).arriving()?)?;
     }
@@ -52,30 +53,30 @@ fn hops_are_not_taken_of_what_stays_on_this_host() -> TestResult {
 }
 
 #[test]
-fn replies_are_met_only_where_they_pass() -> TestResult {
-    let mut room = Room::new()?;
+fn replies_are_intercepted_only_on_their_path() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
         let there = ends.tcp("S", 10, 0).arriving()?;
         let done = room.run("tc_ingress", &there)?;
         assert_ne!(done.packet, there);
-        // Somebody outside says that he is the backend.
-        let reply = Spec::tcp(ends.backend, ends.client, "SA", 500, 11);
+        // A spoofed packet from outside has the backend's address.
+        let reply = PacketSpec::tcp(ends.backend, ends.client, "SA", 500, 11);
         let packet = reply.arriving()?;
         equal(&room.run("tc_ingress", &packet)?, TC_NEXT, &packet)?;
-        // A program of this host dials as the client does.
+        // A program of this host has the client's port.
         let packet = leaving(&ends.tcp("S", 10, 0))?;
         equal(&room.run("tc_egress", &packet)?, TC_NEXT, &packet)?;
         // Another port of this host.
-        let packet = leaving(&Spec { from: ends.snat(8002), ..reply })?;
+        let packet = leaving(&PacketSpec { from: ends.snat(8002), ..reply })?;
         equal(&room.run("tc_egress", &packet)?, TC_NEXT, &packet).context("another port")?;
     }
     Ok(())
 }
 
 #[test]
-fn what_was_forwarded_is_left_alone_where_it_leaves() -> TestResult {
-    let room = Room::new()?;
+fn forwarded_packet_passes_unchanged_at_egress() -> TestResult {
+    let room = TestNetns::new()?;
     for ends in BOTH {
         let snat = ends.connect(&room)?;
         for spec in [

@@ -1,4 +1,4 @@
-//! What XDP takes upon itself, and what it leaves to TC.
+//! The packets that XDP forwards, and those that it leaves to TC.
 
 use anyhow::{Context as _, Result};
 use proxymatic_common::InterfaceKind;
@@ -6,13 +6,13 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::PATIENCE;
 
-use super::ends::{BOTH, V4, XDP_DROP, XDP_PASS, equal};
-use super::room::Room;
-use super::spec::{Carries, HERE, Spec, link};
+use super::endpoints::{BOTH, V4, XDP_DROP, XDP_PASS, equal};
+use super::packet_spec::{Carries, HERE, PacketSpec, link};
+use super::test_netns::TestNetns;
 
 #[test]
-fn open_connections_go_there_and_back_by_xdp_alone() -> TestResult {
-    let mut room = Room::new()?;
+fn open_connections_are_forwarded_both_ways_by_xdp_alone() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.interface(InterfaceKind::ACCELERATED)?;
     for ends in BOTH {
         let (tcp, udp) = (ends.connect(&room)?, ends.converse(&room)?);
@@ -21,12 +21,12 @@ fn open_connections_go_there_and_back_by_xdp_alone() -> TestResult {
         by_xdp(|program| ends.sends(&room, program, &ends.udp()))?;
         by_xdp(|program| ends.returns(&room, program, &ends.udp_back(udp)))?;
     }
-    by_xdp(|program| V4.sends(&room, program, &Spec { carries: Carries::UnsummedUdp, ..V4.udp() }))?;
+    by_xdp(|program| V4.sends(&room, program, &PacketSpec { carries: Carries::UnsummedUdp, ..V4.udp() }))?;
     assert!(room.counted()?.contains(&("forwarded_xdp", 9)), "{:?}", room.counted()?);
     Ok(())
 }
 
-/// Sends a packet by XDP. That leaves it to TC where the last one that TC has noted is more than a second old.
+/// Sends a packet through XDP, which leaves it to TC if TC's last note of the flow is more than a second old.
 fn by_xdp<T>(send: impl Fn(&str) -> Result<T>) -> Result<T> {
     eventually_ok("XDP sends it on", PATIENCE, || match send("xdp_ingress") {
         Ok(sent) => Ok(sent),
@@ -38,8 +38,8 @@ fn by_xdp<T>(send: impl Fn(&str) -> Result<T>) -> Result<T> {
 }
 
 #[test]
-fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
-    let mut room = Room::new()?;
+fn other_packets_are_left_to_tc_unchanged() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.interface(InterfaceKind::ACCELERATED)?;
     for ends in BOTH {
         let new = ends.tcp("S", 10, 0).arriving()?;
@@ -52,16 +52,16 @@ fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
             ("SYN", ends.tcp("S", 10, 0)),
             ("FIN", ends.tcp("FA", 11, 501)),
             ("RST", ends.tcp("R", 11, 0)),
-            ("no hops left", Spec { hops: 1, ..open.clone() }),
-            ("fragment", Spec { fragment: Some((7, 0, 8)), ..ends.udp() }),
-            ("later fragment", Spec { fragment: Some((7, 8, 16)), ..ends.udp() }),
-            ("unknown", Spec { from: ends.snat(4321), ..open.clone() }),
-            ("too large", Spec { payload: vec![0; 1600], ..open.clone() }),
+            ("no hops left", PacketSpec { hops: 1, ..open.clone() }),
+            ("fragment", PacketSpec { fragment: Some((7, 0, 8)), ..ends.udp() }),
+            ("later fragment", PacketSpec { fragment: Some((7, 8, 16)), ..ends.udp() }),
+            ("unknown", PacketSpec { from: ends.snat(4321), ..open.clone() }),
+            ("too large", PacketSpec { payload: vec![0; 1600], ..open.clone() }),
         ];
         if v4 {
-            cases.push(("options", Spec { options: 1, ..open }));
+            cases.push(("options", PacketSpec { options: 1, ..open }));
         } else {
-            cases.push(("extension", Spec { extensions: vec![0], ..open }));
+            cases.push(("extension", PacketSpec { extensions: vec![0], ..open }));
         }
         for (what, spec) in cases {
             let packet = spec.arriving()?;
@@ -81,8 +81,8 @@ fn whatever_else_comes_is_left_to_tc_untouched() -> TestResult {
 }
 
 #[test]
-fn an_interface_without_xdp_is_no_way_for_xdp() -> TestResult {
-    let room = Room::new()?;
+fn interface_without_xdp_is_no_route_for_xdp() -> TestResult {
+    let room = TestNetns::new()?;
     for ends in BOTH {
         ends.connect(&room)?;
         let packet = ends.tcp("A", 11, 501).arriving()?;
@@ -92,12 +92,12 @@ fn an_interface_without_xdp_is_no_way_for_xdp() -> TestResult {
 }
 
 #[test]
-fn what_stays_on_this_host_is_left_to_tc() -> TestResult {
-    let mut room = Room::new()?;
+fn local_packets_are_left_to_tc() -> TestResult {
+    let mut room = TestNetns::new()?;
     room.backends(|backend| backend.local = 1)?;
     for ends in BOTH {
         let _ = room.run("tc_ingress", &ends.tcp("S", 10, 0).arriving()?)?;
-        let reply = Spec::tcp(ends.backend, ends.client, "SA", 500, 11).frame(link(9), HERE)?;
+        let reply = PacketSpec::tcp(ends.backend, ends.client, "SA", 500, 11).frame(link(9), HERE)?;
         let _ = room.run("tc_egress", &reply)?;
         let packet = ends.tcp("A", 11, 501).arriving()?;
         let _ = room.run("tc_ingress", &packet)?;

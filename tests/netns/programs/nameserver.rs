@@ -1,4 +1,4 @@
-//! A name server over UDP and TCP: dig asks it, and nginx finds its upstream by it.
+//! A name server over UDP and TCP: dig queries it, and nginx resolves its upstream with it.
 
 use std::fs;
 
@@ -10,19 +10,19 @@ use proxymatic_tests::net::host_address6;
 use proxymatic_tests::process::Process;
 
 use super::{LONGEST, SERVER, answers, open_and_ever, program, publish, run, text};
-use crate::answered::{At, Words};
-use crate::served::curl;
+use crate::fixtures::cluster::curl;
+use crate::fixtures::word_replicas::{At, WordService};
 
-const NAMES: Words = Words { app: "/names", port: 53, replicas: &[(At::V4(2, 7053), "names")] };
-const NAMES6: Words = Words { app: "/names6", port: 1053, replicas: &[(At::V6(2, 7053), "names")] };
-const WEB: Words = Words { app: "/web", port: 1234, replicas: &[(At::V4(2, 8001), "web")] };
+const NAMES: WordService = WordService { app: "/names", port: 53, replicas: &[(At::V4(2, 7053), "names")] };
+const NAMES6: WordService = WordService { app: "/names6", port: 1053, replicas: &[(At::V6(2, 7053), "names")] };
+const WEB: WordService = WordService { app: "/web", port: 1234, replicas: &[(At::V4(2, 8001), "web")] };
 
 #[test]
-fn dig_is_answered_over_udp_and_tcp_from_the_address_it_asked() -> TestResult {
+fn dig_is_answered_over_udp_and_tcp_from_its_destination() -> TestResult {
     let lab = Lab::start(2)?;
     let _server = nameserver(&lab)?;
     let _agent = publish(&lab, &[NAMES, NAMES6], &[])?;
-    // Its sockets of IPv6 speak nothing else (IPV6_V6ONLY), so there the replica must be of IPv6.
+    // dig's IPv6 sockets are IPV6_V6ONLY, so this replica must have an IPv6 address.
     for (host, port) in [("127.0.0.1", 53), ("10.77.0.1", 53), ("::1", 1053), ("fd77::1", 1053)] {
         for over in ["+notcp", "+tcp"] {
             let (server, port) = (format!("@{host}"), port.to_string());
@@ -36,7 +36,7 @@ fn dig_is_answered_over_udp_and_tcp_from_the_address_it_asked() -> TestResult {
 }
 
 #[test]
-fn nginx_finds_its_upstream_by_a_resolver_and_reaches_it_both_through_service_ports() -> TestResult {
+fn nginx_reaches_resolver_and_upstream_by_service_ports() -> TestResult {
     let lab = Lab::start(2)?;
     let _server = nameserver(&lab)?;
     let _web = lab.replica(2, 8001, "web")?;
@@ -73,7 +73,7 @@ fn nginx_finds_its_upstream_by_a_resolver_and_reaches_it_both_through_service_po
     Ok(())
 }
 
-/// Answers for two names: one to look up, one that leads back to this host's loopback.
+/// Resolves two names: one for dig, and one that resolves to this host's loopback address.
 pub(crate) fn nameserver(lab: &Lab) -> Result<Process> {
     let config = lab.run_dir().join("dnsmasq.conf");
     let listen = format!("listen-address={SERVER},{}\nport=7053\nbind-interfaces\n", host_address6(2));

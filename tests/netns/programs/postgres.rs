@@ -9,10 +9,10 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
 
 use super::{LONGEST, SERVER, answers, open_and_ever, program, publish, run, text};
-use crate::answered::{At, Words};
+use crate::fixtures::word_replicas::{At, WordService};
 
-const SERVICE: Words = Words { app: "/postgres", port: 5432, replicas: &[(At::V4(2, 7432), "postgres")] };
-/// It refuses to run as root: the user nobody.
+const SERVICE: WordService = WordService { app: "/postgres", port: 5432, replicas: &[(At::V4(2, 7432), "postgres")] };
+/// postgres refuses to run as root, so it runs as nobody.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -36,7 +36,7 @@ fn psql_works_against_postgres() -> TestResult {
         let said = query(&lab, host, "5432", "select 6 * 7, inet_server_addr(), inet_server_port()");
         assert_eq!(said.context(host)?, format!("42|{SERVER}|7432\n"));
     }
-    // More than one packet each way.
+    // A query of more than one packet in each direction.
     let long = "select length(string_agg(md5(n::text), '')) from generate_series(1, 100000) n";
     assert_eq!(query(&lab, "localhost", "5432", long)?, "3200000\n");
     assert_eq!(query(&lab, "localhost", "5432", "select repeat('x', 5000000)")?.trim().len(), 5_000_000);
@@ -44,7 +44,7 @@ fn psql_works_against_postgres() -> TestResult {
     Ok(())
 }
 
-/// What psql prints, rows without decoration.
+/// Returns psql's output, rows without decoration.
 fn query(lab: &Lab, host: &str, port: &str, sql: &str) -> Result<String> {
     run(lab, "psql", &["-h", host, "-p", port, "-U", "nobody", "-d", "postgres", "-XAtc", sql])
 }

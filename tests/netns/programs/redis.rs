@@ -6,15 +6,15 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::Lab;
 
 use super::{SERVER, answers, open_and_ever, program, publish, run, text};
-use crate::answered::{At, Words};
+use crate::fixtures::word_replicas::{At, WordService};
 
-const SERVICE: Words = Words { app: "/redis", port: 6379, replicas: &[(At::V4(2, 7379), "redis")] };
+const SERVICE: WordService = WordService { app: "/redis", port: 6379, replicas: &[(At::V4(2, 7379), "redis")] };
 
 #[test]
 fn redis_cli_and_redis_benchmark_work_against_redis_server() -> TestResult {
     let lab = Lab::start(2)?;
-    // Debian's tools bring the server under another name, and without a unit that starts one on the machine; which of
-    // its programs it is it tells by the name it is called by.
+    // Debian's tools package has the server under another name and without a unit that starts it. The program selects
+    // its role by the name it is called by.
     let server = lab.run_dir().join("redis-server");
     symlink(program("redis-check-rdb")?, &server)?;
     let folder = text(lab.run_dir())?.to_owned();

@@ -6,16 +6,16 @@ use proxymatic_tests::lab::Lab;
 use serde_json::Value;
 
 use super::{SERVER, open_and_ever, program, publish, run};
-use crate::answered::{At, Words};
-use crate::served::{Served, URL};
+use crate::fixtures::cluster::{Cluster, URL};
+use crate::fixtures::word_replicas::{At, WordService};
 
-const IPERF: Words = Words { app: "/iperf", port: 5201, replicas: &[(At::V4(2, 7201), "iperf")] };
+const IPERF: WordService = WordService { app: "/iperf", port: 5201, replicas: &[(At::V4(2, 7201), "iperf")] };
 
 #[test]
-fn wrk_meets_no_error() -> TestResult {
+fn wrk_reports_no_error() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Served::start(&lab, 3)?;
-    // By itself it takes an answer that is 2 s late for an error.
+    let _web = Cluster::start(&lab, 3)?;
+    // By default wrk counts an answer after 2 s as an error.
     let wrk = ["--threads", "2", "--connections", "30", "--duration", "2s", "--timeout", "60s", URL];
     let said = run(&lab, "wrk", &wrk)?;
     assert!(said.contains("Requests/sec:"), "{said}");
@@ -37,8 +37,8 @@ fn iperf3_moves_bytes_over_tcp_and_datagrams_over_udp() -> TestResult {
         let (sent, received) = (tcp["end"]["sum_sent"]["bytes"].as_u64(), tcp["end"]["sum_received"]["bytes"].as_u64());
         assert!(received > Some(10_000_000) && received <= sent, "{sent:?} sent, {received:?} received");
         assert_eq!(tcp["start"]["connected"][0]["remote_host"], host);
-        // From the server to the client, too: there its datagrams go to what the client is.
-        // So few at a time that a receiver which has to wait for a CPU does not lose most of them.
+        // From the server to the client too; its datagrams then go to the client's address. The rate is low, so that a
+        // receiver which waits for a CPU does not lose most datagrams.
         for more in [&["-u", "-b", "4M", "-n", "1M"][..], &["-u", "-b", "4M", "-n", "1M", "-R"]] {
             let udp = iperf(&lab, host, more)?;
             let (all, lost) = (udp["end"]["sum"]["packets"].as_u64(), udp["end"]["sum"]["lost_packets"].as_u64());
@@ -49,7 +49,7 @@ fn iperf3_moves_bytes_over_tcp_and_datagrams_over_udp() -> TestResult {
     Ok(())
 }
 
-/// What a run reports.
+/// The result of a run.
 fn iperf(lab: &Lab, host: &str, more: &[&str]) -> Result<Value> {
     let needed = ["-c", host, "-p", "5201", "-J"];
     Ok(serde_json::from_str(&run(lab, "iperf3", &[&needed, more].concat())?)?)

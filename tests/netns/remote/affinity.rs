@@ -1,4 +1,5 @@
-//! Affinity goes by the client's address: its connections and datagrams stay with one backend, whatever port they come from.
+//! Affinity of remote clients goes by address: all connections and datagrams of an address stay with one backend,
+//! whatever their port.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -15,15 +16,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use serde_json::{Value, json};
 
 use super::{ONE_ARMED, ROUTED, WAIT, Way, asked, both};
-use crate::served::PORT;
+use crate::fixtures::cluster::PORT;
 
-/// How many clients there are in each family, each an address of the clients' host.
+/// The number of clients in each family; each has an address of its own on the clients' host.
 const CLIENTS: u8 = 12;
-/// How often each of them connects.
+/// The number of connections of each client.
 const TIMES: usize = 10;
-/// So long that no test outlasts it.
+/// An affinity time that no test outlasts.
 const LONG: &str = "1h";
-/// So short that its end can be waited for.
+/// An affinity time that a test can wait for.
 const SHORT: Duration = Duration::from_secs(1);
 const SHORT_PORT: u16 = PORT + 1;
 
@@ -41,14 +42,14 @@ fn prepare(lab: &Lab, way: Way) -> Result<Vec<Echo>> {
         .collect()
 }
 
-/// The clients' addresses, beside those that their host has anyway.
+/// The clients' addresses, in addition to those of their host.
 fn addresses(way: Way) -> impl Iterator<Item = IpAddr> {
     let network = way.arms.outside();
     (100..100 + CLIENTS)
         .flat_map(move |number| [IpAddr::from(address_on(network, number)), address6_on(network, number).into()])
 }
 
-/// A socket that is bound to an address, and connected.
+/// Opens a socket that is bound to an address, and connects it.
 fn bound(kind: SocketType, from: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
@@ -57,7 +58,7 @@ fn bound(kind: SocketType, from: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> 
     Ok(socket)
 }
 
-/// Who answers a new connection and a new datagram socket of a client.
+/// Returns the replicas that answer a new connection and a new UDP socket of a client.
 fn who(host: &Host, from: IpAddr, to: SocketAddr) -> Result<[char; 2]> {
     let outcome = host.net().enter(|| -> io::Result<_> {
         let mut stream = TcpStream::from(bound(SocketType::STREAM, from, to)?);
@@ -71,11 +72,11 @@ fn who(host: &Host, from: IpAddr, to: SocketAddr) -> Result<[char; 2]> {
     outcome.with_context(|| format!("from {from} to {to}"))
 }
 
-/// Who answers each client, over TCP and UDP; fails where one of them is answered by several.
+/// Returns the replica that answers each client, over TCP and UDP; fails if several answer one client.
 fn answers(lab: &Lab, way: Way, port: u16) -> Result<Vec<[char; 2]>> {
     addresses(way)
         .map(|from| {
-            let to = SocketAddr::new(way.arms.dialled()[usize::from(from.is_ipv6())], port);
+            let to = SocketAddr::new(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
             let first = who(lab.host(CLIENT), from, to)?;
             for _ in 1..TIMES {
                 let next = who(lab.host(CLIENT), from, to)?;
@@ -95,7 +96,7 @@ fn sticky(echoes: &[Echo], port: u16, affinity: &str) -> [Value; 2] {
 }
 
 #[test]
-fn a_remote_client_stays_with_its_backend_and_others_have_theirs() -> TestResult {
+fn remote_affinity_keeps_each_client_on_its_backend() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let echoes = prepare(&lab, way)?;
@@ -103,7 +104,7 @@ fn a_remote_client_stays_with_its_backend_and_others_have_theirs() -> TestResult
         let first = answers(&lab, way, PORT)?;
         for protocol in 0..2 {
             let backends: BTreeSet<_> = first.iter().map(|names| names[protocol]).collect();
-            // By chance one backend has all of them once in 4^23 runs.
+            // By chance one backend has all clients once in 4^23 runs.
             assert!(backends.len() > 1, "{way:?}: all clients are answered by {backends:?}");
         }
         assert_eq!(answers(&lab, way, PORT)?, first, "{way:?}");
@@ -112,7 +113,7 @@ fn a_remote_client_stays_with_its_backend_and_others_have_theirs() -> TestResult
 }
 
 #[test]
-fn a_remote_client_is_free_after_the_time_of_its_affinity() -> TestResult {
+fn remote_affinity_ends_after_its_time() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let echoes = prepare(&lab, way)?;
@@ -120,7 +121,7 @@ fn a_remote_client_is_free_after_the_time_of_its_affinity() -> TestResult {
         let short = sticky(&echoes, SHORT_PORT, &format!("{}s", SHORT.as_secs()));
         let _agent = way.serve(&lab, &[long, short].concat())?;
         let once = |port| -> Result<Vec<_>> {
-            let to = |from: IpAddr| SocketAddr::new(way.arms.dialled()[usize::from(from.is_ipv6())], port);
+            let to = |from: IpAddr| SocketAddr::new(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
             addresses(way).map(|from| who(lab.host(CLIENT), from, to(from))).collect()
         };
         let first = [once(PORT)?, once(SHORT_PORT)?];

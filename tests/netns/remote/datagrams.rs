@@ -1,4 +1,4 @@
-//! Datagrams of every size. Those that do not fit into a packet come in fragments, and only the first of them has ports.
+//! Datagrams of every size. Those larger than a packet are fragmented, and only the first fragment has the ports.
 
 use std::collections::BTreeSet;
 use std::net::UdpSocket;
@@ -11,18 +11,18 @@ use proxymatic_tests::lab::CLIENT;
 use super::{ONE_ARMED, ROUTED, Remote, WAYS, asked, socket};
 
 const DATAGRAMS: usize = 10_000;
-/// What fits into one packet of 1,500 bytes, just fits, does not just fit, and is many fragments.
+/// Sizes that fit into one packet of 1,500 bytes, just fit, just do not fit, and need many fragments.
 const SIZES: [usize; 6] = [9, 64, 1_452, 1_473, 4_000, 9_001];
-/// How many are on their way at once: fewer than a socket's buffer takes.
+/// How many datagrams are in flight at once: fewer than a socket's buffer holds.
 const WINDOW: usize = 8;
 
 #[test]
-fn ten_thousand_datagrams_with_and_without_fragments_come_back_whole_and_from_whom_was_asked() -> TestResult {
+fn datagrams_10000_of_any_size_return_whole_from_the_service() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
-        // Of each family half, from ten sockets each: to both backends.
-        for to in way.dialled() {
+        // Half of them in each family, from ten sockets each: they reach both backends.
+        for to in way.service_addresses() {
             let mut names = BTreeSet::new();
             for _ in 0..10 {
                 let socket = socket(lab.host(CLIENT), to)?;
@@ -36,12 +36,12 @@ fn ten_thousand_datagrams_with_and_without_fragments_come_back_whole_and_from_wh
 }
 
 #[test]
-fn a_socket_keeps_its_backend_and_hears_from_whom_it_asked() -> TestResult {
+fn udp_socket_keeps_its_backend_and_gets_service_replies() -> TestResult {
     for way in [ROUTED, ONE_ARMED] {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
-        for to in way.dialled() {
-            // A connected socket hears nobody else.
+        for to in way.service_addresses() {
+            // A connected socket receives from its peer only.
             let socket = socket(lab.host(CLIENT), to)?;
             let first = asked(&socket)?;
             for _ in 0..50 {
@@ -53,7 +53,7 @@ fn a_socket_keeps_its_backend_and_hears_from_whom_it_asked() -> TestResult {
     Ok(())
 }
 
-/// Sends so many datagrams and looks at each that comes back; returns who answered.
+/// Sends this many datagrams and checks each reply; returns the names of the replicas.
 fn exchange(socket: &UdpSocket, count: usize) -> Result<u8> {
     let mut names = BTreeSet::new();
     let mut answer = vec![0; 1 << 16];
@@ -69,7 +69,7 @@ fn exchange(socket: &UdpSocket, count: usize) -> Result<u8> {
             })?;
             let (name, rest) = answer[..length].split_first().context("an empty answer")?;
             let nth = missing.iter().position(|it| *it == rest);
-            missing.remove(nth.with_context(|| format!("{length} bytes that nobody sent, or not now"))?);
+            missing.remove(nth.with_context(|| format!("{length} bytes that were not sent, or not now"))?);
             names.insert(*name);
         }
     }
@@ -77,7 +77,7 @@ fn exchange(socket: &UdpSocket, count: usize) -> Result<u8> {
     names.pop_first().context("no datagram")
 }
 
-/// The n-th: no other looks like it.
+/// The n-th datagram, which differs from all others.
 fn datagram(nth: usize) -> Vec<u8> {
     let size = SIZES[nth % SIZES.len()];
     let mut bytes: Vec<u8> = (0..size).map(|at| (at * 7 + nth) as u8).collect();

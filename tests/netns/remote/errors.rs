@@ -1,4 +1,4 @@
-//! What routers and hosts say when a packet cannot go on: the client hears of it as if host 1 were the backend.
+//! ICMP errors of routers and hosts: the client receives them as if host 1 were the backend.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
@@ -11,20 +11,20 @@ use proxymatic_tests::lab::{CLIENT, FAR, Lab, PATIENCE, ROUTER};
 use proxymatic_tests::net::{address_on, address6_on};
 
 use super::{ROUTED, Remote, WAIT, WAYS, asked, exposed, greeted, socket, who};
+use crate::fixtures::cluster::PORT;
 use crate::programs::run_on;
-use crate::served::PORT;
 
-/// What goes through between the router and the far backend.
+/// The MTU of the link between the router and the far backend.
 const NARROW: u16 = 1_400;
 
 #[test]
-fn a_closed_port_of_a_backend_is_told_to_the_client_as_that_of_the_service() -> TestResult {
+fn icmp_of_closed_backend_port_reaches_client_as_the_service() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let places = lab.host(2).places_on(0, 7001);
         let _agent = way.serve(&lab, &["tcp", "udp"].map(|it| exposed(it, it, PORT, &places, &[])))?;
-        for to in way.dialled() {
-            // A connected socket hears only of what names the address that it dialled.
+        for to in way.service_addresses() {
+            // A connected socket receives only errors that name its destination.
             let error = asked(&socket(lab.host(CLIENT), to)?).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{way:?} {to}");
             assert_eq!(super::refused(lab.host(CLIENT), to)?, ErrorKind::ConnectionRefused, "{way:?} {to}");
@@ -38,7 +38,7 @@ fn ping_of_host_1_is_answered_by_host_1() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let _remote = Remote::start(&lab, way)?;
-        for to in way.arms.dialled() {
+        for to in way.arms.service_addresses() {
             let said = run_on(lab.host(CLIENT), "ping", &["-n", "-c", "2", "-i", "0.1", "-W", "30", &to.to_string()])?;
             assert!(said.contains(" 2 received"), "{way:?}: {said}");
         }
@@ -47,15 +47,15 @@ fn ping_of_host_1_is_answered_by_host_1() -> TestResult {
 }
 
 #[test]
-fn a_narrow_link_behind_a_router_is_told_to_the_client_and_megabytes_still_pass() -> TestResult {
+fn narrow_link_behind_router_is_reported_and_megabytes_pass() -> TestResult {
     for way in WAYS.into_iter().filter(|it| it.arms == ROUTED.arms) {
         let lab = way.prepare(Lab::remote_with_router()?)?;
         lab.host(ROUTER).mtu(2, NARROW)?;
         narrow_back(&lab)?;
         let remote = Remote::of(&lab, way, vec![lab.host(FAR).echo(7001, 'a')?])?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let (mut stream, _) = greeted(lab.host(CLIENT), to)?;
-            // Larger than the link lets through: the far end says that 1,460 bytes are fine.
+            // Larger than the link's MTU: the far end announces an MSS of 1,460 bytes.
             let said: Vec<u8> = (0..1_000_000_u32).map(|at| (at * 7) as u8).collect();
             let mut writer = stream.try_clone()?;
             writer.set_write_timeout(Some(WAIT))?;
@@ -74,7 +74,7 @@ fn a_narrow_link_behind_a_router_is_told_to_the_client_and_megabytes_still_pass(
     Ok(())
 }
 
-/// The far host says nothing of the narrow link when it connects, and yet sends nothing that does not fit.
+/// The far host announces a large MSS, yet sends nothing that does not fit.
 fn narrow_back(lab: &Lab) -> Result<()> {
     let narrow = NARROW.to_string();
     let [four, six] = lab.host(ROUTER).addresses_on(2).map(|it| it.to_string());
@@ -88,7 +88,7 @@ fn narrow_back(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// The clients' host has learned how much passes to this address.
+/// The clients' host has learned the path MTU to this address.
 fn knows_mtu(lab: &Lab, to: IpAddr) -> Result<()> {
     let said = run_on(lab.host(CLIENT), "ip", &["route", "get", &to.to_string()])?;
     ensure!(said.contains(&format!("mtu {NARROW}")), "{said}");
@@ -96,17 +96,17 @@ fn knows_mtu(lab: &Lab, to: IpAddr) -> Result<()> {
 }
 
 #[test]
-fn traceroute_sees_the_router_before_a_far_backend() -> TestResult {
+fn traceroute_shows_the_router_before_a_far_backend() -> TestResult {
     for way in WAYS.into_iter().filter(|it| it.arms == ROUTED.arms) {
         let lab = way.prepare(Lab::remote_with_router()?)?;
         let remote = Remote::of(&lab, way, vec![lab.host(FAR).echo(7001, 'a')?])?;
         let [router4, router6] = lab.host(ROUTER).addresses_on(0).map(|it| it.to_string());
-        for (to, router) in way.arms.dialled().into_iter().zip([router4, router6]) {
+        for (to, router) in way.arms.service_addresses().into_iter().zip([router4, router6]) {
             for how in ["-U", "-T"] {
                 let port = PORT.to_string();
                 let arguments = ["-n", how, "-p", &port, "-q", "1", "-w", "5", "-m", "5", &to.to_string()];
                 let wanted = [&to.to_string(), &router, &to.to_string()];
-                // Hosts limit how many such answers they give in a second, and a program that waits is not always served in time.
+                // Hosts limit the rate of ICMP errors, and a waiting program may be late.
                 eventually_ok("each hop answers", 3 * PATIENCE, || {
                     let said = run_on(lab.host(CLIENT), "traceroute", &arguments)?;
                     let hops: Vec<_> = said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
@@ -121,19 +121,20 @@ fn traceroute_sees_the_router_before_a_far_backend() -> TestResult {
 }
 
 #[test]
-fn datagram_too_large_is_answered_with_the_mtu_of_the_way_on() -> TestResult {
+fn datagram_too_large_returns_the_mtu_of_the_next_hop() -> TestResult {
     for way in WAYS.into_iter().filter(|it| it.arms == ROUTED.arms) {
         let lab = way.lab()?;
         for host in [1, CLIENT] {
             lab.host(host).mtu(1, 9_000)?;
         }
         let remote = Remote::start(&lab, way)?;
-        for to in way.dialled() {
+        for to in way.service_addresses() {
             let socket = socket(lab.host(CLIENT), to)?;
             asked(&socket)?;
             let large = vec![b'?'; 4_000];
             let mut answer = vec![0; 9_000];
-            // The first is lost; once the client's host has heard why, it breaks them up. It is not waited for for long.
+            // The first datagram is lost. Once the clients' host has received the error, it fragments the next ones. A
+            // short timeout is enough.
             socket.set_read_timeout(Some(Duration::from_secs(1)))?;
             eventually_ok("a large datagram passes", PATIENCE, || {
                 socket.send(&large)?;

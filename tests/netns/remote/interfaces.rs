@@ -1,4 +1,4 @@
-//! Interfaces that go down, come back, change their name, and are made anew while the agent runs.
+//! Interfaces that go down, come up, are renamed, and are recreated while the agent runs.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use proxymatic_tests::lab::{CLIENT, Lab, PATIENCE};
 use super::{ONE_ARMED, ROUTED, Remote, WAYS};
 
 #[test]
-fn flows_go_on_when_an_interface_goes_down_and_comes_up_again() -> TestResult {
+fn flows_survive_an_interface_down_and_up() -> TestResult {
     for way in [ROUTED, ONE_ARMED, WAYS[2]] {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
         let transfers = remote.transfers(8)?;
         for interface in way.arms.interfaces() {
             set(&lab, &[&interface, "down"])?;
-            // No longer, or connections need as long to find out that the way is back.
-            let soon = || TcpStream::connect_timeout(&way.dialled()[0], Duration::from_millis(300));
+            // Not longer, or connections need as long to notice that the path is back.
+            let soon = || TcpStream::connect_timeout(&way.service_addresses()[0], Duration::from_millis(300));
             assert!(lab.host(CLIENT).net().enter(soon)?.is_err(), "{way:?}: served by nothing");
             set(&lab, &[&interface, "up"])?;
             back(&lab, &interface)?;
@@ -32,7 +32,7 @@ fn flows_go_on_when_an_interface_goes_down_and_comes_up_again() -> TestResult {
 }
 
 #[test]
-fn an_interface_that_is_made_anew_is_served_again_and_its_flows_go_on() -> TestResult {
+fn interface_recreated_is_served_and_its_flows_survive() -> TestResult {
     let way = ONE_ARMED;
     let lab = way.lab()?;
     let remote = Remote::start(&lab, way)?;
@@ -48,7 +48,7 @@ fn an_interface_that_is_made_anew_is_served_again_and_its_flows_go_on() -> TestR
 }
 
 #[test]
-fn flows_go_on_when_an_interface_changes_its_name_and_changes_it_back() -> TestResult {
+fn flows_survive_an_interface_rename() -> TestResult {
     for way in WAYS {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
@@ -70,7 +70,7 @@ fn set(lab: &Lab, what: &[&str]) -> Result<()> {
     lab.host(1).net().ip(&[&["link", "set"], what].concat())
 }
 
-/// Going down costs an interface its addresses of IPv6.
+/// An interface that goes down loses its IPv6 addresses.
 fn back(lab: &Lab, interface: &str) -> Result<()> {
     let [_, six] = lab.host(1).addresses_on(u8::from(interface.ends_with('1')));
     lab.host(1).net().ip(&["address", "replace", &format!("{six}/64"), "dev", interface, "nodad"])

@@ -1,5 +1,6 @@
-//! A client that counts: one connection per request, every answer verified, every failure kept with time and errno.
-#![expect(clippy::print_stderr, reason = "a program's trouble goes to stderr")]
+//! A counting HTTP client: one connection per request, every answer verified, every failure recorded with time and
+//! errno.
+#![expect(clippy::print_stderr, reason = "a program's errors go to stderr")]
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -19,28 +20,29 @@ use proxymatic_tests::eventually::until;
 use proxymatic_tests::http::{self, Url};
 use proxymatic_tests::summary::{Failed, Summary};
 
-/// Opens connections, one per request, and says who answered. Exit status 0 if every request was answered, 1 if not.
+/// Sends requests, each on a connection of its own, and counts the answering replicas. Exit status 0 if every request
+/// was answered, else 1.
 #[derive(Parser)]
 enum Cli {
-    /// A number of requests, one after the other; prints one summary.
+    /// Sends a number of requests, one after the other; prints one summary.
     Http {
-        /// How many.
+        /// The number of requests.
         #[arg(long, default_value_t = 1)]
         count: u64,
         #[command(flatten)]
         request: Request,
     },
-    /// Constant load; prints a summary so far at every report and a last one at the end.
+    /// Sends requests at a constant rate; prints a summary so far at every interval and a last one at the end.
     Load {
         #[command(flatten)]
         end: End,
         /// Threads, each with one connection at a time.
         #[arg(long, default_value_t = 2)]
         threads: usize,
-        /// Connections to begin each second, over all threads; as many as can be, where not given.
+        /// Connections per second over all threads; the default is as many as possible.
         #[arg(long)]
         rate: Option<f64>,
-        /// Print a summary so far every so many milliseconds.
+        /// Interval of the summaries, in milliseconds.
         #[arg(long, value_name = "MS", default_value_t = 200)]
         report_every: u64,
         #[command(flatten)]
@@ -51,7 +53,7 @@ enum Cli {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct End {
-    /// Stop after so many seconds.
+    /// Stop after this many seconds.
     #[arg(long)]
     seconds: Option<u64>,
     /// Stop when standard input is closed.
@@ -64,16 +66,16 @@ struct Request {
     /// http://localhost:1234/, or an IP address in place of localhost.
     #[arg(long)]
     url: Url,
-    /// Count what getpeername says.
+    /// Count the addresses that getpeername returns.
     #[arg(long)]
     peer: bool,
-    /// Tell each server when its connection was begun: `?begun=NS` of the monotonic clock.
+    /// Send the time at which the connection began: `?begun=NS` of the monotonic clock.
     #[arg(long)]
     stamp: bool,
     /// Close with a reset, so that many short connections do not use up the local ports.
     #[arg(long)]
     linger0: bool,
-    /// How long a connect, and then an answer, may take.
+    /// Timeout of a connect, and of an answer.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     timeout: u64,
 }
@@ -109,7 +111,7 @@ fn load(
     let parts: Vec<Mutex<Summary>> = (0..threads).map(|_| Mutex::default()).collect();
     let so_far = || parts.iter().fold(Summary::default(), |sum, part| sum.plus(&lock(part)));
     let stop = AtomicBool::new(false);
-    // A thread that hangs does not slow the others down: each takes the next turn there is.
+    // A hanging thread does not slow the others down: each takes the next free turn.
     let (begun, turns) = (Instant::now(), AtomicU32::new(0));
     let turn = |rate| until(begun + Duration::from_secs_f64(f64::from(turns.fetch_add(1, Ordering::Relaxed)) / rate));
     thread::scope(|scope| {
@@ -165,13 +167,13 @@ impl Request {
                 took_us: took,
                 during: during.to_owned(),
                 error: name(&error),
-                dialled: self.url.address,
+                destination: self.url.address,
                 local,
             }),
         }
     }
 
-    /// The replica's name and what getpeername said, or the step that failed and why.
+    /// Returns the replica's name and its peer address, or the step that failed with the error.
     fn attempt(
         &self,
         local: &mut Option<SocketAddr>,
@@ -196,13 +198,13 @@ impl Request {
     }
 }
 
-/// The same with the time in it. Taken before the socket is made: what it reaches, it set out for later than this.
+/// Adds the time to the URL. It is taken before the socket is made, so the connection begins after it.
 fn stamped(url: &Url) -> io::Result<Url> {
     let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
     Ok(Url { path: format!("{}?begun={}", url.path, now.as_nanos()), ..url.clone() })
 }
 
-/// The errno's name where there is one.
+/// The errno's name, if it has one.
 fn name(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => format!("{:?}", Errno::from_raw(number)),

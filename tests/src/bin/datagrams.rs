@@ -1,17 +1,17 @@
-//! Does with UDP sockets what it is told, one line of standard input at a time, and answers each with one line: `ok`, what
-//! was asked for, or the errno's name.
+//! Performs UDP socket calls, one command per line of standard input. It answers each line with one line: `ok`, the
+//! requested value, or the name of an errno.
 //!
-//! | order | does |
+//! | command | effect |
 //! | --- | --- |
-//! | `serve ADDR:PORT WORD` | from now on answers each datagram with that word |
+//! | `serve ADDR:PORT WORD` | answers each datagram there with that word from now on |
 //! | `open NAME` | a new socket, IPv4, not bound |
-//! | `open6 NAME` | the same, IPv6 |
+//! | `open6 NAME` | a new socket, IPv6, not bound |
 //! | `connect NAME ADDR:PORT` | connect(2) |
-//! | `ask NAME` | sends to the peer: what is answered |
-//! | `askto NAME ADDR:PORT` | sends without a connection: what is answered, and by whom |
-//! | `sendto NAME ADDR:PORT`, `receive NAME` | the two halves of that |
+//! | `ask NAME` | sends to the peer; returns the reply |
+//! | `askto NAME ADDR:PORT` | sends without a connection; returns the reply and its sender |
+//! | `sendto NAME ADDR:PORT`, `receive NAME` | the two halves of `askto` |
 //! | `local NAME`, `peer NAME` | getsockname(2), getpeername(2) |
-//! | `error NAME` | waits until the socket has an error: which |
+//! | `error NAME` | waits until the socket has an error; returns it |
 //! | `dup NAME OTHER` | dup(2): one socket, two descriptors |
 //! | `lend NAME CHILD` | a child process inherits the socket, and waits |
 //! | `close NAME` | closes it, or ends that child |
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The outer error is a line that makes no sense, the inner one what the kernel said.
+/// The outer error is an invalid line, the inner one an error of the kernel.
 fn obey(
     sockets: &mut BTreeMap<String, UdpSocket>,
     children: &mut BTreeMap<String, Child>,
@@ -71,7 +71,7 @@ fn obey(
         }
         ["lend", name, child] => {
             let copy = OwnedFd::from(socket(name)?.try_clone()?);
-            // Its output: nothing reads from the socket, and it ends only when it is told to.
+            // Its output: nothing reads from the socket, and it ends only on a command.
             let heir = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::from(copy)).spawn()?;
             children.insert(child.to_owned(), heir);
             Ok("ok".into())
@@ -126,7 +126,7 @@ fn receive(socket: &UdpSocket) -> io::Result<String> {
     Ok(format!("{} {from}", String::from_utf8_lossy(&buffer[..length])))
 }
 
-/// A program that waits in poll(2) or epoll(7) is woken by an error, whatever it waits for.
+/// An error wakes a program that waits in poll(2) or epoll(7), whatever it waits for.
 fn error(socket: &UdpSocket) -> io::Result<String> {
     let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
     if poll(&mut [PollFd::new(socket, PollFlags::empty())], Some(&patience))? == 0 {
@@ -135,7 +135,7 @@ fn error(socket: &UdpSocket) -> io::Result<String> {
     Ok(socket.take_error()?.map_or_else(|| "none".into(), |error| name(&error)))
 }
 
-/// The errno's name where there is one.
+/// The errno's name, if it has one.
 fn name(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => format!("{:?}", Errno::from_raw(number)),

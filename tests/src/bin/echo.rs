@@ -1,7 +1,7 @@
-//! Gives back what it is sent, over TCP and UDP, and says who it is: what long transfers and large datagrams go to.
+//! An echo server for TCP and UDP with a name: the target of long transfers and large datagrams.
 //!
-//! A connection is greeted with one byte, its name, and then hears what it says. A datagram comes back with that byte in
-//! place of its first.
+//! It greets a connection with its name, one byte, and then echoes all data. A datagram returns with that byte in place
+//! of its first one.
 #![expect(clippy::print_stdout, reason = "a program's answer goes to stdout")]
 
 use std::io::{self, Read as _, Write as _};
@@ -11,18 +11,18 @@ use std::thread;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-/// Gives back what it is sent, until standard input is closed.
+/// Echoes all data until standard input is closed.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen, for TCP and UDP; may be repeated.
+    /// Address to listen on, for TCP and UDP; may be repeated.
     #[arg(long, value_name = "IP:PORT", required = true)]
     listen: Vec<SocketAddr>,
-    /// One letter.
+    /// The name: one letter.
     #[arg(long)]
     name: char,
 }
 
-/// The largest datagram there is.
+/// The largest possible datagram.
 const LARGEST: usize = 1 << 16;
 
 fn main() -> Result<()> {
@@ -54,7 +54,7 @@ fn stay(mut stream: TcpStream, name: u8) -> io::Result<()> {
     }
 }
 
-/// An error is that of an answer whose asker is gone.
+/// The error of an earlier reply whose receiver is gone.
 fn datagrams(socket: &UdpSocket, name: u8) {
     let mut buffer = vec![0; LARGEST];
     loop {

@@ -1,7 +1,7 @@
-//! Puts apps into a Marathon, real or simulated, and waits until they run.
+//! The program `marathon-submit`: deploys apps to a real or simulated Marathon, and waits until they run.
 
 #![expect(clippy::print_stdout, reason = "a program's output goes to stdout")]
-#![expect(clippy::print_stderr, reason = "a program's trouble goes to stderr")]
+#![expect(clippy::print_stderr, reason = "a program's errors go to stderr")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::time::sleep;
 
-/// Puts apps into a Marathon and waits until all their tasks run and are healthy.
+/// Deploys apps to Marathon and waits until all their tasks run and are healthy.
 #[derive(Parser)]
 struct Args {
-    /// Where Marathon is.
+    /// Marathon's URL.
     #[arg(long, value_name = "URL", env = "MARATHON_URL")]
     marathon: String,
-    /// How many seconds all of it may take.
+    /// Timeout for all of it, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     wait: u64,
-    /// Files with an app each, as Marathon takes it, or folders of such files.
+    /// Files with an app each, in Marathon's form, or folders of such files.
     #[arg(value_name = "FILE.json", required = true)]
     apps: Vec<PathBuf>,
 }
@@ -41,7 +41,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<()> {
     let apps = args.apps.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?.concat();
-    // Fails where there is one already, which is as good.
+    // Fails if the app exists already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(10)).build()?;
     let marathon = Marathon { client, url: args.marathon.trim_end_matches('/').to_owned() };
@@ -58,7 +58,7 @@ async fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The apps of a file or of a folder, by id.
+/// Reads the apps of a file or of a folder, by id.
 fn read(path: &Path) -> Result<Vec<(String, Value)>> {
     let at = || path.display().to_string();
     if path.is_dir() {
@@ -79,17 +79,17 @@ struct Marathon {
 }
 
 impl Marathon {
-    /// As often as one likes: the same app again changes nothing. Answers with what is wrong with the app, if something is.
+    /// Idempotent: the same app again changes nothing. Marathon's response describes an invalid app.
     async fn put(&self, id: &str, app: &Value) -> Result<Option<String>> {
-        // A deployment of the same app that is under way is given up for this one.
+        // This cancels a deployment of the same app that is under way.
         let answer = self.client.put(format!("{}/v2/apps{id}?force=true", self.url)).json(app).send().await?;
         let (status, said) = (answer.status(), answer.text().await?);
         let refused = status.is_client_error().then(|| format!("{status}: {}", said.trim()));
-        ensure!(status.is_success() || refused.is_some(), "Marathon says {status}: {}", said.trim());
+        ensure!(status.is_success() || refused.is_some(), "Marathon answered {status}: {}", said.trim());
         Ok(refused)
     }
 
-    /// How many tasks run, once all do.
+    /// Returns the number of tasks once all of them run.
     async fn runs(&self, id: &str) -> Result<String> {
         let answer = self.client.get(format!("{}/v2/apps{id}", self.url)).send().await?.error_for_status()?;
         let app = answer.json::<Value>().await?["app"].take();

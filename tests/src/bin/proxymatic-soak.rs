@@ -1,4 +1,4 @@
-//! `proxymatic-soak`: a cluster on this machine, changed at random under load for as long as one likes.
+//! The program `proxymatic-soak`: a cluster on this machine, changed at random under load for a given time.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "what it has seen is its output")]
 
 use std::process::ExitCode;
@@ -9,13 +9,13 @@ use proxymatic_tests::soak::{self, Options};
 
 /// Changes a cluster of network namespaces at random while clients connect. Needs root, changes nothing outside of it.
 ///
-/// Exit status: 0 nothing failed that should not, 1 something did, 2 could not run.
+/// Exit status: 0 no unexpected failure, 1 unexpected failures, 2 the soak could not run.
 #[derive(Parser)]
 struct Cli {
-    /// For how long.
+    /// Duration in minutes.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// Which changes, in which order; another one each time, where it is not given.
+    /// Seed of the changes; random by default.
     #[arg(long)]
     seed: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! One replica of the demo's applications: answers with its own name, finishes what is open when asked to stop.
+//! One replica of the demo's applications: answers with its own name, and finishes open requests after SIGTERM.
 #![expect(clippy::print_stdout, reason = "a program's answer goes to stdout")]
 
 use std::net::SocketAddr;
@@ -18,30 +18,30 @@ use tokio::time::sleep;
 /// A small application that answers with its own name.
 #[derive(Parser)]
 struct Args {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, value_name = "IP:PORT")]
     listen: SocketAddr,
-    /// What to answer.
+    /// The name to answer with.
     #[arg(long, env = "MESOS_TASK_ID")]
     name: String,
-    /// What to speak.
+    /// The protocol.
     #[arg(long, value_enum, default_value = "http")]
     speaks: Speaks,
-    /// How long every answer of HTTP takes.
+    /// Delay of each HTTP response.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     slow: u64,
-    /// How long to go on taking connections once asked to stop: who sends them has to hear of it first.
+    /// How long to accept connections after SIGTERM: clients learn of the drain only a little later.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     linger: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Speaks {
-    /// HTTP: the name.
+    /// HTTP: the response is the name.
     Http,
-    /// Lines over TCP: each comes back with the name before it.
+    /// Lines over TCP: each is echoed with the name in front.
     Lines,
-    /// Datagrams: each comes back with the name before it.
+    /// Datagrams: each is echoed with the name in front.
     Udp,
 }
 
@@ -88,7 +88,7 @@ async fn http(
     let answer = format!("{name}\n");
     let slowly = move |Query(slow): Query<Slow>| async move {
         let takes = Duration::from_millis(always + slow.ms);
-        // Not at all rather than until the timer's next tick.
+        // No delay at all instead of a delay until the timer's next tick.
         if !takes.is_zero() {
             sleep(takes).await;
         }
@@ -105,7 +105,7 @@ async fn lines(listener: &TcpListener, name: &str) -> Result<()> {
     }
 }
 
-/// Until the client leaves, however it does.
+/// Until the client closes or fails.
 async fn echo(mut stream: TcpStream, name: String) -> Option<()> {
     let (read, mut write) = stream.split();
     let mut lines = BufReader::new(read).lines();
@@ -120,7 +120,7 @@ async fn datagrams(socket: &UdpSocket, name: &str) -> Result<()> {
     loop {
         let (length, from) = socket.recv_from(&mut question).await?;
         let said = String::from_utf8_lossy(&question[..length]);
-        // One client that cannot be answered is its own trouble.
+        // A failure to answer one client does not concern the others.
         let _ = socket.send_to(format!("{name}: {said}").as_bytes(), from).await;
     }
 }

@@ -1,5 +1,5 @@
-//! A client that asks by datagrams, from sockets that are connected and sockets that are not: every answer is waited for,
-//! every failure kept with time and errno. Prints a summary so far every second, and a last one when its input ends.
+//! A UDP client with connected and unconnected sockets: it waits for every reply, and records every failure with time
+//! and errno. It prints a summary so far every second, and a last one when its input ends.
 #![expect(clippy::print_stdout, reason = "a program's answer goes to stdout")]
 
 use std::io::{self, Read as _};
@@ -16,30 +16,31 @@ use nix::errno::Errno;
 use proxymatic_tests::eventually::{uninterrupted, until};
 use proxymatic_tests::summary::{Failed, Summary};
 
-/// Asks a UDP service until standard input is closed. Exit status 0 if every datagram was answered, 1 if not.
+/// Sends datagrams to a UDP service until standard input is closed. Exit status 0 if every datagram was answered, else
+/// 1.
 #[derive(Parser)]
 struct Cli {
-    /// Whom to ask.
+    /// The service address.
     #[arg(long, value_name = "ADDR:PORT")]
     to: SocketAddr,
-    /// Sockets that connect.
+    /// Number of connected sockets.
     #[arg(long, default_value_t = 2)]
     connected: usize,
-    /// Sockets that do not.
+    /// Number of unconnected sockets.
     #[arg(long, default_value_t = 2)]
     unconnected: usize,
     /// Datagrams per second and socket.
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// How many datagrams a socket sends before another takes its place.
+    /// How many datagrams a socket sends before a new one replaces it.
     #[arg(long, default_value_t = 100)]
     each: u32,
-    /// How long an answer may take.
+    /// Timeout of a reply.
     #[arg(long, value_name = "MS", default_value_t = 30_000)]
     timeout: u64,
 }
 
-/// A socket, and who answered it last.
+/// A socket, and the replica that last answered it.
 struct Asker {
     socket: UdpSocket,
     connected: bool,
@@ -75,16 +76,16 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(summary.failed > 0))
 }
 
-/// The life of one socket: it ends after so many datagrams, or with the first that fails.
+/// The life of one socket: it ends after this many datagrams, or with the first failure.
 fn one_socket(cli: &Cli, connected: bool, part: &Mutex<Summary>, stop: &AtomicBool) {
     let mut asker = None;
     for _ in 0..cli.each {
         let (begun, at) = (Instant::now(), SystemTime::now());
         let mut outcome = ask(cli, connected, &mut asker);
         if connected && outcome.as_ref().err().is_some_and(is_told) {
-            // Told that its replica is gone, it does what programs do: connects again and asks again.
+            // When its replica is gone, it does what programs do: it connects and sends again.
             let who = asker.take().and_then(|asker| asker.last).unwrap_or_default();
-            *lock(part).told.entry(who).or_default() += 1;
+            *lock(part).resets.entry(who).or_default() += 1;
             outcome = ask(cli, connected, &mut asker);
         }
         let took = begun.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
@@ -99,10 +100,10 @@ fn one_socket(cli: &Cli, connected: bool, part: &Mutex<Summary>, stop: &AtomicBo
                     error: error
                         .raw_os_error()
                         .map_or_else(|| error.to_string(), |number| format!("{:?}", Errno::from_raw(number))),
-                    dialled: cli.to,
+                    destination: cli.to,
                     local: asker.as_ref().and_then(|asker| asker.socket.local_addr().ok()),
                 });
-                // An answer that comes late must not be taken for that to the next question.
+                // A late reply must not count as the reply to the next request.
                 return;
             }
         }
@@ -113,7 +114,7 @@ fn one_socket(cli: &Cli, connected: bool, part: &Mutex<Summary>, stop: &AtomicBo
     }
 }
 
-/// Whether the socket was ended from outside, as SOCK_DESTROY does it. A program that waits for an answer meets
+/// Whether the socket was closed from outside, as SOCK_DESTROY does. A program that waits for a reply gets
 /// ECONNABORTED; one that sends first finds the socket without a peer (udp_abort and udp_sendmsg of net/ipv4/udp.c).
 fn is_told(error: &io::Error) -> bool {
     let told = [Errno::ECONNABORTED, Errno::EDESTADDRREQ];
@@ -150,7 +151,7 @@ fn ask(cli: &Cli, connected: bool, asker: &mut Option<Asker>) -> io::Result<Stri
 }
 
 fn print(summary: &Summary) {
-    // Of numbers and text: it can be written.
+    // A summary consists of numbers and text, so writing it cannot fail.
     println!("{}", serde_json::to_string(summary).unwrap_or_default());
 }
 

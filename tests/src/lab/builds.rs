@@ -1,4 +1,4 @@
-//! Other builds of the agent on a host, and clients that keep their sockets while one takes the place of another.
+//! Other builds of the agent on a host, and clients that hold their sockets during a takeover.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,18 +17,18 @@ impl Host {
         self.agent_program(&binary(build)?, cgroup, more)
     }
 
-    /// Runs a verb of a build's command line against the agent and the pins of this host.
+    /// Runs a command of a build against the agent and the pins of this host.
     pub fn proxymatic_built(&self, build: &str, arguments: &[&str]) -> Result<Finished> {
         let (pins, socket) = (self.pins().display().to_string(), self.socket().display().to_string());
         let here = ["--bpffs", &pins, "--socket", &socket];
         self.run(&binary(build)?, &[&here, arguments].concat(), PATIENCE)
     }
 
-    /// Waits until a build's status says that it serves all that its sources say.
+    /// Waits until a build's status reports that all sources are applied.
     pub fn built_serves(&self, build: &str, timeout: Duration) -> Result<()> {
         eventually_ok(&format!("{build} serves"), timeout, || {
             let said = self.proxymatic_built(build, &["-j", "status"])?.stdout;
-            let status: Value = serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
+            let status: Value = serde_json::from_str(&said).with_context(|| format!("status printed {said:?}"))?;
             let hooks = status["hooks"].as_array().map_or(0, Vec::len);
             ensure!(status["agent"]["state"] == "OK" && hooks == 12, "{said}");
             let wrong = status["problems"].as_array().cloned().unwrap_or_default();
@@ -37,10 +37,10 @@ impl Host {
         })
     }
 
-    /// Starts clients that keep sockets of each kind and open new ones, until [`Load::finish`]: see `keeper`.
-    pub fn keeper(&self, service: SocketAddr, clients: u8) -> Result<Load> {
+    /// Starts clients that hold sockets of each kind and open new ones, until [`Load::finish`]: see `hold-connections`.
+    pub fn hold_connections(&self, service: SocketAddr, clients: u8) -> Result<Load> {
         let arguments = ["--service", &service.to_string(), "--clients", &clients.to_string()];
-        let load = Load { process: self.spawn(&binary("keeper")?, &arguments)? };
+        let load = Load { process: self.spawn(&binary("hold-connections")?, &arguments)? };
         load.reaches(1)?;
         Ok(load)
     }

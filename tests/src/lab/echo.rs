@@ -1,4 +1,4 @@
-//! A program on a host that gives back what it is sent: see `echo`.
+//! An echo server on a host: see the program `echo`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,14 +10,14 @@ use crate::process::Process;
 /// A running `echo`; dropping it ends it.
 #[derive(Debug)]
 pub struct Echo {
-    /// Where it listens, by the addresses of its host on the first network that it is on.
+    /// Its addresses, on the first network of its host.
     pub places: [SocketAddr; 2],
-    /// The process itself, to be killed.
+    /// The process, for tests that kill it.
     pub process: Process,
 }
 
 impl Host {
-    /// Starts a program that gives back what it is sent over TCP and UDP, at every address of either family.
+    /// Starts an echo server for TCP and UDP, at every address of either family.
     pub fn echo(&self, port: u16, name: char) -> Result<Echo> {
         let [four, six] = self.addresses_on(self.home()).map(|address| SocketAddr::new(address, port));
         let places = [four, six].map(|it| it.to_string());
@@ -30,7 +30,7 @@ impl Host {
 }
 
 impl Echo {
-    /// The place of the family of an address.
+    /// The index of an address's family.
     #[must_use]
     pub fn place_for(&self, address: IpAddr) -> SocketAddr {
         self.places[usize::from(address.is_ipv6())]

@@ -1,4 +1,4 @@
-//! One host of the cluster: a namespace, a cgroup, a pin directory, and what can be started there.
+//! One host of the cluster: a namespace, a cgroup, a pin directory, and the programs that can be started there.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::net::{NetNs, address_on};
 use crate::process::{Finished, Process};
 use crate::summary::Summary;
 
-/// How long a whole client run may take.
+/// Timeout of a whole client run.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(300);
 
 /// One host. Everything started on it runs in its namespace and in its cgroup.
@@ -36,13 +36,13 @@ pub struct Host {
 /// A running replica of the small HTTP application.
 #[derive(Debug)]
 pub struct Replica {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// The process itself, to be killed.
+    /// The process, for tests that kill it.
     pub process: Process,
 }
 
-/// Constant load from a client that runs until it is told to finish.
+/// Constant load from a client that runs until [`Load::finish`].
 #[derive(Debug)]
 pub struct Load {
     pub(super) process: Process,
@@ -61,7 +61,7 @@ impl Host {
         })
     }
 
-    /// Its address on the first network that it is on.
+    /// Its address on the first network of the host.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
@@ -73,7 +73,7 @@ impl Host {
         self.number
     }
 
-    /// The first network that it is on.
+    /// The first network of the host.
     #[must_use]
     pub fn home(&self) -> u8 {
         self.home
@@ -91,13 +91,13 @@ impl Host {
         &self.cgroup
     }
 
-    /// `--bpffs` of an agent on it.
+    /// The `--bpffs` of an agent on this host.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         self.bpffs.join(format!("host{}", self.number))
     }
 
-    /// `--socket` of an agent on it.
+    /// The `--socket` of an agent on this host.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.logs.join(format!("host{}.sock", self.number))
@@ -111,25 +111,25 @@ impl Host {
     /// Starts a program in this namespace and another cgroup, as a container has.
     pub fn spawn_in(&self, cgroup: &Cgroup, program: &Path, arguments: &[&str]) -> Result<Process> {
         let mut command = self.net.command()?;
-        // Its connections would be counted among those of a test; one that asks for it says --self-test.
+        // The self-test's connections would be among the counted ones; a test of it sets --self-test.
         command.env("SELF_TEST", "0");
-        // The shell moves itself into the cgroup and then becomes the program, which so never ran outside.
+        // The shell moves itself into the cgroup and then becomes the program, so the program never runs outside.
         command.args(["sh", "-c", "echo $$ > \"$0/cgroup.procs\" && exec \"$@\""]);
         command.arg(cgroup.path()).arg(program).args(arguments);
-        // Unless a test says otherwise nothing is kept: hosts of one run have the addresses of those of another.
+        // No state file by default: hosts of one run have the addresses of those of another.
         command.env("STATE_FILE", "");
         let what = program.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         Process::spawn(&format!("host{}-{what}", self.number), command, &self.logs)
     }
 
-    /// Runs a program to its end in this namespace and this cgroup.
+    /// Runs a program in this namespace and this cgroup, and waits for its end.
     pub fn run(&self, program: &Path, arguments: &[&str], timeout: Duration) -> Result<Finished> {
         let mut process = self.spawn(program, arguments)?;
         process.close_stdin();
         process.finish(timeout)
     }
 
-    /// One HTTP request from this host, to something that listens on it or elsewhere in the cluster.
+    /// Sends one HTTP request from this host.
     pub fn call(&self, method: &str, address: SocketAddr, path: &str, body: &str) -> Result<String> {
         self.net.enter(|| http::call(method, &Url::new(address, path), body))?
     }
@@ -139,7 +139,7 @@ impl Host {
         self.replica_at((self.address, port).into(), name, &[])
     }
 
-    /// The same at any address of the host, with `more` arguments.
+    /// Starts a replica at any address of the host, with `more` arguments.
     pub fn replica_at(&self, address: SocketAddr, name: &str, more: &[&str]) -> Result<Replica> {
         let needed = ["--listen", &address.to_string(), "--name", name];
         let mut process = self.spawn(&binary("replica")?, &[&needed, more].concat())?;
@@ -157,12 +157,12 @@ impl Host {
         self.agent_of(cgroup, &[&["--marathon", marathon], more].concat())
     }
 
-    /// Starts the agent for the programs of a cgroup, with the sources that are among the arguments.
+    /// Starts the agent for the programs of a cgroup, with the sources that the arguments name.
     pub fn agent_of(&self, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
         self.agent_program(&binary("proxymatic")?, cgroup, more)
     }
 
-    /// The same of another program: another version of the agent, or a copy.
+    /// Starts another program as the agent: another version, or a copy.
     pub fn agent_program(&self, program: &Path, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
         let (cgroup, pins, socket) = (cgroup.path().display(), self.pins(), self.socket());
         let (cgroup, pins, socket) = (cgroup.to_string(), pins.display().to_string(), socket.display().to_string());
@@ -170,38 +170,38 @@ impl Host {
         self.spawn(program, &[&needed, kernel::loopback(more), more].concat())
     }
 
-    /// Waits until the agent here says that it has every source and has applied it.
+    /// Waits until the agent here reports that all sources are applied.
     pub fn agent_ready(&self, timeout: Duration) -> Result<()> {
         eventually_ok("the agent is ready", timeout, || {
-            // Not `well()`: status says 1 where anything is wrong, and a service without backends is none of ours.
+            // Not `well()`: status exits with 1 for any problem, and a service without backends does not matter here.
             let said = self.proxymatic(&["-j", "status"])?.stdout;
             let status: serde_json::Value =
-                serde_json::from_str(&said).with_context(|| format!("status said {said:?}"))?;
+                serde_json::from_str(&said).with_context(|| format!("status printed {said:?}"))?;
             ensure!(status["agent"]["state"] == "OK", "{said}");
             Ok(())
         })
     }
 
-    /// Runs a verb of the command line against the agent and the pins of this host.
+    /// Runs a command against the agent and the pins of this host.
     pub fn proxymatic(&self, arguments: &[&str]) -> Result<Finished> {
         let (pins, socket) = (self.pins().display().to_string(), self.socket().display().to_string());
         let here = ["--bpffs", &pins, "--socket", &socket];
         self.run(&binary("proxymatic")?, &[&here, arguments].concat(), PATIENCE)
     }
 
-    /// What `proxymatic -j service show` says here.
+    /// Returns the rows of `proxymatic -j service show` here.
     pub fn services(&self) -> Result<Vec<Service>> {
         let said = self.proxymatic(&["-j", "service", "show"])?.well()?.stdout;
-        serde_json::from_str(&said).with_context(|| format!("`-j service show` said {said:?}"))
+        serde_json::from_str(&said).with_context(|| format!("`-j service show` printed {said:?}"))
     }
 
-    /// One of them.
+    /// Returns the row of one service.
     pub fn service(&self, name: &str) -> Result<Service> {
         let service = self.services()?.into_iter().find(|service| service.name == name);
         service.with_context(|| format!("no service {name}"))
     }
 
-    /// Waits until a service is as wanted, and returns it.
+    /// Waits until a condition on a service holds, and returns the service.
     pub fn service_when(&self, what: &str, name: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
         eventually_ok(what, PATIENCE, || {
             let service = self.service(name)?;
@@ -210,12 +210,12 @@ impl Host {
         })
     }
 
-    /// Runs the client with these arguments and returns what it saw, failed requests included.
+    /// Runs the client with these arguments and returns its summary, failed requests included.
     pub fn client(&self, arguments: &[&str]) -> Result<Summary> {
         summary(&self.run(&binary("client")?, arguments, CLIENT_PATIENCE)?)
     }
 
-    /// Puts constant load on a URL until [`Load::finish`]; returns once the first requests are through.
+    /// Starts constant load on a URL until [`Load::finish`]; returns after the first requests.
     pub fn load(&self, url: &str, more: &[&str]) -> Result<Load> {
         let needed = ["load", "--url", url, "--until-stdin-closes", "--report-every", "50"];
         let load = Load { process: self.spawn(&binary("client")?, &[&needed, more].concat())? };
@@ -223,7 +223,7 @@ impl Host {
         Ok(load)
     }
 
-    /// Asks a UDP service without pause until [`Load::finish`]: see `udp-load` for `more`.
+    /// Sends datagrams to a UDP service without pause until [`Load::finish`]: see `udp-load` for `more`.
     pub fn udp_load(&self, to: SocketAddr, more: &[&str]) -> Result<Load> {
         let load = Load { process: self.spawn(&binary("udp-load")?, &[&["--to", &to.to_string()], more].concat())? };
         load.reaches(1)?;
@@ -232,22 +232,22 @@ impl Host {
 }
 
 impl Replica {
-    /// Asks it to stop and waits until it has finished what was open.
+    /// Sends SIGTERM and waits until the replica has finished its open requests.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.terminate(PATIENCE)
     }
 }
 
 impl Load {
-    /// What it has seen by its last report.
+    /// Returns the latest summary.
     pub fn so_far(&self) -> Result<Summary> {
         let said = self.process.stdout()?;
         let whole = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
         let last = whole.lines().next_back().context("no report yet")?;
-        serde_json::from_str(last).with_context(|| format!("client said {last:?}"))
+        serde_json::from_str(last).with_context(|| format!("client printed {last:?}"))
     }
 
-    /// Waits until so many requests more than now are done, failed ones included, for as long as any are.
+    /// Waits until this many more requests are done, failed ones included, as long as there is progress.
     pub fn reaches(&self, more: u64) -> Result<Summary> {
         let done = |seen: &Summary| seen.ok + seen.failed;
         let mut so_far = self.so_far().map_or(0, |seen| done(&seen));
@@ -265,7 +265,7 @@ impl Load {
         }
     }
 
-    /// Ends it and returns all it saw.
+    /// Ends the load and returns its summary.
     pub fn finish(mut self) -> Result<Summary> {
         self.process.close_stdin();
         // A request that is under way may take as long as a step.
@@ -273,7 +273,7 @@ impl Load {
     }
 }
 
-/// The client's last line. Its exit status only repeats whether something failed.
+/// Parses the client's last line. Its exit status only repeats whether a request failed.
 fn summary(client: &Finished) -> Result<Summary> {
     let said = || format!("client: {}\n{}{}", client.status, client.stdout, client.stderr);
     let last = client.stdout.lines().next_back().with_context(said)?;

@@ -1,9 +1,9 @@
-//! What the kernel under a lab has, asked of it once.
+//! Features of the kernel under a lab, each probed once.
 
 use std::fs;
 use std::sync::OnceLock;
 
-// By name, since the first calls the second.
+// Imported by name, since the first macro calls the second.
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
 use nix::{getsockopt_impl, sockopt_impl};
@@ -18,8 +18,8 @@ sockopt_impl!(
 /// From asm-generic/socket.h.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// Whether programs are told in which network namespace they are (SO_NETNS_COOKIE, from 5.14). Without it an agent
-/// cannot tell the host's loopback from that of a container.
+/// Whether the kernel tells programs their network namespace (SO_NETNS_COOKIE, from 5.14). Without it an agent cannot
+/// tell the host's loopback from that of a container.
 #[must_use]
 pub fn tells_netns() -> bool {
     static TELLS: OnceLock<bool> = OnceLock::new();
@@ -29,13 +29,13 @@ pub fn tells_netns() -> bool {
     })
 }
 
-/// What an agent is told of loopback where a test has nothing to say of it: nothing, and it serves the loopback of the
-/// host; or, where the kernel cannot tell which that is, that of all namespaces.
+/// The `--loopback` argument of an agent if a test sets none: none, so that it serves the host's loopback; or `all`, if
+/// the kernel cannot tell which loopback that is.
 pub(super) fn loopback(arguments: &[&str]) -> &'static [&'static str] {
     if tells_netns() || arguments.contains(&"--loopback") { &[] } else { &["--loopback", "all"] }
 }
 
-/// For a test of `--loopback host`: says that it is skipped, where the kernel cannot tell namespaces apart.
+/// For a test of `--loopback host`: reports a skip if the kernel cannot tell namespaces apart.
 ///
 /// # Errors
 /// Standard error cannot be written to.
@@ -46,20 +46,20 @@ pub fn skips_loopback_host(what: &str) -> std::io::Result<bool> {
     Ok(!tells_netns())
 }
 
-/// What an unconnected program hears whose datagram is refused: of the call itself; or of the next one, as from a closed
-/// port, where hooks cannot say with which error they refuse (bpf_set_retval, 5.18).
+/// The error of a refused datagram on an unconnected socket: in the call itself, or in the next one as from a closed
+/// port if hooks cannot set the error (bpf_set_retval, 5.18).
 #[must_use]
 pub fn refused_datagram() -> &'static str {
     if at_least((5, 18)) { "send ECONNREFUSED" } else { "receive ECONNREFUSED" }
 }
 
-/// The same of one that connects its socket first.
+/// The error of a refused datagram on a socket that connects first.
 #[must_use]
 pub fn refused_connect() -> &'static str {
     if at_least((5, 18)) { "connect ECONNREFUSED" } else { "receive ECONNREFUSED" }
 }
 
-/// For a test of MPTCP: says that it is skipped, where there is none or hooks do not see whose subflow it is.
+/// For a test of MPTCP: reports a skip if the kernel has none, or does not tell hooks the socket of a subflow.
 ///
 /// # Errors
 /// Standard error cannot be written to.
@@ -75,7 +75,7 @@ pub fn skips_mptcp(host: &Host, what: &str) -> std::io::Result<bool> {
     Ok(true)
 }
 
-/// By version, where the agent asks the kernel itself: of two that ask alike, neither would find the other wrong.
+/// By version, since the agent probes the kernel itself: two equal probes would not find each other's faults.
 fn at_least(version: (u32, u32)) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));

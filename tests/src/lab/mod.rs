@@ -1,6 +1,6 @@
-//! A whole small cluster on this machine: hosts as namespaces and cgroups, a bpf filesystem, and what runs there.
+//! A small cluster on this machine: hosts as namespaces and cgroups, a bpf filesystem, and the programs on them.
 //!
-//! Host 1 is where the simulated Marathon, the agent under test and its clients live unless a test says otherwise.
+//! Host 1 has the simulated Marathon, the agent under test and its clients unless a test chooses otherwise.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -21,7 +21,6 @@
 //! ```
 
 mod builds;
-mod dialer;
 mod echo;
 mod events;
 mod host;
@@ -29,6 +28,7 @@ pub mod kernel;
 mod networks;
 mod rows;
 mod sim;
+mod socket_program;
 mod status;
 
 use std::path::PathBuf;
@@ -37,13 +37,13 @@ use std::{env, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
-pub use self::dialer::Dialer;
 pub use self::echo::Echo;
 pub use self::events::Watcher;
 pub use self::host::{Host, Load, Replica};
 pub use self::networks::{Arms, CLIENT, FAR, ROUTER};
 pub use self::rows::{Backend, Service};
 pub use self::sim::Sim;
+pub use self::socket_program::SocketProgram;
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
 use crate::cleanup;
@@ -51,14 +51,14 @@ use crate::net::{Network, Switch};
 use crate::process::{Finished, Process};
 use crate::summary::Summary;
 
-/// How long any one step of a test may take before that is the failure. It only guards against a step that never ends: a busy
-/// machine takes many times longer than an idle one.
+/// Timeout of any one step of a test. It only guards against a step that never ends: a busy machine takes many times
+/// longer than an idle one.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the simulated Marathon listens on its host.
+/// The address of the simulated Marathon on its host.
 const MARATHON_PORT: u16 = 8080;
 
-/// The cluster. Declare it before what runs in it: dropping goes the other way round.
+/// The cluster. Declare it before what runs in it, since variables drop in reverse order.
 #[derive(Debug)]
 pub struct Lab {
     hosts: Vec<Host>,
@@ -69,14 +69,15 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes so many hosts on one switch, 10.77.0.1 and up. Needs root. Removes first what killed runs left behind.
+    /// Makes this many hosts on one switch, 10.77.0.1 and up. Needs root. First removes the remains of killed runs.
     ///
-    /// Other tests have labs at the same time, in processes of their own; a test whose name begins with `measured_` runs alone.
+    /// Other tests have labs at the same time, in processes of their own; a test whose name begins with `measured_`
+    /// runs alone.
     pub fn start(hosts: u8) -> Result<Self> {
         Self::joined(vec![Network::Switch((1..=hosts).collect())])
     }
 
-    /// Makes the hosts that are on these networks. A host's own address is that on the first network that it is on.
+    /// Makes the hosts of these networks. A host's own address is that on the first network that has it.
     pub fn joined(networks: Vec<Network>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces, cgroups and a bpf mount");
         cleanup::on_signals()?;
@@ -97,7 +98,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// A host by its number, from 1.
+    /// Returns a host by its number, from 1.
     ///
     /// # Panics
     /// If there is no such host.
@@ -106,13 +107,13 @@ impl Lab {
         self.hosts.get(usize::from(number).wrapping_sub(1)).unwrap_or_else(|| panic!("the lab has no host {number}"))
     }
 
-    /// The bpf filesystem that all hosts share, as one machine's hosts would not: each has its own directory in it.
+    /// The bpf filesystem that all hosts of the lab share, each with a directory of its own.
     #[must_use]
     pub fn bpffs(&self) -> PathBuf {
         self.bpffs.path()
     }
 
-    /// Where logs and sockets are.
+    /// The folder of logs and sockets.
     #[must_use]
     pub fn run_dir(&self) -> &Path {
         self.bpffs.run_dir()
@@ -123,12 +124,12 @@ impl Lab {
         self.sim_with(&[])
     }
 
-    /// The same with these arguments.
+    /// Starts the simulated Marathon on host 1 with these arguments.
     pub fn sim_with(&self, more: &[&str]) -> Result<Sim<'_>> {
         Sim::start(self.host(1), MARATHON_PORT, more)
     }
 
-    /// Where [`Lab::sim`] is, as `--marathon` wants it.
+    /// The URL of [`Lab::sim`], as `--marathon` takes it.
     #[must_use]
     pub fn marathon_url(&self) -> String {
         format!("http://{}:{MARATHON_PORT}", self.host(1).address())
@@ -139,7 +140,7 @@ impl Lab {
         self.host(host).replica(port, name)
     }
 
-    /// Starts the agent on host 1 with these arguments beside the ones every agent here needs.
+    /// Starts the agent on host 1 with these arguments in addition to those of every agent.
     pub fn agent(&self, more: &[&str]) -> Result<Process> {
         self.agent_on(1, more)
     }
@@ -149,28 +150,29 @@ impl Lab {
         self.host(host).agent(&self.marathon_url(), more)
     }
 
-    /// Runs the client on host 1 and returns what it saw.
+    /// Runs the client on host 1 and returns its summary.
     pub fn client(&self, arguments: &[&str]) -> Result<Summary> {
         self.host(1).client(arguments)
     }
 
-    /// Puts constant load on a URL from host 1, until [`Load::finish`].
+    /// Starts constant load on a URL from host 1, until [`Load::finish`].
     pub fn load(&self, url: &str, more: &[&str]) -> Result<Load> {
         self.host(1).load(url, more)
     }
 
-    /// Runs a verb of the command line on host 1.
+    /// Runs a command on host 1.
     pub fn proxymatic(&self, arguments: &[&str]) -> Result<Finished> {
         self.host(1).proxymatic(arguments)
     }
 
-    /// Waits until a service on host 1 is as wanted, and returns it.
+    /// Waits until a condition on a service of host 1 holds, and returns the service.
     pub fn service_when(&self, what: &str, name: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
         self.host(1).service_when(what, name, wanted)
     }
 }
 
-/// A program of this project: in `PROXYMATIC_BIN_DIR`, else beside this program, else one up from a test binary.
+/// Finds a program of this project: in `PROXYMATIC_BIN_DIR`, else beside this program, else one folder up from a test
+/// binary.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let rooms = match env::var_os("PROXYMATIC_BIN_DIR") {
         Some(room) if !room.is_empty() => vec![PathBuf::from(room)],

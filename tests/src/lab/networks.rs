@@ -1,4 +1,4 @@
-//! Labs with clients on other hosts: how their hosts are joined, and what can be changed of that while they run.
+//! Labs with remote clients: how their hosts are joined, and changes of the network while they run.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -8,24 +8,24 @@ use anyhow::Result;
 use super::{Host, Lab};
 use crate::net::{Network, address_on, address6_on, cable, interface, like_a_card};
 
-/// The host that clients are on, in labs with remote clients.
+/// The host of the clients, in labs with remote clients.
 pub const CLIENT: u8 = 4;
 /// A router, in labs with a far backend.
 pub const ROUTER: u8 = 5;
 /// A backend behind that router.
 pub const FAR: u8 = 6;
 
-/// Where remote clients are, seen from the host whose service ports they dial.
+/// The place of remote clients, as seen from the host to whose service ports they connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arms {
-    /// On the network of the backends: what is forwarded leaves by the interface that it came in.
+    /// On the network of the backends: a forwarded packet leaves by the interface that it came in.
     One,
-    /// On a network of their own, from which nothing but host 1 leads anywhere.
+    /// On a network of their own, whose only route is through host 1.
     Two,
 }
 
 impl Arms {
-    /// The network that clients are on.
+    /// The network of the clients.
     #[must_use]
     pub fn outside(self) -> u8 {
         match self {
@@ -34,9 +34,9 @@ impl Arms {
         }
     }
 
-    /// The address of host 1 that clients dial, in either family.
+    /// The address of host 1 for clients, in either family.
     #[must_use]
-    pub fn dialled(self) -> [IpAddr; 2] {
+    pub fn service_addresses(self) -> [IpAddr; 2] {
         [address_on(self.outside(), 1).into(), address6_on(self.outside(), 1).into()]
     }
 
@@ -48,8 +48,8 @@ impl Arms {
 }
 
 impl Lab {
-    /// Host 1, backends' hosts 2 and 3, and clients' host 4. With two arms a cable leads to the clients, and the hosts on
-    /// both sides know the way to the other over host 1, which forwards nothing by itself.
+    /// Makes host 1, the backends' hosts 2 and 3, and the clients' host 4. With two arms a cable leads to the clients,
+    /// and the hosts on both sides have a route to the other over host 1, which forwards nothing by itself.
     pub fn remote(arms: Arms) -> Result<Self> {
         match arms {
             Arms::One => Self::start(CLIENT),
@@ -62,7 +62,7 @@ impl Lab {
         }
     }
 
-    /// The same with two arms, and a backend's host 6 behind a router, host 5.
+    /// Like [`Self::remote`] with two arms, and with a backend's host 6 behind a router, host 5.
     pub fn remote_with_router() -> Result<Self> {
         let switch = Network::Switch(vec![1, 2, 3, ROUTER]);
         let lab = Self::joined(vec![switch, Network::Cable([1, CLIENT]), Network::Cable([ROUTER, FAR])])?;
@@ -77,7 +77,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Tells a host the way to a network: over the network and the host that are named last.
+    /// Adds a host's route to a network, over the network and the host that are named last.
     pub fn route(&self, host: u8, to: u8, (over, via): (u8, u8)) -> Result<()> {
         let net = self.host(host).net();
         net.ip(&["route", "add", &format!("{}/24", address_on(to, 0)), "via", &address_on(over, via).to_string()])?;
@@ -89,13 +89,13 @@ impl Lab {
         self.switch.join(self.host(host).net(), host, network)
     }
 
-    /// Sets how large frames may be between a host and a switch, at both ends.
+    /// Sets the MTU between a host and a switch, at both ends.
     pub fn mtu(&self, host: u8, network: u8, bytes: u16) -> Result<()> {
         self.switch.mtu(network, host, bytes)?;
         self.host(host).mtu(network, bytes)
     }
 
-    /// Makes all interfaces what a native XDP program expects of network cards.
+    /// Gives all interfaces the properties of network cards that a native XDP program expects.
     pub fn like_cards(&self) -> Result<()> {
         for (nth, network) in (0..).zip(&self.networks) {
             for number in network.hosts() {
@@ -108,9 +108,9 @@ impl Lab {
         Ok(())
     }
 
-    /// Runs a program that is pinned at the switch, on the end of a host's interface. To frames that go back by the interface
-    /// that they came from (XDP_TX) GRO does not help: veth_xdp_flush of drivers/net/veth.c wakes an end only where it has a
-    /// program, and until then they lie there.
+    /// Runs a pinned program at the switch, on the peer of a host's interface. GRO does not wake the peer for frames
+    /// that return by XDP_TX: veth_xdp_flush of drivers/net/veth.c wakes it only if it has a program, and until then
+    /// the frames stay queued.
     pub fn takes_returns(&self, host: u8, network: u8, pinned: &Path) -> Result<()> {
         self.switch.runs_xdp(network, host, pinned)
     }
@@ -130,13 +130,13 @@ impl Lab {
 }
 
 impl Host {
-    /// From now on it forwards packets that are not for itself, as hosts with Docker do.
+    /// Makes this host forward packets for others, as hosts with Docker do.
     pub fn forwards(&self) -> Result<()> {
         self.net().sysctl("net/ipv4/ip_forward", "1")?;
         self.net().sysctl("net/ipv6/conf/all/forwarding", "1")
     }
 
-    /// Sets how large frames may be on an interface.
+    /// Sets the MTU of an interface.
     pub fn mtu(&self, network: u8, bytes: u16) -> Result<()> {
         self.net().ip(&["link", "set", &interface(network), "mtu", &bytes.to_string()])
     }

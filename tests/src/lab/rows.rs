@@ -1,4 +1,4 @@
-//! What `proxymatic -j service show` prints, read on purpose apart from the types that print it: tests hold the format.
+//! The output of `proxymatic -j service show`, parsed without the types that print it, so that tests check the format.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,13 +13,13 @@ pub struct Service {
     pub protocol: String,
     /// A virtual address, or `None` for every address of the host.
     pub address: Option<IpAddr>,
-    /// The port that clients dial.
+    /// The port that clients connect to.
     pub port: u16,
-    /// Which source told of it.
+    /// The source of the service.
     pub source: String,
-    /// How a backend is chosen.
+    /// The policy.
     pub policy: String,
-    /// Where connections may go.
+    /// The backends.
     pub backends: Vec<Backend>,
 }
 
@@ -32,15 +32,15 @@ pub struct Backend {
     pub port: u16,
     /// Its share of new connections.
     pub weight: u32,
-    /// How many connections it may have; 0 or `None` for no limit.
+    /// Its maxconn; 0 or `None` for no limit.
     pub maxconn: Option<u32>,
     /// `warming`, `active`, `draining`, `ejected` or `full`.
     pub state: String,
-    /// Connections it has now.
+    /// Connections that are open now.
     pub active: u64,
-    /// Connections it ever had.
+    /// Connections ever opened.
     pub total: u64,
-    /// Connects to it that failed.
+    /// Failed connects to it.
     pub failed: u64,
     /// The Mesos task behind it.
     pub task: Option<String>,

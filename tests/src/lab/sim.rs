@@ -1,4 +1,4 @@
-//! The simulated Marathon as a process on a host, and its control endpoint.
+//! The simulated Marathon as a process on a host, with its control endpoint.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::process::Process;
 pub struct Sim<'lab> {
     host: &'lab Host,
     address: SocketAddr,
-    /// The process itself, to be stopped.
+    /// The process, for tests that stop it.
     pub process: Process,
 }
 
@@ -50,12 +50,12 @@ impl<'lab> Sim<'lab> {
         self.control("state", &json!({ "task": task, "state": state })).map(drop)
     }
 
-    /// What it holds: its leader, its apps and their tasks, with what their health checks say.
+    /// Returns its state: its leader, its apps and their tasks with their health results.
     pub fn holds(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.host.call("GET", self.address, "/sim/state", "")?)?)
     }
 
-    /// Asks the control endpoint for anything else.
+    /// Sends any other control command.
     pub fn control(&self, what: &str, question: &Value) -> Result<Value> {
         let answer = self.host.call("POST", self.address, &format!("/sim/{what}"), &question.to_string())?;
         Ok(if answer.trim().is_empty() { Value::Null } else { serde_json::from_str(&answer)? })

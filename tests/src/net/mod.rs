@@ -1,4 +1,4 @@
-//! Network namespaces that this process made and removes. The machine's own namespace is refused everywhere.
+//! Network namespaces that this process makes and removes. The machine's own namespace is always refused.
 
 mod switch;
 
@@ -18,7 +18,7 @@ pub use self::switch::{
 };
 use crate::cleanup::Guard;
 
-/// Where `ip netns` keeps its names.
+/// The folder of `ip netns` names.
 pub(crate) const RUN: &str = "/run/netns";
 
 /// A named network namespace with `lo` up and forwarding off; dropping it deletes the name.
@@ -36,19 +36,19 @@ impl NetNs {
         let (guard, ()) = Guard::new(|| ip(&["netns", "add", name]), move || remove(&doomed))?;
         let namespace = Self { name: name.to_owned(), _guard: guard };
         namespace.ip(&["link", "set", "lo", "up"])?;
-        // A new namespace inherits both from the first one, where Docker turns forwarding on.
+        // A new namespace inherits both settings from the first one, in which Docker turns forwarding on.
         namespace.sysctl("net/ipv4/ip_forward", "0")?;
         namespace.sysctl("net/ipv6/conf/all/forwarding", "0")?;
         Ok(namespace)
     }
 
-    /// The name, as `ip -n` wants it.
+    /// The name, as `ip -n` takes it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file, as `nsenter --net=` wants it.
+    /// The file, as `nsenter --net=` takes it.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         path(&self.name)
@@ -65,7 +65,8 @@ impl NetNs {
         self.enter(|| fs::write(&file, value))?.with_context(|| format!("write {value} to {}", file.display()))
     }
 
-    /// Does `work` on a thread inside this namespace: sockets it opens belong here, mounts stay the machine's.
+    /// Runs `work` on a thread inside this namespace: its sockets belong to the namespace, its mounts are the
+    /// machine's.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let namespace = self.open()?;
         thread::scope(|scope| {
@@ -82,9 +83,9 @@ impl NetNs {
         .with_context(|| format!("enter namespace {}", self.name))
     }
 
-    /// A command that will run inside; add program and arguments.
+    /// Returns a command that will run inside; add program and arguments.
     ///
-    /// Not by `ip netns exec`, which would hide cgroups and pins under a fresh /sys.
+    /// Not by `ip netns exec`, which would hide cgroups and pins under a new /sys.
     pub fn command(&self) -> Result<Command> {
         self.open()?;
         let mut command = Command::new("nsenter");
@@ -99,14 +100,14 @@ impl NetNs {
     }
 }
 
-/// Deletes a namespace by its file. One that is not there is fine.
+/// Deletes a namespace by its file. A missing one is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     let name = path.file_name().and_then(|name| name.to_str()).context("a namespace without a name")?;
     check(name)?;
     if path.exists() { ip(&["netns", "delete", name]) } else { Ok(()) }
 }
 
-/// An empty or odd name could make `ip` fall back to the machine's own namespace.
+/// With an empty or unusual name, `ip` could fall back to the machine's own namespace.
 fn check(name: &str) -> Result<()> {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
     ensure!(
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_names_are_refused_before_ip_sees_them() {
+    fn names_with_special_characters_are_refused_before_ip_runs() {
         for name in ["", "-n", "a/b", "..", "a b", "Ä"] {
             assert!(check(name).is_err(), "{name:?}");
         }

@@ -7,13 +7,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::NetNs;
 
-/// How hosts are joined. The n-th network of a lab, from 0, is 10.(77+n).0.0/24 and fd77::/64, fd78::/64 and so on; on a
-/// host its interface is `labN`. There is no default route, and nothing leads outside.
+/// How hosts are joined. The n-th network of a lab, from 0, is 10.(77+n).0.0/24 and fd77::/64, fd78::/64 and so on; its
+/// interface on a host is `labN`. There is no default route and no route outside.
 #[derive(Debug, Clone)]
 pub enum Network {
     /// A bridge with these hosts, by number.
     Switch(Vec<u8>),
-    /// One veth pair between two: nothing is in between that would cost anything.
+    /// One veth pair between two hosts, without the cost of a bridge.
     Cable([u8; 2]),
 }
 
@@ -50,7 +50,7 @@ impl Switch {
     /// Plugs a host into the bridge of a network.
     pub fn join(&self, host: &NetNs, number: u8, network: u8) -> Result<()> {
         let (plug, port) = (plug(network, number), interface(network));
-        // The same each time, or others would go on sending to the interface that was there before.
+        // Always the same address, or others would keep sending to the interface that was there before.
         let card = format!("02:77:00:00:{network:02x}:{number:02x}");
         let pair =
             ["link", "add", &plug, "type", "veth", "peer", "name", &port, "address", &card, "netns", host.name()];
@@ -59,12 +59,12 @@ impl Switch {
         give_addresses(host, number, network)
     }
 
-    /// Makes the bridge's end of a host's interface as a network card is: see [`like_a_card`].
+    /// Gives the bridge's end of a host's interface the properties of a network card: see [`like_a_card`].
     pub fn like_a_card(&self, network: u8, number: u8) -> Result<()> {
         like_a_card(&self.net, &plug(network, number))
     }
 
-    /// Runs an XDP program that is pinned on the bridge's end of a host's interface.
+    /// Runs a pinned XDP program on the bridge's end of a host's interface.
     pub fn runs_xdp(&self, network: u8, number: u8, pinned: &Path) -> Result<()> {
         let mut bpftool = self.net.command()?;
         bpftool.args(["bpftool", "net", "attach", "xdp", "pinned"]).arg(pinned);
@@ -73,7 +73,7 @@ impl Switch {
         Ok(())
     }
 
-    /// Sets how large frames may be on the way to a host.
+    /// Sets the MTU on the path to a host.
     pub fn mtu(&self, network: u8, number: u8, bytes: u16) -> Result<()> {
         self.net.ip(&["link", "set", &plug(network, number), "mtu", &bytes.to_string()])
     }
@@ -87,7 +87,7 @@ pub fn cable(network: u8, [one, other]: [(u8, &NetNs); 2]) -> Result<()> {
     give_addresses(other.1, other.0, network)
 }
 
-/// Gives an interface that is new its addresses, and sets it up.
+/// Gives a new interface its addresses, and sets it up.
 pub fn give_addresses(host: &NetNs, number: u8, network: u8) -> Result<()> {
     let port = interface(network);
     host.ip(&["address", "add", &format!("{}/24", address_on(network, number)), "dev", &port])?;
@@ -96,14 +96,15 @@ pub fn give_addresses(host: &NetNs, number: u8, network: u8) -> Result<()> {
     host.ip(&["link", "set", &port, "up"])
 }
 
-/// Makes an end of a veth pair as a network card is to a native XDP program. It takes frames that are redirected into the
-/// other end: without a program of its own an end takes them only with GRO (veth_xdp_xmit of drivers/net/veth.c), and drops
-/// them silently otherwise. And what it sends has its checksums in it, which veths leave out, also of what GRO has joined.
+/// Gives an end of a veth pair the properties of a network card that a native XDP program expects. An end without a
+/// program accepts frames redirected into the other end only with GRO (veth_xdp_xmit of drivers/net/veth.c), and drops
+/// them silently otherwise. Packets that it sends have complete checksums, which veths leave out, also in packets that
+/// GRO has merged.
 pub fn like_a_card(net: &NetNs, interface: &str) -> Result<()> {
     ethtool(net, interface, &["gro", "on", "tx", "off"])
 }
 
-/// Turns what a driver does on or off.
+/// Turns a driver feature on or off.
 pub fn ethtool(net: &NetNs, interface: &str, features: &[&str]) -> Result<()> {
     let said = net.command()?.args(["ethtool", "-K", interface]).args(features).output().context("run ethtool")?;
     let warning = String::from_utf8_lossy(&said.stderr);
@@ -112,7 +113,7 @@ pub fn ethtool(net: &NetNs, interface: &str, features: &[&str]) -> Result<()> {
 }
 
 /// The interface of a network on every host. Not `eth0`: a command that misses its namespace must not find an interface
-/// of that name.
+/// with that name.
 #[must_use]
 pub fn interface(network: u8) -> String {
     format!("lab{network}")

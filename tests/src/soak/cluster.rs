@@ -1,4 +1,5 @@
-//! What the soak changes: three hosts, a simulated Marathon, an agent with clients on the first, and three services.
+//! The cluster of the soak: three hosts, a simulated Marathon, an agent with clients on the first host, and three
+//! services.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,23 +9,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::crew::{Crew, Member, now};
-use super::excuse::{self, Ended};
+use super::allowed_failures::{self, EndedReplica};
+use super::replicas::{Member, Replicas, now};
 use super::report::Report;
 use crate::eventually::{eventually_ok, until};
 use crate::lab::{Lab, Load, Sim, binary};
 use crate::process::Process;
 use crate::summary::Summary;
 
-/// How many replicas a service has in the beginning, and in the end.
+/// The number of replicas of a service at the beginning and at the end.
 pub(super) const CREW: usize = 3;
-/// The agent tries a Marathon that fails again after 20 s at most; a busy machine adds to that.
+/// The agent retries a failing Marathon after 20 s at most; a busy machine adds to that.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an answer by datagram may take, in milliseconds: longer than a busy machine keeps one waiting.
+/// Timeout of a UDP reply, in milliseconds: longer than a busy machine delays it.
 const ANSWER: &str = "10000";
-/// Datagrams in which nobody meets a replica that has been taken out: each socket sends several of them.
+/// Datagrams after which no socket uses a removed replica: each socket sends several of them.
 const WITHOUT: u64 = 200;
-/// Replicas listen from here up, below the ports that clients get. Each has a port of its own for a while.
+/// The first port of replicas, below the ephemeral ports. A port is not reused for a while.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// Everything that runs.
@@ -32,11 +33,11 @@ const PORTS: std::ops::Range<u16> = 10_000..30_000;
 pub(super) struct Cluster<'lab> {
     pub(super) lab: &'lab Lab,
     pub(super) sim: Sim<'lab>,
-    pub(super) crews: Vec<Crew>,
+    pub(super) crews: Vec<Replicas>,
     agent: Option<Process>,
-    /// The program itself and a copy of it, one of which is the next.
+    /// The program itself and a copy of it, which replace each other.
     programs: [PathBuf; 2],
-    ended: Vec<Ended>,
+    ended: Vec<EndedReplica>,
     started: u16,
 }
 
@@ -50,7 +51,7 @@ impl<'lab> Cluster<'lab> {
         let program = binary("proxymatic")?;
         let copy = lab.run_dir().join("proxymatic-next");
         fs::copy(&program, &copy).with_context(|| format!("copy {}", program.display()))?;
-        let crew = |app, port, udp| Crew { app, port, udp, members: Vec::new() };
+        let crew = |app, port, udp| Replicas { app, port, udp, members: Vec::new() };
         let crews = vec![crew("/soak/web", 1234, false), crew("/soak/api", 1235, false), crew("/soak/dns", 1236, true)];
         let mut cluster =
             Self { lab, sim: lab.sim()?, crews, agent: None, programs: [program, copy], ended: Vec::new(), started: 0 };
@@ -82,17 +83,17 @@ impl<'lab> Cluster<'lab> {
         Ok(members)
     }
 
-    /// Notes that a member has ended.
-    pub(super) fn note(&mut self, ended: Ended) {
+    /// Records that a replica has ended.
+    pub(super) fn note(&mut self, ended: EndedReplica) {
         self.ended.push(ended);
     }
 
-    /// Who has ended since this was last asked.
-    pub(super) fn take_ended(&mut self) -> Vec<Ended> {
+    /// Returns the replicas that have ended since the last call.
+    pub(super) fn take_ended(&mut self) -> Vec<EndedReplica> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Waits until exactly the members of one service get connections.
+    /// Waits until exactly the replicas of one service get connections.
     pub(super) fn settle_one(&self, of: usize) -> Result<()> {
         let crew = &self.crews[of];
         eventually_ok(&format!("exactly the replicas of {} are served", crew.app), PATIENCE, || {
@@ -103,29 +104,29 @@ impl<'lab> Cluster<'lab> {
         })
     }
 
-    /// Waits until that is so of all.
+    /// Waits until exactly the replicas of all services get connections.
     pub(super) fn settle(&self) -> Result<()> {
         (0..self.crews.len()).try_for_each(|of| self.settle_one(of))
     }
 
-    /// Waits until the status has nothing to warn about.
+    /// Waits until the status has no warnings.
     pub(super) fn well(&self) -> Result<()> {
         eventually_ok("all is well", PATIENCE, || self.lab.host(1).well().map(drop))
     }
 
-    /// Starts the agent, and returns when it serves what Marathon says.
+    /// Starts the agent, and returns when it serves Marathon's apps.
     pub(super) fn start_agent(&mut self) -> Result<()> {
         let (host, marathon) = (self.lab.host(1), self.lab.marathon_url());
         self.agent = Some(host.agent_program(&self.programs[0], host.cgroup(), &["--marathon", &marathon])?);
         host.agent_ready(PATIENCE)
     }
 
-    /// Ends the agent without a chance to say goodbye.
+    /// Kills the agent by SIGKILL.
     pub(super) fn kill_agent(&mut self) -> Result<()> {
         self.agent.take().context("no agent")?.kill9().map(drop)
     }
 
-    /// Asks the agent to stop; the next one is another program.
+    /// Stops the agent by SIGTERM; the next one is the other program.
     pub(super) fn stop_agent(&mut self) -> Result<()> {
         let left = self.agent.take().context("no agent")?.terminate(PATIENCE)?;
         ensure!(left.success(), "the agent that was asked to stop failed: {left}");
@@ -133,7 +134,7 @@ impl<'lab> Cluster<'lab> {
         Ok(())
     }
 
-    /// What the agent has in memory of its own, in kB: the maps that it looks into are the kernel's.
+    /// Returns the agent's private memory in kB; the maps belong to the kernel.
     pub(super) fn memory(&self) -> Result<u64> {
         let pid = self.agent.as_ref().context("no agent")?.pid()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -141,7 +142,7 @@ impl<'lab> Cluster<'lab> {
         line.trim().trim_end_matches(" kB").parse().with_context(|| format!("RssAnon is {line:?}"))
     }
 
-    /// How many entries of each map are in use.
+    /// Returns the number of entries of each map.
     pub(super) fn fill(&self) -> Result<BTreeMap<String, u64>> {
         let status = self.lab.host(1).status()?;
         let maps = status["maps"].as_array().context("no maps in the status")?;
@@ -149,21 +150,21 @@ impl<'lab> Cluster<'lab> {
         maps.iter().map(|map| fill(map).with_context(|| format!("{map}"))).collect()
     }
 
-    /// How often each verdict was given, without those that never were.
+    /// Returns the count of each verdict that was counted.
     pub(super) fn verdicts(&self) -> Result<BTreeMap<String, u64>> {
         let all: BTreeMap<String, u64> = serde_json::from_value(self.lab.host(1).verdicts()?)?;
         Ok(all.into_iter().filter(|(_, count)| *count > 0).collect())
     }
 
-    /// Lets clients loose on all services.
+    /// Starts clients of all services.
     pub(super) fn clients(&self) -> Result<Clients> {
-        let load = |crew: &Crew| {
+        let load = |crew: &Replicas| {
             let host = self.lab.host(1);
             let load = if crew.udp {
                 let sockets = ["--connected", "4", "--unconnected", "4", "--timeout", ANSWER];
                 host.udp_load(([127, 0, 0, 1], crew.port).into(), &sockets)
             } else {
-                // Each request takes a while, so that there are always some open.
+                // Each request takes a while, so that some are always open.
                 let url = format!("http://localhost:{}/slow?ms=5", crew.port);
                 host.load(&url, &["--threads", "8", "--rate", "100", "--linger0"])
             };
@@ -172,37 +173,37 @@ impl<'lab> Cluster<'lab> {
         self.crews.iter().map(load).collect::<Result<_>>().map(Clients)
     }
 
-    /// As many replicas as in the beginning.
+    /// Restores the number of replicas of the beginning.
     pub(super) fn back_to_the_beginning(&mut self, report: &mut Report) -> Result<()> {
         for of in 0..self.crews.len() {
             while self.crews[of].members.len() > CREW {
-                super::acts::shrink(self, of, 0, None, report)?;
+                super::actions::shrink(self, of, 0, None, report)?;
             }
             let missing = CREW - self.crews[of].members.len();
-            super::acts::grow(self, of, missing)?;
+            super::actions::grow(self, of, missing)?;
         }
         self.settle()
     }
 
-    /// Waits until nothing is in use that was not in the beginning: all that rested is free, and no connection is counted.
+    /// Waits until the maps are as full as at the beginning: every quarantine is over, and no connection is counted.
     pub(super) fn is_as_it_was(&self, fill: &BTreeMap<String, u64>) -> Result<()> {
         eventually_ok("the maps are as full as in the beginning", PATIENCE, || {
             let (now, open) = (self.fill()?, self.lab.host(1).open_connections()?);
             ensure!(now == *fill, "{now:?}, not {fill:?}");
-            ensure!(open == 0, "{open} connections are counted as open, and nobody is there");
+            ensure!(open == 0, "{open} connections are counted as open without any client");
             Ok(())
         })
     }
 }
 
 impl Clients {
-    /// Waits until each has done so many more requests.
+    /// Waits until each client has done this many more requests.
     pub(super) fn reach(&self, more: u64) -> Result<()> {
         self.0.iter().try_for_each(|(.., load)| load.reaches(more).map(drop))
     }
 
-    /// Waits until no socket of a UDP service uses this replica any more, whether or not it still answers: the agent has been
-    /// through all namespaces.
+    /// Waits until no socket of a UDP service uses this replica any more, whether or not it still answers: the agent
+    /// has swept all namespaces.
     pub(super) fn leave_alone(&self, port: u16, replica: &str) -> Result<()> {
         let Some((.., load)) = self.0.iter().find(|(at, udp, _)| *udp && *at == port) else { return Ok(()) };
         let answered = |seen: &Summary| seen.by_replica.get(replica).copied().unwrap_or(0);
@@ -216,18 +217,19 @@ impl Clients {
         })
     }
 
-    /// Ends them, and judges what they saw.
-    pub(super) fn finish(self, ended: &[Ended], report: &mut Report) -> Result<()> {
+    /// Ends the clients, and judges their failures.
+    pub(super) fn finish(self, ended: &[EndedReplica], report: &mut Report) -> Result<()> {
         for (port, udp, load) in self.0 {
             let seen = load.finish()?;
-            let judged = if udp { excuse::udp(port, &seen, ended) } else { excuse::tcp(port, &seen, ended) };
+            let judged =
+                if udp { allowed_failures::udp(port, &seen, ended) } else { allowed_failures::tcp(port, &seen, ended) };
             report.saw(udp, &seen, judged);
         }
         Ok(())
     }
 }
 
-/// Lets some time pass, as between two things that have nothing to do with each other.
+/// Waits for a while, so that two changes are independent.
 pub(super) fn pass(time: Duration) {
     until(Instant::now() + time);
 }

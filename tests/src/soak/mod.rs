@@ -1,42 +1,42 @@
-//! Random changes of a cluster under load, for as long as one likes: nothing may fail but what a replica that was killed
-//! without warning takes with it (`excuse` says exactly what that is).
+//! Random changes of a cluster under load: only failures that a replica's crash causes are allowed (see
+//! `allowed_failures`).
 //!
-//! The seed decides which changes come in which order. What happens within one is as fast as the machine is, so the same
-//! seed gives the same history, not the same packets.
+//! The seed determines the changes and their order. Their timing depends on the machine, so the same seed gives the
+//! same history, but not the same packets.
 
-mod acts;
+mod actions;
+mod allowed_failures;
 mod cluster;
-mod crew;
-mod dice;
-mod excuse;
+mod replicas;
 mod report;
+mod rng;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 pub use self::report::Report;
-use self::{cluster::Cluster, dice::Dice};
+use self::{cluster::Cluster, rng::Rng};
 use crate::lab::Lab;
 
-/// How many changes there are under the same clients. Then these end, what they saw is judged, and others begin.
+/// The number of changes with the same clients. Then these clients end, their failures are judged, and new ones start.
 const ROUND: usize = 8;
 
-/// What to do.
+/// Options of a soak.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Decides which changes there are.
+    /// Determines the changes.
     pub seed: u64,
-    /// Rounds begin until this has passed.
+    /// New rounds begin until this time has passed.
     pub time: Duration,
-    /// Takes a line about each round as it ends.
+    /// Called with a line about each round when it ends.
     pub say: fn(&str),
 }
 
-/// Changes a cluster of its own at random, and reports what clients saw. Needs root.
+/// Changes a cluster of its own at random, and reports the clients' failures. Needs root.
 ///
 /// # Errors
-/// There can be no lab here.
+/// No lab can be made here.
 pub fn run(options: &Options) -> Result<Report> {
     let lab = Lab::start(3)?;
     let mut report = Report::new(options.seed);
@@ -48,15 +48,15 @@ pub fn run(options: &Options) -> Result<Report> {
 
 fn changes(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
     let mut cluster = Cluster::start(lab)?;
-    let mut dice = Dice::new(options.seed);
+    let mut rng = Rng::new(options.seed);
     let (begun, fill) = (Instant::now(), cluster.fill()?);
     report.memory(cluster.memory()?);
     while begun.elapsed() < options.time && report.faults.is_empty() {
         let clients = cluster.clients()?;
         for _ in 0..ROUND {
-            let act = acts::draw(&mut dice, &cluster);
+            let act = actions::draw(&mut rng, &cluster);
             report.begin(act.name());
-            act.perform(&mut cluster, &mut dice, &clients, report).with_context(|| act.name())?;
+            act.perform(&mut cluster, &mut rng, &clients, report).with_context(|| act.name())?;
             report.memory(cluster.memory()?);
         }
         clients.finish(&cluster.take_ended(), report)?;

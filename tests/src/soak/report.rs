@@ -1,25 +1,25 @@
-//! What a soak has seen, in numbers, and the history that led there.
+//! The counts of a soak, and the history of its changes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use super::excuse::Judged;
+use super::allowed_failures::Judgement;
 use crate::summary::Summary;
 
-/// How much of the history a failure shows.
+/// The length of the history that a failure prints.
 const TAIL: usize = 40;
-/// The most that the agent's memory may grow over its first look, in kB: one heap arena of the allocator and some.
+/// How much the agent's memory may grow after the first measurement, in kB: one heap arena of the allocator and some.
 const GROWTH: u64 = 16 << 10;
 
-/// What a soak has seen.
+/// The result of a soak.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was thrown.
+    /// The seed.
     pub seed: u64,
-    /// How long it took.
+    /// The duration.
     pub time: Duration,
-    /// What should not be; empty where all is well.
+    /// Unexpected failures; empty on success.
     pub faults: Vec<String>,
     changes: BTreeMap<&'static str, u64>,
     tcp: Seen,
@@ -30,14 +30,14 @@ pub struct Report {
     history: VecDeque<String>,
 }
 
-/// What clients of one protocol saw.
+/// The counts of clients of one protocol.
 #[derive(Debug, Default)]
 struct Seen {
     answered: u64,
     failed: u64,
-    told: u64,
+    resets: u64,
     errors: BTreeMap<String, u64>,
-    excused: BTreeMap<&'static str, u64>,
+    allowed: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
@@ -45,21 +45,21 @@ impl Report {
         Self { seed, ..Self::default() }
     }
 
-    /// A change begins.
+    /// Records that a change begins.
     pub(super) fn begin(&mut self, change: &'static str) {
         *self.changes.entry(change).or_default() += 1;
         self.note(change);
     }
 
-    /// A line of the history.
+    /// Adds a line to the history.
     pub(super) fn note(&mut self, line: &str) {
         if self.history.len() == TAIL {
             self.history.pop_front();
         }
-        self.history.push_back(format!("{:.3} {line}", super::crew::now()));
+        self.history.push_back(format!("{:.3} {line}", super::replicas::now()));
     }
 
-    /// The agent has so many kB in memory now.
+    /// Records the agent's memory in kB.
     pub(super) fn memory(&mut self, now: u64) {
         let (first, _, most) = self.memory.unwrap_or((now, now, now));
         self.memory = Some((first, now, most.max(now)));
@@ -68,13 +68,13 @@ impl Report {
         }
     }
 
-    pub(super) fn saw(&mut self, udp: bool, seen: &Summary, judged: Judged) {
+    pub(super) fn saw(&mut self, udp: bool, seen: &Summary, judged: Judgement) {
         let sum = if udp { &mut self.udp } else { &mut self.tcp };
         sum.answered += seen.ok;
         sum.failed += seen.failed;
-        sum.told += seen.told.values().sum::<u64>();
+        sum.resets += seen.resets.values().sum::<u64>();
         seen.errors.iter().for_each(|(error, count)| *sum.errors.entry(error.clone()).or_default() += count);
-        judged.excused.into_iter().for_each(|excuse| *sum.excused.entry(excuse).or_default() += 1);
+        judged.allowed.into_iter().for_each(|reason| *sum.allowed.entry(reason).or_default() += 1);
         self.faults.extend(judged.faults);
     }
 
@@ -83,20 +83,20 @@ impl Report {
         self.verdicts = verdicts;
     }
 
-    /// A line about all so far.
+    /// Returns a line about all rounds so far.
     pub(super) fn line(&self) -> String {
         let changes: u64 = self.changes.values().sum();
         format!(
-            "{:5} s  {changes} changes, {} connects, {} datagrams, {} failed and excused, {} faults",
+            "{:5} s  {changes} changes, {} connects, {} datagrams, {} failed and allowed, {} faults",
             self.time.as_secs(),
             self.tcp.answered + self.tcp.failed,
             self.udp.answered + self.udp.failed,
-            self.tcp.excused.values().chain(self.udp.excused.values()).sum::<u64>(),
+            self.tcp.allowed.values().chain(self.udp.allowed.values()).sum::<u64>(),
             self.faults.len()
         )
     }
 
-    /// The seed and the latest history.
+    /// Returns the seed and the latest history.
     #[must_use]
     pub fn tail(&self) -> String {
         let history: String = self.history.iter().map(|line| format!("  {line}\n")).collect();
@@ -110,9 +110,9 @@ impl fmt::Display for Report {
         writeln!(f, "changes    {}", counts(&self.changes))?;
         for (name, seen) in [("connects", &self.tcp), ("datagrams", &self.udp)] {
             writeln!(f, "{name:10} {} answered, {} failed: {}", seen.answered, seen.failed, counts(&seen.errors))?;
-            writeln!(f, "{:10} excused: {}", "", counts(&seen.excused))?;
+            writeln!(f, "{:10} allowed: {}", "", counts(&seen.allowed))?;
         }
-        writeln!(f, "{:10} {} sockets were told that their replica is gone", "", self.udp.told)?;
+        writeln!(f, "{:10} {} sockets were reset because their replica was gone", "", self.udp.resets)?;
         if let Some((first, last, most)) = self.memory {
             writeln!(f, "memory     {first} kB at first, {last} kB at last, {most} kB at most")?;
         }

@@ -1,4 +1,4 @@
-//! cargo-deb, kept in the user's cache as bpf-linker is: one version, whatever is on PATH.
+//! cargo-deb, kept in the user's cache as bpf-linker is: a fixed version, whatever is on PATH.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{command, workspace};
 
 const VERSION: &str = "3.8.0";
 
-/// The program; built if it is not there.
+/// Returns the program, which is built if it is missing.
 pub(super) fn provide() -> Result<PathBuf> {
     let home = workspace::cache()?.join(format!("cargo-deb-{VERSION}"));
     let program = home.join("bin/cargo-deb");

@@ -1,4 +1,4 @@
-//! Which Rust compiler builds for BPF, judged from what it says of itself, and how cargo is told to use it.
+//! The Rust compiler for BPF: which one is suitable, judged by its version output, and how cargo uses it.
 
 use std::{fmt, path::Path, process::Command};
 
@@ -9,7 +9,7 @@ use super::linker;
 /// The distribution's compiler: by path, because rustup's comes first in PATH.
 pub(super) const DISTRIBUTION: &str = "/usr/bin/rustc";
 
-/// Set for the host's build or left by `cargo run`; for BPF each would be wrong. LD_LIBRARY_PATH is among them
+/// Variables that are set for the host's build or left by `cargo run`, and wrong for BPF. LD_LIBRARY_PATH is among them
 /// because a bpf-linker built for nightly opens the first libLLVM found there.
 const HOST_ONLY: [&str; 11] = [
     "CARGO_BUILD_RUSTC",
@@ -64,7 +64,7 @@ impl Compiler {
         }
     }
 
-    /// `cargo build` for BPF with this compiler and this linker.
+    /// Returns `cargo build` for BPF with this compiler and this linker.
     pub(super) fn cargo_build(&self, linker: &Path) -> Command {
         let mut build = match self {
             Self::Nightly(_) => {
@@ -101,7 +101,7 @@ impl fmt::Display for Compiler {
     }
 }
 
-/// The compiler that will build for BPF, or why there is none.
+/// Returns the compiler for BPF, or the reason why there is none.
 pub(super) fn find() -> Result<Compiler, String> {
     nightly().map(Compiler::Nightly).or_else(|no_nightly| {
         distribution().map(Compiler::Distribution).map_err(|no_distribution| no_compiler(&no_nightly, &no_distribution))
@@ -115,7 +115,7 @@ fn no_compiler(no_nightly: &str, no_distribution: &str) -> String {
     )
 }
 
-/// rustup's nightly, or why it will not do.
+/// Returns rustup's nightly, or the reason why it is not suitable.
 fn nightly() -> Result<Rustc, String> {
     let sysroot = command::ask(rustup_nightly("rustc").args(["--print", "sysroot"]));
     let has_core = sysroot.is_some_and(|it| Path::new(it.trim()).join("lib/rustlib/src/rust/library/core").is_dir());
@@ -123,14 +123,14 @@ fn nightly() -> Result<Rustc, String> {
     judge("rustup's nightly", verbose.as_deref(), has_core, "rust-src")
 }
 
-/// The distribution's compiler, or why it will not do.
+/// Returns the distribution's compiler, or the reason why it is not suitable.
 fn distribution() -> Result<Rustc, String> {
     let has_core = Path::new("/usr/lib/rustlib/bpfel-unknown-none/lib").is_dir();
     let verbose = command::ask(Command::new(DISTRIBUTION).arg("-vV"));
     judge(DISTRIBUTION, verbose.as_deref(), has_core, "a compiled `core` for bpfel-unknown-none")
 }
 
-/// `rustup run` and not `+nightly`: it never installs a toolchain unasked.
+/// `rustup run` and not `+nightly`: it never installs a toolchain on its own.
 fn rustup_nightly(program: &str) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly", program]);

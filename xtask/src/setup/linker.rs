@@ -22,7 +22,7 @@ pub(super) const VERSION: &str = "0.10.4";
 /// The LLVM major versions that this bpf-linker has features for.
 pub(super) const LLVM: RangeInclusive<u32> = 20..=22;
 
-/// The linker for this compiler; built if it is not there or does not start.
+/// Returns the linker for this compiler, which is built if it is missing or does not start.
 pub(super) fn provide(compiler: &Compiler) -> Result<PathBuf> {
     let home = workspace::cache()?.join(format!("bpf-linker-{VERSION}-{}", feature(compiler)));
     let linker = home.join("bin/bpf-linker");
@@ -42,7 +42,7 @@ fn build(compiler: &Compiler, home: &Path, linker: &Path) -> Result<()> {
     let lock = File::create(home.join("lock"))?;
     lock.lock()?;
     if starts(linker) {
-        // Another task built it while this one waited.
+        // Another task has built it in the meantime.
         return Ok(());
     }
     let scratch = home.join("building");
@@ -72,7 +72,7 @@ fn install(compiler: &Compiler, scratch: &Path) -> Command {
     install
 }
 
-/// `rust-llvm-NN` opens the LLVM that nightly brings; `llvm-NN` is linked with the distribution's.
+/// `rust-llvm-NN` opens the LLVM of nightly; `llvm-NN` is linked with the distribution's.
 fn feature(compiler: &Compiler) -> String {
     match compiler {
         Compiler::Nightly(rustc) => format!("rust-llvm-{}", rustc.llvm),
@@ -80,7 +80,7 @@ fn feature(compiler: &Compiler) -> String {
     }
 }
 
-/// False also when the program is there and its libLLVM has gone.
+/// False also if the program exists but its libLLVM does not.
 fn starts(linker: &Path) -> bool {
     command::ask(Command::new(linker).arg("--version")).is_some()
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn nightly_gets_a_linker_that_opens_its_own_llvm() {
+    fn nightly_linker_loads_the_llvm_of_nightly() {
         let install = install(&Compiler::Nightly(rustc(21)), Path::new("/c"));
         assert!(command::show(&install).ends_with(
             "install --quiet bpf-linker --version 0.10.4 --locked --no-default-features \
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distributions_compiler_gets_a_linker_with_the_distributions_llvm() {
+    fn distribution_linker_uses_the_distribution_llvm() {
         let install = install(&Compiler::Distribution(rustc(22)), Path::new("/c"));
         assert!(command::show(&install).contains("--features llvm-22 "));
         let prefix = install.get_envs().find(|(name, _)| *name == "LLVM_PREFIX");

@@ -1,6 +1,7 @@
-//! `cargo xtask setup`: finds or installs what compiles the eBPF objects and what the demo and the tests run.
+//! `cargo xtask setup`: finds or installs the compiler of the eBPF objects and the programs for the demo and the tests.
 //!
-//! Two compilers will do: rustup's nightly with rust-src, or the distribution's rustc with a compiled `core` for BPF.
+//! Either of two compilers is enough: rustup's nightly with rust-src, or the distribution's rustc with a compiled
+//! `core` for BPF.
 
 use std::{path::PathBuf, process::Command};
 
@@ -21,12 +22,12 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// The start of a `cargo build` for BPF: what is built, for which target, is the caller's.
+    /// Returns the start of a `cargo build` for BPF; the caller adds package and target.
     pub(crate) fn cargo_build(&self) -> Command {
         self.compiler.cargo_build(&self.linker)
     }
 
-    /// What takes debug information out of an object, where it came with the compiler's LLVM.
+    /// The tool that strips debug information from an object, if it came with the compiler's LLVM.
     pub(crate) fn strip(&self) -> Option<PathBuf> {
         let strip = PathBuf::from(format!("/usr/lib/llvm-{}/bin/llvm-strip", self.compiler.rustc().llvm));
         strip.is_file().then_some(strip)
@@ -45,54 +46,54 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// What building the workspace takes, besides Rust and the C compiler that links it.
+/// Packages for building the workspace, besides Rust and the C compiler that links it.
 pub(crate) fn build() -> Result<()> {
     packages::provide(Part::Build, None)
 }
 
-/// The programs that the demo and the tests run, and what they are built with.
+/// Programs that the demo and the tests run, and packages to build them.
 pub(crate) fn tools() -> Result<()> {
     build()?;
     packages::provide(Part::Tools, None)
 }
 
-/// What the tests of the registrator source run.
+/// Programs of the registrator source's tests.
 pub(crate) fn etcd() -> Result<()> {
     packages::provide(Part::Etcd, None)
 }
 
-/// What the netns tier runs through service ports.
+/// Programs that the netns tier runs through service ports.
 pub(crate) fn programs() -> Result<()> {
     packages::provide(Part::Programs, None)
 }
 
-/// What looks at the status endpoint in the tests.
+/// Programs that the tests of the status endpoint run.
 pub(crate) fn surface() -> Result<()> {
     packages::provide(Part::Surface, None)
 }
 
-/// What benchmarks make load with.
+/// Load generators of the benchmarks.
 pub(crate) fn load() -> Result<()> {
     packages::provide(Part::Load, None)
 }
 
-/// What benchmarks compare this project with.
+/// Peers of the benchmarks.
 pub(crate) fn peers() -> Result<()> {
     packages::provide(Part::Peers, None)
 }
 
-/// What the tests with containers run.
+/// Programs of the tests with containers.
 pub(crate) fn docker() -> Result<()> {
     packages::provide(Part::Docker, None)
 }
 
-/// What images are made with and of, besides what is built.
+/// Packages for building images.
 pub(crate) fn image() -> Result<()> {
     build()?;
     packages::provide(Part::Image, None)
 }
 
-/// What `cargo xtask dist` is tested with.
+/// Programs that test the result of `cargo xtask dist`.
 pub(crate) fn dist() -> Result<()> {
     packages::provide(Part::Dist, None)
 }
@@ -102,12 +103,12 @@ pub(crate) fn cargo_deb() -> Result<PathBuf> {
     cargo_deb::provide()
 }
 
-/// What forwarding for other machines is measured against.
+/// Peers of `bench remote`.
 pub(crate) fn remote_peers() -> Result<()> {
     packages::provide(Part::RemotePeers, None)
 }
 
-/// The compiler and the linker, installed where need be.
+/// Returns the compiler and the linker, which are installed if needed.
 pub(crate) fn toolchain() -> Result<Toolchain> {
     let compiler = find_or_install_compiler()?;
     let linker = linker::provide(&compiler)?;

@@ -1,4 +1,5 @@
-//! The distribution's packages that the workspace needs, each with its reason: installed by root with apt, else named.
+//! The distribution's packages that the workspace needs, each with its reason: root installs them with apt, other users
+//! get their names.
 
 use std::{env, path::Path, process::Command};
 
@@ -6,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::{command, workspace};
 
-/// What a package is for.
+/// The part of the workspace that needs a package.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Part {
     Build,
@@ -27,14 +28,14 @@ pub(super) enum Part {
 struct Package {
     part: Part,
     name: &'static str,
-    /// Files by path, programs by name: with all of them there, it does not matter who installed them.
+    /// Files by path, programs by name: if all of them exist, their origin does not matter.
     gives: &'static [&'static str],
     why: &'static str,
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
 const PACKAGES: [Package; 42] = [
-    // A C compiler is there: this task was linked with it.
+    // A C compiler exists, since it has linked this task.
     Package {
         part: Part::Build,
         name: "make",
@@ -105,7 +106,7 @@ const PACKAGES: [Package; 42] = [
     Package {
         part: Part::Image,
         name: "libc6-dev",
-        // By its header where it is for another processor: the folder of the library has the name of one.
+        // By its header if it is for another processor, since the library's folder has the processor's name.
         gives: &["/usr/include/features.h"],
         why: "the C library that static binaries are linked with",
     },
@@ -115,8 +116,8 @@ const PACKAGES: [Package; 42] = [
         gives: &["/etc/ssl/certs/ca-certificates.crt"],
         why: "whom the agent in the image trusts",
     },
-    // Real programs that the netns tier runs through service ports. Of two packages that have one, that which installs
-    // no unit to start it on the machine.
+    // Real programs that the netns tier runs through service ports. If two packages have a program, the one without a
+    // unit that starts it is used.
     Package {
         part: Part::Programs,
         name: "redis-tools",
@@ -217,7 +218,7 @@ pub(super) fn provide(part: Part, llvm: Option<u32>) -> Result<()> {
     install_all(&missing, llvm)
 }
 
-/// Installs the packages of a part, also where an older version has put the same files.
+/// Installs the packages of a part, even if an older version already has their files.
 pub(super) fn install(part: Part, llvm: Option<u32>) -> Result<()> {
     let packages: Vec<_> = of(part).collect();
     install_all(&packages, llvm)
@@ -246,7 +247,7 @@ fn apt_install(names: &[String]) -> Command {
     let mut command = Command::new("apt-get");
     command
         .env("DEBIAN_FRONTEND", "noninteractive")
-        // --no-remove: rustc-web conflicts with the packages rustc and rustup; taking those away is not ours to decide.
+        // --no-remove: rustc-web conflicts with the packages rustc and rustup, and this task must not remove them.
         .args(["install", "--yes", "--no-remove", "--no-install-recommends"])
         .args(names);
     command
@@ -280,19 +281,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_llvm_is_filled_in() {
+    fn package_names_have_the_llvm_version_filled_in() {
         let names: Vec<_> = of(Part::Linker).map(|it| fill(it.name, Some(22))).collect();
         assert_eq!(names, ["llvm-22-dev"]);
     }
 
     #[test]
-    fn only_the_linkers_packages_depend_on_llvm() {
+    fn only_linker_packages_depend_on_llvm() {
         let depends = PACKAGES.iter().filter(|it| it.name.contains("NN"));
         assert!(depends.map(|it| it.part).all(|it| it == Part::Linker));
     }
 
     #[test]
-    fn apt_asks_nothing_and_removes_nothing() {
+    fn apt_command_is_noninteractive_and_removes_nothing() {
         assert_eq!(
             command::show(&apt_install(&["curl".into()])),
             "apt-get install --yes --no-remove --no-install-recommends curl"
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_names_packages_reasons_and_commands() {
+    fn remedy_names_packages_reasons_and_commands() {
         let curl: Vec<_> = PACKAGES.iter().filter(|it| it.name == "curl").collect();
         let commands = [apt_update(), apt_install(&["curl".into()])];
         assert_eq!(

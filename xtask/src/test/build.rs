@@ -1,4 +1,4 @@
-//! One build for all tiers of a run: the same profile and the same features, so that nothing is compiled twice.
+//! One build for all tiers of a run: with one profile and one set of features, nothing is compiled twice.
 
 use std::{cell::OnceCell, path::PathBuf};
 
@@ -14,12 +14,12 @@ const OBJECTS: &str = "eBPF objects";
 const VARIANTS: &str = "agents to upgrade to and downgrade from";
 const PROGRAMS: &str = "programs and tests";
 
-/// What the tiers of a run need built.
+/// The builds that the tiers of a run need.
 #[derive(Debug)]
 pub(crate) struct Build {
     /// The eBPF objects, which the agent embeds.
     objects: bool,
-    /// The agents that tests upgrade to and downgrade from.
+    /// The agents to which tests upgrade and from which they downgrade.
     variants: bool,
     programs: OnceCell<Vec<Program>>,
 }
@@ -29,7 +29,7 @@ impl Build {
         Self { objects, variants, programs: OnceCell::new() }
     }
 
-    /// All test programs of the workspace. Built when a tier first asks for them, with the binaries that they start.
+    /// Returns all test programs of the workspace. The first call builds them, with the binaries that they start.
     ///
     /// # Errors
     /// A tool is missing, or something does not compile.
@@ -51,7 +51,7 @@ impl Build {
         Ok(self.programs.get_or_init(|| programs))
     }
 
-    /// Where the binaries are that [`Build::programs`] has built.
+    /// Returns the folder of the binaries that [`Build::programs`] has built.
     pub(crate) fn binaries(&self) -> PathBuf {
         workspace::target_dir().join("debug")
     }

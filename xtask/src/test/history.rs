@@ -1,5 +1,5 @@
-//! How long tiers and tests took in the last run, kept in `target/test-times.json`: for the order of tests and for what a
-//! run says about the time that is left.
+//! The durations of tiers and tests in the last run, kept in `target/test-times.json`: for the order of tests and the
+//! remaining time of a run.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -21,22 +21,22 @@ fn path() -> std::path::PathBuf {
 }
 
 impl History {
-    /// What was kept; empty if nothing was, or if it cannot be read.
+    /// Reads the file; empty if there is none, or if it cannot be read.
     pub(crate) fn read() -> Self {
         fs::read(path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
-    /// How long a tier took.
+    /// The duration of a tier.
     pub(crate) fn tier(&self, tier: &str) -> Option<Duration> {
         self.tiers.get(tier).copied().map(Duration::from_secs_f32)
     }
 
-    /// How long a test took.
+    /// The duration of a test.
     pub(crate) fn test(&self, tier: &str, test: &str) -> Option<Duration> {
         self.tests.get(tier)?.get(test).copied().map(Duration::from_secs_f32)
     }
 
-    /// Notes what a tier took. A run of some of its tests (`is_whole` is false) says nothing about the tier.
+    /// Records the duration of a tier. A run of some of its tests (`is_whole` is false) does not count for the tier.
     pub(crate) fn note(&mut self, tier: &str, took: Duration, report: &Report, is_whole: bool) {
         if is_whole && report.is_ok() {
             self.tiers.insert(tier.to_owned(), took.as_secs_f32());
@@ -45,7 +45,7 @@ impl History {
         tests.extend(report.tests.iter().map(|test| (test.name.clone(), test.took.as_secs_f32())));
     }
 
-    /// Keeps it for the next run.
+    /// Writes the file.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -61,7 +61,7 @@ mod tests {
     use crate::test::report::{Ran, Verdict};
 
     #[test]
-    fn a_partial_run_updates_tests_and_not_the_tier() {
+    fn partial_run_updates_tests_but_not_the_tier() {
         let test = Ran {
             name: "a".into(),
             verdict: Verdict::Passed,

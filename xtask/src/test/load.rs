@@ -1,4 +1,4 @@
-//! Keeps all CPUs busy while tests run (`--loaded`): what fails then and not otherwise depends on time.
+//! Keeps all CPUs busy while tests run (`--loaded`): a test that fails only then depends on time.
 
 use std::{
     hint,
@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Spinning ends after this time whatever happens.
+/// Spinning ends after this time in any case.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
-/// How many steps are spun between two looks at the clock.
+/// Number of steps between two looks at the clock.
 const STEPS: u32 = 100_000;
 
 /// One spinning thread for each CPU, at normal priority, until this is dropped.
@@ -61,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_load_ends_when_it_is_dropped() {
+    fn load_ends_when_it_is_dropped() {
         let load = Load::start();
         let stop = load.stop.clone();
         assert!(!load.threads.is_empty() && !stop.load(Ordering::Relaxed));
         drop(load);
-        // Only this test holds it: all threads have ended.
+        // Only this test holds a clone, so all threads have ended.
         assert_eq!(Arc::strong_count(&stop), 1);
     }
 }

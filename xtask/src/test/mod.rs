@@ -1,4 +1,4 @@
-//! `cargo xtask test [TIER...]`: every check there is, fast ones first. A tier that fails does not hide the others.
+//! `cargo xtask test [TIER...]`: all checks, fast ones first. A tier that fails does not hide the others.
 
 mod build;
 mod history;
@@ -21,15 +21,14 @@ use self::{
 };
 use crate::{command::Failed, progress::human, vm};
 
-/// How many of the slowest tests a run names.
+/// How many of the slowest tests a run lists.
 const SLOWEST: usize = 20;
 
 /// Arguments of the task.
 #[derive(Args, Default)]
 pub(crate) struct Test {
-    /// Tiers to run, in the order below whatever order they are named in; all when none is named, vm with `ends`. A kernel
-    /// (6.1, newest) stands for the tier vm on that kernel, `ends` for the oldest and the newest with few tests; vm alone is
-    /// on four kernels.
+    /// Tiers to run, always in the order below; all by default, with vm as `ends`. A kernel (6.1, newest) means tier vm
+    /// on that kernel, `ends` the oldest and the newest with few tests; vm alone means four kernels.
     #[arg(value_name = "TIER|KERNEL", value_parser = Word::parse)]
     tiers: Vec<Word>,
     /// Run only the tests whose name contains this.
@@ -43,14 +42,14 @@ pub(crate) struct Test {
     fail_fast: bool,
 }
 
-/// What is named on the command line.
+/// An argument of the command line.
 #[derive(Clone, PartialEq)]
 enum Word {
     Tier(Tier),
     Kernel(String),
 }
 
-/// Stands for the oldest and the newest kernel, with few tests.
+/// The oldest and the newest kernel, with few tests.
 const ENDS: &str = "ends";
 
 impl Word {
@@ -115,7 +114,7 @@ impl Test {
         };
         let named: Vec<_> = self.tiers.iter().filter_map(series).collect();
         match named.as_slice() {
-            // Translated, a kernel takes minutes with all of its tests: four are for whoever asks for them.
+            // An emulated kernel takes minutes for all of its tests, so all four run on request only.
             [] if self.tiers.is_empty() => vm::Which::Ends,
             [] => vm::Which::All,
             [ends] if ends == ENDS => vm::Which::Ends,
@@ -128,7 +127,7 @@ impl Test {
 fn header(tiers: &[Tier], nth: usize, elapsed: Duration, history: &History) -> String {
     let name = tiers[nth].name();
     let place = format!("{} of {}: {name}; {} elapsed", nth + 1, tiers.len(), human(elapsed));
-    // As long as one tier has no history the sum would be too small.
+    // If a tier has no history the sum would be too small.
     let left: Option<Duration> = tiers[nth..].iter().map(|tier| history.tier(&tier.name())).sum();
     left.map_or(place.clone(), |left| format!("{place}, about {} left", human(left)))
 }
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn all_tiers_run_when_none_is_named_and_vm_then_with_few_tests() {
+    fn all_tiers_run_by_default_and_vm_with_few_tests() {
         let all: Vec<_> = Tier::value_variants().iter().map(|tier| tier.name()).collect();
         assert_eq!(names(&[]), all);
         assert_eq!(all.last().unwrap(), "vm");
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_stands_for_the_tier_vm_and_ends_for_the_oldest_and_the_newest() {
+    fn kernel_argument_selects_vm_and_ends_means_oldest_and_newest() {
         assert_eq!(names(&["6.1", "fmt"]), ["fmt", "vm"]);
         assert!(matches!(test(&["6.1", "newest"]).kernels(), vm::Which::Named(it) if it == ["6.1", "newest"]));
         assert!(matches!(test(&["vm"]).kernels(), vm::Which::All));
@@ -168,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_of_a_tier_tells_the_time_left_only_when_it_is_known() {
+    fn tier_header_shows_the_time_left_only_if_known() {
         let mut history = History::default();
         let tiers = [Tier::Fmt, Tier::Tidy];
         assert_eq!(header(&tiers, 0, Duration::ZERO, &history), "1 of 2: fmt; 0 s elapsed");

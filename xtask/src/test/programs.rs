@@ -12,22 +12,22 @@ use crate::{command, workspace};
 /// A test program that cargo built.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Program {
-    /// Where cargo put it.
+    /// Its path.
     pub(crate) path: PathBuf,
-    /// The package it belongs to; cargo runs its tests in this folder.
+    /// The folder of its package, in which cargo runs its tests.
     pub(crate) folder: PathBuf,
     /// The name of its target.
     pub(crate) target: String,
-    /// What the target is.
+    /// The kind of the target.
     pub(crate) kind: Kind,
 }
 
-/// What a target of cargo is.
+/// The kind of a target of cargo.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     /// A library or a binary, with the tests inside its own modules.
     Unit,
-    /// A folder or file of tests beside them.
+    /// A folder or file of tests beside the library or binary.
     Integration,
 }
 
@@ -44,16 +44,16 @@ pub(crate) struct Test {
     pub(crate) program: Program,
     /// Its path inside the program, as `--exact` takes it.
     pub(crate) path: String,
-    /// Its name in this run: the path, behind the name of the program if the tier has several.
+    /// Its name in this run: the path, after the name of the program if the tier has several.
     pub(crate) name: String,
 }
 
-/// Which tests of a program are wanted.
+/// Which tests of a program to run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Ignored {
-    /// Leave out those marked `#[ignore]`: another tier or another test starts them.
+    /// Without tests marked `#[ignore]`: another tier or another test starts them.
     Skip,
-    /// Take them too: the tier provides what they need.
+    /// With them: the tier meets their requirements.
     Include,
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Program>> {
     Ok(read_messages(&command::read(&mut build)?))
 }
 
-/// The test programs among cargo's messages.
+/// Returns the test programs in cargo's messages.
 fn read_messages(messages: &str) -> Vec<Program> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let program = |message: serde_json::Value| {
@@ -83,7 +83,7 @@ fn read_messages(messages: &str) -> Vec<Program> {
     messages.filter_map(program).collect()
 }
 
-/// The tests of the programs whose names contain `filter`, in the order of the programs.
+/// Returns the tests of the programs whose names contain `filter`, in the order of the programs.
 ///
 /// # Errors
 /// A program does not list its tests.
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_test_programs_are_taken_from_cargos_messages() {
+    fn cargo_messages_yield_only_test_programs() {
         let messages = r#"{"reason":"compiler-artifact","manifest_path":"/w/user/Cargo.toml","target":{"name":"plan","kind":["test"]},"profile":{"test":true},"executable":"/t/plan-1"}
 {"reason":"compiler-artifact","manifest_path":"/w/user/Cargo.toml","target":{"name":"proxymatic","kind":["bin"]},"profile":{"test":false},"executable":"/t/proxymatic"}
 {"reason":"compiler-artifact","manifest_path":"/w/common/Cargo.toml","target":{"name":"common","kind":["lib"]},"profile":{"test":true},"executable":null}
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn ignored_tests_are_listed_only_when_included() {
-        // This very program: it has no ignored tests, and the name of this one is known.
+        // The program of this test: it has no ignored tests, and the name of this one is known.
         let program = Program {
             path: std::env::current_exe().unwrap(),
             folder: workspace::root().to_path_buf(),

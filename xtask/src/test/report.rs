@@ -1,25 +1,25 @@
-//! What came of a tier: which tests passed, failed or were skipped, how long each took, and how to run one again.
+//! The result of a tier: which tests passed, failed or were skipped, the duration of each, and how to rerun one.
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How one test ended.
+/// The verdict on one test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Passed,
-    /// It could not test something on this machine: the names of what it left out, each with the reason.
+    /// It could not test something on this machine: the skipped parts, each with the reason.
     Skipped(Vec<String>),
-    /// Why, in a few words.
+    /// The reason, in a few words.
     Failed(String),
 }
 
 impl Verdict {
-    /// Of a test that ended with success, by its output: whether it ran at all, and what it left out (lines
-    /// `SKIPPED WHAT: WHY`).
+    /// Returns the verdict on a test that ended with success, from its output: whether it ran at all, and what it
+    /// skipped (lines `SKIPPED WHAT: WHY`).
     pub(crate) fn of_success(output: &str) -> Self {
-        // A name that no test has is success to the test program.
+        // With a name that no test has, the test program succeeds.
         if !output.contains("test result: ok. 1 passed") {
             return Self::Failed("there is no such test".into());
         }
@@ -36,15 +36,15 @@ pub(crate) struct Ran {
     pub(crate) took: Duration,
     /// Its output, kept if it failed.
     pub(crate) log: Option<PathBuf>,
-    /// What `cargo xtask test` takes to run just this one again.
+    /// The arguments of `cargo xtask test` that rerun just this test.
     pub(crate) again: String,
 }
 
-/// What came of one tier.
+/// The result of one tier.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) tests: Vec<Ran>,
-    /// What failed that is no test: a build, a lint, a tool that could not be installed. One line each.
+    /// Failures that are no tests: a build, a lint, a tool that could not be installed. One line each.
     pub(crate) errors: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ impl Report {
     }
 }
 
-/// The table of all tiers that ran, then what failed and what was skipped, by name.
+/// Returns the table of all tiers that ran, then the failed and skipped tests by name.
 pub(crate) fn table(tiers: &[(String, Duration, Report)]) -> String {
     let mut lines = Vec::new();
     for (tier, took, report) in tiers {
@@ -110,7 +110,7 @@ pub(crate) fn table(tiers: &[(String, Duration, Report)]) -> String {
     lines.join("\n")
 }
 
-/// The tests that took longest, longest first, one line each.
+/// Returns the tests with the longest durations, longest first, one line each.
 pub(crate) fn slowest(tiers: &[(String, Duration, Report)], most: usize) -> Vec<String> {
     let mut all: Vec<_> =
         tiers.iter().flat_map(|(tier, _, report)| report.tests.iter().map(move |it| (tier, it))).collect();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_names_what_failed_and_how_to_run_it_again() {
+    fn table_names_failed_tests_and_how_to_rerun_them() {
         let expected = "\
 clippy      3.0 s  FAILED
 netns      12.0 s  FAILED  1 passed, 1 skipped, 1 failed
@@ -156,7 +156,7 @@ failed in netns: a::fails: exit status: 101
     }
 
     #[test]
-    fn the_slowest_tests_come_first_over_all_tiers() {
+    fn slowest_tests_come_first_over_all_tiers() {
         assert_eq!(slowest(&two_tiers(), 2), ["    9.0 s  netns   a::fails", "    2.0 s  netns   a::passes"]);
     }
 }

@@ -1,5 +1,5 @@
-//! Runs tests, each in a process of its own: one that aborts or hangs takes no other with it, its output is its own, and
-//! how long it took is known.
+//! Runs tests, each in a process of its own: a test that aborts or hangs ends no other one, and its output and its
+//! duration are its own.
 
 use std::{
     collections::VecDeque,
@@ -22,33 +22,33 @@ use super::{
 };
 use crate::{progress::human, workspace};
 
-/// A test that takes longer is ended: it hangs.
+/// Timeout of a test, which then counts as hanging.
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// After SIGTERM a test removes its namespaces and processes; SIGKILL follows after this time.
 const KILL_AFTER: Duration = Duration::from_secs(15);
-/// The exit status of timeout(1) when the time is over.
+/// The exit status of timeout(1) after a timeout.
 const TIMED_OUT: i32 = 124;
-/// A test whose name begins with this word measures. It runs while no other does, after all others.
+/// A test with this prefix measures. It runs alone, after all others.
 const MEASURES: &str = "measured_";
 
-/// How tests are run.
+/// Options of a test run.
 #[derive(Debug)]
 pub(crate) struct Runner<'a> {
-    /// The tier they belong to.
+    /// The tier of the tests.
     pub(crate) tier: &'a str,
-    /// How many run at a time.
+    /// Number of tests at a time.
     pub(crate) at_a_time: usize,
     /// Keep all CPUs busy meanwhile.
     pub(crate) loaded: bool,
-    /// Start no further test after one that failed.
+    /// Start no further test after a failure.
     pub(crate) fail_fast: bool,
     /// Variables for the tests.
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
-    /// How long tests took in earlier runs.
+    /// Durations of tests in earlier runs.
     pub(crate) history: &'a History,
 }
 
-/// What the workers share.
+/// State that the workers share.
 struct Progress {
     waiting: VecDeque<Test>,
     ran: Vec<Ran>,
@@ -70,7 +70,7 @@ impl Runner<'_> {
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         let all = tests.len();
         let (measured, mut others): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| measures(&test.name));
-        // The longest first, so that none of them is left to run alone in the end.
+        // The longest first, so that none of them is left to run alone at the end.
         others.sort_by_key(|test| std::cmp::Reverse(self.history.test(self.tier, &test.name)));
         let load = self.loaded.then(Load::start);
         let mut ran = Vec::new();
@@ -124,7 +124,7 @@ impl Runner<'_> {
         let verdict = verdict(status, &String::from_utf8_lossy(&output));
         let keep = matches!(verdict, Verdict::Failed(_));
         if !keep {
-            // If it stays it only takes room.
+            // If removing it fails, it only takes space.
             let _ = fs::remove_file(&log);
         }
         let again = format!("{} --filter {}", self.tier, test.name);
@@ -140,8 +140,8 @@ fn measures(name: &str) -> bool {
 /// Runs the test as `cargo test` would, with its output in a file.
 fn start(test: &Test, environment: &[(&'static str, PathBuf)], log: &Path) -> io::Result<ExitStatus> {
     let output = File::create(log)?;
-    // In the foreground: Ctrl-C on the terminal reaches the test too, and only the test itself gets SIGTERM, which ends
-    // what it has started in order.
+    // In the foreground: Ctrl-C on the terminal reaches the test too, and only the test itself gets SIGTERM, after
+    // which it ends the processes that it has started in order.
     let mut command = Command::new("timeout");
     command
         .arg("--foreground")
@@ -154,14 +154,14 @@ fn start(test: &Test, environment: &[(&'static str, PathBuf)], log: &Path) -> io
         "--nocapture",
         "--test-threads=1",
     ]);
-    // `expect-test` finds the sources by the second.
+    // `expect-test` finds the sources by the second variable.
     command.current_dir(&test.program.folder).env("CARGO_MANIFEST_DIR", &test.program.folder);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
     command.status()
 }
 
-/// From the exit status of timeout(1) and the output of the test.
+/// Returns the verdict, from the exit status of timeout(1) and the output of the test.
 fn verdict(status: io::Result<ExitStatus>, output: &str) -> Verdict {
     let status = match status {
         Ok(status) => status,
@@ -188,7 +188,7 @@ fn line(ran: &Ran, nth: usize, all: usize, left: &str) -> String {
     format!("{nth:>5}/{all}  {word:<7}{:>6.1} s  {}{left}", ran.took.as_secs_f32(), ran.name)
 }
 
-/// Shows what a test that failed has printed. On a terminal only the end of it: the whole is in the file.
+/// Prints the output of a failed test. On a terminal it prints the end only: the file has all of it.
 fn print_log(log: &Path) {
     const LINES: usize = 60;
     let text = fs::read(log).unwrap_or_default();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_says_why_a_test_failed() {
+    fn verdict_has_the_reason_of_a_failure() {
         assert_eq!(verdict(exit(0), OK), Verdict::Passed);
         assert_eq!(verdict(exit(0), "0 passed"), Verdict::Failed("there is no such test".into()));
         assert_eq!(verdict(exit(124), ""), Verdict::Failed("no end after 600 s".into()));
@@ -227,19 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_test_is_not_a_passed_one() {
+    fn skipped_test_is_not_counted_as_passed() {
         let output = format!("running 1 test\n\nSKIPPED tcx: needs Linux 6.6\n{OK}");
         assert_eq!(verdict(exit(0), &output), Verdict::Skipped(vec!["tcx: needs Linux 6.6".into()]));
     }
 
     #[test]
-    fn tests_that_measure_are_known_by_the_name_of_the_function() {
-        assert!(measures("failing::measured_crash_costs_one_connect"));
+    fn measuring_tests_are_recognized_by_function_name() {
+        assert!(measures("replica_failures::measured_crash_costs_one_connect"));
         assert!(!measures("measured_things::crash_is_noticed"));
     }
 
     #[test]
-    fn a_line_of_progress_has_the_count_the_verdict_and_the_time() {
+    fn progress_line_has_count_verdict_and_time() {
         let ran = Ran {
             name: "a::b".into(),
             verdict: Verdict::Passed,

@@ -1,4 +1,4 @@
-//! The tiers: what each of them needs and runs.
+//! The test tiers: the requirements and the tests of each.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::{
     workspace::{self, cargo},
 };
 
-/// The order here is the order of running: the sooner a tier answers, the earlier it comes.
+/// Tiers run in this order: the sooner a tier ends, the earlier it runs.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Tier {
     /// Formatting.
@@ -26,11 +26,11 @@ pub(crate) enum Tier {
     Tidy,
     /// Lints, none tolerated.
     Clippy,
-    /// Everything that runs on a plain machine with plain Rust.
+    /// All tests that need only stable Rust.
     Host,
     /// The harness and the simulated Marathon, without root.
     Sim,
-    /// Sources other than Marathon against the real thing: etcd.
+    /// Sources other than Marathon, with a real etcd.
     Etcd,
     /// The maps in the eBPF object are the declared ones; needs the eBPF toolchain.
     Wire,
@@ -46,7 +46,7 @@ pub(crate) enum Tier {
     Vm,
 }
 
-/// What a run gives to each of its tiers.
+/// The options of a run, for each of its tiers.
 pub(crate) struct Context<'a> {
     pub(crate) filter: Option<&'a str>,
     pub(crate) kernels: &'a vm::Which,
@@ -58,9 +58,11 @@ pub(crate) struct Context<'a> {
 
 /// The folders of the packages whose tests need nothing but Rust.
 const HOST: [&str; 4] = ["proxymatic-common", "proxymatic-ebpf", "proxymatic-user", "xtask"];
-/// The folder of the package with the harness, the simulated Marathon and the root tiers.
+/// The folder of the package with the simulated Marathon.
+const SIM: &str = "marathon-sim";
+/// The folder of the package with the harness and the root tiers.
 const TESTS: &str = "tests";
-/// How many tests of network namespaces run at a time: most of them wait most of the time.
+/// How many netns tests run at a time: most of them wait most of the time.
 const NETNS_AT_A_TIME: usize = 4;
 
 impl Tier {
@@ -68,7 +70,7 @@ impl Tier {
         self.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned())
     }
 
-    /// Whether it runs the eBPF programs or looks at them.
+    /// Whether it runs or reads the eBPF programs.
     pub(crate) const fn needs_objects(self) -> bool {
         match self {
             Self::Fmt | Self::Tidy | Self::Clippy | Self::Host | Self::Sim | Self::Etcd => false,
@@ -76,15 +78,15 @@ impl Tier {
         }
     }
 
-    /// Whether its tests replace the agent by another build of it.
+    /// Whether its tests replace the agent by another build.
     pub(crate) const fn needs_variants(self) -> bool {
         matches!(self, Self::Netns)
     }
 
-    /// Runs it to its end.
+    /// Runs the tier to its end.
     ///
     /// # Errors
-    /// It could not be begun: a tool is missing, or something does not compile.
+    /// The tier could not start: a tool is missing, or something does not compile.
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Report> {
         match self {
             Self::Fmt => fmt(),
@@ -95,7 +97,7 @@ impl Tier {
                 context.run_tests(self, is_host, Ignored::Skip, cpus(), Vec::new())
             }
             Self::Sim => {
-                let is_sim = |it: &Program| it.package() == TESTS && it.kind == Kind::Unit;
+                let is_sim = |it: &Program| it.package() == SIM || it.package() == TESTS && it.kind == Kind::Unit;
                 context.run_tests(self, is_sim, Ignored::Skip, cpus(), Vec::new())
             }
             Self::Etcd => {
@@ -141,7 +143,7 @@ impl Tier {
 }
 
 impl Context<'_> {
-    /// Runs the tests of the programs that are chosen.
+    /// Runs the tests of the selected programs.
     fn run_tests(
         &self,
         tier: Tier,
@@ -157,7 +159,7 @@ impl Context<'_> {
         Runner { tier: &tier, at_a_time, loaded, fail_fast, environment, history }.run(tests)
     }
 
-    /// Runs the tests of a root tier, which is one program with the tier's name.
+    /// Runs the tests of a root tier, which are in one program with the tier's name.
     fn run_root_tests(
         &self,
         tier: Tier,
@@ -187,7 +189,8 @@ fn fmt() -> Result<Report> {
 fn clippy() -> Result<Report> {
     setup::build()?;
     command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    // A workspace of its own that nothing else here compiles. Without what it links: that is C++, and minutes.
+    // A separate workspace that no other command here compiles. Without its default features, which need minutes of C++
+    // compilation.
     let fuzz = ["--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target", "--no-default-features"];
     command::run(cargo().arg("clippy").args(fuzz).args(["--locked", "--", "-D", "warnings"]))?;
     Ok(Report::default())

@@ -1,10 +1,10 @@
-//! The rule about Markdown: a relative link leads to a file that is there.
+//! The rule for Markdown: the target of a relative link exists.
 
 use std::path::Path;
 
 use super::Finding;
 
-/// The relative links of a Markdown file that lead nowhere. Code, fenced or quoted, is not looked at.
+/// Returns the relative links of a Markdown file whose target does not exist. Code, fenced or quoted, is ignored.
 pub(super) fn broken(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {
     let folder = Path::new(path).parent().unwrap_or(Path::new(""));
     let mut findings = Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn broken(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> 
     findings
 }
 
-/// Where the links of a line lead, for `[text](target)`, `[text](target "title")` and `[name]: target`.
+/// Returns the targets of a line's links, of the forms `[text](target)`, `[text](target "title")` and `[name]: target`.
 fn targets(line: &str) -> Vec<&str> {
     let inline = line.split("](").skip(1).filter_map(|it| it.split(')').next());
     let definition = line.strip_prefix('[').and_then(|it| it.split_once("]: "));
@@ -38,7 +38,7 @@ fn targets(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The line without its `quoted` parts: every second piece between backticks.
+/// Returns the line without its `quoted` parts: every second piece between backticks.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_files_that_are_there_pass() {
+    fn links_to_existing_files_pass() {
         let none: [&str; 0] = [];
         assert_eq!(check("[a](operating.md) and [b](operating.md#flags \"title\")"), none);
         assert_eq!(check("[a](https://x.org/y) [b](#here) [c](mailto:a@b.org)"), none);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_nowhere_are_named() {
+    fn links_to_missing_files_are_found() {
         assert_eq!(
             check("fine\n[a](operating.md) [b](gone.md#x)\n[c]: gone.md"),
             ["2: the link to `gone.md` leads nowhere", "3: the link to `gone.md` leads nowhere"]

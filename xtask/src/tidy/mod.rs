@@ -11,7 +11,7 @@ mod links;
 mod rules;
 mod words;
 
-/// One broken rule in one place.
+/// One violation of a rule.
 #[derive(Debug, PartialEq)]
 struct Finding {
     line: usize,
@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result<()> {
     let mut findings = 0;
     for path in files(root)? {
         let Ok(text) = fs::read_to_string(root.join(&path)) else {
-            // Not text: nothing to say about it.
+            // A binary file, to which no rule applies.
             continue;
         };
         let found = check(&path, &text, &|it| root.join(it).exists());
@@ -51,6 +51,7 @@ fn check(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding>
         findings.extend(rules::pure_rooms(path, text));
         findings.extend(rules::one_way(path, text));
         findings.extend(rules::unsafe_code(path, text));
+        findings.extend(rules::test_names(path, text));
         findings.extend(rules::too_long(text));
     }
     if path.ends_with(".md") {
@@ -59,7 +60,7 @@ fn check(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding>
     findings
 }
 
-/// Every file that git tracks or would track, relative to the root.
+/// Returns every file that git tracks or would track, relative to the root.
 fn files(root: &Path) -> Result<Vec<String>> {
     let mut paths = Vec::new();
     let walk = WalkBuilder::new(root)
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_walk_sees_sources_and_no_build_products() {
+    fn walk_lists_sources_and_no_build_products() {
         let files = files(workspace::root()).unwrap();
         assert!(files.iter().any(|it| it == "xtask/src/tidy/mod.rs"));
         assert!(files.iter().any(|it| it == ".cargo/config.toml"));

@@ -1,28 +1,28 @@
-//! Rules about one file's text: each takes what is written and gives what is wrong with it.
+//! Rules for the text of one file. Each rule takes the text and returns its findings.
 
 use super::Finding;
 
-/// Files (or folders, with a slash at the end) that may hold unsafe code, and why they must.
+/// Files (or folders, with a slash at the end) that may have unsafe code, with the reason.
 const UNSAFE: [(&str, &str); 10] = [
     ("proxymatic-common/src/cell.rs", "counters that the kernel writes too: volatile there, atomic here"),
     ("proxymatic-common/src/lib.rs", "declares the types that cross a map to be plain bytes"),
-    ("proxymatic-ebpf/src/object.rs", "the licence is a symbol in a section that the loader reads"),
-    ("proxymatic-ebpf/src/probes.rs", "one call of each helper that is probed for"),
-    ("proxymatic-ebpf/src/stores.rs", "the same"),
-    ("proxymatic-ebpf/src/pours.rs", "a frame is what a raw pointer points to"),
+    ("proxymatic-ebpf/src/ebpf_object.rs", "the licence is a symbol in a section that the loader reads"),
+    ("proxymatic-ebpf/src/feature_probes.rs", "one call of each helper that is probed for"),
+    ("proxymatic-ebpf/src/feature_probes_maps.rs", "the same"),
+    ("proxymatic-ebpf/src/bench_xdp_pktgen.rs", "a frame is what a raw pointer points to"),
     ("proxymatic-ebpf/src/maps.rs", "map lookups return raw pointers"),
     ("proxymatic-ebpf/src/hooks/", "contexts are raw pointers, helpers are foreign functions"),
     ("proxymatic-user/src/dataplane/kernel/", "mapped memory and raw bpf(2) calls"),
-    ("tests/src/bin/attempts/uring.rs", "the kernel works on what an io_uring operation points to"),
+    ("tests/src/bin/connect-variants/uring.rs", "the kernel works on what an io_uring operation points to"),
 ];
 
-/// What the pure rooms may not name: the outside world, and the clock.
+/// Names that the pure rooms may not use: I/O, runtime, and clock.
 const IMPURE: [&str; 9] =
     ["tokio", "aya", "std::fs", "fs::read", "TcpStream", "TcpListener", "UdpSocket", "Instant::now", "SystemTime"];
 
 const PURE: [&str; 2] = ["model", "plan"];
 
-/// Whom a room of the agent may name: data flows one way, source, model, plan, dataplane.
+/// The rooms that a room of the agent may use: data flows one way, source, model, plan, dataplane.
 const ROOMS: [(&str, &[&str]); 5] = [
     ("model", &[]),
     ("source", &["model"]),
@@ -31,10 +31,16 @@ const ROOMS: [(&str, &[&str]); 5] = [
     ("dataplane", &["plan"]),
 ];
 
+/// Folders whose test names [`test_names`] checks.
+const NAMED_TESTS: [&str; 3] = ["marathon-sim/", "tests/", "xtask/"];
+
+/// Most characters of a test name: with its module it fits on one line of a report.
+const TEST_NAME: usize = 60;
+
 const NOTE_ABOVE: usize = 400;
 const ERROR_ABOVE: usize = 800;
 
-/// Every module says its job in its first lines.
+/// Every module begins with a line about its purpose.
 pub(super) fn module_doc(text: &str) -> Option<Finding> {
     let said = text.lines().take(3).any(|line| line.starts_with("//!"));
     (!said).then(|| finding(1, "begin with a `//!` line that says what this module is for"))
@@ -49,7 +55,7 @@ pub(super) fn pure_rooms(path: &str, text: &str) -> Vec<Finding> {
     scan(text, |code| IMPURE.iter().find(|it| names(code, it)).map(|it| warning(it)))
 }
 
-/// A room names only the rooms before it.
+/// A room uses only the rooms before it.
 pub(super) fn one_way(path: &str, text: &str) -> Vec<Finding> {
     let Some((room, may)) = room(path).and_then(|it| ROOMS.iter().find(|(name, _)| *name == it)) else {
         return Vec::new();
@@ -63,21 +69,51 @@ pub(super) fn one_way(path: &str, text: &str) -> Vec<Finding> {
     })
 }
 
-/// Unsafe code stays in the few files that cannot do without.
+/// Unsafe code is only in the listed files.
 pub(super) fn unsafe_code(path: &str, text: &str) -> Vec<Finding> {
     let allowed = |place: &str| place == path || place.ends_with('/') && path.starts_with(place);
     if UNSAFE.iter().any(|(place, _)| allowed(place)) {
         return Vec::new();
     }
-    // In two halves, so that this file keeps its own rule.
+    // In two parts, so that this file has no violation.
     let word = concat!("un", "safe");
     let warning = || format!("{word} code is kept to the files listed in xtask/src/tidy/rules.rs");
     scan(text, |code| names(code, word).then(warning))
 }
 
-/// Nothing tracked knows on whose machine it was written.
+/// A test has a short name: `<thing>_<condition>_<result>`.
+pub(super) fn test_names(path: &str, text: &str) -> Vec<Finding> {
+    if !NAMED_TESTS.iter().any(|folder| path.starts_with(folder)) {
+        return Vec::new();
+    }
+    let mut is_test = false;
+    let mut findings = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let code = line.trim_start();
+        if ["#[test]", "#[tokio::test"].iter().any(|attribute| code.starts_with(attribute)) {
+            is_test = true;
+        } else if let Some(name) = function(code).filter(|_| is_test) {
+            is_test = false;
+            let length = name.chars().count();
+            if length > TEST_NAME {
+                let what = format!("the test name `{name}` has {length} characters, {TEST_NAME} at most");
+                findings.push(finding(index + 1, &what));
+            }
+        }
+    }
+    findings
+}
+
+/// The name of the function that this line declares, if it declares one.
+fn function(code: &str) -> Option<&str> {
+    let (before, after) = code.split_once("fn ")?;
+    let is_modifier = |word: &str| ["async", "const", "pub", "pub(crate)", "pub(super)"].contains(&word);
+    before.split_whitespace().all(is_modifier).then(|| after.split(['(', '<']).next())?
+}
+
+/// No tracked file names a path of a developer's machine.
 pub(super) fn developer_paths(text: &str) -> Vec<Finding> {
-    // In two halves, as above.
+    // In two parts, as above.
     let forbidden = [concat!("/wo", "rk/"), concat!("/ro", "ot/")];
     let lines = text.lines().enumerate();
     lines
@@ -88,26 +124,26 @@ pub(super) fn developer_paths(text: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// A file this long hides what it is about.
+/// A file this long must be split.
 pub(super) fn too_long(text: &str) -> Option<Finding> {
     let length = text.lines().count();
     (length > ERROR_ABOVE).then(|| finding(length, &format!("{length} lines: split it")))
 }
 
-/// A note, not an error: a file that may soon be too long.
+/// Returns a note about a file that may soon be too long.
 pub(super) fn long(path: &str, text: &str) -> Option<String> {
     let length = text.lines().count();
     let long = path.ends_with(".rs") && length > NOTE_ABOVE && length <= ERROR_ABOVE;
     long.then(|| format!("note: {path} has {length} lines; is it one thing?"))
 }
 
-/// The room of the agent that a file belongs to: `proxymatic-user/src/ROOM.rs` or below `ROOM/`.
+/// Returns the room of the agent that a file belongs to: `proxymatic-user/src/ROOM.rs` or below `ROOM/`.
 fn room(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("proxymatic-user/src/")?;
     inside.split('/').next()?.split('.').next()
 }
 
-/// Looks at the code of each line, comments left out.
+/// Applies a rule to the code of each line, without comments.
 fn scan(text: &str, rule: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
     let lines = text.lines().enumerate();
     lines
@@ -118,7 +154,7 @@ fn scan(text: &str, rule: impl Fn(&str) -> Option<String>) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether code has this name as whole words: `aya` is not in `playable`.
+/// Whether code has this name as a whole word: `aya` is not in `playable`.
 fn names(code: &str, name: &str) -> bool {
     let word = |it: char| it.is_alphanumeric() || it == '_';
     code.match_indices(name).any(|(at, _)| {
@@ -128,7 +164,7 @@ fn names(code: &str, name: &str) -> bool {
     })
 }
 
-/// Whether an absolute path that begins so stands in the line; `a/b/c` and `http://a/b/c` are other things.
+/// Whether an absolute path with this prefix is in the line; `a/b/c` and `http://a/b/c` are none.
 fn begins_a_path(line: &str, prefix: &str) -> bool {
     let inside = |it: char| it.is_alphanumeric() || "._-/}*".contains(it);
     line.match_indices(prefix).any(|(at, _)| !line[..at].ends_with(inside))

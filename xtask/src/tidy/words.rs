@@ -1,20 +1,20 @@
-//! Retired words: the last table of docs/glossary.md names words that nothing in the tree uses any more.
+//! Retired words: the words of the last table of docs/glossary.md are used nowhere in the tree.
 
 use std::collections::BTreeMap;
 
 use super::Finding;
 
-/// Where the words stand.
+/// The file with the table.
 pub(super) const GLOSSARY: &str = "docs/glossary.md";
 /// The heading of their table.
 const HEADING: &str = "## Retired words";
-/// What tells of earlier times: release notes, and reports of runs that were made then.
+/// Texts about earlier times: release notes, and reports of earlier runs.
 const EXEMPT: [&str; 3] = ["CHANGELOG.md", GLOSSARY, "docs/bench/"];
 
-/// Each retired word with the word in its place, from the text of the glossary.
+/// Returns each retired word with its replacement, from the text of the glossary.
 ///
 /// # Errors
-/// The glossary has no such table, or an empty one; the text says so.
+/// The glossary has no table of retired words, or an empty one.
 pub(super) fn retired(glossary: &str) -> Result<BTreeMap<String, String>, String> {
     let (_, table) = glossary.split_once(HEADING).ok_or_else(|| format!("{GLOSSARY} has no \"{HEADING}\""))?;
     let cell = |text: &str| text.trim().strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
@@ -26,7 +26,7 @@ pub(super) fn retired(glossary: &str) -> Result<BTreeMap<String, String>, String
     if words.is_empty() { Err(format!("the table below \"{HEADING}\" in {GLOSSARY} is empty")) } else { Ok(words) }
 }
 
-/// The retired words in a file, code and comments alike.
+/// Returns the retired words in a file, in code and comments alike.
 pub(super) fn used(path: &str, text: &str, retired: &BTreeMap<String, String>) -> Vec<Finding> {
     if EXEMPT.iter().any(|exempt| path.starts_with(exempt)) {
         return Vec::new();

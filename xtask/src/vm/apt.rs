@@ -1,4 +1,4 @@
-//! Debian's packages, found and unpacked without installing any: the machine's own apt sources stay as they are.
+//! Debian's packages, found and unpacked without an installation: the machine's own apt sources stay unchanged.
 
 use std::{
     fs,
@@ -11,31 +11,31 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use crate::command;
 
-/// Where kernels are looked for: the archive below [`MIRROR`], and the suite. A kernel of a release that Debian still
-/// cares for comes with its security suite, newer ones come with backports.
+/// Sources of kernels: the archive below [`MIRROR`], and the suite. Kernels of supported releases come with the
+/// security suite, newer ones with backports.
 const SUITES: [(&str, &str); 4] = [
     ("debian-security", "bullseye-security"),
     ("debian", "bookworm"),
     ("debian-security", "bookworm-security"),
     ("debian", "trixie-backports"),
 ];
-/// Whoever has another one near tells apt of a proxy, as for all else.
+/// A proxy is configured in apt, as for all other packages.
 const MIRROR: &str = "http://deb.debian.org";
-/// Of the package debian-archive-keyring.
+/// From the package debian-archive-keyring.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// How old the lists may be.
+/// Maximum age of the package lists.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// A state of apt beside the machine's own, which knows [`SUITES`].
+/// A state of apt beside the machine's own, with [`SUITES`] as its sources.
 pub(super) struct Apt {
     home: PathBuf,
 }
 
 impl Apt {
-    /// Opens it in a folder; fetches lists that are missing or a day old. Old ones will do where that fails.
+    /// Opens it in a folder; fetches lists that are missing or a day old. Old lists are used if that fails.
     ///
     /// # Errors
-    /// This is no Debian, or there are no lists and none can be fetched.
+    /// The machine has no apt, or there are no lists and none can be fetched.
     pub(super) fn open(home: &Path) -> Result<Self> {
         ensure!(
             command::ask(Command::new("apt-get").arg("--version")).is_some() && Path::new(KEYS).exists(),
@@ -49,21 +49,21 @@ impl Apt {
         Ok(apt)
     }
 
-    /// The names of all packages that begin so.
+    /// Returns the names of all packages with this prefix.
     pub(super) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let names = command::read(self.command("apt-cache").args(["pkgnames", prefix]))?;
         Ok(names.lines().map(str::to_owned).collect())
     }
 
-    /// Version of a package, and the packages that it depends on, alternatives left out.
+    /// Returns the version of a package, and its dependencies without alternatives.
     pub(super) fn show(&self, package: &str) -> Result<(String, Vec<String>)> {
         let text = command::read(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let version = field("Version:").with_context(|| format!("apt tells no version of {package}"))?;
+        let version = field("Version:").with_context(|| format!("apt has no version of {package}"))?;
         Ok((version.to_owned(), depends(field("Depends:").unwrap_or_default())))
     }
 
-    /// Downloads packages and unpacks them into a folder, which must not be there yet.
+    /// Downloads packages and unpacks them into a new folder.
     pub(super) fn unpack(&self, packages: &[String], folder: &Path) -> Result<()> {
         unpack(self.command("apt-get"), packages, folder)
     }
@@ -78,7 +78,7 @@ impl Apt {
         if fresh && same {
             return Ok(());
         }
-        // Written for apt to read, and again once all is well: its time is that of the lists.
+        // Written for apt to read, and written again on success: its time is that of the lists.
         fs::write(&sources, &wanted)?;
         if !same {
             fs::remove_file(self.home.join("updated")).ok();
@@ -114,9 +114,9 @@ impl Apt {
     }
 }
 
-/// Downloads packages of the machine's own release and unpacks them, with all they need that is not installed.
+/// Downloads packages of the machine's own release and unpacks them, with all dependencies that are not installed.
 pub(super) fn unpack_with_needs(packages: &[&str], folder: &Path) -> Result<()> {
-    // A simulation: it also names what could be installed only if something else were removed, and fails then.
+    // A simulation, which fails if an installation would remove packages, but lists the packages even then.
     let simulate = || {
         let mut simulate = Command::new("apt-get");
         simulate.args(["install", "--simulate", "--no-install-recommends"]).args(packages);
@@ -126,10 +126,11 @@ pub(super) fn unpack_with_needs(packages: &[&str], folder: &Path) -> Result<()> 
         Some(found) => found,
         None => {
             command::run(Command::new("apt-get").args(["update", "--quiet"]))?;
-            simulate().ok_or_else(|| anyhow!("apt-get knows no way to {}", packages.join(" ")))?
+            simulate().ok_or_else(|| anyhow!("apt-get cannot install {}", packages.join(" ")))?
         }
     };
-    // What is installed is not to be installed. Its needs are, then, but it has to be where the others are.
+    // An installed package cannot be installed. Its dependencies are installed too, but the package itself must be in
+    // the same folder as the others.
     let missing = |name: &&str| !found.iter().any(|it| it.split('=').next() == Some(*name));
     let installed: Vec<_> = packages.iter().copied().filter(missing).map(str::to_owned).collect();
     found.extend(installed);
@@ -143,7 +144,8 @@ pub(super) fn is_installed(package: &str) -> bool {
     command::ask(&mut query).is_some_and(|said| said.trim() == "installed")
 }
 
-/// In a folder beside the final place, which is renamed when whole: an interrupted download leaves nothing half.
+/// In a folder beside the final place, which is renamed when complete: an interrupted download leaves no partial
+/// folder.
 fn unpack(mut apt: Command, packages: &[String], folder: &Path) -> Result<()> {
     println!("fetching {}", packages.join(" "));
     let scratch = folder.with_extension("unpacking");
@@ -154,7 +156,7 @@ fn unpack(mut apt: Command, packages: &[String], folder: &Path) -> Result<()> {
     for folder in [&archives, &files] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    // The sandbox's user could not write here; signatures are checked either way.
+    // apt's sandbox user could not write here; signatures are checked anyway.
     apt.args(["-o", "APT::Sandbox::User=root", "download", "--quiet"]).args(packages).current_dir(&archives);
     command::run(&mut apt)?;
     for archive in fs::read_dir(&archives)? {
@@ -192,21 +194,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_suite_is_a_line_that_names_the_key() {
+    fn every_apt_suite_is_a_line_with_its_key() {
         let list = sources_list();
         assert_eq!(list.lines().count(), SUITES.len());
         assert!(list.contains("gpg] http://deb.debian.org/debian trixie-backports main\n"), "{list}");
     }
 
     #[test]
-    fn alternatives_are_no_dependency() {
+    fn alternative_packages_are_no_dependency() {
         let field = " dracut | initramfs-tools (>= 0.120), linux-base-7.3 (= 7.3.4-1), linux-binary-7.3 (= 7.3.4-1)";
         assert_eq!(depends(field), ["linux-base-7.3", "linux-binary-7.3"]);
         assert_eq!(depends(""), Vec::<String>::new());
     }
 
     #[test]
-    fn a_simulation_names_packages_with_their_versions() {
+    fn apt_simulation_yields_packages_with_versions() {
         let said = "Reading package lists...\nRemv qemu-utils [1:10]\nInst seabios (1.16.2-1 Debian:12.15/x [all])\n\
                     Inst kmod [29] (30+2 Debian:12 [amd64])\nConf seabios (1.16.2-1 Debian:12.15/x [all])\n";
         assert_eq!(to_be_installed(said), ["seabios=1.16.2-1", "kmod=30+2"]);

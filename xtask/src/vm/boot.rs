@@ -1,4 +1,4 @@
-//! One virtual machine: started, waited for, and ended when its time is over.
+//! One virtual machine: its start, its end, and its timeout.
 
 use std::{
     fs::{self, File},
@@ -12,26 +12,26 @@ use anyhow::{Context as _, Result};
 use super::{kernels::Kernel, tools::Tools};
 use crate::command;
 
-/// What runs the machine's instructions.
+/// The accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accelerator {
-    /// The machine's own processor.
+    /// KVM.
     Kvm,
-    /// A translation, which takes ten times as long.
+    /// Emulation (TCG), which takes ten times as long.
     Tcg,
 }
 
-/// How long a machine may take to do nothing.
+/// Timeout of a machine that does nothing.
 const TRIAL: Duration = Duration::from_secs(15);
 const MEMORY: &str = "1536";
 const CPUS: &str = "2";
 
 impl Accelerator {
-    /// KVM where it boots a kernel: that there is a /dev/kvm says little on a machine that is virtual itself.
+    /// KVM if it boots a kernel: on a virtual machine, a /dev/kvm alone proves little.
     pub(super) fn find(kernel: &Kernel, tools: &Tools, folder: &Path) -> Self {
         let may = File::options().read(true).write(true).open("/dev/kvm").is_ok();
         let tried = || -> Result<bool> {
-            // Nothing is shared with it: without files it says so and ends.
+            // The machine gets no files, so it reports that and ends.
             let console = folder.join("trial");
             let mut machine = Self::Kvm.machine(kernel, tools, &folder.join("initramfs"), TRIAL);
             command::run(logged(&mut machine, &console)?)?;
@@ -40,7 +40,7 @@ impl Accelerator {
         if may && tried().unwrap_or(false) { Self::Kvm } else { Self::Tcg }
     }
 
-    /// As QEMU calls it.
+    /// The name that QEMU uses.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
@@ -48,10 +48,10 @@ impl Accelerator {
         }
     }
 
-    /// Runs the machine with these two folders: all files of this machine, read-only, and what comes out.
+    /// Runs the machine with two folders: all files of this machine, read-only, and the folder of its results.
     ///
     /// # Errors
-    /// It did not end by itself in time.
+    /// The machine did not end within its timeout.
     pub(super) fn run(self, kernel: &Kernel, tools: &Tools, folder: &Path, limit: Duration) -> Result<()> {
         let mut machine = self.machine(kernel, tools, &folder.join("initramfs"), limit);
         share(&mut machine, "machine", Path::new("/"), ",readonly=on");
@@ -86,9 +86,9 @@ impl Accelerator {
     }
 }
 
-/// Whether a kernel died of a breakpoint that it does not know of. It puts one where it patches its own code while another
-/// CPU may run it, and knows of all that are there; QEMU's translation of that code can outlive it. No program here can
-/// bring that about.
+/// Whether a kernel panicked at a breakpoint that it does not know. The kernel sets one while it patches code that
+/// another CPU may run, and knows all that exist; QEMU's translation of that code can outlive the breakpoint. No
+/// program here can cause that.
 pub(super) fn is_half_patched(console: &str) -> bool {
     console.contains("int3: 0000 [#1]")
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_breakpoint_that_the_kernel_does_not_know_of_is_told_from_its_other_deaths() {
+    fn unknown_breakpoint_differs_from_other_kernel_panics() {
         assert!(is_half_patched("[    1.150973] Oops: int3: 0000 [#1] SMP NOPTI"));
         assert!(is_half_patched("[    1.150973] int3: 0000 [#1] SMP NOPTI"));
         assert!(!is_half_patched(

@@ -1,12 +1,11 @@
-//! Which tests of the netns tier run inside virtual machines, and what each costs there.
+//! The netns tests that run in virtual machines, and the time of each there.
 //!
-//! What is chosen asks something of the kernel: that hooks load, attach, see every kind of call and change every kind of
-//! socket. Left out is what would say the same on every kernel: sources, plans, shares of many thousand connections,
-//! real programs, the harness; and what is about times, which a machine that is translated cannot keep: where
-//! instructions are translated all is ten times slower than elsewhere.
+//! The chosen tests depend on the kernel: hooks load, attach, see every kind of call and change every kind of socket.
+//! Left out are tests with the same result on every kernel (sources, plans, shares of many thousand connections, real
+//! programs, the harness), and tests about times, which an emulated machine cannot keep: it is ten times slower.
 
-/// A module of tests, or one test of one, and about how many seconds it takes on 6.1 (translated, two processors of
-/// 2026). All of them together are to stay near four minutes ([`BUDGET`]).
+/// A module of tests, or one test, and its approximate time in seconds on 6.1 (emulated, two processors of 2026). The
+/// sum stays near four minutes ([`BUDGET`]).
 pub(super) struct Chosen {
     name: &'static str,
     seconds: u32,
@@ -17,27 +16,27 @@ const fn chosen(name: &'static str, seconds: u32) -> Chosen {
 }
 
 pub(super) const CHOSEN: [Chosen; 9] = [
-    chosen("kernel", 20),
+    chosen("kernel_limits", 20),
     chosen("connect", 60),
-    chosen("calls", 30),
-    chosen("in_flight", 30),
+    chosen("syscalls", 30),
+    chosen("shared_udp_socket", 30),
     chosen("packets::local", 30),
     chosen("packets::xdp", 30),
     // Filters of clsact instead of links, before 6.6.
-    chosen("interfaces::hooks_are_on_the_interface_that_is_named_while_the_agent_is_dead_and_until_detach", 15),
-    chosen("interfaces::the_next_agent_keeps_the_links_and_one_without_an_interface_takes_them_away", 20),
-    chosen("interfaces_served::a_client_on_another_host_is_counted_and_shown_while_its_connection_is_open", 15),
+    chosen("interfaces::hooks_stay_on_the_interface_without_agent_until_detach", 15),
+    chosen("interfaces::next_agent_keeps_links_unless_it_has_no_interface", 20),
+    chosen("remote_connections::remote_client_is_counted_and_shown_while_connected", 15),
 ];
 
-/// Those of them that also run where no kernel is named, on the oldest and the newest, as modules or tests: all hooks load
-/// and attach, and lead TCP and UDP there and back. A minute for each kernel.
+/// The subset that runs on the oldest and the newest kernel if no kernel is named, as modules or tests: all hooks load
+/// and attach, and forward TCP and UDP both ways. A minute for each kernel.
 const FEW: [&str; 3] = [
-    "kernel",
-    "connect::curl_is_answered_through_localhost_and_sees_the_service_as_its_peer",
-    "in_flight::six_services_in_flight_on_one_socket_all_answer_under_their_own_address",
+    "kernel_limits",
+    "connect::curl_to_localhost_is_answered_and_its_peer_is_the_service",
+    "shared_udp_socket::six_services_on_one_socket_each_reply_from_own_address",
 ];
 
-/// How many of the tests.
+/// Which of the tests to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     /// [`CHOSEN`].
@@ -46,7 +45,7 @@ pub(super) enum Choice {
     Few,
 }
 
-/// Seconds that all of them may take together, on 6.1.
+/// The budget of all tests together, in seconds on 6.1.
 const BUDGET: u32 = 250;
 const _: () = assert!(total() <= BUDGET, "too much for one virtual machine: choose less");
 
@@ -59,12 +58,12 @@ const fn total() -> u32 {
     sum
 }
 
-/// Whether a test is of this module, or is this test.
+/// Whether a test is in this module, or is this test.
 fn takes(chosen: &str, test: &str) -> bool {
     test == chosen || test.strip_prefix(chosen).is_some_and(|rest| rest.starts_with("::"))
 }
 
-/// The chosen ones of all tests there are, in the order of the choice; or what in it no test is of.
+/// Returns the chosen tests, in the order of the choice; or the entries without any test.
 pub(super) fn of<'a>(tests: &[&'a str], choice: Choice) -> Result<Vec<&'a str>, Vec<&'static str>> {
     let chosen = match choice {
         Choice::All => CHOSEN.iter().map(|it| it.name).collect(),
@@ -83,19 +82,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_module_is_not_another_that_begins_like_it() {
+    fn module_name_matches_no_longer_module_name() {
         assert!(takes("sockets", "sockets::a") && takes("sockets", "sockets"));
         assert!(!takes("sockets", "sockets_gone::a") && !takes("sockets", "x::sockets"));
     }
 
     #[test]
-    fn a_choice_that_no_test_is_of_is_told() {
+    fn choice_without_a_test_is_an_error() {
         assert_eq!(of(&["connect::a"], Choice::All).unwrap_err().len(), CHOSEN.len() - 1);
         assert_eq!(of(&["connect::a"], Choice::Few).unwrap_err().len(), FEW.len());
     }
 
     #[test]
-    fn the_few_are_among_the_chosen() {
+    fn few_are_a_subset_of_the_chosen() {
         assert!(FEW.iter().all(|few| CHOSEN.iter().any(|chosen| takes(chosen.name, few))));
     }
 }

@@ -1,4 +1,4 @@
-//! The first root file system of a virtual machine: busybox, two scripts, and the modules that lead to the second.
+//! The initramfs of a virtual machine: busybox, two scripts, and the modules that the root file system needs.
 
 use std::{
     collections::BTreeSet,
@@ -12,11 +12,11 @@ use cpio::newc::{self, ModeFileType};
 
 use super::{kernels::Kernel, tools::Tools};
 
-/// Finds the machine's files (by 9p) and puts a layer above that can be written to.
+/// Mounts the machine's files (by 9p), with a writable layer above.
 const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
-/// What becomes process 1.
+/// The script that becomes process 1.
 const INIT: &str = include_str!("init.sh");
-/// What it becomes in turn.
+/// The script that it executes in turn.
 const GUEST: &str = include_str!("guest.sh");
 
 /// Writes it for one kernel.
@@ -28,7 +28,7 @@ pub(super) fn write(file: &Path, kernel: &Kernel, tools: &Tools) -> Result<()> {
     archive.file("init", INIT.as_bytes(), 0o755)?;
     archive.file("guest.sh", GUEST.as_bytes(), 0o755)?;
     archive.file("bin/busybox", &read(&tools.busybox_path())?, 0o755)?;
-    // What mount points are made of before anything can be made.
+    // Mount points that must exist before any can be made.
     for folder in ["proc", "sys", "dev", "machine", "layer", "new"] {
         archive.folder(Path::new(folder))?;
     }
@@ -42,8 +42,8 @@ pub(super) fn write(file: &Path, kernel: &Kernel, tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// The files of [`MODULES`] and of all they depend on, each after what it depends on. One that is built into the kernel
-/// is not listed.
+/// Returns the files of [`MODULES`] and of their dependencies, each after its dependencies. Modules that are built into
+/// the kernel are not listed.
 fn in_order(dependencies: &str) -> Result<Vec<String>> {
     let mut order: Vec<String> = Vec::new();
     for module in MODULES {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_come_after_those_they_need_and_only_once() {
+    fn modules_come_once_and_after_their_dependencies() {
         let dependencies = "kernel/fs/9p/9p.ko: kernel/net/9p/9pnet.ko kernel/fs/netfs/netfs.ko\n\
                             kernel/net/9p/9pnet_virtio.ko: kernel/net/9p/9pnet.ko kernel/drivers/virtio/virtio.ko\n\
                             kernel/fs/overlayfs/overlay.ko:\n\

@@ -1,4 +1,4 @@
-//! Which kernels there are, and one of them unpacked: the image, and those of its modules that the tests may need.
+//! The kernels, and one of them unpacked: its image, and the modules that the tests may need.
 
 use std::{
     fs,
@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use super::{apt::Apt, tools::Tools};
 use crate::command;
 
-/// What is run where no kernel is named, oldest first. [`NEWEST`] is whatever the suites have.
+/// The kernels that run by default, oldest first. [`NEWEST`] is the newest one in the suites.
 pub(super) const KERNELS: [&str; 4] = ["5.10", "6.1", "6.12", NEWEST];
 pub(super) const NEWEST: &str = "newest";
 
-/// The modules that are kept, as they begin below the folder of modules. All others are drivers and file systems.
+/// The kept modules, by their prefix below the folder of modules. All others are drivers and file systems.
 const MODULES: [&str; 10] = [
     "kernel/net",
     "kernel/lib",
@@ -29,23 +29,23 @@ const MODULES: [&str; 10] = [
     "kernel/drivers/net/veth.ko",
 ];
 
-/// A kernel of Debian's, unpacked.
+/// One of Debian's kernels, unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
-    /// As `uname -r` says it.
+    /// Its release, as `uname -r` prints it.
     pub(super) release: String,
     /// Version of the package.
     pub(super) version: String,
-    /// Whether no newer one is known.
+    /// Whether it is the newest known kernel.
     pub(super) newest: bool,
     home: PathBuf,
 }
 
 impl Kernel {
-    /// Finds the newest kernel of a series ([`NEWEST`] for the newest of all), and unpacks it where it is not yet.
+    /// Finds the newest kernel of a series ([`NEWEST`] for the newest of all), and unpacks it if needed.
     ///
     /// # Errors
-    /// There is none of that series, or it cannot be fetched or unpacked.
+    /// There is no kernel of that series, or it cannot be fetched or unpacked.
     pub(super) fn provide(series: &str, apt: &Apt, tools: &Tools, cache: &Path) -> Result<Self> {
         let releases: Vec<_> = apt.names("linux-image-")?.iter().filter_map(|it| release(it)).collect();
         let newest = newest_of(&releases, NEWEST).context("the lists of packages have no kernel at all")?;
@@ -61,7 +61,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// Which of [`KERNELS`] it is, if any.
+    /// Its series among [`KERNELS`], if any.
     pub(super) fn series(&self) -> Option<&'static str> {
         let is = |series: &&str| numbers(&self.release).starts_with(&numbers(series));
         if self.newest { Some(NEWEST) } else { KERNELS.into_iter().filter(|it| *it != NEWEST).find(is) }
@@ -78,7 +78,7 @@ impl Kernel {
     }
 
     fn unpack(&self, apt: &Apt, needs: &[String], tools: &Tools) -> Result<()> {
-        // From 7.x on, image and modules are packages of their own, and the one of that name has nothing in it.
+        // From 7.x on, image and modules are packages of their own, and the package with the old name is empty.
         let parts = needs.iter().filter(|it| it.starts_with("linux-binary-") || it.starts_with("linux-modules-"));
         let packages: Vec<_> = [image(&self.release)].into_iter().chain(parts.cloned()).collect();
         let whole = self.home.with_extension("whole");
@@ -108,7 +108,7 @@ impl Kernel {
     }
 }
 
-/// Moves what [`MODULES`] names, and the lists that depmod reads.
+/// Moves the modules of [`MODULES`], and the lists that depmod reads.
 fn keep(modules: &Path, kept: &Path) -> Result<()> {
     let wanted = |path: &str| MODULES.iter().any(|it| path.starts_with(it)) || path.starts_with("modules.");
     for file in files(modules)? {
@@ -123,7 +123,7 @@ fn keep(modules: &Path, kept: &Path) -> Result<()> {
     Ok(())
 }
 
-/// busybox loads modules only as they are.
+/// busybox loads only uncompressed modules.
 fn decompress(modules: &Path, tools: &Tools) -> Result<()> {
     let files = files(modules)?;
     let with =
@@ -150,30 +150,31 @@ fn image(release: &str) -> String {
     format!("linux-image-{release}")
 }
 
-/// The release of a kernel for ordinary machines; `None` for all other packages that begin so.
+/// Returns the release of a generic kernel; `None` for all other packages with this prefix.
 fn release(package: &str) -> Option<String> {
     let release = package.strip_prefix("linux-image-")?;
     let version = release.strip_suffix("-amd64")?;
-    // With letters it is of another kind (cloud, rt), or built for an older release (deb11). One number is no version.
+    // With letters it is of another flavour (cloud, rt), or built for an older release (deb11). One number is no
+    // version.
     let (upstream, _) = version.split_once(['-', '+'])?;
     let plain = upstream.split('.').all(|it| it.parse::<u32>().is_ok()) && upstream.split('.').count() == 3;
     (plain && !version.contains("-0.deb") && !version.contains("cloud") && !version.contains("rt"))
         .then(|| release.to_owned())
 }
 
-/// The newest of a series, which is whole numbers of a version: 6.1 is not 6.12.
+/// Returns the newest kernel of a series, compared by whole numbers: 6.1 is not 6.12.
 fn newest_of(releases: &[String], series: &str) -> Option<String> {
     let belongs = |it: &&String| series == NEWEST || numbers(it).starts_with(&numbers(series));
     releases.iter().filter(belongs).max_by_key(|it| numbers(it)).cloned()
 }
 
-/// 6.1.0-56-amd64 is 6, 1, 0, 56; what comes behind a plus is not a version of the kernel.
+/// 6.1.0-56-amd64 is 6, 1, 0, 56; the part after a plus is no version of the kernel.
 fn numbers(release: &str) -> Vec<u32> {
     let release = release.split('+').next().unwrap_or_default().trim_end_matches("-amd64");
     release.split(['.', '-']).filter_map(|it| it.parse().ok()).collect()
 }
 
-/// Whether somebody names a kernel, and not a tier.
+/// Whether an argument names a kernel, as opposed to a tier.
 pub(crate) fn is_named(word: &str) -> Result<bool> {
     if word == NEWEST {
         return Ok(true);
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_series_is_its_newest_kernel_for_ordinary_machines() {
+    fn series_selects_its_newest_generic_kernel() {
         assert_eq!(newest("5.10").as_deref(), Some("5.10.0-46-amd64"));
         assert_eq!(newest("6.1").as_deref(), Some("6.1.0-56-amd64"));
         assert_eq!(newest("6.12").as_deref(), Some("6.12.117+deb12-amd64"));
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_told_from_a_tier() {
+    fn kernel_argument_differs_from_a_tier() {
         assert!(is_named("6.1").unwrap() && is_named(NEWEST).unwrap());
         assert!(!is_named("vm").unwrap());
         assert!(is_named("6").unwrap_err().to_string().contains("such as 6.1"));

@@ -1,7 +1,7 @@
-//! `cargo xtask test vm [KERNEL...]`: the tests that ask something of the kernel, on Debian's kernels, under QEMU.
+//! `cargo xtask test vm [KERNEL...]`: tests that depend on the kernel, on Debian's kernels, under QEMU.
 //!
-//! A machine sees all files of this one, read-only and with a layer above that it can write to, so that programs and
-//! libraries are the same; only the kernel is another.
+//! A machine sees all files of this machine, read-only below a writable layer, so that programs and libraries are the
+//! same; only the kernel differs.
 
 use std::{
     fs,
@@ -36,25 +36,25 @@ use kernels::{KERNELS, Kernel, NEWEST};
 use outcome::Outcome;
 use tools::Tools;
 
-/// How long one test may take, and one machine.
+/// Timeouts of one test, and of one machine.
 const TEST: Duration = Duration::from_secs(120);
 const MACHINE: Duration = Duration::from_secs(15 * 60);
-/// How often a machine is started that dies of how it is translated.
+/// How often a machine is started again after a panic that the emulation causes.
 const TRIES: u32 = 3;
-/// How many times longer tests wait for facts than on a machine of its own.
+/// Factor of the tests' timeouts, compared with a real machine.
 const PATIENCE: u32 = 6;
 
-/// Which kernels are asked for.
+/// The requested kernels.
 pub(crate) enum Which {
-    /// All that docs/kernels.md tells of.
+    /// All kernels of docs/kernels.md.
     All,
     /// These series.
     Named(Vec<String>),
-    /// The oldest and the newest, with few tests: whether hooks load, attach and lead somewhere.
+    /// The oldest and the newest, with few tests: whether hooks load, attach and forward.
     Ends,
 }
 
-/// What came of one kernel.
+/// The result of one kernel.
 struct Run {
     kernel: Kernel,
     accelerator: Accelerator,
@@ -62,22 +62,22 @@ struct Run {
     took: Duration,
 }
 
-/// What runs in every machine.
+/// Programs that run in every machine.
 struct Plan {
     binary: PathBuf,
     programs: PathBuf,
     tests: Vec<String>,
 }
 
-/// Runs tests of a program on each kernel; on all kernels, also after one on which a test failed. `programs` is the folder of
-/// the binaries that tests start. A test that is skipped on the newest kernel has failed: that kernel has everything.
+/// Runs tests of a program on each kernel, also after a kernel on which a test failed. `programs` is the folder of the
+/// binaries that tests start. A skipped test on the newest kernel counts as failed, since that kernel has all features.
 ///
 /// # Errors
-/// There is no kernel or no QEMU to be had.
+/// No kernel or no QEMU can be fetched.
 pub(crate) fn run(which: &Which, filter: Option<&str>, tests: &Path, programs: &Path) -> Result<Report> {
     let plan = Plan::make(which.choice(), filter, tests, programs)?;
     if plan.tests.is_empty() {
-        // As with any other tier; what was to be named may be in that one.
+        // As in any other tier, a filter without a test is no error.
         println!("no test that runs in virtual machines has {:?} in its name", filter.unwrap_or_default());
         return Ok(Report::default());
     }
@@ -92,7 +92,7 @@ pub(crate) fn run(which: &Which, filter: Option<&str>, tests: &Path, programs: &
         match run_one(kernel, &mut accelerator, &tools, &plan) {
             Ok(run) => {
                 report.tests.extend(run.report());
-                // Each at once: the next may not come up.
+                // Written after each kernel, since the next one may not boot.
                 if keeps {
                     record::keep(run)?;
                 }
@@ -139,7 +139,7 @@ impl Plan {
         Ok(Self { binary: binary.to_path_buf(), programs: programs.to_path_buf(), tests })
     }
 
-    /// Puts down what the machine is to do, for xtask/src/vm/guest.sh.
+    /// Writes the tasks of the machine, for xtask/src/vm/guest.sh.
     fn write(&self, out: &Path, kernel: &Kernel) -> Result<()> {
         let value = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', "'\\''"));
         let lines = [
@@ -172,7 +172,7 @@ fn run_one(kernel: Kernel, accelerator: &mut Option<Accelerator>, tools: &Tools,
         plan.write(&out, &kernel)?;
         let begun = Instant::now();
         let ended = accelerator.run(&kernel, tools, &folder, MACHINE);
-        // Only before the first test: what one has said is not to be lost.
+        // Only before the first test, so that no test's output is lost.
         let again =
             accelerator == Accelerator::Tcg && !out.join("results").exists() && boot::is_half_patched(&console());
         if !again || tries == TRIES {
@@ -204,7 +204,7 @@ fn run_one(kernel: Kernel, accelerator: &mut Option<Accelerator>, tools: &Tools,
 }
 
 impl Run {
-    /// Says how each test came out, and shows the output of those that failed.
+    /// Prints the verdict on each test, and the output of failed tests.
     fn tell(&self, out: &Path) {
         for (test, why) in self.outcome.failed() {
             let log = fs::read(out.join("log").join(&test.name)).unwrap_or_default();
@@ -224,11 +224,11 @@ impl Run {
         );
     }
 
-    /// How each test came out.
+    /// The verdict on each test.
     fn report(&self) -> impl Iterator<Item = Ran> {
         self.outcome.tests.iter().map(|test| {
             let verdict = match &test.verdict {
-                // Whatever another kernel may lack, this one has it: the test does not ask rightly.
+                // This kernel has every feature, so the test's probe is wrong.
                 Verdict::Skipped(_) if self.kernel.newest => Verdict::Failed("skipped on the newest kernel".into()),
                 other => other.clone(),
             };

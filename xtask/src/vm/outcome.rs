@@ -1,4 +1,4 @@
-//! What came out of one virtual machine, read from what it wrote.
+//! The result of one virtual machine, read from the files that it wrote.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::test::report::Verdict;
 
-/// All of it.
+/// The whole result.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Outcome {
     /// Seconds from the start of the kernel to the first test.
     pub(super) boot: f64,
-    /// As `uname -r` said it.
+    /// The kernel's release, as `uname -r` prints it.
     pub(super) release: String,
-    /// In the order of running; those that never began are last.
+    /// In the order of running; tests that never began are last.
     pub(super) tests: Vec<Test>,
-    /// What tests found out about the kernel, by name: lines `FACT NAME: VALUE` of their output.
+    /// Facts about the kernel by name: lines `FACT NAME: VALUE` in the output of tests.
     pub(super) facts: BTreeMap<String, String>,
 }
 
@@ -28,10 +28,10 @@ pub(super) struct Test {
     pub(super) verdict: Verdict,
 }
 
-/// Reads the folder that a machine wrote to, for the tests that it was given.
+/// Reads the folder that a machine wrote to, for its tests.
 ///
 /// # Errors
-/// It never came as far as the first test.
+/// The machine did not reach the first test.
 pub(super) fn read(folder: &Path, given: &[&str]) -> Result<Outcome> {
     let booted = fs::read_to_string(folder.join("booted")).context("no test was begun")?;
     let release = fs::read_to_string(folder.join("release"))?;
@@ -57,7 +57,7 @@ impl Outcome {
         })
     }
 
-    /// The tests that left something out, with all that they did.
+    /// Returns the tests with skipped parts, and those parts.
     pub(super) fn skipped(&self) -> impl Iterator<Item = (&Test, &[String])> {
         self.tests.iter().filter_map(|test| match &test.verdict {
             Verdict::Skipped(what) => Some((test, what.as_slice())),
@@ -66,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// From the lines `begin NAME SECONDS` and `end NAME SECONDS STATUS` of all tests, and the output of this one.
+/// Reads the lines `begin NAME SECONDS` and `end NAME SECONDS STATUS` of all tests, and the output of this test.
 fn verdict(name: &str, results: &str, log: &str) -> (f64, Verdict) {
     let line = |word: &str| {
         let mut lines = results.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -81,11 +81,11 @@ fn verdict(name: &str, results: &str, log: &str) -> (f64, Verdict) {
     };
     let verdict = match ended.get(3).copied() {
         Some("0") => Verdict::of_success(log),
-        // As timeout(1) says it of SIGTERM, and of the SIGKILL that comes after.
+        // timeout(1) returns these after SIGTERM, and after the SIGKILL that follows.
         Some("124" | "137" | "143") => Verdict::Failed("not done in its time".into()),
         status => Verdict::Failed(format!("exit code {}", status.unwrap_or("unknown"))),
     };
-    // The clock of /proc/uptime has two digits; what is kept is to be read by people.
+    // /proc/uptime has two digits, and the record is read by people.
     ((100.0 * (at(&ended) - at(&begun))).round() / 100.0, verdict)
 }
 
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_passed_only_if_it_ran_to_its_end_and_said_so() {
+    fn test_passes_only_if_it_ended_with_a_verdict() {
         let ended = "begin m::a 10.5\nend m::a 12.0 0\n";
         assert_eq!(verdict("m::a", ended, OK), (1.5, Verdict::Passed));
         let failed = |why: &str| Verdict::Failed(why.into());
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_left_something_out_is_not_one_that_passed() {
+    fn test_with_a_skipped_part_is_not_passed() {
         let log = format!("SKIPPED mptcp: this kernel has none\n{OK}");
         let ended = "begin m::a 1.0\nend m::a 2.0 0\n";
         assert_eq!(of(ended, &log), Verdict::Skipped(vec!["mptcp: this kernel has none".into()]));
     }
 
     #[test]
-    fn facts_are_lines_of_their_own() {
+    fn facts_are_read_from_separate_lines() {
         let found: Vec<_> = facts("x FACT no: 1\nFACT set_retval: yes\n").collect();
         assert_eq!(found, [("set_retval".to_owned(), "yes".to_owned())]);
     }

@@ -1,5 +1,5 @@
-//! What is kept of the last run on each kernel, in docs/kernels.json: docs/kernels.md is made of that, so that one kernel can
-//! be run again without the others.
+//! The record of the last run on each kernel, in docs/kernels.json. docs/kernels.md is made of it, so that one kernel
+//! can run again without the others.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Run, kernels::KERNELS, outcome::Outcome, report};
 use crate::{command, workspace};
 
-/// Of one kernel.
+/// The record of one kernel.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record {
     /// One of [`KERNELS`].
@@ -22,15 +22,15 @@ pub(super) struct Record {
     /// Version of the package.
     pub(super) package: String,
     pub(super) accelerator: String,
-    /// Of the machine, from its start to its end.
+    /// The duration from the machine's start to its end.
     pub(super) seconds: f64,
-    /// What was built.
+    /// The commit that was built.
     pub(super) commit: String,
     pub(super) outcome: Outcome,
 }
 
-/// Puts a run in the place of the one that was kept of the same kernel, and writes the document anew. A kernel that the
-/// document does not tell of is left out.
+/// Replaces the record of the run's kernel, and writes the document. A kernel without a place in the document is
+/// ignored.
 pub(super) fn keep(run: Run) -> Result<()> {
     let Some(series) = run.kernel.series() else { return Ok(()) };
     let (kept, document) = paths(workspace::root());
@@ -64,10 +64,10 @@ fn read(kept: &Path) -> Result<Vec<Record>> {
     }
 }
 
-/// As git calls what is checked out, with `-dirty` where it is changed; nothing where there is no git.
+/// Returns git's name of the checkout, with `-dirty` after a change; empty without git.
 fn commit() -> String {
     let git = |arguments: &[&str]| command::ask(Command::new("git").args(arguments).current_dir(workspace::root()));
-    // But for what this writes itself, for the kernel before this one.
+    // Without the files that this task itself writes for earlier kernels.
     let changed = ["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/kernels.*"];
     let dirty = git(&changed).is_some_and(|said| !said.trim().is_empty());
     git(&["describe", "--always"])
@@ -81,10 +81,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_document_says_what_was_kept() {
+    fn kernels_document_equals_its_records() {
         let (kept, document) = paths(workspace::root());
         let records = read(&kept).unwrap();
-        // Where no kernel was run yet there is none.
+        // Before the first run there is no record.
         let wanted = if records.is_empty() { String::new() } else { report::document(&records) };
         if env::var_os("UPDATE_EXPECT").is_some() && !records.is_empty() {
             fs::write(&document, &wanted).unwrap();

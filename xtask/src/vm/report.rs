@@ -1,11 +1,11 @@
-//! docs/kernels.md: what the virtual machines found, as tables.
+//! docs/kernels.md: the results of the virtual machines, as tables.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{outcome::Outcome, record::Record};
 use crate::test::report::Verdict;
 
-/// Facts of this kind are a table of their own: instructions that the verifier went through, by program.
+/// Facts with this prefix have a table of their own: the instructions that the verifier processed, by program.
 const VERIFIED: &str = "verified ";
 
 const HEAD: &str = "# Kernels
@@ -20,7 +20,7 @@ Before 5.14 a kernel does not tell a program which network namespace it is in. `
 which error it refuses: a datagram that is refused goes to a closed port, and the program hears ECONNREFUSED of its next call.
 ";
 
-/// The whole document.
+/// Returns the whole document.
 pub(super) fn document(runs: &[Record]) -> String {
     let parts = [
         HEAD.to_owned(),
@@ -53,7 +53,7 @@ pub(super) fn document(runs: &[Record]) -> String {
     parts.join("\n")
 }
 
-/// The name of a column, and what it says of a kernel.
+/// The name of a column, and its text for a kernel.
 type Column<'a> = (&'a str, &'a dyn Fn(&Record) -> String);
 
 fn table(title: &str, first: &str, runs: &[Record], columns: &[Column<'_>]) -> String {
@@ -65,7 +65,7 @@ fn table(title: &str, first: &str, runs: &[Record], columns: &[Column<'_>]) -> S
     render(title, "", [first].into_iter().chain(head), rows)
 }
 
-/// A row for each fact that is wanted, a column for each kernel.
+/// A row for each selected fact, a column for each kernel.
 fn facts(title: &str, lead: &str, runs: &[Record], wanted: impl Fn(&str) -> bool, prefix: &str) -> String {
     let names: BTreeSet<_> = runs.iter().flat_map(|it| it.outcome.facts.keys()).filter(|it| wanted(it)).collect();
     let rows = names.into_iter().map(|name| {
@@ -75,7 +75,7 @@ fn facts(title: &str, lead: &str, runs: &[Record], wanted: impl Fn(&str) -> bool
     render(title, lead, [""].into_iter().chain(releases(runs)), rows)
 }
 
-/// A row for each test, with the seconds it took, or how it came out instead.
+/// A row for each test, with its seconds or its verdict.
 fn tests(runs: &[Record]) -> String {
     let mut names: Vec<&String> = Vec::new();
     for name in runs.iter().flat_map(|run| run.outcome.tests.iter().map(|it| &it.name)) {
@@ -97,7 +97,7 @@ fn tests(runs: &[Record]) -> String {
     render("Tests, with the seconds each took", "", ["test"].into_iter().chain(releases(runs)), rows)
 }
 
-/// What was left out, by kernel, and why.
+/// The skipped parts, by kernel, with reasons.
 fn skipped(runs: &[Record]) -> String {
     let mut text = "## Skipped\n\n".to_owned();
     for run in runs {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_line_for_each_row_and_no_empty_lead() {
+    fn table_has_a_line_per_row_and_no_empty_lead() {
         let rows = [vec!["a".to_owned(), "1".to_owned()]].into_iter();
         let text = render("T", "", ["x", "y"].into_iter(), rows);
         assert_eq!(text, "## T\n\n| x | y |\n| --- | --- |\n| a | 1 |\n");

@@ -1,7 +1,7 @@
 //! QEMU and busybox, unpacked into the cache and not installed.
 //!
-//! An emulator is no business of the machine; and where parts of QEMU have been installed from elsewhere, apt would
-//! remove them for it.
+//! An emulator need not be installed on the machine; and if parts of QEMU came from elsewhere, apt would remove them
+//! for it.
 
 use std::{
     env,
@@ -17,28 +17,28 @@ use anyhow::{Result, ensure};
 use super::apt;
 
 const PACKAGES: [&str; 2] = ["qemu-system-x86", "busybox-static"];
-/// Where its packages keep libraries, and what else QEMU reads.
+/// The folders of QEMU's libraries, and its other files.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 const DATA: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 const MODULES: &str = "usr/lib/x86_64-linux-gnu/qemu";
 
-/// Where each has the program that is wanted, below a root.
+/// The paths of the programs, below a root.
 const QEMU: &str = "usr/bin/qemu-system-x86_64";
 const BUSYBOX: &str = "bin/busybox";
 
-/// Where they are.
+/// The places of the programs.
 pub(super) struct Tools {
     home: PathBuf,
 }
 
 impl Tools {
-    /// Unpacks them where they are not yet. What is installed on this machine anyway is taken from there.
+    /// Unpacks them if needed. A program that is installed on this machine is used from there.
     ///
     /// # Errors
     /// apt cannot fetch them.
     pub(super) fn provide(cache: &Path) -> Result<Self> {
         let tools = Self { home: cache.join("tools") };
-        // One by one: where QEMU is installed and busybox is not, there is no need of a second QEMU.
+        // One by one: if QEMU is installed and busybox is not, no second QEMU is needed.
         let wanted: Vec<_> = [QEMU, BUSYBOX].into_iter().zip(PACKAGES).filter(|it| !is_installed(*it)).collect();
         if wanted.iter().any(|(program, _)| !tools.home.join(program).exists()) {
             if tools.home.exists() {
@@ -56,14 +56,14 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Where a program is, which is in the cache or installed.
+    /// Returns the path of a program, in the cache or installed.
     fn program(&self, program: &str) -> PathBuf {
         let unpacked = self.home.join(program);
         if unpacked.exists() { unpacked } else { Path::new("/").join(program) }
     }
 
-    /// QEMU, with its libraries and its data, under timeout(1), which ends it whatever becomes of this process. In the
-    /// foreground: who interrupts this process interrupts both.
+    /// Returns the command of QEMU, with its libraries and its data, under timeout(1), which ends it even if this
+    /// process ends first. In the foreground: an interrupt of this process interrupts both.
     pub(super) fn qemu(&self, limit: Duration) -> Command {
         let mut qemu = Command::new("timeout");
         qemu.args(["--foreground", "--kill-after=5", &limit.as_secs().to_string()]);
@@ -71,7 +71,7 @@ impl Tools {
         qemu.arg(&program);
         if program.starts_with(&self.home) {
             qemu.env("LD_LIBRARY_PATH", self.libraries());
-            // What of its needs is installed was not fetched.
+            // Installed dependencies were not fetched.
             for data in DATA {
                 qemu.arg("-L").arg(self.home.join(data)).arg("-L").arg(Path::new("/").join(data));
             }
@@ -87,7 +87,7 @@ impl Tools {
         self.program(BUSYBOX)
     }
 
-    /// One of the programs in it.
+    /// Returns the command of one of its programs.
     pub(super) fn busybox(&self, applet: &str) -> Command {
         let mut busybox = Command::new(self.busybox_path());
         busybox.arg(applet);
@@ -95,12 +95,12 @@ impl Tools {
     }
 
     fn libraries(&self) -> OsString {
-        // Not empty parts: those would be the current folder.
+        // Without empty parts, which would mean the current folder.
         env::join_paths(LIBRARIES.map(|it| self.home.join(it))).unwrap_or_default()
     }
 }
 
-/// Whether a program is there, from its package. By the package's name: another busybox would need libraries.
+/// Whether a program of this package exists. By the package's name: another busybox would need libraries.
 fn is_installed((program, package): (&str, &str)) -> bool {
     Path::new("/").join(program).exists() && apt::is_installed(package)
 }

@@ -1,4 +1,4 @@
-//! The pinned maps as rows that can be adopted.
+//! Reads the pinned maps for adoption.
 
 use std::os::fd::AsFd as _;
 
@@ -14,10 +14,10 @@ use crate::{
 };
 
 impl Maps {
-    /// What the maps hold.
+    /// Reads the map state.
     ///
     /// # Errors
-    /// A map cannot be read.
+    /// Fails if a map cannot be read.
     pub fn tables(&self) -> Result<MapState, Error> {
         adopt(self)
     }
@@ -49,15 +49,15 @@ impl MapReader for Maps {
     }
 
     fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
-        all("FRONTENDS", &self.frontends)
+        all_entries("FRONTENDS", &self.frontends)
     }
 
     fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
-        all("ADDRESSES", &self.addresses)
+        all_entries("ADDRESSES", &self.addresses)
     }
 
     fn excluded(&self) -> Result<Vec<u64>, Error> {
-        Ok(all("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
+        Ok(all_entries("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
     }
 
     fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
@@ -69,19 +69,22 @@ impl MapReader for Maps {
     }
 
     fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
-        Ok(all("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
+        Ok(all_entries("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
     }
 
     fn service_names(&self) -> Result<Vec<(u32, Name)>, Error> {
-        all("SERVICE_NAMES", &self.service_names)
+        all_entries("SERVICE_NAMES", &self.service_names)
     }
 
     fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error> {
-        all("BACKEND_NAMES", &self.backend_names)
+        all_entries("BACKEND_NAMES", &self.backend_names)
     }
 }
 
-pub(super) fn all<K: aya::Pod, V: aya::Pod>(name: &str, map: &HashMap<MapData, K, V>) -> Result<Vec<(K, V)>, Error> {
+pub(super) fn all_entries<K: aya::Pod, V: aya::Pod>(
+    name: &str,
+    map: &HashMap<MapData, K, V>,
+) -> Result<Vec<(K, V)>, Error> {
     if let Ok(found) = bpf::entries(map.map().fd().as_fd()) {
         return Ok(found);
     }

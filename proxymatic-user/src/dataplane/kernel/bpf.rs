@@ -1,5 +1,5 @@
-//! The commands of bpf(2) that aya 0.14 has no words for: another program for a link in one step, where a link is
-//! attached, links to interfaces by number, what runs on a cgroup, and many entries of a map at once.
+//! The commands of bpf(2) that aya 0.14 lacks: replacing the program of a link, querying links and the effective
+//! programs of a cgroup, links to interfaces by index, and batched look-ups.
 
 use std::{
     ffi::CString,
@@ -28,7 +28,7 @@ const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 const BPF_F_QUERY_EFFECTIVE: u32 = 1;
 
-/// What is pinned, or opened by its pin.
+/// BPF_OBJ_PIN and BPF_OBJ_GET.
 #[repr(C)]
 struct Object {
     path: u64,
@@ -64,32 +64,32 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The begin of `struct bpf_link_info`, for a link of a cgroup.
+/// The beginning of `struct bpf_link_info` for a link of a cgroup.
 #[repr(C)]
 #[derive(Default)]
-struct CgroupLinkInfo {
+struct RawCgroupLinkInfo {
     kind: u32,
     id: u32,
     program: u32,
-    pad: u32,
+    _pad: u32,
     cgroup: u64,
     attach_type: u32,
-    pad2: u32,
+    _pad2: u32,
 }
 
-/// The same for a link of an interface, of TC or of XDP.
+/// The beginning of `struct bpf_link_info` for a TC or XDP link of an interface.
 #[repr(C)]
 #[derive(Default)]
-struct InterfaceLinkInfo {
+struct RawInterfaceLinkInfo {
     kind: u32,
     id: u32,
     program: u32,
-    pad: u32,
+    _pad: u32,
     interface: u32,
     attach_type: u32,
 }
 
-/// Whole as kernels have it by now: they write to fields at its end without asking how much of it was given.
+/// BPF_PROG_QUERY in its present length: newer kernels write its last fields without checking the given size.
 #[repr(C)]
 struct Query {
     target: u32,
@@ -98,38 +98,38 @@ struct Query {
     attach_flags: u32,
     programs: u64,
     count: u32,
-    pad: u32,
-    rest: [u64; 4],
+    _pad: u32,
+    _reserved: [u64; 4],
 }
 
-/// Where a link is attached.
+/// A link of a cgroup, as the kernel describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attached {
+pub(super) struct CgroupLink {
     /// The kernel's id of the link.
     pub(super) link: u32,
     /// The kernel's id of the program that it runs.
     pub(super) program: u32,
-    /// The id of the cgroup; 0 where that has been removed, or the link was detached by force.
+    /// The id of the cgroup; 0 if it was removed, or if the link was detached by force.
     pub(super) cgroup: u64,
-    /// The kernel's number of the hook (`enum bpf_attach_type`).
+    /// The hook's number in `enum bpf_attach_type`.
     pub(super) attach_type: u32,
 }
 
-/// Where a link of an interface is.
+/// A link of an interface, as the kernel describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OnInterface {
+pub(super) struct InterfaceLink {
     /// The kernel's id of the link.
     pub(super) link: u32,
     /// The kernel's id of the program that it runs.
     pub(super) program: u32,
-    /// The number of the interface; 0 where that has been removed, or the link was detached by force.
+    /// The index of the interface; 0 if it was removed, or if the link was detached by force.
     pub(super) interface: u32,
 }
 
 #[repr(C)]
 struct Element {
     map: u32,
-    pad: u32,
+    _pad: u32,
     key: u64,
     value: u64,
     flags: u64,
@@ -150,7 +150,7 @@ struct LookupBatch {
 /// Opens a pin.
 ///
 /// # Errors
-/// There is none, or it is not to be opened.
+/// Fails if there is no pin, or if this process may not open it.
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut command = Object { path: path.as_ptr() as u64, fd: 0, flags: 0 };
@@ -162,25 +162,25 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 /// Pins a link or a program.
 ///
 /// # Errors
-/// Something is there already, or it is no place for pins.
+/// Fails if the path exists, or is not on a bpffs.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut command = Object { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
     bpf(BPF_OBJ_PIN, &mut command).map(drop)
 }
 
-/// Attaches a program to a cgroup, at a hook by its number (`enum bpf_attach_type`), until what is given is dropped.
+/// Attaches a program to a hook of a cgroup (a number of `enum bpf_attach_type`) until the returned link is dropped.
 ///
 /// # Errors
-/// The kernel has no such links, or does not attach that program there.
+/// Fails if the kernel does not support such links, or refuses the program.
 pub(super) fn create_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind: u32) -> io::Result<OwnedFd> {
     link(program, cgroup.as_raw_fd() as u32, kind, 0)
 }
 
-/// Attaches a program to an interface by its number, in the network namespace of this thread.
+/// Attaches a program to an interface by its index, in the network namespace of this thread.
 ///
 /// # Errors
-/// EINVAL where the kernel has no such links; EBUSY where of XDP there is a program already.
+/// EINVAL if the kernel does not support such links; EBUSY if the interface has an XDP program already.
 pub(super) fn create_interface_link(
     program: BorrowedFd<'_>,
     interface: u32,
@@ -197,46 +197,46 @@ fn link(program: BorrowedFd<'_>, target: u32, kind: u32, flags: u32) -> io::Resu
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Puts another program behind a link. The hook is never without one: connections see the old or the new.
+/// Replaces the program of a link atomically: each connection sees the old program or the new one.
 ///
 /// # Errors
-/// ENOLINK where the cgroup of the link is gone.
+/// ENOLINK if the cgroup of the link was removed.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut command =
         LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
     bpf(BPF_LINK_UPDATE, &mut command).map(drop)
 }
 
-/// Detaches a link now. One that merely loses its pin runs its program until a worker of the kernel has come to it.
+/// Detaches a link at once. Without this, an unpinned link runs until a kernel worker has released it.
 ///
 /// # Errors
-/// EOPNOTSUPP where the kernel does not detach links of that kind by force.
+/// EOPNOTSUPP if the kernel cannot detach such links by force.
 pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(BPF_LINK_DETACH, &mut LinkDetach { link: link.as_raw_fd() as u32 }).map(drop)
 }
 
-/// Where a link is attached.
+/// Describes a link of a cgroup.
 ///
 /// # Errors
-/// It is no link of a cgroup.
-pub(super) fn attached(link: BorrowedFd<'_>) -> io::Result<Attached> {
-    let info: CgroupLinkInfo = info(link)?;
+/// Fails if the link is not one of a cgroup.
+pub(super) fn cgroup_link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
+    let info: RawCgroupLinkInfo = info(link)?;
     if info.kind != BPF_LINK_TYPE_CGROUP {
-        return Err(io::Error::other("it is no link of a cgroup"));
+        return Err(io::Error::other("not a link of a cgroup"));
     }
-    Ok(Attached { link: info.id, program: info.program, cgroup: info.cgroup, attach_type: info.attach_type })
+    Ok(CgroupLink { link: info.id, program: info.program, cgroup: info.cgroup, attach_type: info.attach_type })
 }
 
-/// The same of a link of an interface.
+/// Describes a link of an interface.
 ///
 /// # Errors
-/// It is none.
-pub(super) fn on_interface(link: BorrowedFd<'_>) -> io::Result<OnInterface> {
-    let info: InterfaceLinkInfo = info(link)?;
+/// Fails if the link is not one of an interface.
+pub(super) fn interface_link_info(link: BorrowedFd<'_>) -> io::Result<InterfaceLink> {
+    let info: RawInterfaceLinkInfo = info(link)?;
     if ![BPF_LINK_TYPE_XDP, BPF_LINK_TYPE_TCX].contains(&info.kind) {
-        return Err(io::Error::other("it is no link of an interface"));
+        return Err(io::Error::other("not a link of an interface"));
     }
-    Ok(OnInterface { link: info.id, program: info.program, interface: info.interface })
+    Ok(InterfaceLink { link: info.id, program: info.program, interface: info.interface })
 }
 
 fn info<T: Default>(link: BorrowedFd<'_>) -> io::Result<T> {
@@ -247,12 +247,12 @@ fn info<T: Default>(link: BorrowedFd<'_>) -> io::Result<T> {
     Ok(info)
 }
 
-/// The ids of the programs that run for sockets of a cgroup at a hook, in order: its own, then those of its parents.
+/// Returns the ids of the programs that run at a hook of a cgroup, in order: its own, then those of its parents.
 ///
 /// # Errors
-/// This process may not ask.
+/// Fails if this process may not query them.
 pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
-    // 64 is the most that the kernel takes for one cgroup; parents may have more.
+    // The kernel allows 64 for one cgroup; parents may have more.
     let mut programs = vec![0_u32; 64];
     loop {
         let mut command = Query {
@@ -262,8 +262,8 @@ pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<
             attach_flags: 0,
             programs: programs.as_mut_ptr() as u64,
             count: programs.len() as u32,
-            pad: 0,
-            rest: [0; 4],
+            _pad: 0,
+            _reserved: [0; 4],
         };
         match bpf(BPF_PROG_QUERY, &mut command) {
             Ok(_) => {
@@ -276,24 +276,24 @@ pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<
     }
 }
 
-/// All entries of a hash, some thousands with each system call: one by one they cost two calls each.
+/// Returns all entries of a hash map, in batches of thousands; single look-ups cost two system calls for each entry.
 ///
 /// # Errors
-/// The kernel cannot (it is older than 5.6), or says no.
+/// Fails if the kernel is older than 5.6 or refuses.
 pub(super) fn entries<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {
     let mut found = Vec::new();
     each_entry(map, |key, value| found.push((key, value)))?;
     Ok(found)
 }
 
-/// The same one after the other, so that they need not all be kept.
+/// Calls `each` for all entries of a hash map, so that not all have to be in memory.
 ///
 /// # Errors
 /// As for [`entries`].
 pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each: impl FnMut(K, V)) -> io::Result<()> {
-    /// More than a bucket of a hash of ours ever holds.
-    const STEP: usize = 4096;
-    let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, STEP);
+    /// More than any bucket of our hash maps holds.
+    const BATCH: usize = 4096;
+    let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, BATCH);
     loop {
         let (mut keys, mut values) = (Vec::<K>::with_capacity(step), Vec::<V>::with_capacity(step));
         let mut command = LookupBatch {
@@ -316,8 +316,8 @@ pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each
             Err(error) => return Err(error),
         };
         let count = (command.count as usize).min(step);
-        // SAFETY: the kernel has written so many keys and values, which are within what was allotted, and of which any
-        // bytes are a value (Pod).
+        // SAFETY: the kernel has written this many keys and values, which is within the capacity, and any bytes are a
+        // value of a Pod type.
         unsafe {
             keys.set_len(count);
             values.set_len(count);
@@ -330,19 +330,19 @@ pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each
     }
 }
 
-/// Removes an entry of a hash.
+/// Removes an entry of a hash map.
 ///
 /// # Errors
-/// ENOENT where it is not there.
+/// ENOENT if there is no such entry.
 pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     let mut command =
-        Element { map: map.as_raw_fd() as u32, pad: 0, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+        Element { map: map.as_raw_fd() as u32, _pad: 0, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
     bpf(BPF_MAP_DELETE_ELEM, &mut command).map(drop)
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command; what
-    // it points to is live and as long as it says.
+    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command;
+    // its pointers refer to live memory of the lengths in it.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -1,5 +1,4 @@
-//! Connections of clients on other machines, as the hooks of interfaces keep them: two halves each, which this puts
-//! together; and those that are over, which this removes.
+//! Connections of remote clients: joins the two conntrack entries of each, and removes expired ones.
 
 use std::{io, os::fd::AsFd as _};
 
@@ -12,79 +11,85 @@ use proxymatic_common::{
 
 use super::{
     Maps, Pins,
-    adopt::all,
+    adopt::all_entries,
     bpf,
     maps::{entries, hash},
 };
 use crate::dataplane::Error;
 
-/// The maps of clients on other machines.
+/// The conntrack maps.
 #[derive(Debug)]
 pub struct ConntrackMaps {
     open: HashMap<MapData, FiveTuple, CtEntry>,
-    handshakes: HashMap<MapData, FiveTuple, CtEntry>,
+    half_open: HashMap<MapData, FiveTuple, CtEntry>,
     fragments: HashMap<MapData, FragmentKey, FragmentPorts>,
     interfaces: HashMap<MapData, u32, Interface>,
     pins: Pins,
     maps: Maps,
 }
 
-/// A connection of a client on another machine: what both halves say.
+/// A connection of a remote client, from both of its conntrack entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CtConnection {
-    /// As the client's packets come.
+    /// The five-tuple of the client's packets.
     pub client: FiveTuple,
-    /// The client's half.
-    pub half: CtEntry,
-    /// When a packet of either half last came: nanoseconds of the monotonic clock.
-    pub seen: u64,
-    /// How far the client has come.
-    pub own: CtProgress,
-    /// How far the backend has.
-    pub other: CtProgress,
-    /// Whether it is open: the client has answered the backend, or of UDP the backend the client.
+    /// The entry for the client's packets.
+    pub entry: CtEntry,
+    /// When a packet of either direction last came, in nanoseconds of the monotonic clock.
+    pub last_seen: u64,
+    /// The progress of the client's direction.
+    pub client_progress: CtProgress,
+    /// The progress of the backend's direction.
+    pub backend_progress: CtProgress,
+    /// Whether the connection is open rather than half-open; for UDP, whether the backend has answered.
     pub open: bool,
 }
 
 impl CtConnection {
-    /// From the client's half, and the backend's where that was found.
-    fn of(client: FiveTuple, half: CtEntry, reply: Option<&CtEntry>, open: bool) -> Self {
-        let other = reply.map_or(CtProgress::default(), CtEntry::progress);
-        let seen = reply.map_or(half.last_seen, |reply| reply.last_seen.max(half.last_seen));
-        Self { client, half, seen, own: half.progress(), other, open }
+    /// Makes a connection of the client's entry and the backend's entry, if that exists.
+    fn new(client: FiveTuple, entry: CtEntry, reply: Option<&CtEntry>, open: bool) -> Self {
+        let backend_progress = reply.map_or(CtProgress::default(), CtEntry::progress);
+        let last_seen = reply.map_or(entry.last_seen, |reply| reply.last_seen.max(entry.last_seen));
+        Self { client, entry, last_seen, client_progress: entry.progress(), backend_progress, open }
     }
 
-    /// Whether it is among those that count as open.
-    pub const fn counts(&self) -> bool {
-        self.open && !self.own.with(self.other).has(CtProgress::CLOSED)
+    /// Returns true if the counters count this connection as open.
+    pub const fn counts_as_open(&self) -> bool {
+        self.open && !self.client_progress.with(self.backend_progress).has(CtProgress::CLOSED)
     }
 
-    /// Whether nothing has come for longer than it is kept.
-    pub const fn is_over(&self, now: u64) -> bool {
-        let kept = ct_timeouts::timeout(self.client.protocol, self.open, self.own, self.other);
-        now.saturating_sub(self.seen) > kept
+    /// Returns true if the connection was idle for longer than its timeout.
+    pub const fn is_expired(&self, now: u64) -> bool {
+        let kept = ct_timeouts::timeout(self.client.protocol, self.open, self.client_progress, self.backend_progress);
+        now.saturating_sub(self.last_seen) > kept
     }
 
-    /// For how long nothing has come, in nanoseconds.
+    /// Returns the address and port of the client.
+    pub const fn client_address(&self) -> (Address, Port) {
+        (self.client.source, self.client.source_port)
+    }
+
+    /// Returns the idle time in nanoseconds.
     pub const fn idle(&self, now: u64) -> u64 {
-        now.saturating_sub(self.seen)
+        now.saturating_sub(self.last_seen)
     }
 }
 
-/// Whether what is found where the other half belongs is the other half: the key may have been used again.
-fn belongs(key: &FiveTuple, other: &CtEntry) -> bool {
+/// Returns true if `other` is the entry of the opposite direction. Its key may have been reused by another
+/// connection.
+fn is_reverse_of(key: &FiveTuple, other: &CtEntry) -> bool {
     other.translated.reversed() == *key
 }
 
 impl ConntrackMaps {
-    /// Opens what is pinned.
+    /// Opens the pinned maps.
     ///
     /// # Errors
-    /// Nothing is pinned there, or what is pinned has another layout.
+    /// Fails if a map is not pinned, or has another layout.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
         Ok(Self {
             open: hash::<Conntrack, _, _>(pins)?,
-            handshakes: hash::<CtHalfOpen, _, _>(pins)?,
+            half_open: hash::<CtHalfOpen, _, _>(pins)?,
             fragments: hash::<Fragments, _, _>(pins)?,
             interfaces: hash::<Interfaces, _, _>(pins)?,
             pins: pins.clone(),
@@ -93,94 +98,98 @@ impl ConntrackMaps {
     }
 
     const fn table(&self, open: bool) -> (&'static str, &HashMap<MapData, FiveTuple, CtEntry>) {
-        if open { (Conntrack::NAME, &self.open) } else { (CtHalfOpen::NAME, &self.handshakes) }
+        if open { (Conntrack::NAME, &self.open) } else { (CtHalfOpen::NAME, &self.half_open) }
     }
 
-    /// Shows each half of the connections that are open, or of the others.
+    /// Calls `each` for every entry of open connections, or of half-open ones.
     ///
     /// # Errors
-    /// The map cannot be read.
-    pub fn halves(&self, open: bool, mut each: impl FnMut(&FiveTuple, &CtEntry)) -> Result<(), Error> {
+    /// Fails if the map cannot be read.
+    pub fn each_entry(&self, open: bool, mut each: impl FnMut(&FiveTuple, &CtEntry)) -> Result<(), Error> {
         let (name, table) = self.table(open);
-        let read = bpf::each_entry(table.map().fd().as_fd(), |key, half| each(&key, &half));
+        let read = bpf::each_entry(table.map().fd().as_fd(), |key, entry| each(&key, &entry));
         read.map_err(|error: io::Error| Error::kernel(format!("read {name}"), &error))
     }
 
-    /// Shows each connection that is open, or each of the others. Halves that have lost the other one long ago are removed:
-    /// with the client's half goes what is known of it, and hooks make the other one anew.
+    /// Calls `each` for every open connection, or every half-open one.
+    ///
+    /// Also removes expired reply entries whose client's entry is gone. A client's entry without a reply entry stays,
+    /// because the hooks create the reply entry again.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read or written.
     pub fn each(&self, open: bool, now: u64, mut each: impl FnMut(CtConnection)) -> Result<(), Error> {
         let (name, table) = self.table(open);
-        let find = |half: &CtEntry| table.get(&half.translated.reversed(), 0).ok();
+        let find = |entry: &CtEntry| table.get(&entry.translated.reversed(), 0).ok();
         let mut lost = Vec::new();
-        self.halves(open, |key, half| {
-            if !half.flags.has(CtFlags::REPLY) {
-                let reply = find(half).filter(|reply| belongs(key, reply));
-                return each(CtConnection::of(*key, *half, reply.as_ref(), open));
+        self.each_entry(open, |key, entry| {
+            if !entry.flags.has(CtFlags::REPLY) {
+                let reply = find(entry).filter(|reply| is_reverse_of(key, reply));
+                return each(CtConnection::new(*key, *entry, reply.as_ref(), open));
             }
-            let kept = ct_timeouts::timeout(key.protocol, open, half.progress(), CtProgress::default());
-            if now.saturating_sub(half.last_seen) > kept && find(half).is_none_or(|client| !belongs(key, &client)) {
+            let kept = ct_timeouts::timeout(key.protocol, open, entry.progress(), CtProgress::default());
+            if now.saturating_sub(entry.last_seen) > kept
+                && find(entry).is_none_or(|client| !is_reverse_of(key, &client))
+            {
                 lost.push(*key);
             }
         })?;
         lost.iter().try_for_each(|key| remove(name, table, key).map(drop))
     }
 
-    /// Forgets a connection. One that counted as open counts as closed.
+    /// Removes a connection, and counts it as closed if it counted as open.
     ///
     /// # Errors
-    /// The kernel does not remove it.
-    pub fn forget(&self, connection: &CtConnection) -> Result<(), Error> {
+    /// Fails if the kernel does not remove an entry.
+    pub fn remove(&self, connection: &CtConnection) -> Result<(), Error> {
         let (name, table) = self.table(connection.open);
-        let reply = connection.half.translated.reversed();
-        let there = remove(name, table, &connection.client)?;
-        // Where another connection has that key by now, it loses a half that hooks make anew.
-        if table.get(&reply, 0).is_ok_and(|half| belongs(&connection.client, &half)) {
+        let reply = connection.entry.translated.reversed();
+        let existed = remove(name, table, &connection.client)?;
+        // If another connection has reused the key since, it loses an entry that the hooks create again.
+        if table.get(&reply, 0).is_ok_and(|entry| is_reverse_of(&connection.client, &entry)) {
             remove(name, table, &reply)?;
         }
-        // What is not there any more was evicted: correcting of counts makes up for that.
-        if there && connection.counts() {
-            let half = &connection.half;
-            if let Some(load) = self.maps.service_load(half.service) {
+        // If the entry is gone, the kernel has evicted it, and the correction of the counts accounts for that.
+        if existed && connection.counts_as_open() {
+            let entry = &connection.entry;
+            if let Some(load) = self.maps.service_load(entry.service) {
                 load.closed.add(1);
             }
-            let is = self.maps.backends.read(half.backend).is_some_and(|it| it.generation == half.generation);
-            if let Some(load) = self.maps.load(half.backend).filter(|_| is) {
+            let is = self.maps.backends.read(entry.backend).is_some_and(|it| it.generation == entry.generation);
+            if let Some(load) = self.maps.load(entry.backend).filter(|_| is) {
                 load.closed.add(1);
             }
         }
         Ok(())
     }
 
-    /// For how many connections there is room, of two halves each: 0 where no interface is served.
-    pub fn room(&self) -> u32 {
+    /// Returns how many connections fit, at two entries each; 0 if no interface is served.
+    pub fn capacity(&self) -> u32 {
         self.open.map().info().map_or(0, |info| info.max_entries() / 2)
     }
 
-    /// `FRAGMENTS`.
+    /// Returns the entries of `FRAGMENTS`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn fragments(&self) -> Result<Vec<(FragmentKey, FragmentPorts)>, Error> {
-        all(Fragments::NAME, &self.fragments)
+        all_entries(Fragments::NAME, &self.fragments)
     }
 
-    /// `INTERFACES`.
+    /// Returns the entries of `INTERFACES`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn interfaces(&self) -> Result<Vec<(u32, Interface)>, Error> {
-        all(Interfaces::NAME, &self.interfaces)
+        all_entries(Interfaces::NAME, &self.interfaces)
     }
 
-    /// `REPLY_PORTS`: ports, and the IPPROTO number of each.
+    /// Returns the set bits of `REPLY_PORTS`: a port and the IPPROTO number.
     ///
     /// # Errors
-    /// The map cannot be read.
-    pub fn answer_ports(&self) -> Result<Vec<(u16, u8)>, Error> {
-        /// Rows of one protocol.
+    /// Fails if the map cannot be read.
+    pub fn reply_ports(&self) -> Result<Vec<(u16, u8)>, Error> {
+        /// How many rows each protocol has.
         const ROWS: u32 = ReplyPortsMap::MAX / 2;
         let failed = |error: MapError| Error::kernel(format!("read {}", ReplyPortsMap::NAME), &error);
         let map = Map::Array(entries::<ReplyPortsMap>(&self.pins)?.0);
@@ -196,20 +205,12 @@ impl ConntrackMaps {
     }
 }
 
-/// False where it was not there.
+/// Removes an entry; returns false if there was none.
 fn remove(name: &str, table: &HashMap<MapData, FiveTuple, CtEntry>, key: &FiveTuple) -> Result<bool, Error> {
     match bpf::delete(table.map().fd().as_fd(), key) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::kernel(format!("remove a connection from {name}"), &error)),
-    }
-}
-
-/// Where a connection leads: address and port of the backend.
-impl CtConnection {
-    /// Who the client is.
-    pub const fn who(&self) -> (Address, Port) {
-        (self.client.source, self.client.source_port)
     }
 }
 
@@ -225,43 +226,43 @@ mod tests {
         (IpAddr::from([10, 0, 0, last]).into(), Port::new(port))
     }
 
-    /// A client at 10.0.0.9 that dialled 10.0.0.1:80 and was taken from 10.0.0.1:61000 to 10.0.0.2:8001: both halves.
-    fn halves(protocol: u8, seen: (u64, u64), state: (CtProgress, CtProgress)) -> [(FiveTuple, CtEntry); 2] {
+    /// Both entries of a connection from 10.0.0.9 to 10.0.0.1:80, forwarded from 10.0.0.1:61000 to 10.0.0.2:8001.
+    fn both_entries(protocol: u8, seen: (u64, u64), state: (CtProgress, CtProgress)) -> [(FiveTuple, CtEntry); 2] {
         let client = FiveTuple::new(at(9, 40_000), at(1, 80), protocol);
         let forward = FiveTuple::new(at(1, 61_000), at(2, 8001), protocol);
-        let half = |becomes, seen, state: CtProgress, half| CtEntry {
-            translated: becomes,
+        let entry = |translated, last_seen, state: CtProgress, flags| CtEntry {
+            translated,
             start: 0,
-            last_seen: seen,
+            last_seen,
             state: state.0.into(),
             service: 1,
             backend: 2,
             generation: 3,
-            flags: half,
+            flags,
         };
         [
-            (client, half(forward, seen.0, state.0, CtFlags::default())),
-            (forward.reversed(), half(client.reversed(), seen.1, state.1, CtFlags::REPLY)),
+            (client, entry(forward, seen.0, state.0, CtFlags::default())),
+            (forward.reversed(), entry(client.reversed(), seen.1, state.1, CtFlags::REPLY)),
         ]
     }
 
     fn connection(protocol: u8, seen: (u64, u64), state: (CtProgress, CtProgress), open: bool) -> CtConnection {
-        let [(key, half), (_, reply)] = halves(protocol, seen, state);
-        CtConnection::of(key, half, Some(&reply), open)
+        let [(key, entry), (_, reply)] = both_entries(protocol, seen, state);
+        CtConnection::new(key, entry, Some(&reply), open)
     }
 
     #[test]
-    fn each_half_is_found_from_the_other_and_a_stranger_in_its_place_is_not_taken_for_it() {
-        let [(key, half), (reply_key, reply)] = halves(PROTOCOL_TCP, (0, 0), Default::default());
-        assert_eq!(half.translated.reversed(), reply_key);
+    fn entries_find_each_other_and_no_entry_of_another() {
+        let [(key, entry), (reply_key, reply)] = both_entries(PROTOCOL_TCP, (0, 0), Default::default());
+        assert_eq!(entry.translated.reversed(), reply_key);
         assert_eq!(reply.translated.reversed(), key);
-        assert!(belongs(&key, &reply) && belongs(&reply_key, &half));
+        assert!(is_reverse_of(&key, &reply) && is_reverse_of(&reply_key, &entry));
         let stranger = CtEntry { translated: FiveTuple::new(at(1, 80), at(8, 40_000), PROTOCOL_TCP), ..reply };
-        assert!(!belongs(&key, &stranger));
+        assert!(!is_reverse_of(&key, &stranger));
     }
 
     #[test]
-    fn a_connection_is_over_when_neither_half_has_seen_anything_for_long_enough() {
+    fn connection_expires_when_both_directions_are_idle() {
         let none = CtProgress::default();
         let fin = CtProgress::FINISHED;
         for (protocol, seen, state, open, over) in [
@@ -273,16 +274,16 @@ mod tests {
             (PROTOCOL_UDP, (30, 0), (none, none), true, 210),
         ] {
             let connection = connection(protocol, (seen.0 * SECOND, seen.1 * SECOND), state, open);
-            assert!(!connection.is_over(over * SECOND), "{protocol} {seen:?} {state:?} {over}");
-            assert!(connection.is_over(over * SECOND + 1), "{protocol} {seen:?} {state:?} {over}");
+            assert!(!connection.is_expired(over * SECOND), "{protocol} {seen:?} {state:?} {over}");
+            assert!(connection.is_expired(over * SECOND + 1), "{protocol} {seen:?} {state:?} {over}");
         }
     }
 
     #[test]
-    fn what_is_open_counts_until_either_half_says_that_it_was_counted_out() {
+    fn open_connection_counts_until_either_entry_is_closed() {
         let none = CtProgress::default();
         let closed = CtProgress::CLOSED;
-        let counts = |state, open| connection(PROTOCOL_TCP, (0, 0), state, open).counts();
+        let counts = |state, open| connection(PROTOCOL_TCP, (0, 0), state, open).counts_as_open();
         assert!(counts((none, none), true) && counts((CtProgress::RESET, none), true));
         assert!(!counts((closed, none), true) && !counts((none, closed), true) && !counts((none, none), false));
     }

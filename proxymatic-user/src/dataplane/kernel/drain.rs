@@ -1,43 +1,43 @@
-//! What the operator drains, written by commands: with an agent or without one.
+//! Drains backends on behalf of the operator, with or without an agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxymatic_common::BackendState;
 
-use super::{Maps, Pins, adopt::all};
+use super::{Maps, Pins, adopt::all_entries};
 use crate::{
     dataplane::Error,
     plan::{Desired, plan},
 };
 
-/// What is to become of backends.
+/// Whether to drain backends, or to stop draining them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
-    /// They take no new connections until further notice, or until they are gone.
+    /// They take no new connections until the operator ends the drain, or until they are gone.
     Begin,
-    /// They are again what their source says.
+    /// They get the state again that their source gives.
     End,
 }
 
-/// Drains backends, or ends that. `backends` are ids, each with the owner that is meant.
+/// Drains backends, or ends their drain. `backends` maps ids to generations.
 ///
-/// The wish is written first, so that it holds for every plan from then on. An agent publishes it within a second; until
-/// then the state alone keeps new connections away from what is drained. Where there is no agent, this carries out what it would.
+/// Writes `DRAINED` first, so that every later plan respects it. An agent publishes it within 1 s; until then the
+/// changed state alone keeps new connections away. Without an agent, this writes the plan itself.
 ///
 /// # Errors
-/// A map cannot be read or written.
+/// Fails if a map cannot be read or written.
 pub fn drain(pins: &Pins, maps: &mut Maps, backends: &BTreeMap<u32, u32>, to: Drain) -> Result<(), Error> {
     for (id, generation) in backends {
         maps.set_drained(*id, (to == Drain::Begin).then_some(*generation))?;
     }
-    // As long as this is held no agent can start.
+    // No agent can start while this lock is held.
     let Ok(_lock) = pins.lock() else {
         let (active, draining) = (BackendState::ACTIVE, BackendState::DRAINING);
         for id in backends.keys() {
             match to {
                 Drain::Begin => maps.backends.swap_state(*id, active, draining),
-                // The agent may never have seen the wish: then nobody else would.
-                Drain::End => maps.is_held(*id) && maps.backends.swap_state(*id, draining, active),
+                // If the agent has not read `DRAINED` yet, it never restores the state.
+                Drain::End => maps.is_drained_by_operator(*id) && maps.backends.swap_state(*id, draining, active),
             };
         }
         return Ok(());
@@ -55,20 +55,20 @@ pub fn drain(pins: &Pins, maps: &mut Maps, backends: &BTreeMap<u32, u32>, to: Dr
     match planned.warnings.into_iter().next() {
         None => Ok(()),
         Some(warning) => Err(Error::Kernel {
-            action: format!("drain all that was asked of {}", warning.app),
+            action: format!("drain all requested backends of {}", warning.app),
             reason: warning.reason,
         }),
     }
 }
 
 impl Maps {
-    /// Whether a backend drains though its source does not say so.
-    fn is_held(&self, id: u32) -> bool {
+    /// Returns true if a backend drains although its source lists it as active.
+    fn is_drained_by_operator(&self, id: u32) -> bool {
         let backend = self.backends.read(id);
         backend.is_some_and(|it| it.state == BackendState::DRAINING && it.source_state == BackendState::ACTIVE)
     }
 
-    /// Whether a backend is drawn for new connections: by the agent's hand, within a second of its being active.
+    /// Returns true if the slots of its service include a backend: within 1 s after the agent publishes it as active.
     pub fn is_drawn(&self, id: u32) -> bool {
         let Some(backend) = self.backends.read(id) else { return false };
         let Some(head) = self.head(backend.service) else { return false };
@@ -76,20 +76,20 @@ impl Maps {
         slots.any(|slot| (slot.backend(), slot.generation()) == (id, backend.generation))
     }
 
-    /// The backends that the operator drains: id, and which of its owners in turn is meant.
+    /// Returns the backends that the operator drains: id and generation.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn drained(&self) -> Result<BTreeMap<u32, u32>, Error> {
-        Ok(all("DRAINED", &self.drained)?.into_iter().collect())
+        Ok(all_entries("DRAINED", &self.drained)?.into_iter().collect())
     }
 
-    /// Notes that an owner of a backend id is to be drained, or that none is.
+    /// Records the generation of a backend id that is drained, or that none is.
     pub(super) fn set_drained(&mut self, id: u32, generation: Option<u32>) -> Result<(), Error> {
         let written = match generation {
             Some(generation) => self.drained.insert(id, generation, 0),
-            None => super::apply::absent_is_done(self.drained.remove(&id)),
+            None => super::apply::ignore_missing(self.drained.remove(&id)),
         };
-        written.map_err(|error| Error::kernel(format!("note in DRAINED what becomes of backend {id}"), &error))
+        written.map_err(|error| Error::kernel(format!("write the drain of backend {id} to DRAINED"), &error))
     }
 }

@@ -1,4 +1,4 @@
-//! What the hooks tell, as it happens: the one reader of the ring buffer.
+//! Reads the events of the hooks from the ring buffer.
 
 use std::io;
 
@@ -12,21 +12,21 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{Pins, pod::from_bytes};
 use crate::dataplane::Error;
 
-/// The most that is read in one go: the loop has other things to do too.
+/// How many records are read at once at most, because the event loop has other work too.
 const BATCH: usize = 256;
 
-/// The reading end of `EVENTS`. What is read is gone for others: only the agent, which has the lock, may have one.
+/// The only reader of `EVENTS`: the agent, which has the lock. Each record can be read once.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
-    /// Records that this version cannot read.
+    /// Records that could not be decoded.
     unread: u64,
 }
 
 impl Events {
-    /// Opens the pinned ring buffer. Within a tokio runtime.
+    /// Opens the pinned ring buffer. Needs a tokio runtime.
     ///
     /// # Errors
-    /// It is not pinned, or cannot be waited for.
+    /// Fails if the ring buffer is not pinned, or cannot be polled.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::kernel(format!("open {}", MapSpec::NAME), error);
         let map = MapData::from_pin(pins.map(MapSpec::NAME)).map_err(|error| failed(&error))?;
@@ -37,10 +37,10 @@ impl Events {
         Ok(Self { ring, unread: 0 })
     }
 
-    /// Waits until something happened, and gives all that did, in order.
+    /// Waits for events and returns all that are there, in order.
     ///
     /// # Errors
-    /// The ring buffer cannot be waited for.
+    /// Fails if the ring buffer cannot be polled.
     pub async fn next(&mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         while events.is_empty() {
@@ -63,13 +63,13 @@ impl Events {
         Ok(events)
     }
 
-    /// How many records this version could not read.
+    /// How many records could not be decoded.
     pub const fn unread(&self) -> u64 {
         self.unread
     }
 }
 
-/// A record, where it is one of this version.
+/// Decodes a record; `None` if it is not one of this map ABI version.
 fn decode(record: &[u8]) -> Option<Event> {
     let event: Event = from_bytes(record)?;
     (EventKind::REFUSED..=EventKind::BOUND).contains(&event.kind).then_some(event)
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
 
-    /// A FAILED event as a little-endian kernel writes it.
+    /// A FAILED event, as the hooks write it.
     fn record() -> Vec<u8> {
         let mut record = Vec::new();
         record.extend(5_000_000_000_u64.to_ne_bytes());
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_field_by_field() {
+    fn record_is_decoded_field_by_field() {
         let event = decode(&record()).unwrap();
         assert_eq!((event.at, event.cgroup, event.kind), (5_000_000_000, 42, EventKind::FAILED));
         assert_eq!((event.reason, event.service, event.backend, event.generation), (15, 3, 7, 9));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_or_of_a_kind_that_is_not_known_is_no_event() {
+    fn short_record_or_unknown_kind_is_no_event() {
         let record = record();
         assert_eq!(decode(&record[..record.len() - 1]), None);
         assert_eq!(decode(&[]), None);

@@ -1,4 +1,4 @@
-//! Death before a write of choice, as by `kill -9` or the out-of-memory killer. Only in builds for tests.
+//! Kills the agent before a chosen write, as `kill -9` or the out-of-memory killer would. Only in builds for tests.
 
 use std::{
     env,
@@ -10,12 +10,12 @@ use nix::{
     unistd::Pid,
 };
 
-/// Names the write, counted from 1 over the life of the process.
+/// The environment variable with the number of the fatal write, counted from 1 since the process started.
 const VARIABLE: &str = "PROXYMATIC_DIE_BEFORE_WRITE";
 
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
-/// Ends this process where the write that follows is the one that was named. Nobody gets to clean up.
+/// Kills this process if the next write is the chosen one, without any cleanup.
 pub(super) fn before_write() {
     let nth = WRITES.fetch_add(1, Ordering::Relaxed) + 1;
     let fatal = env::var(VARIABLE).ok().and_then(|number| number.parse().ok());

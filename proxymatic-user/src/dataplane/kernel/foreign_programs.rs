@@ -1,4 +1,4 @@
-//! Programs of others on the hooks that we use, asked of the kernel.
+//! Finds programs of others on the hooks that rewrite destinations or peer addresses.
 
 use std::{collections::BTreeMap, fs::File, iter, os::fd::AsFd as _, path::Path};
 
@@ -8,7 +8,7 @@ use nix::libc;
 use super::{Pins, bpf, hooks};
 use crate::dataplane::Error;
 
-/// The hooks that rewrite where a socket goes or what it shows of that, with their numbers (`enum bpf_attach_type`).
+/// The hooks that rewrite a destination or a peer address, with their numbers in `enum bpf_attach_type`.
 const REWRITE: [(u32, &str); 8] = [
     (10, "connect4"),
     (11, "connect6"),
@@ -20,37 +20,38 @@ const REWRITE: [(u32, &str); 8] = [
     (30, "getpeername6"),
 ];
 
-/// A program that is not ours.
+/// A program that is not one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignProgram {
-    /// The kernel's id of it.
+    /// The kernel's id of the program.
     pub program: u32,
-    /// Its name, where this process may ask for it.
+    /// The name of the program, if this process may read it.
     pub name: Option<String>,
-    /// The hooks that it is on.
+    /// The hooks that run the program.
     pub hooks: Vec<&'static str>,
 }
 
-/// The programs on a cgroup and above it, on hooks that rewrite, that are not behind our links. Needs CAP_NET_ADMIN; their
-/// names need CAP_SYS_ADMIN.
+/// Returns the programs that run at rewriting hooks of a cgroup, without those behind our links.
+///
+/// Needs CAP_NET_ADMIN, and CAP_SYS_ADMIN for the names.
 ///
 /// # Errors
-/// The kernel does not say.
+/// Fails if the kernel does not show the programs.
 pub fn foreign_programs(cgroup: &Path, pins: &Pins) -> Result<Vec<ForeignProgram>, Error> {
-    let asking = || format!("ask for the programs on {}", cgroup.display());
-    let folder = File::open(cgroup).map_err(|error| Error::kernel(asking(), &error))?;
-    // On both sides of the question: one of ours may just be replaced.
-    let mut ours = of_us(pins)?;
+    let action = || format!("query the programs on {}", cgroup.display());
+    let folder = File::open(cgroup).map_err(|error| Error::kernel(action(), &error))?;
+    // Reads our own programs before and after the query, because one may be replaced meanwhile.
+    let mut ours = our_programs(pins)?;
     let mut found: BTreeMap<u32, Vec<&'static str>> = BTreeMap::new();
     for (kind, hook) in REWRITE {
         match bpf::effective(folder.as_fd(), kind) {
             Ok(programs) => programs.into_iter().for_each(|program| found.entry(program).or_default().push(hook)),
-            // A kernel without that hook.
+            // The kernel lacks this hook.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
-            Err(error) => return Err(Error::kernel(asking(), &error)),
+            Err(error) => return Err(Error::kernel(action(), &error)),
         }
     }
-    ours.extend(of_us(pins)?);
+    ours.extend(our_programs(pins)?);
     found.retain(|program, _| !ours.contains(program));
     if found.is_empty() {
         return Ok(Vec::new());
@@ -59,15 +60,15 @@ pub fn foreign_programs(cgroup: &Path, pins: &Pins) -> Result<Vec<ForeignProgram
         .filter_map(Result::ok)
         .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
         .collect();
-    let neighbour = |(program, hooks)| ForeignProgram { program, name: names.get(&program).cloned(), hooks };
-    Ok(found.into_iter().map(neighbour).collect())
+    let foreign = |(program, hooks)| ForeignProgram { program, name: names.get(&program).cloned(), hooks };
+    Ok(found.into_iter().map(foreign).collect())
 }
 
-/// The programs behind our links, those of versions that were replaced included.
-fn of_us(pins: &Pins) -> Result<Vec<u32>, Error> {
+/// Returns the programs behind our links, those of other map ABI versions included.
+fn our_programs(pins: &Pins) -> Result<Vec<u32>, Error> {
     let mut ours = Vec::new();
     for pins in iter::once(pins).chain(&pins.other_versions()) {
-        ours.extend(hooks::on_cgroup(pins)?.iter().map(|row| row.program));
+        ours.extend(hooks::cgroup_rows(pins)?.iter().map(|row| row.program));
     }
     Ok(ours)
 }

@@ -1,4 +1,4 @@
-//! What this host must have, each asked for once and named with its remedy.
+//! What this host must have, checked with a remedy for each.
 
 use std::{
     fs::{self, File},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-// By name, since the first calls the second.
+// Both by name, because the first macro calls the second.
 use nix::{getsockopt_impl, sockopt_impl};
 use nix::{
     libc,
@@ -30,39 +30,39 @@ const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 sockopt_impl!(
-    /// The cookie of the network namespace that a socket is in.
+    /// The cookie of a socket's network namespace.
     NetnsCookie, GetOnly, libc::SOL_SOCKET, SO_NETNS_COOKIE, u64
 );
 /// From asm-generic/socket.h.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// Checks kernel, capabilities and the file system for pins.
+/// Checks the kernel version, the capabilities and the file system of the pins.
 ///
 /// # Errors
-/// The first that is missing, in one sentence with its remedy.
+/// The first thing that is missing, with its remedy.
 pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     check_kernel(release.trim())?;
-    check_rights()?;
+    check_own_capabilities()?;
     check_bpffs(bpffs)
 }
 
-/// Checks capabilities.
+/// Checks the capabilities of this process.
 ///
 /// # Errors
-/// Those that are missing.
-pub(super) fn check_rights() -> Result<(), Error> {
+/// Fails if capabilities are missing.
+pub(super) fn check_own_capabilities() -> Result<(), Error> {
     check_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// 5.10 is the floor: sk_storage and links on all hooks, getpeername, ring buffers.
+/// Requires Linux 5.10: sk_storage and links on all hooks, getpeername, ring buffers.
 fn check_kernel(release: &str) -> Result<(), Error> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (5, 10) {
         return Ok(());
     }
-    Err(Error::host(format!("kernel {release} is too old"), "5.10 or newer is needed: update the host"))
+    Err(Error::host(format!("kernel {release} is too old"), "5.10 or newer is needed: upgrade the kernel"))
 }
 
 fn check_capabilities(status: &str) -> Result<(), Error> {
@@ -73,7 +73,7 @@ fn check_capabilities(status: &str) -> Result<(), Error> {
     if !has(CAP_NET_ADMIN) {
         missing.push("CAP_NET_ADMIN");
     }
-    // Before 5.8 split them off, both were part of CAP_SYS_ADMIN.
+    // Both were part of CAP_SYS_ADMIN until 5.8.
     if !has(CAP_SYS_ADMIN) {
         missing.extend((!has(CAP_BPF)).then_some("CAP_BPF"));
         missing.extend((!has(CAP_PERFMON)).then_some("CAP_PERFMON"));
@@ -88,7 +88,7 @@ fn check_capabilities(status: &str) -> Result<(), Error> {
 }
 
 fn check_bpffs(bpffs: &Path) -> Result<(), Error> {
-    // The folder itself may not be there yet: what counts is the file system it will be on.
+    // The folder itself may not exist yet: its file system will be that of its nearest existing parent.
     let there = bpffs.ancestors().find(|path| path.exists()).unwrap_or(bpffs);
     match statfs(there) {
         Ok(stat) if stat.filesystem_type() == BPF_FS => Ok(()),
@@ -96,7 +96,9 @@ fn check_bpffs(bpffs: &Path) -> Result<(), Error> {
             let mount = bpffs.parent().unwrap_or(bpffs).display();
             Err(Error::host(
                 format!("{} is not on a BPF file system", bpffs.display()),
-                format!("mount one (mount -t bpf bpf {mount}), give the container the host's, or name another --bpffs"),
+                format!(
+                    "mount one (mount -t bpf bpf {mount}), share the host's with the container, or choose another --bpffs"
+                ),
             ))
         }
     }
@@ -104,7 +106,7 @@ fn check_bpffs(bpffs: &Path) -> Result<(), Error> {
 
 /// Opens a folder of a cgroup2 tree.
 pub(super) fn open_cgroup(path: &Path) -> Result<File, Error> {
-    let remedy = "name a folder of a cgroup2 file system with --cgroup";
+    let remedy = "choose a folder of a cgroup2 file system with --cgroup";
     let folder =
         File::open(path).map_err(|error| Error::host(format!("cannot open {}: {error}", path.display()), remedy))?;
     match fstatfs(folder.as_fd()) {
@@ -115,18 +117,18 @@ pub(super) fn open_cgroup(path: &Path) -> Result<File, Error> {
 
 /// The kernel's id of a cgroup: the inode number of its folder.
 pub(super) fn cgroup_id(folder: &File) -> Result<u64, Error> {
-    let data = folder.metadata().map_err(|error| Error::kernel("ask for the id of the cgroup", &error))?;
+    let data = folder.metadata().map_err(|error| Error::kernel("read the id of the cgroup", &error))?;
     Ok(data.ino())
 }
 
-/// The id of a cgroup by its path below the root of the tree, as in `/proc/<pid>/cgroup`; `None` where there is none.
+/// The id of a cgroup by its path below the root of the tree, as in `/proc/<pid>/cgroup`; `None` if there is none.
 pub fn find_cgroup(root: &Path, path: &str) -> Option<u64> {
-    // A path out of the tree would lead to numbers of another kind.
+    // A path out of the tree would yield an inode of another file system.
     let below: PathBuf = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
     cgroup_id(&open_cgroup(&root.join(below)).ok()?).ok()
 }
 
-/// This process's id in the initial pid namespace, which is the one hooks see; 0 where it is in another.
+/// The process id in the initial pid namespace, which hooks see; 0 if this process is in another one.
 pub(super) fn initial_pid() -> u32 {
     /// PROC_PID_INIT_INO of include/linux/proc_ns.h.
     const INITIAL: u64 = 0xefff_fffc;
@@ -134,16 +136,16 @@ pub(super) fn initial_pid() -> u32 {
     if namespace.is_ok_and(|inode| inode == INITIAL) { std::process::id() } else { 0 }
 }
 
-/// The cookie of the network namespace that this process is in.
+/// The cookie of this process's network namespace.
 ///
 /// # Errors
-/// The kernel has no such cookies to show.
+/// Fails if the kernel does not support such cookies.
 pub fn netns_cookie() -> Result<u64, Error> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
     let socket = socket.map_err(|error| Error::kernel("open a socket", &error))?;
     getsockopt(&socket, NetnsCookie).map_err(|_| {
         Error::host(
-            "this kernel does not show which network namespace a process is in (SO_NETNS_COOKIE came with 5.14)",
+            "this kernel does not show the network namespace of a process (SO_NETNS_COOKIE came with 5.14)",
             "start with --loopback all or --loopback none",
         )
     })
@@ -155,7 +157,7 @@ pub fn monotonic() -> u64 {
         .map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-/// How long ago a moment of the clock that hooks read was.
+/// The time since a moment of the monotonic clock, given in nanoseconds.
 pub fn age(at: u64) -> std::time::Duration {
     std::time::Duration::from_nanos(monotonic().saturating_sub(at))
 }

@@ -1,4 +1,4 @@
-//! What the hooks log where the operator asks for it (`--bpf-log`): lines from a ring buffer of their own, to the agent's log.
+//! Forwards the log of the hooks (`--bpf-log`) from its ring buffer to the agent's log.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::dataplane::Error;
 
-/// The reading end of the hooks' log. The ring buffer goes with the programs: it is not pinned.
-pub struct HookLog(EbpfLogger<Told>);
+/// The reader of the hooks' log. Its ring buffer is not pinned, so it ends with the programs.
+pub struct HookLog(EbpfLogger<ForwardToTracing>);
 
 impl std::fmt::Debug for HookLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -19,19 +19,19 @@ impl std::fmt::Debug for HookLog {
 }
 
 impl HookLog {
-    /// Of an object that is loaded, and whose programs are not yet.
+    /// Opens the log of an object whose programs are not loaded yet.
     ///
     /// # Errors
-    /// Its hooks do not log.
-    pub(super) fn of(object: &mut Ebpf) -> Result<Self, Error> {
-        let logger = EbpfLogger::init_with_logger(object, Told);
+    /// Fails if the hooks of the object do not log.
+    pub(super) fn new(object: &mut Ebpf) -> Result<Self, Error> {
+        let logger = EbpfLogger::init_with_logger(object, ForwardToTracing);
         logger.map(Self).map_err(|error| Error::kernel("read the log of the hooks", &error))
     }
 
-    /// Passes on what they log, for as long as this process runs. Within a tokio runtime.
+    /// Forwards log lines as long as this process runs. Needs a tokio runtime.
     ///
     /// # Errors
-    /// The ring buffer cannot be waited for.
+    /// Fails if the ring buffer cannot be polled.
     pub async fn follow(self) -> io::Result<()> {
         // SAFETY: the logger owns its descriptor, and keeps that one for as long as it lives.
         let mut log = unsafe { AsyncFd::register_with_interest(self.0, Interest::READABLE) }?;
@@ -43,10 +43,10 @@ impl HookLog {
     }
 }
 
-/// Takes the lines to where the agent's own go.
-struct Told;
+/// Writes log lines of the hooks to the agent's log.
+struct ForwardToTracing;
 
-impl Log for Told {
+impl Log for ForwardToTracing {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -64,7 +64,7 @@ impl Log for Told {
     fn flush(&self) {}
 }
 
-/// As hooks hold them addresses are all of IPv6, and names padded.
+/// Converts v4-mapped addresses to IPv4 and removes padding.
 fn readable(line: &str) -> String {
     line.replacen("::ffff:", "", 1).trim_end().to_owned()
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_ipv4_is_written_as_one() {
+    fn ipv4_address_is_written_as_ipv4() {
         let line = "::ffff:127.0.0.1 port 1234 protocol 6 of process 42: service 0 refused, no_backend      ";
         assert_eq!(readable(line), "127.0.0.1 port 1234 protocol 6 of process 42: service 0 refused, no_backend");
         assert_eq!(readable("::1 port 1 full "), "::1 port 1 full");

@@ -1,4 +1,4 @@
-//! The pinned maps, each opened once with its types.
+//! The pinned maps, each opened with its types.
 
 use std::{os::fd::AsFd as _, path::Path};
 
@@ -9,7 +9,7 @@ use proxymatic_common::{
     maps::{self as declared, MapDef, MapSpec},
 };
 
-use super::{HOOKS, Pins, bpf, host, mmap_array::MmapArray};
+use super::{Pins, bpf, hook_names::HOOKS, host, mmap_array::MmapArray};
 use crate::{dataplane::Error, plan::Capacity};
 
 /// The pinned maps. Reading them needs no agent.
@@ -36,10 +36,10 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Opens what is pinned.
+    /// Opens the pinned maps.
     ///
     /// # Errors
-    /// Nothing is pinned there, or what is pinned has another layout.
+    /// Fails if a map is not pinned, or has another layout.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
         let services = entries::<declared::Services>(pins)?.1;
         Ok(Self {
@@ -49,17 +49,17 @@ impl Maps {
             allow_cgroups: hash::<declared::SourceCgroups, _, _>(pins)?,
             excluded: hash::<declared::Excluded, _, _>(pins)?,
             drained: hash::<declared::Drained, _, _>(pins)?,
-            ports: shared::<declared::Ports, Cell64>(pins)?,
+            ports: mmap::<declared::Ports, Cell64>(pins)?,
             service_names: hash::<declared::ServiceNames, _, _>(pins)?,
             backend_names: hash::<declared::BackendNames, _, _>(pins)?,
-            heads: shared::<declared::SlotRanges, Cell64>(pins)?,
-            services: shared::<declared::Services, _>(pins)?,
-            slots: shared::<declared::Slots, _>(pins)?,
-            backends: shared::<declared::Backends, _>(pins)?,
-            service_loads: shared::<declared::ServiceStatsMap, _>(pins)?,
-            loads: shared::<declared::BackendStatsMap, _>(pins)?,
-            counters: shared::<declared::CountersMap, _>(pins)?,
-            config: shared::<declared::ConfigMap, _>(pins)?,
+            heads: mmap::<declared::SlotRanges, Cell64>(pins)?,
+            services: mmap::<declared::Services, _>(pins)?,
+            slots: mmap::<declared::Slots, _>(pins)?,
+            backends: mmap::<declared::Backends, _>(pins)?,
+            service_loads: mmap::<declared::ServiceStatsMap, _>(pins)?,
+            loads: mmap::<declared::BackendStatsMap, _>(pins)?,
+            counters: mmap::<declared::CountersMap, _>(pins)?,
+            config: mmap::<declared::ConfigMap, _>(pins)?,
             capacity: Capacity {
                 services,
                 backends: entries::<declared::Backends>(pins)?.1,
@@ -72,12 +72,12 @@ impl Maps {
         })
     }
 
-    /// How many entries the maps have.
+    /// The sizes of the maps.
     pub const fn capacity(&self) -> Capacity {
         self.capacity
     }
 
-    /// What the agent last said of itself.
+    /// The configuration and state that the agent last wrote.
     pub fn config(&self) -> Config {
         self.config.read(0).unwrap_or_default()
     }
@@ -86,45 +86,46 @@ impl Maps {
         self.config.write(0, config);
     }
 
-    /// The head of a service: its generation counts switches. One load, so that it can be watched closely.
+    /// The slot range of a service. Its generation counts switches. One load, so that a caller can poll it cheaply.
     pub fn head(&self, service: u32) -> Option<SlotRange> {
         self.heads.cell(service).map(|cell| SlotRange::from_word(cell.get()))
     }
 
-    /// What is counted of a backend.
+    /// The counts of a backend.
     pub fn load(&self, backend: u32) -> Option<&BackendStats> {
         self.loads.load(backend)
     }
 
-    /// Whether a backend is ejected at the moment: it failed, and its time is not over.
+    /// Returns true if a backend is ejected now.
     pub fn ejected(&self, backend: u32) -> bool {
         self.load(backend).is_some_and(|load| load.ejected_until.get() > host::monotonic())
     }
 
-    /// What is counted of a service.
+    /// The counts of a service.
     pub fn service_load(&self, service: u32) -> Option<&ServiceStats> {
         self.service_loads.service_load(service)
     }
 
-    /// How often a reason was given, on all CPUs.
+    /// Returns how often a reason was counted, on all CPUs.
     pub fn count(&self, reason: Reason) -> u64 {
         let rows = (0..self.counters.entries()).filter_map(|cpu| self.counters.counters(cpu));
         rows.map(|row| row.by_reason[reason as usize].get()).sum()
     }
 }
 
-/// Holds that what is pinned is what this version pins, before anything is loaded that uses it. Where hooks are in place
-/// all of it must be there: a map made anew in the place of one that is lost would hold no services.
+/// Verifies before anything is loaded that the pins have the layout of this map ABI version.
+///
+/// If hooks are attached, all maps must be pinned: a new map in place of a missing one would hold no services.
 ///
 /// # Errors
-/// A map is another one, or lost; something else is in the place of a link.
+/// Fails if a map has another layout or is missing, or if the pin of a link is not a link.
 pub(super) fn check(pins: &Pins) -> Result<(), Error> {
     let mut attached = false;
     for path in HOOKS.iter().map(|hook| pins.link(hook)).filter(|path| path.exists()) {
-        if let Err(error) = bpf::open(&path).and_then(|link| bpf::attached(link.as_fd())) {
+        if let Err(error) = bpf::open(&path).and_then(|link| bpf::cgroup_link_info(link.as_fd())) {
             return Err(Error::host(
                 format!("{} is not the link of a hook: {error}", path.display()),
-                "remove it, or name another folder with --bpffs",
+                "remove it, or choose another folder with --bpffs",
             ));
         }
         attached = true;
@@ -133,28 +134,28 @@ pub(super) fn check(pins: &Pins) -> Result<(), Error> {
         let path = pins.map(map.name);
         if path.exists() {
             open(pins, map)?;
-        } else if attached && (!of_packets(map.name) || pins.serves_interfaces()) {
+        } else if attached && (!is_packet_map(map.name) || pins.serves_interfaces()) {
             return Err(Error::host(
-                format!("{} is lost, although hooks are in place that use it", path.display()),
-                "remove what is pinned with `proxymatic detach` and start again",
+                format!("{} is missing, although attached hooks use it", path.display()),
+                "remove the pins with `proxymatic detach` and start again",
             ));
         }
     }
     Ok(())
 }
 
-/// The maps that only hooks of interfaces use. While there are none of those they hold nothing, and can be made anew in
-/// whatever size is wanted.
-pub(super) const OF_PACKETS: [&str; 3] =
+/// The maps that only hooks of interfaces use. They hold nothing while no such hook is attached, so they can be
+/// created again in another size.
+pub(super) const PACKET_MAPS: [&str; 3] =
     [declared::Conntrack::NAME, declared::CtHalfOpen::NAME, declared::Fragments::NAME];
 
-fn of_packets(name: &str) -> bool {
-    OF_PACKETS.contains(&name)
+fn is_packet_map(name: &str) -> bool {
+    PACKET_MAPS.contains(&name)
 }
 
-/// Opens a pin and compares it with its declaration. Gives the number of entries too.
+/// Opens a pinned map and compares it with its declaration. Returns its size too.
 pub(super) fn entries<D: MapDef>(pins: &Pins) -> Result<(MapData, u32), Error> {
-    open(pins, &declaration(D::NAME))
+    open(pins, &spec_of(D::NAME))
 }
 
 fn open(pins: &Pins, wanted: &MapSpec) -> Result<(MapData, u32), Error> {
@@ -162,7 +163,7 @@ fn open(pins: &Pins, wanted: &MapSpec) -> Result<(MapData, u32), Error> {
     let map = MapData::from_pin(&path).map_err(|error| {
         if path.exists() { Error::kernel(format!("open {}", path.display()), &error) } else { pins.missing() }
     })?;
-    let info = map.info().map_err(|error| Error::kernel(format!("ask about {}", path.display()), &error))?;
+    let info = map.info().map_err(|error| Error::kernel(format!("query {}", path.display()), &error))?;
     let kind = info.map_type().map_or(0, |kind| kind as u32);
     let found = (kind, info.key_size(), info.value_size());
     let expected = (wanted.kind as u32, wanted.key, wanted.value);
@@ -173,18 +174,18 @@ fn open(pins: &Pins, wanted: &MapSpec) -> Result<(MapData, u32), Error> {
     Ok((map, entries))
 }
 
-fn declaration(name: &str) -> MapSpec {
+fn spec_of(name: &str) -> MapSpec {
     let found = declared::ALL.iter().find(|map| map.name == name);
-    *found.expect("every declared map is in the list: one macro makes both")
+    *found.expect("one macro makes the map types and the list of all maps")
 }
 
 fn other_layout(path: &Path, found: (u32, u32, u32), expected: (u32, u32, u32)) -> Error {
     Error::host(
         format!(
-            "{} is another map than this version's (kind, key and value size {found:?}, not {expected:?})",
+            "{} has another layout than in this version (kind, key size and value size {found:?}, not {expected:?})",
             path.display()
         ),
-        "remove what is pinned with `proxymatic detach` and start again",
+        "remove the pins with `proxymatic detach` and start again",
     )
 }
 
@@ -206,7 +207,7 @@ fn trie(pins: &Pins) -> Result<LpmTrie<MapData, SourceRange, u32>, Error> {
     LpmTrie::try_from(Map::LpmTrie(map)).map_err(|error| Error::kernel(format!("open {name}"), &error))
 }
 
-fn shared<D: MapDef, T>(pins: &Pins) -> Result<MmapArray<T>, Error> {
+fn mmap<D: MapDef, T>(pins: &Pins) -> Result<MmapArray<T>, Error> {
     const { assert!(size_of::<D::Value>() == size_of::<T>()) };
     let (map, entries) = entries::<D>(pins)?;
     MmapArray::new(D::NAME, &map, entries)

@@ -1,4 +1,4 @@
-//! An array map as memory: reads and writes without system calls, and stores that the hooks never see in halves.
+//! `MmapArray`: an array map as memory, read and written without system calls. Stores of a word are atomic for hooks.
 
 use std::{
     marker::PhantomData,
@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 
 use crate::dataplane::Error;
 
-/// The entries of an array map that was made with BPF_F_MMAPABLE.
+/// The mapped entries of an array map that was created with BPF_F_MMAPABLE.
 #[derive(Debug)]
 pub(super) struct MmapArray<T> {
     memory: MmapRaw,
@@ -21,7 +21,7 @@ pub(super) struct MmapArray<T> {
 }
 
 impl<T> MmapArray<T> {
-    /// Maps all entries of a map, whose value size the caller has checked to be that of `T`.
+    /// Maps all entries of a map. The caller has checked that the value size is that of `T`.
     pub(super) fn new(name: &str, map: &MapData, entries: u32) -> Result<Self, Error> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds up to 8 bytes") };
         let length = size_of::<T>() * entries as usize;
@@ -43,21 +43,21 @@ impl<T> MmapArray<T> {
 
 impl<T: aya::Pod> MmapArray<T> {
     pub(super) fn read(&self, index: u32) -> Option<T> {
-        // SAFETY: a live, aligned entry, of which any bytes are a value (Pod); volatile since hooks write too.
+        // SAFETY: a live, aligned entry, and any bytes are a value of a Pod type; volatile because hooks write too.
         self.at(index).map(|entry| unsafe { entry.read_volatile() })
     }
 
-    /// Writes an entry that nothing names yet, or of which only whole words change.
+    /// Writes an entry. Hooks must not use the entry yet, or only single words may change.
     pub(super) fn write(&self, index: u32, value: T) -> bool {
         let Some(entry) = self.at(index) else { return false };
-        // SAFETY: a live, aligned entry; volatile since hooks read it.
+        // SAFETY: a live, aligned entry; volatile because hooks read it.
         unsafe { entry.write_volatile(value) };
         true
     }
 }
 
 impl MmapArray<Backend> {
-    /// Changes the state of a backend, where it is as expected. In one step: the agent may be at it too.
+    /// Replaces the state of a backend if it is `from`. Atomic, because the agent may write the state too.
     pub(super) fn swap_state(&self, index: u32, from: BackendState, to: BackendState) -> bool {
         let Some(entry) = self.at(index) else { return false };
         // SAFETY: a live, aligned word of an entry of the mapping, which outlives the reference.
@@ -67,7 +67,7 @@ impl MmapArray<Backend> {
 }
 
 impl MmapArray<Cell64> {
-    /// The entry, to load from and store to in one piece.
+    /// Returns an entry, for atomic loads and stores.
     pub(super) fn cell(&self, index: u32) -> Option<&Cell64> {
         // SAFETY: a live, aligned entry that is only ever accessed as a cell.
         self.at(index).map(|entry| unsafe { &*entry })
@@ -75,7 +75,7 @@ impl MmapArray<Cell64> {
 }
 
 impl MmapArray<BackendStats> {
-    /// The counts of a backend: cells, so that reading them while hooks add is sound.
+    /// Returns the counts of a backend. They are cells, so that reading them while hooks add is sound.
     pub(super) fn load(&self, index: u32) -> Option<&BackendStats> {
         // SAFETY: a live, aligned entry; all that changes in it are cells.
         self.at(index).map(|entry| unsafe { &*entry })
@@ -83,7 +83,7 @@ impl MmapArray<BackendStats> {
 }
 
 impl MmapArray<ServiceStats> {
-    /// The counts of a service.
+    /// Returns the counts of a service.
     pub(super) fn service_load(&self, index: u32) -> Option<&ServiceStats> {
         // SAFETY: a live, aligned entry; all that changes in it are cells.
         self.at(index).map(|entry| unsafe { &*entry })
@@ -91,7 +91,7 @@ impl MmapArray<ServiceStats> {
 }
 
 impl MmapArray<Counters> {
-    /// The counters of a CPU.
+    /// Returns the counters of a CPU.
     pub(super) fn counters(&self, index: u32) -> Option<&Counters> {
         // SAFETY: a live, aligned entry of nothing but cells.
         self.at(index).map(|entry| unsafe { &*entry })

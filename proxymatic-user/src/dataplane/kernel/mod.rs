@@ -6,12 +6,15 @@ mod attach;
 mod bpf;
 mod cgroup;
 mod conntrack;
+mod detach;
 mod drain;
 mod effective;
 mod events;
 #[cfg(feature = "fault-injection")]
 mod fault_injection;
 mod foreign_programs;
+mod hook_names;
+mod hook_row;
 mod hooks;
 mod host;
 mod interfaces;
@@ -31,9 +34,11 @@ pub use conntrack::{ConntrackMaps, CtConnection};
 pub use drain::{Drain, drain};
 pub use events::Events;
 pub use foreign_programs::{ForeignProgram, foreign_programs};
-pub use hooks::{HOOKS, HookRow, all_run, measure, rows as hook_rows};
+pub use hook_names::{HOOKS, PACKET_HOOKS};
+pub use hook_row::HookRow;
+pub use hooks::{all_run, measure, rows as hook_rows};
 pub use host::{age, find_cgroup, monotonic, netns_cookie};
-pub use interfaces::{InterfaceWarning, Interfaces, PACKET_HOOKS, RemoteClients};
+pub use interfaces::{InterfaceWarning, Interfaces, RemoteClients};
 pub use maps::Maps;
 pub use pins::{Lock, Pins};
 pub use pod::from_bytes;
@@ -55,89 +60,90 @@ use aya::Ebpf;
 use aya_log::Level;
 use proxymatic_common::{ABI_VERSION, Cell64, Config, HookFlags, Loopback};
 
-use super::{AgentReport, Counts, Dataplane, Error, ListenerScope, ListenerSeq};
+use super::{AgentReport, Counters, Counts, Error, ListenerScope, ListenerSeq, MapWriter, Takeover};
 use crate::plan::{Capacity, MapOp, MapState};
 
-/// What to attach, and how.
+/// How to set up the data plane.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The folder of the pins, on a bpffs.
+    /// The folder of the pins; it must be on a bpffs.
     pub bpffs: PathBuf,
-    /// The cgroup whose sockets are served; found by itself where `None`.
+    /// The cgroup whose sockets are served; `None` for the host's root cgroup.
     pub cgroup: Option<PathBuf>,
-    /// From which namespaces loopback addresses lead to services.
+    /// The network namespaces in which loopback addresses resolve to services.
     pub loopback: Loopback,
-    /// What the hooks are to look at.
-    pub looks: HookFlags,
-    /// Sockets with this SO_MARK are left alone; 0 for none.
+    /// The optional checks that the hooks make.
+    pub hook_flags: HookFlags,
+    /// Hooks bypass sockets that have this SO_MARK; 0 for none.
     pub bypass_mark: u32,
-    /// One of so many connections is told as it happens; 0 for none.
-    pub sample: u32,
-    /// How clients on other machines are served.
+    /// The hooks emit an event for one in this many connections; 0 for none.
+    pub event_sample_rate: u32,
+    /// The settings for clients on other machines.
     pub remote: RemoteClients,
-    /// Whether the hooks log what they decide, and how much of it.
+    /// The level at which the hooks log; `None` if they do not log.
     pub log: Option<Level>,
-    /// How many entries new maps get. Maps that are pinned already keep theirs.
+    /// How many entries new maps get. Pinned maps keep their size.
     pub capacity: Capacity,
 }
 
-/// How often is looked whether a version that was replaced is over.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often the agent checks whether a replaced map ABI version is idle.
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The data plane in the kernel, with the lock that says it is ours.
+/// The data plane in the kernel. It holds the lock on the pins.
 #[derive(Debug)]
 pub struct Kernel {
     maps: Maps,
     config: Config,
     pins: Pins,
     cgroup: File,
-    /// The programs, while another version serves: they wait for tables that are complete.
-    waiting: Option<Ebpf>,
-    /// Who keeps the hooks of interfaces where they are wanted, until he is asked for.
+    /// The loaded programs while another map ABI version serves; they are attached once the maps are complete.
+    pending_object: Option<Ebpf>,
+    /// The task that keeps the hooks of interfaces attached, until it is taken.
     interfaces: Option<Interfaces>,
-    /// Whether there are to be such hooks.
-    remote: bool,
-    /// Whether connections go by these tables, for those who cannot ask.
-    serves: Arc<AtomicBool>,
-    /// When versions that were replaced are looked at next; never where there are none.
-    look: Option<Instant>,
+    /// Whether clients on other machines are to be served.
+    wants_remote: bool,
+    /// Whether this map ABI version serves; shared with the thread of the interfaces.
+    is_serving: Arc<AtomicBool>,
+    /// When replaced map ABI versions are checked next; `None` if there are none.
+    next_cleanup: Option<Instant>,
     log: Option<HookLog>,
     _lock: Lock,
 }
 
 impl Kernel {
-    /// Checks the host, takes the lock, loads the programs, adopts or makes the maps and puts the hooks in place.
+    /// Checks the host, takes the lock, loads the programs, opens or creates the maps and attaches the hooks.
     ///
-    /// Whatever was pinned goes on serving until the moment it is replaced, and stays where something fails. Where that
-    /// is another version of the layouts, it goes on serving until [`Dataplane::serve`] is called.
+    /// Existing pins serve until they are replaced, and stay if this fails. If another map ABI version serves, it
+    /// does so until [`Takeover::take_over`] is called.
     ///
     /// # Errors
-    /// Something is missing on this host, another agent is at it, or the kernel refuses; nothing new is left attached.
+    /// Fails if the host lacks something, another agent has the lock, or the kernel refuses; no new hook stays
+    /// attached.
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         host::check(&settings.bpffs)?;
         let cgroup = match &settings.cgroup {
             Some(path) => path.clone(),
             None => cgroup_root()?,
         };
-        if cgroup::is_own(&cgroup) {
+        if cgroup::is_own_root(&cgroup) {
             tracing::warn!(
-                "{} is not the host's root but this container's own cgroup: only programs in there are served; \
-                 without --cgroup the host's is looked for",
+                "{} is not the host's root but this container's own cgroup: only programs in this container are served; \
+                remove --cgroup to use the host's root cgroup",
                 cgroup.display()
             );
         }
         let cgroup = host::open_cgroup(&cgroup)?;
         let host_netns = match settings.loopback {
             Loopback::HOST => netns_cookie()?,
-            // Good to know, but nothing that was asked for depends on it.
+            // Only informative in the other modes, so a failure does not matter.
             _ => netns_cookie().unwrap_or(0),
         };
         let (pins, lock) = Pins::make(&settings.bpffs)?;
         pins.remove_orphans()?;
         maps::check(&pins)?;
-        interfaces::refuse(&pins, &settings.remote)?;
+        interfaces::refuse_foreign_xdp(&pins, &settings.remote)?;
         let mut object = object::load(&pins, settings.capacity, &settings.remote, settings.log)?;
-        let log = settings.log.map(|_| HookLog::of(&mut object)).transpose()?;
+        let log = settings.log.map(|_| HookLog::new(&mut object)).transpose()?;
         attach::load(&mut object)?;
         let interfaces = if settings.remote.is_wanted() {
             interfaces::load(&mut object, &settings.remote)?;
@@ -160,82 +166,67 @@ impl Kernel {
             agent: proxymatic_common::AgentState::INITIALIZING,
             agent_tgid: host::initial_pid(),
             bypass_mark: settings.bypass_mark,
-            hook_flags: settings.looks,
-            event_sample_rate: settings.sample,
+            hook_flags: settings.hook_flags,
+            event_sample_rate: settings.event_sample_rate,
             snat_first: snat_first.into(),
             snat_last: snat_last.into(),
             ..before
         };
-        // Before the hooks: they read it from their first run on.
+        // Before the hooks are attached, because they read the configuration on their first run.
         maps.set_config(config);
         let mut kernel = Self {
             maps,
             config,
             pins,
             cgroup,
-            waiting: Some(object),
+            pending_object: Some(object),
             interfaces,
-            remote: settings.remote.is_wanted(),
-            serves: Arc::default(),
-            look: Some(Instant::now()),
+            wants_remote: settings.remote.is_wanted(),
+            is_serving: Arc::default(),
+            next_cleanup: Some(Instant::now()),
             log,
             _lock: lock,
         };
         match kernel.pins.served_by() {
             Some(version) => tracing::info!(
-                "version {version} serves, and goes on until version {ABI_VERSION} knows all that every source says"
+                "map ABI version {version} serves until version {ABI_VERSION} has an answer from every source"
             ),
             None => kernel.take_over()?,
         }
         Ok(kernel)
     }
 
-    /// Who keeps the hooks of interfaces where they are wanted; `None` where no interface is served. To be asked for once.
+    /// Returns the task that keeps the hooks of interfaces attached, once; `None` if no interface is served.
     ///
-    /// He is to begin once the flag is set: until then another version serves.
+    /// The task may begin once the flag is set; until then another map ABI version serves.
     pub fn take_interfaces(&mut self) -> Option<(Interfaces, Arc<AtomicBool>)> {
-        self.interfaces.take().map(|interfaces| (interfaces, Arc::clone(&self.serves)))
+        self.interfaces.take().map(|interfaces| (interfaces, Arc::clone(&self.is_serving)))
     }
 
-    /// What the hooks log, where they do: once.
+    /// Returns the reader of the hooks' log, once; `None` if the hooks do not log.
     pub fn take_log(&mut self) -> Option<HookLog> {
         self.log.take()
     }
 
-    /// What is left of versions that nobody needs any more.
-    fn collect(&mut self) -> Result<(), Error> {
+    /// Removes the pins of replaced map ABI versions that are idle.
+    fn remove_idle_versions(&mut self) -> Result<(), Error> {
         let mut left = false;
         for other in self.pins.other_versions() {
             if other.is_idle() {
                 let removed = other.remove_all()?.len();
-                tracing::info!("no connection of version {} is open: its {removed} pins were removed", other.version());
+                tracing::info!(
+                    "map ABI version {} has no open connections: removed its {removed} pins",
+                    other.version()
+                );
             }
             left |= other.root.exists();
         }
-        self.look = left.then(|| Instant::now() + LOOK);
+        self.next_cleanup = left.then(|| Instant::now() + CLEANUP_INTERVAL);
         Ok(())
     }
 }
 
-impl Dataplane for Kernel {
-    fn tables(&self) -> Result<MapState, Error> {
-        self.maps.tables()
-    }
-
-    fn is_complete(&self) -> bool {
-        self.config.synced != 0
-    }
-
-    fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
-        #[cfg(feature = "fault-injection")]
-        fault_injection::before_write();
-        self.maps.apply(op)
-    }
-
-    fn cgroup(&self, path: &str) -> Option<u64> {
-        find_cgroup(&cgroup_root().ok()?, path)
-    }
-
+impl Counters for Kernel {
     fn active(&self, backend: u32) -> u64 {
         self.maps.load(backend).map_or(0, |load| load.active())
     }
@@ -277,7 +268,7 @@ impl Dataplane for Kernel {
     }
 
     fn listener_scope(&self) -> Option<ListenerScope> {
-        // As the hooks take it: where the host's namespace is not known, each is taken for it.
+        // As in the hooks: if the host's namespace is unknown, they treat every namespace as the host's.
         let host = self.config.host_netns != 0 && self.config.loopback != Loopback::ALL;
         self.config.hook_flags.has(HookFlags::LISTENERS).then_some(if host {
             ListenerScope::Host
@@ -288,7 +279,7 @@ impl Dataplane for Kernel {
 
     fn listener_seq(&self, service: u32) -> Option<ListenerSeq> {
         let load = self.maps.service_load(service)?;
-        Some(ListenerSeq { bound: load.bound.get(), unheard: load.no_listener_seq.get() })
+        Some(ListenerSeq { bind_seq: load.bound.get(), no_listener_seq: load.no_listener_seq.get() })
     }
 
     fn set_no_listener(&mut self, service: u32, bound: u64) {
@@ -296,9 +287,29 @@ impl Dataplane for Kernel {
             load.no_listener_seq.set(bound);
         }
     }
+}
+
+impl MapWriter for Kernel {
+    fn tables(&self) -> Result<MapState, Error> {
+        self.maps.tables()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.config.synced != 0
+    }
+
+    fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
+        #[cfg(feature = "fault-injection")]
+        fault_injection::before_write();
+        self.maps.apply(op)
+    }
+
+    fn cgroup(&self, path: &str) -> Option<u64> {
+        find_cgroup(&cgroup_root().ok()?, path)
+    }
 
     fn drained(&self) -> BTreeMap<u32, u32> {
-        // What cannot be read now is read with the next tick; until then what was published stays.
+        // If the map cannot be read, the next tick reads it again; what was published stays until then.
         self.maps.drained().unwrap_or_default()
     }
 
@@ -313,51 +324,53 @@ impl Dataplane for Kernel {
             tracing::warn!("{error}");
         }
     }
+}
 
+impl Takeover for Kernel {
     fn is_serving(&self) -> bool {
-        self.waiting.is_none()
+        self.pending_object.is_none()
     }
 
     fn take_over(&mut self) -> Result<(), Error> {
-        let Some(object) = &mut self.waiting else { return Ok(()) };
+        let Some(object) = &mut self.pending_object else { return Ok(()) };
         let others = self.pins.other_versions();
         let replaced: Vec<_> = others.iter().filter(|other| other.serves()).collect();
-        attach::put(object, &self.pins, &self.cgroup, &others)?;
+        attach::attach_all(object, &self.pins, &self.cgroup, &others)?;
         for other in replaced {
             other.detach_forward_hooks()?;
-            // Not at once: a hook of its that has just begun may not have counted yet.
-            self.look = Some(Instant::now() + LOOK);
-            tracing::info!("version {ABI_VERSION} serves in place of version {}", other.version());
+            // Not at once, because a hook of the replaced version that has just begun may not have counted yet.
+            self.next_cleanup = Some(Instant::now() + CLEANUP_INTERVAL);
+            tracing::info!("map ABI version {ABI_VERSION} serves in place of version {}", other.version());
         }
-        if !self.remote && (self.pins.serves_interfaces() || others.iter().any(Pins::serves_interfaces)) {
+        if !self.wants_remote && (self.pins.serves_interfaces() || others.iter().any(Pins::serves_interfaces)) {
             for removed in interfaces::remove_all(&self.pins)? {
-                tracing::info!("no interface is to be served any more: removed {removed}");
+                tracing::info!("no interface is served any more: removed {removed}");
             }
         }
-        self.waiting = None;
-        self.serves.store(true, Ordering::Release);
+        self.pending_object = None;
+        self.is_serving.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn publish_status(&mut self, said: AgentReport) {
-        if self.waiting.is_none()
-            && self.look.is_some_and(|at| at <= Instant::now())
-            && let Err(error) = self.collect()
+    fn publish_status(&mut self, report: AgentReport) {
+        if self.pending_object.is_none()
+            && self.next_cleanup.is_some_and(|at| at <= Instant::now())
+            && let Err(error) = self.remove_idle_versions()
         {
-            self.look = Some(Instant::now() + LOOK);
-            tracing::warn!("{error}; trying again");
+            self.next_cleanup = Some(Instant::now() + CLEANUP_INTERVAL);
+            tracing::warn!("{error}; retrying in {} s", CLEANUP_INTERVAL.as_secs());
         }
         let now = monotonic();
         self.config.heartbeat = now;
-        self.config.agent = said.agent;
-        if said.synced {
+        self.config.agent = report.agent;
+        if report.synced {
             self.config.synced = now;
         }
         self.maps.set_config(self.config);
     }
 }
 
-/// Adds only: the hooks add to the same counters at the same time.
+/// Only adds, because the hooks add to the same counters at the same time.
 fn correct(opened: &Cell64, closed: &Cell64, by: i64) {
     if by > 0 { opened.add(by.unsigned_abs()) } else { closed.add(by.unsigned_abs()) }
 }

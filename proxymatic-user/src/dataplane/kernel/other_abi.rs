@@ -1,8 +1,8 @@
-//! Other versions of the layouts, pinned beside this one: who serves, and what is left when that one has been replaced.
+//! Pins of other map ABI versions: which version serves, and when the pins of a replaced one can be removed.
 //!
-//! A version's maps are read by that version alone. Two promises hold across versions, so that any can put any other
-//! away: hooks that lead back have the names that [`leads_back`] knows, and an entry of `BACKEND_STATS` begins with how many
-//! connections were opened and closed.
+//! Only a version itself reads its maps. Two rules hold across versions, so that each can remove any other: reverse
+//! hooks have names that [`is_reverse_hook`] knows, and an entry of `BACKEND_STATS` begins with the counts of opened
+//! and closed connections.
 
 use std::{
     ffi::OsStr,
@@ -23,59 +23,61 @@ use proxymatic_common::{
 
 use super::{
     Pins, bpf,
-    interfaces::PACKET_HOOKS,
+    hook_names::{PACKET_HOOKS, is_reverse_hook},
     mmap_array::MmapArray,
-    pins::{FOLDERS, is_reverse_hook, unpin_all},
+    pins::{FOLDERS, unpin_all},
 };
 use crate::dataplane::Error;
 
-/// How long sockets of a version that was replaced are led back, at most.
-const BOUND: Duration = Duration::from_secs(24 * 3600);
+/// How long a replaced version keeps its reverse hooks at most.
+const MAX_REPLACED_AGE: Duration = Duration::from_secs(24 * 3600);
 
 impl Pins {
-    /// The folders of other versions, the newest first.
+    /// The pins of other map ABI versions, newest first.
     pub(super) fn other_versions(&self) -> Vec<Self> {
         let entries = fs::read_dir(self.bpffs()).into_iter().flatten().flatten();
-        let mut versions: Vec<_> = entries.filter_map(|entry| version(&entry.file_name())).collect();
+        let mut versions: Vec<_> = entries.filter_map(|entry| parse_version(&entry.file_name())).collect();
         versions.sort_unstable_by(|a, b| b.cmp(a));
         versions.retain(|version| *version != self.version());
         versions.into_iter().map(|version| Self::of(self.bpffs(), version)).collect()
     }
 
-    /// Whether anything of another version is pinned.
+    /// Returns true if another map ABI version has a folder of pins.
     pub fn has_other_version(&self) -> bool {
         !self.other_versions().is_empty()
     }
 
-    /// Whether connections are sent to backends by what is pinned here: one of its hooks that lead there is attached.
+    /// Returns true if these pins serve: a forward hook is attached.
     pub fn serves(&self) -> bool {
-        let attached = |path: PathBuf| bpf::open(&path).and_then(|link| bpf::attached(link.as_fd()));
-        let links = self.pinned("links").into_iter().filter(|path| !is_reverse_hook(name(path)));
+        let attached = |path: PathBuf| bpf::open(&path).and_then(|link| bpf::cgroup_link_info(link.as_fd()));
+        let links = self.pinned("links").into_iter().filter(|path| !is_reverse_hook(file_name(path)));
         links.filter_map(|path| attached(path).ok()).any(|link| link.cgroup != 0)
     }
 
-    /// The other version that serves, if any does.
+    /// The other map ABI version that serves, if any.
     pub fn served_by(&self) -> Option<u32> {
         self.other_versions().iter().find(|other| other.serves()).map(Self::version)
     }
 
-    /// Removes the hooks that lead there: this version has been replaced. Its sockets are led back for as long as they
-    /// live. Hooks of interfaces stay until they are taken over.
+    /// Removes the forward hooks of this replaced version. The reverse hooks stay for its open sockets, and hooks of
+    /// interfaces stay until they are taken over.
     ///
     /// # Errors
-    /// A pin cannot be removed.
+    /// Fails if a pin cannot be removed.
     pub(super) fn detach_forward_hooks(&self) -> Result<(), Error> {
         let hooks = [self.pinned("links"), self.pinned("programs")].concat();
-        let leads_there = |path: &PathBuf| !is_reverse_hook(name(path)) && !of_interface(name(path)) && is_ours(path);
-        unpin_all(hooks.into_iter().filter(leads_there)).map(drop)
+        let is_forward =
+            |path: &PathBuf| !is_reverse_hook(file_name(path)) && !is_packet_hook(file_name(path)) && is_ours(path);
+        unpin_all(hooks.into_iter().filter(is_forward)).map(drop)
     }
 
-    /// Whether nothing needs what is left of this version: no connection of its is open, or it was replaced long ago.
+    /// Returns true if this version does not serve, and has no open connection or was replaced long ago.
     pub(super) fn is_idle(&self) -> bool {
-        !self.serves() && (self.open_connections().is_ok_and(|open| open == 0) || self.replaced_for() > BOUND)
+        !self.serves()
+            && (self.open_connections().is_ok_and(|open| open == 0) || self.replaced_for() > MAX_REPLACED_AGE)
     }
 
-    /// How many connections that this version made are open, as its own hooks count.
+    /// Returns how many connections of this version are open, according to its own hooks.
     pub(super) fn open_connections(&self) -> Result<u64, Error> {
         let path = self.map(BackendStatsMap::NAME);
         if !path.exists() {
@@ -91,19 +93,19 @@ impl Pins {
         Ok(entries.map(|at| count(at).saturating_sub(count(at + 1))).sum())
     }
 
-    /// Since when none of its hooks leads there: a folder's time is that of its last change.
+    /// Returns the time since the last forward hook was detached, from the folder's modification time.
     fn replaced_for(&self) -> Duration {
         let changed = fs::metadata(self.root.join("links")).and_then(|data| data.modified());
         changed.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default()
     }
 
-    /// Removes all that is left of this version, and gives the paths.
+    /// Removes all pins of this version and returns their paths.
     ///
     /// # Errors
-    /// A pin cannot be removed.
+    /// Fails if a pin cannot be removed.
     pub(super) fn remove_all(&self) -> Result<Vec<PathBuf>, Error> {
         let mut pinned: Vec<_> = FOLDERS.into_iter().map(|folder| self.pinned(folder)).collect();
-        pinned[0].sort_by_key(|path| is_reverse_hook(name(path)));
+        pinned[0].sort_by_key(|path| is_reverse_hook(file_name(path)));
         let removed = unpin_all(pinned.concat().into_iter().filter(|path| is_ours(path)))?;
         self.remove_folders();
         Ok(removed)
@@ -115,37 +117,37 @@ impl Pins {
     }
 }
 
-/// The version that a folder is of.
-fn version(folder: &OsStr) -> Option<u32> {
+/// Returns the map ABI version of a folder name.
+fn parse_version(folder: &OsStr) -> Option<u32> {
     let version = folder.to_str()?.strip_prefix('v')?.parse().ok()?;
-    // Not another way to write a number, such as v02 or v+2: those are not ours.
+    // Other notations such as v02 or v+2 are not ours.
     (folder.to_str() == Some(&format!("v{version}"))).then_some(version)
 }
 
-fn name(path: &Path) -> &str {
+fn file_name(path: &Path) -> &str {
     path.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }
 
-/// Whether it is a hook of an interface, or the link of one.
-fn of_interface(name: &str) -> bool {
+/// Returns true for the name of a hook of an interface, or of its link.
+fn is_packet_hook(name: &str) -> bool {
     PACKET_HOOKS.contains(&name.split('@').next().unwrap_or_default())
 }
 
-/// Whether what is pinned is what a version of ours pins: it bears the name that it is pinned under, which is all that is
-/// known of what another version has.
+/// Returns true if a pin is that of a proxymatic: the object has the name of its pin. Nothing else is known about
+/// pins of other map ABI versions.
 fn is_ours(path: &Path) -> bool {
     let named = |found: Option<&str>| {
-        // Links of interfaces say which that is. The kernel keeps 15 bytes of names (BPF_OBJ_NAME_LEN).
-        let name = name(path).split('@').next().unwrap_or_default();
+        // Names of links end with the interface. The kernel cuts object names to 15 bytes (BPF_OBJ_NAME_LEN).
+        let name = file_name(path).split('@').next().unwrap_or_default();
         found.is_some_and(|found| !found.is_empty() && Some(found) == name.get(..name.len().min(15)))
     };
-    match path.parent().map(name) {
+    match path.parent().map(file_name) {
         Some("maps") => MapInfo::from_pin(path).is_ok_and(|map| named(map.name_as_str())),
         Some("programs") => ProgramInfo::from_pin(path).is_ok_and(|program| named(program.name_as_str())),
         Some("links") => {
-            let runs = |link: OwnedFd| match bpf::attached(link.as_fd()) {
+            let runs = |link: OwnedFd| match bpf::cgroup_link_info(link.as_fd()) {
                 Ok(link) => Ok(link.program),
-                Err(_) => bpf::on_interface(link.as_fd()).map(|link| link.program),
+                Err(_) => bpf::interface_link_info(link.as_fd()).map(|link| link.program),
             };
             let program = bpf::open(path).and_then(runs).and_then(program);
             program.is_ok_and(|program| named(program.name_as_str()))
@@ -164,16 +166,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_folders_of_versions_are_taken_for_such() {
+    fn only_exact_version_folders_are_parsed() {
         for (folder, is) in
             [("v2", Some(2)), ("v10", Some(10)), ("v02", None), ("v", None), ("v+2", None), ("w2", None)]
         {
-            assert_eq!(version(OsStr::new(folder)), is, "{folder}");
+            assert_eq!(parse_version(OsStr::new(folder)), is, "{folder}");
         }
     }
 
     #[test]
-    fn the_folders_of_other_versions_are_found_newest_first() {
+    fn other_versions_are_listed_newest_first() {
         let bpffs = tempfile::tempdir().unwrap();
         let ours = Pins::at(bpffs.path());
         for version in [1, 9, 10, ours.version()] {

@@ -1,10 +1,10 @@
-//! The bytes of a value of a map, as the value that they are.
+//! Converts the bytes of a map value to its type.
 
-/// The value that these bytes begin with; `None` where they are too few. Longer ones are of a later version, which only
-/// adds at the end.
+/// Converts bytes to a value; `None` if there are too few. Ignores excess bytes: a later version adds fields at the
+/// end.
 pub fn from_bytes<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
     let enough = bytes.len() >= size_of::<T>();
-    // SAFETY: so many bytes are there, and any bytes are a value of a type that is Pod.
+    // SAFETY: there are enough bytes, and any bytes are a value of a Pod type.
     enough.then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_few_bytes_are_no_value_and_more_than_enough_are_one() {
+    fn short_bytes_are_no_value_and_excess_bytes_are_ignored() {
         let mut bytes = vec![0; size_of::<Socket>() + 1];
         bytes[8] = 7;
         assert_eq!(from_bytes::<Socket>(&bytes[..size_of::<Socket>() - 1]), None);

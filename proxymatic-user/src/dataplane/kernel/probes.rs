@@ -1,4 +1,5 @@
-//! What this kernel has, asked by loading tiny programs and by trying; nothing of it stays.
+//! Feature probes: what this kernel supports, found out by loading tiny programs and by trying. Leaves nothing
+//! behind.
 
 use std::{fs, io, os::fd::AsFd as _, path::PathBuf, thread};
 
@@ -13,55 +14,55 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{attach, bpf, cgroup_root, host, object};
 use crate::dataplane::Error;
 
-/// Why not, in the words of the kernel.
+/// Whether the kernel supports a feature, else the kernel's reason.
 pub type Answer = Result<(), String>;
 
 /// BPF_CGROUP_INET6_GETPEERNAME of `enum bpf_attach_type`.
 const GETPEERNAME6: u32 = 30;
 
-/// The programs that ask.
+/// The programs of the feature probes.
 pub struct Probes {
     plain: Ebpf,
-    /// Those with maps; why not where these cannot be made.
-    stores: Result<Ebpf, String>,
+    /// The programs that have maps; the kernel's reason if it refuses the maps.
+    with_maps: Result<Ebpf, String>,
 }
 
 impl Probes {
-    /// Opens them.
+    /// Opens the programs.
     ///
     /// # Errors
-    /// There are none in this build, or this process may not load programs.
+    /// Fails if this build has no feature probes, or if this process may not load programs.
     pub fn open() -> Result<Self, Error> {
-        host::check_rights()?;
+        host::check_own_capabilities()?;
         let plain = object::probes()?;
-        Ok(Self { plain, stores: Ebpf::load(object::STORES).map_err(|error| chain(&error)) })
+        Ok(Self { plain, with_maps: Ebpf::load(object::PROBES_WITH_MAPS).map_err(|error| error_chain(&error)) })
     }
 
-    /// Whether a program loads.
+    /// Checks that a program loads.
     pub fn loads(&mut self, name: &str) -> Answer {
         self.load(name).map(drop)
     }
 
     fn load(&mut self, name: &str) -> Result<&mut Program, String> {
-        let in_stores = self.plain.program(name).is_none();
-        let object = if in_stores { self.stores.as_mut().map_err(|reason| reason.clone())? } else { &mut self.plain };
-        let program = object.program_mut(name).ok_or("this build has no such probe")?;
+        let has_maps = self.plain.program(name).is_none();
+        let object = if has_maps { self.with_maps.as_mut().map_err(|reason| reason.clone())? } else { &mut self.plain };
+        let program = object.program_mut(name).ok_or("this build has no such feature probe")?;
         match attach::load_one(program) {
             Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(program),
             Err(ProgramError::LoadError { io_error, .. }) => Err(io_error.to_string()),
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(error_chain(&error)),
         }
     }
 
-    /// Whether a program can be attached to a cgroup by a link, and then another be put behind that link. Done on a cgroup
-    /// that is made for it.
+    /// Checks that a link can attach a program to a cgroup, and that the program of the link can be replaced. Tries
+    /// both on a temporary cgroup.
     ///
     /// # Errors
-    /// Such a cgroup cannot be made.
+    /// Fails if the temporary cgroup cannot be created.
     pub fn links(&mut self) -> io::Result<(Answer, Answer)> {
         let cgroup = Scratch::make()?;
         let folder = fs::File::open(&cgroup.0)?;
-        let failed = |error: &dyn std::error::Error| chain(error);
+        let failed = |error: &dyn std::error::Error| error_chain(error);
         let mut link = None;
         let made = self.load("peer_names").and_then(|program| {
             let program = attach::program_fd(program).map_err(|error| failed(&error))?;
@@ -69,9 +70,9 @@ impl Probes {
             Ok(())
         });
         let Some(link) = link else { return Ok((made, Err("there is no link".into()))) };
-        // Once more the same: another program of that kind.
+        // Another instance of the same program.
         let updated = object::probes().map_err(|error| error.to_string()).and_then(|mut other| {
-            let program = other.program_mut("peer_names").ok_or("this build has no such probe")?;
+            let program = other.program_mut("peer_names").ok_or("this build has no such feature probe")?;
             attach::load_one(program).map_err(|error| failed(&error))?;
             let program = attach::program_fd(program).map_err(|error| failed(&error))?;
             bpf::update_link(link.as_fd(), program).map_err(|error| error.to_string())
@@ -79,39 +80,40 @@ impl Probes {
         Ok((made, updated))
     }
 
-    /// Whether TC programs can be attached by links (tcx). Done in a network namespace that is made for it.
+    /// Checks that TC programs can be attached by links (tcx), in a temporary network namespace.
     pub fn tcx(&mut self) -> Answer {
         let Program::SchedClassifier(program) = self.load("packets")? else { return Err("no TC program".into()) };
         let attach = |program: &mut SchedClassifier| {
-            unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("cannot make a network namespace: {error}"))?;
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("cannot create a network namespace: {error}"))?;
             let options = TcAttachOptions::TcxOrder(LinkOrder::default());
             let link = program.attach_with_options("lo", TcAttachType::Ingress, options);
             let link = link.and_then(|link| program.take_link(link));
-            link.map(drop).map_err(|error| chain(&error))
+            link.map(drop).map_err(|error| error_chain(&error))
         };
-        // On a thread that ends with the namespace.
-        thread::scope(|scope| scope.spawn(|| attach(program)).join()).unwrap_or_else(|_| Err("the probe failed".into()))
+        // On a thread of its own; the namespace ends with it.
+        thread::scope(|scope| scope.spawn(|| attach(program)).join())
+            .unwrap_or_else(|_| Err("the feature probe panicked".into()))
     }
 
-    /// Whether the memory of programs and maps is that of their cgroup, and not bounded by RLIMIT_MEMLOCK.
-    pub fn memory_is_the_cgroups(&self) -> Answer {
+    /// Checks that memory of programs and maps is charged to the cgroup and not bounded by RLIMIT_MEMLOCK.
+    pub fn memory_is_charged_to_cgroup(&self) -> Answer {
         let before = getrlimit(Resource::Memlock);
         setrlimit(Resource::Memlock, Rlimit { current: Some(0), ..before }).map_err(|error| error.to_string())?;
         let loaded = object::probes().map_err(|error| error.to_string()).and_then(|mut probes| {
-            let program = probes.program_mut("connects").ok_or("this build has no such probe")?;
-            attach::load_one(program).map_err(|error| chain(&error))
+            let program = probes.program_mut("connect6").ok_or("this build has no such feature probe")?;
+            attach::load_one(program).map_err(|error| error_chain(&error))
         });
         setrlimit(Resource::Memlock, before).map_err(|error| error.to_string())?;
         loaded
     }
 
-    /// Whether the kernel measures programs on request.
-    pub fn statistics(&self) -> Answer {
-        enable_stats(Stats::RunTime).map(drop).map_err(|error| chain(&error))
+    /// Checks that the kernel measures the run time of programs on request.
+    pub fn run_statistics(&self) -> Answer {
+        enable_stats(Stats::RunTime).map(drop).map_err(|error| error_chain(&error))
     }
 }
 
-/// A cgroup below the root that is removed again.
+/// A temporary cgroup below the root, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -131,7 +133,7 @@ impl Drop for Scratch {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+fn error_chain(error: &dyn std::error::Error) -> String {
     match Error::kernel("", error) {
         Error::Kernel { reason, .. } => reason,
         other => other.to_string(),

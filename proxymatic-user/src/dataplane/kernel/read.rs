@@ -1,4 +1,4 @@
-//! What single maps hold, entry by entry, for those who look into them.
+//! Reads single maps entry by entry, for `map` commands and `status`.
 
 use aya::maps::{HashMap, Map, MapData, MapError};
 use proxymatic_common::{
@@ -8,34 +8,34 @@ use proxymatic_common::{
 };
 use serde::Serialize;
 
-use super::{ConntrackMaps, Maps, Pins, adopt::all};
+use super::{ConntrackMaps, Maps, Pins, adopt::all_entries};
 use crate::dataplane::Error;
 
 /// One pinned map, as `map show` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MapRow {
-    /// Its name.
+    /// The name of the map.
     pub map: &'static str,
-    /// The kernel's id of it.
+    /// The kernel's id of the map.
     pub id: u32,
-    /// Its kind, in the kernel's word for it.
+    /// The map type, as the kernel calls it.
     pub kind: &'static str,
-    /// Bytes of a key.
+    /// Size of a key in bytes.
     pub key: u32,
-    /// Bytes of a value.
+    /// Size of a value in bytes.
     pub value: u32,
-    /// How many entries fit; bytes of a ring buffer; 0 where the kernel sizes it.
+    /// How many entries fit; for a ring buffer its size in bytes; 0 if the kernel sizes the map.
     pub entries: u32,
-    /// How many are in use; `None` where that cannot be told from the map.
+    /// How many entries are in use; `None` if the map does not show it.
     pub used: Option<usize>,
-    /// Its pin.
+    /// The pin of the map.
     pub pin: String,
 }
 
-/// The pinned maps, in the order in which they are declared.
+/// Returns the pinned maps, in the order of their declaration.
 ///
 /// # Errors
-/// One cannot be read.
+/// Fails if a map cannot be read.
 pub fn map_rows(pins: &Pins, maps: &Maps) -> Result<Vec<MapRow>, Error> {
     let row = |map: &declared::MapSpec| {
         let path = pins.map(map.name);
@@ -67,10 +67,10 @@ const fn kind(kind: declared::Kind) -> &'static str {
     }
 }
 
-/// Which clients stay with which backends.
+/// Returns the entries of `AFFINITY`: which client stays with which backend.
 ///
 /// # Errors
-/// The map cannot be read.
+/// Fails if the map cannot be read.
 pub fn affinities(pins: &Pins) -> Result<Vec<(AffinityKey, Affinity)>, Error> {
     let failed = |error: &dyn std::error::Error| Error::kernel("read AFFINITY", error);
     let map = MapData::from_pin(pins.map(declared::Affinities::NAME)).map_err(|error| failed(&error))?;
@@ -79,7 +79,7 @@ pub fn affinities(pins: &Pins) -> Result<Vec<(AffinityKey, Affinity)>, Error> {
     let mut found = Vec::new();
     for key in map.keys() {
         let key = key.map_err(|error| failed(&error))?;
-        // Else it was evicted meanwhile.
+        // An entry without a value was evicted meanwhile.
         if let Ok(value) = map.get(&key, 0) {
             found.push((key, value));
         }
@@ -87,87 +87,93 @@ pub fn affinities(pins: &Pins) -> Result<Vec<(AffinityKey, Affinity)>, Error> {
     Ok(found)
 }
 
-/// Entries as they are in the maps, whether anything leads to them or not; of arrays those that are in use.
+/// Entries as they are in the maps, also if nothing refers to them; of arrays only entries in use.
 impl Maps {
-    /// `BACKENDS`.
+    /// The entries of `BACKENDS`.
     pub fn backends(&self) -> impl Iterator<Item = (u32, Backend)> {
         let read = (0..self.backends.entries()).filter_map(|id| Some((id, self.backends.read(id)?)));
         read.filter(|(_, backend)| backend.state != BackendState::FREE || backend.generation != 0)
     }
 
-    /// `SERVICES`.
+    /// The entries of `SERVICES`.
     pub fn services(&self) -> impl Iterator<Item = (u32, Service)> {
         let read = (0..self.services.entries()).filter_map(|id| Some((id, self.services.read(id)?)));
         read.filter(|(_, service)| *service != Service::FREE)
     }
 
-    /// `SLOT_RANGES`.
+    /// The entries of `SLOT_RANGES`.
     pub fn heads(&self) -> impl Iterator<Item = (u32, SlotRange)> {
         (0..self.heads.entries()).filter_map(|id| Some((id, self.head(id)?))).filter(|(_, head)| head.word() != 0)
     }
 
-    /// `SLOTS`.
+    /// The entries of `SLOTS`.
     pub fn slots(&self) -> impl Iterator<Item = (u32, Slot)> {
         let read = (0..self.slots.entries()).filter_map(|index| Some((index, self.slots.read(index)?)));
         read.filter(|(_, slot)| slot.word() != 0)
     }
 
-    /// `FRONTENDS`.
+    /// Returns the entries of `FRONTENDS`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
-        all("FRONTENDS", &self.frontends)
+        all_entries("FRONTENDS", &self.frontends)
     }
 
-    /// `ADDRESSES`.
+    /// Returns the entries of `ADDRESSES`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
-        all("ADDRESSES", &self.addresses)
+        all_entries("ADDRESSES", &self.addresses)
     }
 
-    /// `SERVICE_NAMES`.
+    /// Returns the entries of `SERVICE_NAMES`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn service_names(&self) -> Result<Vec<(u32, String)>, Error> {
-        Ok(all("SERVICE_NAMES", &self.service_names)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
+        Ok(all_entries("SERVICE_NAMES", &self.service_names)?
+            .into_iter()
+            .map(|(id, name)| (id, name.to_text()))
+            .collect())
     }
 
-    /// `BACKEND_NAMES`.
+    /// Returns the entries of `BACKEND_NAMES`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn backend_names(&self) -> Result<Vec<(u32, String)>, Error> {
-        Ok(all("BACKEND_NAMES", &self.backend_names)?.into_iter().map(|(id, name)| (id, name.to_text())).collect())
+        Ok(all_entries("BACKEND_NAMES", &self.backend_names)?
+            .into_iter()
+            .map(|(id, name)| (id, name.to_text()))
+            .collect())
     }
 
-    /// `SOURCE_RANGES`.
+    /// Returns the entries of `SOURCE_RANGES`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn allowed(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let keys: Result<Vec<_>, MapError> = self.allow.keys().collect();
         let keys = keys.map_err(|error| Error::kernel("read SOURCE_RANGES", &error))?;
         Ok(keys.iter().map(|key| SourceRangeKey { prefix_len: key.prefix_len(), network: key.data() }).collect())
     }
 
-    /// `SOURCE_CGROUPS`.
+    /// Returns the entries of `SOURCE_CGROUPS`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn allowed_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
-        Ok(all("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
+        Ok(all_entries("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
     }
 
-    /// `EXCLUDED`.
+    /// Returns the entries of `EXCLUDED`.
     ///
     /// # Errors
-    /// The map cannot be read.
+    /// Fails if the map cannot be read.
     pub fn excluded(&self) -> Result<Vec<u64>, Error> {
-        Ok(all("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
+        Ok(all_entries("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
     }
 
     /// The words of `PORTS` that have a bit set.
@@ -192,7 +198,7 @@ impl Maps {
             ConfigMap::NAME => usize::from(self.config().abi != 0),
             Conntrack::NAME | CtHalfOpen::NAME => {
                 let mut halves = 0;
-                ConntrackMaps::open(pins)?.halves(map == Conntrack::NAME, |_, _| halves += 1)?;
+                ConntrackMaps::open(pins)?.each_entry(map == Conntrack::NAME, |_, _| halves += 1)?;
                 halves
             }
             Fragments::NAME => ConntrackMaps::open(pins)?.fragments()?.len(),
@@ -205,7 +211,8 @@ impl Maps {
             ServiceNames::NAME => self.service_names()?.len(),
             Services::NAME => self.services().count(),
             Slots::NAME => self.slots().count(),
-            // Counts are kept of what others say is there; sockets and a ring cannot be counted from here.
+            // Entries of counters follow those of other maps; socket storage and a ring buffer do not show their
+            // entries.
             _ => return Ok(None),
         }))
     }

@@ -1,10 +1,10 @@
-//! What labels ask of a service as a whole, rather than of one app's share in it.
+//! Labels for a service as a whole, in contrast to one app's share in it.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::model::{AllowRule, CONNECT, Policy, Settings, duration};
 
-/// What the labels of one port ask of its service; `None` where they ask for nothing.
+/// The values of one port's labels for its service; `None` for a label that is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceLabels {
     balance: Option<Policy>,
@@ -18,8 +18,8 @@ pub struct ServiceLabels {
 }
 
 impl ServiceLabels {
-    /// Does what one label says, or says why not.
-    pub(super) fn follow(&mut self, key: &str, value: &str) -> Result<(), String> {
+    /// Applies one label, or returns the reason why not.
+    pub(super) fn apply(&mut self, key: &str, value: &str) -> Result<(), String> {
         let wrong = |must: &str| format!("must be {must}; it is left out");
         let time = || duration(value).filter(|time| !time.is_zero());
         let long = "a duration above 0 such as 500ms, 30s or 5m";
@@ -32,7 +32,7 @@ impl ServiceLabels {
                 let time = duration(value).ok_or_else(|| wrong("a duration such as 30s or 5m, or 0 for none"))?;
                 self.affinity = Some(time);
             }
-            "allow" => return self.follow_allow(value),
+            "allow" => return self.apply_allow(value),
             "on-backend-removed" => match value {
                 "keep" | "reset" => self.reset = Some(value == "reset"),
                 _ => return Err(wrong("keep or reset")),
@@ -43,8 +43,9 @@ impl ServiceLabels {
         Ok(())
     }
 
-    /// A list with a mistake in it stays a list: what cannot be read names nobody, or a slip would open the service.
-    fn follow_allow(&mut self, value: &str) -> Result<(), String> {
+    /// Parses an allow list. A list with an invalid entry remains a list, because a slip must not open the service: the
+    /// invalid entry allows no client.
+    fn apply_allow(&mut self, value: &str) -> Result<(), String> {
         let list = self.allow.insert(BTreeSet::new());
         let mut wrong = Vec::new();
         for part in value.split(',').map(str::trim) {
@@ -52,15 +53,15 @@ impl ServiceLabels {
                 Ok(allowed) => {
                     list.insert(allowed);
                 }
-                Err(must) => wrong.push(format!("{part:?} {must}, so it names nobody")),
+                Err(must) => wrong.push(format!("{part:?} {must}; the entry allows no client")),
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     }
 
-    /// Takes over what another asks for and this one does not. Gives the keys for which the two ask for different things,
-    /// where this one stays.
-    pub fn take_over(&mut self, other: &Self) -> Vec<&'static str> {
+    /// Takes the values that this one lacks from `other`. Returns the keys with two different values; the own value
+    /// stays.
+    pub fn merge(&mut self, other: &Self) -> Vec<&'static str> {
         fn take<T: Clone + PartialEq>(
             own: &mut Option<T>,
             other: &Option<T>,
@@ -86,7 +87,7 @@ impl ServiceLabels {
         differ
     }
 
-    /// How the service is served.
+    /// Returns the settings of the service.
     pub fn settings(self) -> Settings {
         Settings {
             policy: self.balance.unwrap_or_default(),
@@ -109,13 +110,13 @@ mod tests {
     fn labels(pairs: &[(&str, &str)]) -> ServiceLabels {
         let mut labels = ServiceLabels::default();
         for (key, value) in pairs {
-            labels.follow(key, value).unwrap();
+            labels.apply(key, value).unwrap();
         }
         labels
     }
 
     #[test]
-    fn every_key_is_followed_and_a_bad_value_says_what_it_must_be() {
+    fn label_applies_and_a_bad_value_is_explained() {
         let s = Duration::from_secs;
         let is = Settings::default;
         let reset = Settings { reset: true, ..is() };
@@ -133,7 +134,7 @@ mod tests {
             ("expose", "true", Settings { expose: true, ..is() }, "yes"),
         ] {
             assert_eq!(labels(&[(key, good)]).settings(), settings, "{key}={good}");
-            let says = ServiceLabels::default().follow(key, bad).unwrap_err();
+            let says = ServiceLabels::default().apply(key, bad).unwrap_err();
             assert!(says.contains("must be "), "{key}={bad}: {says}");
         }
         for policy in Policy::ALL {
@@ -143,19 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn an_allow_list_with_a_mistake_stays_a_list() {
+    fn allow_list_with_an_invalid_entry_stays_a_list() {
         for (value, left) in [("10.0.0.0/8,10.0.0.0/33", 1), ("10.0.0.0/33", 0), ("", 0)] {
             let mut labels = ServiceLabels::default();
-            assert!(labels.follow("allow", value).unwrap_err().contains("so it names nobody"));
+            assert!(labels.apply("allow", value).unwrap_err().contains("the entry allows no client"));
             assert_eq!(labels.settings().allow.unwrap().len(), left, "{value}");
         }
     }
 
     #[test]
-    fn what_one_does_not_ask_for_is_taken_from_the_other_and_what_both_do_stays() {
+    fn merge_takes_missing_values_and_reports_conflicts() {
         let mut first = labels(&[("balance", "random"), ("affinity", "1m"), ("expose", "true")]);
         let second = labels(&[("balance", "maglev"), ("affinity", "60s"), ("allow", "10.0.0.0/8")]);
-        assert_eq!(first.take_over(&second), ["balance"]);
+        assert_eq!(first.merge(&second), ["balance"]);
         let all = [("balance", "random"), ("affinity", "1m"), ("expose", "true"), ("allow", "10.0.0.0/8")];
         assert_eq!(first, labels(&all));
     }

@@ -1,4 +1,4 @@
-//! Labels as operators write them, and what is said of those that are wrong.
+//! Labels as operators write them, and the warnings about invalid ones.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn read(group_size: u32, labels: &[(&str, &str)]) -> Labels {
 }
 
 #[test]
-fn every_label_of_this_version_is_followed() {
+fn every_known_label_is_applied() {
     let labels = read(
         1,
         &[
@@ -39,7 +39,7 @@ fn every_label_of_this_version_is_followed() {
 }
 
 #[test]
-fn maxconn_is_shared_among_the_group_rounded_up_and_never_becomes_unbounded() {
+fn maxconn_is_divided_by_the_group_and_rounded_up() {
     for (group_size, value, share) in
         [(1, "10", 10), (3, "10", 4), (16, "1", 1), (16, "0", 0), (7, "4294967295", 613_566_757)]
     {
@@ -48,13 +48,13 @@ fn maxconn_is_shared_among_the_group_rounded_up_and_never_becomes_unbounded() {
 }
 
 #[test]
-fn what_is_not_followed_is_said_and_the_default_stays() {
+fn invalid_label_gives_a_warning_and_keeps_the_default() {
     for (key, value, says) in [
         ("0.weight", "1001", "0.weight=1001: must be a number from 0 to 1000; the default of 500 is used"),
         ("0.weight", "-1", "must be a number from 0 to 1000"),
         ("0.servicePort", "0", "must be a number from 1 to 65535"),
         ("0.servicePort", "65536", "must be a number from 1 to 65535"),
-        ("0.maxconn", "many", "must be a number from 0 (no bound)"),
+        ("0.maxconn", "many", "must be a number from 0 (no limit)"),
         ("0.mode", "http", "forwarded as plain TCP"),
         ("0.mode", "smtp", "must be tcp or http"),
         ("0.balance", "fastest", "0.balance=fastest: must be one of leastconn, random, roundrobin, source, latency"),
@@ -79,7 +79,7 @@ fn what_is_not_followed_is_said_and_the_default_stays() {
 }
 
 #[test]
-fn labels_of_others_are_not_ours() {
+fn label_with_another_prefix_is_ignored() {
     let labels = [("HAPROXY_0_MODE", "http"), ("com.meltwater.proxymatic", "1"), ("", "")];
     assert_eq!(Labels::read(labels, 0, NonZeroU32::MIN), Labels::default());
 }

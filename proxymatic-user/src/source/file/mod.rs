@@ -1,63 +1,66 @@
-//! A file of services as a source, read again when it changes.
+//! The file source: a file of services that is read again after it changes.
 //!
-//! It is read each second and compared, not watched: an edit in place, a rename over it, a link in the path that is
-//! turned (as for a ConfigMap) and a file system without events are all the same to that, and a file of some kilobytes
-//! costs less than the watches of every folder and link that lead to it.
+//! The source reads the file each second and compares it, without a watch. That covers an edit in place, a rename, a changed
+//! link in the path (as for a ConfigMap) and a file system without events. A read of some kilobytes costs less than a watch
+//! of each folder and link in the path.
 
 pub mod read;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{io::AsyncReadExt as _, sync::mpsc};
 
 pub use self::read::{Format, Listing};
 use super::{
-    Report, SourceId,
+    Source,
     backoff::{Backoff, Jitter, Limits},
+    id::SourceId,
+    report::Report,
     resolve::Resolver,
 };
 use crate::model::Snapshot;
 
-/// The address of each host that the file names, or why it has none.
+/// The address of each name of a host in the file, or why it has none.
 type Addresses = BTreeMap<String, Result<IpAddr, String>>;
 
-/// The largest file.
-const MOST: u64 = 16 << 20;
-/// How long a new content must stay the same before it counts: one that is being written is not half a file of services.
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// How long new content must stay the same before it counts: a file may be read while it is being written.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How often the file is looked at.
+/// The time between two reads of the file.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often the agent is told that the file is still as it was.
+/// The time between two reports of an unchanged file.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// What the source has to know.
+/// The configuration of the file source. Printed, it is the path.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// How it is written.
+    /// The format of the file.
     pub format: Format,
-    /// How often the file is looked at.
+    /// The time between two reads of the file.
     pub every: Duration,
 }
 
 impl Config {
-    /// A file that is TOML or JSON by its name. It need not be there yet.
+    /// Returns the configuration for a file that is TOML or JSON by its name. The file need not exist yet.
     ///
     /// # Errors
-    /// The name ends otherwise: the rest of a sentence.
+    /// The name has another ending; the text is the rest of a sentence.
     pub fn new(path: &Path) -> Result<Self, &'static str> {
         let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         let format = match extension.as_deref() {
             Some("toml") => Format::Toml,
             Some("json") => Format::Json,
-            _ => return Err("its name must end in .toml or .json, which says how it is to be read"),
+            _ => return Err("its name must end in .toml or .json, which is its format"),
         };
         Ok(Self { path: path.to_owned(), format, every: EVERY })
     }
@@ -69,31 +72,44 @@ impl fmt::Display for Config {
     }
 }
 
-/// Reads the file for ever and reports each new content, each address of a host that changes, and each trouble. Returns
-/// when nobody takes reports any more.
+impl Source for Config {
+    fn id(&self) -> SourceId {
+        SourceId::File
+    }
+
+    fn locations(&self) -> BTreeSet<String> {
+        [self.to_string()].into()
+    }
+
+    fn run(self: Box<Self>, reports: mpsc::Sender<Report>) -> BoxFuture<'static, ()> {
+        Box::pin(run(*self, reports))
+    }
+}
+
+/// Reads the file for ever, and reports each new content, each changed address of a host, and each failure. Returns after
+/// the receiver of the reports is dropped.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     follow(config, Resolver::default(), reports).await;
 }
 
 async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Report>) {
-    let (mut failures, mut dice) = (Backoff::default(), Jitter::new(0));
-    let mut used: Option<Used> = None;
+    let (mut backoff, mut jitter) = (Backoff::default(), Jitter::new(0));
+    let mut last: Option<Loaded> = None;
     loop {
         let at = Instant::now();
-        let (report, wait) = match look(&config, &mut used).await {
-            Ok(used) => {
-                failures.clear();
-                let needed = used.listing.names().map(str::to_owned).collect();
-                let snapshot = used.snapshot(hosts.resolve(&needed).await, at);
+        let (report, wait) = match load(&config, &mut last).await {
+            Ok(loaded) => {
+                backoff.clear();
+                let needed = loaded.listing.host_names().map(str::to_owned).collect();
+                let snapshot = loaded.snapshot(hosts.resolve(&needed).await, at);
                 (snapshot.map(|snapshot| Report::Snapshot { source: SourceId::File, snapshot, at }), config.every)
             }
             Err(reason) => {
-                used = None;
+                last = None;
                 let limits = Limits { first: config.every, most: config.every };
-                let (attempt, again_in, tell) = failures.next(&reason, limits, &mut dice);
-                let url = config.to_string();
-                let trouble = Report::Failed { source: SourceId::File, url, reason, attempt, again_in };
-                (tell.then_some(trouble), again_in)
+                let retry = backoff.next(&reason, limits, &mut jitter);
+                let failed = Report::failed(SourceId::File, config.to_string(), reason, &retry);
+                (retry.report.then_some(failed), retry.again_in)
             }
         };
         if let Some(report) = report
@@ -108,62 +124,62 @@ async fn follow(config: Config, mut hosts: Resolver, reports: mpsc::Sender<Repor
     }
 }
 
-/// The file as it was when it last was looked at.
-struct Used {
+/// The file at the last read.
+struct Loaded {
     content: Vec<u8>,
     listing: Listing,
-    /// With which addresses of hosts the agent was told, and when.
-    said: Option<(Addresses, Instant)>,
+    /// The addresses of hosts in the last report, and when it was sent.
+    reported: Option<(Addresses, Instant)>,
 }
 
-impl Used {
-    /// What the agent has to be told: something new, or that all is still as it was. `at` is when the file was looked at.
+impl Loaded {
+    /// Returns the snapshot to report, if it is new or the last report is old. `at` is when the file was read.
     fn snapshot(&mut self, addresses: Addresses, at: Instant) -> Option<Snapshot> {
-        // Of the same the same would be made, which takes milliseconds where there are thousands of services.
-        if self.said.as_ref().is_some_and(|(last, when)| *last == addresses && when.elapsed() < REFRESH) {
+        // The same snapshot again would take milliseconds for thousands of services.
+        if self.reported.as_ref().is_some_and(|(last, when)| *last == addresses && when.elapsed() < REFRESH) {
             return None;
         }
-        let snapshot = self.listing.read(&addresses);
-        self.said = Some((addresses, at));
+        let snapshot = self.listing.convert(&addresses);
+        self.reported = Some((addresses, at));
         Some(snapshot)
     }
 }
 
-/// What the file says, read anew only where it is not as it was.
-async fn look<'a>(config: &Config, used: &'a mut Option<Used>) -> Result<&'a mut Used, String> {
+/// Reads the file, and parses it if it has changed.
+async fn load<'a>(config: &Config, last: &'a mut Option<Loaded>) -> Result<&'a mut Loaded, String> {
     let path = config.path.display();
-    let mut content = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
-    if used.as_ref().is_none_or(|used| used.content != content) {
+    let mut content = read_whole(&config.path).await.map_err(|error| format!("{path} {}", read_error(&error)))?;
+    if last.as_ref().is_none_or(|last| last.content != content) {
         loop {
             tokio::time::sleep(SETTLE).await;
-            let again = whole(&config.path).await.map_err(|error| format!("{path} {}", unreadable(&error)))?;
+            let again = read_whole(&config.path).await.map_err(|error| format!("{path} {}", read_error(&error)))?;
             if again == content {
                 break;
             }
             content = again;
         }
         let listing = read::parse(&content, config.format).map_err(|reason| format!("{path} {reason}"))?;
-        *used = Some(Used { content, listing, said: None });
+        *last = Some(Loaded { content, listing, reported: None });
     }
-    used.as_mut().ok_or_else(|| format!("{path} cannot be read"))
+    last.as_mut().ok_or_else(|| format!("{path} cannot be read"))
 }
 
-async fn whole(path: &Path) -> io::Result<Vec<u8>> {
-    // Anything else could make us wait for ever.
+async fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    // A read of anything else could block for ever.
     if !tokio::fs::metadata(path).await?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
     let mut content = Vec::new();
-    tokio::fs::File::open(path).await?.take(MOST + 1).read_to_end(&mut content).await?;
-    if content.len() as u64 > MOST {
-        return Err(io::Error::other(format!("it is larger than {} MiB", MOST >> 20)));
+    tokio::fs::File::open(path).await?.take(MAX_FILE + 1).read_to_end(&mut content).await?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20)));
     }
     Ok(content)
 }
 
-fn unreadable(error: &io::Error) -> String {
+fn read_error(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "is not there; make it, or start the agent without --file".into(),
+        io::ErrorKind::NotFound => "does not exist; create it, or start the agent without --file".into(),
         _ => format!("cannot be read: {error}"),
     }
 }

@@ -1,7 +1,7 @@
-//! From the bytes of a file to a snapshot: [`parse`] it, look up its [names](Listing::names), [read](Listing::read) it. Pure.
+//! Converts the bytes of a file to a snapshot: [`parse`] it, resolve its [names](Listing::host_names), and
+//! [convert](Listing::convert) it. Pure.
 //!
-//! Somebody writes this file by hand: what is wrong in it is said with its line, and nothing of it is used until it is
-//! right.
+//! People write this file by hand: an error names its line, and no part of a file with an error is used.
 
 mod de;
 
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use self::de::{AllowToml, PolicyToml, RemovedToml, TimeToml, TimeoutsToml};
 use crate::model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight};
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// TOML.
@@ -25,7 +25,7 @@ pub enum Format {
     Json,
 }
 
-/// Everything a file says. Its backends may be on hosts that are names.
+/// The content of a file. Its backends may be on hosts that are names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing(BTreeMap<ServiceKey, Listed>);
 
@@ -33,7 +33,7 @@ pub struct Listing(BTreeMap<ServiceKey, Listed>);
 struct Listed {
     name: String,
     settings: Settings,
-    /// No two of them on one port of one host.
+    /// The weight and maxconn of each backend, by its host and port.
     backends: BTreeMap<(Host, u16), (Weight, u32)>,
 }
 
@@ -45,16 +45,16 @@ enum Host {
 }
 
 impl Listing {
-    /// The hosts that need an address.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    /// Returns the names of hosts that need an address.
+    pub fn host_names(&self) -> impl Iterator<Item = &str> {
         self.0.values().flat_map(|service| service.backends.keys()).filter_map(|(host, _)| match host {
             Host::Address(_) => None,
             Host::Name(name) => Some(name.as_str()),
         })
     }
 
-    /// What it says where hosts have these addresses; the error is why one has none. That costs the backends there.
-    pub fn read(&self, hosts: &BTreeMap<String, Result<IpAddr, String>>) -> Snapshot {
+    /// Returns the snapshot for these addresses of hosts. The backends of a host with an error are left out, with a warning.
+    pub fn convert(&self, hosts: &BTreeMap<String, Result<IpAddr, String>>) -> Snapshot {
         let (mut services, mut warnings) = (BTreeMap::new(), BTreeSet::new());
         for (key, Listed { name, settings, backends }) in &self.0 {
             let mut found = Vec::new();
@@ -88,10 +88,10 @@ impl Listing {
     }
 }
 
-/// Everything a file says.
+/// Parses a file.
 ///
 /// # Errors
-/// It is not as it should be: the rest of a sentence that began with the name of the file.
+/// The file has an error; the text is the rest of a sentence that begins with the name of the file.
 pub fn parse(content: &[u8], format: Format) -> Result<Listing, String> {
     let text = std::str::from_utf8(content).map_err(|error| {
         let line = line_at(&content[..error.valid_up_to()]);
@@ -100,12 +100,12 @@ pub fn parse(content: &[u8], format: Format) -> Result<Listing, String> {
     let document: Document = match format {
         Format::Toml => toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| line_at(&content[..span.start.min(content.len())]));
-            said(line, error.message())
+            at_line(line, error.message())
         })?,
         Format::Json => serde_json::from_str(text).map_err(|error| {
             let message = error.to_string();
             let place = format!(" at line {} column {}", error.line(), error.column());
-            said(Some(error.line()).filter(|line| *line > 0), message.strip_suffix(&place).unwrap_or(&message))
+            at_line(Some(error.line()).filter(|line| *line > 0), message.strip_suffix(&place).unwrap_or(&message))
         })?,
     };
     let mut services = BTreeMap::<_, Listed>::new();
@@ -121,7 +121,8 @@ pub fn parse(content: &[u8], format: Format) -> Result<Listing, String> {
     Ok(Listing(services))
 }
 
-fn said(line: Option<usize>, message: &str) -> String {
+/// Returns the message with its line, if it is known.
+fn at_line(line: Option<usize>, message: &str) -> String {
     let message = message.trim().replace('\n', ", ");
     match line {
         Some(line) => format!("line {line}: {message}"),
@@ -129,11 +130,12 @@ fn said(line: Option<usize>, message: &str) -> String {
     }
 }
 
+/// Returns the number of the line that follows these bytes.
 fn line_at(before: &[u8]) -> usize {
     before.iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// Without the list a file says nothing; no services at all is an empty list.
+/// The list is required. A file without services has an empty list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
@@ -155,7 +157,7 @@ struct ServiceToml {
     address: Option<SocketAddr>,
     #[serde(default)]
     protocol: ProtocolToml,
-    /// The word of the labels for it is known too.
+    /// `balance` is the name in labels.
     #[serde(default, alias = "balance")]
     policy: PolicyToml,
     max_connections: Option<u32>,
@@ -205,9 +207,9 @@ enum ProtocolToml {
 impl TryFrom<ServiceToml> for Entry {
     type Error = String;
 
-    fn try_from(mut words: ServiceToml) -> Result<Self, String> {
-        let settings = words.settings();
-        let ServiceToml { name, port, address, protocol, backends, .. } = words;
+    fn try_from(mut service: ServiceToml) -> Result<Self, String> {
+        let settings = service.settings();
+        let ServiceToml { name, port, address, protocol, backends, .. } = service;
         if name.is_empty() {
             return Err("a service needs a name".into());
         }
@@ -220,7 +222,7 @@ impl TryFrom<ServiceToml> for Entry {
             (None, Some(at)) if at.port() != 0 => {
                 ServiceKey { address: Some(at.ip().to_canonical()), port: at.port(), protocol }
             }
-            (None, Some(_)) => return Err(format!("service {name:?}: port 0 cannot be dialled")),
+            (None, Some(_)) => return Err(format!("service {name:?}: port 0 cannot be connected to")),
             (None, None) | (Some(_), Some(_)) => {
                 return Err(format!(
                     "service {name:?} needs either a port, on every address of the host, or an address with a port, \
@@ -271,7 +273,7 @@ impl TryFrom<String> for Host {
         };
         let name = text.strip_suffix('.').unwrap_or(&text);
         let last = name.rsplit('.').next().unwrap_or_default();
-        // What ends in a number is an address that was mistyped.
+        // A name that ends in a number is most likely a mistyped address.
         if name.len() <= 253 && name.split('.').all(good) && !last.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self::Name(text.to_ascii_lowercase()));
         }

@@ -1,118 +1,90 @@
-//! The JSON of Marathon's apps and tasks, as far as it is of use here, read with patience.
+//! The JSON of Marathon's apps and tasks, read leniently.
 //!
-//! Absent, `null` and empty are the same; fields that are not named here are never looked at; an app or a task that is
-//! not what it should be is kept as a sentence about it, and costs only itself. All that Marathon has ever written is
-//! accepted side by side: which version answers is never asked.
+//! Absent, `null` and empty are the same. Fields that have no name here are ignored. An app or a task that does not fit
+//! becomes a sentence about it and costs only itself. The formats of all Marathon versions are accepted side by side, so
+//! the version of the server does not matter.
 
 mod legacy;
+mod lenient;
 mod pod;
+mod port;
 
 use std::collections::BTreeMap;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
-};
-use serde_json::{Value, value::RawValue};
+use serde::Deserialize;
+use serde_json::Value;
 
+pub(super) use self::lenient::good;
+use self::lenient::{labels, or_default, without_nulls};
 pub use self::{
     legacy::{Discovery, DiscoveryPort, Docker, IpPerTask},
+    lenient::Lenient,
     pod::{
         ContainerCondition, ContainerStatus, EndpointStatus, NetworkStatus, Pod, PodContainer, PodEndpoint,
         PodInstance, PodStatus,
     },
+    port::{PortDefinition, PortMapping},
 };
 
-/// The answer to `GET /v2/apps`. Without an `apps` array it is no such answer.
+/// The response to `GET /v2/apps`. A response without an `apps` array is an error.
 #[derive(Debug, Default, Deserialize)]
 pub struct Listing {
-    /// Every app the credentials may see.
+    /// Every app that the credentials may see.
     pub apps: Vec<Lenient<App>>,
-    /// Every pod, from an answer of its own: `GET /v2/pods/::status`.
+    /// Every pod, from another response: `GET /v2/pods/::status`.
     #[serde(skip)]
     pub pods: Vec<Lenient<PodStatus>>,
-    /// Why that answer is not there, and what is used instead.
+    /// Why there is no such response, and what is used instead.
     #[serde(skip)]
     pub pods_unknown: Option<String>,
 }
 
-/// A `T`, or why it is none.
-#[derive(Clone, Debug)]
-pub enum Lenient<T> {
-    /// It is one.
-    Good(T),
-    /// It is not.
-    Bad {
-        /// Its `id`, where at least that could be read.
-        id: Option<String>,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Read as it is written where it is what it should be: to make a tree of it first takes several times as long.
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        if let Ok(it) = serde_json::from_str(text.get()) {
-            return Ok(Self::Good(it));
-        }
-        // A tree has no field twice, which is wrong only for those who read as it is written.
-        let value: Value = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
-        let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
-        Ok(match T::deserialize(value) {
-            Ok(it) => Self::Good(it),
-            Err(error) => Self::Bad { id, reason: error.to_string() },
-        })
-    }
-}
-
-/// An app: its definition, and in a listing also its tasks.
+/// An app: its definition and, in a listing, its tasks.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct App {
-    /// Its absolute path.
+    /// The absolute path of the app.
     pub id: String,
-    /// What it is attached to; none means the network of the host.
+    /// The networks of the app; none means the network of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub networks: Vec<Network>,
-    /// The container, which has the ports of an app that is not on the network of the host.
+    /// The container. It has the ports of an app that is not on the network of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub container: Container,
     /// The ports of an app on the network of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub port_definitions: Vec<PortDefinition>,
-    /// Whether the service ports on the network of the host are the host ports too.
+    /// Whether the service ports on the network of the host are also the host ports.
     #[serde(default, deserialize_with = "or_default")]
     pub require_ports: bool,
-    /// The service ports, before there were port definitions.
+    /// The service ports, from before Marathon had port definitions.
     #[serde(default, deserialize_with = "or_default")]
     pub ports: Vec<i64>,
-    /// An address for each task, before 1.5.
+    /// An address for each task, before Marathon 1.5.
     #[serde(default)]
     pub ip_address: Option<IpPerTask>,
-    /// Its health checks.
+    /// The health checks.
     #[serde(default, deserialize_with = "or_default")]
     pub health_checks: Vec<HealthCheck>,
-    /// Its readiness checks; what is in them does not matter here.
+    /// The readiness checks; only their presence is used.
     #[serde(default, deserialize_with = "or_default")]
     pub readiness_checks: Vec<Value>,
-    /// Its labels.
+    /// The labels of the app.
     #[serde(default, deserialize_with = "labels")]
     pub labels: BTreeMap<String, String>,
     /// The version of the definition, a timestamp.
     #[serde(default, deserialize_with = "or_default")]
     pub version: String,
-    /// What changed when.
+    /// The times of earlier changes.
     #[serde(default, deserialize_with = "or_default")]
     pub version_info: VersionInfo,
-    /// Its tasks, of this and of earlier versions; only where `apps.tasks` is embedded.
+    /// The tasks, of this and of earlier versions; only if `apps.tasks` is embedded.
     #[serde(default, deserialize_with = "or_default")]
     pub tasks: Vec<Lenient<Task>>,
-    /// The deployments that concern it; what is in them does not matter here.
+    /// The deployments of the app; only their presence is used.
     #[serde(default, deserialize_with = "or_default")]
     pub deployments: Vec<Value>,
-    /// What its readiness checks say, while it is being deployed.
+    /// The results of the readiness checks during a deployment.
     #[serde(default, deserialize_with = "or_default")]
     pub readiness_check_results: Vec<ReadinessResult>,
 }
@@ -123,87 +95,49 @@ pub struct Network {
     /// `host`, `container` or `container/bridge`.
     #[serde(default, deserialize_with = "or_default")]
     pub mode: String,
-    /// Which container network.
+    /// The name of the container network.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
 }
 
-/// The part of `container` that says something of ports.
+/// The fields of `container` that describe ports.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
     /// The ports of the container.
     #[serde(default, deserialize_with = "or_default")]
     pub port_mappings: Vec<PortMapping>,
-    /// What Docker is told, which was also of the network before 1.5.
+    /// The options for Docker, which included the network before Marathon 1.5.
     #[serde(default, deserialize_with = "or_default")]
     pub docker: Docker,
-}
-
-/// One entry of `container.portMappings`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PortMapping {
-    /// The port inside; 0 for the same as the host port.
-    #[serde(default, deserialize_with = "or_default")]
-    pub container_port: i64,
-    /// The port of the host; absent for none, 0 for any.
-    #[serde(default)]
-    pub host_port: Option<i64>,
-    /// The service port; 0 where none was assigned.
-    #[serde(default, deserialize_with = "or_default")]
-    pub service_port: i64,
-    /// `tcp`, `udp` or both with a comma between.
-    #[serde(default, deserialize_with = "or_default")]
-    pub protocol: String,
-    /// The container networks it is on; empty for all of them.
-    #[serde(default, deserialize_with = "or_default")]
-    pub network_names: Vec<String>,
-    /// Its labels.
-    #[serde(default, deserialize_with = "labels")]
-    pub labels: BTreeMap<String, String>,
-}
-
-/// One entry of `portDefinitions`.
-#[derive(Debug, Default, Deserialize)]
-pub struct PortDefinition {
-    /// The service port; 0 where none was assigned.
-    #[serde(default, deserialize_with = "or_default")]
-    pub port: i64,
-    /// `tcp`, `udp` or both with a comma between.
-    #[serde(default, deserialize_with = "or_default")]
-    pub protocol: String,
-    /// Its labels.
-    #[serde(default, deserialize_with = "labels")]
-    pub labels: BTreeMap<String, String>,
 }
 
 /// One health check.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthCheck {
-    /// Seconds between two probes; 60 where it is not said.
+    /// Seconds between two probes; absent for 60.
     #[serde(default)]
     pub interval_seconds: Option<f64>,
 }
 
-/// When what was changed.
+/// The times of earlier changes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionInfo {
-    /// The first version that has the present configuration: later ones differ only in the number of tasks.
+    /// The first version with the present configuration: later versions differ only in the number of tasks.
     #[serde(default, deserialize_with = "or_default")]
     pub last_config_change_at: String,
 }
 
-/// Whether a task is ready, while a deployment waits for that.
+/// Whether a task is ready, while a deployment waits for it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadinessResult {
-    /// The task.
+    /// The id of the task.
     #[serde(default, deserialize_with = "or_default")]
     pub task_id: String,
-    /// Whether it is.
+    /// Whether the task is ready.
     #[serde(default, deserialize_with = "or_default")]
     pub ready: bool,
 }
@@ -212,27 +146,27 @@ pub struct ReadinessResult {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
-    /// Its id.
+    /// The id of the task.
     pub id: String,
-    /// The agent it runs on, a name or an address.
+    /// The agent that runs the task, a name or an address.
     #[serde(default, deserialize_with = "or_default")]
     pub host: String,
-    /// The ports of the host that it has been given.
+    /// The ports of the host that are assigned to the task.
     #[serde(default, deserialize_with = "or_default")]
     pub ports: Vec<i64>,
-    /// The addresses of its container.
+    /// The addresses of the container.
     #[serde(default, deserialize_with = "or_default")]
     pub ip_addresses: Vec<IpAddress>,
-    /// What Mesos says of it, such as `TASK_RUNNING`; absent before Marathon 1.1.2.
+    /// The state in Mesos, such as `TASK_RUNNING`; absent before Marathon 1.1.2.
     #[serde(default, deserialize_with = "or_default")]
     pub state: String,
-    /// When it was first seen running.
+    /// When the task was first seen running.
     #[serde(default, deserialize_with = "or_default")]
     pub started_at: String,
-    /// The version of the app it was started from.
+    /// The version of the app that the task was started from.
     #[serde(default, deserialize_with = "or_default")]
     pub version: String,
-    /// The results of its health checks so far; which is of which check is not said.
+    /// The results of the health checks so far, without the check that each belongs to.
     #[serde(default, deserialize_with = "without_nulls")]
     pub health_check_results: Vec<HealthResult>,
 }
@@ -252,30 +186,6 @@ pub struct HealthResult {
     /// Whether the task is alive by this check.
     #[serde(default, deserialize_with = "or_default")]
     pub alive: bool,
-}
-
-/// Takes `null` for what is there when nothing is said.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// Early Marathons write `[null]` for a check that has no result yet.
-fn without_nulls<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let all: Vec<Option<T>> = or_default(deserializer)?;
-    Ok(all.into_iter().flatten().collect())
-}
-
-/// Labels are strings, but numbers have been recorded as well.
-fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    let labels: BTreeMap<String, Value> = or_default(deserializer)?;
-    Ok(labels
-        .into_iter()
-        .filter_map(|(label, value)| match value {
-            Value::Null => None,
-            Value::String(text) => Some((label, text)),
-            other => Some((label, other.to_string())),
-        })
-        .collect())
 }
 
 #[cfg(test)]

@@ -1,49 +1,53 @@
-//! How to get in: a user and a password, or a DC/OS service account, and whose certificates are believed.
+//! The access to Marathon: a user and a password, or a DC/OS service account, and the trusted certificate authorities.
 
 use std::path::PathBuf;
 
 use super::dcos::Account;
 use crate::source::{
-    credentials::{Credentials, credentials, take, too_open},
+    credentials::{Credentials, parse_credentials, permissions_warning, read_file},
     tls,
 };
 
-/// The files that say how to get in.
+/// The files for the access to Marathon.
 #[derive(Clone, Debug, Default)]
 pub struct AccessFiles {
     /// `--marathon-credentials-file`: `user:password` on its first line.
     pub credentials: Option<PathBuf>,
-    /// `--dcos-service-account`: the JSON that DC/OS makes for one.
+    /// `--dcos-service-account`: the JSON secret of a DC/OS service account.
     pub service_account: Option<PathBuf>,
-    /// `--marathon-ca-cert`: certificates in PEM; only what they have signed is believed.
+    /// `--marathon-ca-cert`: certificates in PEM; only servers that they signed are trusted.
     pub ca_cert: Option<PathBuf>,
 }
 
-/// How to get in, as read from those files.
+/// The access to Marathon, as read from those files.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// For each Marathon whose URL does not have credentials of its own.
+    /// The credentials for each Marathon whose URL has none of its own.
     pub(super) credentials: Option<Credentials>,
-    /// The same.
+    /// The service account, instead of credentials.
     pub(super) account: Option<Account>,
-    /// `None`: those of this system.
+    /// The trusted authorities; `None` for those of the system.
     pub(super) ca: Option<Vec<reqwest::Certificate>>,
-    /// What is not wrong, but not good either.
+    /// Warnings about the files, one sentence each.
     pub(super) warnings: Vec<String>,
 }
 
 impl Access {
-    /// Reads the files. `Err` has one sentence for each thing that is wrong.
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One sentence for each error.
     pub fn read(files: &AccessFiles) -> Result<Self, Vec<String>> {
         let (mut access, mut wrong) = (Self::default(), Vec::new());
         if let (Some(_), Some(_)) = (&files.credentials, &files.service_account) {
             wrong.push("--marathon-credentials-file and --dcos-service-account: only one of them can be used".into());
         }
-        access.credentials = take("--marathon-credentials-file", &files.credentials, &mut wrong, credentials);
-        access.account = take("--dcos-service-account", &files.service_account, &mut wrong, Account::parse);
-        access.ca = take("--marathon-ca-cert", &files.ca_cert, &mut wrong, tls::certificates);
+        access.credentials =
+            read_file("--marathon-credentials-file", &files.credentials, &mut wrong, parse_credentials);
+        access.account = read_file("--dcos-service-account", &files.service_account, &mut wrong, Account::parse);
+        access.ca = read_file("--marathon-ca-cert", &files.ca_cert, &mut wrong, tls::certificates);
         for secret in [&files.credentials, &files.service_account].into_iter().flatten() {
-            access.warnings.extend(too_open(secret));
+            access.warnings.extend(permissions_warning(secret));
         }
         if wrong.is_empty() { Ok(access) } else { Err(wrong) }
     }
@@ -56,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_wrong_with_the_files_is_said_at_once_and_without_secrets() {
+    fn all_errors_in_files_are_reported_without_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -69,16 +73,16 @@ mod tests {
             ca_cert: file("ca", "-----BEGIN CERTIFICATE-----\nhush"),
         };
         let wrong = Access::read(&files).unwrap_err();
-        let says = ["only one of them", "absent: cannot be read: No such file", "account: ", "ca: "];
-        assert_eq!(wrong.len(), says.len(), "{wrong:?}");
-        for (wrong, says) in wrong.iter().zip(says) {
-            assert!(wrong.contains(says) && !wrong.contains("hush"), "{wrong}");
+        let expected = ["only one of them", "absent: cannot be read: No such file", "account: ", "ca: "];
+        assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
+        for (wrong, expected) in wrong.iter().zip(expected) {
+            assert!(wrong.contains(expected) && !wrong.contains("hush"), "{wrong}");
         }
         assert!(Access::read(&AccessFiles::default()).is_ok());
     }
 
     #[test]
-    fn a_secret_that_others_can_read_is_warned_of() {
+    fn secret_that_others_can_read_is_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("credentials");
         fs::write(&path, "me:secret").unwrap();

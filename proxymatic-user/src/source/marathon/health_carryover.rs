@@ -1,9 +1,8 @@
-//! Keeps what is known of tasks' health and readiness over a change of leader.
+//! Keeps the health and readiness of tasks over a change of leader.
 //!
-//! Results live in the memory of Marathon's leader: a new one starts with none, and a checked task without results is
-//! not to be sent anything. So when the results of a task vanish, the last ones stand in for them for a while. New
-//! results of any kind take their place at once. And a task that was ready once stays ready: nothing but a deployment
-//! asks for that, and a later one does not ask again.
+//! Marathon's leader keeps results in memory. A new leader starts with none, and a task with checks but without results
+//! gets no connections. So if the results of a task vanish, the last ones replace them for a while. Any new results count
+//! at once. A task that was ready once stays ready: only a deployment waits for that, and a later one does not wait again.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +12,14 @@ use std::{
 use super::api::{App, ContainerStatus, HealthResult, Lenient, Listing, ReadinessResult};
 use crate::model::{Snapshot, State};
 
-/// How long at least the last results stand in.
+/// The shortest time for which the last results are used.
 const AT_LEAST: Duration = Duration::from_secs(60);
-/// The interval of a health check that does not say it.
+/// The interval in seconds of a health check without one.
 const INTERVAL: f64 = 60.0;
-/// No check is awaited longer than that, whatever interval it says.
+/// The longest time for which the last results are used, whatever the interval of the check is.
 const AT_MOST: Duration = Duration::from_secs(3600);
 
-/// The last results of every task that is listed.
+/// The last results of every task in the listing, by the id of the task.
 #[derive(Debug, Default)]
 pub(super) struct HealthCarryover(BTreeMap<String, Last>);
 
@@ -32,8 +31,8 @@ struct Last {
 }
 
 impl HealthCarryover {
-    /// Nothing was listed yet, but this is what was published by an agent before this one: tasks that got connections
-    /// were alive and ready.
+    /// Returns the state before the first listing, after an earlier agent that published these services. Tasks that got
+    /// connections were alive and ready.
     pub(super) fn after(adopted: &Snapshot) -> Self {
         let backends = adopted.services.values().flat_map(|service| &service.backends);
         let active = backends.filter(|backend| backend.state == State::Active);
@@ -41,7 +40,7 @@ impl HealthCarryover {
         Self(active.map(|backend| (backend.task.clone(), well())).collect())
     }
 
-    /// Puts the last results in where they have vanished, and remembers those that are there.
+    /// Fills in the last results where they have vanished, and keeps those that are there.
     pub(super) fn apply(&mut self, listing: &mut Listing, now: Instant) {
         let mut known = BTreeMap::new();
         for app in &mut listing.apps {
@@ -65,22 +64,23 @@ impl HealthCarryover {
         self.0 = known;
     }
 
-    /// The same for one app that was asked for alone. Of other apps' tasks nothing is forgotten.
-    pub(super) fn over_app(&mut self, app: &mut App, now: Instant) {
+    /// Does the same for one app that was read alone. The results of other apps stay.
+    pub(super) fn apply_to_app(&mut self, app: &mut App, now: Instant) {
         let known = self.fill_app(app, now);
         self.0.extend(known);
     }
 
+    /// Fills in the results of one app. Returns the last results of its tasks.
     fn fill_app(&mut self, app: &mut App, now: Instant) -> Vec<(String, Last)> {
         let (hold, settled) = (hold(app), app.deployments.is_empty());
-        let said: BTreeMap<_, _> = app.readiness_check_results.drain(..).map(|it| (it.task_id, it.ready)).collect();
-        let (mut ready, mut known) = (said.clone(), Vec::new());
+        let results: BTreeMap<_, _> = app.readiness_check_results.drain(..).map(|it| (it.task_id, it.ready)).collect();
+        let (mut ready, mut known) = (results.clone(), Vec::new());
         for task in &mut app.tasks {
             let Lenient::Good(task) = task else { continue };
             let last = self.0.remove(&task.id).unwrap_or_default();
             let mut last = fill(&mut task.health_check_results, last, now, hold);
-            match said.get(&task.id) {
-                Some(said) => last.ready = *said,
+            match results.get(&task.id) {
+                Some(result) => last.ready = *result,
                 None if last.ready => drop(ready.insert(task.id.clone(), true)),
                 None => last.ready = settled && task.state == "TASK_RUNNING",
             }
@@ -92,7 +92,7 @@ impl HealthCarryover {
     }
 }
 
-/// Puts the last results in if there are none and the last ones have not vanished for too long.
+/// Fills in the last results if there are none, unless they vanished too long ago.
 fn fill(results: &mut Vec<HealthResult>, last: Last, now: Instant, hold: Duration) -> Last {
     if !results.is_empty() {
         return Last { results: results.clone(), vanished: None, ..last };
@@ -105,21 +105,21 @@ fn fill(results: &mut Vec<HealthResult>, last: Last, now: Instant, hold: Duratio
     Last { vanished: Some(vanished), ..last }
 }
 
-/// The same for a container of a pod. That its check has no result is said there in so many words.
+/// Does the same for a container of a pod, which has a condition that says that its check has no result.
 fn fill_container(container: &mut ContainerStatus, last: Last, now: Instant) -> Last {
-    let Some(health) = container.conditions.iter_mut().find(|it| it.is_health()) else { return last };
-    let unreported = health.is_unreported();
-    let mut results = if unreported { Vec::new() } else { vec![HealthResult { alive: health.value == "true" }] };
+    let Some(condition) = container.conditions.iter_mut().find(|it| it.is_health()) else { return last };
+    let unreported = condition.is_unreported();
+    let mut results = if unreported { Vec::new() } else { vec![HealthResult { alive: condition.value == "true" }] };
     let last = fill(&mut results, last, now, AT_LEAST);
     if unreported && let Some(result) = results.first() {
-        health.value = result.alive.to_string();
-        health.reason.clear();
+        condition.value = result.alive.to_string();
+        condition.reason.clear();
         container.endpoints.iter_mut().for_each(|endpoint| endpoint.healthy = None);
     }
     last
 }
 
-/// How long it may take until every check of an app has a result again.
+/// Returns how long it can take until every check of an app has a result again.
 fn hold(app: &App) -> Duration {
     let intervals = app.health_checks.iter().map(|check| check.interval_seconds.unwrap_or(INTERVAL));
     let longest = intervals.fold(0.0, f64::max);
@@ -133,34 +133,34 @@ mod tests {
     use super::*;
     use crate::model::{Backend, Protocol, Service, ServiceKey, Weight};
 
-    /// The results of the only task after a listing in which it has `results`, `at` seconds after the start.
-    fn see(carry: &mut HealthCarryover, start: Instant, at: u64, interval: f64, results: &[bool]) -> Vec<bool> {
+    /// Returns the results of the only task after a listing in which it has `results`, `at` seconds after the start.
+    fn see(health: &mut HealthCarryover, start: Instant, at: u64, interval: f64, results: &[bool]) -> Vec<bool> {
         let results: Vec<_> = results.iter().map(|alive| json!({"alive": alive})).collect();
         let mut listing: Listing = serde_json::from_value(json!({"apps": [{"id": "/a",
             "healthChecks": [{"intervalSeconds": interval}], "tasks": [{"id": "t", "healthCheckResults": results}]}]}))
         .unwrap();
-        carry.apply(&mut listing, start + Duration::from_secs(at));
+        health.apply(&mut listing, start + Duration::from_secs(at));
         let Lenient::Good(app) = &listing.apps[0] else { panic!() };
         let Lenient::Good(task) = &app.tasks[0] else { panic!() };
         task.health_check_results.iter().map(|result| result.alive).collect()
     }
 
     #[test]
-    fn results_that_vanish_stand_for_a_minute_and_new_ones_count_at_once() {
-        let (mut carry, start) = (HealthCarryover::default(), Instant::now());
-        assert_eq!(see(&mut carry, start, 0, 10.0, &[]), [false; 0]);
-        assert_eq!(see(&mut carry, start, 1, 10.0, &[true]), [true]);
-        assert_eq!(see(&mut carry, start, 5, 10.0, &[]), [true]);
-        assert_eq!(see(&mut carry, start, 64, 10.0, &[]), [true]);
-        assert_eq!(see(&mut carry, start, 65, 10.0, &[]), [false; 0]);
-        assert_eq!(see(&mut carry, start, 66, 10.0, &[]), [false; 0]);
-        assert_eq!(see(&mut carry, start, 67, 10.0, &[true, false]), [true, false]);
-        assert_eq!(see(&mut carry, start, 68, 10.0, &[]), [true, false]);
-        assert_eq!(see(&mut carry, start, 69, 10.0, &[true]), [true]);
+    fn vanished_results_stay_for_a_minute_unless_new_ones_come() {
+        let (mut health, start) = (HealthCarryover::default(), Instant::now());
+        assert_eq!(see(&mut health, start, 0, 10.0, &[]), [false; 0]);
+        assert_eq!(see(&mut health, start, 1, 10.0, &[true]), [true]);
+        assert_eq!(see(&mut health, start, 5, 10.0, &[]), [true]);
+        assert_eq!(see(&mut health, start, 64, 10.0, &[]), [true]);
+        assert_eq!(see(&mut health, start, 65, 10.0, &[]), [false; 0]);
+        assert_eq!(see(&mut health, start, 66, 10.0, &[]), [false; 0]);
+        assert_eq!(see(&mut health, start, 67, 10.0, &[true, false]), [true, false]);
+        assert_eq!(see(&mut health, start, 68, 10.0, &[]), [true, false]);
+        assert_eq!(see(&mut health, start, 69, 10.0, &[true]), [true]);
     }
 
     #[test]
-    fn what_was_served_before_this_agent_started_counts_as_alive_until_there_are_results() {
+    fn adopted_active_task_is_alive_until_there_are_results() {
         let backend = |task: &str, state| Backend {
             task: task.into(),
             address: [10, 0, 0, 1].into(),
@@ -174,32 +174,32 @@ mod tests {
             let service = Service { name: "/a".into(), backends, ..Service::default() };
             let services = BTreeMap::from([(ServiceKey::host(1, Protocol::Tcp), service.into())]);
             let adopted = Snapshot { services, warnings: Vec::new() };
-            let (mut carry, start) = (HealthCarryover::after(&adopted), Instant::now());
-            assert_eq!(see(&mut carry, start, 0, 10.0, &[]), alive, "{state:?}");
-            assert_eq!(see(&mut carry, start, 60, 10.0, &[]), [false; 0], "{state:?}");
+            let (mut health, start) = (HealthCarryover::after(&adopted), Instant::now());
+            assert_eq!(see(&mut health, start, 0, 10.0, &[]), alive, "{state:?}");
+            assert_eq!(see(&mut health, start, 60, 10.0, &[]), [false; 0], "{state:?}");
         }
     }
 
     #[test]
-    fn slow_checks_are_awaited_for_two_intervals_and_absurd_ones_for_an_hour() {
+    fn results_stay_for_two_intervals_and_at_most_an_hour() {
         for (interval, held) in [(50.0, 99), (1e300, 3599), (-5.0, 59)] {
-            let (mut carry, start) = (HealthCarryover::default(), Instant::now());
-            see(&mut carry, start, 0, interval, &[true]);
-            see(&mut carry, start, 0, interval, &[]);
-            assert_eq!(see(&mut carry, start, held, interval, &[]), [true]);
-            assert_eq!(see(&mut carry, start, held + 1, interval, &[]), [false; 0]);
+            let (mut health, start) = (HealthCarryover::default(), Instant::now());
+            see(&mut health, start, 0, interval, &[true]);
+            see(&mut health, start, 0, interval, &[]);
+            assert_eq!(see(&mut health, start, held, interval, &[]), [true]);
+            assert_eq!(see(&mut health, start, held + 1, interval, &[]), [false; 0]);
         }
     }
 
     #[test]
-    fn a_task_that_was_ready_stays_ready_until_told_otherwise() {
-        let mut carry = HealthCarryover::default();
-        let mut see = |deployments: &[&str], said: Option<bool>| {
-            let said: Vec<_> = said.iter().map(|ready| json!({"taskId": "t", "ready": ready})).collect();
+    fn ready_task_stays_ready_until_a_result_denies_it() {
+        let mut health = HealthCarryover::default();
+        let mut see = |deployments: &[&str], results: Option<bool>| {
+            let results: Vec<_> = results.iter().map(|ready| json!({"taskId": "t", "ready": ready})).collect();
             let mut listing: Listing = serde_json::from_value(json!({"apps": [{"id": "/a", "deployments": deployments,
-                "readinessCheckResults": said, "tasks": [{"id": "t", "state": "TASK_RUNNING"}]}]}))
+                "readinessCheckResults": results, "tasks": [{"id": "t", "state": "TASK_RUNNING"}]}]}))
             .unwrap();
-            carry.apply(&mut listing, Instant::now());
+            health.apply(&mut listing, Instant::now());
             let Lenient::Good(app) = &listing.apps[0] else { panic!() };
             app.readiness_check_results.first().map(|result| result.ready)
         };
@@ -214,15 +214,15 @@ mod tests {
     }
 
     #[test]
-    fn containers_of_pods_keep_their_health_too() {
-        let (mut carry, start) = (HealthCarryover::default(), Instant::now());
+    fn container_of_a_pod_keeps_its_health() {
+        let (mut health, start) = (HealthCarryover::default(), Instant::now());
         let mut see = |at: u64, value: &str, reported: bool| {
             let reason = if reported { "health-reported-by-mesos" } else { "health-unreported-by-mesos" };
             let container = json!({"name": "c", "conditions": [{"name": "healthy", "value": value, "reason": reason}],
                 "endpoints": [{"name": "e", "healthy": value == "true"}]});
             let pods = json!([{"id": "/p", "instances": [{"id": "p.i", "containers": [container]}]}]);
             let mut listing = Listing { pods: serde_json::from_value(pods).unwrap(), ..Listing::default() };
-            carry.apply(&mut listing, start + Duration::from_secs(at));
+            health.apply(&mut listing, start + Duration::from_secs(at));
             let Lenient::Good(pod) = listing.pods.remove(0) else { panic!() };
             let Lenient::Good(instance) = &pod.instances[0] else { panic!() };
             let container = &instance.containers[0];
@@ -242,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_are_gone_are_forgotten() {
-        let (mut carry, start) = (HealthCarryover::default(), Instant::now());
-        see(&mut carry, start, 0, 10.0, &[true]);
-        carry.apply(&mut Listing::default(), start);
-        assert_eq!(see(&mut carry, start, 1, 10.0, &[]), [false; 0]);
+    fn task_that_is_gone_is_forgotten() {
+        let (mut health, start) = (HealthCarryover::default(), Instant::now());
+        see(&mut health, start, 0, 10.0, &[true]);
+        health.apply(&mut Listing::default(), start);
+        assert_eq!(see(&mut health, start, 1, 10.0, &[]), [false; 0]);
     }
 }

@@ -1,6 +1,4 @@
-//! Puts the tasks of all apps that name one service port together, and says where that looks like a mistake.
-
-mod owner;
+//! Merges the tasks of all apps and pods that claim one service port, and warns of what looks like a mistake.
 
 use std::{
     borrow::Cow,
@@ -9,113 +7,107 @@ use std::{
     sync::Arc,
 };
 
-pub(super) use self::owner::{Asked, Owner, asked};
-use super::convert::Options;
+use super::{
+    claim::{Owner, PortClaim},
+    lookups::Options,
+};
 use crate::model::{
     Backend, PREFIX, Service, ServiceKey, ServiceLabels, TaskState, TaskStatus, Warning, Weight, all_unreachable,
 };
 
-/// What makes a backend the same backend: its task, and where it listens.
+/// The identity of a backend: its task, and the address and port at which it listens.
 pub(super) type Identity<'a> = (Cow<'a, str>, IpAddr, u16);
-
-/// One app or pod that asks for a service port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PortClaim<'a> {
-    /// The app.
-    pub(super) app: &'a str,
-    /// Whether a label asks for it: then sharing it is meant.
-    pub(super) by_label: bool,
-    /// Whether its tasks have the very port on their hosts, by their definition.
-    pub(super) on_its_hosts: bool,
-}
 
 /// One task behind a service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Member {
-    pub(super) vitals: TaskStatus,
+    pub(super) status: TaskStatus,
     pub(super) weight: Weight,
     pub(super) maxconn: u32,
 }
 
-/// Everything that was read so far, by service port and by what owns it.
+/// The services that were read so far, by service port and owner.
 #[derive(Debug, Default)]
 pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), ServiceBuilder<'a>>);
 
-/// Most services are asked for by one app: lists take a tenth of what sets do for that, and clusters have many services.
+/// The claims and members of one service.
+///
+/// One app claims most services. Lists take a tenth of the memory of sets for that, and clusters have many services.
 #[derive(Debug, Default)]
 struct ServiceBuilder<'a> {
-    /// In order, each once.
+    /// In order, without duplicates.
     claims: Vec<PortClaim<'a>>,
-    /// What each app asks of the service, by its present definition where that has the port. In order of apps.
+    /// The labels of each app for the service, by its present definition if that has the port. In order of apps.
     labels: Vec<(&'a str, ServiceLabels)>,
-    replicas: BTreeMap<Identity<'a>, Member>,
+    members: BTreeMap<Identity<'a>, Member>,
 }
 
 impl<'a> Merge<'a> {
-    /// Notes that an app asks for a service port. Of several definitions of an app, the labels of the first are followed.
+    /// Adds the claim of an app to a service port. If an app has several definitions, the labels of the first one count.
     pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: PortClaim<'a>, labels: &ServiceLabels) {
-        let draft = self.0.entry((key, owner)).or_default();
-        if let Err(at) = draft.claims.binary_search(&claim) {
-            draft.claims.insert(at, claim);
+        let builder = self.0.entry((key, owner)).or_default();
+        if let Err(at) = builder.claims.binary_search(&claim) {
+            builder.claims.insert(at, claim);
         }
-        if let Err(at) = draft.labels.binary_search_by_key(&claim.app, |(app, _)| app) {
-            draft.labels.insert(at, (claim.app, labels.clone()));
+        if let Err(at) = builder.labels.binary_search_by_key(&claim.app, |(app, _)| app) {
+            builder.labels.insert(at, (claim.app, labels.clone()));
         }
     }
 
-    /// Puts a task behind a service port.
-    pub(super) fn add(&mut self, key: ServiceKey, owner: Owner<'a>, identity: Identity<'a>, replica: Member) {
-        self.0.entry((key, owner)).or_default().replicas.insert(identity, replica);
+    /// Adds a task to a service port.
+    pub(super) fn add(&mut self, key: ServiceKey, owner: Owner<'a>, identity: Identity<'a>, member: Member) {
+        self.0.entry((key, owner)).or_default().members.insert(identity, member);
     }
 
-    /// The services, now that every app is in.
+    /// Returns the services, after every app was added.
     pub(super) fn services(
         self,
-        rules: Options,
+        options: Options,
         warnings: &mut BTreeSet<Warning>,
     ) -> BTreeMap<ServiceKey, Arc<Service>> {
         let mut services = BTreeMap::new();
         let mut first: Option<(ServiceKey, Owner<'_>, ServiceBuilder<'_>)> = None;
-        for ((key, owner), draft) in self.0 {
-            // Owners of one service port follow each other: the first has it.
+        for ((key, owner), builder) in self.0 {
+            // The owners of one service port are neighbours in this order, and the first one gets the port.
             if let Some((taken, by, winner)) = &first
                 && *taken == key
             {
-                warnings.extend(owner::conflict_warnings(key, owner, &draft, *by, winner));
+                warnings.extend(conflict_warnings(key, owner, &builder, *by, winner));
                 continue;
             }
-            let (_, _, draft) = first.insert((key, owner, draft));
-            if let Some(claim) = draft.claims.iter().find(|claim| claim.on_its_hosts && !rules.expose_host) {
+            let (_, _, builder) = first.insert((key, owner, builder));
+            if let Some(claim) = builder.claims.iter().find(|claim| claim.on_its_hosts && !options.expose_host) {
                 warnings.insert(Warning { app: claim.app.to_owned(), reason: not_exposed(key) });
                 continue;
             }
-            warnings.extend(conflict(key, &draft.claims));
+            warnings.extend(sharing_warning(key, &builder.claims));
             let name = match owner {
-                Owner::Port => draft.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
+                Owner::Port => builder.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
                 Owner::Name(name) => format!("{name}:{}", key.port),
             };
-            let (labels, differ) = draft.labels(key);
-            warnings.extend(differ);
-            services.insert(key, Service { name, backends: draft.backends(), settings: labels.settings() }.into());
+            let (labels, differences) = builder.labels(key);
+            warnings.extend(differences);
+            services.insert(key, Service { name, backends: builder.backends(), settings: labels.settings() }.into());
         }
         services
     }
 }
 
 impl ServiceBuilder<'_> {
-    /// What the apps ask of the service together: of two that want different things, the first in order of id has it.
+    /// Returns the labels of the apps together, and a warning for each app whose labels are ignored. If two apps
+    /// disagree, the first in order of ids decides.
     fn labels(&self, key: ServiceKey) -> (ServiceLabels, Vec<Warning>) {
         let mut labels = ServiceLabels::default();
         let mut warnings = Vec::new();
         for (nth, (app, wanted)) in self.labels.iter().enumerate() {
-            let differ = labels.take_over(wanted);
+            let differ = labels.merge(wanted);
             if differ.is_empty() {
                 continue;
             }
             let first = self.labels[..nth].iter().map(|(app, _)| *app).collect::<Vec<_>>().join(" and ");
             let reason = format!(
-                "service port {key}: it asks for another {} than {first}, which comes first and is followed; give them \
-                 the same labels",
+                "service port {key}: its {} differs from that of {first}, which comes first and counts; give them the \
+                 same labels",
                 differ.join(" and ")
             );
             warnings.push(Warning { app: (*app).to_owned(), reason });
@@ -124,35 +116,66 @@ impl ServiceBuilder<'_> {
     }
 
     fn backends(&self) -> Vec<Backend> {
-        let all_unreachable = all_unreachable(self.replicas.values().map(|replica| replica.vitals.condition));
-        let backend = |(identity, replica): (&Identity<'_>, &Member)| {
-            let mut vitals = replica.vitals;
-            if all_unreachable && vitals.condition == TaskState::Unreachable {
-                vitals.condition = TaskState::Running;
+        let all_unreachable = all_unreachable(self.members.values().map(|member| member.status.condition));
+        let backend = |(identity, member): (&Identity<'_>, &Member)| {
+            let mut status = member.status;
+            if all_unreachable && status.condition == TaskState::Unreachable {
+                status.condition = TaskState::Running;
             }
             let (task, address, port) = identity;
-            let Member { weight, maxconn, .. } = *replica;
-            let state = vitals.state(weight)?;
+            let Member { weight, maxconn, .. } = *member;
+            let state = status.state(weight)?;
             Some(Backend { task: task.clone().into_owned(), address: *address, port: *port, weight, maxconn, state })
         };
-        self.replicas.iter().filter_map(backend).collect()
+        self.members.iter().filter_map(backend).collect()
     }
 }
 
-/// Apps that share a service port without having been told to, most likely by mistake.
-fn conflict(key: ServiceKey, claims: &[PortClaim<'_>]) -> Option<Warning> {
+/// Returns a warning if several apps share a service port without a label that says so: most likely by mistake.
+fn sharing_warning(key: ServiceKey, claims: &[PortClaim<'_>]) -> Option<Warning> {
     let unmeant: BTreeSet<_> = claims.iter().filter(|claim| !claim.by_label).map(|claim| claim.app).collect();
     let first = unmeant.first().filter(|_| unmeant.len() > 1)?;
     let all = unmeant.iter().copied().collect::<Vec<_>>().join(" and ");
-    let remedy = format!("if that is meant, say so with the label {PREFIX}<index>.servicePort={}", key.port);
+    let remedy = format!("if that is intended, add the label {PREFIX}<index>.servicePort={}", key.port);
     let reason = format!("service port {key} is claimed by {all}; their tasks share it; {remedy}");
     Some(Warning { app: (*first).to_owned(), reason })
 }
 
-/// On its hosts such a service answers by itself; elsewhere nobody has asked for it.
+/// Returns the warning for a service port that its tasks have on their own hosts. The tasks answer there by themselves,
+/// and no option asks for the port elsewhere.
 fn not_exposed(key: ServiceKey) -> String {
     format!(
-        "service port {key} is the port of its tasks on their own hosts, so it is left to them; \
+        "service port {key} is the port of its tasks on their own hosts, so it is not served; \
          --expose-host serves it on every host"
     )
+}
+
+/// Returns the warnings for a name that does not get its service port. None if the same tasks have the port anyway.
+fn conflict_warnings(
+    key: ServiceKey,
+    owner: Owner<'_>,
+    loser: &ServiceBuilder<'_>,
+    by: Owner<'_>,
+    winner: &ServiceBuilder<'_>,
+) -> Vec<Warning> {
+    let Owner::Name(name) = owner else { return Vec::new() };
+    let has = |claim: &PortClaim<'_>| winner.claims.iter().any(|other| other.app == claim.app);
+    let same = loser.claims.iter().all(has) && loser.members.keys().all(|it| winner.members.contains_key(it));
+    if same {
+        return Vec::new();
+    }
+    let port = key.port;
+    let by = match by {
+        Owner::Name(other) => format!("{other}:{port}"),
+        Owner::Port => {
+            let apps: BTreeSet<_> = winner.claims.iter().map(|claim| claim.app).collect();
+            format!("the service port of {}", apps.into_iter().collect::<Vec<_>>().join(" and "))
+        }
+    };
+    let remedy = format!("give it another port, or a service port with the label {PREFIX}<index>.servicePort");
+    let reason = format!(
+        "the virtual address {name}:{port} is not served: names are served at their port on every host, and {key} is \
+         {by}; {remedy}"
+    );
+    loser.claims.iter().map(|claim| Warning { app: claim.app.to_owned(), reason: reason.clone() }).collect()
 }

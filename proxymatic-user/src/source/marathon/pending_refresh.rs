@@ -1,11 +1,11 @@
-//! What has to be read: single apps while there are few of them, else everything. Pure.
+//! What the next read must cover: single apps if there are few of them, else everything. Pure.
 
 use std::collections::BTreeSet;
 
-/// With so many apps a listing is less work than one request for each.
-const FEW: usize = 10;
+/// From this number of apps on, a listing is less work than one request for each.
+const MAX_APPS: usize = 10;
 
-/// What one answer, or several, are to cover.
+/// What a read covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RefreshScope {
     /// Everything.
@@ -15,7 +15,7 @@ pub(super) enum RefreshScope {
 }
 
 impl RefreshScope {
-    /// Whether it has this app in it.
+    /// Returns whether the scope includes an app.
     pub(super) fn has(&self, app: Option<&str>) -> bool {
         match self {
             Self::All => true,
@@ -24,7 +24,7 @@ impl RefreshScope {
     }
 }
 
-/// What has changed since the last read began.
+/// The changes since the last read began.
 #[derive(Debug, Default)]
 pub(super) struct PendingRefresh {
     all: bool,
@@ -32,16 +32,16 @@ pub(super) struct PendingRefresh {
 }
 
 impl PendingRefresh {
-    /// An app has changed; `None`: anything may have.
+    /// Notes that an app has changed; `None` if any app may have.
     pub(super) fn note(&mut self, app: Option<String>) {
-        self.apps.extend(app.clone().filter(|_| self.apps.len() < FEW));
+        self.apps.extend(app.clone().filter(|_| self.apps.len() < MAX_APPS));
         self.all |= app.is_none();
     }
 
-    /// What to read now, everything if that is due anyway; nothing is dirty any more.
+    /// Returns the scope of the read that begins now, everything if that is due anyway, and clears the changes.
     pub(super) fn take(&mut self, everything: bool) -> RefreshScope {
         let Self { all, apps } = std::mem::take(self);
-        if everything || all || apps.is_empty() || apps.len() >= FEW {
+        if everything || all || apps.is_empty() || apps.len() >= MAX_APPS {
             RefreshScope::All
         } else {
             RefreshScope::Apps(apps)
@@ -54,25 +54,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_apps_are_read_alone_and_many_or_unknown_ones_with_everything() {
-        let mut dirty = PendingRefresh::default();
-        assert_eq!(dirty.take(false), RefreshScope::All);
+    fn few_apps_are_read_alone_and_many_with_everything() {
+        let mut pending = PendingRefresh::default();
+        assert_eq!(pending.take(false), RefreshScope::All);
         for _ in 0..50 {
-            dirty.note(Some("/a".into()));
+            pending.note(Some("/a".into()));
         }
-        assert_eq!(dirty.take(false), RefreshScope::Apps(["/a".to_owned()].into()));
-        for number in 0..FEW - 1 {
-            dirty.note(Some(format!("/{number}")));
+        assert_eq!(pending.take(false), RefreshScope::Apps(["/a".to_owned()].into()));
+        for number in 0..MAX_APPS - 1 {
+            pending.note(Some(format!("/{number}")));
         }
-        assert!(matches!(dirty.take(false), RefreshScope::Apps(apps) if apps.len() == FEW - 1));
-        for number in 0..FEW {
-            dirty.note(Some(format!("/{number}")));
+        assert!(matches!(pending.take(false), RefreshScope::Apps(apps) if apps.len() == MAX_APPS - 1));
+        for number in 0..MAX_APPS {
+            pending.note(Some(format!("/{number}")));
         }
-        assert_eq!(dirty.take(false), RefreshScope::All);
-        dirty.note(Some("/a".into()));
-        dirty.note(None);
-        assert_eq!(dirty.take(false), RefreshScope::All);
-        dirty.note(Some("/a".into()));
-        assert_eq!(dirty.take(true), RefreshScope::All);
+        assert_eq!(pending.take(false), RefreshScope::All);
+        pending.note(Some("/a".into()));
+        pending.note(None);
+        assert_eq!(pending.take(false), RefreshScope::All);
+        pending.note(Some("/a".into()));
+        assert_eq!(pending.take(true), RefreshScope::All);
     }
 }

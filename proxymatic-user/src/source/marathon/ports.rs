@@ -1,48 +1,20 @@
-//! Which address and port each service port of a task is served at.
+//! The address and port at which a task serves each of its service ports.
 //!
 //! A task's `ports` has one entry for each port *of the host*, in order: one for each entry of portDefinitions, or one
-//! for each entry of portMappings that has a hostPort. Ports without one are reached at the address of the container.
-//! So the two lists are walked together, never zipped, and by the definition that the task was started from.
+//! for each entry of portMappings that has a hostPort. A port without a hostPort is reached at the address of the
+//! container. So the two lists are walked together, never zipped, and by the definition that the task was started from.
 
 mod legacy;
+mod port;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
+pub(super) use self::port::protocols;
+pub use self::port::{Port, Served};
+use self::port::{host_ports, mapped};
 use super::api::{App, PortMapping, Task};
-use crate::model::Protocol;
 
-/// One port of an app, as its definition has it. Its index is its place in portMappings or portDefinitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port<'a> {
-    /// The service port as Marathon assigned it; 0 for none.
-    pub service_port: i64,
-    /// What is spoken, as the definition has it.
-    pub protocol: &'a str,
-    /// What is spoken; none where the definition says something unknown.
-    pub protocols: &'static [Protocol],
-    /// Where tasks serve it.
-    pub served: Served,
-    /// The port of the host that the definition asks for; 0 for any or none.
-    pub fixed: i64,
-    /// The labels of the port itself.
-    pub labels: &'a BTreeMap<String, String>,
-}
-
-/// Where a task serves a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Served {
-    /// On its host, at the next entry of the task's `ports`.
-    OnHost,
-    /// In its container.
-    InContainer {
-        /// The port there.
-        port: i64,
-        /// Its place among the container networks of the app where it is on only one of several, and their number.
-        network: Option<(usize, usize)>,
-    },
-}
-
-/// Where one service port of one task is served.
+/// The place at which one task serves one service port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// The index of the port in the definition.
@@ -53,55 +25,28 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// The ports of an app, by its definition.
-pub fn of(app: &App) -> Result<Vec<Port<'_>>, String> {
-    // This is the shape that Marathon writes since 1.5. An earlier shape is another way to the same list.
-    let Some(first) = app.networks.first() else { return legacy::of(app) };
+/// Returns the ports of an app by its definition.
+///
+/// # Errors
+/// The definition does not determine its ports; the text is the rest of a sentence.
+pub fn ports_of(app: &App) -> Result<Vec<Port<'_>>, String> {
+    // This is the format since Marathon 1.5. Earlier formats are translated to the same list.
+    let Some(first) = app.networks.first() else { return legacy::ports_of(app) };
     if let Some(other) = app.networks.iter().find(|network| network.mode != first.mode) {
         let (mode, other) = (&first.mode, &other.mode);
         return Err(format!("its networks mix the modes {mode:?} and {other:?}, so its ports are not known"));
     }
     let mappings = app.container.port_mappings.iter();
     match first.mode.as_str() {
-        "host" => Ok(on_host(app)),
+        "host" => Ok(host_ports(app)),
         "container/bridge" => Ok(mappings.map(|it| mapped(it, Served::OnHost)).collect()),
-        "container" | "" => mappings.map(|it| in_container(app, it)).collect(),
+        "container" | "" => mappings.map(|it| container_port(app, it)).collect(),
         other => Err(format!("its network mode {other:?} is unknown, so its ports are not known")),
     }
 }
 
-/// The ports of an app on the network of the host.
-fn on_host(app: &App) -> Vec<Port<'_>> {
-    let port = |service_port, protocol, labels| Port {
-        service_port,
-        protocol,
-        protocols: protocols(protocol),
-        served: Served::OnHost,
-        fixed: if app.require_ports { service_port } else { 0 },
-        labels,
-    };
-    if app.port_definitions.is_empty() {
-        // Before there were definitions, there were numbers.
-        return app.ports.iter().map(|number| port(*number, "", &NO_LABELS)).collect();
-    }
-    app.port_definitions.iter().map(|it| port(it.port, it.protocol.as_str(), &it.labels)).collect()
-}
-
-static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
-
-fn mapped(mapping: &PortMapping, served: Served) -> Port<'_> {
-    Port {
-        service_port: mapping.service_port,
-        protocol: &mapping.protocol,
-        protocols: protocols(&mapping.protocol),
-        served,
-        fixed: mapping.host_port.unwrap_or_default(),
-        labels: &mapping.labels,
-    }
-}
-
-/// A port of an app that has container networks of its own.
-fn in_container<'a>(app: &App, mapping: &'a PortMapping) -> Result<Port<'a>, String> {
+/// Returns a port of an app on container networks.
+fn container_port<'a>(app: &App, mapping: &'a PortMapping) -> Result<Port<'a>, String> {
     if mapping.host_port.is_some() {
         return Ok(mapped(mapping, Served::OnHost));
     }
@@ -116,28 +61,19 @@ fn in_container<'a>(app: &App, mapping: &'a PortMapping) -> Result<Port<'a>, Str
     Ok(mapped(mapping, Served::InContainer { port: mapping.container_port, network }))
 }
 
-/// What a definition says is spoken.
-pub(super) fn protocols(text: &str) -> &'static [Protocol] {
-    match text {
-        "" | "tcp" => &[Protocol::Tcp],
-        "udp" => &[Protocol::Udp],
-        "udp,tcp" | "tcp,udp" => &[Protocol::Tcp, Protocol::Udp],
-        _ => &[],
-    }
-}
-
-/// Where a task serves the ports of its definition; those that it does not serve yet are left out.
+/// Returns the endpoints of a task, without ports that it does not serve yet, and what is wrong with single ports.
 ///
-/// `Err` if the task and the definition do not fit: then any answer would be a guess. What is wrong with one port is
-/// in the second list.
-pub fn walk(ports: &[Port<'_>], task: &Task) -> Result<(Vec<Endpoint>, Vec<String>), String> {
+/// # Errors
+/// The task and the definition do not fit, so any endpoint would be a guess.
+pub fn endpoints(ports: &[Port<'_>], task: &Task) -> Result<(Vec<Endpoint>, Vec<String>), String> {
     if ports.is_empty() {
-        return Ok(Default::default()); // Nothing to serve, and so nothing to guess.
+        return Ok(Default::default()); // Without ports there is nothing to guess.
     }
     let wanted = ports.iter().filter(|port| port.served == Served::OnHost).count();
     if wanted != task.ports.len() {
         return Err(format!(
-            "has {} ports of its host, but its definition asks for {wanted}; none of them is used, rather than guess",
+            "has {} ports of its host, but its definition has {wanted}; none of them is used, because any choice would be \
+             a guess",
             task.ports.len()
         ));
     }
@@ -157,13 +93,13 @@ pub fn walk(ports: &[Port<'_>], task: &Task) -> Result<(Vec<Endpoint>, Vec<Strin
         let Some((address, number)) = place else { continue };
         match u16::try_from(number) {
             Ok(port) if port > 0 => endpoints.push(Endpoint { index, address, port }),
-            Ok(_) | Err(_) => wrong.push(format!("port {index}: it is served at port {number}, which cannot be")),
+            Ok(_) | Err(_) => wrong.push(format!("port {index}: its port {number} is not from 1 to 65535")),
         }
     }
     Ok((endpoints, wrong))
 }
 
-/// The address of the container, on the network of that place among several; `None` while it has none.
+/// Returns the address of the container, on the network of that position if it has several; `None` while it has none.
 fn container_address(task: &Task, network: Option<(usize, usize)>) -> Result<Option<IpAddr>, String> {
     let mut all = Vec::with_capacity(task.ip_addresses.len());
     for entry in &task.ip_addresses {
@@ -173,7 +109,7 @@ fn container_address(task: &Task, network: Option<(usize, usize)>) -> Result<Opt
             .map_err(|_| format!("the container's address {:?} is not an IP address", entry.ip_address))?;
         all.push(address);
     }
-    // On two families the container has an address of each: one of them is enough, and this one every client has.
+    // A container on two families has an address of each. One is enough, and every client has IPv4.
     let mut family: Vec<_> = all.iter().copied().filter(IpAddr::is_ipv4).collect();
     if family.is_empty() {
         family = all;
@@ -183,7 +119,7 @@ fn container_address(task: &Task, network: Option<(usize, usize)>) -> Result<Opt
         Some(_) if family.is_empty() => Ok(None),
         Some((place, networks)) if family.len() == networks => Ok(Some(family[place])),
         Some((_, networks)) => Err(format!(
-            "the container has {} addresses on {networks} networks, so the one it is served at is not known",
+            "the container has {} addresses on {networks} networks, so its address is not known",
             family.len()
         )),
     }

@@ -1,8 +1,8 @@
-//! What was said last, and what of an answer is believed. Pure: the clock is an argument.
+//! The published snapshot, and which part of a response is published. Pure: the clock is an argument.
 //!
-//! A task that an event says has ended leaves at once, before anything is read again, and one that an event says runs is
-//! taken in as soon, where it is known what it serves. And what is merely missing from
-//! an answer stays until a second, later one lacks it too: Marathon has been seen to list nothing for a moment.
+//! A task that has ended by an event leaves at once, before the next read. A task that has started by an event is added
+//! at once if its services are known. A service that lost most of its backends in a response keeps them until a later
+//! response confirms the loss: Marathon has been seen to list nothing for a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,71 +10,72 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{event::End, pending_refresh::RefreshScope};
+use super::{event::TaskEnded, pending_refresh::RefreshScope};
 use crate::{
     model::{Backend, Snapshot, State},
-    source::loss_guard::{Asked, LossGuard},
+    source::loss_guard::{LossGuard, Response},
 };
 
-/// The most ends that are remembered until an answer knows of them.
-const MAX_ENDS: usize = 10_000;
+/// The most ended tasks that are kept until a response knows of them.
+const MAX_ENDED: usize = 10_000;
 
-/// What was said last, and what is in doubt.
+/// The published snapshot, and the losses that are not confirmed yet.
 #[derive(Debug, Default)]
 pub(super) struct PublishedState {
-    said: Option<(Instant, Snapshot)>,
-    /// What an agent before this one published: the first answer is measured by it, as later ones by what was said.
+    latest: Option<(Instant, Snapshot)>,
+    /// The services that an earlier agent published. The first response is compared with them.
     adopted: Snapshot,
-    ends: BTreeMap<String, Ended>,
-    /// Tasks that are expected to go: that they are missing is no wonder.
+    ended: BTreeMap<String, Ended>,
+    /// Tasks that are expected to leave. That they are missing from a response is not a loss.
     leaving: BTreeSet<String>,
-    doubts: LossGuard,
+    loss_guard: LossGuard,
 }
 
-/// That a task has ended, until an answer that was asked for later.
+/// A task that has ended by an event. It is kept until the response to a later request.
 #[derive(Debug)]
 struct Ended {
-    lingers: bool,
+    still_running: bool,
     app: Option<String>,
     seen: Instant,
 }
 
 impl PublishedState {
-    /// Nothing was said yet, but this was published by an agent before this one.
+    /// Returns the state before the first response, after an earlier agent that published these services.
     pub(super) fn after(adopted: Snapshot) -> Self {
         Self { adopted, ..Self::default() }
     }
 
-    /// An event said that a task has ended. Whether that changes what was said.
-    pub(super) fn end(&mut self, end: End, app: Option<String>, now: Instant) -> bool {
-        if self.ends.len() >= MAX_ENDS {
-            return false; // What follows shows it.
+    /// Notes an event that a task has ended. Returns whether the published snapshot changes.
+    pub(super) fn task_ended(&mut self, ended: TaskEnded, app: Option<String>, now: Instant) -> bool {
+        if self.ended.len() >= MAX_ENDED {
+            return false; // The next response shows it.
         }
-        let End { task, still_running } = end;
-        // A late word that it is being stopped does not bring back what has gone.
-        let lingers = still_running && self.ends.get(&task).is_none_or(|ended| ended.lingers);
-        let ends = BTreeMap::from([(task.clone(), Ended { lingers, app, seen: now })]);
-        let changed = apply(&ends, self.said.as_mut().map_or(&mut self.adopted, |(_, snapshot)| snapshot));
+        let TaskEnded { task, still_running } = ended;
+        // A late event that the task is being stopped does not bring it back.
+        let still_running = still_running && self.ended.get(&task).is_none_or(|ended| ended.still_running);
+        let ended = BTreeMap::from([(task.clone(), Ended { still_running, app, seen: now })]);
+        let changed = remove_ended(&ended, self.latest.as_mut().map_or(&mut self.adopted, |(_, snapshot)| snapshot));
         if changed {
             self.leaving.insert(task);
         }
-        self.ends.extend(ends);
-        // What was adopted is not said: that is for the first answer to do.
-        changed && self.said.is_some()
+        self.ended.extend(ended);
+        // Adopted services are not published: the first response does that.
+        changed && self.latest.is_some()
     }
 
-    /// An event said that a task runs, which serves this by itself. Whether that changes what was said.
+    /// Notes an event that a task has started, which serves these services by itself. Returns whether the published
+    /// snapshot changes.
     ///
-    /// A service that was not said before, or that another app names, is for the next answer to say.
-    pub(super) fn start(&mut self, served: &Snapshot) -> bool {
-        let Some((_, said)) = &mut self.said else { return false };
+    /// A service that is not published yet, or that has the name of another app, waits for the next response.
+    pub(super) fn task_started(&mut self, served: &Snapshot) -> bool {
+        let Some((_, latest)) = &mut self.latest else { return false };
         let mut changed = false;
         let identity = |it: &Backend| (it.task.clone(), it.address, it.port);
         for (key, service) in &served.services {
-            let Some(known) = said.services.get_mut(key).filter(|it| it.name == service.name) else { continue };
-            // One that an event says is to end stays so until an answer says otherwise.
+            let Some(known) = latest.services.get_mut(key).filter(|it| it.name == service.name) else { continue };
+            // A task that is about to end by an event stays so until a response.
             for new in
-                service.backends.iter().filter(|it| it.state == State::Active && !self.ends.contains_key(&it.task))
+                service.backends.iter().filter(|it| it.state == State::Active && !self.ended.contains_key(&it.task))
             {
                 let place = known.backends.binary_search_by_key(&identity(new), identity);
                 match place {
@@ -90,63 +91,67 @@ impl PublishedState {
         changed
     }
 
-    /// What was said last, with all that has ended since, and when it was asked for. Cheap: the services are shared.
-    pub(super) fn said(&self) -> Option<(Instant, Snapshot)> {
-        self.said.clone()
+    /// Returns the published snapshot without the tasks that have ended since, and when its request was sent. Cheap: the
+    /// services are shared.
+    pub(super) fn latest(&self) -> Option<(Instant, Snapshot)> {
+        self.latest.clone()
     }
 
-    /// Takes an answer that was asked for `at` a moment and covers some apps; `confirm` is how long doubts last.
-    /// What may be said of it, or why nothing may.
-    pub(super) fn answer(
+    /// Publishes a response: when its request was sent, the scope that it covers, and its snapshot. `confirm` is the time
+    /// until a response confirms a loss.
+    ///
+    /// # Errors
+    /// Nothing is published; the text is the rest of a sentence.
+    pub(super) fn on_response(
         &mut self,
         (at, scope, mut fresh): (Instant, RefreshScope, Snapshot),
         now: Instant,
         confirm: Duration,
     ) -> Result<(), String> {
-        self.ends.retain(|_, end| end.seen > at || !scope.has(end.app.as_deref()));
-        apply(&self.ends, &mut fresh);
-        let asked = Asked { at, now, confirm, whole: scope == RefreshScope::All };
-        if self.said.is_none() && fresh.services.is_empty() && self.doubts.nothing(&asked) {
-            return Err("has no app with a service port; that is believed if it says so again".into());
+        self.ended.retain(|_, ended| ended.seen > at || !scope.has(ended.app.as_deref()));
+        remove_ended(&self.ended, &mut fresh);
+        let response = Response { at, now, confirm, whole: scope == RefreshScope::All };
+        if self.latest.is_none() && fresh.services.is_empty() && self.loss_guard.holds_empty(&response) {
+            return Err("has no app with a service port; this counts if a second response confirms it".into());
         }
-        let before = self.said.as_ref().map_or(&self.adopted, |(_, said)| said);
-        self.doubts.filter(before, &mut fresh, &self.leaving, &asked);
+        let before = self.latest.as_ref().map_or(&self.adopted, |(_, latest)| latest);
+        self.loss_guard.filter(before, &mut fresh, &self.leaving, &response);
         if !self.leaving.is_empty() {
             let listed = fresh.services.values().flat_map(|it| &it.backends).map(|it| &it.task);
             self.leaving = listed.filter(|task| self.leaving.contains(*task)).cloned().collect();
         }
-        self.said = Some((at, fresh));
+        self.latest = Some((at, fresh));
         self.adopted = Snapshot::default();
         Ok(())
     }
 
-    /// When a second answer is to be asked for, if there is a doubt.
-    pub(super) fn again(&self, confirm: Duration) -> Option<Instant> {
-        self.doubts.again(confirm)
+    /// Returns when to send the request that confirms or refutes a loss, if there is one.
+    pub(super) fn confirm_at(&self, confirm: Duration) -> Option<Instant> {
+        self.loss_guard.confirm_at(confirm)
     }
 }
 
-/// Takes out what has ended, and nothing else. Whether there was any of it.
+/// Removes the tasks that have ended. Returns whether the snapshot changed.
 ///
-/// What ended last of a service only drains: an event alone leaves no service without backends, and the answer that
-/// names the next ones is being asked for.
-fn apply(ends: &BTreeMap<String, Ended>, snapshot: &mut Snapshot) -> bool {
+/// The last task of a service only drains: events alone leave no service without backends, because the response with the
+/// next ones is on its way.
+fn remove_ended(ended: &BTreeMap<String, Ended>, snapshot: &mut Snapshot) -> bool {
     let mut changed = false;
-    if ends.is_empty() {
+    if ended.is_empty() {
         return changed;
     }
     for service in snapshot.services.values_mut() {
-        if !service.backends.iter().any(|it| ends.contains_key(&it.task)) {
+        if !service.backends.iter().any(|it| ended.contains_key(&it.task)) {
             continue;
         }
-        let over = |it: &Backend| matches!(ends.get(&it.task), Some(Ended { lingers: false, .. }));
-        let others = service.backends.iter().any(|it| it.state != State::Warming && !over(it));
-        let after = |it: &Backend| match ends.get(&it.task) {
+        let over = |it: &Backend| matches!(ended.get(&it.task), Some(Ended { still_running: false, .. }));
+        let has_others = service.backends.iter().any(|it| it.state != State::Warming && !over(it));
+        let after = |it: &Backend| match ended.get(&it.task) {
             None => Some(it.state),
-            Some(Ended { lingers: false, .. }) if others => None,
+            Some(Ended { still_running: false, .. }) if has_others => None,
             Some(_) => Some(State::Draining),
         };
-        // Only a service that changes is copied: the others stay shared.
+        // Only a service that changes is copied. The others stay shared.
         if service.backends.iter().any(|it| after(it) != Some(it.state)) {
             changed = true;
             Arc::make_mut(service).backends.retain_mut(|it| after(it).map(|state| it.state = state).is_some());

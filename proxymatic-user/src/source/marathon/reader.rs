@@ -1,80 +1,80 @@
-//! One read: asks for what has changed, or for everything, and looks up what that needs to be understood.
+//! One read: requests what has changed, or everything, and does the lookups that the conversion needs.
 
-use std::{sync::atomic::AtomicBool, time::Instant};
+use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     api::{App, Lenient, Listing, Pod},
     client::Client,
-    convert::{self, AppVersion, Lookups, Options},
+    convert,
     definition_cache::DefinitionCache,
-    failure::Failure,
     health_carryover::HealthCarryover,
+    lookups::{AppVersion, Lookups, Options},
     pending_refresh::RefreshScope,
     pods::Pods,
     task_started::TaskStarted,
 };
-use crate::{model::Snapshot, source::resolve::Resolver};
+use crate::{
+    model::Snapshot,
+    source::{failure::Failure, resolve::Resolver},
+};
 
-/// How many apps are asked for at the same time.
+/// How many apps are requested at the same time.
 const AT_ONCE: usize = 4;
 
-/// Everything that one read needs, and what it remembers for the next.
+/// The client, and what a read keeps for the next one.
 pub(super) struct Reader<'a> {
     client: &'a Client,
-    rules: Options,
-    /// The last listing, with what was read of single apps since.
+    options: Options,
+    /// The last listing, with the single apps that were read since.
     listing: Option<Listing>,
-    /// What was read last: the next one shares with it what is the same.
+    /// The result of the last read. The next snapshot shares unchanged services with it.
     last: Snapshot,
-    carry: HealthCarryover,
+    health: HealthCarryover,
     hosts: Resolver,
     pods: Pods,
-    pod_versions: DefinitionCache<Pod>,
-    versions: DefinitionCache<App>,
-    /// Whether the last read had a good answer.
-    pub(super) works: &'a AtomicBool,
+    pod_definitions: DefinitionCache<Pod>,
+    app_definitions: DefinitionCache<App>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(client: &'a Client, rules: Options, adopted: &Snapshot, works: &'a AtomicBool) -> Self {
+    pub(super) fn new(client: &'a Client, options: Options, adopted: &Snapshot) -> Self {
         Self {
             client,
-            rules,
+            options,
             listing: None,
             last: Snapshot::default(),
-            carry: HealthCarryover::after(adopted),
+            health: HealthCarryover::after(adopted),
             hosts: Resolver::default(),
             pods: Pods::default(),
-            pod_versions: DefinitionCache::default(),
-            versions: DefinitionCache::default(),
-            works,
+            pod_definitions: DefinitionCache::default(),
+            app_definitions: DefinitionCache::default(),
         }
     }
 
-    /// Everything Marathon knows: when it was asked, what of it was asked for now, and all of it.
+    /// Reads the scope. Returns when the request was sent, the scope that was read, and the snapshot of everything.
     ///
-    /// Whatever takes long with a large cluster is done on other threads, so that events are taken meanwhile.
+    /// Steps that take long in a large cluster run on other threads, so that events are handled meanwhile.
     pub(super) async fn read(&mut self, scope: RefreshScope) -> Result<(Instant, RefreshScope, Snapshot), Failure> {
-        let (at, scope, listing) = match self.some(scope).await? {
+        let (at, scope, listing) = match self.read_apps(scope).await? {
             Some(it) => it,
-            None => self.all().await?,
+            None => self.read_all().await?,
         };
-        let (listing, needs) = offload(move || {
-            let needs = convert::needs(&listing);
-            (listing, needs)
+        let (listing, required) = offload(move || {
+            let required = convert::required_lookups(&listing);
+            (listing, required)
         })
         .await?;
         let client = self.client;
-        let of_app = |(id, version): AppVersion| async move { client.definition(&id, &version).await };
-        let definitions = self.versions.fetch(&needs.definitions, of_app).await?;
-        let of_pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
-        let pods = self.pod_versions.fetch(&needs.pods, of_pod).await?;
-        let found = Lookups { definitions, pods, hosts: self.hosts.resolve(&needs.hosts).await };
-        let (rules, last) = (self.rules, self.last.clone());
+        let app = |(id, version): AppVersion| async move { client.definition(&id, &version).await };
+        let definitions = self.app_definitions.fetch(&required.definitions, app).await?;
+        let pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
+        let pods = self.pod_definitions.fetch(&required.pods, pod).await?;
+        let lookups = Lookups { definitions, pods, hosts: self.hosts.resolve(&required.hosts).await };
+        let (options, last) = (self.options, self.last.clone());
         let (snapshot, listing) = offload(move || {
-            let mut snapshot = convert::read(&listing, &found, rules);
+            let mut snapshot = convert::convert(&listing, &lookups, options);
             snapshot.share(&last);
             (snapshot, listing)
         })
@@ -84,51 +84,51 @@ impl<'a> Reader<'a> {
         Ok((at, scope, snapshot))
     }
 
-    /// What a task that has begun to run serves, by the definition that was read last; `None` where that, or the
-    /// address of its host, has to be asked for.
-    pub(super) fn started(&self, start: &TaskStarted) -> Option<Snapshot> {
-        start.read(self.listing.as_ref()?, |name| self.hosts.known(name), self.rules)
+    /// Returns the services of a task that has started, by the definition that was read last; `None` if the definition or
+    /// the address of the host must be requested first.
+    pub(super) fn started(&self, started: &TaskStarted) -> Option<Snapshot> {
+        started.convert(self.listing.as_ref()?, |name| self.hosts.known(name), self.options)
     }
 
-    /// Everything, asked for now.
-    async fn all(&mut self) -> Result<(Instant, RefreshScope, Listing), Failure> {
+    /// Reads everything.
+    async fn read_all(&mut self) -> Result<(Instant, RefreshScope, Listing), Failure> {
         if let Some(old) = self.listing.take() {
             offload(move || drop(old)).await?;
         }
         let (at, mut listing) = self.client.apps().await?;
         self.pods.fetch(self.client, &mut listing).await;
-        let mut carry = std::mem::take(&mut self.carry);
-        let (listing, carry) = offload(move || {
-            carry.apply(&mut listing, at);
-            (listing, carry)
+        let mut health = std::mem::take(&mut self.health);
+        let (listing, health) = offload(move || {
+            health.apply(&mut listing, at);
+            (listing, health)
         })
         .await?;
-        self.carry = carry;
+        self.health = health;
         Ok((at, RefreshScope::All, listing))
     }
 
-    /// The last listing with these apps as they are now. `None` where everything has to be read: some of them were not
-    /// in the listing, or are not there any more, or another Marathon leads.
-    async fn some(&mut self, scope: RefreshScope) -> Result<Option<(Instant, RefreshScope, Listing)>, Failure> {
+    /// Reads the apps of the scope, and returns the last listing with them. `None` if everything must be read: an app was
+    /// not in the listing, or does not exist any more, or the leader has changed.
+    async fn read_apps(&mut self, scope: RefreshScope) -> Result<Option<(Instant, RefreshScope, Listing)>, Failure> {
         let RefreshScope::Apps(ids) = &scope else { return Ok(None) };
         let Some(listing) = &self.listing else { return Ok(None) };
-        if !ids.iter().all(|id| listing.apps.iter().any(|app| is(app, id))) {
+        if !ids.iter().all(|id| listing.apps.iter().any(|app| has_id(app, id))) {
             return Ok(None);
         }
         let client = self.client;
         let (at, leader) = (Instant::now(), client.leader());
-        let ask = |id: String| async move { client.app(&id).await };
-        let asked = stream::iter(ids.clone()).map(ask).buffer_unordered(AT_ONCE).try_collect::<Vec<App>>().await;
-        let answers = match asked {
-            Ok(answers) if client.leader() == leader => answers,
-            // Only a listing that does not have it either says that an app is gone.
+        let request = |id: String| async move { client.app(&id).await };
+        let apps = stream::iter(ids.clone()).map(request).buffer_unordered(AT_ONCE).try_collect::<Vec<App>>().await;
+        let apps = match apps {
+            Ok(apps) if client.leader() == leader => apps,
+            // Only a listing without the app proves that it is gone.
             Ok(_) | Err(Failure { not_found: true, .. }) => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let Some(mut listing) = self.listing.take() else { return Ok(None) };
-        for mut app in answers {
-            self.carry.over_app(&mut app, at);
-            if let Some(place) = listing.apps.iter_mut().find(|it| is(it, &app.id)) {
+        for mut app in apps {
+            self.health.apply_to_app(&mut app, at);
+            if let Some(place) = listing.apps.iter_mut().find(|it| has_id(it, &app.id)) {
                 *place = Lenient::Good(app);
             }
         }
@@ -136,17 +136,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Does something that takes long, while this thread goes on with other things.
+/// Runs work that takes long on another thread.
 async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Failure {
-        url: "Marathon's answer".into(),
-        what: format!("cannot be read: {error}"),
-        not_found: false,
-    })
+    done.map_err(|error| Failure::without_url("Marathon's response", format!("cannot be read: {error}")))
 }
 
-fn is(app: &Lenient<App>, id: &str) -> bool {
+fn has_id(app: &Lenient<App>, id: &str) -> bool {
     match app {
         Lenient::Good(app) => app.id == id,
         Lenient::Bad { id: its, .. } => its.as_deref() == Some(id),

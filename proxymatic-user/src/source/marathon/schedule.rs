@@ -1,42 +1,42 @@
-//! When to read: soon after an event, never without pause, now and then without any event, and ever more patiently
-//! while it fails. Pure: the clock and the dice are arguments.
+//! The schedule of reads: soon after an event, with a pause between two, regularly without events, and with growing
+//! waits after failures. Pure: the clock and the random numbers are arguments.
 
 use std::time::{Duration, Instant};
 
 pub(super) use crate::source::backoff::{Backoff, Jitter};
 use crate::source::{backoff::Limits, loss_guard::CONFIRM};
 
-/// What the event stream says.
+/// A hint of the event stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// From now on nothing is missed, so everything has to be read once.
+    /// The stream is attached: no later event is missed, so everything must be read once.
     Attached,
-    /// There is no stream: what changes is seen by polling only.
+    /// There is no stream: changes are seen only by polling.
     Lost,
     /// Something changed.
     Changed,
-    /// A task is about to go, or gone.
+    /// A task is about to end, or has ended.
     Urgent,
 }
 
-/// All the times that matter.
+/// The durations of the source.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The longest time between two reads; each is drawn from three quarters of it up.
+    /// The longest time between two reads. Each time is drawn from three quarters of it up.
     pub refresh: Duration,
-    /// How long no event must come before what they announce is read; each time it is drawn from this to twice this.
+    /// The time without events before a read. Each time is drawn from this to twice this.
     pub quiet: Duration,
-    /// How long after the first event it is read all the same.
+    /// The longest time from the first event to the read.
     pub at_most: Duration,
-    /// How long what is missing from an answer is doubted before a second one is asked for.
+    /// How long the loss guard waits for a second response.
     pub confirm: Duration,
-    /// How long to wait for the stream to say that it is attached.
+    /// How long to wait for the announcement that the stream is attached.
     pub attached: Duration,
-    /// How long a stream may be silent: a heartbeat comes every 10 s.
+    /// The longest silence of a stream: Marathon sends a heartbeat every 10 s.
     pub silence: Duration,
-    /// How long to wait after the first failure. It grows by half with each one.
+    /// The wait after the first failure. It grows by half with each further failure.
     pub retry_first: Duration,
-    /// How long to wait at most.
+    /// The longest wait after a failure.
     pub retry_most: Duration,
 }
 
@@ -61,28 +61,30 @@ impl From<&Timing> for Limits {
     }
 }
 
-/// When the next read is due.
+/// The schedule of reads.
 #[derive(Debug)]
 pub(super) struct RefreshSchedule {
     timing: Timing,
-    /// How long no event must come, this time: all agents see the same events.
+    /// The time without events before the next read. It is drawn, because all agents see the same events.
     quiet: Duration,
-    /// When to read though nothing happens: the next poll, or the next attempt after a failure.
+    /// When to read without any event: the next poll, or the next attempt after a failure.
     poll: Instant,
     failing: bool,
     /// The first and the last event since the last read began.
     changed: Option<(Instant, Instant)>,
-    /// Since when it has been urgent, or needed after an attachment.
+    /// The first urgent event since the last read began.
     urgent: Option<Instant>,
+    /// When the stream attached, if that was after the last read began.
     attached: Option<Instant>,
-    /// Nothing is read for events before this moment, so that a storm of them leaves pauses as long as the reads.
+    /// The earliest read for events. In a storm of events, pauses are as long as reads.
     rest_until: Instant,
     begun: Instant,
+    /// Whether any read has begun.
     ever: bool,
 }
 
 impl RefreshSchedule {
-    /// Nothing has been read. The stream gets a little time to attach first, so that one read does.
+    /// Returns the schedule before the first read. The stream gets some time to attach first, so that one read is enough.
     pub(super) fn new(now: Instant, timing: Timing) -> Self {
         Self {
             timing,
@@ -98,6 +100,7 @@ impl RefreshSchedule {
         }
     }
 
+    /// Notes a hint.
     pub(super) fn hint(&mut self, now: Instant, hint: Hint) {
         match hint {
             Hint::Attached => self.attached = Some(now),
@@ -112,16 +115,16 @@ impl RefreshSchedule {
         }
     }
 
-    /// When the next read is due.
+    /// Returns when the next read is due.
     pub(super) fn due(&self) -> Instant {
         let (quiet, at_most) = (self.quiet, self.timing.at_most);
-        // While reads fail, events do not make them more frequent; a stream that attaches says that Marathon is back.
+        // While reads fail, events do not make them more frequent. A stream that attaches shows that Marathon is back.
         let soon = self.changed.map(|(first, last)| (last + quiet).min(first + at_most));
         let hinted = self.urgent.or(soon).map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
         [hinted, self.attached].into_iter().flatten().fold(self.poll, Instant::min)
     }
 
-    /// A read begins: it will see everything that was announced before. Whether everything is to be read.
+    /// Notes that a read begins, which sees everything that was announced before. Returns whether to read everything.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         let everything = self.failing || self.attached.is_some() || now >= self.poll;
         (self.changed, self.urgent, self.attached) = (None, None, None);
@@ -129,23 +132,24 @@ impl RefreshSchedule {
         everything
     }
 
-    /// A read is done. `everything`: all was read, so that the next poll is put off.
-    pub(super) fn succeeded(&mut self, now: Instant, everything: bool, dice: &mut Jitter) {
+    /// Notes that a read succeeded. If it was of everything, the next poll moves.
+    pub(super) fn succeeded(&mut self, now: Instant, everything: bool, jitter: &mut Jitter) {
         self.failing = false;
         if everything {
-            self.poll = now + dice.jitter(self.timing.refresh);
+            self.poll = now + jitter.jitter(self.timing.refresh);
         }
         let quiet = self.timing.quiet;
-        self.quiet = quiet + (dice.jitter(quiet * 4).saturating_sub(quiet * 3));
+        self.quiet = quiet + (jitter.jitter(quiet * 4).saturating_sub(quiet * 3));
         let took = now.saturating_duration_since(self.begun);
         self.rest_until = now + took.clamp(self.timing.quiet.min(self.timing.at_most), self.timing.at_most);
     }
 
-    /// Something is in doubt: everything is to be read at that moment, if not before.
+    /// Reads everything at that moment at the latest.
     pub(super) fn no_later_than(&mut self, moment: Instant) {
         self.poll = self.poll.min(moment);
     }
 
+    /// Notes that a read failed.
     pub(super) fn failed(&mut self, now: Instant, again_in: Duration) {
         self.failing = true;
         self.poll = now + again_in;
@@ -158,115 +162,93 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A pace that has read once, instantly, at the moment that is given with it.
+    /// Returns a schedule after one read, and a moment one second later.
     fn read_once() -> (RefreshSchedule, Instant, Jitter) {
-        let (now, mut dice) = (Instant::now(), Jitter::new(1));
-        let mut pace = RefreshSchedule::new(now, Timing::default());
-        pace.begin(now);
-        pace.succeeded(now, true, &mut dice);
-        (pace, now + 1000 * MS, dice)
+        let (now, mut jitter) = (Instant::now(), Jitter::new(1));
+        let mut schedule = RefreshSchedule::new(now, Timing::default());
+        schedule.begin(now);
+        schedule.succeeded(now, true, &mut jitter);
+        (schedule, now + 1000 * MS, jitter)
     }
 
     #[test]
-    fn the_first_read_waits_for_the_stream_but_not_for_long() {
+    fn first_read_waits_for_the_stream_for_two_seconds() {
         let now = Instant::now();
-        let pace = || RefreshSchedule::new(now, Timing::default());
-        assert_eq!(pace().due(), now + 2000 * MS);
+        let schedule = || RefreshSchedule::new(now, Timing::default());
+        assert_eq!(schedule().due(), now + 2000 * MS);
         for hint in [Hint::Attached, Hint::Lost] {
-            let mut pace = pace();
-            pace.hint(now + 30 * MS, hint);
-            assert_eq!(pace.due(), now + 30 * MS, "{hint:?}");
+            let mut schedule = schedule();
+            schedule.hint(now + 30 * MS, hint);
+            assert_eq!(schedule.due(), now + 30 * MS, "{hint:?}");
         }
     }
 
     #[test]
-    fn events_are_read_after_a_pause_or_a_second_and_urgent_ones_at_once() {
-        let (mut pace, now, _) = read_once();
-        let quiet = pace.quiet;
+    fn events_are_read_after_a_pause_and_urgent_ones_at_once() {
+        let (mut schedule, now, _) = read_once();
+        let quiet = schedule.quiet;
         assert!((100 * MS..=200 * MS).contains(&quiet), "{quiet:?}");
-        pace.hint(now, Hint::Changed);
-        assert_eq!(pace.due(), now + quiet);
-        pace.hint(now + 60 * MS, Hint::Changed);
-        assert_eq!(pace.due(), now + 60 * MS + quiet);
+        schedule.hint(now, Hint::Changed);
+        assert_eq!(schedule.due(), now + quiet);
+        schedule.hint(now + 60 * MS, Hint::Changed);
+        assert_eq!(schedule.due(), now + 60 * MS + quiet);
         for at in (120..1200).step_by(60) {
-            pace.hint(now + at * MS, Hint::Changed);
+            schedule.hint(now + at * MS, Hint::Changed);
         }
-        assert_eq!(pace.due(), now + 1000 * MS);
-        pace.hint(now + 700 * MS, Hint::Urgent);
-        assert_eq!(pace.due(), now + 700 * MS);
+        assert_eq!(schedule.due(), now + 1000 * MS);
+        schedule.hint(now + 700 * MS, Hint::Urgent);
+        assert_eq!(schedule.due(), now + 700 * MS);
     }
 
     #[test]
-    fn an_event_during_a_read_is_read_after_it_and_reads_leave_pauses_as_long_as_themselves() {
-        let (mut pace, now, mut dice) = read_once();
-        pace.begin(now);
-        pace.hint(now + 10 * MS, Hint::Urgent);
-        pace.succeeded(now + 300 * MS, true, &mut dice);
-        assert_eq!(pace.due(), now + 600 * MS);
-        pace.begin(now + 600 * MS);
-        pace.hint(now + 610 * MS, Hint::Urgent);
-        pace.succeeded(now + 5000 * MS, true, &mut dice);
-        assert_eq!(pace.due(), now + 6000 * MS);
+    fn pause_after_a_read_is_as_long_as_the_read() {
+        let (mut schedule, now, mut jitter) = read_once();
+        schedule.begin(now);
+        schedule.hint(now + 10 * MS, Hint::Urgent);
+        schedule.succeeded(now + 300 * MS, true, &mut jitter);
+        assert_eq!(schedule.due(), now + 600 * MS);
+        schedule.begin(now + 600 * MS);
+        schedule.hint(now + 610 * MS, Hint::Urgent);
+        schedule.succeeded(now + 5000 * MS, true, &mut jitter);
+        assert_eq!(schedule.due(), now + 6000 * MS);
     }
 
     #[test]
-    fn without_events_it_polls_between_three_quarters_of_the_interval_and_all_of_it() {
-        let mut dice = Jitter::new(7);
-        let drawn: Vec<_> = (0..1000).map(|_| dice.jitter(Duration::from_secs(60))).collect();
-        let (least, most) = (*drawn.iter().min().unwrap(), *drawn.iter().max().unwrap());
-        assert!(least >= Duration::from_secs(45) && least < Duration::from_secs(46), "{least:?}");
-        assert!(most <= Duration::from_secs(60) && most > Duration::from_secs(59), "{most:?}");
+    fn default_waits_are_those_of_the_backoff() {
+        let (limits, default) = (Limits::from(&Timing::default()), Limits::default());
+        assert_eq!((limits.first, limits.most), (default.first, default.most));
     }
 
     #[test]
-    fn failures_are_retried_ever_more_patiently_and_told_ever_more_rarely() {
-        let (mut failures, mut dice, timing) = (Backoff::default(), Jitter::new(3), Timing::default());
-        let mut told = Vec::new();
-        for count in 1..=100 {
-            let (n, wait, tell) = failures.next("down", &timing, &mut dice);
-            let full = (1.5_f64.powi(count - 1)).min(15.0);
-            assert_eq!(n.cast_signed(), count);
-            assert!(wait.as_secs_f64() >= full * 0.7499 && wait.as_secs_f64() <= full * 1.0001, "{count}: {wait:?}");
-            told.extend(tell.then_some(n));
-        }
-        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64]);
-        assert!(failures.next("down in another way", &timing, &mut dice).2);
-        assert!(!failures.next("down in another way", &timing, &mut dice).2);
-        assert!(!failures.next("down", &timing, &mut dice).2);
-        let told = (0..20).filter(|n| failures.next(&format!("down {n}"), &timing, &mut dice).2).count();
-        assert_eq!(told, 6, "eight reasons in all");
+    fn poll_moves_after_full_reads_and_for_confirmations_only() {
+        let (mut schedule, now, mut jitter) = read_once();
+        let poll = schedule.due();
+        schedule.hint(now, Hint::Changed);
+        assert!(!schedule.begin(now + 200 * MS));
+        schedule.succeeded(now + 210 * MS, false, &mut jitter);
+        assert_eq!(schedule.due(), poll);
+        schedule.no_later_than(now + 1210 * MS);
+        assert_eq!(schedule.due(), now + 1210 * MS);
+        assert!(schedule.begin(now + 1210 * MS));
+        schedule.succeeded(now + 1220 * MS, true, &mut jitter);
+        schedule.hint(now + 2000 * MS, Hint::Attached);
+        assert!(schedule.begin(now + 2000 * MS));
+        schedule.failed(now + 2000 * MS, 100 * MS);
+        assert!(schedule.begin(now + 2050 * MS));
     }
 
     #[test]
-    fn reads_of_single_apps_do_not_put_off_the_poll_and_doubts_bring_it_forward() {
-        let (mut pace, now, mut dice) = read_once();
-        let poll = pace.due();
-        pace.hint(now, Hint::Changed);
-        assert!(!pace.begin(now + 200 * MS));
-        pace.succeeded(now + 210 * MS, false, &mut dice);
-        assert_eq!(pace.due(), poll);
-        pace.no_later_than(now + 1210 * MS);
-        assert_eq!(pace.due(), now + 1210 * MS);
-        assert!(pace.begin(now + 1210 * MS));
-        pace.succeeded(now + 1220 * MS, true, &mut dice);
-        pace.hint(now + 2000 * MS, Hint::Attached);
-        assert!(pace.begin(now + 2000 * MS));
-        pace.failed(now + 2000 * MS, 100 * MS);
-        assert!(pace.begin(now + 2050 * MS));
-    }
-
-    #[test]
-    fn while_reads_fail_events_do_not_make_them_more_frequent_but_an_attachment_does() {
-        let (mut pace, now, mut dice) = read_once();
-        pace.begin(now);
-        pace.failed(now, 9000 * MS);
-        pace.hint(now + 10 * MS, Hint::Urgent);
-        assert_eq!(pace.due(), now + 9000 * MS);
-        pace.hint(now + 20 * MS, Hint::Attached);
-        assert_eq!(pace.due(), now + 20 * MS);
-        pace.begin(now + 20 * MS);
-        pace.succeeded(now + 30 * MS, true, &mut dice);
-        pace.hint(now + 5000 * MS, Hint::Changed);
-        assert_eq!(pace.due(), now + 5000 * MS + pace.quiet);
+    fn failing_reads_are_repeated_early_only_after_an_attachment() {
+        let (mut schedule, now, mut jitter) = read_once();
+        schedule.begin(now);
+        schedule.failed(now, 9000 * MS);
+        schedule.hint(now + 10 * MS, Hint::Urgent);
+        assert_eq!(schedule.due(), now + 9000 * MS);
+        schedule.hint(now + 20 * MS, Hint::Attached);
+        assert_eq!(schedule.due(), now + 20 * MS);
+        schedule.begin(now + 20 * MS);
+        schedule.succeeded(now + 30 * MS, true, &mut jitter);
+        schedule.hint(now + 5000 * MS, Hint::Changed);
+        assert_eq!(schedule.due(), now + 5000 * MS + schedule.quiet);
     }
 }

@@ -1,23 +1,23 @@
 //! The framing of server-sent events: bytes in, events out. Pure, total, linear in the bytes and bounded in memory.
 //!
-//! Our own, after `eventsource-stream` 0.2.3 was tried: it panics on a byte order mark, falls silent for good after one
-//! byte that is not UTF-8, and parses a line again with every chunk of it (an event of 8 MiB, which Marathon's
-//! deployments can reach, takes 12 s).
+//! `eventsource-stream` 0.2.3 was tried first. It panics on a byte order mark, returns no more events after one byte that
+//! is not UTF-8, and parses a line again with each chunk of it: an event of 8 MiB, which Marathon's deployments can reach,
+//! takes 12 s.
 
-/// The most bytes that are kept of one line, and of the data of one event; the rest is skipped. The events that are
-/// looked into have half a kilobyte.
-const KEPT: usize = 64 << 10;
+/// The most bytes of one line, and of the data of one event. The rest is skipped. The events that are used have half a
+/// kilobyte.
+const MAX_LINE: usize = 64 << 10;
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// The `event` field, the type; empty if there was none.
+    /// The field `event`, which is the type; empty if there was none.
     pub name: String,
-    /// The `data` fields, with a newline between two, and cut where they are absurdly long.
+    /// The fields `data` with newlines between them, cut if they are absurdly long.
     pub data: String,
 }
 
-/// What was read of a stream so far.
+/// The state between two parts of a stream.
 #[derive(Debug, Default)]
 pub struct Frames {
     line: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes the next bytes of a stream, however it is cut, and gives the events that they complete.
+    /// Adds the next bytes of a stream, however it is cut, and returns the events that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
         let mut rest = bytes;
@@ -51,14 +51,14 @@ impl Frames {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = KEPT.saturating_sub(self.line.len());
+        let room = MAX_LINE.saturating_sub(self.line.len());
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn end_of_line(&mut self) -> Option<Event> {
         let line = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&line);
-        // The byte order mark is only allowed at the start of the stream, but is no part of a field anywhere.
+        // The byte order mark is allowed only at the start of the stream, but it is never part of a field.
         let line = line.trim_start_matches('\u{feff}');
         if line.is_empty() {
             let name = std::mem::take(&mut self.name);
@@ -70,13 +70,13 @@ impl Frames {
             "event" => value.clone_into(&mut self.name),
             "data" => match &mut self.data {
                 None => self.data = Some(value.to_owned()),
-                Some(data) if data.len() + value.len() < KEPT => {
+                Some(data) if data.len() + value.len() < MAX_LINE => {
                     data.push('\n');
                     data.push_str(value);
                 }
                 Some(_) => {}
             },
-            // Comments, `id` and `retry`, which Marathon does not send, and what the standard says to ignore.
+            // Comments, `id` and `retry`, which Marathon does not send, and fields that the standard ignores.
             _ => {}
         }
         None
@@ -98,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn frames_as_marathon_writes_them() {
+    fn frames_of_marathon_are_parsed() {
         let text = "event: a\r\ndata: {\"x\":1}\r\n\r\n\r\nevent: b\r\ndata: 2\r\n\r\n";
         assert_eq!(whole(text), [event("a", "{\"x\":1}"), event("b", "2")]);
     }
 
     #[test]
-    fn the_examples_of_the_standard() {
+    fn examples_of_the_standard_are_parsed() {
         assert_eq!(whole("data: a\n\ndata: b\ndata: c\n\n"), [event("", "a"), event("", "b\nc")]);
         assert_eq!(whole(": test\n\ndata:x\nid: 1\n\ndata:  y\n\n"), [event("", "x"), event("", " y")]);
         assert_eq!(whole("data\n\ndata\ndata\n\ndata:"), [event("", ""), event("", "\n")]);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_in_two_writes_is_no_event() {
+    fn heartbeat_in_two_writes_is_no_event() {
         let mut frames = Frames::default();
         for part in ["\r", "\n", "\r", "\n", "event: a\r", "\ndata: 1\r", "\n"] {
             assert_eq!(frames.push(part.as_bytes()), []);
@@ -125,29 +125,29 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_framed_in_linear_time_and_bounded_memory() {
+    fn long_line_takes_linear_time_and_bounded_memory() {
         let mut frames = Frames::default();
         assert_eq!(frames.push(b"event: long\r\ndata: "), []);
         for _ in 0..4096 {
             assert_eq!(frames.push(&[b'x'; 8192]), []);
-            assert!(frames.line.len() <= KEPT);
+            assert!(frames.line.len() <= MAX_LINE);
         }
         let long = frames.push(b"\r\n\r\nevent: next\r\ndata: 1\r\n\r\n");
-        assert_eq!((long[0].name.as_str(), long[0].data.len()), ("long", KEPT - "data: ".len()));
+        assert_eq!((long[0].name.as_str(), long[0].data.len()), ("long", MAX_LINE - "data: ".len()));
         assert_eq!(long[1], event("next", "1"));
         let many = "data: xxxxxxxxxxxxxxxx\n".repeat(100_000) + "\n";
-        assert!(whole(&many)[0].data.len() < KEPT);
+        assert!(whole(&many)[0].data.len() < MAX_LINE);
     }
 
     #[test]
-    fn bytes_that_are_no_text_cost_only_their_event() {
+    fn bytes_that_are_not_text_cost_only_their_event() {
         let events = Frames::default().push(b"data: a\xff\n\ndata: b\n\n");
         assert_eq!(events, [event("", "a\u{fffd}"), event("", "b")]);
     }
 
     proptest! {
         #[test]
-        fn however_the_stream_is_cut_the_events_are_the_same(
+        fn events_do_not_depend_on_how_the_stream_is_cut(
             lines in prop::collection::vec("(event|data|id|)(:?) ?[a-zé]{0,6}(\r\n|\n|\r|\r\n\r\n)", 0..20),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
         ) {

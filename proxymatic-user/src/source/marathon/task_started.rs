@@ -1,21 +1,21 @@
-//! A task that has begun to run, by an event alone: where nothing has to be asked, it is served before anything is read.
+//! A task that has started, as an event describes it. If no request is needed, the task is served before the next read.
 //! Pure.
 //!
-//! An event names the host and the ports, and the version of the definition that says what the ports are. So the last
-//! listing is enough where it has that definition. Health and readiness are not in the event: what is checked waits for
-//! an answer that has the results.
+//! An event names the host, the ports, and the version of the definition. So the last listing is enough if it has that
+//! version. An event has no health and readiness: a task with checks waits for a response with their results.
 
 use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use super::{
-    api::{IpAddress, Listing, Task},
-    convert::{self, Lookups, Options},
+    api::{IpAddress, Listing, Task, good},
+    convert,
+    lookups::{Lookups, Options, parse_address},
 };
 use crate::model::Snapshot;
 
-/// A task that runs, as an event has it.
+/// A task that has started, as an event describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TaskStarted {
     app: String,
@@ -35,8 +35,8 @@ struct Data {
 }
 
 impl TaskStarted {
-    /// The task of the data of an event; `None` where anything is missing, and a listing has to say it.
-    pub(super) fn of(data: &str) -> Option<Self> {
+    /// Returns the task in the data of an event; `None` if a field is missing, so that a listing is needed.
+    pub(super) fn parse(data: &str) -> Option<Self> {
         let Data { app_id, task_id, host, ports, ip_addresses, version } = serde_json::from_str(data).ok()?;
         if task_id.is_empty() || host.is_empty() || version.is_empty() {
             return None;
@@ -46,20 +46,20 @@ impl TaskStarted {
         Some(Self { app: app_id, task })
     }
 
-    /// What the task serves, by its app in a listing and the addresses of hosts that are known; `None` where those do
-    /// not say.
-    pub(super) fn read(
+    /// Returns the services of the task, by its app in a listing and the known addresses of hosts; `None` if those are not
+    /// enough.
+    pub(super) fn convert(
         &self,
         listing: &Listing,
         known: impl Fn(&str) -> Option<IpAddr>,
-        rules: Options,
+        options: Options,
     ) -> Option<Snapshot> {
-        let app = convert::good(&listing.apps).find(|app| app.id == self.app)?;
-        let mut found = Lookups::default();
-        if convert::address_of(&self.task.host).is_none() {
-            found.hosts.insert(self.task.host.clone(), Ok(known(&self.task.host)?));
+        let app = good(&listing.apps).find(|app| app.id == self.app)?;
+        let mut lookups = Lookups::default();
+        if parse_address(&self.task.host).is_none() {
+            lookups.hosts.insert(self.task.host.clone(), Ok(known(&self.task.host)?));
         }
-        convert::read_task(app, &self.task, &found, rules)
+        convert::convert_task(app, &self.task, &lookups, options)
     }
 }
 
@@ -85,31 +85,31 @@ mod tests {
         event.into()
     }
 
-    /// The backends that an event gives, with an app of which `more` is known.
+    /// Returns the backends of an event, for an app with the fields `more`.
     fn served(event: &Value, more: Value) -> Option<Vec<String>> {
         let app = json!({"id": "/a", "version": VERSION, "networks": [{"mode": "host"}],
             "portDefinitions": [{"port": 1234, "protocol": "tcp"}]});
         let listing = convert::parse(json!({"apps": [with(app, more)]}).to_string().as_bytes()).unwrap();
         let known = |name: &str| (name == "h2").then(|| IpAddr::from([10, 0, 0, 2]));
-        let snapshot = TaskStarted::of(&event.to_string())?.read(&listing, known, NonZeroU32::MIN.into())?;
+        let snapshot = TaskStarted::parse(&event.to_string())?.convert(&listing, known, NonZeroU32::MIN.into())?;
         let backends = snapshot.services.values().flat_map(|it| &it.backends);
         Some(backends.map(|it| format!("{} {}:{} {:?}", it.task, it.address, it.port, it.state)).collect())
     }
 
     #[test]
-    fn a_task_of_the_known_definition_is_served_where_the_event_says() {
+    fn task_of_a_known_definition_is_served_by_its_event() {
         assert_eq!(served(&event(), json!({})), Some(vec![format!("t2 10.0.0.2:31002 {:?}", State::Active)]));
     }
 
     #[test]
-    fn what_is_checked_is_not_taken_for_healthy() {
+    fn task_with_checks_only_warms_up() {
         for check in [json!({"healthChecks": [{}]}), json!({"readinessChecks": [{}], "deployments": [{}]})] {
             assert_eq!(served(&event(), check), Some(vec![format!("t2 10.0.0.2:31002 {:?}", State::Warming)]));
         }
     }
 
     #[test]
-    fn what_would_have_to_be_asked_for_is_left_to_an_answer() {
+    fn task_that_needs_a_request_waits_for_a_response() {
         for change in [
             json!({"appId": "/b"}),
             json!({"version": "2026-02-02T00:00:00.000Z"}),

@@ -1,78 +1,29 @@
-//! Bytes off sockets: asks the members of the cluster in turn, by whichever of etcd's two APIs knows the folder.
+//! The client of etcd: sends requests to the members of the cluster in turn, by the one of etcd's two APIs that has the
+//! folder.
 
-use std::{
-    error::Error,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use reqwest::{RequestBuilder, Response, StatusCode, Url, header::AUTHORIZATION, redirect::Policy};
+use reqwest::{RequestBuilder, StatusCode, Url};
 use serde_json::{Value, json};
 
 use super::{
     config::Config,
-    login::Login,
-    wire::{self, Entry, Refused},
+    login::{Login, MemberLogin},
+    response_failure::{ETCD, path_url, status_failure},
+    wire::{self, Entry, ErrorBody},
 };
-use crate::source::{credentials::Credentials, tls};
+use crate::source::{
+    credentials::Credentials,
+    failure::Failure,
+    http::{Endpoints, HttpClient, RequestAuth, Response},
+};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest time for a whole answer.
-const WHOLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest answer.
+/// The largest body, in bytes.
 const MAX_BODY: usize = 64 << 20;
-/// The longest line of a watch. What is longer is a change as well.
+/// The longest line of a watch, in bytes. A longer line counts as a change too.
 const MAX_LINE: usize = 1 << 20;
 
-/// What helps who is not let in.
-const REMEDY: &str = "give them with --registrator-credentials-file";
-
-/// A request without a good answer: one sentence that begins with the URL.
-#[derive(Clone, Debug)]
-pub(super) struct Failure(pub(super) String);
-
-impl Failure {
-    pub(super) fn new(url: &Url, what: impl std::fmt::Display) -> Self {
-        let mut url = url.clone();
-        url.set_query(None);
-        Self(format!("{url} {what}"))
-    }
-
-    fn request(url: &Url, error: &reqwest::Error) -> Self {
-        if let Some(what) = tls::distrust(error, "--registrator-ca-cert", "--registrator") {
-            return Self::new(url, what);
-        }
-        let mut root: &(dyn Error + 'static) = error;
-        while let Some(source) = root.source() {
-            root = source;
-        }
-        let kind = root.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        match kind {
-            _ if error.is_timeout() => Self::new(url, "is too slow"),
-            Some(std::io::ErrorKind::ConnectionRefused) => {
-                Self::new(url, "refused the connection; does etcd run there?")
-            }
-            _ if error.is_body() || error.is_decode() => Self::new(url, format!("broke off in its answer ({root})")),
-            _ => Self::new(url, format!("cannot be reached: {root}")),
-        }
-    }
-
-    pub(super) async fn status(url: &Url, response: Response, has_credentials: bool) -> Self {
-        let status = response.status();
-        let body = whole(url, response).await.unwrap_or_default();
-        let text: String = String::from_utf8_lossy(&body).trim().chars().take(200).collect();
-        let what = match status.as_u16() {
-            401 | 403 if has_credentials => format!("does not accept the credentials ({status})"),
-            401 | 403 => format!("wants credentials ({status}); {REMEDY}"),
-            // What v3 says where nobody says who he is, and that with status 400.
-            _ if text.contains("user name is empty") => format!("wants credentials ({status}); {REMEDY}"),
-            _ => format!("answered {status}"),
-        };
-        Self::new(url, if text.is_empty() { what } else { format!("{what}: {text:?}") })
-    }
-}
-
-/// Everything below the folder, and from where on to watch it.
+/// Everything in the folder, and the position from which to watch it.
 #[derive(Clone, Debug)]
 pub(super) struct Listing {
     pub(super) entries: Vec<Entry>,
@@ -80,6 +31,7 @@ pub(super) struct Listing {
     watch: Watch,
 }
 
+/// The position of a watch, by API: the index or revision of the listing.
 #[derive(Clone, Copy, Debug)]
 enum Watch {
     V2 { after: u64 },
@@ -88,109 +40,103 @@ enum Watch {
 
 #[derive(Debug)]
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: HttpClient,
     endpoints: Vec<Url>,
     prefix: String,
     credentials: Option<Credentials>,
     login: Login,
-    /// The one that answered last is asked first.
-    preferred: AtomicUsize,
+    /// The member that responded last is tried first.
+    in_turn: Endpoints,
 }
 
 impl Client {
-    pub(super) fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("proxymatic/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_keepalive(Duration::from_secs(15));
-        let http = tls::set_up(http, config.access.ca.as_deref(), config.is_tls()).build()?;
+    /// # Errors
+    /// The client cannot be created; the text is the rest of a sentence.
+    pub(super) fn new(config: &Config) -> Result<Self, String> {
+        let http = HttpClient::new(&ETCD, config.access.ca.as_deref(), config.is_tls())?;
         let (endpoints, prefix) = (config.endpoints.clone(), config.prefix.clone());
-        let credentials = config.access.credentials.clone();
-        Ok(Self { http, endpoints, prefix, credentials, login: Login::default(), preferred: AtomicUsize::new(0) })
+        let (credentials, in_turn) = (config.access.credentials.clone(), Endpoints::new(endpoints.len()));
+        Ok(Self { http, endpoints, prefix, credentials, login: Login::default(), in_turn })
     }
 
-    /// Everything below the folder.
+    /// Returns everything in the folder.
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
-        let first = self.preferred.load(Ordering::Relaxed);
-        let in_turn = self.endpoints.iter().enumerate().cycle().skip(first).take(self.endpoints.len());
-        let mut failures = Vec::new();
-        for (index, endpoint) in in_turn {
-            match self.list_from(endpoint).await {
+        let mut attempts = self.in_turn.attempts();
+        while let Some(index) = attempts.next() {
+            match self.list_from(&self.endpoints[index]).await {
                 Ok(listing) => {
-                    self.preferred.store(index, Ordering::Relaxed);
+                    self.in_turn.responded(index, None);
                     return Ok(listing);
                 }
-                Err(Failure(reason)) => failures.push(reason),
+                Err(failure) => attempts.failed(failure),
             }
         }
-        Err(Failure(failures.join("; ")))
+        Err(attempts.failure())
     }
 
-    /// v2 where it knows the folder, since that is what registrator writes; else v3 where that does. From 3.4 on, etcd
-    /// has v2 only where it is told to.
+    /// Returns the listing of one member.
+    ///
+    /// The v2 API comes first, because registrator writes to it. The v3 API is used if v2 does not have the folder and v3
+    /// does. From 3.4 on, etcd has v2 only if an option enables it.
     async fn list_from(&self, endpoint: &Url) -> Result<Listing, Failure> {
         let listing = |(entries, watch)| Listing { entries, endpoint: endpoint.clone(), watch };
-        let two = self.list_v2(endpoint).await?;
-        if let Some((entries, _)) = &two
-            && !entries.is_empty()
-        {
-            return two.map(listing).ok_or_else(|| Failure::new(endpoint, "is not there"));
-        }
-        let three = self.list_v3(endpoint).await?;
-        let found = match (two, three) {
-            (_, Some(three)) if !three.0.is_empty() => Some(three),
-            (Some(two), _) => Some(two),
-            (None, three) => three,
+        let v2 = match self.list_v2(endpoint).await? {
+            Some(v2) if !v2.0.is_empty() => return Ok(listing(v2)),
+            v2 => v2,
+        };
+        let v3 = self.list_v3(endpoint).await?;
+        let found = match (v2, v3) {
+            (_, Some(v3)) if !v3.0.is_empty() => Some(v3),
+            (Some(v2), _) => Some(v2),
+            (None, v3) => v3,
         };
         found.map(listing).ok_or_else(|| Failure::new(endpoint, "has neither /v2/keys nor /v3/kv; is that etcd?"))
     }
 
-    /// `None` where there is no such API.
+    /// Returns the entries by the v2 API; `None` if the member does not have it.
     async fn list_v2(&self, endpoint: &Url) -> Result<Option<(Vec<Entry>, Watch)>, Failure> {
-        // From the leader: a member that is cut off knows only what was.
-        let url = self.v2(endpoint, &[("recursive", "true"), ("quorum", "true")]);
-        let response = send(&url, self.get(&url).timeout(WHOLE_TIMEOUT)).await?;
-        let index = response.headers().get("X-Etcd-Index").and_then(|index| index.to_str().ok()?.parse::<u64>().ok());
+        // The quorum matters: a member that is cut off from the leader has old data.
+        let url = self.v2_url(endpoint, &[("recursive", "true"), ("quorum", "true")]);
+        let response = self.http.send(&url, self.v2_get(&url).timeout(ETCD.whole_timeout)).await?;
+        let index = response.header("X-Etcd-Index").and_then(|index| index.parse::<u64>().ok());
         match response.status() {
             StatusCode::OK => {
-                let after = index.ok_or_else(|| Failure::new(&url, "gave no X-Etcd-Index; is that etcd?"))?;
-                let body = whole(&url, response).await?;
+                let after = index.ok_or_else(|| Failure::new(&url, "sent no X-Etcd-Index; is that etcd?"))?;
+                let body = response.body(MAX_BODY).await?;
                 let entries = wire::v2_entries(&body).map_err(|what| Failure::new(&url, what))?;
                 Ok(Some((entries, Watch::V2 { after })))
             }
             StatusCode::NOT_FOUND => {
-                let body = whole(&url, response).await?;
+                let body = response.body(MAX_BODY).await?;
                 match serde_json::from_slice(&body) {
-                    Ok(Refused { code: Refused::NOT_FOUND, index }) => {
+                    Ok(ErrorBody { code: ErrorBody::NOT_FOUND, index }) => {
                         Ok(Some((Vec::new(), Watch::V2 { after: index })))
                     }
                     _ => Ok(None),
                 }
             }
-            _ => Err(Failure::status(&url, response, self.credentials.is_some()).await),
+            _ => Err(status_failure(&url, response, self.credentials.is_some()).await),
         }
     }
 
-    /// `None` where there is no such API.
+    /// Returns the entries by the v3 API; `None` if the member does not have it.
     async fn list_v3(&self, endpoint: &Url) -> Result<Option<(Vec<Entry>, Watch)>, Failure> {
-        let url = at(endpoint, "/v3/kv/range");
+        let url = path_url(endpoint, "/v3/kv/range");
         let (key, range_end) = wire::v3_range(&self.prefix);
         let body = json!({ "key": key, "range_end": range_end });
-        let response = self.post(endpoint, &url, &body, Some(WHOLE_TIMEOUT)).await?;
+        let response = self.v3_post(endpoint, &url, &body, Some(ETCD.whole_timeout)).await?;
         match response.status() {
             StatusCode::OK => {
-                let body = whole(&url, response).await?;
+                let body = response.body(MAX_BODY).await?;
                 let (entries, after) = wire::v3_entries(&body).map_err(|what| Failure::new(&url, what))?;
                 Ok(Some((entries, Watch::V3 { after })))
             }
             StatusCode::NOT_FOUND => Ok(None),
-            _ => Err(Failure::status(&url, response, self.credentials.is_some()).await),
+            _ => Err(status_failure(&url, response, self.credentials.is_some()).await),
         }
     }
 
-    /// Waits until something below the folder changes, or may have.
+    /// Waits until something in the folder changes, or may have changed.
     pub(super) async fn changed(&self, listing: &Listing) -> Result<(), Failure> {
         match listing.watch {
             Watch::V2 { after } => self.changed_v2(&listing.endpoint, after).await,
@@ -200,35 +146,35 @@ impl Client {
 
     async fn changed_v2(&self, endpoint: &Url, after: u64) -> Result<(), Failure> {
         let index = after.saturating_add(1).to_string();
-        let url = self.v2(endpoint, &[("wait", "true"), ("recursive", "true"), ("waitIndex", &index)]);
-        let mut response = send(&url, self.get(&url)).await?;
+        let url = self.v2_url(endpoint, &[("wait", "true"), ("recursive", "true"), ("waitIndex", &index)]);
+        let mut response = self.http.send(&url, self.v2_get(&url)).await?;
         if response.status() != StatusCode::OK {
             let status = response.status();
-            let body = whole(&url, response).await?;
+            let body = response.body(MAX_BODY).await?;
             return match serde_json::from_slice(&body) {
-                Ok(Refused { code: Refused::CLEARED, .. }) => Ok(()),
+                Ok(ErrorBody { code: ErrorBody::CLEARED, .. }) => Ok(()),
                 _ => Err(Failure::new(&url, format!("cannot be watched: it answered {status}"))),
             };
         }
-        // The head comes at once, the body with the event.
-        match response.chunk().await.map_err(|error| Failure::request(&url, &error))? {
+        // The headers come at once, the body with the event.
+        match response.chunk().await? {
             Some(_) => Ok(()),
             None => Err(Failure::new(&url, "ended the watch")),
         }
     }
 
     async fn changed_v3(&self, endpoint: &Url, after: u64) -> Result<(), Failure> {
-        let url = at(endpoint, "/v3/watch");
+        let url = path_url(endpoint, "/v3/watch");
         let (key, range_end) = wire::v3_range(&self.prefix);
         let start_revision = after.saturating_add(1).to_string();
         let body =
             json!({ "create_request": { "key": key, "range_end": range_end, "start_revision": start_revision } });
-        let mut response = self.post(endpoint, &url, &body, None).await?;
+        let mut response = self.v3_post(endpoint, &url, &body, None).await?;
         if response.status() != StatusCode::OK {
-            return Err(Failure::status(&url, response, self.credentials.is_some()).await);
+            return Err(status_failure(&url, response, self.credentials.is_some()).await);
         }
         let mut line = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| Failure::request(&url, &error))? {
+        while let Some(chunk) = response.chunk().await? {
             for part in chunk.split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(part);
                 if line.len() > MAX_LINE {
@@ -245,68 +191,32 @@ impl Client {
         Err(Failure::new(&url, "ended the watch"))
     }
 
-    /// A question by the v2 API, which takes credentials with each.
-    fn get(&self, url: &Url) -> RequestBuilder {
-        let request = self.http.get(url.clone());
+    /// Returns a request to the v2 API, which takes the credentials with each request.
+    fn v2_get(&self, url: &Url) -> RequestBuilder {
+        let request = self.http.get(url);
         match &self.credentials {
             Some(Credentials { user, password }) => request.basic_auth(user, Some(password)),
             None => request,
         }
     }
 
-    /// A question by the v3 API, which gives a token for credentials. One that is refused is asked for anew, once.
-    async fn post(
+    /// Sends a request to the v3 API, which takes a token.
+    async fn v3_post(
         &self,
         endpoint: &Url,
         url: &Url,
         body: &Value,
         timeout: Option<Duration>,
     ) -> Result<Response, Failure> {
-        let request = || {
-            let request = self.http.post(url.clone()).json(body);
-            timeout.into_iter().fold(request, RequestBuilder::timeout)
-        };
-        let Some(credentials) = &self.credentials else { return send(url, request()).await };
-        loop {
-            let known = self.login.token();
-            let token = match &known {
-                Some(token) => Some(token.clone()),
-                None => self.login.log_in(&self.http, endpoint, credentials).await?,
-            };
-            let authorized = token.iter().fold(request(), |request, token| request.header(AUTHORIZATION, token));
-            let response = send(url, authorized).await?;
-            let refused = matches!(response.status().as_u16(), 400 | 401 | 403);
-            if !refused || known.is_none() {
-                return Ok(response);
-            }
-            self.login.forget();
-        }
+        let request = timeout.into_iter().fold(self.http.post(url).json(body), RequestBuilder::timeout);
+        let Some(credentials) = &self.credentials else { return self.http.send(url, request).await };
+        let login = MemberLogin { login: &self.login, endpoint, credentials };
+        self.http.send_as(url, request, RequestAuth::Token(&login)).await
     }
 
-    fn v2(&self, endpoint: &Url, query: &[(&str, &str)]) -> Url {
-        let mut url = at(endpoint, &format!("/v2/keys{}", self.prefix));
+    fn v2_url(&self, endpoint: &Url, query: &[(&str, &str)]) -> Url {
+        let mut url = path_url(endpoint, &format!("/v2/keys{}", self.prefix));
         url.query_pairs_mut().extend_pairs(query);
         url
     }
-}
-
-pub(super) fn at(endpoint: &Url, path: &str) -> Url {
-    let mut url = endpoint.clone();
-    url.set_path(path);
-    url
-}
-
-pub(super) async fn send(url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
-    request.send().await.map_err(|error| Failure::request(url, &error))
-}
-
-pub(super) async fn whole(url: &Url, mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::request(url, &error))? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Failure::new(url, format!("answered more than {} MiB", MAX_BODY >> 20)));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }

@@ -1,4 +1,4 @@
-//! What `--registrator` and its companions say: which etcd, which folder of it, and how to get in.
+//! The configuration of the registrator source: the etcd, the folder, and the access.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -8,63 +8,63 @@ use crate::{
     model::Snapshot,
     source::{
         backoff::Limits,
-        credentials::{Credentials, credentials, decoded, take, too_open},
+        credentials::{Credentials, parse_credentials, percent_decode, permissions_warning, read_file},
         loss_guard::CONFIRM,
         tls,
     },
 };
 
-/// The port of etcd where none is given.
+/// The port of etcd if none is given.
 const PORT: u16 = 2379;
 
-/// What the source has to know.
+/// The configuration of the registrator source.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The members of the cluster, in the order in which they are asked. All of them over TLS, or none.
+    /// The members of the cluster, in the order in which they are tried. All of them use TLS, or none.
     pub endpoints: Vec<Url>,
-    /// The folder of services, without a slash at its end; empty for all of etcd.
+    /// The folder of services, without a slash at its end; empty for all keys of etcd.
     pub prefix: String,
-    /// How to get in.
+    /// The access to etcd.
     pub(super) access: Access,
     /// The longest time between two reads.
     pub refresh: Duration,
-    /// Whether services are served that a container has on its own host on the very service port.
+    /// Whether to serve a service whose port a container has on its own host.
     pub expose_host: bool,
-    /// What is served already, as an earlier agent published it: the first answer is measured by it.
+    /// The services that an earlier agent published. The first response is compared with them.
     pub adopted: Snapshot,
-    /// How long to wait after the first failure.
+    /// The wait after the first failure.
     pub first_wait: Duration,
-    /// How long what is missing from an answer is doubted before a second one is asked for.
+    /// How long the loss guard waits for a second response.
     pub confirm: Duration,
 }
 
-/// The files that say how to get in.
+/// The files for the access to etcd.
 #[derive(Clone, Debug, Default)]
 pub struct AccessFiles {
     /// `--registrator-credentials-file`: `user:password` on its first line.
     pub credentials: Option<PathBuf>,
-    /// `--registrator-ca-cert`: certificates in PEM; only what they have signed is believed.
+    /// `--registrator-ca-cert`: certificates in PEM; only servers that they signed are trusted.
     pub ca_cert: Option<PathBuf>,
 }
 
-/// How to get in.
+/// The access to etcd.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Access {
     pub(super) credentials: Option<Credentials>,
-    /// `None`: those of this system.
+    /// The trusted authorities; `None` for those of the system.
     pub(super) ca: Option<Vec<Certificate>>,
-    /// What is not wrong, but not good either.
+    /// Warnings about the files, one sentence each.
     pub(super) warnings: Vec<String>,
 }
 
 impl Config {
-    /// Reads `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/PREFIX`, where ports are 2379 if not given. With
-    /// `https` in place of `etcd` it is asked over TLS.
+    /// Parses `etcd://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/PREFIX`. The port is 2379 if none is given. `https` in
+    /// place of `etcd` means TLS.
     ///
     /// # Errors
-    /// It is none: one sentence that begins with it, without user and password.
+    /// The URL is invalid; one sentence that begins with the URL, without user and password.
     pub fn new(url: &str, refresh: Duration) -> Result<Self, String> {
-        // What stands before the @ is a secret, also where it is not where it should be.
+        // The text before the @ is a secret, also if it is in the wrong place.
         let shown = match (url.split_once("://"), url.rsplit_once('@')) {
             (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://***@{rest}"),
             (None, Some((_, rest))) => format!("***@{rest}"),
@@ -84,7 +84,7 @@ impl Config {
         }
         let credentials = secret.map(|secret| {
             let (user, password) = secret.split_once(':').unwrap_or((secret, ""));
-            Credentials { user: decoded(user), password: decoded(password) }
+            Credentials { user: percent_decode(user), password: percent_decode(password) }
         });
         if rest.contains(['?', '#']) {
             return Err(wrong("must end with the path: no ? and no #"));
@@ -93,10 +93,10 @@ impl Config {
         let mut endpoints = Vec::new();
         for host in hosts.split(',').map(str::trim).filter(|host| !host.is_empty()) {
             let mut endpoint = Url::parse(&format!("{protocol}://{host}"))
-                .map_err(|error| wrong(&format!("{host:?} is no host: {error}")))?;
+                .map_err(|error| wrong(&format!("{host:?} is not a host: {error}")))?;
             let named = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             if !named && endpoint.set_port(Some(PORT)).is_err() {
-                return Err(wrong(&format!("{host:?} is no host")));
+                return Err(wrong(&format!("{host:?} is not a host")));
             }
             endpoints.push(endpoint);
         }
@@ -111,31 +111,30 @@ impl Config {
         Ok(Self { endpoints, prefix, access, refresh, expose_host: false, adopted, first_wait, confirm: CONFIRM })
     }
 
-    /// The same, with what is in these files.
+    /// Returns the configuration with the access that these files give.
     ///
     /// # Errors
-    /// One sentence for each that is no good.
+    /// One sentence for each error.
     pub fn with_access(mut self, files: &AccessFiles) -> Result<Self, Vec<String>> {
         let mut wrong = Vec::new();
-        let from_file = take("--registrator-credentials-file", &files.credentials, &mut wrong, credentials);
-        // As for Marathon, those of the URL come first.
+        let from_file = read_file("--registrator-credentials-file", &files.credentials, &mut wrong, parse_credentials);
+        // The credentials of the URL come first, as for Marathon.
         self.access.credentials = self.access.credentials.or(from_file);
-        self.access.ca = take("--registrator-ca-cert", &files.ca_cert, &mut wrong, tls::certificates);
+        self.access.ca = read_file("--registrator-ca-cert", &files.ca_cert, &mut wrong, tls::certificates);
         if files.ca_cert.is_some() && !self.is_tls() {
-            wrong.push(
-                "--registrator-ca-cert: --registrator is not asked over TLS; let its URL begin with https://".into(),
-            );
+            wrong.push("--registrator-ca-cert: --registrator does not use TLS; begin its URL with https://".into());
         }
-        self.access.warnings.extend(files.credentials.iter().filter_map(|path| too_open(path)));
+        self.access.warnings.extend(files.credentials.iter().filter_map(|path| permissions_warning(path)));
         if wrong.is_empty() { Ok(self) } else { Err(wrong) }
     }
 
+    /// Returns whether the members use TLS.
     pub(super) fn is_tls(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.scheme() == "https")
     }
 }
 
-/// Without user and password.
+/// The URL without user and password.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts = self.endpoints.iter().map(|url| url.authority().to_owned()).collect::<Vec<_>>().join(",");
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_one_or_several_hosts() {
+    fn urls_of_one_or_several_hosts_are_parsed() {
         for (url, shown) in [
             ("etcd://10.0.0.1:4001/services", "etcd://10.0.0.1:4001/services"),
             ("etcd://h1:4001,h2/a//b/", "etcd://h1:4001,h2:2379/a/b"),
@@ -162,28 +161,28 @@ mod tests {
             ("etcd://[2001:db8::1]/x", "etcd://[2001:db8::1]:2379/x"),
             ("https://me:secret@h1,h2:4001/services", "https://h1:2379,h2:4001/services"),
         ] {
-            // The port that http has by itself is not printed by the type of URL.
+            // `Url` does not print the default port of http.
             assert_eq!(config(url).unwrap().to_string().replace("h/", "h:80/"), shown, "{url}");
         }
     }
 
     #[test]
-    fn what_is_no_url_is_said_and_no_password_shown() {
+    fn invalid_url_is_refused_without_showing_a_password() {
         for (url, part) in [
             ("h:4001/services", "must start with etcd://"),
             ("consul://h/services", "consul:// is not supported"),
             ("etcd:///services", "names no host"),
-            ("etcd://h:port/services", "is no host"),
+            ("etcd://h:port/services", "is not a host"),
             ("etcd://h/services?x", "no ?"),
         ] {
-            let said = config(url).unwrap_err();
-            assert!(said.contains(part) && said.starts_with(url), "{said}");
+            let error = config(url).unwrap_err();
+            assert!(error.contains(part) && error.starts_with(url), "{error}");
         }
         for url in
             ["consul://me:secret@h", "me:secret@h", "etcd://me:sec/ret@h/x", "https://me:secret@h?x", "etcd://secret@"]
         {
-            let said = config(url).unwrap_err();
-            assert!(said.contains("***@") && !said.contains("sec") && !said.contains("me:"), "{said}");
+            let error = config(url).unwrap_err();
+            assert!(error.contains("***@") && !error.contains("sec") && !error.contains("me:"), "{error}");
         }
     }
 
@@ -204,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn certificates_for_what_is_not_asked_over_tls_are_a_mistake() {
+    fn ca_cert_without_tls_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         std::fs::write(&path, rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap().cert.pem()).unwrap();
         let files = AccessFiles { credentials: None, ca_cert: Some(path) };
         assert!(config("https://h/s").unwrap().with_access(&files).is_ok());
         let wrong = config("etcd://h/s").unwrap().with_access(&files).unwrap_err();
-        assert!(wrong.len() == 1 && wrong[0].contains("begin with https://"), "{wrong:?}");
+        assert!(wrong.len() == 1 && wrong[0].contains("begin its URL with https://"), "{wrong:?}");
     }
 }

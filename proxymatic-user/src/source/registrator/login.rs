@@ -1,8 +1,9 @@
-//! The token that etcd's v3 API gives for a user and a password. It is good for some minutes after its last use, and
-//! until etcd starts again.
+//! The token that etcd's v3 API returns for a user and a password. It is valid for some minutes after its last use, and
+//! until etcd restarts.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,59 +11,103 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{Failure, at, send, whole};
-use crate::source::credentials::Credentials;
+use super::response_failure::{message, path_url};
+use crate::source::{
+    credentials::Credentials,
+    failure::Failure,
+    http::{HttpClient, TokenSource},
+};
 
+/// The longest time for a login.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest response to a login, in bytes.
+const MAX_BODY: usize = 1 << 20;
 
-#[derive(Debug, Default)]
+/// The token of the last login. Printed without it.
+#[derive(Default)]
 pub(super) struct Login(Mutex<Option<String>>);
 
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+/// The login to one member of the cluster.
+pub(super) struct MemberLogin<'a> {
+    pub(super) login: &'a Login,
+    pub(super) endpoint: &'a Url,
+    pub(super) credentials: &'a Credentials,
+}
+
+/// A token, and whether it is from an earlier request.
+pub(super) struct Token {
+    text: String,
+    reused: bool,
+}
+
 #[derive(Deserialize)]
-struct Answer {
+struct Authenticated {
     token: String,
 }
 
 impl Login {
-    /// The token that was given last.
-    pub(super) fn token(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// A token of this member, which all others take. `None` where it lets in everybody, or has no such API.
-    pub(super) async fn log_in(
-        &self,
-        http: &reqwest::Client,
-        endpoint: &Url,
-        credentials: &Credentials,
-    ) -> Result<Option<String>, Failure> {
-        let url = at(endpoint, "/v3/auth/authenticate");
-        let Credentials { user, password } = credentials;
+impl MemberLogin<'_> {
+    /// Returns a token of this member, which all other members accept. `None` if the member requires no login, or has no
+    /// such API.
+    async fn log_in(&self, http: &HttpClient) -> Result<Option<String>, Failure> {
+        let url = path_url(self.endpoint, "/v3/auth/authenticate");
+        let Credentials { user, password } = self.credentials;
         let body = json!({ "name": user, "password": password });
-        let response = send(&url, http.post(url.clone()).json(&body).timeout(TIMEOUT)).await?;
+        let response = http.send(&url, http.post(&url).json(&body).timeout(TIMEOUT)).await?;
         let status = response.status();
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let body = whole(&url, response).await?;
-        let text = String::from_utf8_lossy(&body);
+        let body = response.body(MAX_BODY).await?;
         if status == StatusCode::OK {
-            let Answer { token } = serde_json::from_slice(&body)
+            let Authenticated { token } = serde_json::from_slice(&body)
                 .map_err(|error| Failure::new(&url, format!("did not answer as etcd does ({error})")))?;
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+            *self.login.lock() = Some(token.clone());
             return Ok(Some(token));
         }
+        let text = message(&body);
         if text.contains("authentication is not enabled") {
             return Ok(None);
         }
         let what = match text.contains("invalid user ID or password") {
             true => format!("does not accept the credentials ({status})"),
-            false => format!("answered {status}: {:?}", text.trim().chars().take(200).collect::<String>()),
+            false => format!("answered {status}: {text:?}"),
         };
         Err(Failure::new(&url, what))
+    }
+}
+
+impl TokenSource for MemberLogin<'_> {
+    type Token = Token;
+
+    async fn token(&self, http: &HttpClient) -> Result<Option<Token>, Failure> {
+        let known = self.login.lock().clone();
+        match known {
+            Some(text) => Ok(Some(Token { text, reused: true })),
+            None => Ok(self.log_in(http).await?.map(|text| Token { text, reused: false })),
+        }
+    }
+
+    fn header(token: &Token) -> String {
+        token.text.clone()
+    }
+
+    async fn used(&self, token: &Token, status: StatusCode) -> bool {
+        let refused = matches!(status.as_u16(), 400 | 401 | 403);
+        if refused && token.reused {
+            *self.login.lock() = None;
+        }
+        refused && token.reused
     }
 }

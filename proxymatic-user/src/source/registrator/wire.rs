@@ -1,4 +1,4 @@
-//! The JSON of etcd's two APIs: the keys API of v2, and the gateway to v3. Pure.
+//! The JSON of etcd's two APIs: the keys API of v2, and the gateway of v3. Pure.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
@@ -8,29 +8,29 @@ use serde::Deserialize;
 pub struct Entry {
     /// The whole key.
     pub key: String,
-    /// What it holds.
+    /// The value.
     pub value: String,
 }
 
-/// What the v2 API says of an error.
+/// The body of an error of the v2 API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Refused {
-    /// 100 for a key that is not there, 401 for a watch that begins too long ago.
+pub struct ErrorBody {
+    /// The kind of error.
     #[serde(rename = "errorCode")]
     pub code: u32,
-    /// The state of etcd that this is true of.
+    /// The index of etcd at the time of the response.
     pub index: u64,
 }
 
-impl Refused {
-    /// There is no such key.
+impl ErrorBody {
+    /// The key does not exist.
     pub const NOT_FOUND: u32 = 100;
-    /// The events since then are forgotten.
+    /// The watch begins before the events that etcd keeps.
     pub const CLEARED: u32 = 401;
 }
 
 #[derive(Deserialize)]
-struct Got {
+struct Listing {
     node: Node,
 }
 
@@ -44,12 +44,12 @@ struct Node {
     nodes: Vec<Node>,
 }
 
-/// All keys below a folder, by the v2 API.
+/// Returns all keys below a folder, from a body of the v2 API.
 ///
 /// # Errors
-/// It is no answer of that API, or not of a folder; the rest of a sentence.
+/// The body is not from that API, or is not of a folder; the text is the rest of a sentence.
 pub fn v2_entries(body: &[u8]) -> Result<Vec<Entry>, String> {
-    let Got { node } =
+    let Listing { node } =
         serde_json::from_slice(body).map_err(|error| format!("did not answer as etcd does ({error})"))?;
     if !node.dir {
         return Err("is a key with a value, not a folder of services; is the path right?".into());
@@ -68,9 +68,9 @@ pub fn v2_entries(body: &[u8]) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// The bounds of all keys below a folder, as v3 wants them.
+/// Returns the bounds of all keys below a folder, in the format of v3.
 pub fn v3_range(prefix: &str) -> (String, String) {
-    // The first key after all that begin with "prefix/" is "prefix0".
+    // "prefix0" is the first key after all keys that begin with "prefix/".
     (STANDARD.encode(format!("{prefix}/")), STANDARD.encode(format!("{prefix}0")))
 }
 
@@ -96,20 +96,20 @@ struct KeyValue {
     value: String,
 }
 
-/// All keys below a folder, by the v3 API, and the revision that this is true of.
+/// Returns all keys below a folder, from a body of the v3 API, and the revision of etcd.
 ///
 /// # Errors
-/// It is no whole answer of that API; the rest of a sentence.
+/// The body is not a whole response of that API; the text is the rest of a sentence.
 pub fn v3_entries(body: &[u8]) -> Result<(Vec<Entry>, u64), String> {
     let Range { header, kvs, more } =
         serde_json::from_slice(body).map_err(|error| format!("did not answer as etcd does ({error})"))?;
-    let revision = header.revision.parse().map_err(|_| "did not say at which revision its answer is")?;
+    let revision = header.revision.parse().map_err(|_| "sent a response without a revision")?;
     if more {
-        return Err("gave only a part of the keys".into());
+        return Err("sent only a part of the keys".into());
     }
     let text = |encoded: &str| {
         let bytes = STANDARD.decode(encoded).map_err(|error| format!("did not answer as etcd does ({error})"))?;
-        // Bytes that are no text make a key that nothing can be read from, and that is warned of.
+        // Bytes that are not text become a key that cannot be parsed, so that there is a warning.
         Ok::<_, String>(String::from_utf8_lossy(&bytes).into_owned())
     };
     let entry = |it: &KeyValue| Ok(Entry { key: text(&it.key)?, value: text(&it.value)? });
@@ -118,7 +118,7 @@ pub fn v3_entries(body: &[u8]) -> Result<(Vec<Entry>, u64), String> {
 }
 
 #[derive(Deserialize)]
-struct Watched {
+struct WatchLine {
     result: WatchResult,
 }
 
@@ -130,12 +130,12 @@ struct WatchResult {
     canceled: bool,
 }
 
-/// Whether a line of a v3 watch says that something changed, or may have.
+/// Returns whether a line of a v3 watch means that something changed, or may have changed.
 ///
 /// # Errors
-/// It is no line of a watch; the rest of a sentence.
+/// The line is not from a watch; the text is the rest of a sentence.
 pub fn v3_changed(line: &[u8]) -> Result<bool, String> {
-    let Watched { result } =
+    let WatchLine { result } =
         serde_json::from_slice(line).map_err(|error| format!("answered something else than a watch ({error})"))?;
     Ok(!result.events.is_empty() || result.canceled)
 }
@@ -158,18 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn recorded_answers_of_v2() {
+    fn recorded_responses_of_v2_are_parsed() {
         assert_eq!(v2_entries(V2.as_bytes()), Ok(vec![entry("/services/web/h:c:80", "10.0.0.1:31000")]));
         let empty = r#"{"action":"get","node":{"key":"/services","dir":true,"modifiedIndex":4,"createdIndex":4}}"#;
         assert_eq!(v2_entries(empty.as_bytes()), Ok(Vec::new()));
-        let refused: Refused = serde_json::from_str(V2_MISSING).unwrap();
-        assert_eq!(refused, Refused { code: Refused::NOT_FOUND, index: 3 });
+        let refused: ErrorBody = serde_json::from_str(V2_MISSING).unwrap();
+        assert_eq!(refused, ErrorBody { code: ErrorBody::NOT_FOUND, index: 3 });
         let key = r#"{"action":"get","node":{"key":"/services","value":"1","modifiedIndex":4,"createdIndex":4}}"#;
         assert!(v2_entries(key.as_bytes()).unwrap_err().contains("not a folder"));
     }
 
     #[test]
-    fn recorded_answers_of_v3() {
+    fn recorded_responses_of_v3_are_parsed() {
         assert_eq!(v3_range("/services"), ("L3NlcnZpY2VzLw==".into(), "L3NlcnZpY2VzMA==".into()));
         assert_eq!(v3_entries(V3.as_bytes()), Ok((vec![entry("/services/web/a", "1")], 2)));
         assert_eq!(v3_entries(V3_EMPTY.as_bytes()), Ok((Vec::new(), 1)));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_etcd_is_never_an_empty_one() {
+    fn response_of_another_server_is_never_an_empty_folder() {
         for body in
             ["", "{}", "[]", "null", "<html>", "404 page not found", r#"{"node":{}}"#, r#"{"header":{}}"#, V2_MISSING]
         {

@@ -1,4 +1,4 @@
-//! A name server for tests, which does as it is told.
+//! A name server for tests, with answers that a test sets.
 
 use std::{
     net::Ipv4Addr,
@@ -10,18 +10,20 @@ use tokio::net::UdpSocket;
 
 use super::Resolver;
 
-/// What the name server says of every name: an address and its time to live, `None` for that there is no such name.
-pub(crate) type Says = Option<([u8; 4], u32)>;
+/// The answer for every name: an address and its time to live in seconds, or `None` if the name does not exist.
+pub(crate) type Reply = Option<([u8; 4], u32)>;
 
-/// A name server, what it says, and how often it was asked. While it says nothing at all it is away.
+/// A name server. It is down while it has no reply at all.
 pub(crate) struct Server {
-    pub(crate) says: Arc<Mutex<Option<Says>>>,
-    pub(crate) asked: Arc<Mutex<u32>>,
+    /// The reply to every query.
+    pub(crate) reply: Arc<Mutex<Option<Reply>>>,
+    /// The number of queries so far.
+    pub(crate) queries: Arc<Mutex<u32>>,
     config: ResolverConfig,
 }
 
 impl Server {
-    /// One that asks nobody else.
+    /// Returns a resolver that queries only this server.
     pub(crate) fn resolver(&self) -> Resolver {
         Resolver { servers: Some(self.config.clone()), ..Resolver::default() }
     }
@@ -32,29 +34,29 @@ pub(crate) async fn server() -> Server {
     let mut nameserver = NameServerConfig::udp(Ipv4Addr::LOCALHOST.into());
     nameserver.connections[0].port = socket.local_addr().unwrap().port();
     let config = ResolverConfig::from_name_servers(vec![nameserver]);
-    let (says, asked) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(0)));
-    let (its, count) = (Arc::clone(&says), Arc::clone(&asked));
+    let (reply, queries) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(0)));
+    let (its, count) = (Arc::clone(&reply), Arc::clone(&queries));
     tokio::spawn(async move {
         let mut buffer = [0; 1500];
         while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
             *count.lock().unwrap() += 1;
-            let says: Option<Says> = *its.lock().unwrap();
-            let Some(says) = says else { continue };
-            socket.send_to(&answer(&buffer[..length], says), from).await.unwrap();
+            let reply: Option<Reply> = *its.lock().unwrap();
+            let Some(reply) = reply else { continue };
+            socket.send_to(&answer(&buffer[..length], reply), from).await.unwrap();
         }
     });
-    Server { says, asked, config }
+    Server { reply, queries, config }
 }
 
-/// The answer to a question, byte by byte.
-fn answer(question: &[u8], says: Says) -> Vec<u8> {
+/// Returns the bytes of the answer to a question.
+fn answer(question: &[u8], reply: Reply) -> Vec<u8> {
     let name = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap();
     let is_a = question[name + 1..name + 3] == [0, 1];
     let mut answer = question[..name + 5].to_vec();
-    // A response that is recursive and good, or that the name does not exist.
-    (answer[2], answer[3]) = (0x81, if says.is_some() { 0x80 } else { 0x83 });
+    // The flags of a recursive response, and the code for success or for a name that does not exist.
+    (answer[2], answer[3]) = (0x81, if reply.is_some() { 0x80 } else { 0x83 });
     answer[6..12].fill(0);
-    if let Some((address, ttl)) = says.filter(|_| is_a) {
+    if let Some((address, ttl)) = reply.filter(|_| is_a) {
         answer[7] = 1;
         answer.extend([0xc0, 12, 0, 1, 0, 1]);
         answer.extend(ttl.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Names against a name server that does as it is told.
+//! The resolver against a name server with answers that a test sets.
 
 use std::net::Ipv4Addr;
 
@@ -9,47 +9,47 @@ fn names(names: &[&str]) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn an_address_is_used_for_as_long_as_its_name_server_says_within_bounds() {
+async fn address_is_used_for_its_time_to_live_within_bounds() {
     let server = server().await;
     let mut resolver = server.resolver();
     let names = names(&["a1.example."]);
     for (ttl, least, most) in [(60, 58, 60), (0, 4, 5), (86_400, 298, 300)] {
-        *server.says.lock().unwrap() = Some(Some(([192, 0, 2, 1], ttl)));
+        *server.reply.lock().unwrap() = Some(Some(([192, 0, 2, 1], ttl)));
         assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
-        let asked = *server.asked.lock().unwrap();
+        let queries = *server.queries.lock().unwrap();
         assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
-        assert_eq!(*server.asked.lock().unwrap(), asked, "asked again at once");
+        assert_eq!(*server.queries.lock().unwrap(), queries, "queried again at once");
         let entry = resolver.known.get_mut("a1.example.").unwrap();
-        let fresh = entry.again.saturating_duration_since(Instant::now()).as_secs();
+        let fresh = entry.next_query.saturating_duration_since(Instant::now()).as_secs();
         assert!((least..=most).contains(&fresh), "{ttl}: {fresh}");
-        entry.again = Instant::now();
+        entry.next_query = Instant::now();
     }
-    *server.says.lock().unwrap() = Some(Some(([192, 0, 2, 9], 60)));
+    *server.reply.lock().unwrap() = Some(Some(([192, 0, 2, 9], 60)));
     assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 9].into()));
 }
 
 #[tokio::test]
-async fn a_known_address_outlives_its_name_server_and_even_its_name() {
+async fn known_address_outlives_its_name_server_and_its_name() {
     let server = server().await;
     let mut resolver = server.resolver();
     let names = names(&["a1.example."]);
-    *server.says.lock().unwrap() = Some(Some(([192, 0, 2, 1], 60)));
+    *server.reply.lock().unwrap() = Some(Some(([192, 0, 2, 1], 60)));
     resolver.resolve(&names).await["a1.example."].clone().unwrap();
-    for says in [None, Some(None)] {
-        *server.says.lock().unwrap() = says;
-        resolver.known.get_mut("a1.example.").unwrap().again = Instant::now();
+    for reply in [None, Some(None)] {
+        *server.reply.lock().unwrap() = reply;
+        resolver.known.get_mut("a1.example.").unwrap().next_query = Instant::now();
         let begin = Instant::now();
         assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
         assert!(begin.elapsed() < TIMEOUT, "{:?}", begin.elapsed());
-        assert!(resolver.known["a1.example."].again > Instant::now(), "asked again at once");
+        assert!(resolver.known["a1.example."].next_query > Instant::now(), "queried again at once");
     }
 }
 
 #[tokio::test]
-async fn a_name_without_an_address_is_said_and_costs_only_itself() {
+async fn name_without_an_address_costs_only_itself() {
     let server = server().await;
     let mut resolver = server.resolver();
-    *server.says.lock().unwrap() = Some(None);
+    *server.reply.lock().unwrap() = Some(None);
     let found = resolver.resolve(&names(&["gone.example.", "not a name \u{7f}..", "localhost"])).await;
     assert!(found["gone.example."].as_ref().is_err_and(|reason| reason.contains("no such name")), "{found:?}");
     assert!(found["not a name \u{7f}.."].is_err());

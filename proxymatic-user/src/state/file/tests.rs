@@ -1,4 +1,4 @@
-//! The file on a real disk: what is read back, what is put aside, and what is left alone.
+//! The file on a real disk: what is loaded, what is renamed, and what is left alone.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -16,7 +16,7 @@ fn of(urls: &[&str]) -> BTreeSet<String> {
     urls.iter().map(|url| (*url).to_owned()).collect()
 }
 
-/// A state file of an agent that asks these URLs for Marathon.
+/// A state file of an agent that reads Marathon at these URLs.
 fn file(folder: &TempDir, urls: &[&str]) -> StateFile {
     StateFile::new(folder.path().join("state.json"), [(SourceId::Marathon, of(urls))].into())
 }
@@ -35,7 +35,7 @@ fn names(folder: &TempDir) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_is_loaded_and_only_its_owner_can_read_it() {
+fn written_state_is_loaded_and_private_to_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let file = file(&folder, &["http://a"]);
     let state = state(SourceId::Marathon, &["http://a"]);
@@ -43,22 +43,22 @@ fn what_is_written_is_loaded_and_only_its_owner_can_read_it() {
         file.write(&state).unwrap();
         let Loaded { state: loaded, trouble } = file.load(NOW);
         assert_eq!((loaded, trouble), (state.clone(), None));
-        // Whatever somebody else made of it.
+        // Another program may change the mode; the next write restores it.
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
     }
-    assert_eq!(names(&folder), ["state.json"], "nothing stays beside it");
+    assert_eq!(names(&folder), ["state.json"], "no other file may stay");
 }
 
 #[test]
-fn that_there_is_none_yet_is_no_trouble() {
+fn missing_file_is_no_problem() {
     let folder = tempfile::tempdir().unwrap();
     let Loaded { state, trouble } = file(&folder, &["http://a"]).load(NOW);
     assert_eq!((state, trouble), (State::default(), None));
 }
 
 #[test]
-fn a_damaged_file_is_put_aside_and_said_and_only_the_last_three_of_them_stay() {
+fn damaged_file_is_renamed_and_only_three_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = file(&folder, &["http://a"]);
     for second in 1..=12 {
@@ -68,17 +68,14 @@ fn a_damaged_file_is_put_aside_and_said_and_only_the_last_three_of_them_stay() {
         let Loaded { state, trouble } = file.load(NOW + Duration::from_secs(second as u64));
         assert_eq!(state, State::default());
         let trouble = trouble.unwrap();
-        assert!(trouble.starts_with("--state-file /") && trouble.contains("bytes behind its first line"), "{trouble}");
-        assert!(
-            trouble.contains(&format!("it was put aside as {}.aside-{second}", file.path().display())),
-            "{trouble}"
-        );
+        assert!(trouble.starts_with("--state-file /") && trouble.contains("bytes after its header"), "{trouble}");
+        assert!(trouble.contains(&format!("it was renamed to {}.aside-{second}", file.path().display())), "{trouble}");
     }
     assert_eq!(names(&folder), ["state.json.aside-10", "state.json.aside-11", "state.json.aside-12"]);
 }
 
 #[test]
-fn one_url_in_common_is_the_same_marathon_and_none_is_another_cluster() {
+fn one_common_url_means_the_same_marathon() {
     let folder = tempfile::tempdir().unwrap();
     let written = state(SourceId::Marathon, &["http://a", "http://b"]);
     let file = file(&folder, &["http://b", "http://c"]);
@@ -91,13 +88,13 @@ fn one_url_in_common_is_the_same_marathon_and_none_is_another_cluster() {
         let Loaded { state: loaded, trouble } = file.load(NOW);
         assert_eq!(loaded, State::default());
         let trouble = trouble.unwrap();
-        assert!(trouble.contains("and this agent asks marathon at http://b or http://c"), "{trouble}");
-        assert!(trouble.contains("put aside") && !file.path().exists(), "{trouble}");
+        assert!(trouble.contains("but this agent reads marathon at http://b or http://c"), "{trouble}");
+        assert!(trouble.contains("renamed to") && !file.path().exists(), "{trouble}");
     }
 }
 
 #[test]
-fn a_source_that_is_not_asked_any_more_is_left_out() {
+fn answers_of_a_removed_source_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = file(&folder, &["http://a"]);
     let mut both = state(SourceId::Marathon, &["http://a"]);
@@ -108,7 +105,7 @@ fn a_source_that_is_not_asked_any_more_is_left_out() {
 }
 
 #[test]
-fn what_is_no_file_is_left_alone() {
+fn path_that_is_not_a_regular_file_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = file(&folder, &["http://a"]);
     for make in [
@@ -121,13 +118,13 @@ fn what_is_no_file_is_left_alone() {
     ] {
         make(file.path()).unwrap();
         let trouble = file.load(NOW).trouble.unwrap();
-        assert!(trouble.contains("cannot be read: it is not a file; the agent starts without it"), "{trouble}");
+        assert!(trouble.contains("cannot be read: it is not a regular file; the agent starts without it"), "{trouble}");
         assert_eq!(names(&folder), ["state.json"]);
     }
 }
 
 #[test]
-fn one_folder_is_made_for_it_and_no_more() {
+fn only_the_last_missing_folder_is_created() {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| StateFile::new(folder.path().join(path), BTreeMap::new());
     let saved = state(SourceId::File, &["/f"]);
@@ -136,7 +133,8 @@ fn one_folder_is_made_for_it_and_no_more() {
     let start =
         format!("--state-file {}/two/three/state.json cannot be written: No such file", folder.path().display());
     assert!(
-        trouble.starts_with(&start) && trouble.contains("; make room and rights there, or name another path"),
+        trouble.starts_with(&start)
+            && trouble.contains("; make space and grant write permission there, or choose another path"),
         "{trouble}"
     );
     assert_eq!(names(&folder), ["one"]);

@@ -1,4 +1,4 @@
-//! What is written is what is read, and nothing else is.
+//! Decoding returns what was encoded, and rejects everything else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,12 +72,12 @@ fn key() -> impl Strategy<Value = ServiceKey> {
     })
 }
 
-/// Whatever sources may have said.
+/// Any state.
 fn state() -> impl Strategy<Value = State> {
     let services = prop::collection::btree_map(key(), service().prop_map(Into::into), 0..4);
     let warning = (".{0,9}", ".{0,30}").prop_map(|(app, reason)| Warning { app, reason });
     let snapshot = (services, prop::collection::vec(warning, 0..3))
-        .prop_map(|(services, warnings)| Snapshot { services, warnings: warnings });
+        .prop_map(|(services, warnings)| Snapshot { services, warnings });
     let saved = (prop::collection::btree_set(".{0,20}", 0..3), any::<u64>(), snapshot)
         .prop_map(|(of, answered, snapshot)| Saved { of, answered, snapshot });
     let sources = prop::collection::btree_map(prop::sample::select(SourceId::ALL.to_vec()), saved, 0..4);
@@ -90,7 +90,7 @@ fn state() -> impl Strategy<Value = State> {
     (sources, prop::collection::btree_set(drained, 0..3)).prop_map(|(sources, drained)| State { sources, drained })
 }
 
-/// One of everything.
+/// A state with every field in use.
 fn example() -> State {
     let allow: Option<BTreeSet<_>> = Some(["10.0.0.0/8", "cgroup:/mesos"].map(|it| it.parse().unwrap()).into());
     let settings = Settings { allow, client: Some(Duration::from_millis(1500)), ..Settings::default() };
@@ -107,8 +107,7 @@ fn example() -> State {
     let services = [(ServiceKey::host(1234, Protocol::Tcp), service.clone().into()), (virtual_address, service.into())];
     let warnings = vec![Warning { app: "/odd".into(), reason: "label servicePort is not a port".into() }];
     let of = ["http://marathon.example:8080".to_owned()].into();
-    let saved =
-        Saved { of, answered: 1_795_000_000, snapshot: Snapshot { services: services.into(), warnings: warnings } };
+    let saved = Saved { of, answered: 1_795_000_000, snapshot: Snapshot { services: services.into(), warnings } };
     let drained = Drained {
         service: ServiceKey::host(1234, Protocol::Tcp),
         task: "web.1".into(),
@@ -120,19 +119,19 @@ fn example() -> State {
 
 proptest! {
     #[test]
-    fn what_is_written_is_what_is_read(state in state()) {
+    fn decode_returns_what_was_encoded(state in state()) {
         let file = encode(&state).unwrap();
         prop_assert_eq!(decode(&file), Ok(state));
     }
 
     #[test]
-    fn reading_is_total(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn decode_rejects_random_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         prop_assert!(decode(&bytes).is_err());
     }
 
-    /// Bytes that are not as they were written, however many.
+    /// A run of other bytes, of any length.
     #[test]
-    fn a_stretch_of_other_bytes_is_refused(
+    fn decode_rejects_a_run_of_other_bytes(
         state in state(), at in any::<prop::sample::Index>(), other in prop::collection::vec(any::<u8>(), 1..40),
     ) {
         let mut file = encode(&state).unwrap();
@@ -144,7 +143,7 @@ proptest! {
 }
 
 #[test]
-fn every_truncation_is_refused() {
+fn decode_rejects_every_truncation() {
     let file = encode(&example()).unwrap();
     for length in 0..file.len() {
         assert!(decode(&file[..length]).is_err(), "the first {length} bytes of {}", file.len());
@@ -153,7 +152,7 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn a_file_with_any_one_bit_or_byte_changed_is_refused_or_says_the_same() {
+fn decode_rejects_one_changed_byte_or_reads_the_same() {
     let (state, file) = (example(), encode(&example()).unwrap());
     let mut refused = 0;
     for at in 0..file.len() {
@@ -171,7 +170,7 @@ fn a_file_with_any_one_bit_or_byte_changed_is_refused_or_says_the_same() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn damage_names_the_cause() {
     let file = encode(&example()).unwrap();
     let text = String::from_utf8(file).unwrap();
     let (header, body) = text.split_once('\n').unwrap();
@@ -180,25 +179,25 @@ fn what_is_wrong_is_said() {
         let (bytes, crc32) = (body.len(), crc32fast::hash(body.as_bytes()));
         format!("{{\"proxymatic\":\"state\",\"version\":1,\"bytes\":{bytes},\"crc32\":\"{crc32:08x}\"}}\n{body}")
     };
-    assert!(decode(whole(body.trim_end()).as_bytes()).is_ok(), "what follows is wrong for its own reasons");
+    assert!(decode(whole(body.trim_end()).as_bytes()).is_ok(), "the helper itself must give a valid file");
     for (file, said) in [
-        (String::new(), "it does not begin as a state file does"),
-        ("{}\n{}\n".into(), "it does not begin as"),
-        ("hello\n".repeat(100), "it does not begin as"),
-        (text.replace("\"state\"", "\"other\""), "it does not begin as"),
+        (String::new(), "it does not begin with the header of a state file"),
+        ("{}\n{}\n".into(), "it does not begin with"),
+        ("hello\n".repeat(100), "it does not begin with"),
+        (text.replace("\"state\"", "\"other\""), "it does not begin with"),
         (
             text.replace("\"version\":1", "\"version\":2,\"more\":[]"),
             "it is of version 2, and this agent reads version 1",
         ),
-        (format!("{header}\n"), "it has 0 bytes behind its first line, which says "),
+        (format!("{header}\n"), "it has 0 bytes after its header, which announces "),
         (text.replace("31000", "31001"), "its checksum is wrong"),
-        (whole("{}"), "it cannot be understood: missing field `sources`"),
+        (whole("{}"), "its content is invalid: missing field `sources`"),
         (whole(&body.trim_end().replace("\"marathon\"", "\"consul\"")), "there is no source \"consul\""),
         (
             whole(&body.trim_end().replace("\"weight\":500", "\"weight\":1001")),
             "service 1234/tcp: web.1 has weight 1001",
         ),
-        (whole(&body.trim_end().replace("\"port\":31000", "\"port\":0")), "it cannot be understood: "),
+        (whole(&body.trim_end().replace("\"port\":31000", "\"port\":0")), "its content is invalid: "),
         (whole(&body.trim_end().replace("leastconn", "fastest")), "policy \"fastest\" must be one of"),
         (whole(&body.trim_end().replace("10.0.0.0/8", "10.0.0.0/33")), "an entry of its allow list must be"),
         (whole(&body.trim_end().replace("\"reset\":false", "\"reset\":false,\"new\":1")), "unknown field `new`"),

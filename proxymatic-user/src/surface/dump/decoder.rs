@@ -1,4 +1,4 @@
-//! What each map's bytes mean.
+//! Decodes the entries of each map into rows.
 
 mod remote;
 
@@ -21,37 +21,37 @@ use crate::{
     surface::cgroups::Cgroups,
 };
 
-/// Decodes a map by its name. `None` where what is in it cannot be read without taking it from others.
+/// Decodes a map by its name. `None` if the map cannot be read without consuming its content.
 ///
 /// # Errors
 /// The map cannot be read.
 pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error> {
-    let mut of = Decoder { pins, maps, tables: maps.tables()?, cgroups: Cgroups::default() };
+    let mut decoder = Decoder { pins, maps, tables: maps.tables()?, cgroups: Cgroups::default() };
     Ok(match name {
-        declared::ConfigMap::NAME => Some(of.config()),
-        declared::Ports::NAME => Some(of.ports()),
-        declared::Addresses::NAME => Some(of.addresses()?),
-        declared::Frontends::NAME => Some(of.frontends()?),
-        declared::SlotRanges::NAME => Some(of.heads()),
-        declared::Services::NAME => Some(of.services()),
-        declared::ServiceStatsMap::NAME => Some(of.service_loads()),
-        declared::Slots::NAME => Some(of.slots()),
-        declared::Backends::NAME => Some(of.backends()),
-        declared::BackendStatsMap::NAME => Some(of.loads()),
-        declared::Sockets::NAME => Some(of.sockets()?),
-        declared::Affinities::NAME => Some(of.affinities()?),
-        declared::SourceRanges::NAME => Some(of.allowed()?),
-        declared::SourceCgroups::NAME => Some(of.allowed_cgroups()?),
-        declared::Excluded::NAME => Some(of.excluded()?),
-        declared::CountersMap::NAME => Some(of.counters()),
-        declared::Conntrack::NAME => Some(of.connections(true)?),
-        declared::CtHalfOpen::NAME => Some(of.connections(false)?),
-        declared::Fragments::NAME => Some(of.fragments()?),
-        declared::Interfaces::NAME => Some(of.interfaces()?),
-        declared::ReplyPortsMap::NAME => Some(of.answer_ports()?),
+        declared::ConfigMap::NAME => Some(decoder.config()),
+        declared::Ports::NAME => Some(decoder.ports()),
+        declared::Addresses::NAME => Some(decoder.addresses()?),
+        declared::Frontends::NAME => Some(decoder.frontends()?),
+        declared::SlotRanges::NAME => Some(decoder.slot_ranges()),
+        declared::Services::NAME => Some(decoder.services()),
+        declared::ServiceStatsMap::NAME => Some(decoder.service_stats()),
+        declared::Slots::NAME => Some(decoder.slots()),
+        declared::Backends::NAME => Some(decoder.backends()),
+        declared::BackendStatsMap::NAME => Some(decoder.backend_stats()),
+        declared::Sockets::NAME => Some(decoder.sockets()?),
+        declared::Affinities::NAME => Some(decoder.affinities()?),
+        declared::SourceRanges::NAME => Some(decoder.allowed()?),
+        declared::SourceCgroups::NAME => Some(decoder.allowed_cgroups()?),
+        declared::Excluded::NAME => Some(decoder.excluded()?),
+        declared::CountersMap::NAME => Some(decoder.counters()),
+        declared::Conntrack::NAME => Some(decoder.connections(true)?),
+        declared::CtHalfOpen::NAME => Some(decoder.connections(false)?),
+        declared::Fragments::NAME => Some(decoder.fragments()?),
+        declared::Interfaces::NAME => Some(decoder.interfaces()?),
+        declared::ReplyPortsMap::NAME => Some(decoder.reply_ports()?),
         declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
         declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
-        declared::Drained::NAME => Some(of.drained()?),
+        declared::Drained::NAME => Some(decoder.drained()?),
         _ => None,
     })
 }
@@ -68,7 +68,7 @@ impl Decoder<'_> {
         self.tables.services().get(&id).map_or(Value::Null, |entry| json!(entry.name))
     }
 
-    /// Where a backend listens, if this is still the owner of the id that was meant.
+    /// Returns where a backend listens, if the id still has the owner of this generation.
     fn backend(&self, id: u32, generation: Option<u32>) -> Value {
         let entry = self.tables.backends().get(&id).map(|entry| entry.backend);
         let entry = entry.filter(|backend| generation.is_none_or(|generation| backend.generation == generation));
@@ -94,9 +94,9 @@ impl Decoder<'_> {
             ("pid", json!(config.pid)),
             ("agent_tgid", json!(config.agent_tgid)),
             ("bypass_mark", json!(config.bypass_mark)),
-            ("looks_for_listeners", json!(config.hook_flags.has(HookFlags::LISTENERS))),
-            ("looks_for_excluded", json!(config.hook_flags.has(HookFlags::EXCLUDED))),
-            ("sample", json!(config.event_sample_rate)),
+            ("checks_listeners", json!(config.hook_flags.has(HookFlags::LISTENERS))),
+            ("checks_excluded", json!(config.hook_flags.has(HookFlags::EXCLUDED))),
+            ("event_sample_rate", json!(config.event_sample_rate)),
             ("snat_first", json!(config.snat_first)),
             ("snat_last", json!(config.snat_last)),
         ];
@@ -126,7 +126,7 @@ impl Decoder<'_> {
         Ok(Dump { columns: &["class", "port", "protocol", "service", "name"], rows: rows.collect() }.sorted())
     }
 
-    fn heads(&self) -> Dump {
+    fn slot_ranges(&self) -> Dump {
         let rows = self.maps.heads().map(|(id, head)| {
             vec![json!(id), json!(head.generation()), json!(head.length()), json!(head.base()), self.service(id)]
         });
@@ -166,7 +166,7 @@ impl Decoder<'_> {
         Dump { columns, rows: rows.collect() }
     }
 
-    fn service_loads(&self) -> Dump {
+    fn service_stats(&self) -> Dump {
         let ids = self.tables.services().keys();
         let rows = ids.filter_map(|id| Some((id, self.maps.service_load(*id)?))).map(|(id, load)| {
             vec![
@@ -180,7 +180,7 @@ impl Decoder<'_> {
                 self.service(*id),
             ]
         });
-        let columns = &["service", "opened", "closed", "active", "refused", "bound", "unheard", "name"];
+        let columns = &["service", "opened", "closed", "active", "refused", "bind_seq", "no_listener_seq", "name"];
         Dump { columns, rows: rows.collect() }
     }
 
@@ -209,11 +209,11 @@ impl Decoder<'_> {
             ]
         });
         let columns =
-            &["backend", "at", "state", "told", "generation", "weight", "maxconn", "local", "service", "name"];
+            &["backend", "at", "state", "source_state", "generation", "weight", "maxconn", "local", "service", "name"];
         Dump { columns, rows: rows.collect() }
     }
 
-    fn loads(&self) -> Dump {
+    fn backend_stats(&self) -> Dump {
         let now = monotonic();
         let ids = self.tables.backends().keys();
         let rows = ids.filter_map(|id| Some((id, self.maps.load(*id)?))).map(|(id, load)| {
@@ -247,7 +247,7 @@ impl Decoder<'_> {
 
     fn sockets(&self) -> Result<Dump, Error> {
         let rows = flows(self.pins)?.flows.into_iter().filter(|flow| flow.client.is_none()).map(|flow| {
-            let made = flow.made;
+            let made = flow.translation;
             vec![
                 protocol(flow.protocol),
                 json!(SocketAddr::new(flow.local.into(), flow.local_port.get())),
@@ -339,7 +339,7 @@ fn protocol(number: u8) -> Value {
     }
 }
 
-/// Seconds since a moment of the monotonic clock; null for never.
+/// Returns the seconds since a time of the monotonic clock; null for never.
 fn ago(at: u64) -> Value {
     if at == 0 { Value::Null } else { json!((monotonic().saturating_sub(at) / 1_000_000) as f64 / 1000.0) }
 }

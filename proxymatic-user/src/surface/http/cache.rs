@@ -1,4 +1,5 @@
-//! What was seen last, for all who ask within a second: however many ask, the maps are read once.
+//! A cache of what was read from the maps, for all requests within a second: the maps are read once for any number of
+//! requests.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -11,36 +12,42 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::{Look, Rejected};
-use crate::surface::{AgentStatus, Format, Overview, metrics, render};
+use crate::surface::{
+    AgentStatus, Format, Overview,
+    metrics::{self, Rejected},
+    render,
+};
 
-/// How old an answer may be.
+/// Reads the maps; `Err` is the reason as one sentence.
+pub(super) type ReadMaps = Box<dyn Fn(AgentStatus) -> Result<Overview, String> + Send + Sync>;
+
+/// The largest age of an answer.
 const FRESH: Duration = Duration::from_secs(1);
-/// After how long without a round of its loop the agent is taken to be stuck: a whole plan may take seconds.
+/// The time without a loop iteration after which the agent counts as stuck. One whole plan may take seconds.
 const STUCK: Duration = Duration::from_secs(30);
 
-/// Who gives the answers.
+/// The cache that answers requests.
 #[derive(Clone)]
 pub(super) struct Latest(Arc<Inner>);
 
 struct Inner {
     agent: watch::Receiver<AgentStatus>,
-    look: Look,
+    read: ReadMaps,
     rejected: Rejected,
-    seen: Mutex<Option<(Instant, Arc<Shown>)>>,
+    last: Mutex<Option<(Instant, Arc<Reading>)>>,
 }
 
-/// What was seen, and how it is written down once somebody wants it so.
-pub(super) struct Shown {
-    pub(super) seen: Arc<Overview>,
+/// A reading of the maps, with its serialized forms once they are requested.
+pub(super) struct Reading {
+    pub(super) overview: Arc<Overview>,
     services: OnceLock<Bytes>,
     status: OnceLock<Bytes>,
     metrics: OnceLock<Bytes>,
 }
 
-/// A way to write down what was seen.
+/// A serialized form of a reading.
 #[derive(Clone, Copy)]
-pub(super) enum As {
+pub(super) enum View {
     /// What `proxymatic -j service show` prints.
     Services,
     /// What `proxymatic -j status` prints.
@@ -50,78 +57,78 @@ pub(super) enum As {
 }
 
 impl Latest {
-    pub(super) fn new(agent: watch::Receiver<AgentStatus>, look: Look, rejected: Rejected) -> Self {
-        Self(Arc::new(Inner { agent, look, rejected, seen: Mutex::default() }))
+    pub(super) fn new(agent: watch::Receiver<AgentStatus>, read: ReadMaps, rejected: Rejected) -> Self {
+        Self(Arc::new(Inner { agent, read, rejected, last: Mutex::default() }))
     }
 
-    /// What the agent said last, without a look at any map.
+    /// Returns the agent's last status, without reading any map.
     pub(super) fn agent(&self) -> AgentStatus {
         self.0.agent.borrow().clone()
     }
 
-    /// What is there, as it was at most a second ago.
+    /// Returns a reading that is at most a second old.
     ///
     /// # Errors
-    /// Why it cannot be seen.
-    pub(super) async fn seen(&self) -> Result<Arc<Shown>, String> {
+    /// The reason why the maps cannot be read.
+    pub(super) async fn reading(&self) -> Result<Arc<Reading>, String> {
         let inner = Arc::clone(&self.0);
-        // A task of its own: a client that does not wait for the answer must not have it begun anew.
-        tokio::spawn(inner.look_again()).await.map_err(|error| error.to_string())?
+        // A task of its own, so that reading goes on if the client disconnects.
+        tokio::spawn(inner.read_again()).await.map_err(|error| error.to_string())?
     }
 
-    /// The same, written down.
+    /// Returns a serialized form of a reading.
     ///
     /// # Errors
-    /// Why it cannot be seen.
-    pub(super) async fn written(&self, how: As) -> Result<Bytes, String> {
-        let shown = self.seen().await?;
+    /// The reason why the maps cannot be read.
+    pub(super) async fn rendered(&self, view: View) -> Result<Bytes, String> {
+        let reading = self.reading().await?;
         let rejected = Arc::clone(&self.0.rejected);
-        spawn_blocking(move || shown.written(how, &rejected)).await.map_err(|error| error.to_string())
+        spawn_blocking(move || reading.rendered(view, &rejected)).await.map_err(|error| error.to_string())
     }
 
-    /// Why the agent is taken to be stuck; `None` where it is not.
-    pub(super) fn stuck(&self) -> Option<String> {
+    /// Returns why the agent counts as stuck; `None` if it does not.
+    pub(super) fn stuck_reason(&self) -> Option<String> {
         let age = self.0.agent.borrow().at.map_or(Duration::ZERO, |at| at.elapsed());
-        (age >= STUCK).then(|| format!("the agent's loop has stood still for {} s", age.as_secs()))
+        (age >= STUCK).then(|| format!("the agent's loop has made no iteration for {} s", age.as_secs()))
     }
 }
 
 impl Inner {
-    async fn look_again(self: Arc<Self>) -> Result<Arc<Shown>, String> {
-        // Held while looking: whoever asks meanwhile gets what comes of it.
-        let mut seen = self.seen.lock().await;
-        if let Some((at, shown)) = &*seen
+    async fn read_again(self: Arc<Self>) -> Result<Arc<Reading>, String> {
+        // The lock is held while reading: requests that arrive meanwhile get the same result.
+        let mut last = self.last.lock().await;
+        if let Some((at, reading)) = &*last
             && at.elapsed() < FRESH
         {
-            return Ok(Arc::clone(shown));
+            return Ok(Arc::clone(reading));
         }
-        // The old one goes first: two of them are twice the memory.
-        *seen = None;
+        // The old reading is dropped first, because two readings need twice the memory.
+        *last = None;
         let inner = Arc::clone(&self);
-        let look = move || {
+        let read = move || {
             let agent = inner.agent.borrow().clone();
-            (inner.look)(agent)
+            (inner.read)(agent)
         };
-        let now = spawn_blocking(look).await.map_err(|error| error.to_string())??;
-        let shown = Arc::new(Shown {
-            seen: Arc::new(now),
+        let now = spawn_blocking(read).await.map_err(|error| error.to_string())??;
+        let reading = Arc::new(Reading {
+            overview: Arc::new(now),
             services: OnceLock::new(),
             status: OnceLock::new(),
             metrics: OnceLock::new(),
         });
-        *seen = Some((Instant::now(), Arc::clone(&shown)));
-        Ok(shown)
+        *last = Some((Instant::now(), Arc::clone(&reading)));
+        Ok(reading)
     }
 }
 
-impl Shown {
-    fn written(&self, how: As, rejected: &Rejected) -> Bytes {
-        // Rows of numbers and strings: JSON has words for all of it.
+impl Reading {
+    fn rendered(&self, view: View, rejected: &Rejected) -> Bytes {
+        // Numbers and strings only, so that serialization cannot fail.
         let json = |text: std::io::Result<String>| Bytes::from(text.unwrap_or_default() + "\n");
-        let written = match how {
-            As::Services => self.services.get_or_init(|| json(render::text(&self.seen.services, Format::Json))),
-            As::Status => self.status.get_or_init(|| json(render::text(&self.seen.status, Format::Json))),
-            As::Metrics => self.metrics.get_or_init(|| Bytes::from(metrics::text(&self.seen, rejected))),
+        let written = match view {
+            View::Services => self.services.get_or_init(|| json(render::text(&self.overview.services, Format::Json))),
+            View::Status => self.status.get_or_init(|| json(render::text(&self.overview.status, Format::Json))),
+            View::Metrics => self.metrics.get_or_init(|| Bytes::from(metrics::text(&self.overview, rejected))),
         };
         written.clone()
     }

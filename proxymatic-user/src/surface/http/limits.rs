@@ -1,4 +1,4 @@
-//! Connections, and what each may cost: so many at once, so long, one request each.
+//! Limits of the status endpoint: concurrent connections, time for each, one request each.
 
 use std::{
     collections::HashMap,
@@ -18,45 +18,45 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Rejected;
+use crate::surface::metrics::Rejected;
 
-/// How many connections may be open at once.
-const AT_ONCE: usize = 64;
-/// How many of them one address may have, so that a health check gets through whatever another client does.
-pub(super) const OF_ONE: usize = 32;
-/// How long the head of a request may take to come.
+/// The largest number of open connections.
+const MAX_OPEN: usize = 64;
+/// The largest number of open connections from one address, so that one client cannot block a health check.
+pub(super) const PER_CLIENT: usize = 32;
+/// The timeout for the head of a request.
 pub(super) const HEAD: Duration = Duration::from_secs(5);
-/// How long a connection may take altogether.
+/// The timeout for a whole connection.
 const WHOLE: Duration = Duration::from_secs(30);
-/// How large the head of a request may be, in bytes: the least that hyper can do.
+/// The largest head of a request, in bytes: the smallest limit that hyper allows.
 const HEAD_BYTES: usize = 8192;
-/// How many headers it may have.
+/// The largest number of headers.
 const HEADERS: usize = 64;
 
-/// What those get that are one too many.
+/// The answer to connections beyond the limits.
 const TOO_MANY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
 
-/// Answers each connection. Never ends.
+/// Serves connections, for ever.
 pub(super) async fn serve(listener: &TcpListener, router: &Router, rejected: &Rejected) {
     let open = Open::default();
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => match open.enter(client.ip()) {
-                Some(place) => {
+            Ok((stream, client)) => match open.acquire(client.ip()) {
+                Some(slot) => {
                     let router = router.clone();
                     tokio::spawn(async move {
-                        let _place = place;
-                        let _ = timeout(WHOLE, one(stream, router)).await;
+                        let _slot = slot;
+                        let _ = timeout(WHOLE, serve_one(stream, router)).await;
                     });
                 }
                 None => {
                     rejected.fetch_add(1, Ordering::Relaxed);
-                    // What does not fit into the socket's buffer at once is not waited for.
+                    // The rest of the answer is dropped if the socket's buffer cannot take all of it at once.
                     let _ = stream.try_write(TOO_MANY);
                 }
             },
-            // Out of descriptors, most likely: it passes.
+            // Most likely the process has no free descriptors; the cause passes.
             Err(error) => {
                 tracing::warn!("cannot accept connections of the status endpoint: {error}");
                 sleep(Duration::from_secs(1)).await;
@@ -65,8 +65,8 @@ pub(super) async fn serve(listener: &TcpListener, router: &Router, rejected: &Re
     }
 }
 
-/// One request on one connection. A connection that stayed open would only take a place.
-async fn one(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
+/// Serves one request. The connection is then closed, because an idle connection would use up the limit.
+async fn serve_one(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -77,31 +77,31 @@ async fn one(stream: TcpStream, router: Router) -> Result<(), hyper::Error> {
         .await
 }
 
-/// The connections that are open, by client.
+/// The open connections, by client.
 #[derive(Clone, Debug, Default)]
 struct Open(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// Counts for as long as it lives.
-struct Place {
+/// A slot among the open connections, given back on drop.
+struct Slot {
     open: Open,
     client: IpAddr,
 }
 
 impl Open {
-    fn enter(&self, client: IpAddr) -> Option<Place> {
+    fn acquire(&self, client: IpAddr) -> Option<Slot> {
         let mut by_client = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // At most as many clients as there are places.
+        // The map has at most as many clients as there are places.
         let all: usize = by_client.values().sum();
         let own = by_client.get(&client).copied().unwrap_or(0);
-        if all >= AT_ONCE || own >= OF_ONE {
+        if all >= MAX_OPEN || own >= PER_CLIENT {
             return None;
         }
         by_client.insert(client, own + 1);
-        Some(Place { open: self.clone(), client })
+        Some(Slot { open: self.clone(), client })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut by_client = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = by_client.get_mut(&self.client) {

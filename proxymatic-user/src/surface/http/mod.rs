@@ -1,6 +1,6 @@
-//! The status endpoint: what is to be seen, read-only, for health checks, for Prometheus and for people.
+//! The status endpoint: read-only HTTP for health checks, Prometheus and people.
 //!
-//! It runs on a thread of its own, and reads the maps itself: however it is asked, the agent's loop does not notice.
+//! It runs on a thread of its own and reads the maps itself, so that requests never delay the agent's loop.
 
 mod cache;
 mod limits;
@@ -9,7 +9,7 @@ mod routes;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     thread,
 };
 
@@ -17,33 +17,27 @@ use tokio::sync::watch;
 
 use crate::privileges::{self, EnabledFeatures, Thread};
 
-use super::{AgentStatus, Overview};
-use cache::Latest;
+use super::{AgentStatus, metrics::Rejected};
+use cache::{Latest, ReadMaps};
 
-/// How many connections were turned away.
-pub(super) type Rejected = Arc<AtomicU64>;
-
-/// Looks at what there is, or says in one sentence why that cannot be done.
-pub type Look = Box<dyn Fn(AgentStatus) -> Result<Overview, String> + Send + Sync>;
-
-/// Begins to listen.
+/// Opens the listener.
 ///
 /// # Errors
-/// The address cannot be had.
+/// The address cannot be bound.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// Answers for as long as this process runs.
+/// Serves requests for the lifetime of the process.
 ///
 /// # Errors
-/// No thread can be started, or the listener cannot be waited for.
-pub fn start(listener: TcpListener, status: watch::Receiver<AgentStatus>, look: Look) -> io::Result<()> {
+/// A thread cannot be started, or the listener cannot be polled.
+pub fn start(listener: TcpListener, status: watch::Receiver<AgentStatus>, read: ReadMaps) -> io::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    // One thread looks at the maps and writes answers down, so that others may be given meanwhile. It stands back for
-    // the agent's loop, and for programs: on Linux niceness is each thread's own.
+    // A blocking thread reads the maps and serializes answers, so that other requests are served meanwhile. Its low
+    // priority favours the agent's loop and other programs: on Linux each thread has its own niceness.
     runtime.enable_all().max_blocking_threads(1).thread_name(Thread::Look.name()).on_thread_start(|| {
         let _ = rustix::process::nice(5);
         privileges::drop_to(Thread::Look, EnabledFeatures::default()).expect("capabilities can be given up");
@@ -56,7 +50,7 @@ pub fn start(listener: TcpListener, status: watch::Receiver<AgentStatus>, look: 
     let answer = move || {
         privileges::drop_to(Thread::Status, EnabledFeatures::default()).expect("capabilities can be given up");
         let rejected = Rejected::default();
-        let router = routes::router(Latest::new(status, look, Arc::clone(&rejected)));
+        let router = routes::router(Latest::new(status, read, Arc::clone(&rejected)));
         runtime.block_on(limits::serve(&listener, &router, &rejected));
     };
     thread::Builder::new().name(Thread::Status.name().into()).spawn(answer).map(drop)

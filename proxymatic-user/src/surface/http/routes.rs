@@ -1,4 +1,4 @@
-//! What is answered to which path. Only GET and HEAD: nothing can be changed from here.
+//! The paths of the status endpoint. Only GET and HEAD: nothing can be changed here.
 
 use axum::{
     Router,
@@ -10,65 +10,68 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::cache::{As, Latest};
+use super::cache::{Latest, View};
 use crate::surface::{metrics, page};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// All paths there are.
+/// Returns the router with all paths.
 pub(super) fn router(latest: Latest) -> Router {
     Router::new()
-        .route("/", get(front))
+        .route("/", get(page))
         .route("/status", get(status))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .route("/v1/services", get(services))
         .route("/v1/status", get(v1_status))
-        .fallback(nowhere)
+        .fallback(not_found)
         .with_state(latest)
 }
 
-/// As the container that this one replaces has it: load balancers and Marathon's health checks look here.
+/// The path of `meltwater/proxymatic`: load balancers and Marathon's health checks use it.
 async fn status(State(latest): State<Latest>) -> Response {
     let state = latest.agent().state;
     let code = if state == "OK" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer(code, TEXT, state)
 }
 
-/// Whether this process should be left running, whatever its sources do.
+/// Whether this process should be left running, regardless of its sources.
 async fn healthz(State(latest): State<Latest>) -> Response {
-    match latest.stuck() {
+    match latest.stuck_reason() {
         None => answer(StatusCode::OK, TEXT, "OK"),
         Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
     }
 }
 
 async fn metrics(State(latest): State<Latest>) -> Response {
-    written(&latest, As::Metrics, metrics::CONTENT_TYPE).await
+    respond(&latest, View::Metrics, metrics::CONTENT_TYPE).await
 }
 
 async fn services(State(latest): State<Latest>) -> Response {
-    written(&latest, As::Services, JSON).await
+    respond(&latest, View::Services, JSON).await
 }
 
 async fn v1_status(State(latest): State<Latest>) -> Response {
-    written(&latest, As::Status, JSON).await
+    respond(&latest, View::Status, JSON).await
 }
 
-/// What the page is asked for.
+/// The query of the page.
 #[derive(Deserialize)]
-struct Wanted {
-    /// Only services with this in their name, or of this port.
+struct PageQuery {
+    /// Only services with this text in their name, or with this port.
     #[serde(default)]
     q: String,
 }
 
-async fn front(State(latest): State<Latest>, Query(wanted): Query<Wanted>) -> Response {
-    match latest.seen().await {
-        Ok(shown) => {
-            let mut response =
-                answer(StatusCode::OK, "text/html; charset=utf-8", page::html(&shown.seen, &wanted.q).into_string());
+async fn page(State(latest): State<Latest>, Query(query): Query<PageQuery>) -> Response {
+    match latest.reading().await {
+        Ok(reading) => {
+            let mut response = answer(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                page::html(&reading.overview, &query.q).into_string(),
+            );
             response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, page::policy());
             response
         }
@@ -76,16 +79,16 @@ async fn front(State(latest): State<Latest>, Query(wanted): Query<Wanted>) -> Re
     }
 }
 
-async fn nowhere() -> Response {
+async fn not_found() -> Response {
     answer(
         StatusCode::NOT_FOUND,
         TEXT,
-        "not here; there are /, /status, /healthz, /metrics, /v1/services, /v1/status\n",
+        "no such path; the paths are /, /status, /healthz, /metrics, /v1/services, /v1/status\n",
     )
 }
 
-async fn written(latest: &Latest, how: As, kind: &'static str) -> Response {
-    match latest.written(how).await {
+async fn respond(latest: &Latest, view: View, kind: &'static str) -> Response {
+    match latest.rendered(view).await {
         Ok(bytes) => answer(StatusCode::OK, kind, bytes),
         Err(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
     }

@@ -1,4 +1,4 @@
-//! The endpoint, by real connections to it: what it answers, and what it does not let others do to it.
+//! The status endpoint through real connections: its answers, and its limits.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -11,36 +11,36 @@ use std::{
 };
 
 use super::*;
-use crate::surface::fixtures;
+use crate::surface::{Overview, fixtures};
 
-/// An endpoint of its own, the agent's end of it, and how often the maps were looked at.
+/// An endpoint, the agent's side of it, and the number of times the maps were read.
 struct Endpoint {
     address: SocketAddr,
     agent: watch::Sender<AgentStatus>,
-    looks: Arc<AtomicU64>,
+    reads: Arc<AtomicU64>,
 }
 
 impl Endpoint {
     fn start(state: &str) -> Self {
-        Self::that(state, |agent| {
-            let mut seen = fixtures::seen(vec![fixtures::service("/web", 1234, &["active", "ejected"])]);
-            seen.status.agent = Some(agent);
-            Ok(seen)
+        Self::with(state, |agent| {
+            let mut overview = fixtures::overview(vec![fixtures::service("/web", 1234, &["active", "ejected"])]);
+            overview.status.agent = Some(agent);
+            Ok(overview)
         })
     }
 
-    fn that(state: &str, look: impl Fn(AgentStatus) -> Result<Overview, String> + Send + Sync + 'static) -> Self {
+    fn with(state: &str, read: impl Fn(AgentStatus) -> Result<Overview, String> + Send + Sync + 'static) -> Self {
         let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let (agent, latest) = watch::channel(fixtures::agent(state));
-        let looks = Arc::<AtomicU64>::default();
-        let counted = Arc::clone(&looks);
-        let look = move |agent| {
+        let reads = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&reads);
+        let read = move |agent| {
             counted.fetch_add(1, Ordering::Relaxed);
-            look(agent)
+            read(agent)
         };
-        start(listener, latest, Box::new(look)).unwrap();
-        Self { address, agent, looks }
+        start(listener, latest, Box::new(read)).unwrap();
+        Self { address, agent, reads }
     }
 
     fn connect(&self) -> TcpStream {
@@ -49,7 +49,7 @@ impl Endpoint {
         stream
     }
 
-    /// The whole answer: status line, headers, body.
+    /// Returns the whole answer: status line, headers, body.
     fn ask(&self, method: &str, path: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
@@ -65,14 +65,14 @@ impl Endpoint {
     }
 }
 
-/// What comes until the other side closes, however it does that.
+/// Returns what arrives until the other side closes the connection or resets it.
 fn rest(stream: &mut TcpStream) -> Result<Vec<u8>, io::Error> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map(|_| bytes)
 }
 
 #[test]
-fn the_status_is_the_word_of_the_agent() {
+fn status_is_the_state_of_the_agent() {
     let endpoint = Endpoint::start("INITIALIZING");
     let unavailable = |word: &str| ("503 Service Unavailable".to_owned(), word.to_owned());
     assert_eq!(endpoint.status(), unavailable("INITIALIZING"));
@@ -80,21 +80,21 @@ fn the_status_is_the_word_of_the_agent() {
     assert_eq!(endpoint.status(), ("200 OK".into(), "OK".into()));
     endpoint.agent.send_replace(fixtures::agent("TERMINATING"));
     assert_eq!(endpoint.status(), unavailable("TERMINATING"));
-    assert_eq!(endpoint.looks.load(Ordering::Relaxed), 0, "no map is read for that");
+    assert_eq!(endpoint.reads.load(Ordering::Relaxed), 0, "/status must not read the maps");
 }
 
 #[test]
-fn an_agent_whose_loop_stands_still_is_not_healthy() {
+fn agent_with_a_stuck_loop_is_not_healthy() {
     let endpoint = Endpoint::start("INITIALIZING");
     assert!(endpoint.ask("GET", "/healthz").starts_with("HTTP/1.1 200 OK"));
     let at = Instant::now().checked_sub(Duration::from_secs(40));
     endpoint.agent.send_replace(AgentStatus { at, ..fixtures::agent("OK") });
     let answer = endpoint.ask("GET", "/healthz");
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("has stood still for 40 s"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("has made no iteration for 40 s"), "{answer}");
 }
 
 #[test]
-fn every_path_answers_with_what_it_is_and_nothing_can_be_changed() {
+fn every_path_has_its_content_type_and_is_read_only() {
     let endpoint = Endpoint::start("OK");
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
@@ -123,7 +123,7 @@ fn every_path_answers_with_what_it_is_and_nothing_can_be_changed() {
 }
 
 #[test]
-fn services_are_the_rows_that_the_command_prints() {
+fn services_equal_the_output_of_the_command() {
     let endpoint = Endpoint::start("OK");
     let answer = endpoint.ask("GET", "/v1/services");
     let rows = vec![fixtures::service("/web", 1234, &["active", "ejected"])];
@@ -132,41 +132,41 @@ fn services_are_the_rows_that_the_command_prints() {
 }
 
 #[test]
-fn what_cannot_be_read_is_said_and_asked_again_later() {
-    let endpoint = Endpoint::that("OK", |_| Err("nothing is pinned".into()));
+fn failed_read_is_reported_and_retried() {
+    let endpoint = Endpoint::with("OK", |_| Err("nothing is pinned".into()));
     for path in ["/", "/metrics", "/v1/services", "/v1/status"] {
         let answer = endpoint.ask("GET", path);
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("nothing is pinned"), "{answer}");
     }
-    assert_eq!(endpoint.looks.load(Ordering::Relaxed), 4);
+    assert_eq!(endpoint.reads.load(Ordering::Relaxed), 4);
     assert!(endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK"));
 }
 
 #[test]
-fn however_many_ask_at_once_the_maps_are_read_once() {
+fn concurrent_requests_read_the_maps_once() {
     let together = Arc::new(Barrier::new(2));
     let held = Arc::clone(&together);
-    let endpoint = Endpoint::that("OK", move |_| {
+    let endpoint = Endpoint::with("OK", move |_| {
         held.wait();
-        Ok(fixtures::seen(vec![]))
+        Ok(fixtures::overview(vec![]))
     });
     thread::scope(|scope| {
-        let asked: Vec<_> = (0..20).map(|_| scope.spawn(|| endpoint.ask("GET", "/metrics"))).collect();
-        // One who does not wait for the answer changes nothing.
+        let requests: Vec<_> = (0..20).map(|_| scope.spawn(|| endpoint.ask("GET", "/metrics"))).collect();
+        // A client that disconnects early changes nothing.
         let mut hasty = endpoint.connect();
         hasty.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         hasty.shutdown(Shutdown::Both).unwrap();
         together.wait();
-        for answer in asked {
+        for answer in requests {
             assert!(answer.join().unwrap().starts_with("HTTP/1.1 200 OK"));
         }
     });
-    // Answers within a second of that come from the same look.
-    assert_eq!(endpoint.looks.load(Ordering::Relaxed), 1);
+    // Answers within a second come from the same reading.
+    assert_eq!(endpoint.reads.load(Ordering::Relaxed), 1);
 }
 
 #[test]
-fn hundreds_of_connections_leave_the_endpoint_working_and_are_closed() {
+fn too_many_connections_are_closed_and_the_endpoint_works() {
     let endpoint = Endpoint::start("OK");
     let mut crowd: Vec<_> = (0..600).map(|_| endpoint.connect()).collect();
     let is_turned_away = |stream: &mut TcpStream| {
@@ -175,7 +175,7 @@ fn hundreds_of_connections_leave_the_endpoint_working_and_are_closed() {
         matches!(stream.read(&mut first), Ok(12) if &first == b"HTTP/1.1 503")
     };
     let turned_away = crowd.iter_mut().map(is_turned_away).filter(|it| *it).count();
-    assert!((500..=600 - limits::OF_ONE).contains(&turned_away), "{turned_away}");
+    assert!((500..=600 - limits::PER_CLIENT).contains(&turned_away), "{turned_away}");
     drop(crowd);
     let begun = Instant::now();
     while !endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK") {
@@ -186,13 +186,13 @@ fn hundreds_of_connections_leave_the_endpoint_working_and_are_closed() {
 }
 
 #[test]
-fn garbage_a_huge_head_and_a_head_that_never_ends_are_cut_off() {
+fn garbage_and_huge_or_endless_heads_are_cut_off() {
     let endpoint = Endpoint::start("OK");
     let mut garbage = endpoint.connect();
     garbage.write_all(&[0xff; 64]).unwrap();
     assert!(rest(&mut garbage).unwrap_or_default().starts_with(b"HTTP/1.1 400"));
     let mut huge = endpoint.connect();
-    // Cut off before all of it is taken.
+    // The endpoint closes the connection before it has read everything.
     let _ = huge.write_all(format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(1 << 20)).as_bytes());
     assert!(rest(&mut huge).map_or(true, |said| said.starts_with(b"HTTP/1.1 431")));
     let (mut slow, begun) = (endpoint.connect(), Instant::now());

@@ -1,29 +1,29 @@
-//! Backends as series: one for each address and port, and no more than there may be.
+//! Metrics of backends: one series for each address and port, up to a limit.
 
 use std::net::SocketAddr;
 
 use crate::surface::{BackendRow, RoundTrips, ServiceRow};
 
-/// What is told of one backend, or of several together.
+/// The values of one backend, or of several together.
 #[derive(Debug)]
 pub(super) struct Series<'a> {
     pub(super) service: &'a ServiceRow,
-    /// Its address and port, or `other`.
+    /// The address and port, or `other`.
     pub(super) backend: String,
     pub(super) active: u64,
     pub(super) total: u64,
     pub(super) established: u64,
     pub(super) failed: u64,
     pub(super) eligible: u64,
-    /// Of the slowest.
+    /// The value of the slowest backend.
     pub(super) rtt_us: u64,
     pub(super) rtts: RoundTrips,
 }
 
-/// All series, of which at most so many are of one address; and how many backends have none of their own.
+/// Returns all series, of which at most `most` belong to one address, and the number of backends without a series of
+/// their own.
 ///
-/// Two tasks may have had one address after another, of which the first drains: they are one series, since their labels
-/// are the same.
+/// If two tasks share an address, because the first still drains, they share a series, since their labels are equal.
 pub(super) fn series(rows: &[ServiceRow], most: usize) -> (Vec<Series<'_>>, usize) {
     let (mut series, mut own, mut folded) = (Vec::new(), 0, 0);
     for service in rows {
@@ -32,20 +32,20 @@ pub(super) fn series(rows: &[ServiceRow], most: usize) -> (Vec<Series<'_>>, usiz
             if own < most {
                 own += 1;
                 let name = SocketAddr::new(same[0].address, same[0].port).to_string();
-                series.push(together(service, name, same.iter()));
+                series.push(aggregate(service, name, same.iter()));
             } else {
                 other.extend(same);
             }
         }
         if !other.is_empty() {
             folded += other.len();
-            series.push(together(service, "other".into(), other.into_iter()));
+            series.push(aggregate(service, "other".into(), other.into_iter()));
         }
     }
     (series, folded)
 }
 
-fn together<'a>(
+fn aggregate<'a>(
     service: &'a ServiceRow,
     backend: String,
     rows: impl Iterator<Item = &'a BackendRow> + Clone,
@@ -60,6 +60,6 @@ fn together<'a>(
         failed: sum(|row| row.failed),
         eligible: sum(|row| u64::from(row.state == "active")),
         rtt_us: rows.clone().map(|row| row.rtt_us).max().unwrap_or(0),
-        rtts: rows.fold(RoundTrips::default(), |all, row| all.and(&row.rtts)),
+        rtts: rows.fold(RoundTrips::default(), |all, row| all.merged(&row.rtts)),
     }
 }

@@ -1,4 +1,4 @@
-//! What Prometheus is told: every metric by name, and how many series there may be.
+//! Prometheus metrics: the values of every metric, and the limit on series.
 
 mod backends;
 mod families;
@@ -6,7 +6,10 @@ mod families;
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus_client::{
@@ -23,70 +26,74 @@ use proxymatic_common::{ABI_VERSION, AgentState, RTT_STEPS_US, Reason};
 pub(super) use prometheus_text::CONTENT_TYPE;
 
 use self::{backends::Series, families::Family};
-use super::{Overview, ServiceRow, http::Rejected, latency::STEPS};
-use crate::dataplane::kernel::HOOKS;
+use super::{Overview, ServiceRow};
+use crate::{agent::BUCKETS, dataplane::kernel::HOOKS};
 
-/// The most backends that have series of their own; of the rest each service has one row, `backend="other"`.
+/// The number of rejected connections to the status endpoint.
+pub(super) type Rejected = Arc<AtomicU64>;
+
+/// The largest number of backends with series of their own; the others of a service share `backend="other"`.
 const MOST_BACKENDS: usize = 10_000;
 
-/// All metrics, in Prometheus' text format 0.0.4.
-pub(super) fn text(seen: &Arc<Overview>, rejected: &Rejected) -> String {
+/// Returns all metrics in Prometheus' text format 0.0.4.
+pub(super) fn text(overview: &Arc<Overview>, rejected: &Rejected) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Told { seen: Arc::clone(seen), rejected: rejected.clone() }));
+    registry
+        .register_collector(Box::new(MetricsCollector { overview: Arc::clone(overview), rejected: rejected.clone() }));
     let mut text = String::new();
-    // Nothing in here can fail: it is written to memory.
+    // Cannot fail, because it writes to memory.
     let _ = prometheus_text::encode(&mut text, &registry);
     text
 }
 
 #[derive(Debug)]
-struct Told {
-    seen: Arc<Overview>,
+struct MetricsCollector {
+    overview: Arc<Overview>,
     rejected: Rejected,
 }
 
-impl Collector for Told {
+impl Collector for MetricsCollector {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut out = Out(encoder);
         self.agent(&mut out)?;
         self.sources(&mut out)?;
         self.maps_and_hooks(&mut out)?;
-        services(&mut out, &self.seen.services)?;
-        let (series, folded) = backends::series(&self.seen.services, MOST_BACKENDS);
+        services(&mut out, &self.overview.services)?;
+        let (series, folded) = backends::series(&self.overview.services, MOST_BACKENDS);
         backends(&mut out, &series)?;
-        out.gauge(&families::BACKENDS_FOLDED, [(ALONE, folded as u64)])
+        out.gauge(&families::BACKENDS_FOLDED, [(NO_LABELS, folded as u64)])
     }
 }
 
 /// No labels.
-const ALONE: [(&str, &str); 0] = [];
+const NO_LABELS: [(&str, &str); 0] = [];
 
-impl Told {
+impl MetricsCollector {
     fn agent(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Overview { status, heartbeat, synced, took, .. } = &*self.seen;
+        let Overview { status, heartbeat, synced, took, .. } = &*self.overview;
         let version = [("version", env!("CARGO_PKG_VERSION").to_owned()), ("abi", ABI_VERSION.to_string())];
         out.gauge(&families::BUILD_INFO, [(version, 1_u64)])?;
         let agent = status.agent.as_ref();
         let states = [AgentState::INITIALIZING, AgentState::OK, AgentState::TERMINATING].map(AgentState::name);
         let is = |state: &str| agent.is_some_and(|agent| agent.state == state);
         out.gauge(&families::AGENT_STATE, states.map(|state| ([("state", state)], u64::from(is(state)))))?;
-        out.gauge(&families::HEARTBEAT, [(ALONE, heartbeat.as_secs_f64())])?;
-        out.gauge(&families::SYNCED, synced.map(|synced| (ALONE, synced.as_secs_f64())))?;
+        out.gauge(&families::HEARTBEAT, [(NO_LABELS, heartbeat.as_secs_f64())])?;
+        out.gauge(&families::SYNCED, synced.map(|synced| (NO_LABELS, synced.as_secs_f64())))?;
         let refused = agent.is_some_and(|agent| agent.refused.is_some());
-        out.gauge(&families::WRITE_REFUSED, [(ALONE, u64::from(refused))])?;
-        out.gauge(&families::COMPLAINTS, [(ALONE, status.warnings.len() as u64)])?;
-        out.gauge(&families::PROBLEMS, [(ALONE, status.problems.len() as u64)])?;
-        out.gauge(&families::SCRAPE, [(ALONE, took.as_secs_f64())])?;
-        out.counter(&families::HTTP_REJECTED, [(ALONE, self.rejected.load(Ordering::Relaxed))])?;
+        out.gauge(&families::WRITE_REFUSED, [(NO_LABELS, u64::from(refused))])?;
+        out.gauge(&families::WARNINGS, [(NO_LABELS, status.warnings.len() as u64)])?;
+        out.gauge(&families::PROBLEMS, [(NO_LABELS, status.problems.len() as u64)])?;
+        out.gauge(&families::SCRAPE, [(NO_LABELS, took.as_secs_f64())])?;
+        out.counter(&families::HTTP_REJECTED, [(NO_LABELS, self.rejected.load(Ordering::Relaxed))])?;
         let published = agent.map(|agent| agent.published).unwrap_or_default();
         let longer = published.count - published.steps.iter().sum::<u64>();
-        let steps = STEPS.into_iter().zip(published.steps).chain([(f64::INFINITY, longer)]);
+        let steps = BUCKETS.into_iter().zip(published.steps).chain([(f64::INFINITY, longer)]);
         let mut histogram = out.begin(&families::PUBLISH)?;
         histogram.encode_histogram::<NoLabelSet>(published.sum, published.count, &steps.collect::<Vec<_>>(), None)
     }
 
     fn sources(&self, out: &mut Out<'_>) -> fmt::Result {
-        let sources = || self.seen.status.agent.iter().flat_map(|agent| &agent.sources);
+        let sources = || self.overview.status.agent.iter().flat_map(|agent| &agent.sources);
         let of = |source: &str| [("source", source.to_owned())];
         let ages = sources().filter_map(|it| Some((of(&it.source), it.answered_s?)));
         out.gauge(&families::SOURCE_AGE, ages)?;
@@ -95,7 +102,7 @@ impl Told {
     }
 
     fn maps_and_hooks(&self, out: &mut Out<'_>) -> fmt::Result {
-        let Overview { status, hooks, .. } = &*self.seen;
+        let Overview { status, hooks, .. } = &*self.overview;
         out.gauge(&families::MAP_ENTRIES, status.maps.iter().map(|it| ([("map", it.map)], it.used as u64)))?;
         out.gauge(&families::MAP_MAX, status.maps.iter().map(|it| ([("map", it.map)], u64::from(it.entries))))?;
         let there = |hook: &str| hooks.iter().any(|row| row.hook == hook);
@@ -105,7 +112,7 @@ impl Told {
             Some((vec![("hook", row.hook), ("interface", interface)], u64::from(row.effective == Some(true))))
         });
         out.gauge(&families::HOOK_ATTACHED, on_cgroup.chain(on_interfaces))?;
-        // On all interfaces runs the same program, whose runs are those on all of them.
+        // All interfaces run the same program, and the kernel counts its runs on all of them together.
         let programs: BTreeMap<_, _> = hooks.iter().map(|row| (row.hook, row)).collect();
         out.counter(&families::HOOK_RUNS, programs.values().map(|row| ([("hook", row.hook)], row.runs)))?;
         let time = |mean: Option<f64>, runs: u64| mean.unwrap_or(0.0) * runs as f64 / 1e9;
@@ -114,19 +121,19 @@ impl Told {
         let verdicts = status.verdicts.iter().map(|(reason, count)| ([("reason", *reason)], *count));
         out.counter(&families::VERDICTS, verdicts)?;
         let remote = status.agent.as_ref().and_then(|agent| agent.remote_connections);
-        out.gauge(&families::REMOTE_CONNECTIONS, remote.map(|remote| (ALONE, remote)))
+        out.gauge(&families::REMOTE_CONNECTIONS, remote.map(|remote| (NO_LABELS, remote)))
     }
 }
 
 fn services(out: &mut Out<'_>, rows: &[ServiceRow]) -> fmt::Result {
-    out.gauge(&families::SERVICES, [(ALONE, rows.len() as u64)])?;
+    out.gauge(&families::SERVICES, [(NO_LABELS, rows.len() as u64)])?;
     let of = |row| Labels { service: row, more: [] };
     let states = rows.iter().flat_map(|row| {
         let count = |state: &str| row.backends.iter().filter(|backend| backend.state == state).count() as u64;
         ["active", "warming", "draining", "ejected", "full"].into_iter().filter_map(move |state| {
-            // Active ones are always told of, so that none is a zero.
-            let told = count(state) > 0 || state == "active";
-            told.then(|| (Labels { service: row, more: [("state", state)] }, count(state)))
+            // The state active is always present, so that 0 is visible.
+            let is_shown = count(state) > 0 || state == "active";
+            is_shown.then(|| (Labels { service: row, more: [("state", state)] }, count(state)))
         })
     });
     out.gauge(&families::SERVICE_BACKENDS, states)?;
@@ -162,7 +169,7 @@ fn backends(out: &mut Out<'_>, series: &[Series<'_>]) -> fmt::Result {
     })
 }
 
-/// What names a service, and what follows that.
+/// The labels of a service, and more labels after them.
 #[derive(Debug)]
 struct Labels<'a, const N: usize> {
     service: &'a ServiceRow,
@@ -182,7 +189,7 @@ impl<const N: usize> EncodeLabelSet for Labels<'_, N> {
     }
 }
 
-/// Writes families, each in one go.
+/// Writes one metric family at a time.
 struct Out<'a>(DescriptorEncoder<'a>);
 
 impl Out<'_> {

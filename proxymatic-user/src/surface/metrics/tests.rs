@@ -1,4 +1,4 @@
-//! The metrics: which there are, how many series, and that promtool would take them.
+//! The metrics: their names, the number of series, and the text format.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use crate::surface::{BackendRow, RoundTrips, fixtures};
 
 const DOCUMENT: &str = include_str!("../../../../docs/operating.md");
 
-fn told(rows: Vec<ServiceRow>) -> String {
-    text(&Arc::new(fixtures::seen(rows)), &Rejected::default())
+fn encoded(rows: Vec<ServiceRow>) -> String {
+    text(&Arc::new(fixtures::overview(rows)), &Rejected::default())
 }
 
 fn full_name(family: &Family) -> String {
@@ -17,23 +17,23 @@ fn full_name(family: &Family) -> String {
 }
 
 #[test]
-fn every_metric_is_told_once_and_with_the_help_it_has() {
-    let text = told(vec![fixtures::service("/web", 1234, &["active", "ejected"])]);
-    let told: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
+fn every_metric_appears_once_with_its_help() {
+    let text = encoded(vec![fixtures::service("/web", 1234, &["active", "ejected"])]);
+    let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).collect();
     let known: Vec<_> = families::ALL.iter().map(|family| (full_name(family), family.help)).collect();
     assert_eq!(
-        told.iter().copied().collect::<BTreeSet<_>>(),
+        written.iter().copied().collect::<BTreeSet<_>>(),
         known.iter().map(|(name, help)| (name.as_str(), *help)).collect()
     );
-    assert_eq!(told.len(), families::ALL.len());
-    // A service and a backend have all of them; only what is measured may be absent.
+    assert_eq!(written.len(), families::ALL.len());
+    // A service and a backend have all metrics; only a measured value may be absent.
     for (name, _) in &known {
         assert!([" ", "{", "_count ", "_count{"].iter().any(|end| text.contains(&format!("\n{name}{end}"))), "{name}");
     }
 }
 
 #[test]
-fn the_document_lists_the_metrics_that_there_are_and_no_others() {
+fn document_lists_exactly_the_existing_metrics() {
     let documented: BTreeSet<_> = DOCUMENT
         .lines()
         .filter_map(|line| line.strip_prefix("| `proxymatic_")?.split_once('`'))
@@ -43,10 +43,10 @@ fn the_document_lists_the_metrics_that_there_are_and_no_others() {
 }
 
 #[test]
-fn a_backend_that_is_ejected_takes_no_connections_and_one_without_measurement_has_no_rtt() {
+fn ejected_backend_is_not_eligible_and_unmeasured_has_no_rtt() {
     let mut service = fixtures::service("/web", 1234, &["active", "ejected"]);
     service.backends[1].rtt_us = 0;
-    let text = told(vec![service]);
+    let text = encoded(vec![service]);
     let labels =
         |backend| format!("{{service=\"/web\",protocol=\"tcp\",port=\"1234\",backend=\"10.0.0.{backend}:31000\"}}");
     assert!(text.contains(&format!("proxymatic_backend_eligible{} 1\n", labels(0))), "{text}");
@@ -57,10 +57,10 @@ fn a_backend_that_is_ejected_takes_no_connections_and_one_without_measurement_ha
 }
 
 #[test]
-fn a_histogram_adds_up_from_step_to_step_and_is_absent_where_nothing_was_measured() {
+fn histogram_is_cumulative_and_absent_if_unmeasured() {
     let mut service = fixtures::service("/web", 1234, &["active", "active"]);
     service.backends[1].rtts = RoundTrips::default();
-    let text = told(vec![service]);
+    let text = encoded(vec![service]);
     let lines: Vec<_> =
         text.lines().filter_map(|line| line.strip_prefix("proxymatic_backend_handshake_seconds_")).collect();
     let counts: Vec<_> = lines.iter().filter_map(|line| line.rsplit_once(' ')).map(|(_, count)| count).collect();
@@ -69,24 +69,24 @@ fn a_histogram_adds_up_from_step_to_step_and_is_absent_where_nothing_was_measure
 }
 
 #[test]
-fn a_hostile_name_stays_within_its_label() {
-    let text = told(vec![fixtures::service("/a\"} 1\nx{b=\"\\", 1234, &["active"])]);
+fn hostile_name_stays_within_its_label() {
+    let text = encoded(vec![fixtures::service("/a\"} 1\nx{b=\"\\", 1234, &["active"])]);
     assert!(text.contains(r#"{service="/a\"} 1\nx{b=\"\\",protocol="tcp""#), "{text}");
     assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("proxymatic_")), "{text}");
 }
 
 #[test]
-fn two_tasks_that_had_one_address_are_one_series() {
+fn two_tasks_with_one_address_share_a_series() {
     let mut service = fixtures::service("/web", 1234, &["active", "draining", "active"]);
     service.backends[1].address = service.backends[0].address;
     let rows = [service];
     let (series, folded) = backends::series(&rows, 10);
-    let seen: Vec<_> = series.iter().map(|it| (it.backend.as_str(), it.total, it.eligible)).collect();
-    assert_eq!((seen, folded), (vec![("10.0.0.0:31000", 14, 1), ("10.0.0.2:31000", 7, 1)], 0));
+    let values: Vec<_> = series.iter().map(|it| (it.backend.as_str(), it.total, it.eligible)).collect();
+    assert_eq!((values, folded), (vec![("10.0.0.0:31000", 14, 1), ("10.0.0.2:31000", 7, 1)], 0));
 }
 
 #[test]
-fn backends_beyond_the_bound_are_one_row_of_their_service_and_no_count_is_lost() {
+fn backends_beyond_the_limit_share_a_series_of_their_service() {
     let rows: Vec<_> =
         (0..4).map(|nth| fixtures::service(&format!("/{nth}"), 1234 + nth, &["active", "full", "active"])).collect();
     let sum = |of: fn(&BackendRow) -> u64| rows.iter().flat_map(|row| &row.backends).map(of).sum::<u64>();

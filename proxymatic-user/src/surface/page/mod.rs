@@ -1,6 +1,6 @@
-//! The page for people: one document that asks for nothing else, written here with every value escaped.
+//! The page of the status endpoint: one document that loads nothing else. Every value is escaped.
 //!
-//! Without script it is a table that is loaded again; with script the table is replaced in place. Both are this document.
+//! Without script the browser reloads the page; with script the table is replaced in place. Both use this document.
 
 use std::sync::LazyLock;
 
@@ -14,12 +14,12 @@ use super::{Overview, ServiceRow};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The most services on one page.
+/// The largest number of services on the page.
 const MOST: usize = 200;
-/// The most backends of one of them.
+/// The largest number of backends for one service.
 const MOST_BACKENDS: usize = 50;
 
-/// What a browser may do with the page: use this style, run this script, and ask this server.
+/// Returns the content security policy: this style, this script, and connections to this server only.
 pub(super) fn policy() -> HeaderValue {
     static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
         let hash = |text: &str| STANDARD.encode(digest(&SHA256, text.as_bytes()));
@@ -34,11 +34,11 @@ pub(super) fn policy() -> HeaderValue {
     POLICY.clone()
 }
 
-/// The page, with the services whose name contains `wanted`, or whose port it is; all where it is empty.
-pub(super) fn html(seen: &Overview, wanted: &str) -> Markup {
-    let wanted = wanted.trim();
-    let found = || seen.services.iter().filter(|row| is_wanted(row, wanted));
-    let (all, shown) = (seen.services.len(), found().count());
+/// Returns the page with the services whose name contains `query` or whose port equals it; with an empty query all.
+pub(super) fn html(overview: &Overview, query: &str) -> Markup {
+    let query = query.trim();
+    let found = || overview.services.iter().filter(|row| matches(row, query));
+    let (all, shown) = (overview.services.len(), found().count());
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -55,20 +55,20 @@ pub(super) fn html(seen: &Overview, wanted: &str) -> Markup {
                     h1 { "proxymatic" }
                     form role="search" {
                         label for="q" { "Name or port" }
-                        input id="q" name="q" type="search" value=(wanted) autocomplete="off";
+                        input id="q" name="q" type="search" value=(query) autocomplete="off";
                         button { "Show" }
                     }
                 }
-                p #silent role="alert" hidden { "No answer: this is what was there before." }
+                p #offline role="alert" hidden { "No answer: these are the last values." }
                 main {
-                    (overview(seen))
+                    (summary(overview))
                     @if shown == 0 {
-                        p { @if all == 0 { "There are no services." } @else { "None of the " (all) " services." } }
+                        p { @if all == 0 { "There are no services." } @else { "None of the " (all) " services matches." } }
                     } @else {
                         (table(found().take(MOST)))
                     }
                     @if shown > MOST {
-                        p { (MOST) " of " (shown) " services; name one above to see it." }
+                        p { (MOST) " of " (shown) " services; enter a name above to find others." }
                     }
                 }
                 script { (PreEscaped(SCRIPT)) }
@@ -77,12 +77,12 @@ pub(super) fn html(seen: &Overview, wanted: &str) -> Markup {
     }
 }
 
-fn is_wanted(row: &ServiceRow, wanted: &str) -> bool {
-    row.name.contains(wanted) || row.port.to_string() == wanted
+fn matches(row: &ServiceRow, query: &str) -> bool {
+    row.name.contains(query) || row.port.to_string() == query
 }
 
-fn overview(seen: &Overview) -> Markup {
-    let status = &seen.status;
+fn summary(overview: &Overview) -> Markup {
+    let status = &overview.status;
     let state = status.agent.as_ref().map_or("none", |agent| agent.state.as_str());
     let sources = status.agent.iter().flat_map(|agent| &agent.sources);
     let answered = sources.map(|it| match it.answered_s {
@@ -93,7 +93,7 @@ fn overview(seen: &Overview) -> Markup {
     let backends = backends.collect::<Vec<_>>().join(", ");
     html! {
         p.overview {
-            // The agent's own state: what is wrong with services is another matter.
+            // The agent's own state; problems of services are listed below.
             "Agent " strong class={ "state " (state) } { (state) }
             "; " (status.services) " services"
             @if !backends.is_empty() { "; backends: " (backends) }
@@ -107,8 +107,8 @@ fn overview(seen: &Overview) -> Markup {
             }
         }
         @if !status.warnings.is_empty() {
-            section.undone aria-labelledby="undone" {
-                h2 #undone { "Asked for and not done" }
+            section.warnings aria-labelledby="warnings" {
+                h2 #warnings { "Warnings" }
                 ul { @for it in status.warnings.iter().take(20) { li { (it.app) ": " (it.reason) } } }
                 @if status.warnings.len() > 20 { p { (status.warnings.len() - 20) " more: proxymatic status" } }
             }
@@ -116,7 +116,8 @@ fn overview(seen: &Overview) -> Markup {
     }
 }
 
-/// The roles are what these elements have anyway, but for browsers that forget it when a narrow screen makes them blocks.
+/// These elements have the roles anyway, but some browsers drop them when a narrow screen turns the elements into
+/// blocks.
 fn table<'a>(rows: impl Iterator<Item = &'a ServiceRow>) -> Markup {
     html! {
         table role="table" {

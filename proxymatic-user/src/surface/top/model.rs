@@ -1,4 +1,4 @@
-//! Samples of all services, one after the other, and what follows from them: rates, orders, histories. Pure but for
+//! Samples of all services over time, and what is computed from them: rates, orders, histories. Pure except
 //! [`samples`].
 
 use std::{
@@ -10,30 +10,30 @@ use proxymatic_common::{BackendState, Class, PROTOCOL_TCP};
 
 use crate::{dataplane::kernel::Maps, plan::MapState};
 
-/// How many samples are kept of each service.
+/// The number of samples kept for each service.
 pub(super) const HISTORY: usize = 60;
 
-/// What is counted of a service at a moment.
+/// The counters of a service at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// Connections open now.
+    /// Open connections.
     pub active: u64,
-    /// Connections opened, ever.
+    /// Connections opened so far.
     pub total: u64,
-    /// Connections that failed or were refused, ever.
+    /// Connections failed or refused so far.
     pub failed: u64,
     /// The mean round trip time of the backends that were measured, in microseconds; 0 for none.
     pub rtt_us: u64,
     /// Backends that take new connections.
     pub up: usize,
-    /// Backends there are.
+    /// All backends.
     pub backends: usize,
 }
 
-/// A service, by what it is called and what is dialled.
+/// A service, by its name and its port.
 pub(super) type Key = (String, String);
 
-/// What the maps count of each service.
+/// Reads the counters of each service from the maps.
 pub fn samples(maps: &Maps, tables: &MapState) -> BTreeMap<Key, Sample> {
     let mut found = BTreeMap::new();
     for (frontend, id) in tables.frontends() {
@@ -66,15 +66,15 @@ pub fn samples(maps: &Maps, tables: &MapState) -> BTreeMap<Key, Sample> {
     found
 }
 
-/// What services are ordered by.
+/// The order of the services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// New connections a second.
     #[default]
     Rate,
-    /// Connections open.
+    /// Open connections.
     Active,
-    /// Failures a second, then ever.
+    /// Failures a second, then failures so far.
     Failed,
     /// Round trip time.
     Rtt,
@@ -83,7 +83,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// All, with the key that chooses each.
+    /// All orders, each with its key.
     pub(super) const ALL: [(char, Self, &str); 5] = [
         ('r', Self::Rate, "rate"),
         ('a', Self::Active, "active"),
@@ -92,8 +92,8 @@ impl Order {
         ('n', Self::Name, "name"),
     ];
 
-    /// The order that a key chooses.
-    pub fn of_key(key: char) -> Option<Self> {
+    /// Returns the order for a key.
+    pub fn from_key(key: char) -> Option<Self> {
         Self::ALL.into_iter().find(|(it, ..)| *it == key).map(|(_, order, _)| order)
     }
 }
@@ -127,46 +127,46 @@ impl Line {
     }
 }
 
-/// All that the screen shows.
+/// The content of the screen.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     pub(super) lines: BTreeMap<Key, Line>,
-    /// What services are ordered by.
+    /// The order of the services.
     pub order: Order,
-    /// Whether the order is turned round.
-    pub turned: bool,
-    /// Which line is looked at, from 0.
+    /// Whether the order is reversed.
+    pub reversed: bool,
+    /// The index of the selected line.
     pub selected: usize,
-    /// What is wrong, in one line.
+    /// The problem to show, in one line.
     pub trouble: Option<String>,
 }
 
 impl Board {
-    /// Takes what is counted now, so long after the samples before. Services that are not among it are gone.
+    /// Takes new samples, `since` after the samples before. Services without a sample are gone.
     pub fn take(&mut self, samples: BTreeMap<Key, Sample>, since: Duration) {
         self.lines.retain(|key, _| samples.contains_key(key));
         for (key, sample) in samples {
             match self.lines.get_mut(&key) {
                 Some(line) => line.take(sample, since.as_secs_f64()),
-                // What was counted before anybody looked is no rate.
+                // The first sample gives no rate, because its counters began earlier.
                 None => drop(self.lines.insert(key, Line { last: sample, ..Line::default() })),
             }
         }
         self.selected = self.selected.min(self.lines.len().saturating_sub(1));
     }
 
-    /// Chooses an order; the one that is chosen already is turned round.
+    /// Sets the order. The same order again is reversed.
     pub fn sort(&mut self, order: Order) {
-        self.turned = order == self.order && !self.turned;
+        self.reversed = order == self.order && !self.reversed;
         self.order = order;
     }
 
-    /// Looks at another line, so many further down.
+    /// Moves the selection down by `by` lines.
     pub fn go(&mut self, by: isize) {
         self.selected = self.selected.saturating_add_signed(by).min(self.lines.len().saturating_sub(1));
     }
 
-    /// The services in order.
+    /// Returns the services in order.
     pub(super) fn sorted(&self) -> Vec<(&Key, &Line)> {
         let mut lines: Vec<_> = self.lines.iter().collect();
         match self.order {
@@ -178,7 +178,7 @@ impl Board {
             Order::Rtt => lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.last.rtt_us)),
             Order::Name => {}
         }
-        if self.turned {
+        if self.reversed {
             lines.reverse();
         }
         lines
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_differences_by_time_and_what_was_before_is_none() {
+    fn rate_is_the_difference_over_time_after_the_first_sample() {
         let board = board();
         let line = &board.lines[&key("/a")];
         assert_eq!((line.rate, line.failing), (10.0, 0.0));
@@ -218,20 +218,20 @@ mod tests {
     }
 
     #[test]
-    fn each_key_orders_and_the_same_key_again_turns_it_round() {
+    fn key_sets_the_order_and_the_same_key_reverses_it() {
         let mut board = board();
         assert_eq!(names(&board), ["/a", "/b"]);
         board.sort(Order::Rate);
         assert_eq!(names(&board), ["/b", "/a"]);
         for (wanted, first) in [('a', "/b"), ('f', "/b"), ('t', "/b"), ('n', "/a"), ('r', "/a")] {
-            board.sort(Order::of_key(wanted).unwrap());
+            board.sort(Order::from_key(wanted).unwrap());
             assert_eq!(names(&board)[0], first, "{wanted}");
         }
-        assert_eq!(Order::of_key('x'), None);
+        assert_eq!(Order::from_key('x'), None);
     }
 
     #[test]
-    fn the_line_that_is_looked_at_stays_on_the_board() {
+    fn selection_stays_within_the_lines() {
         let mut board = board();
         board.go(5);
         assert_eq!(board.selected, 1);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_has_an_end() {
+    fn history_has_a_maximum_length() {
         let mut board = Board::default();
         for n in 0..200 {
             board.take([(key("/a"), sample(n, 1, 0))].into(), Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! The board on a terminal: a table of services, and the history of the one that is looked at.
+//! The board on a terminal: a table of services, and the history of the selected one.
 
 use std::collections::VecDeque;
 
@@ -13,12 +13,12 @@ use ratatui::{
 use super::model::{Board, HISTORY, Key, Line, Order};
 use crate::surface::table::{count, rtt, shorten};
 
-/// How high the histories are.
+/// The height of the histories, in lines.
 const BELOW: u16 = 5;
-/// How wide the little history of each line is.
+/// The width of the trend in each row, in characters.
 const TREND: usize = 12;
 
-/// Draws all of it.
+/// Draws the whole screen.
 pub fn draw(frame: &mut Frame<'_>, board: &Board) {
     let rows = board.sorted();
     let heights = [
@@ -91,7 +91,7 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, board: &Board, rows: &[(&Key, &
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// A history as one line of blocks, the newest at its right.
+/// Returns a history as one line of blocks, with the newest value at the right.
 fn trend(history: &VecDeque<u64>) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let shown = history.iter().skip(history.len().saturating_sub(TREND));
@@ -121,7 +121,7 @@ fn help(board: &Board) -> Text<'static> {
     let mut spans = vec![Span::raw("order: ")];
     for (key, order, name) in Order::ALL {
         let style = if order == board.order { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
-        let arrow = match (order == board.order, board.turned) {
+        let arrow = match (order == board.order, board.reversed) {
             (true, false) => "↓",
             (true, true) => "↑",
             (false, _) => "",
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_screen_shows_services_by_rate_and_the_history_of_the_first() {
+    fn screen_shows_services_and_the_selected_history() {
         expect_test::expect![[r#"
             proxymatic top: 3 services, 14 connections open, 1.3k new/s, 3 failed, 1 without an active backend
             SERVICE                             PORT             UP  RATE/S  ACTIVE  FAILED     RTT TREND
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_terminal_and_an_empty_board_are_drawn_too() {
+    fn small_terminal_and_empty_board_are_drawn() {
         assert!(drawn(&Board::default(), 30).starts_with("proxymatic top: 0 services"));
         assert!(drawn(&board(), 60).lines().count() == 14);
         let trouble = Board { trouble: Some("nothing is pinned".into()), ..board() };

@@ -1,4 +1,4 @@
-//! The acts of the demo, in order. Each says what it shows, does it for real, and checks it.
+//! The acts of the demo, in order. Each announces what it shows, does it, and checks it.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use proxymatic_tests::summary::Summary;
 use crate::cluster::{Cluster, SERVICE_PORT, URL};
 use crate::stage::Stage;
 
-/// Requests that must pass before, during and after each disturbance.
+/// Requests that must succeed before, during and after each disturbance.
 const SOME: u64 = 500;
 
 pub(crate) fn the_cluster(cluster: &mut Cluster<'_>, stage: &mut Stage) -> Result<()> {
@@ -39,10 +39,10 @@ pub(crate) fn fifty_connections(cluster: &Cluster<'_>, stage: &mut Stage) -> Res
     stage.answers(&seen);
     stage.none_failed(&seen)?;
     only_these_answer(cluster, stage, &seen)?;
-    let dialled = ([127, 0, 0, 1], SERVICE_PORT).into();
-    let unchanged = seen.peer.len() == 1 && seen.peer.contains_key(&dialled);
+    let destination = ([127, 0, 0, 1], SERVICE_PORT).into();
+    let unchanged = seen.peer.len() == 1 && seen.peer.contains_key(&destination);
     stage.check(
-        &format!("getpeername(2) says {dialled} every time, as dialled"),
+        &format!("getpeername(2) returns {destination} every time"),
         unchanged,
         format_args!("{:?}", seen.peer),
     )?;
@@ -97,7 +97,7 @@ pub(crate) fn the_agent_crashes_under_load(cluster: &mut Cluster<'_>, stage: &mu
     ready(cluster)?;
     stage.say(&format!("the new agent was ready after {} ms", begun.elapsed().as_millis()));
     load.reaches(SOME)?;
-    // That it has taken over shows in what it does with the next piece of news.
+    // A later change of the services proves that the new agent has taken over.
     cluster.kill("f")?;
     stage.say("replica f is killed: the new agent takes it out");
     load.reaches(SOME)?;
@@ -135,14 +135,14 @@ pub(crate) fn nothing_is_left(cluster: &mut Cluster<'_>, stage: &mut Stage) -> R
     stage.check("port 1234 is an ordinary closed port again", refused, format_args!("{seen:?}"))
 }
 
-/// Constant load that has already shown that it works.
+/// Starts constant load that has already had successful requests.
 fn load(cluster: &Cluster<'_>) -> Result<Load> {
     let load = cluster.lab.load(URL, &["--threads", "2"])?;
     load.reaches(SOME)?;
     Ok(load)
 }
 
-/// Waits for the agent's own word that it has every source and has applied it.
+/// Waits until the agent reports that it has all sources and has applied them.
 fn ready(cluster: &Cluster<'_>) -> Result<()> {
     cluster.lab.host(1).agent_ready(Duration::from_secs(10))
 }

@@ -1,4 +1,4 @@
-//! What runs in the demo: the simulated Marathon, the replicas with their tasks, the agent.
+//! The cluster of the demo: the simulated Marathon, the replicas with their tasks, the agent.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use proxymatic_tests::summary::Summary;
 pub(crate) const APP: &str = "/demo/web";
 pub(crate) const SERVICE_PORT: u16 = 1234;
 pub(crate) const URL: &str = "http://localhost:1234/";
-/// What Mesos grants a task between "you will be killed" and its end.
+/// The kill grace period of Mesos: the time between TASK_KILLING and the end.
 const GRACE: Duration = Duration::from_secs(1);
 const LOG_LINES: usize = 60;
 
-/// One replica of the app and the Mesos task it is.
+/// One replica of the app and its Mesos task.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) replica: Replica,
     pub(crate) task: String,
 }
 
-/// Everything that runs, so that it ends in order.
+/// All processes, in the order in which they end.
 #[derive(Debug)]
 pub(crate) struct Cluster<'lab> {
     pub(crate) lab: &'lab Lab,
@@ -59,13 +59,13 @@ impl<'lab> Cluster<'lab> {
         Ok(())
     }
 
-    /// Starts the agent, or starts it again.
+    /// Starts the agent, or restarts it.
     pub(crate) fn start_agent(&mut self) -> Result<()> {
         self.agent = Some(self.lab.agent(&[])?);
         Ok(())
     }
 
-    /// Ends a replica the way Mesos does, and says how long the agent took to take it out.
+    /// Ends a replica as Mesos does, and returns how long the agent took to remove it.
     pub(crate) fn kill(&mut self, name: &str) -> Result<Duration> {
         let mut member = self.members.remove(name).with_context(|| format!("no replica {name}"))?;
         self.sim()?.state(&member.task, "TASK_KILLING")?;
@@ -79,7 +79,7 @@ impl<'lab> Cluster<'lab> {
         Ok(taken_out)
     }
 
-    /// Waits until the app's service is as wanted.
+    /// Waits until a condition on the app's service holds.
     pub(crate) fn service_when(&self, what: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
         self.lab.service_when(what, APP, wanted)
     }
@@ -92,19 +92,19 @@ impl<'lab> Cluster<'lab> {
         })
     }
 
-    /// Opens the service port so many times.
+    /// Sends this many requests to the service port.
     pub(crate) fn ask(&self, times: u32) -> Result<Summary> {
         self.lab.client(&["http", "--url", URL, "--count", &times.to_string(), "--peer"])
     }
 
-    /// The last lines of the agent's log.
+    /// Returns the last lines of the agent's log.
     pub(crate) fn agent_log(&self) -> String {
         let log = self.agent.as_ref().map(Process::log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
-    /// The names of the running replicas.
+    /// Returns the names of the running replicas.
     pub(crate) fn names(&self) -> Vec<&'static str> {
         self.members.keys().copied().collect()
     }

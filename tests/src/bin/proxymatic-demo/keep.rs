@@ -1,4 +1,4 @@
-//! What to try in a demo that keeps running: exact commands, and how to stop.
+//! Commands to try in a demo that keeps running, and how to stop it.
 
 use proxymatic_tests::lab::binary;
 

@@ -1,4 +1,4 @@
-//! `proxymatic-demo`: a Marathon cluster of three hosts on this machine, driven through what the product promises.
+//! The program `proxymatic-demo`: a Marathon cluster of three hosts on this machine, taken through the main features.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the demo is what it prints")]
 
 mod acts;
@@ -19,10 +19,10 @@ use crate::stage::Stage;
 
 /// Shows what proxymatic does, on a cluster made of network namespaces. Needs root, changes nothing outside them.
 ///
-/// Exit status: 0 all checks passed, 1 one did not, 2 could not run.
+/// Exit status: 0 all checks passed, 1 a check failed, 2 the demo could not run.
 #[derive(Parser)]
 struct Cli {
-    /// Leave everything running at the end and say what to try, until Ctrl-C.
+    /// Leave everything running at the end and print what to try, until Ctrl-C.
     #[arg(long)]
     keep: bool,
 }

@@ -1,4 +1,4 @@
-//! How the demo speaks: numbered headings, a line of why, bars, checks. Colour only where a terminal wants it.
+//! Output of the demo: numbered headings, a line with the reason, bars, checks. Colour only on a terminal.
 
 use std::io::{self, IsTerminal as _};
 use std::{env, fmt::Display};
@@ -10,10 +10,10 @@ use proxymatic_tests::summary::Summary;
 const BOLD: &str = "1";
 const GREEN: &str = "32";
 const RED: &str = "31";
-/// A bar is never wider than this.
+/// The greatest width of a bar.
 const BAR: u64 = 60;
 
-/// What has been shown so far.
+/// The results so far.
 #[derive(Debug)]
 pub(crate) struct Stage {
     acts: u32,
@@ -27,26 +27,26 @@ impl Stage {
         Self { acts: 0, checks: 0, colour: wanted && io::stdout().is_terminal() }
     }
 
-    /// How many checks have passed.
+    /// Returns the number of passed checks.
     pub(crate) fn checks(&self) -> u32 {
         self.checks
     }
 
-    /// A new act, and why it matters.
+    /// Prints the heading of an act and the reason for it.
     pub(crate) fn act(&mut self, title: &str, why: &str) {
         self.acts += 1;
         println!("\n{}", self.paint(BOLD, &format!("{}. {title}", self.acts)));
         self.say(why);
     }
 
-    /// Plain lines.
+    /// Prints plain lines.
     pub(crate) fn say(&self, lines: &str) {
         for line in lines.lines() {
             println!("   {line}");
         }
     }
 
-    /// One fact that must hold.
+    /// Checks one condition.
     pub(crate) fn check(&mut self, what: &str, holds: bool, otherwise: impl Display) -> Result<()> {
         if !holds {
             bail!("{what}: {otherwise}");
@@ -56,7 +56,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Checks that a client lost nothing.
+    /// Checks that no request of a client failed.
     pub(crate) fn none_failed(&mut self, seen: &Summary) -> Result<()> {
         let what = format!(
             "{} requests, {} failed; the slowest took {:.1} ms",
@@ -68,7 +68,7 @@ impl Stage {
         self.check(&what, seen.failed == 0 && seen.ok > 0, format_args!("{:?}\n{first:#?}", seen.errors))
     }
 
-    /// Who answered how often.
+    /// Prints how often each replica answered.
     pub(crate) fn answers(&self, seen: &Summary) {
         let most = seen.by_replica.values().max().copied().unwrap_or(1).max(1);
         for (replica, count) in &seen.by_replica {
@@ -77,7 +77,7 @@ impl Stage {
         }
     }
 
-    /// A command and what it printed.
+    /// Prints a command and its output.
     pub(crate) fn ran(&self, command: &str, left: &Finished) {
         println!();
         self.say(&self.paint(BOLD, &format!("$ {command}")));
@@ -86,7 +86,7 @@ impl Stage {
         println!();
     }
 
-    /// The end of a demo that did not hold.
+    /// Prints the end of a demo with a failed check.
     pub(crate) fn failed(&self, error: &anyhow::Error, agent_log: &str) {
         println!("   {}  {error:#}", self.paint(RED, "FAILED"));
         if !agent_log.is_empty() {

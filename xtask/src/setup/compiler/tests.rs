@@ -1,4 +1,4 @@
-//! What makes a compiler fit for BPF, and the commands that follow from it.
+//! Tests: which compilers are suitable for BPF, and the commands that follow.
 
 use std::ffi::OsStr;
 
@@ -29,12 +29,12 @@ fn release_and_llvm_are_read_from_the_verbose_version() {
 }
 
 #[test]
-fn a_fit_compiler_is_taken() {
+fn suitable_compiler_is_accepted() {
     assert_eq!(judge("nightly", Some(NIGHTLY), true, "rust-src"), Ok(rustc("1.97.0-nightly", 22)));
 }
 
 #[test]
-fn an_unfit_compiler_is_refused_with_the_reason() {
+fn unsuitable_compiler_is_refused_with_the_reason() {
     let refusal = |verbose, has_core| judge("it", verbose, has_core, "rust-src").unwrap_err();
     assert_eq!(refusal(None, true), "it is not installed");
     assert_eq!(refusal(Some(NIGHTLY), false), "it lacks rust-src");
@@ -49,7 +49,7 @@ fn an_unfit_compiler_is_refused_with_the_reason() {
 }
 
 #[test]
-fn without_a_compiler_both_reasons_and_a_remedy_are_told() {
+fn missing_compiler_reports_both_reasons_and_a_remedy() {
     assert_eq!(
         no_compiler("rustup's nightly lacks rust-src", "/usr/bin/rustc is not installed"),
         "no compiler for BPF: /usr/bin/rustc is not installed, and rustup's nightly lacks rust-src \
@@ -66,7 +66,7 @@ fn releases_compare_as_numbers() {
 }
 
 #[test]
-fn nightly_compiles_core_itself() {
+fn nightly_compiles_core_from_source() {
     let build = Compiler::Nightly(rustc("1.97.0-nightly", 22)).cargo_build(Path::new("/l"));
     assert_eq!(command::show(&build), "rustup run nightly cargo build -Z build-std=core");
     assert_eq!(
@@ -78,7 +78,7 @@ fn nightly_compiles_core_itself() {
 }
 
 #[test]
-fn the_distributions_compiler_is_named_by_path_and_unlocked() {
+fn distribution_compiler_is_used_by_path_with_bootstrap() {
     let build = Compiler::Distribution(rustc("1.96.0", 22)).cargo_build(Path::new("/l"));
     assert!(command::show(&build).ends_with("cargo build"));
     assert_eq!(env_of(&build, "RUSTC"), Some(Some("/usr/bin/rustc")));

@@ -1,4 +1,4 @@
-//! Each rule with what it passes and what it refuses.
+//! Tests of each rule: text that passes, and text with a violation.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn lines(findings: &[Finding]) -> Vec<usize> {
 }
 
 #[test]
-fn a_module_must_say_its_job() {
+fn module_without_a_doc_line_is_found() {
     assert_eq!(module_doc("//! Job.\nfn main() {}"), None);
     assert_eq!(module_doc("#![no_std]\n#![no_main]\n//! Job."), None);
     assert!(module_doc("// Not a doc.\nfn main() {}").is_some());
@@ -18,7 +18,7 @@ fn a_module_must_say_its_job() {
 }
 
 #[test]
-fn pure_rooms_name_no_io_and_no_clock() {
+fn pure_room_that_names_io_or_a_clock_is_found() {
     for bad in [
         "use tokio::time;",
         "use aya::maps::Array;",
@@ -35,14 +35,14 @@ fn pure_rooms_name_no_io_and_no_clock() {
 }
 
 #[test]
-fn pure_rooms_may_speak_of_what_they_do_not_use() {
+fn pure_room_with_io_in_a_comment_passes() {
     for good in ["// tokio runs this", "let playable = 1;", "fn at(now: Instant)", "use std::net::IpAddr;"] {
         assert_eq!(pure_rooms(PLAN, good), [], "{good}");
     }
 }
 
 #[test]
-fn data_flows_one_way() {
+fn room_that_names_a_later_room_is_found() {
     assert_eq!(one_way(PLAN, "use crate::model::Service;\nuse crate::plan::Tables;"), []);
     assert_eq!(lines(&one_way(PLAN, "//! Job.\nuse crate::dataplane::Dataplane;")), [2]);
     assert_eq!(lines(&one_way("proxymatic-user/src/source/mod.rs", "use crate::plan::diff;")), [1]);
@@ -50,7 +50,7 @@ fn data_flows_one_way() {
 }
 
 #[test]
-fn unsafe_code_stays_in_its_places() {
+fn unsafe_code_outside_the_listed_files_is_found() {
     let code = "//! Job.\nunsafe { read() }";
     assert_eq!(unsafe_code("proxymatic-ebpf/src/hooks/sock_addr.rs", code), []);
     assert_eq!(unsafe_code("proxymatic-ebpf/src/maps.rs", code), []);
@@ -60,7 +60,21 @@ fn unsafe_code_stays_in_its_places() {
 }
 
 #[test]
-fn no_file_names_a_developers_machine() {
+fn test_name_of_more_than_60_characters_is_found() {
+    let function = |length| format!("fn {}() {{}}\n", "a".repeat(length));
+    for attributes in ["#[test]\n", "    #[tokio::test(start_paused = true)]\n#[ignore = \"slow\"]\nasync "] {
+        let text = |length| format!("{attributes}{}", function(length));
+        assert_eq!(test_names("tests/netns/a.rs", &text(60)), [], "{attributes}");
+        let line = text(61).lines().count();
+        assert_eq!(lines(&test_names("tests/netns/a.rs", &text(61))), [line], "{attributes}");
+    }
+    assert_eq!(test_names("xtask/src/a.rs", &function(61)), [], "no test");
+    assert_eq!(test_names("elsewhere/a.rs", &format!("#[test]\n{}", function(61))), [], "not a checked folder");
+    assert_eq!(lines(&test_names("xtask/a.rs", &format!("#[test]\nfn a() {{}}\n#[test]\n{}", function(61)))), [4]);
+}
+
+#[test]
+fn path_of_a_developers_machine_is_found() {
     let bad = concat!("fine\nFROM=/wo", "rk/main\n`/ro", "ot/.cache`");
     assert_eq!(lines(&developer_paths(bad)), [2, 3]);
     let good = concat!("docs/wo", "rk/a.md https://x.org/ro", "ot/ /workspace /rooted");
@@ -68,7 +82,7 @@ fn no_file_names_a_developers_machine() {
 }
 
 #[test]
-fn length_is_first_a_note_and_then_an_error() {
+fn long_file_is_a_note_and_then_an_error() {
     let file = |length| "a\n".repeat(length);
     assert_eq!(long("a.rs", &file(400)), None);
     assert_eq!(long("a.rs", &file(401)).as_deref(), Some("note: a.rs has 401 lines; is it one thing?"));

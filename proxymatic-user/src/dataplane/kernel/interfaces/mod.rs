@@ -1,8 +1,8 @@
-//! Hooks on network interfaces, for clients on other machines: put where they are wanted, and kept there while interfaces
-//! come, go and change their names.
+//! Hooks on network interfaces, for remote clients: attaches them, also after interfaces come, go or change their
+//! names.
 //!
-//! A link of TC (tcx) or of XDP is pinned. A kernel without links of TC has a filter of clsact instead, which needs no pin
-//! to outlive the agent, and is known by its name.
+//! TC hooks (tcx) and XDP hooks are attached by pinned links. On a kernel without tcx, TC hooks are clsact filters:
+//! these outlive the agent without a pin, and have a name by which they are found again.
 
 mod interface_map;
 mod match_names;
@@ -18,32 +18,28 @@ use std::{collections::BTreeSet, ops::RangeInclusive, path::Path};
 
 use proxymatic_common::maps::{Conntrack, MapDef as _};
 
-use self::pinned_link::pin_name;
+use self::pinned_link::{pin_name, pinned};
 pub(super) use self::{
-    pinned_link::pinned,
-    reconcile::{load, refuse},
+    reconcile::{load, refuse_foreign_xdp},
     remove::remove_all,
     rows::rows,
 };
-use super::Pins;
+use super::{
+    Pins,
+    hook_names::{PACKET_HOOKS, XDP_INGRESS},
+};
 
-/// The hooks of an interface, in the order in which they are put in place: what leads back comes first.
-pub const PACKET_HOOKS: [&str; 3] = ["tc_egress", "tc_ingress", XDP_INGRESS];
-
-/// The one that is not TC's.
-const XDP_INGRESS: &str = "xdp_ingress";
-
-/// How clients on other machines are served.
+/// The settings for remote clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteClients {
-    /// The interfaces that they may come by, by name; none where such clients are not served. One that is not there is
-    /// served when it comes.
+    /// The names of the interfaces that serve remote clients; empty to serve none. An interface that does not exist
+    /// yet is served once it does.
     pub names: BTreeSet<String>,
-    /// Whether connections that are established are forwarded by XDP, in the driver.
+    /// Whether XDP in the driver forwards established connections.
     pub xdp: bool,
-    /// From which ports of this host backends on other machines are talked to.
+    /// The SNAT ports: the source ports of this host towards backends on other machines.
     pub snat_ports: RangeInclusive<u16>,
-    /// How many connections of theirs fit.
+    /// How many connections the conntrack map holds.
     pub connections: u32,
 }
 
@@ -52,7 +48,7 @@ impl Default for RemoteClients {
         Self {
             names: BTreeSet::new(),
             xdp: false,
-            // Above what Linux gives to sockets by default (32768 to 60999).
+            // Above the ephemeral ports of Linux (32768 to 60999).
             snat_ports: 61_000..=64_999,
             connections: Conntrack::MAX / 2,
         }
@@ -60,12 +56,12 @@ impl Default for RemoteClients {
 }
 
 impl RemoteClients {
-    /// Whether there are to be such clients.
+    /// Returns true if any interface serves remote clients.
     pub fn is_wanted(&self) -> bool {
         !self.names.is_empty()
     }
 
-    /// The ports that no socket is to get: those that clients on other machines are served with, where there are any.
+    /// The ports that sockets of this host must not use: the SNAT ports, if remote clients are served.
     pub fn reserved_ports(&self) -> impl Iterator<Item = u16> {
         self.is_wanted().then(|| self.snat_ports.clone()).into_iter().flatten()
     }
@@ -75,16 +71,16 @@ impl RemoteClients {
     }
 }
 
-/// What cannot be done with an interface.
+/// A problem with an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceWarning {
-    /// Its name.
+    /// The name of the interface.
     pub interface: String,
-    /// Why not, with the remedy.
+    /// The reason, with the remedy.
     pub reason: String,
 }
 
-/// The number of a hook (`enum bpf_attach_type`).
+/// Returns the number of a hook in `enum bpf_attach_type`.
 const fn attach_type(hook: &str) -> u32 {
     const BPF_XDP: u32 = 37;
     const BPF_TCX_INGRESS: u32 = 46;
@@ -96,13 +92,13 @@ const fn attach_type(hook: &str) -> u32 {
     }
 }
 
-/// The name of a filter: the hook, the interface by the name that the operator gave, and whose it is. All versions under
-/// one folder have the same, so that each takes over from the one before it.
+/// The name of a clsact filter: the hook, the configured name of the interface and the folder of the pins. It is the
+/// same in all map ABI versions, so that each takes over the filters of another.
 fn filter_name(hook: &str, interface: &str, bpffs: &Path) -> String {
     format!("{hook}@{interface} {}", bpffs.display())
 }
 
-/// The hook and the interface that a filter is named after, where it is one of ours.
+/// Returns the hook and the interface of a filter name; `None` if the filter is not one of ours.
 fn read_filter_name(name: &str, bpffs: &Path) -> Option<(&'static str, String)> {
     let (named, owner) = name.split_once(' ')?;
     let (hook, interface) = named.split_once('@')?;
@@ -122,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_is_known_by_its_name_and_another_agents_is_not_ours() {
+    fn filter_is_recognized_by_hook_interface_and_folder() {
         let bpffs = Path::new("/sys/fs/bpf/proxymatic");
         let name = filter_name("tc_ingress", "eth0.7", bpffs);
         assert_eq!(read_filter_name(&name, bpffs), Some(("tc_ingress", "eth0.7".into())));
@@ -133,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn xdp_is_only_wanted_where_it_is_asked_for() {
+    fn xdp_hook_is_only_attached_on_request() {
         let hooks = |xdp| RemoteClients { xdp, ..RemoteClients::default() }.hooks().collect::<Vec<_>>();
         assert_eq!(hooks(false), ["tc_egress", "tc_ingress"]);
         assert_eq!(hooks(true), PACKET_HOOKS);

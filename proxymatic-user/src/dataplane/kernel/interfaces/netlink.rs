@@ -1,4 +1,4 @@
-//! What is asked of the kernel by netlink: the interfaces there are, and filters of clsact where there are no links of TC.
+//! Netlink requests: the interfaces of this host, and clsact filters for kernels without tcx.
 
 use std::{
     future::Future,
@@ -24,31 +24,31 @@ use rtnetlink::{
 use super::match_names::{Device, Kind};
 use crate::addresses::reachable;
 
-/// Where our filters are among those of others. Whoever has the same place with something else than BPF keeps it.
+/// The priority of our filters. A filter of another kind that has this priority keeps it.
 const PRIORITY: u16 = 100;
-/// The number of our filter at its place.
+/// The handle of our filter at this priority.
 const HANDLE: TcHandle = TcHandle { major: 0, minor: 1 };
-/// ETH_P_ALL in network order, as the header of a filter has it.
+/// ETH_P_ALL in network byte order, as the filter's header has it.
 const ALL: u16 = (libc::ETH_P_ALL as u16).to_be();
-/// The kernel answers at once, or something is badly wrong.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The kernel answers at once, so a later answer is a fault.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A filter of clsact that runs one of our programs.
+/// A clsact filter that runs one of our programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// The number of its interface.
+    /// The index of its interface.
     pub(super) interface: u32,
-    /// Whether it sees what leaves.
+    /// Whether it sees outgoing packets rather than incoming ones.
     pub(super) egress: bool,
-    /// Its name, by which it is known whose it is.
+    /// Its name, which shows the owner.
     pub(super) name: String,
     /// The kernel's id of its program.
     pub(super) program: u32,
     header: TcHeader,
 }
 
-/// Has a conversation with the kernel, on a thread of its own: whoever waits may be in a runtime himself.
-pub(super) fn converse<T: Send, F: Future<Output = io::Result<T>>>(
+/// Runs netlink requests on a thread with a runtime of its own, because the caller may be inside a runtime.
+pub(super) fn with_netlink<T: Send, F: Future<Output = io::Result<T>>>(
     about: impl FnOnce(Handle) -> F + Send,
 ) -> io::Result<T> {
     let talk = || {
@@ -56,15 +56,15 @@ pub(super) fn converse<T: Send, F: Future<Output = io::Result<T>>>(
         runtime.block_on(async {
             let (connection, handle, _) = new_connection()?;
             tokio::spawn(connection);
-            let talked = tokio::time::timeout(PATIENCE, about(handle)).await;
+            let talked = tokio::time::timeout(TIMEOUT, about(handle)).await;
             talked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         })
     };
     let talked = thread::scope(|scope| scope.spawn(talk).join());
-    talked.unwrap_or_else(|_| Err(io::Error::other("the conversation with the kernel failed")))
+    talked.unwrap_or_else(|_| Err(io::Error::other("the netlink thread panicked")))
 }
 
-/// The interfaces of this network namespace.
+/// Returns the interfaces of this network namespace.
 pub(super) async fn devices(netlink: &Handle) -> io::Result<Vec<Device>> {
     let links: Vec<_> = netlink.link().get().execute().try_collect().await.map_err(from_rtnetlink)?;
     let mut devices: Vec<_> = links.iter().map(device).collect();
@@ -113,13 +113,13 @@ fn device(message: &LinkMessage) -> Device {
 fn kind(about: &LinkInfo) -> Option<Kind> {
     match about {
         LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
-        LinkInfo::Kind(InfoKind::Veth | InfoKind::Tun) => Some(Kind::Near),
+        LinkInfo::Kind(InfoKind::Veth | InfoKind::Tun) => Some(Kind::VirtualPort),
         LinkInfo::Kind(_) => Some(Kind::Other),
         _ => None,
     }
 }
 
-/// The filters of an interface whose names are ours by this test, in both directions.
+/// Returns the filters of an interface in both directions for whose names `is_ours` returns true.
 pub(super) async fn filters(
     netlink: &Handle,
     interface: u32,
@@ -153,11 +153,11 @@ fn filter(message: TcMessage, interface: u32, egress: bool) -> Option<Filter> {
     Some(Filter { interface, egress, name: name?, program: program?, header })
 }
 
-/// Puts a program on an interface, or in the place of the one that a filter of ours runs there (`replace`), in one step.
-/// Makes the clsact that it hangs on, where there is none.
+/// Attaches a program to an interface as a clsact filter, or replaces the program of our filter there (`replace`).
+/// Creates the clsact qdisc if it is missing.
 ///
 /// # Errors
-/// EEXIST where another has our place.
+/// EEXIST if another filter has our priority and handle.
 pub(super) async fn put_filter(
     netlink: &Handle,
     (interface, egress): (u32, bool),
@@ -189,7 +189,7 @@ pub(super) async fn put_filter(
     ask(netlink, RouteNetlinkMessage::NewTrafficFilter(filter), flags).await
 }
 
-/// Removes a filter. What is not there is well removed.
+/// Removes a filter, if it still exists.
 pub(super) async fn remove_filter(netlink: &Handle, filter: &Filter) -> io::Result<()> {
     let mut message = TcMessage::with_index(filter.interface as i32);
     message.header = filter.header.clone();

@@ -1,4 +1,4 @@
-//! The links of interfaces among the pins: `links/<hook>@<interface>`, by the name that the operator gave.
+//! The pinned links of interfaces: `links/<hook>@<interface>`, with the configured name of the interface.
 
 use std::{
     collections::BTreeMap,
@@ -7,54 +7,51 @@ use std::{
     path::PathBuf,
 };
 
-use super::{
-    super::{Pins, bpf, pins::remove},
-    PACKET_HOOKS,
-};
+use super::super::{Pins, bpf, hook_names::PACKET_HOOKS, pins::remove};
 
-/// A link of an interface, pinned.
+/// A pinned link of an interface.
 #[derive(Debug)]
 pub(super) struct PinnedLink {
-    /// Itself.
+    /// The open link.
     pub(super) link: OwnedFd,
-    /// Where it is, and what it runs.
-    pub(super) at: bpf::OnInterface,
-    /// Its pin.
+    /// The interface and the program of the link.
+    pub(super) at: bpf::InterfaceLink,
+    /// The path of the pin.
     pub(super) pin: PathBuf,
 }
 
-/// The name of a pin. bpffs keeps dots for itself; no interface has a colon in its name (dev_valid_name).
+/// Returns the name of a pin. bpffs reserves dots, and no interface has a colon in its name (dev_valid_name).
 pub(super) fn pin_name(hook: &str, interface: &str) -> String {
     format!("{hook}@{}", interface.replace('.', ":"))
 }
 
-/// The hook and the interface that a pin is named after.
+/// Returns the hook and the interface of a pin's name.
 pub(super) fn read_name(pin: &str) -> Option<(&'static str, String)> {
     let (hook, interface) = pin.split_once('@')?;
     let hook = PACKET_HOOKS.into_iter().find(|it| *it == hook)?;
     Some((hook, interface.replace(':', ".")))
 }
 
-/// The links under these pins that are attached somewhere, by hook and interface. The pins of others, whose interface is
-/// gone, are removed: nothing comes of them any more.
-pub(super) fn standing(pins: &Pins) -> BTreeMap<(&'static str, String), PinnedLink> {
+/// Returns the attached links under these pins, by hook and interface. Removes the pins of links whose interface is
+/// gone, because such a link can never run again.
+pub(super) fn attached_links(pins: &Pins) -> BTreeMap<(&'static str, String), PinnedLink> {
     let mut found = BTreeMap::new();
     for (key, pin) in pinned(pins) {
         let Ok(link) = bpf::open(&pin) else { continue };
-        match bpf::on_interface(link.as_fd()) {
+        match bpf::interface_link_info(link.as_fd()) {
             Ok(at) if at.interface == 0 => {
                 tracing::debug!("the interface of {} is gone", pin.display());
                 let _ = remove(&pin);
             }
             Ok(at) => drop(found.insert(key, PinnedLink { link, at, pin })),
-            // Something else is in the place of a link: whoever needs the place will say so.
+            // Another object has the name of a link: pinning a link under that name reports it.
             Err(_) => {}
         }
     }
     found
 }
 
-/// What is pinned as a link of an interface, whether it is attached or not, in the order in which hooks are put in place.
+/// Returns the hook, the interface and the path of every pin of an interface, in attach order, attached or not.
 pub(in super::super) fn pinned(pins: &Pins) -> Vec<((&'static str, String), PathBuf)> {
     let entries = fs::read_dir(pins.link("")).into_iter().flatten().flatten();
     let named = |entry: fs::DirEntry| Some((read_name(entry.file_name().to_str()?)?, entry.path()));
@@ -64,7 +61,14 @@ pub(in super::super) fn pinned(pins: &Pins) -> Vec<((&'static str, String), Path
     found
 }
 
-/// Pins a link in place of whatever had its name.
+impl Pins {
+    /// Returns true if anything is pinned for an interface.
+    pub(in super::super) fn serves_interfaces(&self) -> bool {
+        !pinned(self).is_empty() || PACKET_HOOKS.iter().any(|hook| self.program(hook).exists())
+    }
+}
+
+/// Pins a link, and replaces any earlier pin.
 pub(super) fn pin(link: OwnedFd, path: &std::path::Path) -> io::Result<()> {
     remove(path)?;
     bpf::pin(link.as_fd(), path)
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_pins_have_no_dots_and_lead_back() {
+    fn pin_names_have_no_dots_and_can_be_parsed() {
         for (interface, pin) in [("eth0", "tc_ingress@eth0"), ("eth0.100", "tc_ingress@eth0:100")] {
             assert_eq!(pin_name("tc_ingress", interface), pin);
             assert_eq!(read_name(pin), Some(("tc_ingress", interface.to_owned())));

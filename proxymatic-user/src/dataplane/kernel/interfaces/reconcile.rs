@@ -1,4 +1,5 @@
-//! One look at the interfaces, and what is to be done then: asked anew each time, nothing is believed to have stayed.
+//! Attaches and detaches the hooks of interfaces, as the interfaces are now. Each run reads the whole state from the
+//! kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,8 +12,12 @@ use nix::libc;
 use rtnetlink::Handle;
 
 use super::{
-    super::{Pins, attach, bpf, pins::remove},
-    InterfaceWarning, PACKET_HOOKS, RemoteClients, XDP_INGRESS, attach_type, filter_name,
+    super::{
+        Pins, attach, bpf,
+        hook_names::{PACKET_HOOKS, XDP_INGRESS},
+        pins::remove,
+    },
+    InterfaceWarning, RemoteClients, attach_type, filter_name,
     interface_map::InterfaceMap,
     match_names::{Device, resolve},
     netlink::{self, Filter},
@@ -21,85 +26,85 @@ use super::{
 };
 use crate::dataplane::Error;
 
-/// XDP_FLAGS_DRV_MODE: in the driver, or not at all.
+/// XDP_FLAGS_DRV_MODE: run XDP in the driver, or fail.
 const NATIVE: u32 = 1 << 2;
 
-/// A program, loaded, and the kernel's id of it.
+/// A loaded program and the kernel's id of it.
 #[derive(Debug)]
 struct Program {
     fd: OwnedFd,
     id: u32,
 }
 
-/// Keeps the hooks where they are wanted.
+/// Keeps the hooks of interfaces attached.
 #[derive(Debug)]
 pub struct Interfaces {
     pins: Pins,
     wanted: RemoteClients,
     programs: BTreeMap<&'static str, Program>,
-    marks: InterfaceMap,
-    /// Whether the kernel has links of TC; not known before the first has been made.
-    links: Option<bool>,
-    /// Where programs are, by the names of interfaces that the operator gave.
-    stands: BTreeMap<String, u32>,
-    /// The first look is for what others have left, too.
+    map: InterfaceMap,
+    /// Whether the kernel supports tcx; `None` until the first link is created.
+    has_tcx: Option<bool>,
+    /// The index of each served interface, by its configured name.
+    interface_of: BTreeMap<String, u32>,
+    /// Whether the next run is the first, which also adopts the hooks of an earlier agent.
     first: bool,
 }
 
-/// Loads the programs of the hooks that are wanted.
+/// Loads the programs of the wanted hooks.
 ///
 /// # Errors
-/// The kernel's reason.
+/// Fails if the kernel refuses a program.
 pub(in super::super) fn load(object: &mut Ebpf, wanted: &RemoteClients) -> Result<(), Error> {
     for hook in wanted.hooks() {
         let program = attach::program(object, hook)?;
         attach::load_one(program).map_err(|error| {
             let Error::Kernel { action, reason } = Error::kernel(format!("load the program of {hook}"), &error) else {
-                unreachable!("Error::kernel makes that kind")
+                unreachable!("Error::kernel returns Error::Kernel")
             };
             Error::host(
                 format!("cannot {action}: {reason}"),
-                "this kernel cannot serve clients on other machines: start without --interface, or take a newer one",
+                "this kernel cannot serve remote clients: start without --interface, or upgrade the kernel",
             )
         })?;
     }
     Ok(())
 }
 
-/// Refuses an XDP program of somebody else on an interface that is wanted for ours, before anything is attached.
+/// Refuses a foreign XDP program on a wanted interface, before anything is attached.
 ///
 /// # Errors
-/// There is one; the sentence names it.
-pub(in super::super) fn refuse(pins: &Pins, wanted: &RemoteClients) -> Result<(), Error> {
+/// Fails if there is one, with its id.
+pub(in super::super) fn refuse_foreign_xdp(pins: &Pins, wanted: &RemoteClients) -> Result<(), Error> {
     if !wanted.xdp {
         return Ok(());
     }
-    let devices = netlink::converse(|netlink| async move { netlink::devices(&netlink).await });
-    let devices = devices.map_err(|error| Error::kernel("ask for the interfaces of this host", &error))?;
+    let devices = netlink::with_netlink(|netlink| async move { netlink::devices(&netlink).await });
+    let devices = devices.map_err(|error| Error::kernel("list the interfaces of this host", &error))?;
     let ours = our_xdp(pins);
     for device in resolve(&wanted.names, &devices, &BTreeMap::new()).into_values() {
         if let Some(program) = device.xdp.filter(|program| !ours.contains(program)) {
             return Err(Error::host(
-                format!("interface {} has an XDP program already, {program}", device.name),
-                format!("see whose it is with `bpftool prog show id {program}`, and end it, or start with --xdp off"),
+                format!("interface {} already has an XDP program, {program}", device.name),
+                format!("find its owner with `bpftool prog show id {program}` and remove it, or start with --xdp off"),
             ));
         }
     }
     Ok(())
 }
 
-/// The ids of the XDP programs behind our links, those of other versions included.
+/// Returns the ids of the XDP programs behind our links, those of other map ABI versions included.
 fn our_xdp(pins: &Pins) -> BTreeSet<u32> {
     let all = std::iter::once(pins.clone()).chain(pins.other_versions());
-    let standing = all.flat_map(|pins| pinned_link::standing(&pins));
-    standing.filter(|((hook, _), _)| *hook == XDP_INGRESS).map(|(_, standing)| standing.at.program).collect()
+    let existing = all.flat_map(|pins| pinned_link::attached_links(&pins));
+    existing.filter(|((hook, _), _)| *hook == XDP_INGRESS).map(|(_, existing)| existing.at.program).collect()
 }
 
 impl Interfaces {
-    /// With programs that are loaded.
+    /// Takes the loaded programs from the object.
     ///
     /// # Errors
-    /// A program is not, or a map cannot be opened.
+    /// Fails if a program is not loaded, or if the map cannot be opened.
     pub(in super::super) fn new(object: &mut Ebpf, pins: &Pins, wanted: RemoteClients) -> Result<Self, Error> {
         let mut programs = BTreeMap::new();
         for hook in wanted.hooks() {
@@ -110,83 +115,92 @@ impl Interfaces {
             let id = program.info().map_err(|error| failed(&error))?.id();
             programs.insert(hook, Program { fd, id });
         }
-        let marks = InterfaceMap::open(pins)?;
-        Ok(Self { pins: pins.clone(), wanted, programs, marks, links: None, stands: BTreeMap::new(), first: true })
+        let map = InterfaceMap::open(pins)?;
+        Ok(Self {
+            pins: pins.clone(),
+            wanted,
+            programs,
+            map,
+            has_tcx: None,
+            interface_of: BTreeMap::new(),
+            first: true,
+        })
     }
 
-    /// Looks, and does what is to be done. Gives what cannot be done.
+    /// Attaches and detaches hooks as the interfaces are now. Returns warnings for what cannot be done.
     ///
     /// # Errors
-    /// The kernel does not show its interfaces; all stays as it is.
-    pub async fn keep(&mut self, netlink: &Handle) -> Result<Vec<InterfaceWarning>, Error> {
-        let failed = |error: io::Error| Error::kernel("look at the interfaces of this host", &error);
+    /// Fails if the kernel does not list its interfaces; then nothing changes.
+    pub async fn reconcile(&mut self, netlink: &Handle) -> Result<Vec<InterfaceWarning>, Error> {
+        let failed = |error: io::Error| Error::kernel("list the interfaces of this host", &error);
         let devices = netlink::devices(netlink).await.map_err(failed)?;
-        let ours = pinned_link::standing(&self.pins);
-        let others: Vec<_> = self.pins.other_versions().iter().map(pinned_link::standing).collect();
+        let ours = pinned_link::attached_links(&self.pins);
+        let others: Vec<_> = self.pins.other_versions().iter().map(pinned_link::attached_links).collect();
         if self.first {
-            self.programs_pinned()?;
-            self.remember(&ours, &others);
-            if self.links != Some(true) {
+            self.pin_programs()?;
+            self.adopt_attached(&ours, &others);
+            if self.has_tcx != Some(true) {
                 for device in &devices {
                     let filters = self.filters(netlink, device.index).await.map_err(failed)?;
                     let found = filters.iter().filter_map(|it| read_filter_name(&it.name, self.pins.bpffs()));
-                    self.stands.extend(found.map(|(_, interface)| (interface, device.index)));
+                    self.interface_of.extend(found.map(|(_, interface)| (interface, device.index)));
                 }
             }
         }
-        let mut troubles = Vec::new();
-        let found: BTreeMap<_, _> = resolve(&self.wanted.names, &devices, &self.stands)
+        let mut warnings = Vec::new();
+        let found: BTreeMap<_, _> = resolve(&self.wanted.names, &devices, &self.interface_of)
             .into_iter()
             .map(|(name, device)| (name, device.clone()))
             .collect();
-        self.leave(netlink, &devices, &found, ours.iter().chain(others.iter().flatten())).await.map_err(failed)?;
+        self.detach_unwanted(netlink, &devices, &found, ours.iter().chain(others.iter().flatten()))
+            .await
+            .map_err(failed)?;
         let mut attached = Vec::new();
         for (name, device) in &found {
             if !device.ethernet {
-                let reason = "its packets are not those of Ethernet: no client is served by it; leave it out";
-                troubles.push(InterfaceWarning { interface: name.clone(), reason: reason.into() });
+                let reason = "it is not an Ethernet interface, so it cannot serve clients; remove it from --interface";
+                warnings.push(InterfaceWarning { interface: name.clone(), reason: reason.into() });
                 continue;
             }
-            let (mut well, mut xdp) = (true, self.wanted.xdp);
+            let (mut served, mut xdp) = (true, self.wanted.xdp);
             for hook in self.wanted.hooks().collect::<Vec<_>>() {
                 let key = (hook, name.clone());
-                let standing = ours.get(&key);
-                let of_another = others.iter().find_map(|others| others.get(&key));
-                if let Err(reason) = self.put(netlink, hook, (name, device), standing, of_another).await {
-                    troubles.push(InterfaceWarning { interface: name.clone(), reason });
-                    // Without XDP all is done by TC.
-                    if hook == XDP_INGRESS { xdp = false } else { well = false }
+                let existing = ours.get(&key);
+                let other_abi = others.iter().find_map(|others| others.get(&key));
+                if let Err(reason) = self.attach(netlink, hook, (name, device), existing, other_abi).await {
+                    warnings.push(InterfaceWarning { interface: name.clone(), reason });
+                    // Without XDP, TC forwards all packets.
+                    if hook == XDP_INGRESS { xdp = false } else { served = false }
                 }
             }
-            if well {
-                self.stands.insert(name.clone(), device.index);
+            if served {
+                self.interface_of.insert(name.clone(), device.index);
                 attached.push((device, xdp));
             }
         }
         for name in self.wanted.names.iter().filter(|name| !found.contains_key(*name)) {
-            let reason =
-                "it is not there: clients on other machines are served by it when it comes; is the name right?";
-            troubles.push(InterfaceWarning { interface: name.clone(), reason: reason.into() });
+            let reason = "there is no such interface: it serves remote clients once it exists; check the name";
+            warnings.push(InterfaceWarning { interface: name.clone(), reason: reason.into() });
         }
-        // Packets that go out where they came in need nobody's leave.
+        // With one interface, packets leave where they came in, which needs no forwarding sysctl.
         if self.wanted.names.len() > 1 {
-            troubles.extend(attached.iter().filter_map(|(device, _)| doubts(device)));
+            warnings.extend(attached.iter().filter_map(|(device, _)| forwarding_warning(device)));
         }
-        self.marks.put(&attached, &devices)?;
+        self.map.write(&attached, &devices)?;
         self.first = false;
-        Ok(troubles)
+        Ok(warnings)
     }
 
-    /// Where programs stand that were put there before this agent began.
-    fn remember(
+    /// Records on which interfaces an earlier agent attached hooks.
+    fn adopt_attached(
         &mut self,
         ours: &BTreeMap<(&'static str, String), PinnedLink>,
         others: &[BTreeMap<(&'static str, String), PinnedLink>],
     ) {
-        for ((hook, name), standing) in others.iter().flatten().chain(ours) {
-            self.stands.insert(name.clone(), standing.at.interface);
+        for ((hook, name), existing) in others.iter().flatten().chain(ours) {
+            self.interface_of.insert(name.clone(), existing.at.interface);
             if *hook != XDP_INGRESS {
-                self.links = Some(true);
+                self.has_tcx = Some(true);
             }
         }
     }
@@ -195,100 +209,100 @@ impl Interfaces {
         netlink::filters(netlink, interface, |name| read_filter_name(name, self.pins.bpffs()).is_some()).await
     }
 
-    /// Leaves the interfaces that are not wanted, or not any more, and hooks that are not.
-    async fn leave<'a>(
+    /// Detaches hooks that are not wanted, from interfaces that are wanted or not.
+    async fn detach_unwanted<'a>(
         &mut self,
         netlink: &Handle,
         devices: &[Device],
         found: &BTreeMap<String, Device>,
-        standing: impl Iterator<Item = (&'a (&'static str, String), &'a PinnedLink)>,
+        existing: impl Iterator<Item = (&'a (&'static str, String), &'a PinnedLink)>,
     ) -> io::Result<()> {
         let hooks: Vec<_> = self.wanted.hooks().collect();
         let is_wanted = |hook: &str, name: &str, index: u32| {
             hooks.contains(&hook) && found.get(name).is_some_and(|device| device.index == index)
         };
-        // What leads there is left first.
-        let mut left: Vec<_> = standing.filter(|((hook, name), it)| !is_wanted(hook, name, it.at.interface)).collect();
+        // Forward hooks first.
+        let mut left: Vec<_> = existing.filter(|((hook, name), it)| !is_wanted(hook, name, it.at.interface)).collect();
         left.sort_by_key(|((hook, _), _)| PACKET_HOOKS.iter().rev().position(|it| it == hook));
-        for ((hook, name), standing) in left {
-            remove(&standing.pin)?;
-            tracing::info!("{hook} does not run on interface {name} ({}) any more", standing.at.interface);
+        for ((hook, name), existing) in left {
+            remove(&existing.pin)?;
+            tracing::info!("{hook} no longer runs on interface {name} ({})", existing.at.interface);
         }
         let left = |index: &u32| found.values().all(|device| device.index != *index);
-        for index in self.stands.values().copied().filter(left).collect::<BTreeSet<_>>() {
-            if devices.iter().any(|device| device.index == index) && self.links != Some(true) {
+        for index in self.interface_of.values().copied().filter(left).collect::<BTreeSet<_>>() {
+            if devices.iter().any(|device| device.index == index) && self.has_tcx != Some(true) {
                 for filter in self.filters(netlink, index).await? {
                     netlink::remove_filter(netlink, &filter).await?;
                 }
             }
         }
-        self.stands.retain(|name, index| found.get(name).is_some_and(|device| device.index == *index));
+        self.interface_of.retain(|name, index| found.get(name).is_some_and(|device| device.index == *index));
         Ok(())
     }
 
-    /// Puts a hook on an interface, where it is not there yet or runs another program. Reasons are for the operator.
-    async fn put(
+    /// Attaches a hook to an interface, or replaces its program. Returns the reason for the operator on failure.
+    async fn attach(
         &mut self,
         netlink: &Handle,
         hook: &'static str,
         (name, device): (&str, &Device),
-        standing: Option<&PinnedLink>,
-        of_another: Option<&PinnedLink>,
+        existing: Option<&PinnedLink>,
+        other_abi: Option<&PinnedLink>,
     ) -> Result<(), String> {
         let Some(program) = self.programs.get(hook) else { return Err(format!("{hook} is not loaded")) };
         let failed = |what: &str, error: io::Error| format!("cannot {what} {hook}: {error}");
-        let there = |it: &&PinnedLink| it.at.interface == device.index;
-        if let Some(standing) = standing.filter(there) {
-            if standing.at.program != program.id {
-                bpf::update_link(standing.link.as_fd(), program.fd.as_fd())
+        let is_here = |it: &&PinnedLink| it.at.interface == device.index;
+        if let Some(existing) = existing.filter(is_here) {
+            if existing.at.program != program.id {
+                bpf::update_link(existing.link.as_fd(), program.fd.as_fd())
                     .map_err(|error| failed("replace the program of", error))?;
             }
             return Ok(());
         }
         let pin = self.pins.interface_link(hook, name);
-        if let Some(other) = of_another.filter(there) {
+        if let Some(other) = other_abi.filter(is_here) {
             bpf::update_link(other.link.as_fd(), program.fd.as_fd())
                 .map_err(|error| failed("replace the program of", error))?;
-            // In one step too: whichever version starts after a crash here finds it once.
+            // In one step, so that after a crash the next start finds exactly one pin, whichever version it is.
             return fs::rename(&other.pin, &pin).map_err(|error| failed("take over the link of", error));
         }
         let made = if hook == XDP_INGRESS {
             if let Some(other) = device.xdp {
                 return Err(format!(
-                    "there is an XDP program on it already, {other}, which stays: established connections go by TC, which \
-                     is slower; see whose it is with `bpftool prog show id {other}`"
+                    "it already has an XDP program, {other}, which stays: TC forwards established connections, which is \
+                     slower; find its owner with `bpftool prog show id {other}`"
                 ));
             }
             bpf::create_interface_link(program.fd.as_fd(), device.index, attach_type(hook), NATIVE).map_err(
                 |error| match error.raw_os_error() {
                     Some(libc::EOPNOTSUPP | libc::EINVAL) => format!(
-                        "its driver cannot run XDP programs itself, or not with this MTU or these queues ({error}): \
-                         established connections go by TC, which is slower; without --xdp native nothing is missed"
+                        "its driver does not support XDP, or not with this MTU or these queues ({error}): TC forwards \
+                         established connections, which is slower; remove --xdp native to silence this warning"
                     ),
                     _ => failed("attach", error),
                 },
             )?
-        } else if self.links == Some(false) {
-            return self.put_filter(netlink, hook, (name, device)).await;
+        } else if self.has_tcx == Some(false) {
+            return self.attach_filter(netlink, hook, (name, device)).await;
         } else {
             match bpf::create_interface_link(program.fd.as_fd(), device.index, attach_type(hook), 0) {
-                // Before Linux 6.6.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.links.is_none() => {
-                    self.links = Some(false);
-                    return self.put_filter(netlink, hook, (name, device)).await;
+                // Linux before 6.6 has no tcx.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.has_tcx.is_none() => {
+                    self.has_tcx = Some(false);
+                    return self.attach_filter(netlink, hook, (name, device)).await;
                 }
                 made => made.map_err(|error| failed("attach", error))?,
             }
         };
         if hook != XDP_INGRESS {
-            self.links = Some(true);
+            self.has_tcx = Some(true);
         }
         pinned_link::pin(made, &pin).map_err(|error| failed("pin the link of", error))?;
         tracing::info!("{hook} runs on interface {}", device.name);
         Ok(())
     }
 
-    async fn put_filter(&self, netlink: &Handle, hook: &str, (name, device): (&str, &Device)) -> Result<(), String> {
+    async fn attach_filter(&self, netlink: &Handle, hook: &str, (name, device): (&str, &Device)) -> Result<(), String> {
         let failed = |error: io::Error| format!("cannot attach {hook} by clsact: {error}");
         let (program, egress) = (&self.programs[hook], hook == "tc_egress");
         let filters = self.filters(netlink, device.index).await.map_err(failed)?;
@@ -300,12 +314,12 @@ impl Interfaces {
         let at = (device.index, egress);
         let put = netlink::put_filter(netlink, at, &filter_name, program.fd.as_fd(), ours.is_some()).await;
         put.map_err(failed)?;
-        tracing::info!("{hook} runs on interface {}, by a filter of clsact", device.name);
+        tracing::info!("{hook} runs on interface {}, by a clsact filter", device.name);
         Ok(())
     }
 
-    /// Pins the programs, so that whoever looks at the hooks finds them.
-    fn programs_pinned(&self) -> Result<(), Error> {
+    /// Pins the programs, so that commands can read their statistics.
+    fn pin_programs(&self) -> Result<(), Error> {
         for (hook, program) in &self.programs {
             let pin = self.pins.program(hook);
             let pinned = remove(&pin).and_then(|_| bpf::pin(program.fd.as_fd(), &pin));
@@ -315,11 +329,11 @@ impl Interfaces {
     }
 }
 
-/// What is in the way of clients that come by an interface, though our programs are there.
-fn doubts(device: &Device) -> Option<InterfaceWarning> {
+/// Returns a warning if the host does not forward packets from an interface.
+fn forwarding_warning(device: &Device) -> Option<InterfaceWarning> {
     let forwards = |family: &str| {
         let path = format!("/proc/sys/net/{family}/conf/{}/forwarding", device.name);
-        // What cannot be read is not known to be wrong.
+        // An unreadable setting may be right.
         fs::read_to_string(path).map_or(true, |text| text.trim() != "0")
     };
     let needed = [("ipv4", device.v4.is_some()), ("ipv6", device.v6.is_some())];
@@ -329,8 +343,8 @@ fn doubts(device: &Device) -> Option<InterfaceWarning> {
     (!off.is_empty()).then(|| InterfaceWarning {
         interface: device.name.clone(),
         reason: format!(
-            "{} is 0: clients that come by it reach the backends on this host and those that are reached by the same \
-             interface, no others; set it to 1 with sysctl if it is to be more",
+            "{} is 0: its clients reach only backends on this host and backends behind the same interface; set it to 1 \
+             with sysctl to reach others",
             settings.join(" and ")
         ),
     })

@@ -1,17 +1,16 @@
-//! The way out: no hook of ours is left on any interface.
+//! Removes our hooks from all interfaces.
 
 use super::{
-    super::{Pins, pins::remove},
-    PACKET_HOOKS, netlink, pinned, read_filter_name,
+    super::{Pins, hook_names::PACKET_HOOKS, pins::remove},
+    netlink, pinned, read_filter_name,
 };
 use crate::dataplane::Error;
 
-/// Removes all hooks from interfaces, what leads there first, those of every version under the same folder, and the pins of
-/// their programs. Gives what was removed: pins, and filters in words. The clsact that filters hung on stays: others may
-/// have hung something on it.
+/// Removes the hooks of all map ABI versions from interfaces, forward hooks first, and the pins of their programs.
+/// Returns the removed pins and filters. The clsact qdisc stays, because other filters may use it.
 ///
 /// # Errors
-/// A pin or a filter cannot be removed.
+/// Fails if a pin or a filter cannot be removed.
 pub(in super::super) fn remove_all(pins: &Pins) -> Result<Vec<String>, Error> {
     let versions: Vec<_> = std::iter::once(pins.clone()).chain(pins.other_versions()).collect();
     let mut left: Vec<_> = versions.iter().flat_map(pinned).collect();
@@ -41,7 +40,7 @@ fn remove_pin(pin: &std::path::Path, removed: &mut Vec<String>) -> Result<(), Er
 
 fn remove_filters(pins: &Pins) -> Result<Vec<String>, Error> {
     let bpffs = pins.bpffs();
-    let removed = netlink::converse(|netlink| async move {
+    let removed = netlink::with_netlink(|netlink| async move {
         let mut removed = Vec::new();
         for device in netlink::devices(&netlink).await? {
             let is_ours = |name: &str| read_filter_name(name, bpffs).is_some();
@@ -55,5 +54,5 @@ fn remove_filters(pins: &Pins) -> Result<Vec<String>, Error> {
         }
         Ok(removed)
     });
-    removed.map_err(|error| Error::kernel("remove the filters of interfaces", &error))
+    removed.map_err(|error| Error::kernel("remove the clsact filters", &error))
 }

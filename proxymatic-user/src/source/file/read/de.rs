@@ -1,4 +1,4 @@
-//! The words of a file for what a service may ask beyond its port and its backends: the values are those of the labels.
+//! The values of a file for the settings of a service. They are the same as in labels.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::model::{AllowRule, CONNECT, Policy, duration};
 
-/// How a backend is chosen.
+/// The policy.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(try_from = "String")]
 pub(super) struct PolicyToml(pub(super) Policy);
@@ -45,7 +45,7 @@ impl TryFrom<TimeToml> for TimeoutToml {
     }
 }
 
-/// How long things may take.
+/// The timeouts.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TimeoutsToml {
@@ -81,7 +81,7 @@ impl TryFrom<String> for AllowToml {
     }
 }
 
-/// What becomes of connections whose backend is gone.
+/// The fate of connections whose backend is gone.
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum RemovedToml {

@@ -1,9 +1,9 @@
-//! What a file may say, and what is said of one that is wrong.
+//! The content of a file, and the errors for invalid files.
 
 use super::*;
 
 fn read(content: &[u8], format: Format) -> Result<Snapshot, String> {
-    parse(content, format).map(|listing| listing.read(&BTreeMap::new()))
+    parse(content, format).map(|listing| listing.convert(&BTreeMap::new()))
 }
 
 const TOML: &str = r#"
@@ -30,7 +30,7 @@ const JSON: &str = r#"{"services": [
     {"name": "resolver", "address": "198.51.100.7:53", "protocol": "udp", "policy": "leastconn", "backends": []}]}"#;
 
 #[test]
-fn toml_and_json_say_the_same() {
+fn toml_and_json_have_the_same_result() {
     let snapshot = read(TOML.as_bytes(), Format::Toml).unwrap();
     assert_eq!(read(JSON.as_bytes(), Format::Json).unwrap(), snapshot);
     let keys: Vec<_> = snapshot.services.keys().map(ToString::to_string).collect();
@@ -42,7 +42,7 @@ fn toml_and_json_say_the_same() {
 }
 
 #[test]
-fn a_service_may_ask_for_all_that_labels_can() {
+fn service_has_all_settings_of_labels() {
     let toml = r#"
         [[services]]
         name = "db"
@@ -82,17 +82,17 @@ fn a_service_may_ask_for_all_that_labels_can() {
         ("\"5m\"", "\"soon\"", "line 10: \"soon\" must be a duration"),
         ("\"reset\"", "\"drop\"", "line 12: unknown variant `drop`"),
     ] {
-        let said = wrong(&toml.replacen(from, to, 1), Format::Toml);
-        assert!(said.starts_with(expected), "{said}");
+        let error = error_of(&toml.replacen(from, to, 1), Format::Toml);
+        assert!(error.starts_with(expected), "{error}");
     }
 }
 
-fn wrong(content: &str, format: Format) -> String {
+fn error_of(content: &str, format: Format) -> String {
     read(content.as_bytes(), format).unwrap_err()
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_line() {
+fn error_names_its_line() {
     for (from, to, expected) in [
         ("weight = 900", "weight = 1001", "line 6: weight 1001: must be 0 to 1000"),
         ("10.0.0.6", "10.0.0.256", "line 7: \"10.0.0.256\" is neither an IP address nor the name of a host"),
@@ -106,39 +106,39 @@ fn what_is_wrong_is_said_with_its_line() {
         ("leastconn", "fastest", "line 14: policy \"fastest\": must be one of leastconn, random"),
         ("198.51.100.7:53", "198.51.100.7", "line 12: invalid socket address syntax"),
     ] {
-        let said = wrong(&TOML.replacen(from, to, 1), Format::Toml);
-        assert!(said.starts_with(expected), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let error = error_of(&TOML.replacen(from, to, 1), Format::Toml);
+        assert!(error.starts_with(expected), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
     }
     for (from, to, expected) in [
         ("900", "1001", "line 3: weight 1001: must be 0 to 1000"),
         ("udp", "sctp", "line 5: unknown variant `sctp`"),
         ("]}]}", "]}", "line 5: EOF"),
     ] {
-        let said = wrong(&JSON.replacen(from, to, 1), Format::Json);
-        assert!(said.starts_with(expected) && !said.contains("column"), "{said}");
+        let error = error_of(&JSON.replacen(from, to, 1), Format::Json);
+        assert!(error.starts_with(expected) && !error.contains("column"), "{error}");
     }
 }
 
 #[test]
-fn a_service_is_dialled_in_one_way() {
+fn service_has_one_port_or_address() {
     for (port, part) in [
         ("", "needs either a port"),
         ("port = 1\naddress = \"198.51.100.7:1\"", "needs either a port"),
         ("address = \"198.51.100.7:0\"", "port 0"),
     ] {
-        let said = wrong(&format!("[[services]]\nname = \"x\"\n{port}\nbackends = []\n"), Format::Toml);
-        assert!(said.starts_with("line 1: service \"x\"") || said.contains(part), "{said}");
-        assert!(said.contains(part), "{said}");
+        let error = error_of(&format!("[[services]]\nname = \"x\"\n{port}\nbackends = []\n"), Format::Toml);
+        assert!(error.starts_with("line 1: service \"x\"") || error.contains(part), "{error}");
+        assert!(error.contains(part), "{error}");
     }
     let twice = TOML.replacen("address = \"198.51.100.7:53\"", "port = 5432", 1).replacen("udp", "tcp", 1);
-    assert!(wrong(&twice, Format::Toml).contains("5432/tcp twice, as \"legacy-db\" and as \"resolver\""));
+    assert!(error_of(&twice, Format::Toml).contains("5432/tcp twice, as \"legacy-db\" and as \"resolver\""));
     let twice = TOML.replacen("10.0.0.6", "10.0.0.5", 1).replacen("5433", "5432", 1);
-    assert!(wrong(&twice, Format::Toml).contains("has backend 10.0.0.5:5432 twice"));
+    assert!(error_of(&twice, Format::Toml).contains("has backend 10.0.0.5:5432 twice"));
 }
 
 #[test]
-fn nothing_at_all_is_not_no_services() {
+fn empty_file_is_an_error_and_an_empty_list_is_not() {
     for (content, format) in [("", Format::Toml), ("# later\n", Format::Toml), ("{}", Format::Json), ("", Format::Json)]
     {
         assert!(read(content.as_bytes(), format).is_err(), "{content:?}");
@@ -149,24 +149,24 @@ fn nothing_at_all_is_not_no_services() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_said_with_their_line() {
+fn error_of_bytes_that_are_not_text_names_the_line() {
     assert_eq!(read(b"# a\n\xff", Format::Toml), Err("line 2: is not text in UTF-8".into()));
 }
 
 #[test]
-fn a_host_that_is_a_name_is_served_where_it_has_an_address_and_costs_only_itself_where_not() {
+fn host_name_without_an_address_costs_only_its_backends() {
     let content = TOML.replacen("10.0.0.6", "DB.example", 1).replacen(
         "backends = []",
         "backends = [{ address = \"gone.example\", port = 53 }]",
         1,
     );
     let listing = parse(content.as_bytes(), Format::Toml).unwrap();
-    assert_eq!(listing.names().collect::<Vec<_>>(), ["db.example", "gone.example"]);
+    assert_eq!(listing.host_names().collect::<Vec<_>>(), ["db.example", "gone.example"]);
     let hosts = [
         ("db.example".to_owned(), Ok([10, 0, 0, 6].into())),
         ("gone.example".to_owned(), Err("no such name".to_owned())),
     ];
-    let snapshot = listing.read(&hosts.into());
+    let snapshot = listing.convert(&hosts.into());
     let backends = |port| {
         let key = snapshot.services.keys().find(|key| key.port == port).unwrap();
         snapshot.services[key]
@@ -185,5 +185,5 @@ fn a_host_that_is_a_name_is_served_where_it_has_an_address_and_costs_only_itself
     );
     let twice =
         TOML.replacen("10.0.0.6", "a.example", 1).replacen("10.0.0.5", "A.example", 1).replacen("5433", "5432", 1);
-    assert!(wrong(&twice, Format::Toml).contains("has backend a.example:5432 twice"));
+    assert!(error_of(&twice, Format::Toml).contains("has backend a.example:5432 twice"));
 }

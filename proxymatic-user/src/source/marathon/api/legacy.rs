@@ -1,12 +1,15 @@
-//! What Marathon said of networks before 1.5.
+//! The JSON of networks before Marathon 1.5.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{PortMapping, labels, or_default};
+use super::{
+    lenient::{labels, or_default},
+    port::PortMapping,
+};
 
-/// The part of `container.docker` that said something of the network.
+/// The fields of `container.docker` that describe the network.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Docker {
@@ -22,7 +25,7 @@ pub struct Docker {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IpPerTask {
-    /// The ports there.
+    /// The ports at that address.
     #[serde(default, deserialize_with = "or_default")]
     pub discovery: Discovery,
 }
@@ -30,12 +33,12 @@ pub struct IpPerTask {
 /// `ipAddress.discovery`.
 #[derive(Debug, Default, Deserialize)]
 pub struct Discovery {
-    /// The ports at the task's address.
+    /// The ports at the address of the task.
     #[serde(default, deserialize_with = "or_default")]
     pub ports: Vec<DiscoveryPort>,
 }
 
-/// One entry of `ipAddress.discovery.ports`. Marathon assigns none of them a service port.
+/// One entry of `ipAddress.discovery.ports`. Marathon assigns it no service port.
 #[derive(Debug, Default, Deserialize)]
 pub struct DiscoveryPort {
     /// The port.
@@ -44,7 +47,7 @@ pub struct DiscoveryPort {
     /// `tcp` or `udp`.
     #[serde(default, deserialize_with = "or_default")]
     pub protocol: String,
-    /// Its labels.
+    /// The labels of the port.
     #[serde(default, deserialize_with = "labels")]
     pub labels: BTreeMap<String, String>,
 }

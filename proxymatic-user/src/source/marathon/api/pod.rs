@@ -1,24 +1,24 @@
-//! The JSON of pods and of their instances, as far as it is of use here.
+//! The JSON of pods and of their instances.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Lenient, labels, or_default};
+use super::lenient::{Lenient, labels, or_default};
 
-/// One entry of the answer to `GET /v2/pods/::status`.
+/// One entry of the response to `GET /v2/pods/::status`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodStatus {
-    /// Its absolute path.
+    /// The absolute path of the pod.
     pub id: String,
-    /// Its latest definition.
+    /// The latest definition.
     #[serde(default, deserialize_with = "or_default")]
     pub spec: Pod,
     /// `STABLE`, `DEGRADED`, or `TERMINAL` while a deployment deletes it.
     #[serde(default, deserialize_with = "or_default")]
     pub status: String,
-    /// What runs of it.
+    /// The instances of the pod.
     #[serde(default, deserialize_with = "or_default")]
     pub instances: Vec<Lenient<PodInstance>>,
 }
@@ -26,7 +26,7 @@ pub struct PodStatus {
 /// The definition of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Pod {
-    /// Its containers.
+    /// The containers.
     #[serde(default, deserialize_with = "or_default")]
     pub containers: Vec<PodContainer>,
     /// The version of the definition, a timestamp.
@@ -38,13 +38,13 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodContainer {
-    /// Its name, unique in the pod.
+    /// The name, unique in the pod.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
-    /// Its ports.
+    /// The ports.
     #[serde(default, deserialize_with = "or_default")]
     pub endpoints: Vec<PodEndpoint>,
-    /// Its health check; what is in it does not matter here.
+    /// The health check; only its presence is used.
     #[serde(default)]
     pub health_check: Option<serde_json::Value>,
 }
@@ -53,7 +53,7 @@ pub struct PodContainer {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodEndpoint {
-    /// Its name, unique in the pod.
+    /// The name, unique in the pod.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
     /// The port at the address of the instance.
@@ -62,13 +62,13 @@ pub struct PodEndpoint {
     /// `tcp`, `udp` or both; empty for TCP.
     #[serde(default, deserialize_with = "or_default")]
     pub protocol: Vec<String>,
-    /// The container networks it is on; empty for all of them.
+    /// The container networks of the port; empty for all of them.
     #[serde(default, deserialize_with = "or_default")]
     pub network_names: Vec<String>,
     /// The port of the host; absent for none, 0 for any.
     #[serde(default)]
     pub host_port: Option<i64>,
-    /// Its labels.
+    /// The labels of the port.
     #[serde(default, deserialize_with = "labels")]
     pub labels: BTreeMap<String, String>,
 }
@@ -77,24 +77,24 @@ pub struct PodEndpoint {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodInstance {
-    /// Its id.
+    /// The id of the instance.
     pub id: String,
     /// `PENDING`, `STAGING`, `STABLE`, `DEGRADED` or `TERMINAL`.
     #[serde(default, deserialize_with = "or_default")]
     pub status: String,
-    /// Why that is so, for people; of an unreachable one it is the only word for that.
+    /// The reason for the status, for people. Only this text says that an instance is unreachable.
     #[serde(default, deserialize_with = "or_default")]
     pub message: String,
-    /// The agent it runs on, a name or an address.
+    /// The agent that runs the instance, a name or an address.
     #[serde(default, deserialize_with = "or_default")]
     pub agent_hostname: String,
-    /// Which definition it was started from: `/v2/pods/<id>::versions/<version>`.
+    /// The definition that the instance was started from: `/v2/pods/<id>::versions/<version>`.
     #[serde(default, deserialize_with = "or_default")]
     pub spec_reference: String,
-    /// Its addresses.
+    /// The addresses.
     #[serde(default, deserialize_with = "or_default")]
     pub networks: Vec<NetworkStatus>,
-    /// What runs in it.
+    /// The containers of the instance.
     #[serde(default, deserialize_with = "or_default")]
     pub containers: Vec<ContainerStatus>,
 }
@@ -102,7 +102,7 @@ pub struct PodInstance {
 /// The addresses of an instance on one network.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NetworkStatus {
-    /// The network; absent on the network of the host.
+    /// The name of the network; absent for the network of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
     /// The addresses.
@@ -114,44 +114,44 @@ pub struct NetworkStatus {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStatus {
-    /// Its name in the definition.
+    /// The name in the definition.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
-    /// What Mesos says of it, such as `TASK_RUNNING`.
+    /// The state in Mesos, such as `TASK_RUNNING`.
     #[serde(default, deserialize_with = "or_default")]
     pub status: String,
-    /// The id of its Mesos task.
+    /// The id of the Mesos task.
     #[serde(default, deserialize_with = "or_default")]
     pub container_id: String,
-    /// What else is known of it.
+    /// The conditions of the container.
     #[serde(default, deserialize_with = "or_default")]
     pub conditions: Vec<ContainerCondition>,
-    /// Its ports; none while it is not active.
+    /// The ports; none while the container is not active.
     #[serde(default, deserialize_with = "or_default")]
     pub endpoints: Vec<EndpointStatus>,
 }
 
-/// Something that is known of a container. Of use here is only the one of the name `healthy`.
+/// One condition of a container. Only the condition `healthy` is used.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ContainerCondition {
-    /// What it is about.
+    /// The name of the condition.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
     /// `true` or `false`.
     #[serde(default, deserialize_with = "or_default")]
     pub value: String,
-    /// Of health: `health-reported-by-mesos` or `health-unreported-by-mesos`.
+    /// For `healthy`: `health-reported-by-mesos` or `health-unreported-by-mesos`.
     #[serde(default, deserialize_with = "or_default")]
     pub reason: String,
 }
 
 impl ContainerCondition {
-    /// Whether it is about what the health check says.
+    /// Returns whether this is the result of the health check.
     pub fn is_health(&self) -> bool {
         self.name == "healthy"
     }
 
-    /// Whether the health check has not said anything yet.
+    /// Returns whether the health check has no result yet.
     pub fn is_unreported(&self) -> bool {
         self.is_health() && self.reason == "health-unreported-by-mesos"
     }
@@ -161,13 +161,13 @@ impl ContainerCondition {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointStatus {
-    /// Its name in the definition.
+    /// The name in the definition.
     #[serde(default, deserialize_with = "or_default")]
     pub name: String,
-    /// The port of the host that it has been given.
+    /// The port of the host that is assigned to the endpoint.
     #[serde(default)]
     pub allocated_host_port: Option<i64>,
-    /// What the health check of the container says, where it asks this port.
+    /// The result of the health check of the container, if the check uses this port.
     #[serde(default)]
     pub healthy: Option<bool>,
 }

@@ -1,52 +1,54 @@
-//! Pods: instances of containers that share an address. Marathon gives them no service ports; labels of their
+//! Converts pods: instances of containers that share an address. Marathon assigns pods no service ports; labels of their
 //! endpoints do.
 //!
-//! What runs is joined with what was asked for by the names of container and endpoint, in the version of the definition
-//! that the instance was started from.
+//! The endpoints of an instance are joined with those of its definition by the names of container and endpoint. The
+//! definition is the version that the instance was started from.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
-use super::{Reading, RequiredLookups, address_of, good, mesos};
+use super::{reading::Reading, task_state::mesos_state};
 use crate::{
     model::{Health, PortLabels, Protocol, TaskState, TaskStatus, Vip},
     source::marathon::{
-        api::{ContainerStatus, EndpointStatus, Lenient, Pod, PodEndpoint, PodInstance, PodStatus},
-        merge::{Asked, Member, PortClaim, asked},
+        api::{ContainerStatus, EndpointStatus, Lenient, Pod, PodEndpoint, PodInstance, PodStatus, good},
+        claim::{PortClaim, ServiceClaim, service_keys},
+        lookups::{RequiredLookups, parse_address},
+        merge::Member,
         ports,
     },
 };
 
-/// What Marathon says of an instance on an agent that Mesos has lost touch with.
+/// The word in the message of an instance whose agent has lost contact with the Mesos master.
 const UNREACHABLE: &str = "unreachable";
 
-/// The version in a `specReference` such as `/v2/pods/p::versions/2020-05-01T10:00:00.1Z`.
+/// Returns the version in a `specReference` such as `/v2/pods/p::versions/2020-05-01T10:00:00.1Z`.
 pub fn pod_version(reference: &str) -> Option<&str> {
     reference.rsplit_once("::versions/").map(|(_, version)| version).filter(|version| !version.is_empty())
 }
 
-/// What must be looked up before pods can be read.
-pub(super) fn needs(pods: &[Lenient<PodStatus>], needs: &mut RequiredLookups) {
+/// Adds the lookups that pods need.
+pub(super) fn required_lookups(pods: &[Lenient<PodStatus>], required: &mut RequiredLookups) {
     for pod in good(pods) {
         for instance in good(&pod.instances).filter(|instance| instance.status != "TERMINAL") {
-            needs.pods.extend(earlier(pod, instance).map(|version| (pod.id.clone(), version.to_owned())));
+            required.pods.extend(earlier_version(pod, instance).map(|version| (pod.id.clone(), version.to_owned())));
             let host = &instance.agent_hostname;
             let mut endpoints = instance.containers.iter().flat_map(|container| &container.endpoints);
             let on_host = endpoints.any(|endpoint| endpoint.allocated_host_port.is_some());
-            if on_host && !host.is_empty() && address_of(host).is_none() {
-                needs.hosts.insert(host.clone());
+            if on_host && !host.is_empty() && parse_address(host).is_none() {
+                required.hosts.insert(host.clone());
             }
         }
     }
 }
 
-/// The version an instance was started from, where that is not the present one.
-fn earlier<'a>(pod: &PodStatus, instance: &'a PodInstance) -> Option<&'a str> {
-    let present = instant(&pod.spec.version);
-    pod_version(&instance.spec_reference).filter(|version| !present.is_empty() && instant(version) != present)
+/// Returns the version that an instance was started from, if it is not the present one.
+fn earlier_version<'a>(pod: &PodStatus, instance: &'a PodInstance) -> Option<&'a str> {
+    let present = timestamp(&pod.spec.version);
+    pod_version(&instance.spec_reference).filter(|version| !present.is_empty() && timestamp(version) != present)
 }
 
-/// A timestamp without the zeros that may be left out.
-fn instant(timestamp: &str) -> &str {
+/// Returns a timestamp without the trailing zeros that are optional.
+fn timestamp(timestamp: &str) -> &str {
     let bare = timestamp.trim_end_matches('Z');
     if bare.contains('.') { bare.trim_end_matches('0').trim_end_matches('.') } else { bare }
 }
@@ -62,9 +64,10 @@ struct Port<'a> {
 }
 
 impl<'a> Port<'a> {
-    fn asked(&self, pod: &'a str) -> Vec<Asked<'a>> {
+    /// Returns the services that the endpoint claims.
+    fn claims(&self, pod: &'a str) -> Vec<ServiceClaim<'a>> {
         let claim = PortClaim { app: pod, by_label: true, on_its_hosts: self.on_its_hosts() };
-        asked(self.labels.service_port, &self.vips, self.protocols, claim)
+        service_keys(self.labels.service_port, &self.vips, self.protocols, claim)
     }
 
     fn on_its_hosts(&self) -> bool {
@@ -77,14 +80,15 @@ impl<'a> Port<'a> {
 type Definition<'a> = BTreeMap<(&'a str, &'a str), Port<'a>>;
 
 impl<'a> Reading<'a> {
-    pub(super) fn pod(&mut self, pod: &'a PodStatus) {
+    /// Adds a pod with its instances.
+    pub(super) fn add_pod(&mut self, pod: &'a PodStatus) {
         let current = self.define_pod(&pod.id, &pod.spec);
         for port in current.values() {
-            for (key, owner, claim) in port.asked(&pod.id) {
+            for (key, owner, claim) in port.claims(&pod.id) {
                 self.merge.claim(key, owner, claim, &port.labels.service);
             }
         }
-        let mut former: BTreeMap<&str, Option<Definition<'a>>> = BTreeMap::new();
+        let mut earlier: BTreeMap<&str, Option<Definition<'a>>> = BTreeMap::new();
         for instance in &pod.instances {
             let instance = match instance {
                 Lenient::Good(instance) => instance,
@@ -94,13 +98,13 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            let definition = match earlier(pod, instance) {
+            let definition = match earlier_version(pod, instance) {
                 _ if instance.status == "TERMINAL" => continue,
                 None => Some(&current),
-                Some(version) => former.entry(version).or_insert_with(|| self.earlier_pod(&pod.id, version)).as_ref(),
+                Some(version) => earlier.entry(version).or_insert_with(|| self.earlier_pod(&pod.id, version)).as_ref(),
             };
             for container in definition.is_some().then_some(&instance.containers).into_iter().flatten() {
-                self.container(pod, definition, instance, container);
+                self.add_container(pod, definition, instance, container);
             }
         }
     }
@@ -110,7 +114,7 @@ impl<'a> Reading<'a> {
         for container in &pod.containers {
             for endpoint in &container.endpoints {
                 let own = || endpoint.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-                let (labels, wrong) = PortLabels::read(PortLabels::default(), own(), self.rules.group_size);
+                let (labels, wrong) = PortLabels::read(PortLabels::default(), own(), self.options.group_size);
                 let (vips, wrong_vips) = Vip::read(own());
                 let protocols = ports::protocols(&endpoint.protocol.join(","));
                 for reason in wrong.into_iter().chain(wrong_vips) {
@@ -120,7 +124,7 @@ impl<'a> Reading<'a> {
                     let (name, protocol) = (&endpoint.name, &endpoint.protocol);
                     self.warn(
                         id,
-                        format!("endpoint {name:?} is of the protocols {protocol:?}; only tcp and udp are known"),
+                        format!("endpoint {name:?} has the protocols {protocol:?}; only tcp and udp are known"),
                     );
                 }
                 let checked = container.health_check.as_ref().is_some_and(|check| !check.is_null());
@@ -131,22 +135,22 @@ impl<'a> Reading<'a> {
         definition
     }
 
-    /// An earlier definition of a pod, where Marathon still has it.
+    /// Returns an earlier definition of a pod, if Marathon still has it.
     fn earlier_pod(&mut self, id: &str, version: &str) -> Option<Definition<'a>> {
-        let found = self.found;
-        match found.pods.get(&(id.to_owned(), version.to_owned())) {
+        let lookups = self.lookups;
+        match lookups.pods.get(&(id.to_owned(), version.to_owned())) {
             Some(Ok(pod)) => Some(self.define_pod(id, pod)),
             Some(Err(reason)) => {
                 let left_out = "the endpoints of the instances that still run it are not known, so they are left out";
-                self.warn(id, format!("the definition of version {version} cannot be had: {reason}; {left_out}"));
+                self.warn(id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
                 None
             }
-            // Whoever reads without looking up what is needed gets what is certain.
+            // A caller that skips the lookups gets only what is certain without them.
             None => None,
         }
     }
 
-    fn container(
+    fn add_container(
         &mut self,
         pod: &'a PodStatus,
         definition: Option<&Definition<'a>>,
@@ -156,11 +160,11 @@ impl<'a> Reading<'a> {
         for status in &container.endpoints {
             let port = definition.and_then(|all| all.get(&(container.name.as_str(), status.name.as_str())));
             let Some(port) = port else { continue };
-            let asked = port.asked(&pod.id);
-            if asked.is_empty() {
+            let claims = port.claims(&pod.id);
+            if claims.is_empty() {
                 continue;
             }
-            let condition = self.condition_of(pod, instance, container);
+            let condition = self.container_state(pod, instance, container);
             let (address, number) = match self.place(instance, port.endpoint, status) {
                 Ok(Some(place)) => place,
                 Ok(None) => continue,
@@ -169,35 +173,35 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            let vitals =
+            let task_status =
                 TaskStatus { condition, health: health(port.checked, instance, container, status), ready: true };
-            let replica = Member { vitals, weight: port.labels.weight, maxconn: port.labels.maxconn };
-            let task = task(instance, container);
-            for (key, owner, claim) in asked {
+            let member = Member { status: task_status, weight: port.labels.weight, maxconn: port.labels.maxconn };
+            let task = task_id(instance, container);
+            for (key, owner, claim) in claims {
                 self.merge.claim(key, owner, claim, &port.labels.service);
-                self.merge.add(key, owner, (task.clone(), address, number), replica);
+                self.merge.add(key, owner, (task.clone(), address, number), member);
             }
         }
     }
 
-    fn condition_of(&mut self, pod: &PodStatus, instance: &PodInstance, container: &ContainerStatus) -> TaskState {
+    fn container_state(&mut self, pod: &PodStatus, instance: &PodInstance, container: &ContainerStatus) -> TaskState {
         let condition = match instance.status.as_str() {
             "PENDING" | "STAGING" => Some(TaskState::Starting),
             "STABLE" | "DEGRADED" if instance.message.contains(UNREACHABLE) => Some(TaskState::Unreachable),
             "STABLE" if container.status.is_empty() => Some(TaskState::Running),
             "STABLE" | "DEGRADED" => {
-                return match self.known(&instance.id, &container.status, mesos(&container.status)) {
-                    // A deployment deletes the pod: what still runs of it is on its way out.
+                return match self.known_state(&instance.id, &container.status, mesos_state(&container.status)) {
+                    // A deployment deletes the pod: a container that still runs is about to be stopped.
                     TaskState::Running if pod.status == "TERMINAL" => TaskState::Killing,
                     condition => condition,
                 };
             }
             _ => None,
         };
-        self.known(&instance.id, &instance.status, condition)
+        self.known_state(&instance.id, &instance.status, condition)
     }
 
-    /// Where an endpoint is served; `None` while that is not decided.
+    /// Returns the address and port of an endpoint; `None` while they are not assigned yet.
     fn place(
         &self,
         instance: &PodInstance,
@@ -205,44 +209,45 @@ impl<'a> Reading<'a> {
         status: &EndpointStatus,
     ) -> Result<Option<(IpAddr, u16)>, String> {
         let (address, number) = match status.allocated_host_port {
-            Some(number) => (Some(self.host(&instance.agent_hostname)?), number),
+            Some(number) => (Some(self.lookups.host(&instance.agent_hostname)?), number),
             None if endpoint.host_port.is_some() => return Ok(None),
             None => (own_address(instance, &endpoint.network_names)?, endpoint.container_port),
         };
         match u16::try_from(number) {
             Ok(port) if port > 0 => Ok(address.map(|address| (address, port))),
-            Ok(_) | Err(_) => Err(format!("it is served at port {number}, which cannot be")),
+            Ok(_) | Err(_) => Err(format!("its port {number} is not from 1 to 65535")),
         }
     }
 }
 
-/// The address of an instance on one of these networks, or on any where none is named.
+/// Returns the address of an instance on one of these networks, or on any network if no name is given.
 fn own_address(instance: &PodInstance, names: &[String]) -> Result<Option<IpAddr>, String> {
     let fits = instance.networks.iter().filter(|network| names.is_empty() || names.contains(&network.name));
     let Some(network) = fits.into_iter().find(|network| !network.addresses.is_empty()) else { return Ok(None) };
     let parse = |text: &String| text.parse::<IpAddr>().map_err(|_| format!("{text:?} is not an IP address"));
     let all: Vec<IpAddr> = network.addresses.iter().map(parse).collect::<Result<_, _>>()?;
-    // On two families one address is enough, and this one every client has.
+    // An instance on two families has an address of each. One is enough, and every client has IPv4.
     Ok(all.iter().copied().find(IpAddr::is_ipv4).or(all.first().copied()))
 }
 
-/// The Mesos task of a container.
-fn task<'a>(instance: &'a PodInstance, container: &'a ContainerStatus) -> Cow<'a, str> {
+/// Returns the id of the Mesos task of a container.
+fn task_id<'a>(instance: &'a PodInstance, container: &'a ContainerStatus) -> Cow<'a, str> {
     match container.container_id.as_str() {
         "" => format!("{}.{}", instance.id, container.name).into(),
         id => id.into(),
     }
 }
 
+/// Returns the health of an endpoint.
 fn health(checked: bool, instance: &PodInstance, container: &ContainerStatus, status: &EndpointStatus) -> Health {
-    let said = container.conditions.iter().find(|condition| condition.is_health());
-    match (status.healthy, said) {
-        (_, Some(said)) if said.is_unreported() => match checked {
+    let result = container.conditions.iter().find(|condition| condition.is_health());
+    match (status.healthy, result) {
+        (_, Some(result)) if result.is_unreported() => match checked {
             true => Health::Unknown,
             false => Health::Unchecked,
         },
         (Some(false), _) => Health::Failing,
-        (_, Some(said)) if said.value != "true" => Health::Failing,
+        (_, Some(result)) if result.value != "true" => Health::Failing,
         (Some(true), _) | (_, Some(_)) => Health::Alive,
         (None, None) if !checked => Health::Unchecked,
         (None, None) if instance.status == "STABLE" => Health::Alive,

@@ -1,6 +1,8 @@
-//! Answers as Marathon gives them, and what becomes of them: services as text, warnings below.
+//! Responses of Marathon, and their conversion: services as text, warnings below.
 
 mod any;
+
+use std::{num::NonZeroU32, sync::Arc};
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -8,9 +10,9 @@ use serde_json::{Value, json};
 
 use self::any::{any_app, any_json, any_legacy_app, any_pod};
 use super::*;
-use crate::model::{Backend, State};
+use crate::model::{Backend, State, Warning};
 
-fn found() -> Lookups {
+fn lookups() -> Lookups {
     let app: App = serde_json::from_value(json!({"id": "/a", "version": "2020-01-01T00:00:00.000Z",
         "networks": [{"mode": "host"}], "portDefinitions": [{"port": 900}, {"port": 901}],
         "labels": {"com.meltwater.proxymatic.port.1.weight": "7"}}))
@@ -28,7 +30,7 @@ fn listing(apps: Value) -> Listing {
 }
 
 fn check(apps: Value, expected: Expect) {
-    let snapshot = read(&listing(apps), &found(), NonZeroU32::MIN);
+    let snapshot = convert(&listing(apps), &lookups(), NonZeroU32::MIN);
     let mut text = String::new();
     for (key, service) in &snapshot.services {
         text += &format!("{key} {}\n", service.name);
@@ -61,7 +63,7 @@ fn with(mut value: Value, fields: Value) -> Value {
 }
 
 #[test]
-fn a_deployment_waits_for_tasks_of_its_version_to_be_ready() {
+fn tasks_of_a_deployment_warm_up_until_ready() {
     let tasks = json!([
         task("asked", 1),
         task("ready", 2),
@@ -95,7 +97,7 @@ fn a_deployment_waits_for_tasks_of_its_version_to_be_ready() {
 }
 
 #[test]
-fn ports_and_labels_are_those_of_the_version_a_task_was_started_from() {
+fn task_keeps_ports_and_labels_of_its_version() {
     let old = |id, version, ports: Value| with(task(id, 0), json!({"version": version, "ports": ports}));
     let tasks = json!([
         task("new", 31000),
@@ -104,7 +106,7 @@ fn ports_and_labels_are_those_of_the_version_a_task_was_started_from() {
     ]);
     let apps = json!([app("/a", 1000, tasks)]);
     let versions = ["2019-01-01T00:00:00.000Z", "2020-01-01T00:00:00.000Z"];
-    let definitions: Vec<_> = needs(&listing(apps.clone())).definitions.into_iter().collect();
+    let definitions: Vec<_> = required_lookups(&listing(apps.clone())).definitions.into_iter().collect();
     assert_eq!(definitions, versions.map(|version| ("/a".to_owned(), version.to_owned())));
     check(
         apps,
@@ -115,29 +117,29 @@ fn ports_and_labels_are_those_of_the_version_a_task_was_started_from() {
               old 10.0.0.9 31002 Active 7
             1000/tcp /a
               new 10.0.0.9 31000 Active 500
-            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be had: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
         "#]],
     );
 }
 
 #[test]
-fn after_scaling_alone_no_earlier_definition_is_needed() {
+fn scaled_app_needs_no_earlier_definition() {
     let scaled = |changed: &str, version: &str| {
         let tasks = json!([with(task("t", 1), json!({"version": version}))]);
         let listing =
             listing(json!([with(app("/a", 1, tasks), json!({"versionInfo": {"lastConfigChangeAt": changed}}))]));
-        needs(&listing).definitions.is_empty()
+        required_lookups(&listing).definitions.is_empty()
     };
     assert!(scaled("2020-04-30T00:00:00.000Z", "2020-04-30T00:00:00.000Z"));
     assert!(scaled("2020-04-30T00:00:00.000Z", "2020-05-01T00:00:00.000Z"));
     assert!(!scaled("2020-04-30T00:00:00.000Z", "2020-04-29T23:59:59.999Z"));
-    // Timestamps of different lengths are not in the order of their letters.
+    // Timestamps of different lengths do not sort as text.
     assert!(!scaled("2020-04-30T00:00:00Z", "2020-04-30T00:00:00.001Z"));
     assert!(!scaled("", "2020-04-30T00:00:00.001Z"));
 }
 
 #[test]
-fn hosts_are_addresses_or_names_or_a_warning() {
+fn host_is_an_address_or_a_name_or_a_warning() {
     let on = |id: &str, host: &str| with(task(id, 31000), json!({"host": host}));
     let tasks = json!([
         on("a", "192.0.2.1"),
@@ -149,7 +151,7 @@ fn hosts_are_addresses_or_names_or_a_warning() {
         with(on("g", "ended.lan"), json!({"state": "TASK_KILLED"}))
     ]);
     let apps = json!([app("/a", 1000, tasks)]);
-    assert_eq!(needs(&listing(apps.clone())).hosts, ["a1.lan", "gone.lan"].map(String::from).into());
+    assert_eq!(required_lookups(&listing(apps.clone())).hosts, ["a1.lan", "gone.lan"].map(String::from).into());
     check(
         apps,
         expect![[r#"
@@ -159,13 +161,13 @@ fn hosts_are_addresses_or_names_or_a_warning() {
               c fd01::2 31000 Active 500
               d 10.0.0.1 31000 Active 500
             e: its host "gone.lan" has no known address: no such name (app /a)
-            f: its host is not said, so where it is served is not known (app /a)
+            f: its host is missing, so its address is not known (app /a)
         "#]],
     );
 }
 
 #[test]
-fn apps_that_name_one_port_share_it_and_unless_told_to_it_is_said() {
+fn apps_on_one_port_share_it_with_a_warning_unless_labelled() {
     let label = json!({"labels": {"com.meltwater.proxymatic.port.0.servicePort": 1000,
         "com.meltwater.proxymatic.port.0.weight": "50", "com.meltwater.proxymatic.port.0.maxconn": 9}});
     let canary = with(app("/web-canary", 10_007, json!([task("c1", 31001)])), label);
@@ -185,13 +187,13 @@ fn apps_that_name_one_port_share_it_and_unless_told_to_it_is_said() {
               c1 10.0.0.9 31001 Active 50 maxconn 9
               o1 10.0.0.9 31002 Active 500
               w1 10.0.0.9 31000 Active 500
-            /other: service port 1000/tcp is claimed by /other and /web; their tasks share it; if that is meant, say so with the label com.meltwater.proxymatic.port.<index>.servicePort=1000
+            /other: service port 1000/tcp is claimed by /other and /web; their tasks share it; if that is intended, add the label com.meltwater.proxymatic.port.<index>.servicePort=1000
         "#]],
     );
 }
 
 #[test]
-fn what_is_not_a_listing_is_no_listing() {
+fn body_without_apps_is_an_error() {
     for body in [
         "",
         "<html>",
@@ -211,21 +213,21 @@ fn what_is_not_a_listing_is_no_listing() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_a_listing_or_not(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(listing) = parse(&bytes) {
-            read(&listing, &Lookups::default(), NonZeroU32::MIN);
+            convert(&listing, &Lookups::default(), NonZeroU32::MIN);
         }
     }
 
     #[test]
-    fn any_json_is_read(
+    fn any_json_is_converted(
         apps in prop::collection::vec(prop_oneof![any_json(), any_app(), any_legacy_app()], 0..4),
         pods in prop::collection::vec(prop_oneof![any_json(), any_pod()], 0..3),
     ) {
         let mut listing = listing(apps.into());
         listing.pods = serde_json::from_value(pods.into()).unwrap();
-        needs(&listing);
-        let snapshot = read(&listing, &found(), NonZeroU32::MIN);
+        required_lookups(&listing);
+        let snapshot = convert(&listing, &lookups(), NonZeroU32::MIN);
         for service in snapshot.services.values() {
             let identities: Vec<_> = service.backends.iter().map(|it| (&it.task, it.address, it.port)).collect();
             prop_assert!(identities.is_sorted_by(|a, b| a < b));

@@ -1,4 +1,4 @@
-//! Definitions and tasks, and where the ports are served.
+//! The endpoints of tasks by their definitions.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::*;
 fn check(app: Value, task: Value, expected: &[&str]) {
     let app: App = serde_json::from_value(app).unwrap();
     let task: Task = serde_json::from_value(task).unwrap();
-    let got = match of(&app).and_then(|ports| Ok((walk(&ports, &task)?, ports))) {
+    let got = match ports_of(&app).and_then(|ports| Ok((endpoints(&ports, &task)?, ports))) {
         Err(reason) => vec![format!("error: {reason}")],
         Ok(((endpoints, wrong), ports)) => {
             let endpoint = |it: &Endpoint| {
@@ -27,7 +27,7 @@ fn overlay(mappings: Value) -> Value {
 }
 
 #[test]
-fn the_worked_case() {
+fn host_and_container_ports_are_walked_together() {
     let app = overlay(json!([
         {"containerPort": 80, "hostPort": 0, "servicePort": 10000, "protocol": "tcp"},
         {"containerPort": 81, "servicePort": 10001},
@@ -38,7 +38,7 @@ fn the_worked_case() {
 }
 
 #[test]
-fn on_the_network_of_the_host_each_definition_has_a_port() {
+fn each_port_definition_has_a_port_of_the_host() {
     let app = json!({"id": "/a", "networks": [{"mode": "host"}], "portDefinitions": [
         {"port": 10000, "protocol": "udp"}, {"port": 10001, "protocol": "tcp,udp"}]});
     let task = json!({"id": "t", "ports": [31000, 31001], "ipAddresses": [{"ipAddress": "10.0.0.1"}]});
@@ -48,7 +48,7 @@ fn on_the_network_of_the_host_each_definition_has_a_port() {
 }
 
 #[test]
-fn on_a_bridge_each_mapping_has_a_port_of_the_host_and_the_container_address_is_not_used() {
+fn bridge_mapping_has_a_port_of_the_host() {
     let app = json!({"id": "/a", "networks": [{"mode": "container/bridge"}], "container": {"portMappings": [
         {"containerPort": 80, "hostPort": 0, "servicePort": 10000}, {"containerPort": 81, "servicePort": 10001}]}});
     let task = json!({"id": "t", "ports": [31000, 31001], "ipAddresses": [{"ipAddress": "172.17.0.4"}]});
@@ -56,33 +56,35 @@ fn on_a_bridge_each_mapping_has_a_port_of_the_host_and_the_container_address_is_
 }
 
 #[test]
-fn a_container_without_an_address_yet_has_no_endpoint_and_is_not_wrong() {
+fn container_without_an_address_has_no_endpoint() {
     let app = overlay(json!([
         {"containerPort": 80, "servicePort": 10000}, {"containerPort": 81, "hostPort": 81, "servicePort": 10001}]));
     check(app, json!({"id": "t", "ports": [31000], "ipAddresses": []}), &["10001/tcp -> host 31000"]);
 }
 
 #[test]
-fn lists_that_do_not_fit_are_not_guessed_at() {
-    let says = "error: has 1 ports of its host, but its definition asks for 0; none of them is used, rather than guess";
-    check(overlay(json!([{"containerPort": 80}])), json!({"id": "t", "ports": [31000]}), &[says]);
-    let says = "error: has 0 ports of its host, but its definition asks for 1; none of them is used, rather than guess";
-    check(json!({"id": "/a", "portDefinitions": [{"port": 1}]}), json!({"id": "t"}), &[says]);
+fn different_numbers_of_ports_are_an_error() {
+    let error = "error: has 1 ports of its host, but its definition has 0; none of them is used, because any choice would be \
+                 a guess";
+    check(overlay(json!([{"containerPort": 80}])), json!({"id": "t", "ports": [31000]}), &[error]);
+    let error = "error: has 0 ports of its host, but its definition has 1; none of them is used, because any choice would be \
+                 a guess";
+    check(json!({"id": "/a", "portDefinitions": [{"port": 1}]}), json!({"id": "t"}), &[error]);
 }
 
 #[test]
-fn with_several_container_networks_the_port_says_which() {
+fn port_names_its_network_if_there_are_several() {
     let app = json!({"id": "/a", "networks": [{"mode": "container", "name": "x"}, {"mode": "container", "name": "y"}],
         "container": {"portMappings": [
             {"containerPort": 80, "servicePort": 1, "networkNames": ["y"]}, {"containerPort": 81, "servicePort": 2}]}});
     let two = json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}, {"ipAddress": "9.1.0.1"}]});
     check(app.clone(), two, &["1/tcp -> 9.1.0.1 80", "2/tcp -> 9.0.0.1 81"]);
-    let says = "port 0: the container has 1 addresses on 2 networks, so the one it is served at is not known";
-    check(app, json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}]}), &["2/tcp -> 9.0.0.1 81", says]);
+    let expected = "port 0: the container has 1 addresses on 2 networks, so its address is not known";
+    check(app, json!({"id": "t", "ipAddresses": [{"ipAddress": "9.0.0.1"}]}), &["2/tcp -> 9.0.0.1 81", expected]);
 }
 
 #[test]
-fn of_two_families_ipv4_is_used_and_ipv6_alone_is_read() {
+fn ipv4_is_preferred_and_ipv6_alone_is_used() {
     let app = overlay(json!([{"containerPort": 80, "servicePort": 1}]));
     let both = json!({"id": "t", "ipAddresses": [{"ipAddress": "fd01::5"}, {"ipAddress": "9.0.0.5"}]});
     check(app.clone(), both, &["1/tcp -> 9.0.0.5 80"]);
@@ -90,20 +92,20 @@ fn of_two_families_ipv4_is_used_and_ipv6_alone_is_read() {
 }
 
 #[test]
-fn ports_that_cannot_be_cost_only_themselves() {
+fn impossible_port_costs_only_itself() {
     let app = json!({"id": "/a", "portDefinitions": [{"port": 1}, {"port": 2}, {"port": 3}]});
     let task = json!({"id": "t", "ports": [0, 70000, 31000]});
-    let (zero, big) = ("which cannot be", "port 1: it is served at port 70000, which cannot be");
-    check(app, task, &["3/tcp -> host 31000", &format!("port 0: it is served at port 0, {zero}"), big]);
+    let (zero, big) = ("is not from 1 to 65535", "port 1: its port 70000 is not from 1 to 65535");
+    check(app, task, &["3/tcp -> host 31000", &format!("port 0: its port 0 {zero}"), big]);
     let app = json!({"id": "/a", "portDefinitions": [{"port": 1, "protocol": "sctp"}]});
     check(app, json!({"id": "t", "ports": [31000]}), &["1/ -> host 31000"]);
 }
 
 #[test]
-fn modes_that_are_unknown_or_mixed_are_said() {
+fn unknown_or_mixed_modes_are_an_error() {
     let app = json!({"id": "/a", "networks": [{"mode": "warp"}]});
     check(app, json!({"id": "t"}), &["error: its network mode \"warp\" is unknown, so its ports are not known"]);
     let app = json!({"id": "/a", "networks": [{"mode": "host"}, {"mode": "container"}]});
-    let says = "error: its networks mix the modes \"host\" and \"container\", so its ports are not known";
-    check(app, json!({"id": "t"}), &[says]);
+    let expected = "error: its networks mix the modes \"host\" and \"container\", so its ports are not known";
+    check(app, json!({"id": "t"}), &[expected]);
 }

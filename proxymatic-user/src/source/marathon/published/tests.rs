@@ -1,4 +1,4 @@
-//! What is believed at once, what is doubted, and what ends a doubt.
+//! Which losses are published at once, which must be confirmed, and what confirms them.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::model::{Protocol, Service, ServiceKey, Weight};
 const CONFIRM: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-/// Services from 1000 on, each with the backends of these tasks.
+/// Returns services from port 1000 on, each with the backends of these tasks.
 fn snapshot(services: &[&str]) -> Snapshot {
     let backend = |task: &str| Backend {
         task: task.into(),
@@ -30,210 +30,213 @@ fn service() -> Service {
     Service::default()
 }
 
-/// The backends of each service; draining ones in brackets.
-fn shown(held: &PublishedState) -> Vec<String> {
-    let (_, snapshot) = held.said().unwrap();
+/// Returns the backends of each service, draining ones in brackets.
+fn shown(published: &PublishedState) -> Vec<String> {
+    let (_, snapshot) = published.latest().unwrap();
     let one = |it: &Backend| if it.state == State::Draining { format!("({})", it.task) } else { it.task.clone() };
     let all = |it: &Arc<Service>| it.backends.iter().map(one).collect::<Vec<_>>().join(" ");
     snapshot.services.values().map(all).collect()
 }
 
-/// What is held after a first answer.
-fn held(services: &[&str]) -> (PublishedState, Instant) {
-    let (mut held, now) = (PublishedState::default(), Instant::now());
-    held.answer((now, RefreshScope::All, snapshot(services)), now, CONFIRM).unwrap();
-    (held, now)
+/// Returns the state after a first response with these services.
+fn published(services: &[&str]) -> (PublishedState, Instant) {
+    let (mut published, now) = (PublishedState::default(), Instant::now());
+    published.on_response((now, RefreshScope::All, snapshot(services)), now, CONFIRM).unwrap();
+    (published, now)
 }
 
-fn listed(held: &mut PublishedState, at: Instant, services: &[&str]) -> Vec<String> {
-    held.answer((at, RefreshScope::All, snapshot(services)), at, CONFIRM).unwrap();
-    shown(held)
+fn listed(published: &mut PublishedState, at: Instant, services: &[&str]) -> Vec<String> {
+    published.on_response((at, RefreshScope::All, snapshot(services)), at, CONFIRM).unwrap();
+    shown(published)
 }
 
-fn end(held: &mut PublishedState, task: &str, lingers: bool, now: Instant) -> bool {
-    held.end(End { task: task.into(), still_running: lingers }, Some("/app".into()), now)
-}
-
-#[test]
-fn up_to_half_may_go_at_once_and_more_only_when_a_later_answer_says_so_too() {
-    let (mut held, now) = held(&["a b c d", "x"]);
-    assert_eq!(listed(&mut held, now, &["a b", "x"]), ["a b", "x"]);
-    assert_eq!(held.again(CONFIRM), None);
-    let doubted = now + 10 * MS;
-    assert_eq!(listed(&mut held, doubted, &["a b", ""]), ["a b", "x"]);
-    assert_eq!(held.again(CONFIRM), Some(doubted + CONFIRM));
-    assert!(held.said().unwrap().1.warnings[0].reason.contains("1001/tcp lost more than half"));
-    assert_eq!(listed(&mut held, doubted + 500 * MS, &["a b", ""]), ["a b", "x"], "too soon to be another answer");
-    assert_eq!(listed(&mut held, doubted + CONFIRM, &["a b", ""]), ["a b", ""]);
-    assert_eq!(held.again(CONFIRM), None);
-    assert_eq!(held.said().unwrap().1.warnings, []);
+fn end(published: &mut PublishedState, task: &str, still_running: bool, now: Instant) -> bool {
+    published.task_ended(TaskEnded { task: task.into(), still_running }, Some("/app".into()), now)
 }
 
 #[test]
-fn what_an_event_says_runs_is_in_until_an_answer_says_otherwise() {
-    let (mut held, now) = held(&["b", "x"]);
-    assert!(held.start(&snapshot(&["a", "x"])), "b stays, a is new");
-    assert!(!held.start(&snapshot(&["a b"])), "said already");
-    assert!(!held.start(&snapshot(&["", "", "c"])), "a service that no answer has had");
-    assert_eq!(shown(&held), ["a b", "x"]);
+fn loss_of_more_than_half_needs_a_second_response() {
+    let (mut published, now) = published(&["a b c d", "x"]);
+    assert_eq!(listed(&mut published, now, &["a b", "x"]), ["a b", "x"]);
+    assert_eq!(published.confirm_at(CONFIRM), None);
+    let lost = now + 10 * MS;
+    assert_eq!(listed(&mut published, lost, &["a b", ""]), ["a b", "x"]);
+    assert_eq!(published.confirm_at(CONFIRM), Some(lost + CONFIRM));
+    assert!(published.latest().unwrap().1.warnings[0].reason.contains("1001/tcp lost more than half"));
+    assert_eq!(listed(&mut published, lost + 500 * MS, &["a b", ""]), ["a b", "x"], "too soon to confirm the loss");
+    assert_eq!(listed(&mut published, lost + CONFIRM, &["a b", ""]), ["a b", ""]);
+    assert_eq!(published.confirm_at(CONFIRM), None);
+    assert_eq!(published.latest().unwrap().1.warnings, []);
+}
+
+#[test]
+fn started_task_is_published_until_a_response() {
+    let (mut published, now) = published(&["b", "x"]);
+    assert!(published.task_started(&snapshot(&["a", "x"])), "b stays, a is new");
+    assert!(!published.task_started(&snapshot(&["a b"])), "published already");
+    assert!(!published.task_started(&snapshot(&["", "", "c"])), "a service that no response has had");
+    assert_eq!(shown(&published), ["a b", "x"]);
     let mut other = snapshot(&["c"]);
     for service in other.services.values_mut() {
         Arc::make_mut(service).name = "/other".into();
     }
-    assert!(!held.start(&other), "the service of another app");
-    assert_eq!(listed(&mut held, now + CONFIRM, &["b", "x"]), ["b", "x"]);
+    assert!(!published.task_started(&other), "the service of another app");
+    assert_eq!(listed(&mut published, now + CONFIRM, &["b", "x"]), ["b", "x"]);
 }
 
 #[test]
-fn a_task_that_ends_is_not_brought_back_by_a_word_that_it_runs() {
-    let (mut held, now) = held(&["a b"]);
-    assert!(end(&mut held, "a", true, now));
-    assert!(!held.start(&snapshot(&["a"])));
-    assert_eq!(shown(&held), ["(a) b"]);
-    assert!(end(&mut held, "a", false, now));
-    assert!(!held.start(&snapshot(&["a"])));
-    assert_eq!(shown(&held), ["b"]);
+fn ended_task_does_not_start_again_by_an_event() {
+    let (mut published, now) = published(&["a b"]);
+    assert!(end(&mut published, "a", true, now));
+    assert!(!published.task_started(&snapshot(&["a"])));
+    assert_eq!(shown(&published), ["(a) b"]);
+    assert!(end(&mut published, "a", false, now));
+    assert!(!published.task_started(&snapshot(&["a"])));
+    assert_eq!(shown(&published), ["b"]);
 }
 
 #[test]
-fn a_task_that_was_listed_before_it_ran_gets_connections_as_it_runs() {
-    let (mut held, now) = (PublishedState::default(), Instant::now());
+fn warming_task_becomes_active_when_it_starts() {
+    let (mut published, now) = (PublishedState::default(), Instant::now());
     let mut starting = snapshot(&["a b"]);
     for service in starting.services.values_mut() {
         Arc::make_mut(service).backends[0].state = State::Warming;
     }
-    held.answer((now, RefreshScope::All, starting), now, CONFIRM).unwrap();
-    assert!(held.start(&snapshot(&["a"])));
-    assert_eq!(held.said().unwrap().1, snapshot(&["a b"]));
+    published.on_response((now, RefreshScope::All, starting), now, CONFIRM).unwrap();
+    assert!(published.task_started(&snapshot(&["a"])));
+    assert_eq!(published.latest().unwrap().1, snapshot(&["a b"]));
 }
 
 #[test]
-fn a_doubt_that_the_next_answer_does_not_share_is_over() {
-    let (mut held, now) = held(&["a b c", "x"]);
-    assert_eq!(listed(&mut held, now, &[]), ["a b c", "x"]);
-    assert_eq!(listed(&mut held, now + CONFIRM, &["a b c", "x"]), ["a b c", "x"]);
-    assert_eq!(held.again(CONFIRM), None);
-    assert_eq!(listed(&mut held, now + 2 * CONFIRM, &[]), ["a b c", "x"], "a doubt of its own");
-    assert_eq!(listed(&mut held, now + 3 * CONFIRM, &[]), [""; 0]);
+fn loss_that_the_next_response_refutes_is_forgotten() {
+    let (mut published, now) = published(&["a b c", "x"]);
+    assert_eq!(listed(&mut published, now, &[]), ["a b c", "x"]);
+    assert_eq!(listed(&mut published, now + CONFIRM, &["a b c", "x"]), ["a b c", "x"]);
+    assert_eq!(published.confirm_at(CONFIRM), None);
+    assert_eq!(listed(&mut published, now + 2 * CONFIRM, &[]), ["a b c", "x"], "another loss");
+    assert_eq!(listed(&mut published, now + 3 * CONFIRM, &[]), [""; 0]);
 }
 
 #[test]
-fn what_is_new_is_not_held_up_by_a_doubt() {
-    let (mut held, now) = held(&["a b c"]);
-    assert_eq!(listed(&mut held, now, &["d", "x"]), ["a b c d", "x"]);
+fn new_backends_are_published_during_a_loss() {
+    let (mut published, now) = published(&["a b c"]);
+    assert_eq!(listed(&mut published, now, &["d", "x"]), ["a b c d", "x"]);
 }
 
 #[test]
-fn backends_that_take_the_place_of_others_are_no_loss() {
-    let (mut held, now) = held(&["a b c"]);
-    assert_eq!(listed(&mut held, now, &["d e"]), ["d e"]);
+fn replaced_backends_are_not_a_loss() {
+    let (mut published, now) = published(&["a b c"]);
+    assert_eq!(listed(&mut published, now, &["d e"]), ["d e"]);
 }
 
 #[test]
-fn an_answer_about_one_app_confirms_nothing() {
-    let (mut held, now) = held(&["a b c"]);
-    listed(&mut held, now, &[""]);
+fn response_about_one_app_confirms_no_loss() {
+    let (mut published, now) = published(&["a b c"]);
+    listed(&mut published, now, &[""]);
     let later = now + 2 * CONFIRM;
     let one = RefreshScope::Apps(["/app".to_owned()].into());
-    held.answer((later, one, snapshot(&[""])), later, CONFIRM).unwrap();
-    assert_eq!(shown(&held), ["a b c"]);
-    assert_eq!(listed(&mut held, later, &[""]), [""]);
+    published.on_response((later, one, snapshot(&[""])), later, CONFIRM).unwrap();
+    assert_eq!(shown(&published), ["a b c"]);
+    assert_eq!(listed(&mut published, later, &[""]), [""]);
 }
 
 #[test]
-fn nothing_at_all_as_the_first_answer_is_doubted_too() {
-    let (mut held, now) = (PublishedState::default(), Instant::now());
-    for (at, believed) in [(now, false), (now + 500 * MS, false), (now + CONFIRM, true)] {
-        assert_eq!(held.answer((at, RefreshScope::All, snapshot(&[])), at, CONFIRM).is_ok(), believed);
-        assert_eq!(held.said().is_some(), believed);
+fn empty_first_response_needs_a_second_response() {
+    let (mut published, now) = (PublishedState::default(), Instant::now());
+    for (at, confirmed) in [(now, false), (now + 500 * MS, false), (now + CONFIRM, true)] {
+        assert_eq!(published.on_response((at, RefreshScope::All, snapshot(&[])), at, CONFIRM).is_ok(), confirmed);
+        assert_eq!(published.latest().is_some(), confirmed);
     }
 }
 
 #[test]
-fn the_first_answer_is_measured_by_what_was_adopted() {
-    let (mut held, now) = (PublishedState::after(snapshot(&["a b c", "x"])), Instant::now());
-    assert_eq!(held.said(), None);
-    assert_eq!(listed(&mut held, now, &["a", "x"]), ["a b c", "x"]);
-    assert_eq!(held.again(CONFIRM), Some(now + CONFIRM));
-    assert_eq!(listed(&mut held, now + CONFIRM, &["a", "x"]), ["a", "x"]);
-    // Up to half may be gone, and others be there in their place.
-    let mut held = PublishedState::after(snapshot(&["a b c d"]));
-    assert_eq!(listed(&mut held, now, &["a e"]), ["a e"]);
-    assert_eq!(held.again(CONFIRM), None);
+fn first_response_is_compared_with_adopted_services() {
+    let (mut published, now) = (PublishedState::after(snapshot(&["a b c", "x"])), Instant::now());
+    assert_eq!(published.latest(), None);
+    assert_eq!(listed(&mut published, now, &["a", "x"]), ["a b c", "x"]);
+    assert_eq!(published.confirm_at(CONFIRM), Some(now + CONFIRM));
+    assert_eq!(listed(&mut published, now + CONFIRM, &["a", "x"]), ["a", "x"]);
+    // Up to half may be gone, and others may replace them.
+    let mut published = PublishedState::after(snapshot(&["a b c d"]));
+    assert_eq!(listed(&mut published, now, &["a e"]), ["a e"]);
+    assert_eq!(published.confirm_at(CONFIRM), None);
 }
 
 #[test]
-fn nothing_at_all_after_something_was_adopted_is_believed_by_the_second_answer() {
-    let (mut held, now) = (PublishedState::after(snapshot(&["a b"])), Instant::now());
-    assert!(held.answer((now, RefreshScope::All, snapshot(&[])), now, CONFIRM).is_err());
-    assert_eq!(listed(&mut held, now + CONFIRM, &[]), [""; 0]);
+fn empty_response_after_adoption_needs_a_second_response() {
+    let (mut published, now) = (PublishedState::after(snapshot(&["a b"])), Instant::now());
+    assert!(published.on_response((now, RefreshScope::All, snapshot(&[])), now, CONFIRM).is_err());
+    assert_eq!(listed(&mut published, now + CONFIRM, &[]), [""; 0]);
 }
 
 #[test]
-fn an_end_before_the_first_answer_says_nothing_and_makes_the_absence_no_wonder() {
-    let (mut held, now) = (PublishedState::after(snapshot(&["a b c"])), Instant::now());
-    assert!(!end(&mut held, "a", false, now) && !end(&mut held, "b", false, now));
-    assert_eq!(held.said(), None);
-    assert_eq!(listed(&mut held, now, &["c"]), ["c"]);
-    assert_eq!(held.again(CONFIRM), None);
+fn task_ended_before_the_first_response_is_not_a_loss() {
+    let (mut published, now) = (PublishedState::after(snapshot(&["a b c"])), Instant::now());
+    assert!(!end(&mut published, "a", false, now) && !end(&mut published, "b", false, now));
+    assert_eq!(published.latest(), None);
+    assert_eq!(listed(&mut published, now, &["c"]), ["c"]);
+    assert_eq!(published.confirm_at(CONFIRM), None);
 }
 
 #[test]
-fn what_events_say_has_ended_leaves_at_once_and_its_absence_is_no_wonder() {
-    let (mut held, now) = held(&["a b c d"]);
-    assert!(end(&mut held, "a", true, now));
-    assert!(end(&mut held, "b", false, now));
-    assert!(end(&mut held, "c", false, now));
-    assert_eq!(shown(&held), ["(a) d"]);
-    assert!(!end(&mut held, "b", false, now), "a second time");
-    assert!(!end(&mut held, "unknown", false, now));
-    assert_eq!(listed(&mut held, now + MS, &["d"]), ["d"]);
-    assert_eq!(held.again(CONFIRM), None);
+fn ended_task_leaves_at_once_and_is_not_a_loss() {
+    let (mut published, now) = published(&["a b c d"]);
+    assert!(end(&mut published, "a", true, now));
+    assert!(end(&mut published, "b", false, now));
+    assert!(end(&mut published, "c", false, now));
+    assert_eq!(shown(&published), ["(a) d"]);
+    assert!(!end(&mut published, "b", false, now), "a second time");
+    assert!(!end(&mut published, "unknown", false, now));
+    assert_eq!(listed(&mut published, now + MS, &["d"]), ["d"]);
+    assert_eq!(published.confirm_at(CONFIRM), None);
 }
 
 #[test]
-fn an_event_alone_leaves_no_service_without_backends() {
-    let (mut held, now) = held(&["a b"]);
-    assert!(end(&mut held, "a", false, now));
-    assert_eq!(shown(&held), ["b"]);
-    assert!(end(&mut held, "b", false, now));
-    assert_eq!(shown(&held), ["(b)"], "until an answer says what is there instead");
-    assert_eq!(listed(&mut held, now + MS, &["c d"]), ["c d"]);
+fn last_task_of_a_service_only_drains_by_an_event() {
+    let (mut published, now) = published(&["a b"]);
+    assert!(end(&mut published, "a", false, now));
+    assert_eq!(shown(&published), ["b"]);
+    assert!(end(&mut published, "b", false, now));
+    assert_eq!(shown(&published), ["(b)"], "until a response names the next ones");
+    assert_eq!(listed(&mut published, now + MS, &["c d"]), ["c d"]);
 }
 
 #[test]
-fn an_answer_asked_for_before_the_event_does_not_bring_a_task_back_and_one_asked_for_later_does() {
-    let (mut held, now) = held(&["a b"]);
-    end(&mut held, "a", false, now + 5 * MS);
-    end(&mut held, "b", true, now + 5 * MS);
-    assert_eq!(listed(&mut held, now + 4 * MS, &["a b"]), ["(b)"]);
+fn only_a_request_after_the_event_brings_a_task_back() {
+    let (mut published, now) = published(&["a b"]);
+    end(&mut published, "a", false, now + 5 * MS);
+    end(&mut published, "b", true, now + 5 * MS);
+    assert_eq!(listed(&mut published, now + 4 * MS, &["a b"]), ["(b)"]);
     let other = RefreshScope::Apps(["/other".to_owned()].into());
-    held.answer((now + 6 * MS, other, snapshot(&["a b"])), now, CONFIRM).unwrap();
-    assert_eq!(shown(&held), ["(b)"]);
-    assert_eq!(listed(&mut held, now + 6 * MS, &["a b"]), ["a b"]);
+    published.on_response((now + 6 * MS, other, snapshot(&["a b"])), now, CONFIRM).unwrap();
+    assert_eq!(shown(&published), ["(b)"]);
+    assert_eq!(listed(&mut published, now + 6 * MS, &["a b"]), ["a b"]);
 }
 
 #[test]
-fn what_an_event_does_not_concern_stays_the_very_same_in_memory() {
-    let (mut held, now) = held(&["a b", "c d"]);
+fn unchanged_services_stay_shared_in_memory() {
+    let (mut published, now) = published(&["a b", "c d"]);
     let [first, second] = [1000, 1001].map(|port| ServiceKey::host(port, Protocol::Tcp));
-    let (_, before) = held.said().unwrap();
-    assert!(end(&mut held, "a", false, now));
-    let (_, after) = held.said().unwrap();
-    assert_ne!(before.services[&first], after.services[&first], "what was said before is not changed");
+    let (_, before) = published.latest().unwrap();
+    assert!(end(&mut published, "a", false, now));
+    let (_, after) = published.latest().unwrap();
+    assert_ne!(
+        before.services[&first], after.services[&first],
+        "the snapshot that was published before does not change"
+    );
     assert!(Arc::ptr_eq(&before.services[&second], &after.services[&second]));
-    // Nor is a service copied for an event that is known already.
+    // An event that is known already copies no service either.
     let mut listed = snapshot(&["b", "c d"]);
     listed.share(&after);
-    held.answer((now, RefreshScope::All, listed), now, CONFIRM).unwrap();
-    let (_, answered) = held.said().unwrap();
-    assert!(answered.services.iter().all(|(key, service)| Arc::ptr_eq(service, &after.services[key])));
+    published.on_response((now, RefreshScope::All, listed), now, CONFIRM).unwrap();
+    let (_, next) = published.latest().unwrap();
+    assert!(next.services.iter().all(|(key, service)| Arc::ptr_eq(service, &after.services[key])));
 }
 
 #[test]
-fn a_late_word_that_a_task_is_being_stopped_does_not_bring_it_back() {
-    let (mut held, now) = held(&["a b"]);
-    end(&mut held, "a", false, now + MS);
-    end(&mut held, "a", true, now + 2 * MS);
-    assert_eq!(listed(&mut held, now, &["a b"]), ["b"]);
+fn late_event_of_a_stop_does_not_bring_a_task_back() {
+    let (mut published, now) = published(&["a b"]);
+    end(&mut published, "a", false, now + MS);
+    end(&mut published, "a", true, now + 2 * MS);
+    assert_eq!(listed(&mut published, now, &["a b"]), ["b"]);
 }

@@ -1,4 +1,4 @@
-//! The maps of clients on other machines.
+//! Decodes the maps for remote clients.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,17 +9,17 @@ use super::{super::Dump, Decoder, ago, protocol};
 use crate::dataplane::{Error, kernel::ConntrackMaps};
 
 impl Decoder<'_> {
-    /// `CONNTRACK` or `CT_HALF_OPEN`: each half of a connection.
+    /// `CONNTRACK` or `CT_HALF_OPEN`: the two entries of each connection.
     pub(super) fn connections(&self, open: bool) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        ConntrackMaps::open(self.pins)?.halves(open, |key, half| rows.push(self.half(key, half)))?;
+        ConntrackMaps::open(self.pins)?.each_entry(open, |key, entry| rows.push(self.entry(key, entry)))?;
         let columns = &[
             "protocol",
             "source",
             "destination",
             "new_source",
             "new_destination",
-            "half",
+            "direction",
             "progress",
             "age_s",
             "seen_s_ago",
@@ -31,10 +31,11 @@ impl Decoder<'_> {
         Ok(Dump { columns, rows }.sorted())
     }
 
-    fn half(&self, key: &FiveTuple, half: &CtEntry) -> Vec<Value> {
-        let becomes = &half.translated;
-        let way = if half.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
-        let way = if half.flags.has(CtFlags::LOCAL_BACKEND) { format!("{way},local") } else { way.into() };
+    fn entry(&self, key: &FiveTuple, entry: &CtEntry) -> Vec<Value> {
+        let translated = &entry.translated;
+        let direction = if entry.flags.has(CtFlags::REPLY) { "reply" } else { "request" };
+        let direction =
+            if entry.flags.has(CtFlags::LOCAL_BACKEND) { format!("{direction},local") } else { direction.into() };
         let named = [
             (CtProgress::ANSWERED, "answered"),
             (CtProgress::FINISHED, "finished"),
@@ -42,21 +43,21 @@ impl Decoder<'_> {
             (CtProgress::CLOSED, "closed"),
         ];
         let progress: Vec<_> =
-            named.into_iter().filter(|(bit, _)| half.progress().has(*bit)).map(|(_, name)| name).collect();
+            named.into_iter().filter(|(bit, _)| entry.progress().has(*bit)).map(|(_, name)| name).collect();
         vec![
             protocol(key.protocol),
             socket(key.source, key.source_port),
             socket(key.destination, key.destination_port),
-            socket(becomes.source, becomes.source_port),
-            socket(becomes.destination, becomes.destination_port),
-            json!(way),
+            socket(translated.source, translated.source_port),
+            socket(translated.destination, translated.destination_port),
+            json!(direction),
             json!(progress.join(",")),
-            ago(half.start),
-            ago(half.last_seen),
-            json!(half.service),
-            json!(half.backend),
-            json!(half.generation),
-            self.service(half.service),
+            ago(entry.start),
+            ago(entry.last_seen),
+            json!(entry.service),
+            json!(entry.backend),
+            json!(entry.generation),
+            self.service(entry.service),
         ]
     }
 
@@ -91,9 +92,9 @@ impl Decoder<'_> {
     }
 
     /// `REPLY_PORTS`.
-    pub(super) fn answer_ports(&self) -> Result<Dump, Error> {
+    pub(super) fn reply_ports(&self) -> Result<Dump, Error> {
         let row = |(port, of): (u16, u8)| vec![json!(port), protocol(of)];
-        let rows = ConntrackMaps::open(self.pins)?.answer_ports()?.into_iter().map(row).collect();
+        let rows = ConntrackMaps::open(self.pins)?.reply_ports()?.into_iter().map(row).collect();
         Ok(Dump { columns: &["port", "protocol"], rows })
     }
 }

@@ -1,9 +1,9 @@
-//! Answers of every shape, near and far from what Marathon writes.
+//! Responses of any form, near and far from those of Marathon.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// JSON of every shape, with the names and words that mean something here.
+/// JSON of any form, with the names and words that the conversion uses.
 pub(super) fn any_json() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
         "",
@@ -95,7 +95,7 @@ pub(super) fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An app of the right shape whose fields are anything.
+/// An app in the right format with any values.
 pub(super) fn any_app() -> impl Strategy<Value = Value> {
     let mapping = prop::collection::vec(any_json(), 0..3);
     let numbers = prop::collection::vec(-1i64..70_000, 0..3);
@@ -110,7 +110,7 @@ pub(super) fn any_app() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An app of the shape of 1.4 and earlier whose fields are anything.
+/// An app in the format of Marathon 1.4 and earlier with any values.
 pub(super) fn any_legacy_app() -> impl Strategy<Value = Value> {
     let network = prop::sample::select(vec!["HOST", "BRIDGE", "USER", "NONE", "", "?"]);
     let mapping = || prop::collection::vec(any_json(), 0..3);
@@ -124,7 +124,7 @@ pub(super) fn any_legacy_app() -> impl Strategy<Value = Value> {
     )
 }
 
-/// A pod of the right shape whose fields are anything.
+/// A pod in the right format with any values.
 pub(super) fn any_pod() -> impl Strategy<Value = Value> {
     let labels = json!({"com.meltwater.proxymatic.servicePort": "1000", "VIP_0": "/name:80"});
     (any_json(), any_json(), any_json(), -1i64..70_000).prop_map(move |(any, other, status, port)| {

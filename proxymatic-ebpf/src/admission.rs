@@ -1,0 +1,116 @@
+//! Which flows to a service are left alone, and which clients may not connect.
+
+use proxymatic_common::{
+    Address, Config, Features, HookFlags, Reason, Service, ServiceStats, SourceCgroup, SourceRangeKey,
+};
+
+use crate::{
+    data_plane::{Caller, DataPlane},
+    types::{Flow, Listener, Locality},
+};
+
+/// How many levels of cgroups below the root are checked, in addition to the cgroup of the process.
+const LEVELS: u32 = 8;
+
+/// Returns the reason to leave a flow to a service alone; `None` if there is none.
+#[inline(always)]
+pub(crate) fn bypass_reason<T: DataPlane, C: Caller>(
+    tables: &T,
+    caller: &C,
+    config: &Config,
+    (id, service): (u32, &Service),
+    flow: &Flow,
+    locality: Locality,
+) -> Option<Reason> {
+    let own = config.agent_tgid != 0 && caller.tgid() == config.agent_tgid;
+    let marked = config.bypass_mark != 0 && caller.mark() == config.bypass_mark;
+    if own || marked || (config.hook_flags.has(HookFlags::EXCLUDED) && caller.cgroup_listed(None)) {
+        return Some(Reason::Bypassed);
+    }
+    if config.hook_flags.has(HookFlags::LISTENERS)
+        && locality == Locality::SameNetns
+        // A lookup in the kernel costs as much as the rest of the decision, and is seldom needed.
+        && tables.service_stats(id).is_some_and(ServiceStats::may_have_listener)
+        && is_foreign_listener(caller.listener(&flow.address, flow.port, flow.protocol), service)
+    {
+        return Some(Reason::LocalListener);
+    }
+    None
+}
+
+/// Returns whether the listener on a service port is not a replica of the service. Other hosts connect to replicas, so
+/// a replica never listens on loopback alone; and if a replica has the port, no other program can listen on it.
+#[inline(always)]
+fn is_foreign_listener(listener: Listener, service: &Service) -> bool {
+    match listener {
+        Listener::None => false,
+        Listener::Loopback => true,
+        Listener::Other => !service.features.has(Features::OWN_LISTENER),
+    }
+}
+
+/// Checks the allow list and the maxconn of a service.
+///
+/// # Errors
+/// The reason why the flow must be refused.
+#[inline(always)]
+pub(crate) fn admit<T: DataPlane, C: Caller>(
+    tables: &T,
+    caller: &C,
+    id: u32,
+    service: &Service,
+    flow: &Flow,
+) -> Result<(), Reason> {
+    if service.features.has(Features::ALLOW) && !source_allowed(tables, caller, id, flow) {
+        return Err(Reason::NotAllowed);
+    }
+    if service.maxconn != 0
+        && let Some(stats) = tables.service_stats(id)
+        && stats.active() >= u64::from(service.maxconn)
+    {
+        return Err(Reason::ServiceFull);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn source_allowed<T: DataPlane, C: Caller>(tables: &T, caller: &C, id: u32, flow: &Flow) -> bool {
+    if tables.source_allowed(&SourceRangeKey::host(id, source_address(caller, flow))) {
+        return true;
+    }
+    caller.cgroup_listed(Some(id))
+}
+
+/// Returns whether the allow list of a service has the cgroup of a process or one of its ancestors. Without a service,
+/// checks the excluded cgroups.
+#[inline(always)]
+pub fn cgroup_listed<T: DataPlane, C: Caller>(tables: &T, caller: &C, service: Option<u32>) -> bool {
+    let is_listed = |cgroup| match service {
+        Some(service) => tables.cgroup_allowed(&SourceCgroup { cgroup, service, zero: 0 }),
+        None => tables.cgroup_excluded(cgroup),
+    };
+    if is_listed(caller.cgroup()) {
+        return true;
+    }
+    for level in 1..=LEVELS {
+        let ancestor = caller.ancestor(level);
+        if ancestor == 0 {
+            return false;
+        }
+        if is_listed(ancestor) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns the source address that a proxy on this host would have seen. A socket that is not bound gets its
+/// destination address as its source, since that address is on the same host.
+#[inline(always)]
+fn source_address<C: Caller>(caller: &C, flow: &Flow) -> Address {
+    let bound = caller.bound();
+    if bound.is_unspecified() { flow.address } else { bound }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Events for the agent, and the counters that go with them.
+
+use proxymatic_common::{Address, Class, Event, EventKind, Frontend, PROTOCOL_TCP, Port, PortBit, Reason};
+
+use crate::{
+    data_plane::{Caller, Environment, Tables},
+    types::{Choice, Flow},
+};
+
+/// The least time between two refusal events of a service, in nanoseconds: refusals may come by the thousand.
+const REFUSAL_EVENT_INTERVAL: u64 = 100_000_000;
+
+/// An event with all fields zero.
+pub(crate) const NO_EVENT: Event = Event {
+    at: 0,
+    cgroup: 0,
+    kind: EventKind(0),
+    reason: 0,
+    service: 0,
+    backend: 0,
+    generation: 0,
+    pid: 0,
+    age_us: 0,
+    ejected_ms: 0,
+    destination: Address::ZERO,
+    destination_port: Port::new(0),
+    protocol: 0,
+    zero: [0; 5],
+};
+
+/// Sends an event with the current time. Counts it if it is dropped.
+#[inline(always)]
+pub(crate) fn emit<T: Tables + Environment>(tables: &T, event: Event) {
+    if !tables.emit(&Event { at: tables.now(), ..event }) {
+        tables.count(Reason::EventDropped);
+    }
+}
+
+/// Returns an event about a caller's flow.
+#[inline(always)]
+fn event_of<C: Caller>(caller: &C, flow: &Flow) -> Event {
+    Event {
+        cgroup: caller.cgroup(),
+        pid: caller.tgid(),
+        destination: flow.address,
+        destination_port: flow.port,
+        protocol: flow.protocol,
+        ..NO_EVENT
+    }
+}
+
+/// Counts a refusal, for the host and for the service, and emits an event unless there was one just before.
+#[inline(always)]
+pub fn on_refused<T: Tables + Environment, C: Caller>(
+    tables: &T,
+    caller: &C,
+    flow: &Flow,
+    service: u32,
+    reason: Reason,
+) {
+    tables.count(reason);
+    let Some(stats) = tables.service_stats(service) else { return };
+    if let Some(index) = reason.refusal()
+        && let Some(cell) = stats.refused.get(index)
+    {
+        tables.inc(cell);
+    }
+    let now = tables.now();
+    if now.wrapping_sub(stats.last_refusal_event.get()) > REFUSAL_EVENT_INTERVAL {
+        stats.last_refusal_event.set(now);
+        emit(tables, Event { kind: EventKind::REFUSED, reason: reason as u32, service, ..event_of(caller, flow) });
+    }
+}
+
+/// Emits an event for one of `event_sample_rate` connections, if the agent has set that rate.
+#[inline(always)]
+pub fn on_sampled_connect<T: Tables + Environment, C: Caller>(tables: &T, caller: &C, flow: &Flow, choice: &Choice) {
+    let Some(config) = tables.config() else { return };
+    if config.event_sample_rate == 0 || !tables.random().is_multiple_of(config.event_sample_rate) {
+        return;
+    }
+    emit(
+        tables,
+        Event {
+            kind: EventKind::CONNECTED,
+            reason: choice.reason as u32,
+            service: choice.service,
+            backend: choice.backend,
+            generation: choice.generation,
+            ..event_of(caller, flow)
+        },
+    );
+}
+
+/// Records that a TCP socket listens. That may be long after bind(2), after the agent found no listener.
+#[inline(always)]
+pub fn on_listen<T: Tables>(tables: &T, port: Port) {
+    let _ = note_listener(tables, port, PROTOCOL_TCP);
+}
+
+/// Counts that a port may have a listener from now on. Returns the service on this host that has the port.
+#[inline(always)]
+fn note_listener<T: Tables>(tables: &T, port: Port, protocol: u8) -> Option<u32> {
+    let bit = PortBit::of(port, protocol)?;
+    if tables.ports(bit.word) & bit.mask == 0 {
+        return None;
+    }
+    let service = tables.frontend(&Frontend::new(Class::HOST, port, protocol))?;
+    // Before the system call returns, so that every later connection looks the listener up.
+    if let Some(stats) = tables.service_stats(service) {
+        tables.inc(&stats.bound);
+    }
+    Some(service)
+}
+
+/// Counts that a program has bound a port, and emits an event, if it is a service port of this host.
+#[inline(always)]
+pub fn on_bind<T: Tables + Environment, C: Caller>(tables: &T, caller: &C, address: Address, port: Port, protocol: u8) {
+    let Some(service) = note_listener(tables, port, protocol) else { return };
+    let Some(config) = tables.config() else { return };
+    if config.host_netns != 0 && caller.netns() != config.host_netns {
+        return;
+    }
+    tables.count(Reason::PortBound);
+    emit(
+        tables,
+        Event {
+            kind: EventKind::BOUND,
+            reason: Reason::PortBound as u32,
+            service,
+            cgroup: caller.cgroup(),
+            pid: caller.tgid(),
+            destination: address,
+            destination_port: port,
+            protocol,
+            ..NO_EVENT
+        },
+    );
+}

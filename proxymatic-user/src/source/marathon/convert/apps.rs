@@ -1,0 +1,162 @@
+//! Converts apps and their tasks.
+
+use std::collections::BTreeMap;
+
+use super::{reading::Reading, task_state::task_state};
+use crate::{
+    model::{Health, TaskState, TaskStatus},
+    source::marathon::{
+        api::{App, Lenient, Task, good},
+        definition::Definition,
+        lookups::{RequiredLookups, parse_address},
+        merge::Member,
+        ports::{self, Endpoint},
+    },
+};
+
+/// Adds the lookups that apps need.
+pub(super) fn required_lookups(apps: &[Lenient<App>], required: &mut RequiredLookups) {
+    for app in good(apps) {
+        for task in good(&app.tasks).filter(|task| task_state(task) != Some(TaskState::Ended)) {
+            if !is_current(app, task) {
+                required.definitions.insert((app.id.clone(), task.version.clone()));
+            }
+            if !task.ports.is_empty() && !task.host.is_empty() && parse_address(&task.host).is_none() {
+                required.hosts.insert(task.host.clone());
+            }
+        }
+    }
+}
+
+impl<'a> Reading<'a> {
+    /// Adds an app with its tasks.
+    pub(super) fn add_app(&mut self, app: &'a App) {
+        let current = self.define(app, app);
+        for index in 0..current.ports.as_ref().map_or(0, Vec::len) {
+            let labels = current.labels.port(index).service;
+            for (key, owner, claim) in current.claims(&app.id, index) {
+                self.merge.claim(key, owner, claim, &labels);
+            }
+        }
+        let ready: BTreeMap<_, _> =
+            app.readiness_check_results.iter().map(|result| (result.task_id.as_str(), result.ready)).collect();
+        let mut earlier: BTreeMap<&str, Option<Definition<'a>>> = BTreeMap::new();
+        for task in &app.tasks {
+            let task = match task {
+                Lenient::Good(task) => task,
+                Lenient::Bad { id, reason } => {
+                    let id = id.as_deref().unwrap_or(&app.id);
+                    self.warn(id, format!("the description of a task cannot be read: {reason}"));
+                    continue;
+                }
+            };
+            let definition = if is_current(app, task) {
+                &current
+            } else {
+                match earlier.entry(&task.version).or_insert_with(|| self.earlier_definition(app, &task.version)) {
+                    Some(definition) => &*definition,
+                    None => continue,
+                }
+            };
+            self.add_task(app, definition, task, ready.get(task.id.as_str()).copied());
+        }
+    }
+
+    /// Adds one task as if the app had no other. Returns whether it was started from the present definition: else
+    /// nothing is added.
+    pub(super) fn add_single_task(&mut self, app: &'a App, task: &'a Task) -> bool {
+        let current = is_current(app, task);
+        if current {
+            let definition = self.define(app, app);
+            self.add_task(app, &definition, task, None);
+        }
+        current
+    }
+
+    /// Reads a definition of an app, and adds its warnings.
+    fn define(&mut self, app: &App, definition: &'a App) -> Definition<'a> {
+        let definition = Definition::new(definition, self.options);
+        for warning in &definition.warnings {
+            self.warn(&app.id, warning.clone());
+        }
+        definition
+    }
+
+    /// Returns an earlier definition of an app, if Marathon still has it.
+    fn earlier_definition(&mut self, app: &App, version: &str) -> Option<Definition<'a>> {
+        let lookups = self.lookups;
+        match lookups.definitions.get(&(app.id.clone(), version.to_owned())) {
+            Some(Ok(definition)) => Some(self.define(app, definition)),
+            Some(Err(reason)) => {
+                let left_out = "the ports of the tasks that still run it are not known, so they are left out";
+                self.warn(&app.id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
+                None
+            }
+            // A caller that skips the lookups gets only what is certain without them.
+            None => None,
+        }
+    }
+
+    fn add_task(&mut self, app: &'a App, definition: &Definition<'a>, task: &'a Task, ready: Option<bool>) {
+        let condition = self.known_state(&task.id, &task.state, task_state(task));
+        let status = TaskStatus { condition, health: health(definition, task), ready: is_ready(app, task, ready) };
+        let Some(ports) = definition.ports.as_deref().filter(|_| condition != TaskState::Ended) else { return };
+        if condition == TaskState::Starting && task.ports.is_empty() && task.ip_addresses.is_empty() {
+            return; // It has no ports yet.
+        }
+        let (endpoints, wrong) = match ports::endpoints(ports, task) {
+            Ok(endpoints) => endpoints,
+            Err(reason) => return self.warn(&task.id, format!("{reason} (app {})", app.id)),
+        };
+        for reason in wrong {
+            self.warn(&task.id, format!("{reason} (app {})", app.id));
+        }
+        for Endpoint { index, address, port } in endpoints {
+            let claims = definition.claims(&app.id, index);
+            if claims.is_empty() {
+                continue;
+            }
+            let address = match address.map_or_else(|| self.lookups.host(&task.host), Ok) {
+                Ok(address) => address,
+                Err(reason) => {
+                    self.warn(&task.id, format!("{reason} (app {})", app.id));
+                    continue;
+                }
+            };
+            let labels = definition.labels.port(index);
+            let member = Member { status, weight: labels.weight, maxconn: labels.maxconn };
+            for (key, owner, claim) in claims {
+                self.merge.claim(key, owner, claim, &labels.service);
+                self.merge.add(key, owner, (task.id.as_str().into(), address, port), member);
+            }
+        }
+    }
+}
+
+/// Returns whether a task was started from the app's present definition, or from one that differs only in the number of
+/// tasks.
+fn is_current(app: &App, task: &Task) -> bool {
+    let (version, changed) = (task.version.as_str(), app.version_info.last_config_change_at.as_str());
+    // Timestamps in UTC that have one length sort as text. Other timestamps are not compared.
+    let only_scaled =
+        version.len() == changed.len() && version.ends_with('Z') && changed.ends_with('Z') && version >= changed;
+    version.is_empty() || version == app.version || only_scaled
+}
+
+fn health(definition: &Definition<'_>, task: &Task) -> Health {
+    match task.health_check_results.as_slice() {
+        _ if !definition.checked => Health::Unchecked,
+        [] => Health::Unknown,
+        results if results.iter().all(|result| result.alive) => Health::Alive,
+        _ => Health::Failing,
+    }
+}
+
+/// Returns whether a task is ready.
+///
+/// Only deployments wait for readiness, and only for tasks of the version that they deploy. Without results, all other
+/// tasks count as ready: tasks after the deployment, and tasks that are replaced outside of one.
+fn is_ready(app: &App, task: &Task, result: Option<bool>) -> bool {
+    let awaited = !app.readiness_checks.is_empty() && !app.deployments.is_empty() && task.version == app.version;
+    result.unwrap_or(!awaited)
+}
