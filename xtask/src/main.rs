@@ -59,7 +59,11 @@ enum Task {
     /// Fuzz input parsers and plans: `fuzz reading`, `fuzz plan` (needs a nightly compiler).
     Fuzz(fuzz::Fuzz),
     /// Check the rules of layout that a machine can check.
-    Tidy,
+    Tidy {
+        /// Rewrites what is generated: the "knows" column of ARCHITECTURE.md.
+        #[arg(long)]
+        fix: bool,
+    },
     /// Run every test tier, as .ci/run does.
     Ci,
 }
@@ -87,7 +91,7 @@ fn run(task: Task) -> Result<()> {
         Task::Image(it) => it.run(),
         Task::Dist => dist::run(),
         Task::Fuzz(it) => it.run(),
-        Task::Tidy => tidy::run(),
+        Task::Tidy { fix } => tidy::run(fix),
         Task::Ci => test::Test::default().run(),
     }
 }

@@ -90,7 +90,7 @@ impl Tier {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Report> {
         match self {
             Self::Fmt => fmt(),
-            Self::Tidy => Ok(Report::from_result(tidy::run())),
+            Self::Tidy => Ok(Report::from_result(tidy::run(false))),
             Self::Clippy => clippy(),
             Self::Host => {
                 let is_host = |it: &Program| HOST.contains(&it.package());

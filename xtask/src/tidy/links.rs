@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Finding;
+use super::finding::Finding;
 
 /// Returns the relative links of a Markdown file whose target does not exist. Code, fenced or quoted, is ignored.
 pub(super) fn broken(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {

@@ -5,20 +5,20 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, anyhow};
 use ignore::WalkBuilder;
 
+use self::{finding::Finding, graph::Graph, layouts::Layouts};
 use crate::{command::Failed, workspace};
 
+mod architecture;
+mod crates;
+mod finding;
+mod graph;
+mod layouts;
 mod links;
 mod rules;
 mod words;
 
-/// One violation of a rule.
-#[derive(Debug, PartialEq)]
-struct Finding {
-    line: usize,
-    what: String,
-}
-
-pub(crate) fn run() -> Result<()> {
+/// Checks every rule, and prints each broken one. With `fix` it rewrites what is generated.
+pub(crate) fn run(fix: bool) -> Result<()> {
     let root = workspace::root();
     let glossary =
         fs::read_to_string(root.join(words::GLOSSARY)).with_context(|| format!("read {}", words::GLOSSARY))?;
@@ -38,10 +38,56 @@ pub(crate) fn run() -> Result<()> {
             println!("{note}");
         }
     }
+    findings += layouts(root, fix)?;
+    for (name, sources) in crates::sources(root, &files(root)?)? {
+        let graph = Graph::read(&sources).map_err(|error| anyhow!("tidy cannot parse {error}"))?;
+        if name == architecture::CRATE {
+            findings += knows(root, &graph, fix)?;
+        }
+        for cycle in graph.cycles() {
+            eprintln!("{name}: these modules use each other in a circle: {}", cycle.join(", "));
+            graph.inside(&cycle).iter().for_each(|edge| eprintln!("    {edge}"));
+            findings += 1;
+        }
+    }
     if findings > 0 {
         return Err(anyhow!(Failed(format!("tidy: {findings} broken rules, listed above"))));
     }
     Ok(())
+}
+
+/// Compares the "knows" column of ARCHITECTURE.md with the module graph, or rewrites it. Returns the number of findings.
+fn knows(root: &Path, graph: &Graph, fix: bool) -> Result<usize> {
+    let path = root.join(architecture::FILE);
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", architecture::FILE))?;
+    let (findings, fixed) = architecture::check(&text, &graph.rooms());
+    if fix && fixed != text {
+        fs::write(&path, fixed).with_context(|| format!("write {}", architecture::FILE))?;
+        return Ok(0);
+    }
+    findings.iter().for_each(|Finding { line, what }| eprintln!("{}:{line}: {what}", architecture::FILE));
+    Ok(findings.len())
+}
+
+/// Compares the layouts with the snapshot of their version, or writes that of a new version. Returns the number of findings.
+fn layouts(root: &Path, fix: bool) -> Result<usize> {
+    let paths: Vec<_> = files(root)?.into_iter().filter(|it| it.starts_with(layouts::SOURCES)).collect();
+    let read = |path: &String| fs::read_to_string(root.join(path)).with_context(|| format!("read {path}"));
+    let texts = paths.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let sources = paths.iter().map(String::as_str).zip(texts.iter().map(String::as_str));
+    let layouts = Layouts::read(sources).map_err(|error| anyhow!("tidy cannot parse {error}"))?;
+    let version = layouts.version.as_deref().context("proxymatic-common has no ABI_VERSION")?;
+    let file = format!("{}/v{version}.txt", layouts::SNAPSHOTS);
+    match fs::read_to_string(root.join(&file)) {
+        Ok(snapshot) => Ok(layouts.compare(&snapshot).inspect_err(|what| eprintln!("{file}: {what}")).is_err().into()),
+        Err(_) if fix => {
+            fs::write(root.join(&file), &layouts.text).with_context(|| format!("write {file}")).map(|()| 0)
+        }
+        Err(_) => {
+            eprintln!("{file}: missing; run `cargo xtask tidy --fix` once the layouts of this version are final");
+            Ok(1)
+        }
+    }
 }
 
 fn check(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding> {

@@ -1,6 +1,6 @@
 //! Rules for the text of one file. Each rule takes the text and returns its findings.
 
-use super::Finding;
+use super::finding::Finding;
 
 /// Files (or folders, with a slash at the end) that may have unsafe code, with the reason.
 const UNSAFE: [(&str, &str); 10] = [

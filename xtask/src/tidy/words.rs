@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Finding;
+use super::finding::Finding;
 
 /// The file with the table.
 pub(super) const GLOSSARY: &str = "docs/glossary.md";
