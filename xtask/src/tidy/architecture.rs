@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::Finding;
 
 pub(super) const FILE: &str = "ARCHITECTURE.md";
-/// The crate whose rooms are meant.
+/// The crate that has the rooms.
 pub(super) const CRATE: &str = "proxymatic-user/src";
-/// Modules at the root that are no rooms: what a program begins with.
+/// Modules at the root that are not rooms.
 const NO_ROOMS: [&str; 1] = ["bin"];
 
 /// Compares the column with the rooms that each room uses. Returns what is wrong, and the text with the right column.
@@ -38,7 +38,7 @@ pub(super) fn check(text: &str, rooms: &BTreeMap<String, BTreeSet<String>>) -> (
     (findings, fixed)
 }
 
-/// The room that a row of the table is about: the row begins with its folder or its file.
+/// Returns the room of a table row, which begins with the folder or the file of the room.
 fn room(line: &str) -> Option<&str> {
     let inside = line.strip_prefix("| `")?.strip_prefix(CRATE)?.strip_prefix('/')?;
     let (path, _) = inside.split_once('`')?;

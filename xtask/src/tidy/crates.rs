@@ -11,7 +11,7 @@ const ROOTS: [&str; 3] = ["proxymatic-common/src", "proxymatic-ebpf/src", "proxy
 /// Below this folder of a crate each file, or folder, is a program of its own.
 const PROGRAMS: &str = "bin/";
 
-/// The sources of each crate, by the folder of its root, from all files of the checkout.
+/// Returns the sources of each crate, by the folder of its root, from all files of the checkout.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -25,7 +25,7 @@ pub(super) fn sources(root: &Path, files: &[String]) -> Result<BTreeMap<&'static
     Ok(crates)
 }
 
-/// Which crate a file belongs to, and which of its modules it is. `None` for what is no module, and for tests.
+/// Returns the crate of a file, and the path of its module; `None` for tests and for files that are not modules.
 fn place(file: &str) -> Option<(&'static str, Vec<String>)> {
     let root = ROOTS.into_iter().find(|root| file.strip_prefix(root).is_some_and(|rest| rest.starts_with('/')))?;
     let inside = file[root.len() + 1..].strip_suffix(".rs")?;

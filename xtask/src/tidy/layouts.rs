@@ -1,5 +1,6 @@
 //! The layouts that cross a map, written down for each map ABI version: a change without a new version is refused.
 
+use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens as _;
 use syn::{Attribute, Expr, ExprLit, Fields, Item, Lit};
 
@@ -24,7 +25,7 @@ impl Layouts {
     /// A file does not parse; the text names it.
     pub(super) fn read<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut layouts = Self::default();
-        let mut lines = Vec::new();
+        let (mut lines, mut lengths) = (Vec::new(), Vec::new());
         for (path, text) in files {
             let file = syn::parse_file(text).map_err(|error| format!("{path}: {error}"))?;
             for item in &file.items {
@@ -33,20 +34,24 @@ impl Layouts {
                         lines.push(format!("type {}{} {}", it.ident, plain(&it.generics), fields(&it.fields)));
                     }
                     Item::Type(it) => lines.push(format!("type {} = {}", it.ident, plain(&it.ty))),
-                    Item::Const(it) if it.ident == "ABI_VERSION" => layouts.version = version(&it.expr),
                     Item::Impl(it) if it.trait_.is_none() => lines.extend(constants(it)),
-                    Item::Macro(it) if it.mac.path.is_ident("reasons") => {
-                        let names = plain(&it.mac.tokens);
-                        let names = names.split("# [doc = ").filter_map(|row| row.rsplit_once("\"] "));
-                        let names =
-                            names.map(|(_, row)| row.trim_end_matches([',', ' '])).filter(|row| !row.is_empty());
-                        lines.extend(names.enumerate().map(|(number, row)| format!("reason {number:02} {row}")));
+                    Item::Const(it) if it.ident == "ABI_VERSION" => layouts.version = version(&it.expr),
+                    Item::Const(it) => lengths.push((it.ident.to_string(), plain(&it.expr))),
+                    Item::Macro(it) if it.mac.path.is_ident("maps") => {
+                        lines.extend(rows(&it.mac.tokens, ';').iter().map(|row| format!("map {row}")));
                     }
-                    Item::Macro(it) if it.mac.path.is_ident("maps") => lines.extend(maps(&plain(&it.mac.tokens))),
+                    Item::Macro(it) if it.mac.path.is_ident("reasons") => {
+                        let reasons = rows(&it.mac.tokens, ',').into_iter().enumerate();
+                        lines.extend(reasons.map(|(number, row)| format!("reason {number:02} {row}")));
+                    }
                     _ => {}
                 }
             }
         }
+        // A constant that is the length of an array is a part of the layout.
+        let is_length = |name: &str| lines.iter().any(|line| line.contains(&format!("; {name}]")));
+        let lengths: Vec<_> = lengths.into_iter().filter(|(name, _)| is_length(name)).collect();
+        lines.extend(lengths.into_iter().map(|(name, value)| format!("const {name} = {value}")));
         lines.sort();
         layouts.text = lines.into_iter().map(|line| line + "\n").collect();
         Ok(layouts)
@@ -73,7 +78,7 @@ impl Layouts {
     }
 }
 
-/// The public constants of a type: the numbers that stand for states and flags.
+/// Returns the public constants of a type: the numbers of its states and flags.
 fn constants(item: &syn::ItemImpl) -> Vec<String> {
     let of = plain(&item.self_ty);
     let constant = |it: &syn::ImplItem| match it {
@@ -85,7 +90,7 @@ fn constants(item: &syn::ItemImpl) -> Vec<String> {
     item.items.iter().filter_map(constant).collect()
 }
 
-/// Whether a type has `repr(C)` or `repr(transparent)`.
+/// Returns whether a type has `repr(C)` or `repr(transparent)`.
 fn has_layout(attributes: &[Attribute]) -> bool {
     attributes.iter().filter(|it| it.path().is_ident("repr")).any(|it| {
         let text = it.meta.to_token_stream().to_string();
@@ -101,7 +106,7 @@ fn fields(fields: &Fields) -> String {
     format!("{{ {} }}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
 }
 
-/// The number in the last branch: the version without the feature that raises it.
+/// Returns the number in the last branch: the version of a build without `next-abi`.
 fn version(expression: &Expr) -> Option<String> {
     match expression {
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => Some(number.base10_digits().to_owned()),
@@ -114,14 +119,22 @@ fn version(expression: &Expr) -> Option<String> {
     }
 }
 
-/// The rows of `maps!`, without their doc comments.
-fn maps(tokens: &str) -> Vec<String> {
-    // A row ends with a semicolon, and so does the length of an array inside one: rows are told apart by their doc comments.
-    let rows = tokens.split("# [doc = ").filter_map(|row| row.rsplit_once("\"] ")).map(|(_, row)| row.trim());
-    rows.filter(|row| !row.is_empty()).map(|row| format!("map {}", row.trim_end_matches(';').trim_end())).collect()
+/// Returns the rows of a macro that end with this mark, without their attributes. A mark inside of brackets ends no row.
+fn rows(tokens: &TokenStream, end: char) -> Vec<String> {
+    let (mut rows, mut row) = (Vec::new(), TokenStream::new());
+    let mut tokens = tokens.clone().into_iter();
+    while let Some(token) = tokens.next() {
+        match &token {
+            TokenTree::Punct(mark) if mark.as_char() == '#' => drop(tokens.next()),
+            TokenTree::Punct(mark) if mark.as_char() == end => rows.push(plain(&std::mem::take(&mut row))),
+            _ => row.extend([token]),
+        }
+    }
+    rows.extend((!row.is_empty()).then(|| plain(&row)));
+    rows
 }
 
-/// Tokens in one line, with single blanks.
+/// Returns tokens as one line with single blanks.
 fn plain(tokens: &impl quote::ToTokens) -> String {
     tokens.to_token_stream().to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -131,10 +144,12 @@ mod tests {
     use super::*;
 
     const LIB: &str = "pub const ABI_VERSION: u32 = if cfg!(feature = \"next-abi\") { 6 } else { 5 };
-        #[repr(C)] pub struct A { pub first: u32, pub second: [u8; 4] }
+        pub const LENGTH: usize = 4; pub const OTHER: usize = 1;
+        #[repr(C)] pub struct A { pub first: u32, pub second: [u8; LENGTH] }
         #[repr(transparent)] pub struct B(pub u32);
         pub struct NoLayout { x: u8 }";
-    const MAPS: &str = "maps! { /// Doc.\n Ones = \"ONES\", Array, 1, 0, u32 => A; }";
+    const MAPS: &str = "maps! { /// Two\n /// lines.\n Ones = \"ONES\", Array, 1, 0, u32 => [u64; 64]; }
+        reasons! { /// Doc.\n First = \"first\", /// Doc, more.\n Second = \"second\" }";
 
     fn layouts(lib: &str, maps: &str) -> Layouts {
         Layouts::read([("lib.rs", lib), ("maps.rs", maps)].into_iter()).unwrap()
@@ -145,9 +160,15 @@ mod tests {
         let found = layouts(LIB, MAPS);
         assert_eq!(found.version.as_deref(), Some("5"));
         let lines: Vec<_> = found.text.lines().collect();
-        assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(lines[0].starts_with("map Ones = \"ONES\" , Array"), "{lines:?}");
-        assert_eq!(lines[1], "type A { first: u32, second: [u8 ; 4] }");
+        let expected = [
+            "const LENGTH = 4",
+            "map Ones = \"ONES\" , Array , 1 , 0 , u32 => [u64 ; 64]",
+            "reason 00 First = \"first\"",
+            "reason 01 Second = \"second\"",
+            "type A { first: u32, second: [u8 ; LENGTH] }",
+            "type B { u32 }",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
@@ -157,11 +178,19 @@ mod tests {
         for (lib, maps) in [
             (LIB.replace("first: u32", "first: u64"), MAPS.to_owned()),
             (
-                LIB.replace("pub first: u32, pub second: [u8; 4]", "pub second: [u8; 4], pub first: u32"),
+                LIB.replace("pub first: u32, pub second: [u8; LENGTH]", "pub second: [u8; LENGTH], pub first: u32"),
                 MAPS.to_owned(),
             ),
-            (LIB.to_owned(), MAPS.replace("u32 => A", "u64 => A")),
+            (LIB.to_owned(), MAPS.replace("u32 => [", "u64 => [")),
             (LIB.to_owned(), MAPS.replace("ONES", "TWOS")),
+            (
+                LIB.to_owned(),
+                MAPS.replace(
+                    "First = \"first\", /// Doc, more.\n Second = \"second\"",
+                    "Second = \"second\", First = \"first\"",
+                ),
+            ),
+            (LIB.replace("LENGTH: usize = 4", "LENGTH: usize = 8"), MAPS.to_owned()),
             (format!("{LIB} impl B {{ pub const ON: Self = Self(1); }}"), MAPS.to_owned()),
         ] {
             let error = layouts(&lib, &maps).compare(&before.text).unwrap_err();

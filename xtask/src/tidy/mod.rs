@@ -44,6 +44,10 @@ pub(crate) fn run(fix: bool) -> Result<()> {
         if name == architecture::CRATE {
             findings += knows(root, &graph, fix)?;
         }
+        for cycle in graph.room_cycles() {
+            eprintln!("{name}: these rooms use each other in a circle: {}", cycle.join(", "));
+            findings += 1;
+        }
         for cycle in graph.cycles() {
             eprintln!("{name}: these modules use each other in a circle: {}", cycle.join(", "));
             graph.inside(&cycle).iter().for_each(|edge| eprintln!("    {edge}"));
@@ -97,7 +101,7 @@ fn check(path: &str, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<Finding>
         findings.extend(rules::pure_rooms(path, text));
         findings.extend(rules::one_way(path, text));
         findings.extend(rules::unsafe_code(path, text));
-        findings.extend(rules::test_names(path, text));
+        findings.extend(rules::test_names(text));
         findings.extend(rules::too_long(text));
     }
     if path.ends_with(".md") {

@@ -31,9 +31,6 @@ const ROOMS: [(&str, &[&str]); 5] = [
     ("dataplane", &["plan"]),
 ];
 
-/// Folders whose test names [`test_names`] checks.
-const NAMED_TESTS: [&str; 3] = ["marathon-sim/", "tests/", "xtask/"];
-
 /// Most characters of a test name: with its module it fits on one line of a report.
 const TEST_NAME: usize = 60;
 
@@ -82,10 +79,7 @@ pub(super) fn unsafe_code(path: &str, text: &str) -> Vec<Finding> {
 }
 
 /// A test has a short name: `<thing>_<condition>_<result>`.
-pub(super) fn test_names(path: &str, text: &str) -> Vec<Finding> {
-    if !NAMED_TESTS.iter().any(|folder| path.starts_with(folder)) {
-        return Vec::new();
-    }
+pub(super) fn test_names(text: &str) -> Vec<Finding> {
     let mut is_test = false;
     let mut findings = Vec::new();
     for (index, line) in text.lines().enumerate() {

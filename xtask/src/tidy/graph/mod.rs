@@ -1,7 +1,7 @@
 //! The module graph of a crate: which module uses items of which other one, read from the sources.
 //!
-//! An edge leads to the module that defines what is used, through re-exports: a module that only re-exports is a facade and
-//! is in nobody's way. Tests are left out. A method call has no path, so it makes no edge.
+//! An edge ends at the module that defines the used item, so re-exports make no edge. Tests are left out. A method call has
+//! no path, so it makes no edge either.
 
 mod parse;
 mod resolve;
@@ -23,14 +23,14 @@ pub(super) struct Graph {
 }
 
 impl Graph {
-    /// Of a crate, from its files.
+    /// Returns the graph of a crate, given its files.
     ///
     /// # Errors
     /// A file does not parse; the text says which.
     pub(super) fn read(sources: &[Source]) -> Result<Self, String> {
         let modules = sources.iter().map(Module::parse).collect::<Result<Vec<_>, _>>()?;
         let whole = Crate::new(modules.into_iter().flatten());
-        // A module inside a file belongs to that file: who opens the file sees both.
+        // A module inside a file belongs to that file, because a reader of the file sees both.
         let files: BTreeSet<&Path> = sources.iter().map(|source| &source.path).collect();
         let file = |path: &Path| {
             let lengths = (0..=path.len()).rev();
@@ -45,26 +45,18 @@ impl Graph {
         Ok(Self { edges })
     }
 
-    /// Groups of modules that use each other in a circle, each group sorted.
+    /// Returns the groups of modules that use each other in a circle, each group sorted.
     pub(super) fn cycles(&self) -> Vec<Vec<String>> {
-        let names: BTreeMap<&Path, String> = self.edges.keys().map(|path| (path, shown(path))).collect();
-        let mut graph: DiGraphMap<&str, ()> = DiGraphMap::new();
-        for (from, to) in &self.edges {
-            for to in to {
-                graph.add_edge(names[from].as_str(), names[to].as_str(), ());
-            }
-        }
-        let mut cycles: Vec<Vec<String>> = tarjan_scc(&graph)
-            .into_iter()
-            .filter(|group| group.len() > 1)
-            .map(|group| group.into_iter().map(str::to_owned).collect())
-            .collect();
-        cycles.iter_mut().for_each(|group| group.sort());
-        cycles.sort();
-        cycles
+        let edges = self.edges.iter().map(|(from, used)| (shown(from), used.iter().map(shown).collect()));
+        cycles(&edges.collect())
     }
 
-    /// Which rooms each room uses: a room is the first part of a module's path.
+    /// Returns the groups of rooms that use each other in a circle, each group sorted.
+    pub(super) fn room_cycles(&self) -> Vec<Vec<String>> {
+        cycles(&self.rooms())
+    }
+
+    /// Returns which rooms each room uses. A room is the first part of a module's path.
     pub(super) fn rooms(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut rooms: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (from, to) in &self.edges {
@@ -75,7 +67,7 @@ impl Graph {
         rooms
     }
 
-    /// The edges inside a group of modules, one line each.
+    /// Returns the edges inside a group of modules, one line each.
     pub(super) fn inside(&self, group: &[String]) -> Vec<String> {
         let is_inside = |path: &Path| group.contains(&shown(path));
         let from = self.edges.iter().filter(|(from, _)| is_inside(from));
@@ -87,7 +79,18 @@ impl Graph {
     }
 }
 
-/// A module as it is written in paths.
+/// Returns the strongly connected components of more than one node.
+fn cycles(edges: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
+    let pairs = edges.iter().flat_map(|(from, used)| used.iter().map(|to| (from.as_str(), to.as_str(), ())));
+    let graph: DiGraphMap<&str, ()> = DiGraphMap::from_edges(pairs);
+    let groups = tarjan_scc(&graph).into_iter().filter(|group| group.len() > 1);
+    let mut cycles: Vec<Vec<_>> = groups.map(|group| group.into_iter().map(str::to_owned).collect()).collect();
+    cycles.iter_mut().for_each(|group| group.sort());
+    cycles.sort();
+    cycles
+}
+
+/// Returns a module as it is written in paths.
 fn shown(path: &Path) -> String {
     if path.is_empty() { "crate".into() } else { path.join("::") }
 }

@@ -27,11 +27,11 @@ pub(super) struct Module {
     pub(super) path: Path,
     /// Names that it defines itself.
     pub(super) items: BTreeSet<String>,
-    /// What it imports, by the name that the import has here.
+    /// The imported paths, by their names in this module.
     pub(super) imports: BTreeMap<String, Path>,
-    /// Modules all of whose names it imports.
+    /// Modules that it imports with `*`.
     pub(super) globs: Vec<Path>,
-    /// What it names or imports for itself: each is a use. Re-exports are not among these.
+    /// Paths that it names or imports for itself, without re-exports. Each is a use.
     pub(super) named: Vec<Path>,
 }
 
@@ -146,7 +146,7 @@ impl<'ast> Visit<'ast> for Named<'_> {
     }
 }
 
-/// The paths among the words of a macro, which is not parsed.
+/// Collects the paths in the tokens of a macro.
 fn paths_in(tokens: &TokenStream, found: &mut Vec<Path>) {
     let mut path = Path::new();
     let mut colons = 0;

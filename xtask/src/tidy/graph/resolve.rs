@@ -1,4 +1,4 @@
-//! From the paths that a module names to the modules that define what is meant.
+//! Resolves the paths that a module names to the modules that define those items.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -88,6 +88,11 @@ fn rooms_are_the_first_parts_of_paths() {
     let rooms = graph(&files).rooms();
     assert_eq!(rooms["a"], BTreeSet::from(["b".to_owned()]));
     assert!(rooms["b"].is_empty());
+    assert_eq!(graph(&files).room_cycles(), [] as [Vec<String>; 0]);
+    let mut circle = files;
+    circle[5].1 = "pub struct Y(crate::a::z::Z);";
+    assert_eq!(graph(&circle).room_cycles(), [["a", "b"]]);
+    assert_eq!(graph(&circle).cycles(), [] as [Vec<String>; 0], "no two modules use each other");
 }
 
 #[test]
