@@ -1,4 +1,4 @@
-//! Any bytes in the maps: adopted without a panic, and whatever is wanted then is what the tables come to say.
+//! Arbitrary rows in the maps: adoption does not panic, and plans then reach any desired state.
 #![no_main]
 
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Any command line: read and checked without a panic, and what is wrong with it is said in whole lines, with exit code 2.
+//! Any command line: parsing does not panic; an invalid one gives one line for each mistake, and exit code 2.
 #![no_main]
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
@@ -6,7 +6,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt as _};
 use libfuzzer_sys::fuzz_target;
 use proxymatic_user::cli::parse_check::{ParseCheck, check};
 
-/// Half of what is said is words that mean something.
+/// Valid words, about half of all arguments.
 const WORDS: &[&str] = &[
     "run",
     "plan",

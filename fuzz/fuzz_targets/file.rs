@@ -1,4 +1,4 @@
-//! Any bytes as a file of services: no panic, an error of one line, and whatever is read can be planned.
+//! Arbitrary bytes as a file of services: no panic, an error of one line, and any valid content can be planned.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Any labels of an app, of a port, or of a virtual address: no panic, and what they say stays in range.
+//! Arbitrary labels of apps, ports and virtual addresses: no panic, and all values stay in range.
 #![no_main]
 
 use std::{collections::BTreeMap, num::NonZeroU32};
@@ -25,7 +25,7 @@ fuzz_target!(|input: Vec<(u8, String, String)>| {
     let (vips, warnings) = Vip::read(pairs());
     assert!(vips.len() + warnings.len() <= labels.len());
     for vip in vips {
-        // What is printed of one is read as the same.
+        // Printing and parsing a virtual address returns the same one.
         assert_eq!(Vip::read([("VIP_0", vip.to_string().as_str())]).0, [vip]);
     }
 });

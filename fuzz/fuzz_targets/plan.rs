@@ -1,5 +1,5 @@
-//! Any history of what is wanted, with plans that stop anywhere: each service is served after every single write, a plan
-//! of what has changed is the whole plan, and in the end nothing is left to do and nothing left behind.
+//! Any history of desired states, with plans that stop anywhere. Each service is served after every write, the plan of the
+//! changes equals the whole plan, and the last plan leaves neither writes nor garbage.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
-//! Any bytes as an answer of Marathon: no panic, and whatever is read can be planned.
+//! Arbitrary bytes as a response of Marathon: no panic, and any valid content can be planned.
 //!
-//! The answer has the apps as `GET /v2/apps` gives them, and beside them the `pods` of `GET /v2/pods/::status`.
+//! The response has the apps of `GET /v2/apps`, and in a field `pods` those of `GET /v2/pods/::status`.
 #![no_main]
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
@@ -24,7 +24,7 @@ fuzz_target!(|body: &[u8]| {
     }
     let required = convert::required_lookups(&listing);
     let hosts = addresses(required.hosts.iter().map(String::as_str));
-    // An earlier definition is that of any other app, or not to be had.
+    // An earlier definition is the one of any other app, or it is missing.
     let mut others = convert::parse(body).map(|listing| listing.apps).unwrap_or_default().into_iter().rev();
     let definition = |version| match others.next() {
         Some(Lenient::Good(app)) => (version, Ok(Arc::new(app))),

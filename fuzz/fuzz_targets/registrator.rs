@@ -1,4 +1,4 @@
-//! Any bytes as an answer of etcd, and any keys and values in it: no panic, and whatever is read can be planned.
+//! Arbitrary bytes as a response of etcd, and arbitrary keys and values: no panic, and any valid content can be planned.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

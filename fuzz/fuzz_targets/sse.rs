@@ -1,4 +1,4 @@
-//! Any bytes as an event stream, cut anywhere: no panic, and the same events wherever it is cut.
+//! Arbitrary bytes as an event stream: no panic, and the same events wherever the stream is cut.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Histories of what somebody may want, from arbitrary bytes: small numbers, so that tasks, addresses and ids meet.
+//! Histories of desired states, made from arbitrary bytes. All numbers are small, so that tasks, addresses and ids collide.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,40 +18,43 @@ use crate::{
     kernel::CGROUP,
 };
 
-/// How large the maps are, and what happens.
+/// A sequence of desired states, and the size of the maps.
 #[derive(Arbitrary, Debug)]
 pub struct History {
-    /// Where random numbers start.
+    /// The seed of the random numbers.
     seed: u32,
-    /// Small maps do not hold everything.
+    /// Whether the maps are too small for all services.
     small: bool,
     steps: Vec<Step>,
 }
 
-/// Something else is wanted, and carried out in whole or in part.
+/// A new desired state, whose plan is carried out completely or in part.
 #[derive(Arbitrary, Debug)]
 struct Step {
     wanted: Wanted,
-    /// Which of the services, by their port, stay as they were.
+    /// Services that stay as they were: bit `port % 8`.
     stay: u8,
-    /// After how many writes the agent dies, or the kernel refuses one.
+    /// The number of writes after which the agent dies or the kernel refuses a write; `None` if the plan completes.
     stops: Option<u8>,
-    /// Whether it is the agent that dies.
+    /// Whether the agent dies then. It loses its quarantine.
     dies: bool,
-    /// How often quarantine passes.
+    /// How many quarantine periods pass afterwards.
     rests: u8,
-    /// Backends that sockets use, by id.
+    /// The ids of backends that sockets use, one bit each.
     used: u16,
 }
 
-/// What is wanted, in small numbers.
+/// A desired state in small numbers.
 #[derive(Arbitrary, Debug)]
 pub struct Wanted {
     services: Vec<One>,
-    /// Bits: addresses of the host, excluded cgroups, backends that rest, and whether a source is unanswered.
+    /// The addresses of the host, one bit each.
     addresses: u8,
+    /// The excluded cgroups, one bit each; bit 3 exposes all services.
     excluded: u8,
+    /// The ids of parked backends, one bit each.
     parked: u16,
+    /// Whether registrator has not answered yet.
     unanswered: bool,
 }
 
@@ -76,10 +79,10 @@ struct Replica {
     state: u8,
 }
 
-/// What allow lists are made of.
+/// The possible entries of allow lists.
 const ENTRIES: [&str; 6] =
     ["127.0.0.0/8", "10.0.0.0/8", "198.51.100.0/24", "2001:db8:1::/48", "cgroup:/mine", "cgroup:/other"];
-/// More would only take longer.
+/// The limit of steps, services and backends, so that one input does not take long.
 const MOST: usize = 12;
 
 fn v6(net: u16, host: u8) -> IpAddr {
@@ -92,7 +95,7 @@ fn bits(of: impl Into<u64>) -> impl Iterator<Item = u8> {
 }
 
 impl Wanted {
-    /// As a plan takes it.
+    /// Converts to the input of a plan.
     pub fn desired(&self) -> Desired {
         let cgroups: BTreeMap<String, u64> = [("/mine".into(), CGROUP), ("/other".into(), CGROUP + 1)].into();
         Desired {
@@ -104,7 +107,7 @@ impl Wanted {
             excluded: bits(self.excluded & 7).map(u64::from).collect(),
             exposed: if self.excluded & 8 == 0 { Exposed::None } else { Exposed::All },
             parked: bits(self.parked).map(u32::from).collect(),
-            // What operators do is not in these histories.
+            // These histories have no drains by the operator.
             drained: Default::default(),
         }
     }
@@ -164,9 +167,10 @@ impl Replica {
     }
 }
 
-/// What has been true, or on its way, since a plan was last carried out whole; and which services the law says nothing of.
+/// The desired states since the last complete plan: each may be partly in the maps.
 struct Known {
     before: Vec<Desired>,
+    /// Services that the invariants do not cover: they did not fit, or their source has not answered.
     unsure: BTreeSet<ServiceKey>,
 }
 
@@ -178,7 +182,7 @@ impl Known {
     }
 }
 
-/// Carries a history out, with whatever stops in it, and holds every plan to the law.
+/// Carries out a history, and checks the invariants after every write.
 pub fn carry_out(history: &History) {
     let small = Capacity { services: 5, backends: 24, slots: 3000, addresses: 5, ..Capacity::default() };
     let roomy = Capacity { services: 64, backends: 256, slots: 65_536, addresses: 16, ..Capacity::default() };
@@ -195,9 +199,10 @@ pub fn carry_out(history: &History) {
         after.services.extend(last.services.iter().filter(|(key, _)| stays(key)).map(|(k, s)| (*k, s.clone())));
         last.clone_from(&after);
         let planned = plan_changes(&after, &tables, &settled);
-        assert_eq!(planned, plan(&after, &tables), "what has changed is all there is to do");
+        assert_eq!(planned, plan(&after, &tables), "the plan of the changes must equal the whole plan");
         let Plan { ops, warnings, incomplete } = planned;
-        // What does not fit stays as it was, or goes; and who is unanswered keeps what he had. Of those the law says nothing.
+        // A service that does not fit is unchanged or dropped, and services of an unanswered source stay. The invariants do
+        // not cover either.
         known.unsure.extend(&incomplete);
         if !warnings.is_empty() && incomplete.is_empty() {
             known.unsure.extend(after.services.keys().chain(known.before.iter().flat_map(|it| it.services.keys())));
@@ -233,7 +238,7 @@ pub fn carry_out(history: &History) {
             settled.services.retain(|key, _| !incomplete.contains(key));
         }
         let before: Vec<_> = known.before.iter().map(|it| known.of(it)).collect();
-        let (first, rest) = before.split_first().expect("something was true in the beginning");
+        let (first, rest) = before.split_first().expect("the first state is always there");
         let rest: Vec<_> = rest.iter().collect();
         for _ in 0..step.rests % 4 {
             now += QUARANTINE;
@@ -246,7 +251,8 @@ pub fn carry_out(history: &History) {
     ends(&mut tables, &last, quarantine, now);
 }
 
-/// In the end, with everybody heard and nobody at anything, plans and quarantine come to rest, and nothing is left behind.
+/// Asserts that plans and quarantine come to an end once every source has answered and no socket uses a backend, and that
+/// they leave no garbage.
 pub fn ends(tables: &mut MapState, wanted: &Desired, mut quarantine: Quarantine, mut now: Instant) {
     let wanted = Desired { unanswered: BTreeSet::new(), ..wanted.clone() };
     let mut done = Vec::new();

@@ -1,8 +1,7 @@
-//! What several targets ask of what was read: that it can be planned, and that nothing is left to do then.
+//! Checks that several targets share.
 
 pub mod history;
-// The invariants of plans and the test double of the maps come from the plan tests: what the product does not
-// need is not in it.
+// The invariants of plans and the test double of the maps come from the plan tests, since the product does not need them.
 #[path = "../../proxymatic-user/tests/plan/invariants.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod invariants;
@@ -18,7 +17,7 @@ use proxymatic_user::{
     plan::{Capacity, Desired, MapState, plan},
 };
 
-/// Plans a snapshot for empty tables, and again for the tables that come of it.
+/// Asserts that a snapshot can be planned for empty maps, and that a second plan has no writes.
 pub fn plan_whole(snapshot: Snapshot, source: SourceCode) {
     let services = snapshot.services.into_iter().map(|(key, service)| (key, (source, service))).collect();
     let desired = Desired { services, ..Desired::default() };
@@ -29,7 +28,7 @@ pub fn plan_whole(snapshot: Snapshot, source: SourceCode) {
     assert_eq!(plan(&desired, &tables).ops, []);
 }
 
-/// What a name server could say: of names of even length an address, of others nothing.
+/// Returns an address for each name of even length, and an error for any other name.
 pub fn addresses<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Result<IpAddr, String>> {
     let answer = |name: &str| {
         if name.len().is_multiple_of(2) { Ok([10, 0, 0, 1].into()) } else { Err("no such name".to_owned()) }

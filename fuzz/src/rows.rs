@@ -1,4 +1,4 @@
-//! Rows of maps that nobody wrote: what an agent would find if the pins were damaged, or another's.
+//! Rows of maps with arbitrary content, as in damaged pins or in pins of another program.
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::{
@@ -10,14 +10,14 @@ use proxymatic_user::{
     plan::Capacity,
 };
 
-/// The maps, as small as they can be: ids meet.
+/// Very small maps, so that ids collide.
 const CAPACITY: Capacity =
     Capacity { services: 6, backends: 16, slots: 4000, addresses: 8, allows: 16, allowed_cgroups: 8, excluded: 4 };
 
-/// An id, the bytes there, and in place of some of them a state and a service.
+/// The number of an id, the bytes of its row, and a state and a service that replace those in the bytes.
 type BackendRow = (u8, [u8; 64], Option<(u8, u8)>);
 
-/// What the maps hold. Whole rows are any bytes; numbers that ids and states are found by are small as a rule.
+/// The rows of all maps. Most bytes are arbitrary; ids and states are mostly valid.
 #[derive(Arbitrary, Debug)]
 pub struct Rows {
     ports: [u64; 4],
@@ -33,10 +33,10 @@ pub struct Rows {
     names: Vec<(bool, u8, u8, [u8; 16])>,
 }
 
-/// More would only take longer.
+/// The limit of rows for each map, so that one input does not take long.
 const MOST: usize = 24;
 
-/// Ids are within their map as a rule, and beyond it now and then.
+/// Returns an id: mostly within its map, sometimes beyond.
 fn id(number: u8, entries: u32) -> u32 {
     if number < 250 { u32::from(number) % entries } else { u32::MAX - u32::from(number) }
 }
@@ -53,7 +53,7 @@ impl Rows {
     }
 }
 
-/// As a hash does: one row for each key.
+/// Keeps one row for each key, as a hash map does.
 fn unique<K: Ord, V>(rows: impl Iterator<Item = (K, V)>) -> Vec<(K, V)> {
     rows.collect::<std::collections::BTreeMap<K, V>>().into_iter().collect()
 }

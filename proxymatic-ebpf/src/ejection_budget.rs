@@ -1,8 +1,9 @@
-//! The share of a service's backends that is ejected, measured by slots.
+//! The share of a service's backends that is ejected, summed over slots.
 
 use crate::{data_plane::Tables, packed::EjectionShares};
 
-/// Returns the shares of one slot, by its index in the map. `id` is the one backend; `now` is in nanoseconds.
+/// Returns what one slot adds to the sums, by the slot's index in the map. `id` is the backend that might be ejected; `now`
+/// is in nanoseconds.
 #[inline(always)]
 pub fn slot_share<T: Tables>(tables: &T, index: u32, id: u32, now: u64) -> EjectionShares {
     let Some(slot) = tables.slot(index) else { return EjectionShares::NONE };

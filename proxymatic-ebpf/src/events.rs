@@ -106,7 +106,7 @@ fn note_listener<T: Tables>(tables: &T, port: Port, protocol: u8) -> Option<u32>
         return None;
     }
     let service = tables.frontend(&Frontend::new(Class::HOST, port, protocol))?;
-    // Before the system call returns, so that every later connection looks the listener up.
+    // Counted before the system call returns, so that every later connection looks up the listener.
     if let Some(stats) = tables.service_stats(service) {
         tables.inc(&stats.bound);
     }

@@ -132,8 +132,8 @@ const WHOLE: u32 = 1 << 12;
 /// The bits of each of the three sums, enough for [`EjectionShares::MOST`] slots.
 const SUM_BITS: u32 = 21;
 
-/// The shares that slots have in the backends of a service, as three sums: of all backends, of one backend, and of the
-/// other backends that are ejected. One word also makes the loop that adds them a single path for the verifier.
+/// Three sums over slots of a service: the shares of all backends, of the candidate for ejection, and of the other ejected
+/// backends. One word also makes the loop that adds them a single path for the verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EjectionShares(pub u64);
 
@@ -148,13 +148,13 @@ impl EjectionShares {
         Self(u64::from((WHOLE / weight.max(1)).max(1)))
     }
 
-    /// Returns this share as one of the one backend too.
+    /// Returns this share, counted for the candidate for ejection too.
     #[inline(always)]
     pub(crate) const fn own(self) -> Self {
         Self(self.0 | self.0 << SUM_BITS)
     }
 
-    /// Returns this share as one of another backend that is ejected too.
+    /// Returns this share, counted for the other ejected backends too.
     #[inline(always)]
     pub(crate) const fn ejected(self) -> Self {
         Self(self.0 | self.0 << (2 * SUM_BITS))
@@ -165,7 +165,7 @@ impl EjectionShares {
         Self(self.0 + other.0)
     }
 
-    /// Returns whether at most half of the backends would be ejected with the one.
+    /// Returns whether at most half of the backends would be ejected, the candidate included.
     ///
     /// The limit is a quarter of a backend above half. That is as far from half of an even number as from the next
     /// count of an odd number, so a sample decides right if exactly half would be ejected, as for one backend of two.

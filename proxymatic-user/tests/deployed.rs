@@ -11,7 +11,7 @@ fn definition() -> Value {
 }
 
 #[tokio::test]
-async fn marathon_takes_the_app_and_the_agent_finds_nothing_to_serve_or_to_complain_of_in_it() {
+async fn gateway_app_gives_neither_services_nor_warnings() {
     let sim = Sim::start().await.unwrap();
     let app = definition();
     let places = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|host| Place::with_ports(host, &[]));
@@ -31,7 +31,7 @@ async fn marathon_takes_the_app_and_the_agent_finds_nothing_to_serve_or_to_compl
 }
 
 #[test]
-fn one_agent_a_host_and_all_of_the_host_it_needs() {
+fn gateway_app_runs_once_per_host_with_its_host_access() {
     let app = definition();
     assert_eq!(app["constraints"], json!([["hostname", "UNIQUE"]]));
     let docker = &app["container"]["docker"];
@@ -47,7 +47,7 @@ fn one_agent_a_host_and_all_of_the_host_it_needs() {
 /// maximumOverCapacity)); where both are the same it wants one more than that
 /// (mesosphere/marathon, `TaskReplaceBehaviour.computeRestartStrategy`). One more finds no host here.
 #[test]
-fn a_deployment_can_always_stop_an_agent_before_it_starts_the_next_on_that_host() {
+fn deployment_stops_an_agent_before_it_starts_the_next() {
     let strategy = &definition()["upgradeStrategy"];
     let least = strategy["minimumHealthCapacity"].as_f64().unwrap();
     assert_eq!(strategy["maximumOverCapacity"].as_f64().unwrap(), 0.0);

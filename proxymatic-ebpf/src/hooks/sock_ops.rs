@@ -32,7 +32,7 @@ pub(crate) fn on_tcp_event(context: &SockOpsContext) -> u32 {
     // SAFETY: null, or the socket pointer of this hook's own context.
     let Some(socket) = (unsafe { maps::socket(maps::mptcp_parent(socket.cast()), false) }) else { return DONE };
     if op == BPF_SOCK_OPS_TCP_CONNECT_CB {
-        // Includes the flags that other programs have set: the call replaces the whole set.
+        // The call replaces all flags, so those that other programs have set are included.
         let _ = context.set_cb_flags((context.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
     } else if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
         let _ = context.set_cb_flags((context.cb_flags() & !BPF_SOCK_OPS_STATE_CB_FLAG) as i32);

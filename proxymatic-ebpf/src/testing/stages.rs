@@ -7,7 +7,7 @@ use crate::{
     testing::{packet::FakePacket, tables::FakeTables},
 };
 
-/// One packet at a hook of the egress or ingress.
+/// One packet at the egress or the ingress hook.
 pub(crate) struct DirectStages<'a, const EGRESS: bool> {
     pub(crate) tables: &'a FakeTables,
     pub(crate) packet: &'a mut FakePacket,

@@ -1,4 +1,4 @@
-//! From rows of maps to tables: whoever wrote them, and wherever it was stopped. What reads the rows is another matter.
+//! Adoption: builds the map state from the rows of pinned maps, also if the agent that wrote them was killed.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use proxymatic_common::{
 use super::Error;
 use crate::plan::{Capacity, MapOp, MapState};
 
-/// What maps hold, row by row. Arrays are asked for an index, and have nothing beyond their entries; the others give
-/// all they have.
+/// Reads maps row by row. A method for an array takes an index and returns `None` beyond the last entry; a method for a
+/// hash map or a trie returns all rows.
 pub trait MapReader {
-    /// How many entries the maps have.
+    /// The number of entries that the maps can hold.
     fn capacity(&self) -> Capacity;
     /// A word of `PORTS`.
     fn port_bits(&self, word: u32) -> Option<u64>;
@@ -41,10 +41,10 @@ pub trait MapReader {
     fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error>;
 }
 
-/// What maps hold, as tables.
+/// Returns the map state that the maps hold.
 ///
-/// Built by the same writes that plans are made of, so that adopted tables and followed ones cannot differ. Total:
-/// what makes no sense (a head beyond the slots, a name without an owner) is left out and so becomes free.
+/// Applies the writes of plans, so an adopted state equals the state of the agent that planned it. Leaves out rows that
+/// contradict others, such as a slot range beyond the slots or a name without an owner; their ids become free.
 ///
 /// # Errors
 /// A map cannot be read.
@@ -79,7 +79,7 @@ fn adopt_ports(contents: &impl MapReader, tables: &mut MapState) {
     }
 }
 
-/// Before the services: a list without one is under a free id, which is then freed once more, list included.
+/// Runs before [`adopt_services`]: if a list has no service, that function frees the id together with the list.
 fn adopt_allow_lists(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
     for key in contents.allow()? {
         if key.network.service < tables.capacity.services {
@@ -114,13 +114,13 @@ fn adopt_backends(contents: &impl MapReader, tables: &mut MapState) -> Result<()
 
 fn adopt_services(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
     let names = by_id(contents.service_names()?);
-    // Where slots that some head names begin and end. No two heads name the same.
+    // The base and the end of each adopted slot range. Two ranges must not overlap.
     let mut taken = BTreeMap::new();
     for id in 0..tables.capacity.services {
         let Some(settings) = contents.service(id) else { continue };
         let head = contents.head(id).unwrap_or_default();
         if settings.source == SourceCode::NONE && head.length() == 0 && !tables.services().contains_key(&id) {
-            // Free. Its head only counts switches.
+            // The id is free, and its slot range only counts switches.
             if head.word() != 0 {
                 tables.apply(&MapOp::PutSlotRange(id, head));
                 tables.apply(&MapOp::ClearService(id));

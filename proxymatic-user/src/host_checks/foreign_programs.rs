@@ -1,5 +1,5 @@
-//! Warns of programs of others on our hooks: they run as well, and may rewrite a connection before or after our
-//! hooks.
+//! Warns of foreign programs on our hooks. The kernel runs them as well, and they may rewrite a connection before or after
+//! ours.
 
 use std::path::Path;
 

@@ -19,7 +19,7 @@ pub struct Snapshot {
     /// Every service, by its key. Shared, so that a snapshot is cheap to pass on. Two snapshots with the same shared
     /// services compare quickly.
     pub services: BTreeMap<ServiceKey, Arc<Service>>,
-    /// What `services` does not contain, and why.
+    /// Requested services and settings that `services` lacks, each with the reason.
     pub warnings: Vec<Warning>,
 }
 

@@ -111,7 +111,7 @@ fn open_sockets(pins: &Pins) -> Result<MapData, Error> {
 fn visit_all_netns(map: &MapData, rows: &mut Vec<Row>, seen: &mut Flows) -> io::Result<()> {
     let home = NetnsGuard::here()?;
     for namespace in namespaces::all()?.values() {
-        // A process that has ended meanwhile may hide a namespace of others; the flows are a snapshot anyway.
+        // The process has ended. Another process may keep its namespace alive, whose flows are then missing.
         if let Err(error) = home.run_in(namespace, || dump_netns(map, rows)) {
             let what = namespace.display();
             seen.limitation

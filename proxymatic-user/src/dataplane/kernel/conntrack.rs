@@ -46,7 +46,7 @@ pub struct CtConnection {
 }
 
 impl CtConnection {
-    /// Makes a connection of the client's entry and the backend's entry, if that exists.
+    /// Combines the client's entry with the backend's entry, which may be missing.
     fn new(client: FiveTuple, entry: CtEntry, reply: Option<&CtEntry>, open: bool) -> Self {
         let backend_progress = reply.map_or(CtProgress::default(), CtEntry::progress);
         let last_seen = reply.map_or(entry.last_seen, |reply| reply.last_seen.max(entry.last_seen));

@@ -54,7 +54,7 @@ pub struct App {
     /// The ports of an app on the network of the host.
     #[serde(default, deserialize_with = "or_default")]
     pub port_definitions: Vec<PortDefinition>,
-    /// Whether the service ports on the network of the host are also the host ports.
+    /// Whether each service port on the network of the host is the host port too.
     #[serde(default, deserialize_with = "or_default")]
     pub require_ports: bool,
     /// The service ports, from before Marathon had port definitions.

@@ -27,7 +27,7 @@ pub struct Config {
     pub access: Access,
     /// The number of hosts that share a `maxconn` label.
     pub group_size: NonZeroU32,
-    /// Whether to serve a service whose port is also the port of its tasks on their own hosts.
+    /// Whether to serve a service port that equals the host port of its tasks.
     pub expose_host: bool,
     /// The services that an earlier agent published. The first response is compared with them.
     pub adopted: Snapshot,

@@ -59,7 +59,7 @@ impl Lookups {
 pub struct Options {
     /// The number of hosts that share a `maxconn`.
     pub group_size: NonZeroU32,
-    /// Whether to serve a service whose port is also the port of its tasks on their own hosts.
+    /// Whether to serve a service port that equals the host port of its tasks.
     pub expose_host: bool,
 }
 

@@ -28,7 +28,7 @@ pub struct Config {
     pub(super) access: Access,
     /// The longest time between two reads.
     pub refresh: Duration,
-    /// Whether to serve a service whose port a container has on its own host.
+    /// Whether to serve a service port that a container also publishes on its own host.
     pub expose_host: bool,
     /// The services that an earlier agent published. The first response is compared with them.
     pub adopted: Snapshot,
