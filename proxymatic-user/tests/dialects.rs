@@ -54,7 +54,7 @@ async fn sees(reports: &mut mpsc::Receiver<Report>, what: &str, wanted: impl Fn(
         }
         None
     };
-    match timeout(Duration::from_secs(20), look).await {
+    match timeout(Duration::from_secs(30), look).await {
         Ok(Some(snapshot)) => snapshot,
         _ => panic!("{what}: not seen; last: {last:?}"),
     }
@@ -219,6 +219,6 @@ async fn marathon_without_pods_is_not_a_failure() {
     let sim = Sim::start_with(Options { dialect: Dialect::D13, ..Options::default() }).await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     let mut reports = source(&sim);
-    let report = timeout(Duration::from_secs(10), reports.recv()).await.unwrap().unwrap();
+    let report = timeout(Duration::from_secs(30), reports.recv()).await.unwrap().unwrap();
     assert!(matches!(report, Report::Snapshot { .. }), "{report:?}");
 }

@@ -48,7 +48,7 @@ impl Source {
     }
 
     async fn next(&mut self) -> Report {
-        timeout(Duration::from_secs(10), self.reports.recv()).await.expect("no report within 10 s").unwrap()
+        timeout(Duration::from_secs(30), self.reports.recv()).await.expect("no report within 30 s").unwrap()
     }
 
     async fn sees(&mut self, expected: &[u16]) {
@@ -169,7 +169,7 @@ async fn folder_is_a_failure_and_source_ends_with_its_receiver() {
     let mut source = Source::of(&path);
     assert!(source.failure().await.contains("it is not a file"));
     drop(source.reports);
-    timeout(Duration::from_secs(10), source.task).await.expect("still runs").unwrap();
+    timeout(Duration::from_secs(30), source.task).await.expect("still runs").unwrap();
 }
 
 #[tokio::test]

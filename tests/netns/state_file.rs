@@ -41,6 +41,7 @@ fn services_answer_after_a_boot_until_marathon_corrects_them() -> TestResult {
     let status = lab.host(1).trouble("refused the connection")?;
     let restored = &status["agent"]["sources"][0]["restored"];
     assert_eq!(restored["path"], text(&file)?, "{status}");
+    // The file has milliseconds, and Marathon was read well after the beginning.
     assert!(restored["age_s"].as_f64().is_some_and(|age| age < begun.elapsed().as_secs_f64()), "{status}");
     // Whatever the line breaks of the file.
     let said = lab.proxymatic(&["status"])?.stdout.split_whitespace().collect::<Vec<_>>().join(" ");

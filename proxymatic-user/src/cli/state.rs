@@ -66,7 +66,7 @@ pub(super) fn keep<D: Dataplane>(
         .sources
         .iter()
         .map(|(source, saved)| {
-            let answered = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(saved.answered));
+            let answered = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(saved.answered_ms));
             // An age is unknown if the clock was wrong then or is wrong now; the services are valid all the same.
             let age = answered.and_then(|answered| now.duration_since(answered).ok());
             (*source, Restored { snapshot: saved.snapshot.clone(), path: path.clone(), age })

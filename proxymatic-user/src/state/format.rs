@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{State, wire::Body};
 
-/// The version of the format. A reader accepts no other version, because it could not apply unknown parts.
+/// The version of the format. A reader accepts no other version. Fields come and go without a new version; it changes
+/// only when a field gets another meaning.
 pub const VERSION: u32 = 1;
 
 /// The size limit of the file, in bytes: some hundred times what the maps hold by default.
@@ -47,7 +48,6 @@ pub enum Damage {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Header {
     proxymatic: String,
     version: u32,

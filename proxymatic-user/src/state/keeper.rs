@@ -70,8 +70,8 @@ impl StateFile {
         for (source, Answer { age, snapshot }) in answers {
             let of = self.identity(source);
             let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let answered = since_1970.saturating_sub(age).as_secs();
-            state.sources.insert(source, Saved { of, answered, snapshot });
+            let answered_ms = u64::try_from(since_1970.saturating_sub(age).as_millis()).unwrap_or(u64::MAX);
+            state.sources.insert(source, Saved { of, answered_ms, snapshot });
         }
     }
 }

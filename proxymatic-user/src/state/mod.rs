@@ -52,8 +52,8 @@ pub struct Saved {
     /// The location of the source: URLs without credentials, or a path. Two sets with a common element mean the same
     /// source.
     pub of: BTreeSet<String>,
-    /// The time of the request, in seconds of the wall clock since 1970.
-    pub answered: u64,
+    /// The time of the request, in milliseconds of the wall clock since 1970.
+    pub answered_ms: u64,
     /// The complete answer.
     pub snapshot: Snapshot,
 }

@@ -1,5 +1,6 @@
 //! The serialized types of the state. They are separate from the model, so that the model may change and files of this
-//! version stay readable.
+//! version stay readable: an unknown field is skipped, and a missing one has its default. Only what identifies a
+//! service, a backend or a drain has no default.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,15 +20,14 @@ use crate::{
 
 /// The body of the file.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Body {
+    #[serde(default)]
     sources: BTreeMap<String, Source>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     drained: Vec<DrainedBackend>,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct DrainedBackend {
     service: Key,
     task: String,
@@ -36,7 +36,6 @@ struct DrainedBackend {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Key {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
@@ -45,24 +44,28 @@ struct Key {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Source {
+    #[serde(default)]
     of: BTreeSet<String>,
-    answered: u64,
+    #[serde(default)]
+    answered_ms: u64,
+    #[serde(default)]
     services: Vec<Service>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Warning>,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Service {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
     port: NonZeroU16,
     protocol: Protocol,
+    #[serde(default)]
     name: String,
+    #[serde(default)]
     settings: Settings,
+    #[serde(default)]
     backends: Vec<Backend>,
 }
 
@@ -74,7 +77,7 @@ enum Protocol {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default)]
 struct Settings {
     policy: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,20 +95,27 @@ struct Settings {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Backend {
     task: String,
     address: IpAddr,
     port: NonZeroU16,
+    #[serde(default = "default_weight")]
     weight: u16,
+    #[serde(default)]
     maxconn: u32,
+    #[serde(default)]
     state: BackendState,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+fn default_weight() -> u16 {
+    Weight::default().get()
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum BackendState {
     Warming,
+    #[default]
     Active,
     Draining,
 }
@@ -113,9 +123,9 @@ enum BackendState {
 impl From<&State> for Body {
     fn from(state: &State) -> Self {
         let source = |(id, saved): (&SourceId, &Saved)| {
-            let Saved { of, answered, snapshot: Snapshot { services, warnings } } = saved;
+            let Saved { of, answered_ms, snapshot: Snapshot { services, warnings } } = saved;
             let services = services.iter().filter_map(|(key, service)| Service::new(*key, service)).collect();
-            (id.to_string(), Source { of: of.clone(), answered: *answered, services, warnings: warnings.clone() })
+            (id.to_string(), Source { of: of.clone(), answered_ms: *answered_ms, services, warnings: warnings.clone() })
         };
         Self {
             sources: state.sources.iter().map(source).collect(),
@@ -132,7 +142,7 @@ impl Body {
             let id = id.ok_or_else(|| format!("there is no source {name:?}"))?;
             let services = source.services.into_iter().map(Service::read).collect::<Result<_, _>>()?;
             let snapshot = Snapshot { services, warnings: source.warnings };
-            Ok((id, Saved { of: source.of, answered: source.answered, snapshot }))
+            Ok((id, Saved { of: source.of, answered_ms: source.answered_ms, snapshot }))
         };
         Ok(State {
             sources: self.sources.into_iter().map(source).collect::<Result<_, String>>()?,
@@ -206,6 +216,12 @@ impl Service {
 
 fn identity(backend: &model::Backend) -> (&str, IpAddr, u16) {
     (&backend.task, backend.address, backend.port)
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        (&model::Settings::default()).into()
+    }
 }
 
 impl From<&model::Settings> for Settings {

@@ -8,7 +8,7 @@ mod watch;
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use marathon_sim::{self as sim, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
@@ -23,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::watch::{MS, Source, backends, count, quick};
+use crate::watch::{MS, PATIENCE, Source, backends, count, quick};
 
 #[tokio::test]
 async fn first_snapshot_is_whole_and_read_once() {
@@ -53,12 +53,11 @@ async fn first_snapshot_is_whole_and_read_once() {
 }
 
 #[tokio::test]
-async fn task_changes_are_seen_within_the_coalescing_time() {
+async fn task_changes_are_seen_without_a_poll() {
     let sim = Sim::start().await.unwrap();
     let first = sim.create(ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080)).unwrap().remove(0);
     let mut source = Source::of(&sim);
     source.sees(1234, &[(8080, State::Active)]).await;
-    let begin = Instant::now();
     let second = sim.launch("/web", &[Place::new("10.0.0.2", 8081).alive(None)]).unwrap().remove(0);
     source.sees(1234, &[(8080, State::Active), (8081, State::Warming)]).await;
     sim.set_health(&second, Some(true)).unwrap();
@@ -68,7 +67,6 @@ async fn task_changes_are_seen_within_the_coalescing_time() {
     sim.set_state(&first, TaskState::TaskKilling).unwrap();
     sim.set_state(&first, TaskState::TaskKilled).unwrap();
     source.sees(1234, &[(8081, State::Active)]).await;
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     sim.delete_app("/web").unwrap();
     while !source.snapshot().await.services.is_empty() {}
 }
@@ -78,7 +76,8 @@ async fn task_that_is_being_killed_drains_before_any_read() {
     let sim = Sim::start().await.unwrap();
     let app = ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081);
     let first = sim.create(app).unwrap().remove(0);
-    let wait = Duration::from_secs(1);
+    // Longer than the test waits for anything.
+    let wait = 2 * PATIENCE;
     let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
     source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
     let reads = count(&sim, "/v2/apps");
@@ -91,7 +90,8 @@ async fn task_that_is_being_killed_drains_before_any_read() {
 async fn started_task_is_served_before_any_read() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
-    let wait = Duration::from_secs(1);
+    // Longer than the test waits for anything.
+    let wait = 2 * PATIENCE;
     let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
     let reads = count(&sim, "/v2/apps");
@@ -204,11 +204,11 @@ async fn silent_stream_is_closed_and_missed_changes_are_read() {
     let options = Options { heartbeat: 50 * MS, ..Options::default() };
     let sim = Sim::start_with(options).await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
-    let mut source = Source::new(&[sim.url()], Timing { silence: 400 * MS, attached: 100 * MS, ..quick() });
+    let mut source = Source::new(&[sim.url()], Timing { silence: 2000 * MS, attached: 100 * MS, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
     // Heartbeats keep the stream open for longer than the longest silence.
     let begin = Instant::now();
-    while begin.elapsed() < 1000 * MS {
+    while begin.elapsed() < 2500 * MS {
         assert!(timeout(100 * MS, source.reports.recv()).await.is_err(), "there is nothing to report");
         assert_eq!(count(&sim, "/v2/events"), 1);
     }
@@ -390,5 +390,5 @@ async fn source_ends_with_its_receiver() {
     let mut source = Source::of(&sim);
     source.snapshot().await;
     source.reports.close();
-    timeout(Duration::from_secs(5), &mut source.task).await.unwrap().unwrap();
+    timeout(PATIENCE, &mut source.task).await.unwrap().unwrap();
 }

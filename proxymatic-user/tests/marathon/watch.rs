@@ -17,6 +17,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
+/// How long a test waits before it fails: a guard against hanging.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Returns short durations, but no poll that could hide a missed event.
 pub(crate) fn quick() -> Timing {
     Timing {
@@ -61,8 +64,8 @@ impl Source {
     }
 
     pub(crate) async fn next(&mut self) -> Report {
-        let report = timeout(Duration::from_secs(10), self.reports.recv()).await;
-        let report = report.expect("no report within 10 s").expect("the source has ended");
+        let report = timeout(PATIENCE, self.reports.recv()).await;
+        let report = report.expect("no report within 30 s").expect("the source has ended");
         self.check(&report);
         report
     }
@@ -78,7 +81,7 @@ impl Source {
     /// Waits for a snapshot in which the service of this port has these ports and states, in order.
     pub(crate) async fn sees(&mut self, port: u16, expected: &[(u16, State)]) -> Snapshot {
         let mut last = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         while let Ok(Some(report)) = tokio::time::timeout_at(deadline.into(), self.reports.recv()).await {
             self.check(&report);
             if let Report::Snapshot { snapshot, .. } = report {
@@ -88,7 +91,7 @@ impl Source {
                 }
             }
         }
-        panic!("not seen within 10 s: {expected:?}; last: {last:?}");
+        panic!("not seen within {PATIENCE:?}: {expected:?}; last: {last:?}");
     }
 
     /// Returns the URL and the reason of the next failure. No snapshot before it may have fewer backends of port 1234.

@@ -15,7 +15,7 @@ use proxymatic_user::{
 use tokio::{sync::mpsc, time::timeout};
 
 const MS: Duration = Duration::from_millis(1);
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(30);
 
 pub(crate) struct Source(mpsc::Receiver<Report>);
 

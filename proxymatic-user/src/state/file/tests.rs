@@ -24,7 +24,7 @@ fn file(folder: &TempDir, urls: &[&str]) -> StateFile {
 fn state(source: SourceId, urls: &[&str]) -> State {
     let services = [(ServiceKey::host(1234, Protocol::Tcp), Service::default().into())].into();
     let snapshot = Snapshot { services, warnings: Vec::new() };
-    State { sources: [(source, Saved { of: of(urls), answered: 7, snapshot })].into(), ..State::default() }
+    State { sources: [(source, Saved { of: of(urls), answered_ms: 7, snapshot })].into(), ..State::default() }
 }
 
 fn names(folder: &TempDir) -> Vec<String> {
