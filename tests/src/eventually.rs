@@ -13,7 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A factor for all timeouts, for slow machines such as an emulated one.
 const PATIENCE: &str = "PROXYMATIC_TEST_PATIENCE";
 
-/// Polls `probe` until it returns `Some`; fails with `what` after `timeout`.
+/// Polls `probe` until it returns `Some`; fails with `what` after `timeout`. One poll counts for at most a third of it.
 pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
     let timeout = stretched(timeout);
     poll(timeout, || probe().ok_or(())).map_err(|()| anyhow!("{what}: not within {timeout:?}"))
@@ -48,14 +48,16 @@ fn stretched(timeout: Duration) -> Duration {
 }
 
 fn poll<T, E>(timeout: Duration, mut probe: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-    let deadline = Instant::now() + timeout;
-    let mut wait = FIRST_PAUSE;
+    let (mut left, mut wait) = (timeout, FIRST_PAUSE);
     loop {
+        let begun = Instant::now();
         match probe() {
             Ok(fact) => return Ok(fact),
-            Err(last) if Instant::now() >= deadline => return Err(last),
-            Err(_) => pause(wait.min(deadline.saturating_duration_since(Instant::now()))),
+            Err(last) if left.is_zero() => return Err(last),
+            Err(_) => pause(wait.min(left)),
         }
+        // If the whole machine stalls, so do those that are waited for. One stall must not use up their time.
+        left = left.saturating_sub(begun.elapsed().min(timeout / 3));
         wait = (wait * 2).min(LONGEST_PAUSE);
     }
 }

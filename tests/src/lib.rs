@@ -11,4 +11,5 @@ pub mod net;
 pub mod process;
 pub mod skip;
 pub mod soak;
+pub mod stalls;
 pub mod summary;

@@ -110,7 +110,8 @@ async fn duplicate_late_and_reordered_events_keep_live_tasks() {
 #[tokio::test]
 async fn late_end_of_a_task_keeps_the_next_task_of_its_instance() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
-    let mut source = watching(&sim, &[8080, 8081], quick()).await;
+    // The announcements of the next streams are held too.
+    let mut source = watching(&sim, &[8080, 8081], Timing { attached: 100 * MS, ..quick() }).await;
     sim.deliver(Delivery { held: true, ..Delivery::default() });
     sim.set_state(&tasks[0], TaskState::TaskFailed).unwrap();
     source.live(&[8081]);

@@ -10,6 +10,7 @@ use super::cluster::{Clients, Cluster, pass};
 use super::replicas::{Member, now};
 use super::report::Report;
 use super::rng::Rng;
+use crate::stalls::Stalls;
 
 /// The least number of replicas of a service, so that one can be killed.
 const LEAST: usize = 2;
@@ -230,13 +231,16 @@ struct Dead {
     name: String,
     task: String,
     when: (f64, f64),
+    /// Since the kill.
+    stalls: Stalls,
 }
 
 fn kill(cluster: &mut Cluster<'_>, of: usize, nth: usize, report: &mut Report) -> Result<Dead> {
     let member = cluster.crews[of].members.remove(nth);
     let (name, task) = (member.name.clone(), member.task.clone());
     report.note(&format!("{name} is killed"));
-    Ok(Dead { name, task, when: member.die()? })
+    let stalls = Stalls::watch();
+    Ok(Dead { name, task, when: member.die()?, stalls })
 }
 
 /// Reports a replica's death to Marathon; returns when the agent knows it.
@@ -247,7 +251,7 @@ fn bury(cluster: &mut Cluster<'_>, of: usize, dead: Dead, clients: &Clients) -> 
         clients.leave_alone(cluster.crews[of].port, &dead.name)?;
     }
     let (begun, at) = dead.when;
-    let killed = Killed { begun, dead: at, out: now() };
+    let killed = Killed { begun, dead: at, out: now(), stalled: dead.stalls.any_long() };
     let ended = cluster.crews[of].ended(dead.name, Some(killed));
     cluster.note(ended);
     Ok(())
