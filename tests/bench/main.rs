@@ -15,6 +15,7 @@ mod machine;
 mod output;
 mod peers;
 mod planning;
+mod programs;
 mod remote;
 mod scale;
 mod services;

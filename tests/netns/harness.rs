@@ -13,7 +13,7 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::net::{NetNs, host_address, host_address6};
 use proxymatic_tests::process::Process;
-use proxymatic_tests::{cgroup, cleanup};
+use proxymatic_tests::{cgroup, leftovers};
 
 /// Set for the copy of this program that plays the killed run.
 const VICTIM: &str = "PROXYMATIC_TEST_VICTIM";
@@ -161,7 +161,7 @@ fn remains_of_a_killed_run_are_removed_by_the_next() -> TestResult {
     victim.kill9()?;
     // A concurrent test may start now and remove all or some of the remains.
     eventually_ok("nothing is left of the killed run", PATIENCE, || {
-        cleanup::sweep();
+        leftovers::sweep();
         let left = traces(&name)?;
         ensure!(left.is_empty(), "{left:?}");
         // A zombie has no command line; when init reaps it does not matter.

@@ -7,6 +7,8 @@ mod affinity;
 mod agent_crash;
 /// Many bytes over interfaces of different MTU.
 mod bulk;
+/// The client, for all of these tests.
+mod client;
 /// Datagrams, whole and in fragments.
 mod datagrams;
 /// ICMP errors of routers and hosts.
@@ -29,22 +31,18 @@ mod simultaneous_close;
 mod syn_flood;
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_common::ABI_VERSION;
-use proxymatic_tests::eventually::{eventually_ok, uninterrupted};
-use proxymatic_tests::lab::{Arms, CLIENT, Echo, Host, Lab, PATIENCE};
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::lab::{Arms, CLIENT, Echo, Lab, PATIENCE};
 use serde_json::{Value, json};
 
+use self::client::who;
 use self::long_lived::Transfers;
 use crate::fixtures::cluster::PORT;
 use crate::fixtures::file_source::{FileSource, backend};
-
-/// How long a client waits for an answer.
-const WAIT: Duration = PATIENCE;
 
 /// The path of remote clients' packets, and the hook that forwards them.
 #[derive(Debug, Clone, Copy)]
@@ -152,51 +150,6 @@ fn exposed(name: &str, protocol: &str, port: u16, places: &[SocketAddr], more: &
         service[*key] = value.clone();
     }
     service
-}
-
-/// Opens a connection from a host, and returns it with the name of the replica that greets.
-fn greeted(host: &Host, to: SocketAddr) -> Result<(TcpStream, char)> {
-    let outcome = host.net().enter(|| -> io::Result<_> {
-        let mut stream = TcpStream::connect_timeout(&to, WAIT)?;
-        stream.set_read_timeout(Some(WAIT))?;
-        let mut name = [0];
-        stream.read_exact(&mut name)?;
-        Ok((stream, char::from(name[0])))
-    })?;
-    outcome.with_context(|| format!("connect to {to} from host {}", host.number()))
-}
-
-/// Returns the name of the replica that greets a new connection.
-fn who(host: &Host, to: SocketAddr) -> Result<char> {
-    Ok(greeted(host, to)?.1)
-}
-
-/// Returns the error of a new connection.
-fn refused(host: &Host, to: SocketAddr) -> Result<io::ErrorKind> {
-    match greeted(host, to) {
-        Ok((_, name)) => anyhow::bail!("{to} is served by {name}"),
-        Err(error) => Ok(error.downcast_ref::<io::Error>().context("no error of a socket")?.kind()),
-    }
-}
-
-/// Opens a socket on a host with the client's timeout, which receives ICMP errors.
-fn socket(host: &Host, to: SocketAddr) -> Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-    let outcome = host.net().enter(|| -> io::Result<_> {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.set_read_timeout(Some(WAIT))?;
-        socket.connect(to)?;
-        Ok(socket)
-    })?;
-    outcome.with_context(|| format!("a socket to {to}"))
-}
-
-/// Returns the name of the replica that answers a datagram.
-fn asked(socket: &UdpSocket) -> io::Result<char> {
-    let mut answer = [0; 8];
-    socket.send(b"?")?;
-    let length = uninterrupted(|| socket.recv(&mut answer))?;
-    if length == 1 { Ok(char::from(answer[0])) } else { Err(io::Error::other(format!("{length} bytes"))) }
 }
 
 /// Waits until this many flows are counted as open on host 1. The error lists the connections that the hooks know.

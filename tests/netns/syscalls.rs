@@ -57,7 +57,7 @@ fn tcp_fast_open_sends_data_in_the_syn_to_the_replica() -> TestResult {
 #[test]
 fn mptcp_socket_reaches_the_service_and_is_counted_until_closed() -> TestResult {
     let lab = Lab::start(2)?;
-    if kernel::skips_mptcp(lab.host(1), "mptcp")? {
+    if kernel::skips_mptcp(lab.host(1).net(), "mptcp")? {
         return Ok(());
     }
     let _web = WordReplicas::start(&lab, &[SERVICE], &[])?;
@@ -70,7 +70,7 @@ fn mptcp_socket_reaches_the_service_and_is_counted_until_closed() -> TestResult 
 #[test]
 fn mptcp_connect_refused_counts_against_the_replica() -> TestResult {
     let lab = Lab::start(2)?;
-    if kernel::skips_mptcp(lab.host(1), "mptcp that is refused")? {
+    if kernel::skips_mptcp(lab.host(1).net(), "mptcp that is refused")? {
         return Ok(());
     }
     // Nothing listens at the replica's address.

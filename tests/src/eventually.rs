@@ -7,11 +7,15 @@ use std::{env, thread};
 
 use anyhow::{Result, anyhow};
 
+/// Timeout of any one step of a test. It only guards against a step that never ends: a busy machine takes many times
+/// longer than an idle one.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A factor for all timeouts, for slow machines such as an emulated one.
-const PATIENCE: &str = "PROXYMATIC_TEST_PATIENCE";
+const FACTOR_VARIABLE: &str = "PROXYMATIC_TEST_PATIENCE";
 
 /// Polls `probe` until it returns `Some`; fails with `what` after `timeout`.
 pub fn eventually<T>(what: &str, timeout: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
@@ -43,7 +47,7 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T
 
 fn stretched(timeout: Duration) -> Duration {
     static FACTOR: OnceLock<u32> = OnceLock::new();
-    let said = || env::var(PATIENCE).ok().and_then(|it| it.parse().ok()).unwrap_or(1);
+    let said = || env::var(FACTOR_VARIABLE).ok().and_then(|it| it.parse().ok()).unwrap_or(1);
     timeout * *FACTOR.get_or_init(said)
 }
 

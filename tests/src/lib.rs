@@ -7,6 +7,7 @@ pub mod eventually;
 pub mod failure;
 pub mod http;
 pub mod lab;
+pub mod leftovers;
 pub mod net;
 pub mod process;
 pub mod skip;

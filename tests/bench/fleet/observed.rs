@@ -19,8 +19,7 @@ use proxymatic_tests::{
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::{Value, json};
 
-use super::Single;
-use crate::{peers::program, statistics::median};
+use crate::{programs::program, statistics::median};
 
 /// The size of the cluster, and the rate of changes.
 pub(super) struct Size {
@@ -28,6 +27,27 @@ pub(super) struct Size {
     pub(super) tasks: u16,
     pub(super) replaced: u16,
     pub(super) pause: Duration,
+}
+
+/// The requests of an agent at rest, and those that a change causes.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Single {
+    /// Requests of one full read.
+    pub(crate) full_requests: f64,
+    /// Bytes of one full read, with TCP and IP.
+    pub(crate) full_bytes: f64,
+    /// The duration, in seconds.
+    pub(crate) seconds: f64,
+    /// Number of replaced tasks.
+    pub(crate) replaced: f64,
+    /// Requests meanwhile, without scheduled full reads.
+    pub(crate) requests: f64,
+    /// Bytes received meanwhile: responses and events.
+    pub(crate) bytes: f64,
+    /// Events received meanwhile.
+    pub(crate) events: f64,
+    /// From the end of a task, by the source's time, to the switch in the maps; milliseconds, the median.
+    pub(crate) switch_ms: f64,
 }
 
 /// The first service port.

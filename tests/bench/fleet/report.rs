@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::Single;
+use super::observed::Single;
 use crate::{
     chart::{self, Line},
     machine::Machine,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{LIMIT, Metric, Report};
+use super::measurement::{self, LIMIT, Metric, Part};
 
 const OURS: &str = "proxymatic";
 const HAPROXY: &str = "haproxy";
@@ -40,10 +40,10 @@ const TARGETS: [Target; 14] = [
 ];
 
 /// Returns each target with the measured value, if both rows were measured.
-pub(super) fn show(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(super) fn show(parts: &[Part], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "\ntargets")?;
     for Target { what, services, metric, own, other, least } in TARGETS {
-        let part = report.part(services, 2);
+        let part = measurement::part(parts, services, 2);
         let Some(found) = part.and_then(|part| part.ratio(own, other, metric)) else {
             writeln!(f, "  {:<8} {what} >= {least}", "-")?;
             continue;

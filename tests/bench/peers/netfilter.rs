@@ -5,7 +5,8 @@ use std::{fmt::Write as _, path::Path, process::Command};
 use anyhow::{Result, bail};
 use proxymatic_tests::process::Process;
 
-use super::{Service, Task, program};
+use super::task::{Service, Task};
+use crate::programs::program;
 
 const NFTABLES: &str = include_str!("nftables.nft");
 const IPTABLES: &str = include_str!("iptables.rules");

@@ -15,7 +15,8 @@ use proxymatic_tests::net::{address_on, address6_on, interface};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use serde_json::{Value, json};
 
-use super::{ONE_ARMED, ROUTED, WAIT, Way, asked, both};
+use super::client::{WAIT, asked};
+use super::{ONE_ARMED, ROUTED, Way, both};
 use crate::fixtures::cluster::PORT;
 
 /// The number of clients in each family; each has an address of its own on the clients' host.

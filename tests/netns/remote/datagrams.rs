@@ -8,7 +8,8 @@ use proxymatic_tests::eventually::uninterrupted;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::CLIENT;
 
-use super::{ONE_ARMED, ROUTED, Remote, WAYS, asked, socket};
+use super::client::{asked, socket};
+use super::{ONE_ARMED, ROUTED, Remote, WAYS};
 
 const DATAGRAMS: usize = 10_000;
 /// Sizes that fit into one packet of 1,500 bytes, just fit, just do not fit, and need many fragments.

@@ -10,7 +10,8 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{CLIENT, FAR, Lab, PATIENCE, ROUTER};
 use proxymatic_tests::net::{address_on, address6_on};
 
-use super::{ROUTED, Remote, WAIT, WAYS, asked, exposed, greeted, socket, who};
+use super::client::{WAIT, asked, greeted, socket, who};
+use super::{ROUTED, Remote, WAYS, exposed};
 use crate::fixtures::cluster::PORT;
 use crate::programs::run_on;
 
@@ -27,7 +28,7 @@ fn icmp_of_closed_backend_port_reaches_client_as_the_service() -> TestResult {
             // A connected socket receives only errors that name its destination.
             let error = asked(&socket(lab.host(CLIENT), to)?).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{way:?} {to}");
-            assert_eq!(super::refused(lab.host(CLIENT), to)?, ErrorKind::ConnectionRefused, "{way:?} {to}");
+            assert_eq!(super::client::refused(lab.host(CLIENT), to)?, ErrorKind::ConnectionRefused, "{way:?} {to}");
         }
     }
     Ok(())

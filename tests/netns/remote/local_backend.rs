@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 use proxymatic_tests::failure::TestResult;
 
-use super::{Remote, WAYS, asked, open_is, socket, who};
+use super::client::{asked, socket, who};
+use super::{Remote, WAYS, open_is};
 use proxymatic_tests::lab::CLIENT;
 
 #[test]

@@ -8,7 +8,8 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{CLIENT, PATIENCE};
 use serde_json::json;
 
-use super::{ONE_ARMED, ROUTED, Remote, WAYS, asked, both, exposed, greeted, open_is, refused, socket, who};
+use super::client::{asked, greeted, refused, socket, who};
+use super::{ONE_ARMED, ROUTED, Remote, WAYS, both, exposed, open_is};
 use crate::fixtures::cluster::PORT;
 use crate::fixtures::file_source::FileSource;
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::allowed_failures::Killed;
-use super::cluster::{Clients, Cluster, pass};
+use super::cluster::{CREW, Clients, Cluster, pass};
 use super::replicas::{Member, now};
 use super::report::Report;
 use super::rng::Rng;
@@ -154,8 +154,20 @@ impl Act {
     }
 }
 
+/// Restores the number of replicas of the beginning.
+pub(super) fn restore_replicas(cluster: &mut Cluster<'_>, report: &mut Report) -> Result<()> {
+    for of in 0..cluster.crews.len() {
+        while cluster.crews[of].members.len() > CREW {
+            shrink(cluster, of, 0, None, report)?;
+        }
+        let missing = CREW - cluster.crews[of].members.len();
+        grow(cluster, of, missing)?;
+    }
+    cluster.settle()
+}
+
 /// Starts more replicas; returns when they are served.
-pub(super) fn grow(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
+fn grow(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
     launch(cluster, of, count)?;
     cluster.settle_one(of)
 }
@@ -171,7 +183,7 @@ fn launch(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
 }
 
 /// Stops a replica as Mesos does: TASK_KILLING, drain, end. A UDP replica runs until its sockets were reset.
-pub(super) fn shrink(
+fn shrink(
     cluster: &mut Cluster<'_>,
     of: usize,
     nth: usize,

@@ -64,7 +64,7 @@ fn changes(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
         (options.say)(&report.line());
     }
     report.note("back to the beginning");
-    cluster.back_to_the_beginning(report)?;
+    actions::restore_replicas(&mut cluster, report)?;
     cluster.is_as_it_was(&fill)?;
     report.end(&fill, cluster.verdicts()?);
     report.time = begun.elapsed();
