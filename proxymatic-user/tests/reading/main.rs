@@ -3,21 +3,13 @@
 
 #![expect(clippy::print_stdout, reason = "the name of the row that fails; the harness shows it only then")]
 
-#[path = "reading/failures.rs"]
 mod failures;
-#[path = "reading/fields.rs"]
 mod fields;
-#[path = "reading/labels.rs"]
 mod labels;
-#[path = "reading/networks.rs"]
 mod networks;
-#[path = "reading/pods.rs"]
 mod pods;
-#[path = "reading/shapes.rs"]
 mod shapes;
-#[path = "reading/traffic.rs"]
 mod traffic;
-#[path = "reading/vips.rs"]
 mod vips;
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU32, sync::Arc};
