@@ -4,7 +4,6 @@ mod build;
 mod history;
 mod load;
 mod programs;
-pub(crate) mod report;
 mod runner;
 mod tier;
 
@@ -16,10 +15,14 @@ use clap::{Args, ValueEnum as _};
 use self::{
     build::Build,
     history::History,
-    report::Report,
     tier::{Context, Tier},
 };
-use crate::{command::Failed, progress::human, vm};
+use crate::{
+    command::Failed,
+    progress::human,
+    report::{self, Report},
+    vm,
+};
 
 /// How many of the slowest tests a run lists.
 const SLOWEST: usize = 20;

@@ -9,11 +9,12 @@ use super::{
     build::Build,
     history::History,
     programs::{self, Ignored, Kind, Program},
-    report::Report,
     runner::Runner,
 };
 use crate::{
-    command, dist, image, setup, tidy, vm,
+    command, dist, image,
+    report::Report,
+    setup, tidy, vm,
     workspace::{self, cargo},
 };
 

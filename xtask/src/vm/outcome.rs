@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::test::report::Verdict;
+use crate::report::Verdict;
 
 /// The whole result.
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::{outcome::Outcome, record::Record};
-use crate::test::report::Verdict;
+use crate::report::Verdict;
 
 /// Facts with this prefix have a table of their own: the instructions that the verifier processed, by program.
 const VERIFIED: &str = "verified ";

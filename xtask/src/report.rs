@@ -1,4 +1,4 @@
-//! The result of a tier: which tests passed, failed or were skipped, the duration of each, and how to rerun one.
+//! The result of a test tier: which tests passed, failed or were skipped, the duration of each, and how to rerun one.
 
 use std::{path::PathBuf, time::Duration};
 
