@@ -7,6 +7,7 @@ use super::{args::PinArgs, backend, config, event, feature, flow, hook, map, pla
 /// Service forwarding for Marathon clusters, done in the Linux kernel.
 ///
 /// Programs connect to localhost:<service port>; the kernel sends each connection directly to a healthy replica.
+#[expect(rustdoc::invalid_html_tags, reason = "it is a help text as well, in which <...> stands for a number")]
 #[derive(Debug, clap::Parser)]
 #[command(name = "proxymatic", version, max_term_width = 100, subcommand_required = true)]
 pub(super) struct Cli {

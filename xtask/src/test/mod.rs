@@ -156,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn contributing_lists_all_tiers_in_their_order() {
+        let text = std::fs::read_to_string(crate::workspace::root().join("CONTRIBUTING.md")).unwrap();
+        let (_, table) = text.split_once("| tier | ").unwrap();
+        let rows = table.lines().skip(2).map_while(|row| row.strip_prefix("| ")?.split(" | ").next());
+        assert_eq!(rows.flat_map(|tiers| tiers.split(", ")).collect::<Vec<_>>(), names(&[]));
+    }
+
+    #[test]
     fn named_tiers_run_once_and_fast_ones_first() {
         assert_eq!(names(&["netns", "fmt", "netns"]), ["fmt", "netns"]);
     }
