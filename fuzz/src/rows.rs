@@ -23,7 +23,7 @@ pub struct Rows {
     ports: [u64; 4],
     backends: Vec<BackendRow>,
     services: Vec<(u8, [u8; 64], u8)>,
-    heads: Vec<(u8, u16, u8, u8, Option<u64>)>,
+    slot_ranges: Vec<(u8, u16, u8, u8, Option<u64>)>,
     slots: Vec<(u16, u64)>,
     frontends: Vec<(u8, u8, u8, u8, u8, bool)>,
     addresses: Vec<([u8; 16], u8)>,
@@ -95,8 +95,8 @@ impl MapReader for Rows {
         Some(if *source < 250 { Service { source: SourceCode(u32::from(source % 5)), ..service } } else { service })
     }
 
-    fn head(&self, service: u32) -> Option<SlotRange> {
-        let row = self.heads.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == service);
+    fn slot_range(&self, service: u32) -> Option<SlotRange> {
+        let row = self.slot_ranges.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == service);
         let Some((_, generation, length, base, word)) = row else { return Some(SlotRange::default()) };
         match word {
             Some(word) => Some(SlotRange::from_word(*word)),
@@ -117,7 +117,7 @@ impl MapReader for Rows {
                 class: Class((*class % 5).into()),
                 port: Port::new(1000 + u16::from(*port % 4)),
                 protocol,
-                zero: if *odd { *zero } else { 0 },
+                _pad: if *odd { *zero } else { 0 },
             };
             (frontend, id(*of, CAPACITY.services))
         };
@@ -133,7 +133,7 @@ impl MapReader for Rows {
         Ok(self.excluded.iter().take(4).copied().collect())
     }
 
-    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
+    fn source_ranges(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let row = |(of, bits, bytes): &(u8, u8, [u8; 16])| {
             let network = SourceRange { service: id(*of, CAPACITY.services), address: from_bytes(bytes)? };
             Some(SourceRangeKey { prefix_len: (*bits).into(), network })
@@ -141,11 +141,11 @@ impl MapReader for Rows {
         Ok(self.allow.iter().take(16).filter_map(row).collect())
     }
 
-    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
+    fn source_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
         let row = |(of, cgroup, zero): &(u8, u64, u32)| SourceCgroup {
             cgroup: *cgroup,
             service: id(*of, CAPACITY.services),
-            zero: *zero,
+            _pad: *zero,
         };
         Ok(self.allow_cgroups.iter().take(8).map(row).collect())
     }

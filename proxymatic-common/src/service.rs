@@ -28,7 +28,7 @@ pub struct Frontend {
     /// IPPROTO number.
     pub protocol: u8,
     /// Always zero.
-    pub zero: u8,
+    pub _pad: u8,
 }
 assert_packed!(Frontend = Class, Port, u8, u8);
 
@@ -36,7 +36,7 @@ impl Frontend {
     /// Makes the key of a service in one address class.
     #[inline(always)]
     pub const fn new(class: Class, port: Port, protocol: u8) -> Self {
-        Self { class, port, protocol, zero: 0 }
+        Self { class, port, protocol, _pad: 0 }
     }
 }
 
@@ -191,8 +191,8 @@ pub struct ServiceStats {
     pub refused: [Cell64; 8],
     /// How often a program bound the service port or began to listen on it, plus one for listeners older than the
     /// service.
-    pub bound: Cell64,
-    /// The value of `bound` when the agent last found no listener. As long as both are equal, there is no listener.
+    pub bind_seq: Cell64,
+    /// The value of `bind_seq` when the agent last found no listener. As long as both are equal, there is no listener.
     pub no_listener_seq: Cell64,
     /// Reserved for future fields.
     _reserved: [u64; 2],
@@ -209,14 +209,14 @@ impl ServiceStats {
     /// Returns whether a program may be listening on the service port.
     #[inline(always)]
     pub fn may_have_listener(&self) -> bool {
-        self.bound.get() != self.no_listener_seq.get()
+        self.bind_seq.get() != self.no_listener_seq.get()
     }
 
     /// Resets all cells for a new owner: all counts are zero, and a listener is possible.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, _reserved: _ } = self;
-        bound.set(1);
+        let Self { opened, closed, turn, last_refusal_event, refused, bind_seq, no_listener_seq, _reserved: _ } = self;
+        bind_seq.set(1);
         for cell in [opened, closed, turn, last_refusal_event, no_listener_seq].into_iter().chain(refused) {
             cell.set(0);
         }

@@ -106,7 +106,7 @@ impl Stage {
             destination: Address::ZERO,
             destination_port: Port::new(1234),
             protocol: PROTOCOL_TCP,
-            zero: [0; 5],
+            _pad: [0; 5],
         };
         self.handle(Event::HookEvents(vec![event]));
     }
@@ -123,7 +123,7 @@ impl Stage {
     /// Returns the hosts whose backends have slots.
     fn drawn(&self) -> Vec<u8> {
         let tables = self.agent.tables();
-        let slots = tables.services().values().flat_map(|service| tables.slots_of(service.head));
+        let slots = tables.services().values().flat_map(|service| tables.slots_of(service.slot_range));
         let host = |task: &str| task.trim_start_matches("task-").parse().unwrap();
         let mut hosts: Vec<u8> = slots.map(|slot| host(&tables.backends()[&slot.backend()].task)).collect();
         hosts.sort_unstable();

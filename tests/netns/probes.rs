@@ -42,7 +42,7 @@ fn replica_ejected_for_long_leaves_the_slots_until_it_answers() -> TestResult {
     let slots = || -> anyhow::Result<usize> {
         let tables = maps.tables()?;
         let service = tables.services().values().next().context("no service")?;
-        Ok(tables.slots_of(service.head).len())
+        Ok(tables.slots_of(service.slot_range).len())
     };
     assert_eq!(slots()?, 4);
     web.replicas[0].process.kill9()?;

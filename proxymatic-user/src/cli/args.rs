@@ -60,12 +60,13 @@ impl SettingsArgs {
         // A path in the mounted tree means the cgroup with that folder.
         let root = cgroup_root().unwrap_or_default();
         let exposed = self.exposed(wrong);
-        let mut wishes = GlobalSettings { max_connections: self.max_connections, exposed, ..GlobalSettings::default() };
+        let mut settings =
+            GlobalSettings { max_connections: self.max_connections, exposed, ..GlobalSettings::default() };
         for path in &self.exclude_cgroup {
             let below = path.strip_prefix(&root).map_or_else(|_| path.clone(), |below| Path::new("/").join(below));
             match format!("cgroup:{}", below.display()).parse() {
                 Ok(AllowRule::Cgroup(path)) => {
-                    wishes.excluded.insert(path);
+                    settings.excluded.insert(path);
                 }
                 Ok(AllowRule::Network(..)) | Err(_) => wrong.push(format!(
                     "--exclude-cgroup {}: must be a path as in /proc/PID/cgroup, such as /system.slice/docker.service",
@@ -73,7 +74,7 @@ impl SettingsArgs {
                 )),
             }
         }
-        wishes
+        settings
     }
 
     /// Returns the interfaces on which remote clients arrive.

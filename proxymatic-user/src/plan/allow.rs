@@ -47,7 +47,7 @@ pub(super) fn put_list(
     builder.take_allows(new.len())?;
     builder.ops.extend(new.into_iter().map(MapOp::PutAllow));
     builder.ops.extend(known.allow.difference(&networks).copied().map(MapOp::DelAllow));
-    let of = |cgroup: &u64| SourceCgroup { cgroup: *cgroup, service: id, zero: 0 };
+    let of = |cgroup: &u64| SourceCgroup { cgroup: *cgroup, service: id, _pad: 0 };
     let new: Vec<_> = cgroups.difference(&known.allow_cgroups).map(of).collect();
     builder.take_allowed_cgroups(new.len())?;
     builder.ops.extend(new.into_iter().map(MapOp::PutAllowCgroup));

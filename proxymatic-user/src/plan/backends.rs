@@ -78,7 +78,7 @@ pub(super) fn put_slots(
     } else {
         slots(&drawn.iter().map(|it| (it.slot, it.weight_in(it.state))).collect::<Vec<_>>())
     };
-    let now = builder.tables.services().get(&service).map_or(SlotRange::default(), |entry| entry.head);
+    let now = builder.tables.services().get(&service).map_or(SlotRange::default(), |entry| entry.slot_range);
     if builder.tables.slots_of(now) == new_slots.as_slice() {
         return Ok(());
     }

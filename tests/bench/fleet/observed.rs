@@ -102,7 +102,7 @@ pub(super) fn marathon(size: &Size) -> Result<Single> {
         let old = ids.pop_front().context("no task")?;
         ids.push_back(fresh);
         let head = eventually("the new task is in", PATIENCE, || {
-            maps.head(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
+            maps.slot_range(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
         })?;
         let (killed, switched) = thread::scope(|scope| {
             let watch = scope.spawn(|| other_head(&maps, head));
@@ -182,7 +182,7 @@ pub(super) fn etcd(size: &Size) -> Result<Single> {
         until(begun + size.pause * u32::from(nth));
         host.call("POST", at, "/v3/kv/put", &put(0, size.tasks + nth).to_string())?;
         let head = eventually("the new container is in", PATIENCE, || {
-            maps.head(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
+            maps.slot_range(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
         })?;
         let gone = json!({ "key": key(0, nth) });
         let deleted = Instant::now();
@@ -231,7 +231,7 @@ fn complete(host: &Host, size: &Size) -> Result<Maps> {
 /// Returns when the first service has another slot range than this.
 fn other_head(maps: &Maps, head: SlotRange) -> Result<Instant> {
     let begun = Instant::now();
-    while maps.head(0) == Some(head) {
+    while maps.slot_range(0) == Some(head) {
         ensure!(begun.elapsed() < PATIENCE, "no switch");
         until(Instant::now() + Duration::from_micros(100));
     }

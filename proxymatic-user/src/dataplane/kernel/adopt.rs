@@ -40,8 +40,8 @@ impl MapReader for Maps {
         self.services.read(id)
     }
 
-    fn head(&self, service: u32) -> Option<SlotRange> {
-        self.head(service)
+    fn slot_range(&self, service: u32) -> Option<SlotRange> {
+        self.slot_range(service)
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {
@@ -60,7 +60,7 @@ impl MapReader for Maps {
         Ok(all_entries("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
     }
 
-    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
+    fn source_ranges(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let keys = self
             .allow
             .keys()
@@ -68,7 +68,7 @@ impl MapReader for Maps {
         keys.collect::<Result<_, MapError>>().map_err(|error| Error::kernel("read SOURCE_RANGES", &error))
     }
 
-    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
+    fn source_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
         Ok(all_entries("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
     }
 

@@ -28,8 +28,8 @@ impl Maps {
             MapOp::ClearSlots(base, length) => self.write_slots(op, *base, (0..*length).map(|_| Slot::default())),
             MapOp::PutService(id, settings) => check_bounds(op, self.services.write(*id, *settings).then_some(())),
             MapOp::ClearService(id) => check_bounds(op, self.services.write(*id, Service::FREE).then_some(())),
-            MapOp::PutSlotRange(id, head) | MapOp::ClearHead(id, head) => {
-                check_bounds(op, self.heads.cell(*id).map(|cell| cell.set(head.word())))
+            MapOp::PutSlotRange(id, range) | MapOp::ClearHead(id, range) => {
+                check_bounds(op, self.slot_ranges.cell(*id).map(|cell| cell.set(range.word())))
             }
             MapOp::PutServiceName(id, name) => self.service_names.insert(id, Name::new(name), 0).map_err(failed),
             MapOp::PutBackendName(id, name) => self.backend_names.insert(id, Name::new(name), 0).map_err(failed),

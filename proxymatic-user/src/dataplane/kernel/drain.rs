@@ -71,8 +71,9 @@ impl Maps {
     /// Returns true if the slots of its service include a backend: within 1 s after the agent publishes it as active.
     pub fn is_drawn(&self, id: u32) -> bool {
         let Some(backend) = self.backends.read(id) else { return false };
-        let Some(head) = self.head(backend.service) else { return false };
-        let mut slots = (head.base()..head.base().saturating_add(head.length())).filter_map(|at| self.slots.read(at));
+        let Some(range) = self.slot_range(backend.service) else { return false };
+        let mut slots =
+            (range.base()..range.base().saturating_add(range.length())).filter_map(|at| self.slots.read(at));
         slots.any(|slot| (slot.backend(), slot.generation()) == (id, backend.generation))
     }
 

@@ -24,7 +24,7 @@ pub struct Maps {
     pub(super) ports: MmapArray<Cell64>,
     pub(super) service_names: HashMap<MapData, u32, Name>,
     pub(super) backend_names: HashMap<MapData, u32, Name>,
-    pub(super) heads: MmapArray<Cell64>,
+    pub(super) slot_ranges: MmapArray<Cell64>,
     pub(super) services: MmapArray<Service>,
     pub(super) slots: MmapArray<Slot>,
     pub(super) backends: MmapArray<Backend>,
@@ -52,7 +52,7 @@ impl Maps {
             ports: mmap::<declared::Ports, Cell64>(pins)?,
             service_names: hash::<declared::ServiceNames, _, _>(pins)?,
             backend_names: hash::<declared::BackendNames, _, _>(pins)?,
-            heads: mmap::<declared::SlotRanges, Cell64>(pins)?,
+            slot_ranges: mmap::<declared::SlotRanges, Cell64>(pins)?,
             services: mmap::<declared::Services, _>(pins)?,
             slots: mmap::<declared::Slots, _>(pins)?,
             backends: mmap::<declared::Backends, _>(pins)?,
@@ -87,8 +87,8 @@ impl Maps {
     }
 
     /// The slot range of a service. Its generation counts switches. One load, so that a caller can poll it cheaply.
-    pub fn head(&self, service: u32) -> Option<SlotRange> {
-        self.heads.cell(service).map(|cell| SlotRange::from_word(cell.get()))
+    pub fn slot_range(&self, service: u32) -> Option<SlotRange> {
+        self.slot_ranges.cell(service).map(|cell| SlotRange::from_word(cell.get()))
     }
 
     /// The counts of a backend.

@@ -102,8 +102,10 @@ impl Maps {
     }
 
     /// The entries of `SLOT_RANGES`.
-    pub fn heads(&self) -> impl Iterator<Item = (u32, SlotRange)> {
-        (0..self.heads.entries()).filter_map(|id| Some((id, self.head(id)?))).filter(|(_, head)| head.word() != 0)
+    pub fn slot_ranges(&self) -> impl Iterator<Item = (u32, SlotRange)> {
+        (0..self.slot_ranges.entries())
+            .filter_map(|id| Some((id, self.slot_range(id)?)))
+            .filter(|(_, range)| range.word() != 0)
     }
 
     /// The entries of `SLOTS`.
@@ -206,7 +208,7 @@ impl Maps {
             Drained::NAME => self.drained()?.len(),
             Excluded::NAME => self.excluded()?.len(),
             Frontends::NAME => self.frontends()?.len(),
-            SlotRanges::NAME => self.heads().filter(|(_, head)| head.length() > 0).count(),
+            SlotRanges::NAME => self.slot_ranges().filter(|(_, range)| range.length() > 0).count(),
             Ports::NAME => self.port_words().count(),
             ServiceNames::NAME => self.service_names()?.len(),
             Services::NAME => self.services().count(),

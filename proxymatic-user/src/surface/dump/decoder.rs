@@ -127,8 +127,8 @@ impl Decoder<'_> {
     }
 
     fn slot_ranges(&self) -> Dump {
-        let rows = self.maps.heads().map(|(id, head)| {
-            vec![json!(id), json!(head.generation()), json!(head.length()), json!(head.base()), self.service(id)]
+        let rows = self.maps.slot_ranges().map(|(id, range)| {
+            vec![json!(id), json!(range.generation()), json!(range.length()), json!(range.base()), self.service(id)]
         });
         Dump { columns: &["service", "generation", "length", "base", "name"], rows: rows.collect() }
     }
@@ -175,7 +175,7 @@ impl Decoder<'_> {
                 json!(load.closed.get()),
                 json!(load.active()),
                 json!(load.refused.iter().map(proxymatic_common::Cell64::get).sum::<u64>()),
-                json!(load.bound.get()),
+                json!(load.bind_seq.get()),
                 json!(load.no_listener_seq.get()),
                 self.service(*id),
             ]
