@@ -14,7 +14,7 @@ use crate::model::{AllowRule, Service, Warning};
 fn entries(desired: &Desired, id: u32, service: &Service) -> (BTreeSet<SourceRangeKey>, BTreeSet<u64>) {
     let list = || service.settings.allow.iter().flatten();
     let networks = list().filter_map(|allowed| match allowed {
-        AllowRule::Network(address, prefix) => Some(SourceRangeKey::new(id, (*address).into(), *prefix)),
+        AllowRule::Network(network) => Some(SourceRangeKey::new(id, network.addr().into(), network.prefix_len())),
         AllowRule::Cgroup(_) => None,
     });
     let cgroups = service.settings.cgroups().filter_map(|path| desired.cgroups.get(path).copied());
