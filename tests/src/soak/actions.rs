@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use fastrand::Rng;
 use serde_json::json;
 
 use super::allowed_failures::Killed;
 use super::cluster::{Clients, Cluster, pass};
 use super::replicas::{Member, now};
 use super::report::Report;
-use super::rng::Rng;
 
 /// The least number of replicas of a service, so that one can be killed.
 const LEAST: usize = 2;
@@ -48,9 +48,9 @@ pub(super) enum Act {
 
 /// Draws the next change.
 pub(super) fn draw(rng: &mut Rng, cluster: &Cluster<'_>) -> Act {
-    let of = rng.index(cluster.crews.len());
+    let of = rng.usize(..cluster.crews.len());
     let (members, tcp) = (cluster.crews[of].members.len(), !cluster.crews[of].udp);
-    match rng.below(14) {
+    match rng.u64(..14) {
         0..2 if members < MOST => Act::Grow(of),
         2..4 if members > LEAST => Act::Shrink(of),
         0..5 => Act::Roll(of),
@@ -91,13 +91,13 @@ impl Act {
         report: &mut Report,
     ) -> Result<()> {
         match self {
-            Self::Grow(of) => grow(cluster, of, 1 + rng.index(2)),
+            Self::Grow(of) => grow(cluster, of, 1 + rng.usize(..2)),
             Self::Shrink(of) => {
-                let nth = rng.index(cluster.crews[of].members.len());
+                let nth = rng.usize(..cluster.crews[of].members.len());
                 shrink(cluster, of, nth, Some(clients), report)
             }
             Self::Roll(of) => {
-                let nth = rng.index(cluster.crews[of].members.len());
+                let nth = rng.usize(..cluster.crews[of].members.len());
                 grow(cluster, of, 1)?;
                 shrink(cluster, of, nth, Some(clients), report)
             }
@@ -107,18 +107,18 @@ impl Act {
                 leave(cluster, of, old, Some(clients))
             }
             Self::Kill(of) => {
-                let (told, nth) = (rng.below(500), rng.index(cluster.crews[of].members.len()));
+                let (told, nth) = (rng.u64(..500), rng.usize(..cluster.crews[of].members.len()));
                 let killed = kill(cluster, of, nth, report)?;
                 pass(Duration::from_millis(told));
                 bury(cluster, of, killed, clients)
             }
             Self::LoseLeader => {
-                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.below(4), "code": 502 }))?;
+                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.u64(..4), "code": 502 }))?;
                 cluster.well()
             }
             Self::LoseLeaderAndKill(of) => {
-                let nth = rng.index(cluster.crews[of].members.len());
-                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.below(4), "code": 502 }))?;
+                let nth = rng.usize(..cluster.crews[of].members.len());
+                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.u64(..4), "code": 502 }))?;
                 let killed = kill(cluster, of, nth, report)?;
                 bury(cluster, of, killed, clients)?;
                 cluster.well()
@@ -135,7 +135,7 @@ impl Act {
                 cluster.settle()
             }
             Self::CrashWithin(of) => {
-                let after = rng.below(30);
+                let after = rng.u64(..30);
                 let old = replace(cluster, of, report)?;
                 pass(Duration::from_millis(after));
                 cluster.kill_agent()?;
