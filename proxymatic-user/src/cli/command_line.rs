@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap_complete::Shell;
+
 use super::{args::PinArgs, backend, config, event, feature, flow, hook, map, plan, service};
 
 /// Service forwarding for Marathon clusters, done in the Linux kernel.
@@ -93,8 +96,9 @@ pub(super) enum Object {
     Detach,
     /// Print the completion script of a shell.
     Completions {
-        /// The shell: bash, zsh, fish, elvish or powershell.
-        shell: clap_complete::Shell,
+        /// The shell.
+        #[arg(value_parser = PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<Shell>()))]
+        shell: Shell,
     },
     /// Write man pages into a folder.
     #[command(hide = true)]
