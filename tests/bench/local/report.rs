@@ -10,7 +10,7 @@ use super::targets;
 use crate::{
     chart::{self, Bar, Panel},
     machine::Machine,
-    output::Measured,
+    output::{Measured, Target, list},
     peers::Shape,
     statistics::{median, percentile},
 };
@@ -146,6 +146,10 @@ impl Report {
 }
 
 impl Measured for Report {
+    fn targets(&self) -> Vec<Target> {
+        targets::targets(self)
+    }
+
     /// One chart of rates, and one of the costs of a connect.
     fn draw(&self, folder: &Path) -> Result<()> {
         let Some(main) = self.part(1, 2) else { return Ok(()) };
@@ -172,7 +176,7 @@ impl Measured for Report {
             panel(many, Metric::Crr, "connections a second, one request each"),
             panel(many, Metric::ConnectP50, "connect(2), median µs (less is better)"),
         ];
-        let title = format!("10,000 services, all destination; ratios to no forwarder; {} rounds", self.rounds);
+        let title = format!("connects to all of 10,000 services; ratios to no forwarder; {} rounds", self.rounds);
         chart::bars(&folder.join("local-10000.svg"), &title, &panels)
     }
 }
@@ -192,7 +196,7 @@ impl fmt::Display for Report {
         for part in &self.parts {
             let Shape { services, backends } = part.shape;
             let many =
-                if services == 1 { "1 service".to_owned() } else { format!("{services} services, all destination") };
+                if services == 1 { "1 service".to_owned() } else { format!("connects to all of {services} services") };
             writeln!(f, "\n{many}, {backends} backends")?;
             if part.has(Metric::Rr) {
                 let columns = [
@@ -235,6 +239,6 @@ impl fmt::Display for Report {
         for (name, why) in &self.skipped {
             writeln!(f, "  {name}: {why}")?;
         }
-        targets::show(self, f)
+        list(&self.targets(), f)
     }
 }
