@@ -21,7 +21,7 @@ use crate::{
     peers::{IPERF, PLACES, Peer, Shape, Task, program},
 };
 
-/// The same work through no forwarder, through this project, and through HAProxy, Pen, nginx, nftables, iptables, IPVS.
+/// The same work through no forwarder, through this project, and through HAProxy, Pen, nginx, nftables and iptables.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Local {
     /// Three rounds instead of nine, and each policy and shape except the main one only once less.
@@ -42,14 +42,13 @@ pub(crate) struct Local {
 
 /// The policies except the default.
 const POLICIES: [&str; 5] = ["random", "roundrobin", "source", "latency", "maglev"];
-const OTHERS: [Peer; 7] = [
+const OTHERS: [Peer; 6] = [
     Peer::Haproxy { splice: false },
     Peer::Haproxy { splice: true },
     Peer::Pen,
     Peer::Nginx,
     Peer::Nftables,
     Peer::Iptables,
-    Peer::Ipvs,
 ];
 
 /// One entry of a part: the peer, the number of services, and how many of them get connections.

@@ -54,8 +54,6 @@ pub(crate) enum Peer {
     Nftables,
     /// DNAT by iptables.
     Iptables,
-    /// IP virtual server.
-    Ipvs,
 }
 
 /// The number of services, and of backends of each.
@@ -115,7 +113,6 @@ impl Peer {
             Self::Nginx => "nginx stream".into(),
             Self::Nftables => "nftables DNAT".into(),
             Self::Iptables => "iptables DNAT".into(),
-            Self::Ipvs => "IPVS".into(),
         }
     }
 
@@ -128,7 +125,6 @@ impl Peer {
             Self::Nginx => &["nginx"],
             Self::Nftables => &["nft"],
             Self::Iptables => &["iptables-restore"],
-            Self::Ipvs => &["ipvsadm"],
         };
         if let Some(missing) = needs.iter().find(|it| program(it).is_err()) {
             return Some(format!("{missing} is not installed; --install does it"));
@@ -140,8 +136,6 @@ impl Peer {
             Self::Pen if shape.services > MOST_PENS => {
                 Some(format!("{} processes of 15 MB, one for each service", shape.services))
             }
-            // The kernel reports it once its module is loaded.
-            Self::Ipvs => netfilter::no_ipvs(),
             _ => None,
         }
     }
@@ -166,7 +160,6 @@ impl Peer {
             Self::Nginx => said("nginx", &["-v"]),
             Self::Nftables => said("nft", &["--version"]),
             Self::Iptables => said("iptables", &["--version"]),
-            Self::Ipvs => said("ipvsadm", &["--version"]),
         }
     }
 
@@ -181,7 +174,6 @@ impl Peer {
             Self::Nginx => nginx::start(task),
             Self::Nftables => netfilter::nftables(task),
             Self::Iptables => netfilter::iptables(task),
-            Self::Ipvs => netfilter::ipvs(task),
         }
         .with_context(|| format!("start {}", self.name()))
     }
