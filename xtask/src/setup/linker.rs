@@ -104,10 +104,7 @@ mod tests {
     #[test]
     fn nightly_linker_loads_the_llvm_of_nightly() {
         let install = install(&Compiler::Nightly(rustc(21)), Path::new("/c"));
-        assert!(command::show(&install).ends_with(
-            "install --quiet bpf-linker --version 0.10.4 --locked --no-default-features \
-             --features rust-llvm-21 --root /c --target-dir /c/target"
-        ));
+        assert!(command::show(&install).contains("--features rust-llvm-21 "));
         assert!(install.get_envs().all(|(name, _)| name != "LLVM_PREFIX"));
     }
 
