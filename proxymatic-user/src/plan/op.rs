@@ -166,3 +166,91 @@ impl fmt::Display for MapOp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proxymatic_common::{BackendState, Policy, SourceCode};
+
+    use super::*;
+
+    /// One operation of each kind, with the number of its position and its map.
+    fn all() -> [(MapOp, u8, &'static str); 27] {
+        let backend = Backend { state: BackendState::ACTIVE, ..Backend::free(1) };
+        let service = Service::new(Policy::RANDOM, SourceCode::FILE);
+        let (range, port) = (SlotRange::default(), Port::new(80));
+        let frontend = Frontend::new(Class::HOST, port, 6);
+        let address = Address::from(IpAddr::from([192, 0, 2, 1]));
+        let network = SourceRangeKey::new(3, address, 32);
+        let cgroup = SourceCgroup { cgroup: 7, service: 3, zero: 0 };
+        [
+            (MapOp::PutExcluded(7), 0, "EXCLUDED"),
+            (MapOp::ResetLoad(1), 1, "BACKEND_STATS"),
+            (MapOp::ResetServiceLoad(3), 2, "SERVICE_STATS"),
+            (MapOp::PutBackendName(1, "web.1".into()), 3, "BACKEND_NAMES"),
+            (MapOp::PutBackend(1, backend), 4, "BACKENDS"),
+            (MapOp::PutSlots(5, vec![Slot::default(); 2]), 5, "SLOTS"),
+            (MapOp::PutAllow(network), 6, "SOURCE_RANGES"),
+            (MapOp::PutAllowCgroup(cgroup), 7, "SOURCE_CGROUPS"),
+            (MapOp::PutService(3, service), 8, "SERVICES"),
+            (MapOp::PutServiceName(3, "/web".into()), 9, "SERVICE_NAMES"),
+            (MapOp::PutSlotRange(3, range), 10, "SLOT_RANGES"),
+            (MapOp::SetPort(port, 6), 11, "PORTS"),
+            (MapOp::DelAddress(address), 12, "ADDRESSES"),
+            (MapOp::PutAddress(address, Class::HOST), 13, "ADDRESSES"),
+            (MapOp::PutFrontend(frontend, 3), 14, "FRONTENDS"),
+            (MapOp::DelFrontend(frontend), 15, "FRONTENDS"),
+            (MapOp::ClearPort(port, 17), 16, "PORTS"),
+            (MapOp::DemoteBackend(1, backend), 17, "BACKENDS"),
+            (MapOp::DelAllow(network), 18, "SOURCE_RANGES"),
+            (MapOp::DelAllowCgroup(cgroup), 19, "SOURCE_CGROUPS"),
+            (MapOp::DelExcluded(7), 20, "EXCLUDED"),
+            (MapOp::ClearSlots(5, 2), 21, "SLOTS"),
+            (MapOp::ClearHead(3, range), 22, "SLOT_RANGES"),
+            (MapOp::DelServiceName(3), 23, "SERVICE_NAMES"),
+            (MapOp::ClearService(3), 24, "SERVICES"),
+            (MapOp::DelBackendName(1), 25, "BACKEND_NAMES"),
+            (MapOp::FreeBackend(1, backend), 26, "BACKENDS"),
+        ]
+    }
+
+    #[test]
+    fn op_has_its_position_and_its_map() {
+        for (op, phase, map) in all() {
+            assert_eq!((op.phase(), op.map()), (phase, map), "{op}");
+        }
+    }
+
+    #[test]
+    fn op_is_displayed_as_a_sentence() {
+        let lines: Vec<_> = all().iter().map(|(op, ..)| op.to_string()).collect();
+        expect_test::expect![[r#"
+            exclude cgroup 7
+            reset counters of backend 1
+            reset counters of service 3
+            name backend 1 web.1
+            put backend 1 0.0.0.0:0 active weight 0
+            put slots 5..7
+            allow 192.0.2.1/32 to service 3
+            allow cgroup 7 to service 3
+            put service 3 random
+            name service 3 /web
+            switch service 3 to 0 slots from 0
+            set port 80/tcp
+            delete address 192.0.2.1
+            put address 192.0.2.1 class 1
+            put frontend 80/tcp class 1 service 3
+            delete frontend 80/tcp class 1
+            clear port 80/udp
+            demote backend 1 0.0.0.0:0 active weight 0
+            no longer allow 192.0.2.1/32 to service 3
+            no longer allow cgroup 7 to service 3
+            no longer exclude cgroup 7
+            clear slots 5..7
+            clear slot range of service 3
+            delete name of service 3
+            clear service 3
+            delete name of backend 1
+            free backend 1"#]]
+        .assert_eq(&lines.join("\n"));
+    }
+}
