@@ -39,6 +39,8 @@ pub use event::{Event, EventKind};
 pub use name::Name;
 pub use ports::PortBit;
 pub use reason::{Counters, REASONS, Reason};
+#[cfg(not(target_arch = "bpf"))]
+pub use service::SettingNumber;
 pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceStats, SourceCode};
 pub use slots::{Slot, SlotRange};
 pub use socket::{RING, Socket, SocketFlags, Translation};

@@ -123,6 +123,17 @@ impl Features {
     pub const RESET: Self = Self(1 << 2);
     /// Remote clients may use the service.
     pub const EXPOSE: Self = Self(1 << 3);
+
+    /// Returns all features, each with its name for `map dump` and its words for plans.
+    #[cfg(not(target_arch = "bpf"))]
+    pub const fn all() -> [(Self, &'static str, &'static str); 4] {
+        [
+            (Self::ALLOW, "allow", "allow list"),
+            (Self::OWN_LISTENER, "own_listener", "own listener"),
+            (Self::RESET, "reset", "reset"),
+            (Self::EXPOSE, "expose", "expose"),
+        ]
+    }
 }
 
 /// The settings of a service, by id. One cache line that only the agent writes.
@@ -173,6 +184,44 @@ impl Service {
             _reserved: [0; 7],
         }
     }
+
+    /// Returns the settings that are numbers, as commands show them.
+    #[cfg(not(target_arch = "bpf"))]
+    pub const fn numbers(&self) -> [SettingNumber; 5] {
+        let Self {
+            policy: _,
+            source: _,
+            features: _,
+            maxconn,
+            affinity,
+            syn_retries: _,
+            connect_ms,
+            idle_client_ms,
+            idle_server_ms,
+            _reserved: _,
+        } = *self;
+        [
+            SettingNumber { word: "maxconn", unit: "", column: "maxconn", value: maxconn },
+            SettingNumber { word: "affinity", unit: "s", column: "affinity_s", value: affinity },
+            SettingNumber { word: "connect", unit: "ms", column: "connect_ms", value: connect_ms },
+            SettingNumber { word: "client", unit: "ms", column: "client_ms", value: idle_client_ms },
+            SettingNumber { word: "server", unit: "ms", column: "server_ms", value: idle_server_ms },
+        ]
+    }
+}
+
+/// A setting of a service that is a number, as commands show it.
+#[cfg(not(target_arch = "bpf"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingNumber {
+    /// The word in plans.
+    pub word: &'static str,
+    /// The unit in plans.
+    pub unit: &'static str,
+    /// The column of `map dump`.
+    pub column: &'static str,
+    /// The number; 0 for a setting that is not used.
+    pub value: u32,
 }
 
 /// The kernel's counters of a service, by id. Two cache lines, so that adjacent services do not share one.

@@ -12,7 +12,7 @@ use super::{
     lookups::Options,
 };
 use crate::model::{
-    Backend, PREFIX, Service, ServiceKey, ServiceLabels, TaskState, TaskStatus, Warning, Weight, all_unreachable,
+    Backend, GivenSettings, PREFIX, Service, ServiceKey, TaskState, TaskStatus, Warning, Weight, all_unreachable,
 };
 
 /// The identity of a backend: its task, and the address and port at which it listens.
@@ -38,13 +38,13 @@ struct ServiceBuilder<'a> {
     /// In order, without duplicates.
     claims: Vec<PortClaim<'a>>,
     /// The labels of each app for the service, by its present definition if that has the port. In order of apps.
-    labels: Vec<(&'a str, ServiceLabels)>,
+    labels: Vec<(&'a str, GivenSettings)>,
     members: BTreeMap<Identity<'a>, Member>,
 }
 
 impl<'a> Merge<'a> {
     /// Adds the claim of an app to a service port. If an app has several definitions, the labels of the first one count.
-    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: PortClaim<'a>, labels: &ServiceLabels) {
+    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: PortClaim<'a>, labels: &GivenSettings) {
         let builder = self.0.entry((key, owner)).or_default();
         if let Err(at) = builder.claims.binary_search(&claim) {
             builder.claims.insert(at, claim);
@@ -96,8 +96,8 @@ impl<'a> Merge<'a> {
 impl ServiceBuilder<'_> {
     /// Returns the labels of the apps together, and a warning for each app whose labels are ignored. If two apps
     /// disagree, the first in order of ids decides.
-    fn labels(&self, key: ServiceKey) -> (ServiceLabels, Vec<Warning>) {
-        let mut labels = ServiceLabels::default();
+    fn labels(&self, key: ServiceKey) -> (GivenSettings, Vec<Warning>) {
+        let mut labels = GivenSettings::default();
         let mut warnings = Vec::new();
         for (nth, (app, wanted)) in self.labels.iter().enumerate() {
             let differ = labels.merge(wanted);

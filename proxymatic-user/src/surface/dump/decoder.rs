@@ -2,10 +2,13 @@
 
 mod remote;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::LazyLock,
+};
 
 use proxymatic_common::{
-    BackendState, Features, HookFlags, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason, SourceRangeKey,
+    BackendState, Features, HookFlags, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason, Service, SourceRangeKey,
     maps::{self as declared, MapDef as _},
 };
 use serde_json::{Value, json};
@@ -134,36 +137,18 @@ impl Decoder<'_> {
     }
 
     fn services(&self) -> Dump {
-        let rows = self.maps.services().map(|(id, it)| {
-            let named = [(Features::ALLOW, "allow"), (Features::OWN_LISTENER, "own_listener")];
-            let named = named.into_iter().chain([(Features::RESET, "reset"), (Features::EXPOSE, "expose")]);
-            let features: Vec<_> = named.filter(|(bit, _)| it.features.has(*bit)).map(|(_, name)| name).collect();
-            vec![
-                json!(id),
-                json!(it.source.name()),
-                json!(it.policy.name()),
-                json!(features.join(",")),
-                json!(it.maxconn),
-                json!(it.affinity),
-                json!(it.connect_ms),
-                json!(it.idle_client_ms),
-                json!(it.idle_server_ms),
-                self.service(id),
-            ]
+        static COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+            let numbers = Service::FREE.numbers().map(|number| number.column);
+            ["service", "source", "policy", "features"].into_iter().chain(numbers).chain(["name"]).collect()
         });
-        let columns = &[
-            "service",
-            "source",
-            "policy",
-            "features",
-            "maxconn",
-            "affinity_s",
-            "connect_ms",
-            "client_ms",
-            "server_ms",
-            "name",
-        ];
-        Dump { columns, rows: rows.collect() }
+        let rows = self.maps.services().map(|(id, it)| {
+            let named = Features::all().into_iter().filter(|(feature, ..)| it.features.has(*feature));
+            let features: Vec<_> = named.map(|(_, name, _)| name).collect();
+            let first =
+                [json!(id), json!(it.source.name()), json!(it.policy.name()), json!(features.join(","))].into_iter();
+            first.chain(it.numbers().map(|number| json!(number.value))).chain([self.service(id)]).collect()
+        });
+        Dump { columns: &COLUMNS, rows: rows.collect() }
     }
 
     fn service_stats(&self) -> Dump {
