@@ -41,7 +41,9 @@ pub use ports::PortBit;
 pub use reason::{Counters, REASONS, Reason};
 #[cfg(not(target_arch = "bpf"))]
 pub use service::SettingNumber;
-pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceStats, SourceCode};
+pub use service::{
+    Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceStats, SlotLayout, SourceCode,
+};
 pub use slots::{Slot, SlotRange};
 pub use socket::{RING, Socket, SocketFlags, Translation};
 

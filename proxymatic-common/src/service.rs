@@ -72,11 +72,40 @@ impl Policy {
         }
     }
 
-    /// Returns whether a hash picks the slot, so that the slots must form a maglev table.
+    /// Returns the policy for the remote clients of a service: consistent hashing in place of policies that compare
+    /// load, since the counters of one host do not show the load of a backend to which many hosts forward. With
+    /// hashing, all hosts select the same backend for a client.
+    #[must_use]
     #[inline(always)]
-    pub const fn is_hashed(self) -> bool {
-        self.0 == Self::SOURCE.0 || self.0 == Self::MAGLEV.0
+    pub const fn for_remote_clients(self) -> Self {
+        match self {
+            Self::ROUNDROBIN | Self::SOURCE => self,
+            _ => Self::MAGLEV,
+        }
     }
+
+    /// Returns the layout of the slots: a maglev table if a hash picks the slot for local clients or, if the service is
+    /// `exposed`, for remote clients.
+    pub const fn slot_layout(self, exposed: bool) -> SlotLayout {
+        if self.is_hashed() || exposed && self.for_remote_clients().is_hashed() {
+            SlotLayout::MaglevTable
+        } else {
+            SlotLayout::ByWeight
+        }
+    }
+
+    const fn is_hashed(self) -> bool {
+        matches!(self, Self::SOURCE | Self::MAGLEV)
+    }
+}
+
+/// What the slots of a service look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotLayout {
+    /// Each backend has slots in proportion to its weight, spread evenly.
+    ByWeight,
+    /// A maglev table, in which few slots change if backends come or go.
+    MaglevTable,
 }
 
 /// The kind of source from which a service comes.
