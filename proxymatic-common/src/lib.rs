@@ -36,6 +36,7 @@ pub use conntrack::{
     Interface, InterfaceKind, ReplyPorts, bpf_spin_lock,
 };
 pub use event::{Event, EventKind};
+pub use maps::ABI_VERSION;
 pub use name::Name;
 pub use ports::PortBit;
 pub use reason::{Counters, REASONS, Reason};
@@ -46,9 +47,6 @@ pub use service::{
 };
 pub use slots::{Slot, SlotRange};
 pub use socket::{RING, Socket, SocketFlags, Translation};
-
-/// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };
 
 /// Fails the build if the size of a type is not the sum of the given sizes. Padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.

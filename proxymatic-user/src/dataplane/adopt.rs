@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use proxymatic_common::{
-    Address, Backend, BackendState, Class, Frontend, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Service, Slot,
-    SlotRange, SourceCgroup, SourceCode, SourceRangeKey,
+    Backend, BackendState, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Service, Slot, SlotRange, SourceCode,
+    SourceRangeKey,
+    maps::{Addresses, BackendNames, Excluded, Frontends, KeyedMap, MapDef, ServiceNames, SourceCgroups},
 };
 
 use super::Error;
 use crate::plan::{Capacity, MapOp, MapState};
+
+/// The keys and values of a map.
+pub type MapRows<D> = Vec<(<D as MapDef>::Key, <D as MapDef>::Value)>;
 
 /// Reads maps row by row. A method for an array takes an index and returns `None` beyond the last entry; a method for a
 /// hash map or a trie returns all rows.
@@ -25,20 +29,10 @@ pub trait MapReader {
     fn head(&self, service: u32) -> Option<SlotRange>;
     /// `SLOTS`.
     fn slot(&self, index: u32) -> Option<Slot>;
-    /// `FRONTENDS`.
-    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error>;
-    /// `ADDRESSES`.
-    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error>;
-    /// The keys of `EXCLUDED`.
-    fn excluded(&self) -> Result<Vec<u64>, Error>;
     /// The keys of `SOURCE_RANGES`.
     fn allow(&self) -> Result<Vec<SourceRangeKey>, Error>;
-    /// The keys of `SOURCE_CGROUPS`.
-    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error>;
-    /// `SERVICE_NAMES`.
-    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error>;
-    /// `BACKEND_NAMES`.
-    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error>;
+    /// The entries of a hash map that the agent writes.
+    fn rows<D: KeyedMap>(&self) -> Result<MapRows<D>, Error>;
 }
 
 /// Returns the map state that the maps hold.
@@ -53,15 +47,15 @@ pub fn adopt(contents: &impl MapReader) -> Result<MapState, Error> {
     adopt_backends(contents, &mut tables)?;
     adopt_allow_lists(contents, &mut tables)?;
     adopt_services(contents, &mut tables)?;
-    for (frontend, id) in contents.frontends()? {
+    for (frontend, id) in contents.rows::<Frontends>()? {
         if id < tables.capacity.services {
             tables.apply(&MapOp::PutFrontend(frontend, id));
         }
     }
-    for (address, class) in contents.addresses()? {
+    for (address, class) in contents.rows::<Addresses>()? {
         tables.apply(&MapOp::PutAddress(address, class));
     }
-    for cgroup in contents.excluded()? {
+    for (cgroup, _) in contents.rows::<Excluded>()? {
         tables.apply(&MapOp::PutExcluded(cgroup));
     }
     adopt_ports(contents, &mut tables);
@@ -86,7 +80,7 @@ fn adopt_allow_lists(contents: &impl MapReader, tables: &mut MapState) -> Result
             tables.apply(&MapOp::PutAllow(key));
         }
     }
-    for key in contents.allow_cgroups()? {
+    for (key, _) in contents.rows::<SourceCgroups>()? {
         if key.service < tables.capacity.services {
             tables.apply(&MapOp::PutAllowCgroup(key));
         }
@@ -95,7 +89,7 @@ fn adopt_allow_lists(contents: &impl MapReader, tables: &mut MapState) -> Result
 }
 
 fn adopt_backends(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
-    let names = by_id(contents.backend_names()?);
+    let names = by_id(contents.rows::<BackendNames>()?);
     for id in 0..tables.capacity.backends {
         let Some(backend) = contents.backend(id) else { continue };
         if backend.state == BackendState::FREE {
@@ -113,7 +107,7 @@ fn adopt_backends(contents: &impl MapReader, tables: &mut MapState) -> Result<()
 }
 
 fn adopt_services(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
-    let names = by_id(contents.service_names()?);
+    let names = by_id(contents.rows::<ServiceNames>()?);
     // The base and the end of each adopted slot range. Two ranges must not overlap.
     let mut taken = BTreeMap::new();
     for id in 0..tables.capacity.services {

@@ -4,7 +4,7 @@ mod adopt;
 pub mod kernel;
 mod memory;
 
-pub use adopt::{MapReader, adopt};
+pub use adopt::{MapReader, MapRows, adopt};
 pub use memory::{Faults, Memory};
 
 use std::{collections::BTreeMap, time::Duration};

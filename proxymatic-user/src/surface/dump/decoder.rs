@@ -8,7 +8,7 @@ use std::{
 };
 
 use proxymatic_common::{
-    BackendState, Features, HookFlags, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason, Service, SourceRangeKey,
+    BackendState, Features, HookFlags, Loopback, Name, PROTOCOL_TCP, PROTOCOL_UDP, Reason, Service, SourceRangeKey,
     maps::{self as declared, MapDef as _},
 };
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Dump;
 use crate::{
     dataplane::{
-        Error,
+        Error, MapReader as _,
         kernel::{Maps, Pins, affinities, monotonic},
     },
     plan::MapState,
@@ -52,8 +52,8 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::Fragments::NAME => Some(decoder.fragments()?),
         declared::Interfaces::NAME => Some(decoder.interfaces()?),
         declared::ReplyPortsMap::NAME => Some(decoder.reply_ports()?),
-        declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
-        declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
+        declared::ServiceNames::NAME => Some(names(maps.rows::<declared::ServiceNames>()?)),
+        declared::BackendNames::NAME => Some(names(maps.rows::<declared::BackendNames>()?)),
         declared::Drained::NAME => Some(decoder.drained()?),
         _ => None,
     })
@@ -117,12 +117,17 @@ impl Decoder<'_> {
 
     fn addresses(&self) -> Result<Dump, Error> {
         let row = |(address, class)| vec![json!(IpAddr::from(address)), json!(class)];
-        let rows = self.maps.addresses()?.into_iter().map(|(address, class)| row((address, class.0))).collect();
+        let rows = self
+            .maps
+            .rows::<declared::Addresses>()?
+            .into_iter()
+            .map(|(address, class)| row((address, class.0)))
+            .collect();
         Ok(Dump { columns: &["address", "class"], rows }.sorted())
     }
 
     fn frontends(&self) -> Result<Dump, Error> {
-        let rows = self.maps.frontends()?.into_iter().map(|(frontend, id)| {
+        let rows = self.maps.rows::<declared::Frontends>()?.into_iter().map(|(frontend, id)| {
             let class = json!(frontend.class.0);
             vec![class, json!(frontend.port.get()), protocol(frontend.protocol), json!(id), self.service(id)]
         });
@@ -269,7 +274,7 @@ impl Decoder<'_> {
     }
 
     fn allowed(&self) -> Result<Dump, Error> {
-        let rows = self.maps.allowed()?.into_iter().map(|SourceRangeKey { prefix_len, network }| {
+        let rows = self.maps.allow()?.into_iter().map(|SourceRangeKey { prefix_len, network }| {
             let before = if network.address.is_v4() { 32 + 96 } else { 32 };
             let text = format!("{}/{}", IpAddr::from(network.address), prefix_len.saturating_sub(before));
             vec![json!(network.service), json!(text), self.service(network.service)]
@@ -279,7 +284,7 @@ impl Decoder<'_> {
 
     fn allowed_cgroups(&mut self) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        for key in self.maps.allowed_cgroups()? {
+        for (key, _) in self.maps.rows::<declared::SourceCgroups>()? {
             let path = json!(self.cgroups.path(key.cgroup));
             rows.push(vec![json!(key.service), json!(key.cgroup), path, self.service(key.service)]);
         }
@@ -288,7 +293,7 @@ impl Decoder<'_> {
 
     fn excluded(&mut self) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        for cgroup in self.maps.excluded()? {
+        for (cgroup, _) in self.maps.rows::<declared::Excluded>()? {
             rows.push(vec![json!(cgroup), json!(self.cgroups.path(cgroup))]);
         }
         Ok(Dump { columns: &["cgroup", "path"], rows }.sorted())
@@ -311,8 +316,8 @@ impl Decoder<'_> {
     }
 }
 
-fn names(names: Vec<(u32, String)>) -> Dump {
-    let rows = names.into_iter().map(|(id, name)| vec![json!(id), json!(name)]).collect();
+fn names(names: Vec<(u32, Name)>) -> Dump {
+    let rows = names.into_iter().map(|(id, name)| vec![json!(id), json!(name.to_text())]).collect();
     Dump { columns: &["id", "name"], rows }.sorted()
 }
 
