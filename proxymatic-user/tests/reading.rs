@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "the name of the row that fails; the harness shows it only then")]
 
+#[path = "reading/claims.rs"]
+mod claims;
 #[path = "reading/failures.rs"]
 mod failures;
 #[path = "reading/fields.rs"]
@@ -26,6 +28,7 @@ use expect_test::Expect;
 use proxymatic_user::{
     model::{Backend, Snapshot, Warning},
     source::marathon::{
+        ClaimRules,
         api::Listing,
         convert,
         lookups::{Lookups, Options},
@@ -36,12 +39,15 @@ use serde_json::{Value, json};
 /// One row: its name, the apps, and their conversion.
 type Row = (&'static str, Value, Expect);
 
+/// Options under which every virtual address is served.
 fn options() -> Options {
-    NonZeroU32::MIN.into()
+    let vip_networks = ["0.0.0.0/0", "::/0"].map(|it| it.parse().expect("a network")).into();
+    let claims = Arc::new(ClaimRules { vip_networks, vip_names: true, ..ClaimRules::default() });
+    Options { claims, ..NonZeroU32::MIN.into() }
 }
 
 /// Converts a response with these apps and pods. The host `a1.lan` is 10.0.0.1, and no other name is known.
-fn snapshot(apps: Value, pods: Value, options: Options) -> Snapshot {
+fn snapshot(apps: Value, pods: Value, options: &Options) -> Snapshot {
     let mut listing: Listing = convert::parse(json!({ "apps": apps }).to_string().as_bytes()).expect("a listing");
     listing.pods = convert::parse_pods(pods.to_string().as_bytes()).expect("a list of pods");
     let required = convert::required_lookups(&listing);
@@ -54,7 +60,8 @@ fn snapshot(apps: Value, pods: Value, options: Options) -> Snapshot {
     let definitions = required.definitions.into_iter().map(|key| (key, missing())).collect();
     let pods =
         required.pods.into_iter().map(|key| (key.clone(), earlier_pod(&key.1).map(Arc::new).ok_or("gone".into())));
-    convert::convert(&listing, &Lookups { definitions, pods: pods.collect::<BTreeMap<_, _>>(), hosts }, options)
+    let pods = pods.collect::<BTreeMap<_, _>>();
+    convert::convert(&listing, &Lookups { definitions, pods, hosts, ..Lookups::default() }, options)
 }
 
 /// Returns the only earlier definition of a pod.
@@ -85,7 +92,7 @@ fn text(snapshot: &Snapshot) -> String {
 fn check(rows: Vec<Row>) {
     for (name, apps, expected) in rows {
         println!("row: {name}");
-        expected.assert_eq(&text(&snapshot(apps, json!([]), options())));
+        expected.assert_eq(&text(&snapshot(apps, json!([]), &options())));
     }
 }
 

@@ -99,10 +99,11 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let backends = bounded("--max-backends", args.max_backends, 1, 1 << 24, "backends", &mut wrong);
     let slots = bounded("--max-slots", args.max_slots, 1, SlotRange::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
-    let wishes = args.wishes.check(&mut wrong);
+    let mut wishes = args.wishes.check(&mut wrong);
     let remote = args.remote.check(&args.wishes, &mut wrong);
     let state = state::check(&args.state_file, &mut wrong);
     let endpoint = args.endpoint.check(&mut wrong);
+    wishes.status_port = endpoint.address.map(|address| address.port());
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => HookFlags::LISTENERS,
         LocalListenerArg::ServiceWins => HookFlags::default(),
@@ -178,6 +179,7 @@ mod tests {
             GlobalSettings {
                 max_connections: 0,
                 excluded: ["/a".into(), "/b/c".into()].into(),
+                status_port: Some(9090),
                 ..GlobalSettings::default()
             }
         );
@@ -267,6 +269,15 @@ mod tests {
                 "--marathon http://",
                 "--marathon (or MARATHON_URL) http://: is not a URL: empty host; write one such as http://marathon.example:8080",
             ),
+            (
+                "--marathon http://h --vip-networks 11.0.0/8",
+                "--vip-networks (or VIP_NETWORKS) 11.0.0/8: must be a network such as 11.0.0.0/8",
+            ),
+            (
+                "--marathon http://h --service-ports 80-79",
+                "--service-ports (or SERVICE_PORTS) 80-79: must be a port or FIRST-LAST, from 1 to 65535",
+            ),
+            ("--marathon http://h --max-ports-per-app 0", "--max-ports-per-app 0: must be 1 to 65535 ports"),
             (
                 "--marathon http://h --marathon-credentials-file /absent",
                 "--marathon-credentials-file /absent: cannot be read: No such file",

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     Outcome, PinArgs,
     args::SettingsArgs,
+    endpoint::ListenArgs,
     event::is_alive,
     sources::{self, SourceArgs},
     usage,
@@ -45,6 +46,8 @@ pub(super) struct Args {
     pub(super) sources: SourceArgs,
     #[command(flatten)]
     pub(super) wishes: SettingsArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// How many seconds to wait for the answers of all sources.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
     wait: u16,
@@ -56,7 +59,8 @@ const RETRY_TIME: Duration = Duration::from_secs(3);
 pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let mut wrong = Vec::new();
     let config = sources::check(&args.sources, &mut wrong);
-    let wishes = args.wishes.check(&mut wrong);
+    let mut wishes = args.wishes.check(&mut wrong);
+    wishes.status_port = args.listen.check(&mut wrong).map(|address| address.port());
     let config = config.filter(|_| wrong.is_empty());
     let config = config.ok_or_else(|| usage::join_errors(wrong))?;
     let Pinned { map_state, drained, parked, description } = pinned(&pins.bpffs)?;

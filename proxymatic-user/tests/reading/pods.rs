@@ -51,7 +51,7 @@ fn reported(value: &str, reason: &str) -> Value {
 fn check(rows: Vec<(&str, Value, Expect)>) {
     for (name, pods, expected) in rows {
         println!("row: {name}");
-        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), options())));
+        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), &options())));
     }
 }
 
@@ -375,7 +375,7 @@ fn section_4_states() {
 #[test]
 fn pod_and_app_may_share_a_service_port() {
     let canary = pod(json!([instance(json!({"containers": [c1(json!({}))]}))]));
-    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), options());
+    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), &options());
     expect![[r#"
         53/tcp /p
         53/udp /p

@@ -37,8 +37,8 @@ pub fn required_lookups(listing: &Listing) -> RequiredLookups {
 /// Converts a listing.
 ///
 /// The service ports of every app become services, also if no task serves them: a connection to such a port is refused.
-pub fn convert(listing: &Listing, lookups: &Lookups, options: impl Into<Options>) -> Snapshot {
-    let mut reading = Reading::new(lookups, options.into());
+pub fn convert(listing: &Listing, lookups: &Lookups, options: &Options) -> Snapshot {
+    let mut reading = Reading::new(listing, lookups, options);
     for app in &listing.apps {
         match app {
             Lenient::Good(app) => reading.add_app(app),
@@ -63,9 +63,16 @@ pub fn convert(listing: &Listing, lookups: &Lookups, options: impl Into<Options>
     reading.finish()
 }
 
-/// Converts one task of an app as if there were no other; `None` if it was started from an earlier definition.
-pub(super) fn convert_task(app: &App, task: &Task, lookups: &Lookups, options: Options) -> Option<Snapshot> {
-    let mut reading = Reading::new(lookups, options);
+/// Converts one task of an app of the listing as if there were no other; `None` if it was started from an earlier
+/// definition.
+pub(super) fn convert_task(
+    listing: &Listing,
+    app: &App,
+    task: &Task,
+    lookups: &Lookups,
+    options: &Options,
+) -> Option<Snapshot> {
+    let mut reading = Reading::new(listing, lookups, options);
     reading.add_single_task(app, task).then(|| reading.finish())
 }
 

@@ -8,6 +8,7 @@
 pub mod api;
 mod auth;
 mod claim;
+mod claim_rules;
 mod client;
 mod config;
 pub mod convert;
@@ -39,6 +40,7 @@ use tokio::sync::mpsc;
 
 pub use self::{
     auth::{Access, AccessFiles},
+    claim_rules::ClaimRules,
     config::Config,
     endpoint::{Endpoint, parse},
     schedule::Timing,
@@ -75,7 +77,7 @@ impl Source for Config {
 /// Reads Marathon for ever, and reports each whole response and each failure. Returns after the receiver of the reports
 /// is dropped.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
-    let Config { endpoints, access, group_size, expose_host, adopted, timing, seed } = config;
+    let Config { endpoints, access, group_size, expose_host, claims, adopted, timing, seed } = config;
     for warning in &access.warnings {
         tracing::warn!("{warning}");
     }
@@ -95,7 +97,8 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     };
     let reading_works = AtomicBool::new(false);
     let (summaries, events) = mpsc::channel(stream::MAX_WAITING);
-    let reader = Reader::new(&client, Options { group_size, expose_host }, &adopted);
+    let options = Options { group_size, expose_host, claims: claims.into() };
+    let reader = Reader::new(&client, options, &adopted);
     let published = PublishedState::after(adopted);
     tokio::select! {
         () = stream::follow(&client, &timing, !seed, summaries, &reports, &reading_works) => {}

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     model::Snapshot,
-    source::{failure::Failure, resolve::Resolver},
+    source::{
+        failure::Failure,
+        resolve::{Resolver, name_servers},
+    },
 };
 
 /// How many apps are requested at the same time.
@@ -61,20 +64,22 @@ impl<'a> Reader<'a> {
             Some(it) => it,
             None => self.read_all().await?,
         };
-        let (listing, required) = offload(move || {
+        let (listing, mut required) = offload(move || {
             let required = convert::required_lookups(&listing);
             (listing, required)
         })
         .await?;
+        required.hosts.extend(self.options.claims.names().cloned());
         let client = self.client;
         let app = |(id, version): AppVersion| async move { client.definition(&id, &version).await };
         let definitions = self.app_definitions.fetch(&required.definitions, app).await?;
         let pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
         let pods = self.pod_definitions.fetch(&required.pods, pod).await?;
-        let lookups = Lookups { definitions, pods, hosts: self.hosts.resolve(&required.hosts).await };
-        let (options, last) = (self.options, self.last.clone());
+        let name_servers = self.options.claims.vip_networks.first().map(|_| name_servers()).unwrap_or_default();
+        let lookups = Lookups { definitions, pods, hosts: self.hosts.resolve(&required.hosts).await, name_servers };
+        let (options, last) = (self.options.clone(), self.last.clone());
         let (snapshot, listing) = offload(move || {
-            let mut snapshot = convert::convert(&listing, &lookups, options);
+            let mut snapshot = convert::convert(&listing, &lookups, &options);
             snapshot.share(&last);
             (snapshot, listing)
         })
@@ -87,7 +92,7 @@ impl<'a> Reader<'a> {
     /// Returns the services of a task that has started, by the definition that was read last; `None` if the definition or
     /// the address of the host must be requested first.
     pub(super) fn started(&self, started: &TaskStarted) -> Option<Snapshot> {
-        started.convert(self.listing.as_ref()?, |name| self.hosts.known(name), self.options)
+        started.convert(self.listing.as_ref()?, |name| self.hosts.known(name), &self.options)
     }
 
     /// Reads everything.

@@ -75,7 +75,7 @@ impl<'a> Reading<'a> {
 
     /// Reads a definition of an app, and adds its warnings.
     fn define(&mut self, app: &App, definition: &'a App) -> Definition<'a> {
-        let definition = Definition::new(definition, self.options);
+        let definition = Definition::new(definition, self.options, &self.claims);
         for warning in &definition.warnings {
             self.warn(&app.id, warning.clone());
         }
@@ -125,9 +125,8 @@ impl<'a> Reading<'a> {
             };
             let labels = definition.labels.port(index);
             let member = Member { status, weight: labels.weight, maxconn: labels.maxconn };
-            for (key, owner, claim) in claims {
-                self.merge.claim(key, owner, claim, &labels.service);
-                self.merge.add(key, owner, (task.id.as_str().into(), address, port), member);
+            for claim in claims {
+                self.merge.add(claim, &labels.service, (task.id.as_str().into(), address, port), member);
             }
         }
     }

@@ -8,10 +8,11 @@ use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use super::{reading::Reading, task_state::mesos_state};
 use crate::{
-    model::{Health, PortLabels, Protocol, TaskState, TaskStatus, Vip},
+    model::{Health, PortLabels, Protocol, TaskState, TaskStatus},
     source::marathon::{
         api::{ContainerStatus, EndpointStatus, Lenient, Pod, PodEndpoint, PodInstance, PodStatus, good},
         claim::{PortClaim, ServiceClaim, service_keys},
+        claim_rules::PortVips,
         lookups::{RequiredLookups, parse_address},
         merge::Member,
         ports,
@@ -57,7 +58,7 @@ fn timestamp(timestamp: &str) -> &str {
 struct Port<'a> {
     endpoint: &'a PodEndpoint,
     labels: PortLabels,
-    vips: Vec<Vip<'a>>,
+    vips: PortVips<'a>,
     protocols: &'static [Protocol],
     /// Whether its container has a health check.
     checked: bool,
@@ -66,8 +67,9 @@ struct Port<'a> {
 impl<'a> Port<'a> {
     /// Returns the services that the endpoint claims.
     fn claims(&self, pod: &'a str) -> Vec<ServiceClaim<'a>> {
+        let PortVips { vips, fits: true, .. } = &self.vips else { return Vec::new() };
         let claim = PortClaim { app: pod, by_label: true, on_its_hosts: self.on_its_hosts() };
-        service_keys(self.labels.service_port, &self.vips, self.protocols, claim)
+        service_keys(self.labels.service_port, vips, self.protocols, claim)
     }
 
     fn on_its_hosts(&self) -> bool {
@@ -111,26 +113,28 @@ impl<'a> Reading<'a> {
 
     fn define_pod(&mut self, id: &str, pod: &'a Pod) -> Definition<'a> {
         let mut definition = Definition::new();
+        let (mut claims, mut wrong) = (self.claims.app(), Vec::new());
         for container in &pod.containers {
             for endpoint in &container.endpoints {
                 let own = || endpoint.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-                let (labels, wrong) = PortLabels::read(PortLabels::default(), own(), self.options.group_size);
-                let (vips, wrong_vips) = Vip::read(own());
+                let (labels, wrong_labels) = PortLabels::read(PortLabels::default(), own(), self.options.group_size);
+                let (vips, wrong_vips) = claims.next_port(own());
                 let protocols = ports::protocols(&endpoint.protocol.join(","));
-                for reason in wrong.into_iter().chain(wrong_vips) {
-                    self.warn(id, format!("endpoint {:?}, {reason}", endpoint.name));
-                }
+                let name = &endpoint.name;
+                let of_endpoint = |reason| format!("endpoint {name:?}, {reason}");
+                wrong.extend(wrong_labels.into_iter().chain(wrong_vips).map(of_endpoint));
                 if protocols.is_empty() {
-                    let (name, protocol) = (&endpoint.name, &endpoint.protocol);
-                    self.warn(
-                        id,
-                        format!("endpoint {name:?} has the protocols {protocol:?}; only tcp and udp are known"),
-                    );
+                    let protocol = &endpoint.protocol;
+                    wrong.push(format!("endpoint {name:?} has the protocols {protocol:?}; only tcp and udp are known"));
                 }
                 let checked = container.health_check.as_ref().is_some_and(|check| !check.is_null());
                 let port = Port { endpoint, labels, vips, protocols, checked };
                 definition.insert((container.name.as_str(), endpoint.name.as_str()), port);
             }
+        }
+        wrong.extend(claims.finish());
+        for reason in wrong {
+            self.warn(id, reason);
         }
         definition
     }
@@ -177,9 +181,8 @@ impl<'a> Reading<'a> {
                 TaskStatus { condition, health: health(port.checked, instance, container, status), ready: true };
             let member = Member { status: task_status, weight: port.labels.weight, maxconn: port.labels.maxconn };
             let task = task_id(instance, container);
-            for (key, owner, claim) in claims {
-                self.merge.claim(key, owner, claim, &port.labels.service);
-                self.merge.add(key, owner, (task.clone(), address, number), member);
+            for claim in claims {
+                self.merge.add(claim, &port.labels.service, (task.clone(), address, number), member);
             }
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use crate::{
     model::{Snapshot, TaskState, Warning},
     source::marathon::{
+        api::Listing,
+        claim_rules::ClaimCheck,
         lookups::{Lookups, Options},
         merge::Merge,
     },
@@ -13,19 +15,22 @@ use crate::{
 /// The state of one conversion.
 pub(super) struct Reading<'a> {
     pub(super) lookups: &'a Lookups,
-    pub(super) options: Options,
+    pub(super) options: &'a Options,
+    pub(super) claims: ClaimCheck<'a>,
     pub(super) merge: Merge<'a>,
     warnings: BTreeSet<Warning>,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(lookups: &'a Lookups, options: Options) -> Self {
-        Self { lookups, options, merge: Merge::default(), warnings: BTreeSet::new() }
+    /// Begins the conversion of a listing, or of a part of it.
+    pub(super) fn new(listing: &'a Listing, lookups: &'a Lookups, options: &'a Options) -> Self {
+        let claims = ClaimCheck::new(&options.claims, lookups, listing);
+        Self { lookups, options, claims, merge: Merge::new(options.expose_host), warnings: BTreeSet::new() }
     }
 
     /// Returns the snapshot, after everything was added.
     pub(super) fn finish(mut self) -> Snapshot {
-        let services = self.merge.services(self.options, &mut self.warnings);
+        let services = self.merge.services(&mut self.warnings);
         Snapshot { services, warnings: self.warnings.into_iter().collect() }
     }
 

@@ -30,7 +30,7 @@ fn listing(apps: Value) -> Listing {
 }
 
 fn check(apps: Value, expected: Expect) {
-    let snapshot = convert(&listing(apps), &lookups(), NonZeroU32::MIN);
+    let snapshot = convert(&listing(apps), &lookups(), &NonZeroU32::MIN.into());
     let mut text = String::new();
     for (key, service) in &snapshot.services {
         text += &format!("{key} {}\n", service.name);
@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(listing) = parse(&bytes) {
-            convert(&listing, &Lookups::default(), NonZeroU32::MIN);
+            convert(&listing, &Lookups::default(), &NonZeroU32::MIN.into());
         }
     }
 
@@ -227,7 +227,7 @@ proptest! {
         let mut listing = listing(apps.into());
         listing.pods = serde_json::from_value(pods.into()).unwrap();
         required_lookups(&listing);
-        let snapshot = convert(&listing, &lookups(), NonZeroU32::MIN);
+        let snapshot = convert(&listing, &lookups(), &NonZeroU32::MIN.into());
         for service in snapshot.services.values() {
             let identities: Vec<_> = service.backends.iter().map(|it| (&it.task, it.address, it.port)).collect();
             prop_assert!(identities.is_sorted_by(|a, b| a < b));
