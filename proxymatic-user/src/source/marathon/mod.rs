@@ -17,6 +17,7 @@ mod definition_cache;
 mod endpoint;
 mod event;
 mod health_carryover;
+mod health_results;
 pub mod lookups;
 mod merge;
 mod pending_refresh;
@@ -31,6 +32,7 @@ mod schedule;
 pub mod sse;
 mod stream;
 mod task_started;
+mod timestamp;
 
 use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 

@@ -11,7 +11,7 @@ use super::{
     event::EventSummary,
     pending_refresh::{PendingRefresh, RefreshScope},
     published::PublishedState,
-    reader::Reader,
+    reader::{Reader, Response},
     report,
     schedule::{Backoff, Jitter, RefreshSchedule, Timing},
     task_started::TaskStarted,
@@ -78,7 +78,9 @@ impl<'a> ReadLoop<'a> {
                 }
                 () = tokio::time::sleep_until(self.news.schedule.due().into()) => {}
             }
-            let everything = self.news.schedule.begin(Instant::now());
+            let now = Instant::now();
+            let everything = self.news.schedule.begin(now);
+            self.news.schedule.take_due_apps(now).into_iter().for_each(|app| self.news.pending.note(Some(app)));
             let scope = self.news.pending.take(everything);
             let outcome = {
                 let mut read = std::pin::pin!(self.reader.read(scope));
@@ -94,14 +96,15 @@ impl<'a> ReadLoop<'a> {
                 }
             };
             self.reading_works.store(outcome.is_ok(), Ordering::Relaxed);
-            let outcome = outcome.and_then(|response| {
-                let everything = response.1 == RefreshScope::All;
-                self.news.publish(response, confirm).map(|()| everything)
+            let outcome = outcome.and_then(|Response { at, scope, snapshot, awaited }| {
+                let everything = scope == RefreshScope::All;
+                self.news.publish((at, scope, snapshot), confirm).map(|()| (everything, awaited))
             });
             let report = match outcome {
-                Ok(everything) => {
+                Ok((everything, awaited)) => {
                     backoff.clear();
                     self.news.schedule.succeeded(Instant::now(), everything, &mut jitter);
+                    self.news.schedule.await_apps(Instant::now(), awaited, &mut jitter);
                     if let Some(moment) = self.news.published.confirm_at(confirm) {
                         self.news.schedule.no_later_than(moment);
                     }

@@ -1,6 +1,9 @@
 //! One read: requests what has changed, or everything, and does the lookups that the conversion needs.
 
-use std::time::Instant;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -10,6 +13,7 @@ use super::{
     convert,
     definition_cache::DefinitionCache,
     health_carryover::HealthCarryover,
+    health_results::awaited_results,
     lookups::{AppVersion, Lookups, Options},
     pending_refresh::RefreshScope,
     pods::Pods,
@@ -22,6 +26,19 @@ use crate::{
 
 /// How many apps are requested at the same time.
 const AT_ONCE: usize = 4;
+
+/// The response to a read.
+#[derive(Debug)]
+pub(super) struct Response {
+    /// When the first request was sent.
+    pub(super) at: Instant,
+    /// What was read.
+    pub(super) scope: RefreshScope,
+    /// The snapshot of everything.
+    pub(super) snapshot: Snapshot,
+    /// The apps that must be read again without any event, each after this time.
+    pub(super) awaited: BTreeMap<String, Duration>,
+}
 
 /// The client, and what a read keeps for the next one.
 pub(super) struct Reader<'a> {
@@ -53,10 +70,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the scope. Returns when the request was sent, the scope that was read, and the snapshot of everything.
+    /// Reads the scope.
     ///
     /// Steps that take long in a large cluster run on other threads, so that events are handled meanwhile.
-    pub(super) async fn read(&mut self, scope: RefreshScope) -> Result<(Instant, RefreshScope, Snapshot), Failure> {
+    pub(super) async fn read(&mut self, scope: RefreshScope) -> Result<Response, Failure> {
         let (at, scope, listing) = match self.read_apps(scope).await? {
             Some(it) => it,
             None => self.read_all().await?,
@@ -73,15 +90,15 @@ impl<'a> Reader<'a> {
         let pods = self.pod_definitions.fetch(&required.pods, pod).await?;
         let lookups = Lookups { definitions, pods, hosts: self.hosts.resolve(&required.hosts).await };
         let (options, last) = (self.options, self.last.clone());
-        let (snapshot, listing) = offload(move || {
+        let (snapshot, awaited, listing) = offload(move || {
             let mut snapshot = convert::convert(&listing, &lookups, options);
             snapshot.share(&last);
-            (snapshot, listing)
+            (snapshot, awaited_results(&listing.apps), listing)
         })
         .await?;
         self.listing = Some(listing);
         self.last = snapshot.clone();
-        Ok((at, scope, snapshot))
+        Ok(Response { at, scope, snapshot, awaited })
     }
 
     /// Returns the services of a task that has started, by the definition that was read last; `None` if the definition or

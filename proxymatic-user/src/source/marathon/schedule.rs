@@ -1,7 +1,10 @@
 //! The schedule of reads: soon after an event, with a pause between two, regularly without events, and with growing
 //! waits after failures. Pure: the clock and the random numbers are arguments.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 pub(super) use crate::source::backoff::{Backoff, Jitter};
 use crate::source::{backoff::Limits, loss_guard::CONFIRM};
@@ -81,6 +84,8 @@ pub(super) struct RefreshSchedule {
     begun: Instant,
     /// Whether any read has begun.
     ever: bool,
+    /// Apps that are read again without any event, and when.
+    awaited: BTreeMap<String, Instant>,
 }
 
 impl RefreshSchedule {
@@ -97,6 +102,7 @@ impl RefreshSchedule {
             rest_until: now,
             begun: now,
             ever: false,
+            awaited: BTreeMap::new(),
         }
     }
 
@@ -120,7 +126,8 @@ impl RefreshSchedule {
         let (quiet, at_most) = (self.quiet, self.timing.at_most);
         // While reads fail, events do not make them more frequent. A stream that attaches shows that Marathon is back.
         let soon = self.changed.map(|(first, last)| (last + quiet).min(first + at_most));
-        let hinted = self.urgent.or(soon).map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
+        let soon = self.urgent.or(soon).into_iter().chain(self.awaited.values().copied()).min();
+        let hinted = soon.map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
         [hinted, self.attached].into_iter().flatten().fold(self.poll, Instant::min)
     }
 
@@ -142,6 +149,22 @@ impl RefreshSchedule {
         self.quiet = quiet + (jitter.jitter(quiet * 4).saturating_sub(quiet * 3));
         let took = now.saturating_duration_since(self.begun);
         self.rest_until = now + took.clamp(self.timing.quiet.min(self.timing.at_most), self.timing.at_most);
+    }
+
+    /// Notes after which time each app that awaits a result must be read again, after a read that succeeded. An app that
+    /// is awaited already keeps its moment.
+    pub(super) fn await_apps(&mut self, now: Instant, apps: BTreeMap<String, Duration>, jitter: &mut Jitter) {
+        let mut before = std::mem::take(&mut self.awaited);
+        let moment = |(app, after)| {
+            let moment = before.remove(&app).unwrap_or_else(|| now + jitter.jitter(after));
+            (app, moment)
+        };
+        self.awaited = apps.into_iter().map(moment).collect();
+    }
+
+    /// Returns the apps that are due, and forgets them.
+    pub(super) fn take_due_apps(&mut self, now: Instant) -> Vec<String> {
+        self.awaited.extract_if(.., |_, moment| *moment <= now).map(|(app, _)| app).collect()
     }
 
     /// Reads everything at that moment at the latest.
@@ -235,6 +258,23 @@ mod tests {
         assert!(schedule.begin(now + 2000 * MS));
         schedule.failed(now + 2000 * MS, 100 * MS);
         assert!(schedule.begin(now + 2050 * MS));
+    }
+
+    #[test]
+    fn awaited_app_is_due_at_its_interval_until_it_is_not_awaited() {
+        let (mut schedule, now, mut jitter) = read_once();
+        let poll = schedule.due();
+        let awaited = || BTreeMap::from([("/a".to_owned(), 4000 * MS)]);
+        schedule.await_apps(now, awaited(), &mut jitter);
+        let due = schedule.due();
+        assert!((now + 3000 * MS..=now + 4000 * MS).contains(&due), "{:?}", due - now);
+        schedule.await_apps(now + 1000 * MS, awaited(), &mut jitter);
+        assert_eq!(schedule.due(), due, "another read does not delay it");
+        assert_eq!(schedule.take_due_apps(due - MS), [""; 0]);
+        assert!(!schedule.begin(due), "only the app is read");
+        assert_eq!(schedule.take_due_apps(due), ["/a"]);
+        schedule.await_apps(due, BTreeMap::new(), &mut jitter);
+        assert_eq!(schedule.due(), poll);
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{reading::Reading, task_state::task_state};
 use crate::{
-    model::{Health, TaskState, TaskStatus},
+    model::{TaskState, TaskStatus},
     source::marathon::{
         api::{App, Lenient, Task, good},
         definition::Definition,
+        health_results::health,
         lookups::{RequiredLookups, parse_address},
         merge::Member,
         ports::{self, Endpoint},
@@ -99,7 +100,8 @@ impl<'a> Reading<'a> {
 
     fn add_task(&mut self, app: &'a App, definition: &Definition<'a>, task: &'a Task, ready: Option<bool>) {
         let condition = self.known_state(&task.id, &task.state, task_state(task));
-        let status = TaskStatus { condition, health: health(definition, task), ready: is_ready(app, task, ready) };
+        let status =
+            TaskStatus { condition, health: health(definition.checked, task), ready: is_ready(app, task, ready) };
         let Some(ports) = definition.ports.as_deref().filter(|_| condition != TaskState::Ended) else { return };
         if condition == TaskState::Starting && task.ports.is_empty() && task.ip_addresses.is_empty() {
             return; // It has no ports yet.
@@ -141,15 +143,6 @@ fn is_current(app: &App, task: &Task) -> bool {
     let only_scaled =
         version.len() == changed.len() && version.ends_with('Z') && changed.ends_with('Z') && version >= changed;
     version.is_empty() || version == app.version || only_scaled
-}
-
-fn health(definition: &Definition<'_>, task: &Task) -> Health {
-    match task.health_check_results.as_slice() {
-        _ if !definition.checked => Health::Unchecked,
-        [] => Health::Unknown,
-        results if results.iter().all(|result| result.alive) => Health::Alive,
-        _ => Health::Failing,
-    }
 }
 
 /// Returns whether a task is ready.

@@ -15,6 +15,7 @@ use crate::{
         lookups::{RequiredLookups, parse_address},
         merge::Member,
         ports,
+        timestamp::millis,
     },
 };
 
@@ -43,14 +44,13 @@ pub(super) fn required_lookups(pods: &[Lenient<PodStatus>], required: &mut Requi
 
 /// Returns the version that an instance was started from, if it is not the present one.
 fn earlier_version<'a>(pod: &PodStatus, instance: &'a PodInstance) -> Option<&'a str> {
-    let present = timestamp(&pod.spec.version);
-    pod_version(&instance.spec_reference).filter(|version| !present.is_empty() && timestamp(version) != present)
-}
-
-/// Returns a timestamp without the trailing zeros that are optional.
-fn timestamp(timestamp: &str) -> &str {
-    let bare = timestamp.trim_end_matches('Z');
-    if bare.contains('.') { bare.trim_end_matches('0').trim_end_matches('.') } else { bare }
+    let present = pod.spec.version.as_str();
+    // Marathon writes the version of the definition to the millisecond, and the one of the instance to the nanosecond.
+    let same = |version: &str| match (millis(version), millis(present)) {
+        (Some(version), Some(present)) => version == present,
+        _ => version == present,
+    };
+    pod_version(&instance.spec_reference).filter(|version| !present.is_empty() && !same(version))
 }
 
 /// One endpoint of a definition.
