@@ -94,9 +94,16 @@ impl Cluster {
             || CommandError::new(format!("no pod has an instance {instance:?} with a container {container:?}"));
         let mut all = self.pods.pods.iter_mut().flat_map(|(id, pod)| pod.instances.iter_mut().map(move |it| (id, it)));
         let (id, it) = all.find(|(_, it)| it.id == instance).ok_or_else(missing)?;
-        *it.containers.get_mut(container).ok_or_else(missing)? = (state, healthy);
+        let place = it.containers.get_mut(container).ok_or_else(missing)?;
+        let (before, _) = std::mem::replace(place, (state, healthy));
         let id = id.clone();
-        self.tell_of_instance(&id, instance, state.condition());
+        if before.condition() == state.condition() {
+            let data =
+                json!({"instanceId": instance, "runSpecId": id, "healthy": healthy, "runSpecVersion": self.now()});
+            self.events.push(Event::new("instance_health_changed_event", self.now(), data));
+        } else {
+            self.tell_of_instance(&id, instance, state.condition());
+        }
         Ok(())
     }
 
