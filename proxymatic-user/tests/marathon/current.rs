@@ -171,9 +171,10 @@ async fn listing_that_lags_behind_its_event_is_read_again() {
     sim.hold_root(true);
     let before = listings(&sim);
     sim.create(ShortApp::new("/new", 4321).task("10.0.0.3", 9090)).unwrap();
-    // The event names its task, and the listing that is read after the event does not have the app.
+    // The event names its task, and the response that is read after the event does not have the app.
     let behind = source.snapshot().await;
-    assert!(backends(&behind, 4321).is_empty() && listings(&sim) > before, "{behind:?}");
+    assert!(backends(&behind, 4321).is_empty() && count(&sim, "/v2/apps/new") > 0, "{behind:?}");
+    assert_eq!(listings(&sim), before, "the event names the app");
     sim.hold_root(false);
     source.sees(4321, &[(9090, Active)]).await;
 }
@@ -187,6 +188,20 @@ async fn reconnect_reads_missed_changes() {
     sim.deliver(Delivery::default());
     sim.close_streams();
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+}
+
+#[tokio::test]
+async fn deployment_reads_only_what_it_names() {
+    let (sim, _) = cluster(&[8080]).await;
+    let mut source = watching(&sim, &[8080], quick()).await;
+    // Deployments may have been announced before the stream was attached.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = listings(&sim);
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+    sim.create(ShortApp::new("/new", 4321).task("10.0.0.3", 9090)).unwrap();
+    source.sees(4321, &[(9090, Active)]).await;
+    assert_eq!(listings(&sim), before, "the deployments name their apps");
 }
 
 #[tokio::test]

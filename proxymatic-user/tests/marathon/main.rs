@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use marathon_sim::{self as sim, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
+use marathon_sim::{
+    self as sim, Delivery, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState,
+};
 use proxymatic_user::{
     model::State,
     source::{Report, marathon::Timing},
@@ -94,8 +96,11 @@ async fn started_task_is_served_before_any_read() {
     let wait = Duration::from_secs(1);
     let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
+    let staging = Place::new("10.0.0.2", 8081).state(TaskState::TaskStaging);
+    let second = sim.launch("/web", &[staging]).unwrap().remove(0);
+    source.sees(1234, &[(8080, State::Active), (8081, State::Warming)]).await;
     let reads = count(&sim, "/v2/apps");
-    let second = sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap().remove(0);
+    sim.set_state(&second, TaskState::TaskRunning).unwrap();
     source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
     sim.set_state(&second, TaskState::TaskKilled).unwrap();
     source.sees(1234, &[(8080, State::Active)]).await;
@@ -200,6 +205,74 @@ async fn marathon_that_starts_late_is_found() {
 }
 
 #[tokio::test]
+async fn marathon_that_returns_is_read_and_followed_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    // The waits after failures have grown: Marathon has been away for a long time.
+    let long = Duration::from_secs(600);
+    let timing = Timing { retry_first: long, retry_most: long, blind: 20 * MS, ..quick() };
+    let mut source = Source::new(&[format!("http://{address}")], timing);
+    source.failure(0).await;
+    let sim = sim::serve(TcpListener::bind(address).await.unwrap(), Options::default()).unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    source.sees(1234, &[(8080, State::Active)]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let opened = async {
+        while count(&sim, "/v2/events") == 0 {
+            tokio::time::sleep(MS).await;
+        }
+    };
+    timeout(Duration::from_secs(10), opened).await.expect("the first read that succeeds opens the stream");
+}
+
+#[tokio::test]
+async fn changes_are_read_soon_while_there_is_no_stream() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    sim.fault(Fault::new(FaultKind::RefuseEvents));
+    let long = Duration::from_secs(600);
+    let timing = Timing { retry_first: long, retry_most: long, blind: 20 * MS, ..quick() };
+    let mut source = Source::new(&[sim.url()], timing);
+    source.sees(1234, &[(8080, State::Active)]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+}
+
+#[tokio::test]
+async fn announced_end_drains_a_task_before_any_read() {
+    let sim = Sim::start().await.unwrap();
+    let app = ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081);
+    let first = sim.create(app).unwrap().remove(0);
+    let wait = Duration::from_secs(5);
+    let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let reads = count(&sim, "/v2/apps");
+    sim.kill(&first).unwrap();
+    source.sees(1234, &[(8080, State::Draining), (8081, State::Active)]).await;
+    assert_eq!(count(&sim, "/v2/apps"), reads, "Mesos has not stopped it, and nothing was read");
+}
+
+/// Marathon lists a task that comes back under its instance with the results of the task before it, and sends no event
+/// when its own check passes.
+#[tokio::test]
+async fn restarted_task_warms_until_its_own_check_passes() {
+    let sim = Sim::start().await.unwrap();
+    let app = json!({"id": "/web", "networks": [{"mode": "host"}], "portDefinitions": [{"port": 1234}],
+        "healthChecks": [{"protocol": "TCP", "intervalSeconds": 1}]});
+    let first = sim.create_full(app, &[Place::new("10.0.0.1", 8080), Place::new("10.0.0.2", 8081)]).unwrap().remove(0);
+    let mut source = Source::of(&sim);
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let again = sim.restart(&first, &Place::new("10.0.0.1", 8082).alive(None)).unwrap();
+    assert_eq!(again.strip_suffix("_app.2"), first.strip_suffix("_app.1"));
+    source.sees(1234, &[(8081, State::Active), (8082, State::Warming)]).await;
+    sim.deliver(Delivery { lost: true, ..Delivery::default() });
+    sim.set_health(&again, Some(true)).unwrap();
+    source.sees(1234, &[(8081, State::Active), (8082, State::Active)]).await;
+}
+
+#[tokio::test]
 async fn silent_stream_is_closed_and_missed_changes_are_read() {
     let options = Options { heartbeat: 50 * MS, ..Options::default() };
     let sim = Sim::start_with(options).await.unwrap();
@@ -256,10 +329,14 @@ async fn missing_version_costs_only_its_tasks() {
     source.sees(1234, &[(8080, State::Active)]).await;
     sim.fault(Fault::status(StatusCode::INTERNAL_SERVER_ERROR).on("/v2/apps/web/versions"));
     sim.update_app(json!({"id": "/web", "cmd": "newer"})).unwrap();
-    let (url, reason) = source.failure(1).await;
+    let mut fresh = Source::of(&sim);
+    let (url, reason) = fresh.failure(0).await;
     assert!(url.contains("/v2/apps/web/versions/") && reason.contains("answered 500"), "{reason}");
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
-    let snapshot = source.sees(1234, &[]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    // The source that has seen the version as the present one needs no request.
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let snapshot = fresh.sees(1234, &[(8081, State::Active)]).await;
     assert_eq!(snapshot.warnings.len(), 1);
     assert!(snapshot.warnings[0].reason.contains("cannot be read"), "{:?}", snapshot.warnings);
 }

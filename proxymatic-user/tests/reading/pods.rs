@@ -110,7 +110,7 @@ fn section_4_joins_and_addresses() {
             80/tcp /p:80
             1000/tcp /p
             192.0.2.1:80/tcp /p
-            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be read: gone; the endpoints of the instances that still run it are not known, so they are left out
+            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be read: gone; the endpoints of the instances that still run it are not known, so they get no new connections
         "#]],
         ),
         (
@@ -263,10 +263,37 @@ fn section_4_states() {
             "#]],
         ),
         (
-            "TERMINAL",
+            "TERMINAL, its container runs until Mesos stops it",
             only(json!({"status": "TERMINAL"})),
             expect![[r#"
                 1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
+            "#]],
+        ),
+        (
+            "TERMINAL, its container is being killed",
+            only(json!({"status": "TERMINAL", "containers": [c1(json!({"status": "TASK_KILLING"}))]})),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
+            "#]],
+        ),
+        (
+            "PENDING, another container has failed and its own is being killed",
+            only(json!({"status": "PENDING", "containers": [c1(json!({"status": "TASK_KILLING"})),
+            {"name": "c2", "status": "TASK_FAILED", "endpoints": []}]})),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
+            "#]],
+        ),
+        (
+            "PENDING, another container has failed and its own still runs",
+            only(json!({"status": "PENDING", "containers": [c1(json!({})),
+            {"name": "c2", "status": "TASK_FAILED", "endpoints": []}]})),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
             "#]],
         ),
         (

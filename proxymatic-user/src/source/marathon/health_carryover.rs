@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    api::{App, ContainerStatus, HealthResult, Lenient, Listing, ReadinessResult},
+    api::{App, ContainerStatus, HealthResult, Lenient, Listing, PodStatus, ReadinessResult},
     health_results::INTERVAL,
 };
 use crate::model::{Snapshot, State};
@@ -54,19 +54,32 @@ impl HealthCarryover {
         }
         for pod in &mut listing.pods {
             let Lenient::Good(pod) = pod else { continue };
-            for instance in &mut pod.instances {
-                let Lenient::Good(instance) = instance else { continue };
-                for container in &mut instance.containers {
-                    let key = match container.container_id.as_str() {
-                        "" => format!("{}.{}", instance.id, container.name),
-                        id => id.to_owned(),
-                    };
-                    let last = fill_container(container, self.0.remove(&key).unwrap_or_default(), now);
-                    known.insert(key, last);
-                }
-            }
+            known.extend(self.fill_pod(pod, now));
         }
         self.0 = known;
+    }
+
+    /// Does the same for one pod that was read alone.
+    pub(super) fn apply_to_pod(&mut self, pod: &mut PodStatus, now: Instant) {
+        let known = self.fill_pod(pod, now);
+        self.0.extend(known);
+    }
+
+    /// Fills in the results of one pod. Returns the last results of its containers.
+    fn fill_pod(&mut self, pod: &mut PodStatus, now: Instant) -> Vec<(String, Last)> {
+        let mut known = Vec::new();
+        for instance in &mut pod.instances {
+            let Lenient::Good(instance) = instance else { continue };
+            for container in &mut instance.containers {
+                let key = match container.container_id.as_str() {
+                    "" => format!("{}.{}", instance.id, container.name),
+                    id => id.to_owned(),
+                };
+                let last = fill_container(container, self.0.remove(&key).unwrap_or_default(), now);
+                known.push((key, last));
+            }
+        }
+        known
     }
 
     /// Does the same for one app that was read alone. The results of other apps stay.

@@ -5,6 +5,7 @@
 //! response counts. After any other response the source sends no snapshot, so that the last one stays valid, and reports
 //! the failure.
 
+mod announced_ends;
 pub mod api;
 mod auth;
 mod claim;
@@ -31,10 +32,11 @@ mod response_failure;
 mod schedule;
 pub mod sse;
 mod stream;
+mod task_notes;
 mod task_started;
 mod timestamp;
 
-use std::{collections::BTreeSet, sync::atomic::AtomicBool};
+use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -52,6 +54,7 @@ use self::{
     read_loop::ReadLoop,
     reader::Reader,
     schedule::{Backoff, Jitter},
+    stream::ReadState,
 };
 use super::{Source, failure::Failure, id::SourceId, report::Report};
 use crate::model::Snapshot;
@@ -95,13 +98,13 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
             }
         }
     };
-    let reading_works = AtomicBool::new(false);
+    let reads = ReadState::default();
     let (summaries, events) = mpsc::channel(stream::MAX_WAITING);
     let reader = Reader::new(&client, Options { group_size, expose_host }, &adopted);
     let published = PublishedState::after(adopted);
     tokio::select! {
-        () = stream::follow(&client, &timing, !seed, summaries, &reports, &reading_works) => {}
-        () = ReadLoop::new(reader, published, timing, &reading_works).run(jitter, events, &reports) => {}
+        () = stream::follow(&client, &timing, !seed, summaries, &reports, &reads) => {}
+        () = ReadLoop::new(reader, published, timing, &reads).run(jitter, events, &reports) => {}
         () = reports.closed() => {}
     }
 }

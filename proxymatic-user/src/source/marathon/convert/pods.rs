@@ -30,7 +30,7 @@ pub fn pod_version(reference: &str) -> Option<&str> {
 /// Adds the lookups that pods need.
 pub(super) fn required_lookups(pods: &[Lenient<PodStatus>], required: &mut RequiredLookups) {
     for pod in good(pods) {
-        for instance in good(&pod.instances).filter(|instance| instance.status != "TERMINAL") {
+        for instance in good(&pod.instances).filter(|instance| has_endpoints(instance)) {
             required.pods.extend(earlier_version(pod, instance).map(|version| (pod.id.clone(), version.to_owned())));
             let host = &instance.agent_hostname;
             let mut endpoints = instance.containers.iter().flat_map(|container| &container.endpoints);
@@ -40,6 +40,11 @@ pub(super) fn required_lookups(pods: &[Lenient<PodStatus>], required: &mut Requi
             }
         }
     }
+}
+
+/// Returns whether an instance has a container with endpoints. Marathon lists none of a container that does not run.
+fn has_endpoints(instance: &PodInstance) -> bool {
+    instance.containers.iter().any(|container| !container.endpoints.is_empty())
 }
 
 /// Returns the version that an instance was started from, if it is not the present one.
@@ -99,10 +104,13 @@ impl<'a> Reading<'a> {
                 }
             };
             let definition = match earlier_version(pod, instance) {
-                _ if instance.status == "TERMINAL" => continue,
+                _ if !has_endpoints(instance) => continue,
                 None => Some(&current),
                 Some(version) => earlier.entry(version).or_insert_with(|| self.earlier_pod(&pod.id, version)).as_ref(),
             };
+            if definition.is_none() {
+                instance.containers.iter().for_each(|container| self.unplaced(&task_id(instance, container)));
+            }
             for container in definition.is_some().then_some(&instance.containers).into_iter().flatten() {
                 self.add_container(pod, definition, instance, container);
             }
@@ -141,7 +149,8 @@ impl<'a> Reading<'a> {
         match lookups.pods.get(&(id.to_owned(), version.to_owned())) {
             Some(Ok(pod)) => Some(self.define_pod(id, pod)),
             Some(Err(reason)) => {
-                let left_out = "the endpoints of the instances that still run it are not known, so they are left out";
+                let left_out =
+                    "the endpoints of the instances that still run it are not known, so they get no new connections";
                 self.warn(id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
                 None
             }
@@ -165,10 +174,18 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let condition = self.container_state(pod, instance, container);
+            let task = task_id(instance, container);
+            if condition == TaskState::Unreachable {
+                self.notes.unreachable.insert(task.clone().into_owned());
+            }
             let (address, number) = match self.place(instance, port.endpoint, status) {
                 Ok(Some(place)) => place,
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.unplaced(&task);
+                    continue;
+                }
                 Err(reason) => {
+                    self.unplaced(&task);
                     self.warn(&instance.id, format!("endpoint {:?}: {reason} (pod {})", status.name, pod.id));
                     continue;
                 }
@@ -176,7 +193,6 @@ impl<'a> Reading<'a> {
             let task_status =
                 TaskStatus { condition, health: health(port.checked, instance, container, status), ready: true };
             let member = Member { status: task_status, weight: port.labels.weight, maxconn: port.labels.maxconn };
-            let task = task_id(instance, container);
             for (key, owner, claim) in claims {
                 self.merge.claim(key, owner, claim, &port.labels.service);
                 self.merge.add(key, owner, (task.clone(), address, number), member);
@@ -184,18 +200,26 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Returns the state of a container: its own state first, then that of its instance.
     fn container_state(&mut self, pod: &PodStatus, instance: &PodInstance, container: &ContainerStatus) -> TaskState {
+        let own = match container.status.as_str() {
+            "" if instance.status == "STABLE" => TaskState::Running,
+            "" => TaskState::Starting,
+            word => self.known_state(&instance.id, word, mesos_state(word)),
+        };
+        if own != TaskState::Running {
+            return own;
+        }
+        let ended = |it: &ContainerStatus| mesos_state(&it.status) == Some(TaskState::Ended);
         let condition = match instance.status.as_str() {
+            // Marathon stops the containers that are left, and starts the whole instance again.
+            "PENDING" | "STAGING" if instance.containers.iter().any(ended) => Some(TaskState::Killing),
             "PENDING" | "STAGING" => Some(TaskState::Starting),
+            // Marathon stops the instance, or a deployment deletes the pod.
+            "TERMINAL" => Some(TaskState::Killing),
             "STABLE" | "DEGRADED" if instance.message.contains(UNREACHABLE) => Some(TaskState::Unreachable),
-            "STABLE" if container.status.is_empty() => Some(TaskState::Running),
-            "STABLE" | "DEGRADED" => {
-                return match self.known_state(&instance.id, &container.status, mesos_state(&container.status)) {
-                    // A deployment deletes the pod: a container that still runs is about to be stopped.
-                    TaskState::Running if pod.status == "TERMINAL" => TaskState::Killing,
-                    condition => condition,
-                };
-            }
+            "STABLE" | "DEGRADED" if pod.status == "TERMINAL" => Some(TaskState::Killing),
+            "STABLE" | "DEGRADED" => Some(TaskState::Running),
             _ => None,
         };
         self.known_state(&instance.id, &instance.status, condition)

@@ -7,6 +7,7 @@ use crate::{
     source::marathon::{
         lookups::{Lookups, Options},
         merge::Merge,
+        task_notes::TaskNotes,
     },
 };
 
@@ -15,18 +16,24 @@ pub(super) struct Reading<'a> {
     pub(super) lookups: &'a Lookups,
     pub(super) options: Options,
     pub(super) merge: Merge<'a>,
+    pub(super) notes: TaskNotes,
     warnings: BTreeSet<Warning>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(lookups: &'a Lookups, options: Options) -> Self {
-        Self { lookups, options, merge: Merge::default(), warnings: BTreeSet::new() }
+        Self { lookups, options, merge: Merge::default(), notes: TaskNotes::default(), warnings: BTreeSet::new() }
     }
 
-    /// Returns the snapshot, after everything was added.
-    pub(super) fn finish(mut self) -> Snapshot {
+    /// Returns the snapshot and the notes about tasks, after everything was added.
+    pub(super) fn finish(mut self) -> (Snapshot, TaskNotes) {
         let services = self.merge.services(self.options, &mut self.warnings);
-        Snapshot { services, warnings: self.warnings.into_iter().collect() }
+        (Snapshot { services, warnings: self.warnings.into_iter().collect() }, self.notes)
+    }
+
+    /// Notes that a place of a task is not known.
+    pub(super) fn unplaced(&mut self, task: &str) {
+        self.notes.unplaced.insert(task.to_owned());
     }
 
     pub(super) fn warn(&mut self, app: &str, reason: String) {
