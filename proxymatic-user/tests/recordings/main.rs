@@ -37,7 +37,7 @@ const MS: Duration = Duration::from_millis(1);
 /// The time after which an event that causes no read counts as handled.
 const UNREAD: Duration = Duration::from_millis(100);
 /// The longest time until the published backends are what they must be. Losses are confirmed meanwhile.
-const SETTLED: Duration = Duration::from_secs(3);
+const SETTLED: Duration = Duration::from_secs(20);
 
 /// Returns short durations, but no poll that could hide a missed event.
 fn quick() -> Timing {
