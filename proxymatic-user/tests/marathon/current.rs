@@ -204,6 +204,24 @@ async fn deployment_reads_only_what_it_names() {
     assert_eq!(listings(&sim), before, "the deployments name their apps");
 }
 
+/// A user may see some apps only, but the events of all of them.
+#[tokio::test]
+async fn event_of_a_hidden_app_is_no_failure() {
+    let (sim, _) = cluster(&[8080]).await;
+    let mut source = watching(&sim, &[8080], quick()).await;
+    // Until then any event of a group makes the source read everything.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    sim.fault(Fault::status(StatusCode::FORBIDDEN).on("/v2/apps/hidden"));
+    sim.create(ShortApp::new("/hidden", 4321).task("10.0.0.3", 9090)).unwrap();
+    loop {
+        match source.next().await {
+            Report::Failed { reason, .. } => panic!("{reason}"),
+            Report::Snapshot { snapshot, .. } if backends(&snapshot, 4321) == [(9090, Active)] => break,
+            Report::Snapshot { .. } => {}
+        }
+    }
+}
+
 #[tokio::test]
 async fn event_of_one_app_reads_only_that_app() {
     let sim = Sim::start().await.unwrap();

@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the apps and pods of the scope, and returns the last listing with them. `None` if everything must be read: one
-    /// that was in the listing does not exist any more, or the leader has changed.
+    /// that was in the listing does not exist any more, one that was not cannot be read, or the leader has changed.
     async fn read_apps(&mut self, scope: RefreshScope) -> Result<Option<(Instant, RefreshScope, Listing)>, Failure> {
         let RefreshScope::Apps(ids) = &scope else { return Ok(None) };
         let Some(listing) = &self.listing else { return Ok(None) };
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
             |(id, is_app, is_pod): (String, bool, bool)| async move { read_one(client, &id, is_app, is_pod).await };
         let all = stream::iter(known).map(request).buffer_unordered(AT_ONCE).try_collect::<Vec<One>>().await;
         let all = match all {
-            Ok(all) if client.leader() == leader => all,
+            Ok(all) if client.leader() == leader && all.iter().all(|one| !matches!(one, One::Unclear)) => all,
             // Only a listing without the app proves that it is gone.
             Ok(_) | Err(Failure { not_found: true, .. }) => return Ok(None),
             Err(failure) => return Err(failure),
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
                     self.health.apply_to_pod(&mut pod, at);
                     let _ = replace(&mut listing.pods, pod);
                 }
-                One::Missing => {}
+                One::Missing | One::Unclear => {}
             }
         }
         Ok(Some((at, scope, listing)))
@@ -185,6 +185,8 @@ enum One {
     Pod(PodStatus),
     /// Neither an app nor a pod. None was known before.
     Missing,
+    /// Marathon refuses to tell, such as a user who may not see the app. None was known before.
+    Unclear,
 }
 
 /// Reads one app or pod, which the last listing may know.
@@ -195,13 +197,15 @@ async fn read_one(client: &Client, id: &str, is_app: bool, is_pod: bool) -> Resu
     if !is_pod {
         match client.app(id).await {
             Ok(app) => return Ok(One::App(app.into())),
-            Err(failure) if !failure.not_found || is_app => return Err(failure),
+            Err(failure) if is_app => return Err(failure),
+            Err(failure) if !failure.not_found => return Ok(One::Unclear),
             Err(_) => {}
         }
     }
     match client.pod(id).await {
         Ok(pod) => Ok(One::Pod(pod)),
-        Err(failure) if !failure.not_found || is_pod => Err(failure),
+        Err(failure) if is_pod => Err(failure),
+        Err(failure) if !failure.not_found => Ok(One::Unclear),
         Err(_) => Ok(One::Missing),
     }
 }
