@@ -33,9 +33,9 @@ fuzz_target!(|body: &[u8]| {
     let definitions = required.definitions.into_iter().map(definition).collect();
     let pods: BTreeMap<_, _> =
         required.pods.into_iter().map(|version| (version, Err("no such version".to_owned()))).collect();
-    let lookups = Lookups { definitions, pods, hosts };
+    let lookups = Lookups { definitions, pods, hosts, ..Lookups::default() };
     for expose_host in [false, true] {
-        let options = Options { group_size: NonZeroU32::MIN, expose_host };
-        plan_whole(convert::convert(&listing, &lookups, options), SourceCode::MARATHON);
+        let options = Options { expose_host, ..NonZeroU32::MIN.into() };
+        plan_whole(convert::convert(&listing, &lookups, &options), SourceCode::MARATHON);
     }
 });

@@ -1,12 +1,15 @@
 //! Rows of maps with arbitrary content, as in damaged pins or in pins of another program.
 
+use std::any::Any;
+
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use proxymatic_common::{
     Address, Backend, BackendState, Class, Frontend, Name, Port, Service, Slot, SlotRange, SourceCgroup, SourceCode,
     SourceRange, SourceRangeKey,
+    maps::{Addresses, BackendNames, Excluded, Frontends, KeyedMap, MapDef as _, ServiceNames, SourceCgroups},
 };
 use proxymatic_user::{
-    dataplane::{Error, MapReader, kernel::from_bytes},
+    dataplane::{Error, MapReader, MapRows, kernel::from_bytes},
     plan::Capacity,
 };
 
@@ -23,7 +26,7 @@ pub struct Rows {
     ports: [u64; 4],
     backends: Vec<BackendRow>,
     services: Vec<(u8, [u8; 64], u8)>,
-    heads: Vec<(u8, u16, u8, u8, Option<u64>)>,
+    slot_ranges: Vec<(u8, u16, u8, u8, Option<u64>)>,
     slots: Vec<(u16, u64)>,
     frontends: Vec<(u8, u8, u8, u8, u8, bool)>,
     addresses: Vec<([u8; 16], u8)>,
@@ -42,14 +45,47 @@ fn id(number: u8, entries: u32) -> u32 {
 }
 
 impl Rows {
-    fn names(&self, of_backends: bool) -> Result<Vec<(u32, Name)>, Error> {
+    fn frontends(&self) -> Vec<(Frontend, u32)> {
+        let row = |(class, port, protocol, zero, of, odd): &(u8, u8, u8, u8, u8, bool)| {
+            let known = if protocol % 2 == 0 { 6 } else { 17 };
+            let protocol = if *odd { *protocol } else { known };
+            let frontend = Frontend {
+                class: Class((*class % 5).into()),
+                port: Port::new(1000 + u16::from(*port % 4)),
+                protocol,
+                _pad: if *odd { *zero } else { 0 },
+            };
+            (frontend, id(*of, CAPACITY.services))
+        };
+        unique(self.frontends.iter().take(MOST).map(row))
+    }
+
+    fn addresses(&self) -> Vec<(Address, Class)> {
+        let row = |(bytes, class): &([u8; 16], u8)| Some((from_bytes::<Address>(bytes)?, Class((*class % 6).into())));
+        unique(self.addresses.iter().take(8).filter_map(row))
+    }
+
+    fn excluded(&self) -> Vec<(u64, u32)> {
+        self.excluded.iter().take(4).map(|cgroup| (*cgroup, 1)).collect()
+    }
+
+    fn cgroups(&self) -> Vec<(SourceCgroup, u32)> {
+        let row = |(of, cgroup, zero): &(u8, u64, u32)| SourceCgroup {
+            cgroup: *cgroup,
+            service: id(*of, CAPACITY.services),
+            _pad: *zero,
+        };
+        self.allow_cgroups.iter().take(8).map(row).map(|key| (key, 1)).collect()
+    }
+
+    fn names(&self, of_backends: bool) -> Vec<(u32, Name)> {
         let name = |(_, of, length, text): &(bool, u8, u8, [u8; 16])| {
             let mut bytes = [0; 256];
             bytes[0] = *length;
             bytes[1..17].copy_from_slice(text);
             Some((u32::from(*of) % 20, from_bytes::<Name>(&bytes)?))
         };
-        Ok(self.names.iter().filter(|(of, ..)| *of == of_backends).take(MOST).filter_map(name).collect())
+        self.names.iter().filter(|(of, ..)| *of == of_backends).take(MOST).filter_map(name).collect()
     }
 }
 
@@ -95,8 +131,8 @@ impl MapReader for Rows {
         Some(if *source < 250 { Service { source: SourceCode(u32::from(source % 5)), ..service } } else { service })
     }
 
-    fn head(&self, service: u32) -> Option<SlotRange> {
-        let row = self.heads.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == service);
+    fn slot_range(&self, service: u32) -> Option<SlotRange> {
+        let row = self.slot_ranges.iter().take(MOST).find(|(of, ..)| id(*of, CAPACITY.services) == service);
         let Some((_, generation, length, base, word)) = row else { return Some(SlotRange::default()) };
         match word {
             Some(word) => Some(SlotRange::from_word(*word)),
@@ -109,31 +145,7 @@ impl MapReader for Rows {
         Some(row.map_or(Slot::default(), |(_, word)| Slot::from_word(*word)))
     }
 
-    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
-        let row = |(class, port, protocol, zero, of, odd): &(u8, u8, u8, u8, u8, bool)| {
-            let known = if protocol % 2 == 0 { 6 } else { 17 };
-            let protocol = if *odd { *protocol } else { known };
-            let frontend = Frontend {
-                class: Class((*class % 5).into()),
-                port: Port::new(1000 + u16::from(*port % 4)),
-                protocol,
-                zero: if *odd { *zero } else { 0 },
-            };
-            (frontend, id(*of, CAPACITY.services))
-        };
-        Ok(unique(self.frontends.iter().take(MOST).map(row)))
-    }
-
-    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
-        let row = |(bytes, class): &([u8; 16], u8)| Some((from_bytes::<Address>(bytes)?, Class((*class % 6).into())));
-        Ok(unique(self.addresses.iter().take(8).filter_map(row)))
-    }
-
-    fn excluded(&self) -> Result<Vec<u64>, Error> {
-        Ok(self.excluded.iter().take(4).copied().collect())
-    }
-
-    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
+    fn source_ranges(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let row = |(of, bits, bytes): &(u8, u8, [u8; 16])| {
             let network = SourceRange { service: id(*of, CAPACITY.services), address: from_bytes(bytes)? };
             Some(SourceRangeKey { prefix_len: (*bits).into(), network })
@@ -141,20 +153,16 @@ impl MapReader for Rows {
         Ok(self.allow.iter().take(16).filter_map(row).collect())
     }
 
-    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
-        let row = |(of, cgroup, zero): &(u8, u64, u32)| SourceCgroup {
-            cgroup: *cgroup,
-            service: id(*of, CAPACITY.services),
-            zero: *zero,
+    fn rows<D: KeyedMap>(&self) -> Result<MapRows<D>, Error> {
+        let rows: Box<dyn Any> = match D::NAME {
+            Addresses::NAME => Box::new(self.addresses()),
+            BackendNames::NAME => Box::new(self.names(true)),
+            Excluded::NAME => Box::new(self.excluded()),
+            Frontends::NAME => Box::new(self.frontends()),
+            ServiceNames::NAME => Box::new(self.names(false)),
+            SourceCgroups::NAME => Box::new(self.cgroups()),
+            _ => Box::new(MapRows::<D>::new()),
         };
-        Ok(self.allow_cgroups.iter().take(8).map(row).collect())
-    }
-
-    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error> {
-        self.names(false)
-    }
-
-    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error> {
-        self.names(true)
+        Ok(rows.downcast::<MapRows<D>>().map(|rows| *rows).unwrap_or_default())
     }
 }

@@ -10,14 +10,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
+use super::response::{answer, message};
 use super::state::{Logged, Shared};
 use super::view::{self, Embed, Status};
-use super::{auth, command, deploy, fault, stream};
+use super::{access, command, deploy, fault_injection, stream};
 
 type Pairs = Vec<(String, String)>;
 
@@ -28,7 +28,7 @@ pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
         .route("/sim/written", get(sim_written))
         .route("/sim/state", get(sim_state).post(|shared, body| sim(shared, Path("state".into()), body)))
         .route("/sim/{*command}", post(sim))
-        .route("/acs/api/v1/auth/login", post(auth::login))
+        .route("/acs/api/v1/auth/login", post(access::login))
         .layer(DefaultBodyLimit::disable());
     Router::new()
         .without_v07_checks() // "::status" is Marathon's own
@@ -49,8 +49,8 @@ pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .route("/v2/events", get(stream::events))
         .layer(map_response_with_state(Arc::clone(&shared), leader_headers))
-        .layer(from_fn_with_state(Arc::clone(&shared), fault::inject))
-        .layer(from_fn_with_state((Arc::clone(&shared), node), auth::enter))
+        .layer(from_fn_with_state(Arc::clone(&shared), fault_injection::inject))
+        .layer(from_fn_with_state((Arc::clone(&shared), node), access::enter))
         .layer(from_fn_with_state((Arc::clone(&shared), node), log))
         .merge(control)
         .with_state(shared)
@@ -196,15 +196,4 @@ fn logged(request: &Request, node: SocketAddr) -> Logged {
 
 fn embed(query: &Pairs) -> Embed {
     query.iter().filter(|(key, _)| key == "embed").fold(Embed::default(), |embed, (_, value)| embed.with(value))
-}
-
-pub(super) fn message(status: StatusCode, text: impl Into<String>) -> Response {
-    (status, answer(json!({"message": text.into()}))).into_response()
-}
-
-pub(super) fn answer(body: impl Serialize) -> Response {
-    match serde_json::to_vec(&body) {
-        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
 }

@@ -48,6 +48,11 @@ impl Dialect {
         self > Self::D13
     }
 
+    /// Whether an event tells that the goal of an instance has changed, as since 1.8.
+    pub fn announces_ends(self) -> bool {
+        self > Self::D15
+    }
+
     /// Whether a standby redirects listeners to the leader, as since 1.7, instead of proxying the stream.
     pub fn redirects_streams(self) -> bool {
         self > Self::D15

@@ -191,10 +191,42 @@ impl Cluster {
         let (id, mut it) = self.take_task(task)?;
         if !it.stopping {
             it.stopping = true;
-            self.events.push(Event::instance_changed(self.now, &id, &it, it.state.condition()));
+            self.announce_end(&id, &it);
         }
         self.put_task(&id, it);
         Ok(())
+    }
+
+    /// Emits the event that the goal of an instance has changed. The goal is not in its JSON. Before 1.8 there is none.
+    fn announce_end(&mut self, id: &str, task: &Task) {
+        if self.agents.dialect.announces_ends() {
+            self.events.push(Event::instance_changed(self.now, id, task, task.state.condition()));
+        }
+    }
+
+    /// A task ends, and Marathon starts it again under its instance: `..._app.2` after `..._app.1`. Returns its id.
+    ///
+    /// The new task is listed with the results of the one before it until each check has a result again, and no event
+    /// tells when. Before 1.8 it has an instance of its own, and no results.
+    pub fn restart(&mut self, task: &str, place: &Place) -> Result<String, CommandError> {
+        let (id, it) = self.find_task(task)?;
+        let (id, version) = (id.to_owned(), Arc::clone(&it.version));
+        self.now = self.now.next(); // the task starts after the results of the one before it
+        let mut next = self.agents.place(&id, &version, std::slice::from_ref(place), self.now)?.remove(0);
+        let (_, mut it) = self.take_task(task)?;
+        it.state = TaskState::TaskKilled;
+        self.events.extend(event_sequences::state(self.now, &id, &it));
+        let keeps_instance = self.agents.dialect.announces_ends();
+        if keeps_instance {
+            (next.id, next.instance) = (next_attempt(&it.id), it.instance);
+        }
+        self.events.extend(event_sequences::launched(self.now, &id, &next));
+        if keeps_instance {
+            next.health = it.health;
+        }
+        let started = next.id.clone();
+        self.put_task(&id, next);
+        Ok(started)
     }
 
     /// Stops all tasks of an app and starts new ones, in one step and without a new version.
@@ -213,8 +245,9 @@ impl Cluster {
         let deployment = Deployment::new(id, "StopApplication", stamp);
         self.events.push(deployment.info(self.now));
         self.events.push(Event::group_change_success(self.now, id, stamp));
+        let announces = self.agents.dialect.announces_ends();
         for task in std::mem::take(app.tasks_mut()).into_values() {
-            self.events.extend(event_sequences::killed(self.now, id, task));
+            self.events.extend(event_sequences::killed(self.now, id, task, announces));
         }
         self.events.push(Event::app_terminated(self.now, id));
         self.events.extend(deployment.success(self.now));
@@ -227,13 +260,15 @@ impl Cluster {
         let stops = matches!(state, TaskState::TaskKilling | TaskState::TaskKilled);
         if stops && !it.stopping {
             it.stopping = true;
-            self.events.push(Event::instance_changed(self.now, &id, &it, it.state.condition()));
+            self.announce_end(&id, &it);
         }
-        it.state = state;
+        let before = std::mem::replace(&mut it.state, state);
         if state.has_started() && !state.is_terminal() {
             it.started.get_or_insert(self.now);
         }
-        self.events.extend(event_sequences::state(self.now, &id, &it));
+        // Mesos reports a state again with each result of its checks. For the instance nothing has changed then.
+        let changed = before.condition() != state.condition();
+        self.events.extend(event_sequences::state(self.now, &id, &it).into_iter().take(if changed { 2 } else { 1 }));
         if !state.is_terminal() {
             self.put_task(&id, it);
         }
@@ -360,7 +395,7 @@ impl Cluster {
             self.put_task(id, task);
         }
         for task in stopped {
-            self.events.extend(event_sequences::killed(self.now, id, task));
+            self.events.extend(event_sequences::killed(self.now, id, task, self.agents.dialect.announces_ends()));
         }
         self.switched(deployment.success(self.now));
         ids
@@ -382,4 +417,10 @@ impl Cluster {
             app.tasks_mut().insert(task.id.clone(), task);
         }
     }
+}
+
+/// Returns the id of the next task of an instance: `..._app.2` after `..._app.1`.
+fn next_attempt(task: &str) -> String {
+    let (instance, attempt) = task.rsplit_once('.').unwrap_or((task, "1"));
+    format!("{instance}.{}", attempt.parse::<u32>().unwrap_or(1) + 1)
 }

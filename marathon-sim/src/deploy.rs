@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::api::{answer, message};
 use super::error::CommandError;
 use super::event_sequences::deployment_id;
+use super::response::{answer, message};
 use super::state::Shared;
 use super::view;
 

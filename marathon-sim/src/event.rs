@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::task::Task;
+use super::task::{Task, TaskState};
 use super::timestamp::Timestamp;
 
 /// One event: its type and its JSON.
@@ -103,9 +103,11 @@ pub(super) struct Address {
     protocol: &'static str,
 }
 
-/// `ipAddresses` of a task: empty until its container has started.
+/// `ipAddresses` of a task: empty until its container has started, and while it is unreachable, because the status of such
+/// a task has no container.
 pub(super) fn shown_addresses(task: &Task) -> impl Iterator<Item = Address> {
-    let known = if task.started.is_some() { &task.addresses[..] } else { &[] };
+    let is_known = task.started.is_some() && task.state != TaskState::TaskUnreachable;
+    let known = if is_known { &task.addresses[..] } else { &[] };
     known.iter().map(|&ip_address| {
         let protocol = if ip_address.is_ipv4() { "IPv4" } else { "IPv6" };
         Address { ip_address, protocol }

@@ -55,10 +55,10 @@ pub(super) fn state(now: Timestamp, app: &str, task: &Task) -> [Event; 2] {
     [Event::status_update(now, app, task), Event::instance_changed(now, app, task, task.state.condition())]
 }
 
-/// Returns the events of a task that Marathon stops.
-pub(super) fn killed(now: Timestamp, app: &str, mut task: Task) -> Vec<Event> {
+/// Returns the events of a task that Marathon stops. `announces`: whether the change of its goal is one.
+pub(super) fn killed(now: Timestamp, app: &str, mut task: Task, announces: bool) -> Vec<Event> {
     // The goal changes before the state; the goal itself is not in the JSON.
-    let goal = (!task.stopping).then(|| Event::instance_changed(now, app, &task, task.state.condition()));
+    let goal = (announces && !task.stopping).then(|| Event::instance_changed(now, app, &task, task.state.condition()));
     task.state = TaskState::TaskKilled;
     goal.into_iter().chain(state(now, app, &task)).collect()
 }

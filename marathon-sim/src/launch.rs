@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::api_version::Dialect;
 use super::error::CommandError;
+use super::ports::Mode;
 use super::task::{Health, Place, Task};
 use super::timestamp::Timestamp;
-use super::version::{Mode, Version};
+use super::version::Version;
 
 /// The first dynamic host port, and their number (Mesos' default offer).
 const HOST_PORTS: (u16, u16) = (31_000, 1001);

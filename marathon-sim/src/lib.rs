@@ -37,6 +37,7 @@
 //! the requests (`DELETE` clears it), and `GET /sim/written` when the first event of the latest change was written:
 //! `{"ns"}` of CLOCK_MONOTONIC, `null` before that.
 
+mod access;
 mod api;
 mod api_version;
 mod app;
@@ -50,10 +51,13 @@ mod event;
 mod event_bus;
 mod event_sequences;
 mod fault;
+mod fault_injection;
 mod launch;
 mod mesos;
 mod pod;
+mod pod_commands;
 mod ports;
+mod response;
 mod server;
 mod short_form;
 mod state;
@@ -76,9 +80,10 @@ pub use event::Event;
 pub use fault::{Fault, FaultKind};
 pub use mesos::Mesos;
 pub use pod::PodPlace;
+pub use ports::{Mode, Port};
 pub use server::{Node, Options, Sim, serve};
 pub use short_form::ShortApp;
 pub use state::Logged;
 pub use task::{Health, Place, Task, TaskState};
 pub use timestamp::Timestamp;
-pub use version::{Mode, Port, Version};
+pub use version::Version;

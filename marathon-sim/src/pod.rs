@@ -6,34 +6,33 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
-use super::error::CommandError;
-use super::event::Event;
 use super::task::TaskState;
 use super::timestamp::Timestamp;
 
 /// All pods by id.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    pods: BTreeMap<String, Pod>,
-    serial: u32,
+    pub(super) pods: BTreeMap<String, Pod>,
+    /// The number of instances so far.
+    pub(super) serial: u32,
 }
 
 /// A pod: its versions, oldest first and never empty, and its instances.
 #[derive(Debug)]
-struct Pod {
-    versions: Vec<(Timestamp, Value)>,
-    instances: Vec<Instance>,
+pub(super) struct Pod {
+    pub(super) versions: Vec<(Timestamp, Value)>,
+    pub(super) instances: Vec<Instance>,
 }
 
+/// An instance of a pod, as of one of its versions.
 #[derive(Debug)]
-struct Instance {
-    id: String,
-    version: usize,
-    host: String,
-    ip: IpAddr,
-    ports: Vec<u16>,
-    containers: BTreeMap<String, (TaskState, Option<bool>)>,
+pub(super) struct Instance {
+    pub(super) id: String,
+    pub(super) version: usize,
+    pub(super) host: String,
+    pub(super) ip: IpAddr,
+    pub(super) ports: Vec<u16>,
+    pub(super) containers: BTreeMap<String, (TaskState, Option<bool>)>,
 }
 
 /// The place of a new instance of a pod. All its containers run and are healthy.
@@ -46,80 +45,6 @@ pub struct PodPlace {
     pub ip: IpAddr,
     /// The host ports of those endpoints that have one, in order; assigned by the simulator if missing.
     pub ports: Option<Vec<u16>>,
-}
-
-impl Cluster {
-    /// Makes a pod from Marathon's JSON, or a new version of it: running instances stay and keep their version.
-    pub fn create_pod(&mut self, mut spec: Value, places: &[PodPlace]) -> Result<Vec<String>, CommandError> {
-        let id = spec["id"].as_str().filter(|id| id.starts_with('/')).map(str::to_owned);
-        let id = id.ok_or_else(|| CommandError::new("a pod must have an \"id\" that begins with a slash"))?;
-        let stamp = self.stamp_version();
-        spec["version"] = json!(stamp);
-        let endpoints = endpoints(&spec).map(|(_, endpoint)| endpoint);
-        let on_host = endpoints.filter(|endpoint| endpoint["hostPort"].is_u64()).count();
-        let names: Vec<String> = names(&spec).map(str::to_owned).collect();
-        let known = self.pods.pods.contains_key(&id);
-        let pod = self.pods.pods.entry(id.clone()).or_insert(Pod { versions: Vec::new(), instances: Vec::new() });
-        pod.versions.push((stamp, spec));
-        let mut ids = Vec::new();
-        for place in places {
-            self.pods.serial += 1;
-            let name = id.trim_start_matches('/').replace('/', "_");
-            let instance = format!("{name}.instance-{:08x}-0000-11ea-8000-00000000f00d", self.pods.serial);
-            let ports = place.ports.clone().unwrap_or_else(|| (0..on_host).map(|_| self.agents.offer()).collect());
-            let containers = names.iter().map(|name| (name.clone(), (TaskState::TaskRunning, Some(true)))).collect();
-            let version = pod.versions.len() - 1;
-            let it =
-                Instance { id: instance.clone(), version, host: place.host.clone(), ip: place.ip, ports, containers };
-            pod.instances.push(it);
-            ids.push(instance);
-        }
-        let kind = if known { "pod_updated_event" } else { "pod_created_event" };
-        self.tell_of_pod(kind, &id);
-        for instance in &ids {
-            self.tell_of_instance(&id, instance, "Running");
-        }
-        Ok(ids)
-    }
-
-    /// Reports another state of a container, and its health result.
-    pub fn set_container(
-        &mut self,
-        instance: &str,
-        container: &str,
-        state: TaskState,
-        healthy: Option<bool>,
-    ) -> Result<(), CommandError> {
-        let missing =
-            || CommandError::new(format!("no pod has an instance {instance:?} with a container {container:?}"));
-        let mut all = self.pods.pods.iter_mut().flat_map(|(id, pod)| pod.instances.iter_mut().map(move |it| (id, it)));
-        let (id, it) = all.find(|(_, it)| it.id == instance).ok_or_else(missing)?;
-        *it.containers.get_mut(container).ok_or_else(missing)? = (state, healthy);
-        let id = id.clone();
-        self.tell_of_instance(&id, instance, state.condition());
-        Ok(())
-    }
-
-    /// Deletes a pod and its instances.
-    pub fn delete_pod(&mut self, id: &str) -> Result<(), CommandError> {
-        let pod = self.pods.pods.remove(id).ok_or_else(|| CommandError::new(format!("there is no pod {id:?}")))?;
-        self.tell_of_pod("pod_deleted_event", id);
-        for instance in pod.instances {
-            self.tell_of_instance(id, &instance.id, "Killed");
-        }
-        Ok(())
-    }
-
-    fn tell_of_pod(&mut self, kind: &'static str, id: &str) {
-        let uri = format!("/v2/pods{id}");
-        self.events.push(Event::new(kind, self.now(), json!({"clientIp": "127.0.0.1", "uri": uri})));
-    }
-
-    fn tell_of_instance(&mut self, id: &str, instance: &str, condition: &str) {
-        let data = json!({"instanceId": instance, "condition": condition, "runSpecId": id, "agentId": "sim-S0",
-            "host": null, "runSpecVersion": self.now()});
-        self.events.push(Event::new("instance_changed_event", self.now(), data));
-    }
 }
 
 impl Pods {
@@ -212,13 +137,4 @@ impl Pod {
         }
         shown
     }
-}
-
-fn names(spec: &Value) -> impl Iterator<Item = &str> {
-    spec["containers"].as_array().into_iter().flatten().filter_map(|container| container["name"].as_str())
-}
-
-fn endpoints(spec: &Value) -> impl Iterator<Item = (&Value, &Value)> {
-    let containers = spec["containers"].as_array().into_iter().flatten();
-    containers.flat_map(|it| it["endpoints"].as_array().into_iter().flatten().map(move |endpoint| (it, endpoint)))
 }

@@ -1,4 +1,4 @@
-//! The port list of an app: where each network mode keeps it, its defaults, and the assignment of service ports.
+//! The ports of an app: where each network mode keeps it, its defaults, and the assignment of service ports.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::error::CommandError;
-use super::version::{Mode, Port, Version};
+
+/// The network mode of an app's containers. Marathon forbids mixing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mode {
+    /// On the host's own network: `portDefinitions`.
+    #[default]
+    #[serde(rename = "host")]
+    Host,
+    /// Behind the host's bridge: `portMappings`, each with a host port.
+    #[serde(rename = "container/bridge")]
+    Bridge,
+    /// With an address of their own: `portMappings`, a host port only on request.
+    #[serde(rename = "container")]
+    Container,
+}
+
+/// One port of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// The service port: never 0 here.
+    pub service: u16,
+    /// The port inside the container (0: the same as the host port). In host mode 0.
+    pub container: u16,
+    /// The requested host port (0: any), or none.
+    pub host: Option<u16>,
+}
 
 /// A port definition or a port mapping; unknown fields are kept.
 #[derive(Serialize, Deserialize)]
@@ -99,11 +124,11 @@ pub(super) fn put(app: &mut Map<String, Value>, mode: Mode, ports: &[PortJson]) 
     }
 }
 
-/// Replaces each 0: by a port of the previous version that the new one does not use, else by the lowest free one.
+/// Replaces each 0: by a service port of the previous version that the new one does not use, else by the lowest free one.
 pub(super) fn assign(
     ports: &mut [PortJson],
     mode: Mode,
-    previous: Option<&Version>,
+    previous: &[u16],
     taken: impl Fn() -> BTreeSet<u16>,
 ) -> Result<(), CommandError> {
     let slot = |port: &mut PortJson| match mode {
@@ -114,9 +139,8 @@ pub(super) fn assign(
     if !own.contains(&0) {
         return Ok(());
     }
-    let mut kept: Vec<u16> = previous.map_or(Vec::new(), |p| p.service_ports.clone());
-    kept.retain(|port| !own.contains(port));
-    let mut kept = kept.into_iter();
+    let unused: Vec<u16> = previous.iter().copied().filter(|port| !own.contains(port)).collect();
+    let mut kept = unused.into_iter();
     let taken = taken();
     for port in ports {
         if slot(port) != 0 {

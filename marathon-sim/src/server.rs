@@ -123,6 +123,16 @@ impl Sim {
         self.change(|inner| inner.cluster.launch(app, places))
     }
 
+    /// Ends a task and starts it again under its instance; returns its id.
+    pub fn restart(&self, task: &str, place: &Place) -> Result<String, CommandError> {
+        self.change(|inner| inner.cluster.restart(task, place))
+    }
+
+    /// Decides to stop a task, before Mesos does anything.
+    pub fn kill(&self, task: &str) -> Result<(), CommandError> {
+        self.change(|inner| inner.cluster.kill(task))
+    }
+
     /// Reports another state of a task; a terminal one removes it.
     pub fn set_state(&self, task: &str, state: TaskState) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_state(task, state))

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::ports::Mode;
 use super::task::Place;
-use super::version::Mode;
 
 /// An app with one port. `container` mode means an address per task and no host port.
 #[derive(Debug, Clone, Deserialize)]

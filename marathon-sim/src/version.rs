@@ -2,38 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::error::CommandError;
-use super::ports;
+use super::ports::{self, Mode, Port};
 use super::timestamp::Timestamp;
-
-/// The network mode of an app's containers. Marathon forbids mixing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Mode {
-    /// On the host's own network: `portDefinitions`.
-    #[default]
-    #[serde(rename = "host")]
-    Host,
-    /// Behind the host's bridge: `portMappings`, each with a host port.
-    #[serde(rename = "container/bridge")]
-    Bridge,
-    /// With an address of their own: `portMappings`, a host port only on request.
-    #[serde(rename = "container")]
-    Container,
-}
-
-/// One port of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Port {
-    /// The service port: never 0 here.
-    pub service: u16,
-    /// The port inside the container (0: the same as the host port). In host mode 0.
-    pub container: u16,
-    /// The requested host port (0: any), or none.
-    pub host: Option<u16>,
-}
 
 /// An app as of `timestamp`.
 #[derive(Debug)]
@@ -81,7 +54,8 @@ pub(super) fn normalise(
     check_id(&app)?;
     let mode = network_mode(&mut app)?;
     let mut ports = ports::take(&mut app, mode)?;
-    ports::assign(&mut ports, mode, previous, taken)?;
+    let kept = previous.map_or(&[][..], |it| &it.service_ports);
+    ports::assign(&mut ports, mode, kept, taken)?;
 
     let fixed_host_ports = app.get("requirePorts") == Some(&Value::Bool(true));
     let seen: Vec<Port> = ports.iter().map(|port| port.seen(mode, fixed_host_ports)).collect();

@@ -90,9 +90,9 @@ pub struct Backend {
     pub maxconn: u32,
     /// The id of its service.
     pub service: u32,
-    /// The load of one connection, for comparisons: [`Backend::price`] of the weight. Hooks multiply by it because a
+    /// The load of one connection, for comparisons: [`Backend::inverse_weight`] of the weight. Hooks multiply by it because a
     /// multiplication is faster than a division.
-    pub price: u32,
+    pub inverse_weight: u32,
     /// The state according to the source. It equals `state` unless the operator drains the backend: see `DRAINED`.
     /// Hooks do not read it.
     pub source_state: BackendState,
@@ -115,7 +115,7 @@ impl Backend {
             weight: 0,
             maxconn: 0,
             service: 0,
-            price: 0,
+            inverse_weight: 0,
             source_state: BackendState::FREE,
             _reserved: [0; 4],
         }
@@ -123,7 +123,7 @@ impl Backend {
 
     /// Returns the load of one connection at a weight. The result is rounded up, by less than the low bits that hooks
     /// cut off from a sum of loads. So backends with equal load for their weight compare as equal.
-    pub const fn price(weight: u32) -> u32 {
+    pub const fn inverse_weight(weight: u32) -> u32 {
         (1_u32 << 28).div_ceil(if weight == 0 { 1 } else { weight })
     }
 }

@@ -21,7 +21,7 @@ pub struct AffinityKey {
     /// The id of the service.
     pub service: u32,
     /// Always zero.
-    pub zero: u32,
+    pub _pad: u32,
     /// The client.
     pub client: Client,
 }
@@ -86,7 +86,7 @@ pub struct SourceCgroup {
     /// The id of the service.
     pub service: u32,
     /// Always zero.
-    pub zero: u32,
+    pub _pad: u32,
 }
 assert_packed!(SourceCgroup = u64, u32, u32);
 

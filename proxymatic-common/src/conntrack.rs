@@ -17,7 +17,7 @@ pub struct FiveTuple {
     /// IPPROTO number.
     pub protocol: u8,
     /// Always zero.
-    pub zero: [u8; 3],
+    pub _pad: [u8; 3],
 }
 assert_packed!(FiveTuple = Address, Address, Port, Port, u8, [u8; 3]);
 
@@ -31,7 +31,7 @@ impl FiveTuple {
             source_port: source.1,
             destination_port: destination.1,
             protocol,
-            zero: [0; 3],
+            _pad: [0; 3],
         }
     }
 
@@ -45,7 +45,7 @@ impl FiveTuple {
             source_port: self.destination_port,
             destination_port: self.source_port,
             protocol: self.protocol,
-            zero: [0; 3],
+            _pad: [0; 3],
         }
     }
 }
@@ -146,7 +146,7 @@ pub struct FragmentKey {
     /// IPPROTO number.
     pub protocol: u8,
     /// Always zero.
-    pub zero: [u8; 3],
+    pub _pad: [u8; 3],
 }
 assert_packed!(FragmentKey = Address, Address, u32, u8, [u8; 3]);
 
@@ -161,7 +161,7 @@ pub struct FragmentPorts {
     /// The receiver's port.
     pub destination_port: Port,
     /// Always zero.
-    pub zero: u32,
+    pub _pad: u32,
 }
 assert_packed!(FragmentPorts = u64, Port, Port, u32);
 

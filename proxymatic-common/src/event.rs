@@ -60,7 +60,7 @@ pub struct Event {
     /// IPPROTO number.
     pub protocol: u8,
     /// Always zero.
-    pub zero: [u8; 5],
+    pub _pad: [u8; 5],
 }
 assert_packed!(Event = u64, u64, EventKind, u32, u32, u32, u32, u32, u32, u32, Address, Port, u8, [u8; 5]);
 

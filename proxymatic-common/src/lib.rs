@@ -36,15 +36,17 @@ pub use conntrack::{
     Interface, InterfaceKind, ReplyPorts, bpf_spin_lock,
 };
 pub use event::{Event, EventKind};
+pub use maps::ABI_VERSION;
 pub use name::Name;
 pub use ports::PortBit;
 pub use reason::{Counters, REASONS, Reason};
-pub use service::{Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceStats, SourceCode};
+#[cfg(not(target_arch = "bpf"))]
+pub use service::SettingNumber;
+pub use service::{
+    Class, Features, Frontend, PROTOCOL_TCP, PROTOCOL_UDP, Policy, Service, ServiceStats, SlotLayout, SourceCode,
+};
 pub use slots::{Slot, SlotRange};
 pub use socket::{RING, Socket, SocketFlags, Translation};
-
-/// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };
 
 /// Fails the build if the size of a type is not the sum of the given sizes. Padding would reach the kernel as
 /// uninitialised bytes, and hash keys with padding never match.

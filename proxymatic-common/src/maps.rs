@@ -1,10 +1,14 @@
-//! Every map, declared once: the eBPF object and the agent both take name, types and size from here.
+//! Every map, declared once: the eBPF object and the agent both take name, types and size from here. The version of
+//! their layouts is here too.
 
 use crate::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, ConntrackLock, Counters, CtEntry,
     FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Name, ReplyPorts, Service, ServiceStats, Slot,
     SlotRange, Socket, SourceCgroup, SourceRangeKey,
 };
+
+/// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };
 
 /// The kinds of maps in use, with the kernel's numbers (`enum bpf_map_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,44 @@ pub trait MapDef {
     type Value;
 }
 
+/// A type whose values are plain bytes.
+#[cfg(feature = "user")]
+pub use aya::Pod as Plain;
+
+/// A type whose values are plain bytes.
+#[cfg(not(feature = "user"))]
+pub trait Plain {}
+#[cfg(not(feature = "user"))]
+impl<T> Plain for T {}
+
+/// A hash map that the agent writes.
+pub trait KeyedMap: MapDef<Key: Plain, Value: Plain> + 'static {}
+
+/// Something to do with a hash map that the agent writes, of which only the name is known.
+pub trait KeyedMapVisitor {
+    /// The result.
+    type Output;
+
+    /// Does it with the map.
+    fn visit<D: KeyedMap>(&self) -> Self::Output;
+}
+
+macro_rules! keyed_map {
+    (Hash $name:ident) => {
+        impl KeyedMap for $name {}
+    };
+    ($other:ident $name:ident) => {};
+}
+
+macro_rules! visit_keyed_map {
+    ($visitor:ident, Hash $name:ident) => {
+        Some($visitor.visit::<$name>())
+    };
+    ($visitor:ident, $other:ident $name:ident) => {
+        None
+    };
+}
+
 macro_rules! maps {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $kind:ident, $max:expr, $flags:expr, $key:ty => $value:ty;)+) => {
         $(
@@ -62,7 +104,17 @@ macro_rules! maps {
                 type Key = $key;
                 type Value = $value;
             }
+
+            keyed_map!($kind $name);
         )+
+
+        /// Does something with a hash map that the agent writes; `None` for any other map.
+        pub fn visit_keyed<V: KeyedMapVisitor>(name: &str, visitor: &V) -> Option<V::Output> {
+            match name {
+                $($text => visit_keyed_map!(visitor, $kind $name),)+
+                _ => None,
+            }
+        }
 
         /// All maps, as values.
         pub const ALL: &[MapSpec] = &[$(MapSpec {

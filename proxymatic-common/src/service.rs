@@ -28,7 +28,7 @@ pub struct Frontend {
     /// IPPROTO number.
     pub protocol: u8,
     /// Always zero.
-    pub zero: u8,
+    pub _pad: u8,
 }
 assert_packed!(Frontend = Class, Port, u8, u8);
 
@@ -36,7 +36,7 @@ impl Frontend {
     /// Makes the key of a service in one address class.
     #[inline(always)]
     pub const fn new(class: Class, port: Port, protocol: u8) -> Self {
-        Self { class, port, protocol, zero: 0 }
+        Self { class, port, protocol, _pad: 0 }
     }
 }
 
@@ -72,11 +72,40 @@ impl Policy {
         }
     }
 
-    /// Returns whether a hash picks the slot, so that the slots must form a maglev table.
+    /// Returns the policy for the remote clients of a service: consistent hashing in place of policies that compare
+    /// load, since the counters of one host do not show the load of a backend to which many hosts forward. With
+    /// hashing, all hosts select the same backend for a client.
+    #[must_use]
     #[inline(always)]
-    pub const fn is_hashed(self) -> bool {
-        self.0 == Self::SOURCE.0 || self.0 == Self::MAGLEV.0
+    pub const fn for_remote_clients(self) -> Self {
+        match self {
+            Self::ROUNDROBIN | Self::SOURCE => self,
+            _ => Self::MAGLEV,
+        }
     }
+
+    /// Returns the layout of the slots: a maglev table if a hash picks the slot for local clients or, if the service is
+    /// `exposed`, for remote clients.
+    pub const fn slot_layout(self, exposed: bool) -> SlotLayout {
+        if self.is_hashed() || exposed && self.for_remote_clients().is_hashed() {
+            SlotLayout::MaglevTable
+        } else {
+            SlotLayout::ByWeight
+        }
+    }
+
+    const fn is_hashed(self) -> bool {
+        matches!(self, Self::SOURCE | Self::MAGLEV)
+    }
+}
+
+/// What the slots of a service look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotLayout {
+    /// Each backend has slots in proportion to its weight, spread evenly.
+    ByWeight,
+    /// A maglev table, in which few slots change if backends come or go.
+    MaglevTable,
 }
 
 /// The kind of source from which a service comes.
@@ -123,6 +152,17 @@ impl Features {
     pub const RESET: Self = Self(1 << 2);
     /// Remote clients may use the service.
     pub const EXPOSE: Self = Self(1 << 3);
+
+    /// Returns all features, each with its name for `map dump` and its words for plans.
+    #[cfg(not(target_arch = "bpf"))]
+    pub const fn all() -> [(Self, &'static str, &'static str); 4] {
+        [
+            (Self::ALLOW, "allow", "allow list"),
+            (Self::OWN_LISTENER, "own_listener", "own listener"),
+            (Self::RESET, "reset", "reset"),
+            (Self::EXPOSE, "expose", "expose"),
+        ]
+    }
 }
 
 /// The settings of a service, by id. One cache line that only the agent writes.
@@ -173,6 +213,44 @@ impl Service {
             _reserved: [0; 7],
         }
     }
+
+    /// Returns the settings that are numbers, as commands show them.
+    #[cfg(not(target_arch = "bpf"))]
+    pub const fn numbers(&self) -> [SettingNumber; 5] {
+        let Self {
+            policy: _,
+            source: _,
+            features: _,
+            maxconn,
+            affinity,
+            syn_retries: _,
+            connect_ms,
+            idle_client_ms,
+            idle_server_ms,
+            _reserved: _,
+        } = *self;
+        [
+            SettingNumber { word: "maxconn", unit: "", column: "maxconn", value: maxconn },
+            SettingNumber { word: "affinity", unit: "s", column: "affinity_s", value: affinity },
+            SettingNumber { word: "connect", unit: "ms", column: "connect_ms", value: connect_ms },
+            SettingNumber { word: "client", unit: "ms", column: "client_ms", value: idle_client_ms },
+            SettingNumber { word: "server", unit: "ms", column: "server_ms", value: idle_server_ms },
+        ]
+    }
+}
+
+/// A setting of a service that is a number, as commands show it.
+#[cfg(not(target_arch = "bpf"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingNumber {
+    /// The word in plans.
+    pub word: &'static str,
+    /// The unit in plans.
+    pub unit: &'static str,
+    /// The column of `map dump`.
+    pub column: &'static str,
+    /// The number; 0 for a setting that is not used.
+    pub value: u32,
 }
 
 /// The kernel's counters of a service, by id. Two cache lines, so that adjacent services do not share one.
@@ -191,8 +269,8 @@ pub struct ServiceStats {
     pub refused: [Cell64; 8],
     /// How often a program bound the service port or began to listen on it, plus one for listeners older than the
     /// service.
-    pub bound: Cell64,
-    /// The value of `bound` when the agent last found no listener. As long as both are equal, there is no listener.
+    pub bind_seq: Cell64,
+    /// The value of `bind_seq` when the agent last found no listener. As long as both are equal, there is no listener.
     pub no_listener_seq: Cell64,
     /// Reserved for future fields.
     _reserved: [u64; 2],
@@ -209,14 +287,14 @@ impl ServiceStats {
     /// Returns whether a program may be listening on the service port.
     #[inline(always)]
     pub fn may_have_listener(&self) -> bool {
-        self.bound.get() != self.no_listener_seq.get()
+        self.bind_seq.get() != self.no_listener_seq.get()
     }
 
     /// Resets all cells for a new owner: all counts are zero, and a listener is possible.
     #[cfg(not(target_arch = "bpf"))]
     pub fn reset(&self) {
-        let Self { opened, closed, turn, last_refusal_event, refused, bound, no_listener_seq, _reserved: _ } = self;
-        bound.set(1);
+        let Self { opened, closed, turn, last_refusal_event, refused, bind_seq, no_listener_seq, _reserved: _ } = self;
+        bind_seq.set(1);
         for cell in [opened, closed, turn, last_refusal_event, no_listener_seq].into_iter().chain(refused) {
             cell.set(0);
         }

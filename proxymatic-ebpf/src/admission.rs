@@ -86,7 +86,7 @@ fn source_allowed<T: DataPlane, C: Caller>(tables: &T, caller: &C, id: u32, flow
 #[inline(always)]
 pub fn cgroup_listed<T: DataPlane, C: Caller>(tables: &T, caller: &C, service: Option<u32>) -> bool {
     let is_listed = |cgroup| match service {
-        Some(service) => tables.cgroup_allowed(&SourceCgroup { cgroup, service, zero: 0 }),
+        Some(service) => tables.cgroup_allowed(&SourceCgroup { cgroup, service, _pad: 0 }),
         None => tables.cgroup_excluded(cgroup),
     };
     if is_listed(caller.cgroup()) {

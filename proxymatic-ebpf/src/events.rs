@@ -25,7 +25,7 @@ pub(crate) const NO_EVENT: Event = Event {
     destination: Address::ZERO,
     destination_port: Port::new(0),
     protocol: 0,
-    zero: [0; 5],
+    _pad: [0; 5],
 };
 
 /// Sends an event with the current time. Counts it if it is dropped.
@@ -108,7 +108,7 @@ fn note_listener<T: Tables>(tables: &T, port: Port, protocol: u8) -> Option<u32>
     let service = tables.frontend(&Frontend::new(Class::HOST, port, protocol))?;
     // Counted before the system call returns, so that every later connection looks up the listener.
     if let Some(stats) = tables.service_stats(service) {
-        tables.inc(&stats.bound);
+        tables.inc(&stats.bind_seq);
     }
     Some(service)
 }

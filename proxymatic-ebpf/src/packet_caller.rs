@@ -65,14 +65,9 @@ impl<H: PacketHook> Caller for PacketCaller<'_, H> {
     fn remote(&self) -> bool {
         true
     }
-    /// Returns consistent hashing in place of policies that compare load, since the counters of one host do not show
-    /// the load of a backend to which many hosts forward. With hashing, all hosts select the same backend for a client.
     #[inline(always)]
     fn policy(&self, policy: Policy) -> Policy {
-        match policy {
-            Policy::ROUNDROBIN | Policy::SOURCE => policy,
-            _ => Policy::MAGLEV,
-        }
+        policy.for_remote_clients()
     }
     #[inline(always)]
     fn hash_input(&self) -> u64 {

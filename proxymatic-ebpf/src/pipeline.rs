@@ -325,7 +325,7 @@ pub fn forward<T: Conntrack, H: PacketHook>(tables: &T, hook: &mut H, ctx: &mut 
             at: tables.coarse_now(),
             source_port: header.source_port,
             destination_port: header.destination_port,
-            zero: 0,
+            _pad: 0,
         };
         tables.save_fragment(&network.fragments(), &ports);
     }

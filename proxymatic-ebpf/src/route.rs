@@ -141,7 +141,7 @@ fn select_with_affinity<T: DataPlane, C: Caller>(
     hash: u64,
 ) -> Result<(u32, Reason), Reason> {
     const SECOND: u64 = 1_000_000_000;
-    let key = AffinityKey { service: id, zero: 0, client: caller.client() };
+    let key = AffinityKey { service: id, _pad: 0, client: caller.client() };
     let (now, lasts) = (tables.now(), u64::from(service.affinity) * SECOND);
     if let Some(last) = tables.affinity(&key)
         && now.wrapping_sub(last.at) < lasts

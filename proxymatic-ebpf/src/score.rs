@@ -20,7 +20,7 @@ pub fn score_slot<T: Tables + Environment>(tables: &T, index: u32, params: Selec
     let Some(stats) = tables.backend_stats(id) else { return SlotScore::INELIGIBLE };
     let active = stats.active();
     let rank = rank(tables, backend, stats, active, params);
-    let loaded = (active * u64::from(backend.price)) >> 8;
+    let loaded = (active * u64::from(backend.inverse_weight)) >> 8;
     let cost = if params.by_latency() { latency(tables, stats) * (active + 1) } else { loaded };
     SlotScore::new(id, rank, cost)
 }

@@ -7,7 +7,7 @@ use proxymatic_user::{
     model::{Snapshot, State},
     source::{
         Report,
-        marathon::{self, Config, Timing},
+        marathon::{self, ClaimRules, Config, Timing},
     },
 };
 use serde_json::json;
@@ -24,7 +24,9 @@ fn quick() -> Timing {
 fn source(sim: &Sim) -> mpsc::Receiver<Report> {
     let (send, reports) = mpsc::channel(64);
     let config = Config::new(&[sim.url()], Duration::from_secs(60), NonZeroU32::MIN).expect("a good URL");
-    tokio::spawn(marathon::run(Config { timing: quick(), seed: 1, ..config }, send));
+    let vip_networks = vec!["192.0.2.0/24".parse().expect("a network")];
+    let claims = ClaimRules { vip_networks, ..ClaimRules::default() };
+    tokio::spawn(marathon::run(Config { timing: quick(), seed: 1, claims, ..config }, send));
     reports
 }
 

@@ -49,7 +49,7 @@ fn id(tables: &MapState, task: &str) -> u32 {
     *tables.backends().iter().find(|(_, entry)| entry.task == task).unwrap().0
 }
 
-/// Notes the wish as `backend drain` does.
+/// Writes the drain as `backend drain` does.
 fn drain(agent: &mut Agent<Memory>, task: &str) {
     let id = id(agent.tables(), task);
     let generation = agent.tables().backends()[&id].backend.generation;
@@ -62,8 +62,8 @@ fn state(tables: &MapState, task: &str) -> BackendState {
 
 /// Returns the tasks that have slots.
 fn drawn(tables: &MapState) -> BTreeSet<&str> {
-    let head = tables.services().values().next().unwrap().head;
-    tables.slots_of(head).iter().map(|slot| tables.backends()[&slot.backend()].task.as_str()).collect()
+    let range = tables.services().values().next().unwrap().slot_range;
+    tables.slots_of(range).iter().map(|slot| tables.backends()[&slot.backend()].task.as_str()).collect()
 }
 
 #[test]

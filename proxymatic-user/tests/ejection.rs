@@ -81,10 +81,12 @@ impl Stage {
     fn id(&self, host: u8) -> BackendRef {
         let task = format!("task-{host}");
         let tables = self.agent.tables();
-        // A plan that was given up leaves one more backend for the task, in a service without a frontend.
-        let found = |id: u32| tables.services().get(&id).is_some_and(|service| service.frontend.is_some());
+        // A plan that was given up leaves one more backend for the task, in no service that has a frontend.
+        let found = |id: u32, of: u32| {
+            tables.services().get(&of).is_some_and(|it| it.frontend.is_some() && it.backends.contains(&id))
+        };
         let mut backends = tables.backends().iter();
-        let found = backends.find(|(_, entry)| entry.task == task && found(entry.backend.service));
+        let found = backends.find(|(id, entry)| entry.task == task && found(**id, entry.backend.service));
         let (id, entry) = found.unwrap();
         BackendRef { backend: *id, generation: entry.backend.generation }
     }
@@ -106,7 +108,7 @@ impl Stage {
             destination: Address::ZERO,
             destination_port: Port::new(1234),
             protocol: PROTOCOL_TCP,
-            zero: [0; 5],
+            _pad: [0; 5],
         };
         self.handle(Event::HookEvents(vec![event]));
     }
@@ -123,7 +125,9 @@ impl Stage {
     /// Returns the hosts whose backends have slots.
     fn drawn(&self) -> Vec<u8> {
         let tables = self.agent.tables();
-        let slots = tables.services().values().flat_map(|service| tables.slots_of(service.head));
+        // A plan that was given up leaves a service without a frontend, which no hook finds.
+        let services = tables.services().values().filter(|service| service.frontend.is_some());
+        let slots = services.flat_map(|service| tables.slots_of(service.slot_range));
         let host = |task: &str| task.trim_start_matches("task-").parse().unwrap();
         let mut hosts: Vec<u8> = slots.map(|slot| host(&tables.backends()[&slot.backend()].task)).collect();
         hosts.sort_unstable();

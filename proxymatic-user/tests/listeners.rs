@@ -120,7 +120,7 @@ impl Stage {
             destination: Address::ZERO,
             destination_port: Port::new(port),
             protocol: PROTOCOL_TCP,
-            zero: [0; 5],
+            _pad: [0; 5],
         };
         self.handle(Event::HookEvents(vec![event]));
     }

@@ -107,14 +107,14 @@ async fn conflict_of_two_sources_gives_a_warning_and_exit_code_1() {
 async fn source_without_an_answer_gives_exit_code_2() {
     let sim = sim().await;
     sim.fault(Fault::status(StatusCode::SERVICE_UNAVAILABLE));
-    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--wait", "1", "--bpffs", "/nowhere"];
+    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--wait", "60", "--bpffs", "/nowhere"];
     let (json, code) = json_of(&line).await;
     assert_eq!(code, 2, "{json}");
     let error = json["error"].as_str().unwrap();
     assert!(error.starts_with("marathon: ") && error.contains("503"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let broken = file(folder.path(), "broken.toml", "services = 1\n");
-    let (json, code) = json_of(&["-j", "plan", "--file", &broken, "--wait", "1"]).await;
+    let (json, code) = json_of(&["-j", "plan", "--file", &broken, "--wait", "60"]).await;
     assert_eq!(code, 2, "{json}");
     assert!(json["error"].as_str().unwrap().contains("broken.toml line 1: "), "{json}");
 }

@@ -89,7 +89,7 @@ fn ticks(agent: &mut Driven, now: &mut Instant, seconds: u32) {
 fn served(agent: &Driven) -> Vec<String> {
     let tables = agent.tables();
     let row = |(frontend, id): (&proxymatic_common::Frontend, &u32)| {
-        let slots = tables.slots_of(tables.services()[id].head);
+        let slots = tables.slots_of(tables.services()[id].slot_range);
         let mut tasks: Vec<_> = slots.iter().map(|slot| tables.backends()[&slot.backend()].task.as_str()).collect();
         tasks.sort_unstable();
         tasks.dedup();

@@ -213,7 +213,7 @@ fn start(host: &Host, cgroup: &Cgroup, plane: Plane) -> Result<Agent<Kernel>> {
     if plane.looked {
         let maps = Maps::open(&Pins::at(&pins(host, cgroup)?))?;
         for load in agent.tables().services().keys().filter_map(|id| maps.service_load(*id)) {
-            load.no_listener_seq.set(load.bound.get());
+            load.no_listener_seq.set(load.bind_seq.get());
         }
     }
     Ok(agent)

@@ -54,7 +54,7 @@ impl Load {
                 address: address.parse()?,
                 first: first.parse()?,
                 count: ports.parse()?,
-                x: 88_172_645_463_325_252,
+                random: fastrand::Rng::with_seed(0),
             };
             let time = Duration::from_millis(ms.parse()?);
             let done = match work {
@@ -75,15 +75,12 @@ struct Targets {
     address: Ipv4Addr,
     first: u16,
     count: u16,
-    x: u64,
+    random: fastrand::Rng,
 }
 
 impl Targets {
     fn next(&mut self) -> SocketAddr {
-        self.x ^= self.x << 13;
-        self.x ^= self.x >> 7;
-        self.x ^= self.x << 17;
-        SocketAddr::from((self.address, self.first + (self.x % u64::from(self.count)) as u16))
+        SocketAddr::from((self.address, self.first + self.random.u16(..self.count)))
     }
 }
 

@@ -15,6 +15,7 @@ mod machine;
 mod output;
 mod peers;
 mod planning;
+mod programs;
 mod remote;
 mod scale;
 mod services;
@@ -39,7 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Comparison with no forwarder, HAProxy, Pen, nginx, nftables, iptables and IPVS.
+    /// Comparison with no forwarder, HAProxy, Pen, nginx, nftables and iptables.
     Local(local::Local),
     /// The mean run time of the connect program with one service and with many.
     Services(services::Services),
@@ -61,6 +62,8 @@ enum What {
     Fleet(fleet::Fleet),
     /// All of `local`, `change`, `scale` and `fleet`, several times, written as docs/bench has it.
     All(all::All),
+    /// The report on the runs of `all`, made from their JSON. Needs neither root nor a kernel.
+    Report(all::Report),
     /// Run by `scale` for each size.
     #[command(hide = true)]
     Sync(scale::FullSync),
@@ -102,6 +105,7 @@ fn main() -> Result<()> {
         What::Scale(bench) => bench.run(),
         What::Fleet(bench) => bench.run(),
         What::All(bench) => bench.run(),
+        What::Report(report) => report.run(),
         What::Sync(sync) => sync.run(),
         What::OldProxymatic(it) => it.run(),
         What::Probe(probe) => probe.run(),

@@ -7,6 +7,7 @@
 
 mod clients;
 mod frames;
+mod hosts;
 mod peers;
 mod stage;
 
@@ -59,13 +60,13 @@ impl Remote {
             for step in 0..count {
                 // Another peer first each round, so that none always follows the same other.
                 let row = &mut rows[(step + round) % count];
-                let running = row.peer.start(&stage)?;
+                let running = row.peer.start(&stage.lab)?;
                 if row.peer.takes_datagrams() {
                     row.frames.push(stage.packets(row.peer, &running, took, From::Card)?);
                     row.packets.push(stage.packets(row.peer, &running, took, From::Sockets)?);
                 }
                 row.connections.push(stage.connections(row.peer, &running, took)?);
-                running.stop(&stage)?;
+                running.stop(&stage.lab)?;
             }
         }
         self.report(&rows)

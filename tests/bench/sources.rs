@@ -157,7 +157,7 @@ impl Sources {
         let last = u32::from(self.apps) - 1;
         // Ids are assigned in order of the ports, so the last service is the last to be switched.
         eventually("the last service is there", Duration::from_secs(60), || {
-            maps.head(last).filter(|head| head.length() == u32::from(self.tasks))
+            maps.slot_range(last).filter(|head| head.length() == u32::from(self.tasks))
         })?;
         let read = started.elapsed();
         eventually_ok("all services are there", Duration::from_secs(10), || {
@@ -178,7 +178,7 @@ impl Sources {
         for task in tasks.iter().step_by(step).take(self.events) {
             let (id, app) = (task["id"].as_str().context("no id")?, task["appId"].as_str().context("no app")?);
             let service: u32 = app.rsplit('/').next().context("no number")?.parse()?;
-            let before = maps.head(service).context("no head")?;
+            let before = maps.slot_range(service).context("no head")?;
             let body = json!({ "task": id, "state": "TASK_KILLING" }).to_string();
             let asked = monotonic()?;
             let switched = thread::scope(|scope| {
@@ -204,7 +204,7 @@ impl Sources {
 /// watches maps on a host.
 fn switched(maps: &Maps, service: u32, before: SlotRange) -> Result<Duration> {
     let started = monotonic()?;
-    while maps.head(service) == Some(before) {
+    while maps.slot_range(service) == Some(before) {
         ensure!(monotonic()? - started < Duration::from_secs(10), "it was never taken out");
         pause(Duration::from_micros(50));
     }

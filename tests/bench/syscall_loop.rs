@@ -42,13 +42,8 @@ struct Ports {
 }
 
 fn measure(work: &str, ports: Ports) -> Result<f64> {
-    let mut x = 88_172_645_463_325_252_u64;
-    let mut next = move || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        SocketAddr::from((ports.address, ports.first + (x % u64::from(ports.count)) as u16))
-    };
+    let mut random = fastrand::Rng::with_seed(0);
+    let mut next = move || SocketAddr::from((ports.address, ports.first + random.u16(..ports.count)));
     let kept = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let mut call = || -> Result<()> {
         match work {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use walkdir::WalkDir;
@@ -160,7 +161,7 @@ fn installed_agent_serves_with_only_its_unit_capabilities() -> TestResult {
     host.agent_ready(PATIENCE).with_context(|| agent.log())?;
     let seen = lab.client(&["http", "--url", "http://localhost:1234/", "--count", "20"])?;
     assert!(seen.ok == 20 && seen.by_replica["a"] == 20, "{seen:?}");
-    host.well()?;
+    eventually_ok("all is well", PATIENCE, || host.well())?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, PATIENCE};
+use proxymatic_tests::lab::{Lab, PATIENCE, Service};
 use serde_json::Value;
 
 use super::daemon::{Docker, said};
@@ -33,6 +33,7 @@ fn local_cluster_serves_its_apps_and_leaves_nothing_behind() -> TestResult {
     cluster.compose(&["up", "--detach", "apps"])?;
 
     // Three replicas, in turn.
+    cluster.apps_are_served()?;
     let turn = |_| cluster.on_host("curl", &["--silent", "--show-error", WEB]);
     let turns = (0..6).map(turn).collect::<Result<Vec<_>>>()?;
     let mut names = turns[..3].to_vec();
@@ -117,6 +118,18 @@ impl<'lab> Cluster<'lab> {
         })
         .with_context(|| self.compose(&["logs", "--no-color"]).unwrap_or_default())?;
         self.is_well()
+    }
+
+    /// Waits until every task gets connections: the gateway hears of its health a little later than `apps`.
+    fn apps_are_served(&self) -> Result<()> {
+        eventually_ok("every task gets connections", START, || {
+            let said = self.compose(&["exec", "-T", "gateway", "proxymatic", "-j", "service", "show"])?;
+            let rows: Vec<Service> = serde_json::from_str(&said).with_context(|| said.clone())?;
+            let mut active: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.active().count())).collect();
+            active.sort_unstable();
+            ensure!(active == [("/demo/datagrams", 2), ("/demo/lines", 2), ("/demo/web", 3)], "{said}");
+            Ok(())
+        })
     }
 
     fn is_well(&self) -> Result<()> {

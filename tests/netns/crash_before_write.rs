@@ -278,7 +278,7 @@ impl Shape {
     fn of(tables: &MapState) -> Self {
         let service = |(frontend, id): (&proxymatic_common::Frontend, &u32)| {
             let entry = &tables.services()[id];
-            let slots = tables.slots_of(entry.head).iter();
+            let slots = tables.slots_of(entry.slot_range).iter();
             let shown = |id: u32| tables.backends().get(&id).map_or(format!("{id}"), |it| place(it.backend.port.get()));
             (
                 entry.name.clone(),

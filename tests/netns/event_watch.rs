@@ -23,7 +23,7 @@ fn toggle(cluster: &Cluster, replica: usize) -> Result<()> {
     for verb in ["drain", "undrain"] {
         let before = cluster.agent.logged("drained by the operator")?;
         cluster.lab.proxymatic(&["backend", verb, &backend])?;
-        cluster.agent.logs("drained by the operator", before + 1, PATIENCE)?;
+        cluster.drains_published(before + 1)?;
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn watcher_that_does_not_read_blocks_nobody() -> TestResult {
     stuck.process.signal(nix::sys::signal::Signal::SIGSTOP)?;
     let watcher = lab.host(1).watch()?;
     watcher.sees("draining", || toggle(&cluster, 0))?;
-    assert_eq!(lab.host(1).status()?["agent"]["state"], "OK");
+    lab.host(1).agent_ready(PATIENCE)?;
     stuck.process.signal(nix::sys::signal::Signal::SIGCONT)?;
     Ok(())
 }

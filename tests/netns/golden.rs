@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result, ensure};
 use expect_test::Expect;
-use proxymatic_tests::lab::Lab;
+use proxymatic_tests::eventually::eventually_ok;
+use proxymatic_tests::lab::{Lab, PATIENCE};
 use serde_json::Value;
 
 /// Replaces a value that differs in each run.
@@ -15,6 +16,8 @@ pub(crate) struct Command<'a> {
     code: i32,
     columns: &'a [&'a str],
     keys: &'a [&'a str],
+    nullable: &'a [&'a str],
+    ready: Option<fn(&str) -> bool>,
     words: Option<&'a [&'a str]>,
     known: &'a [(&'a str, &'a str)],
 }
@@ -34,6 +37,17 @@ impl<'a> Command<'a> {
     /// A command that prints sentences without columns; the word after each of these words differs in each run.
     pub(crate) fn sentences(self, words: &'a [&'a str]) -> Self {
         Self { words: Some(words), ..self }
+    }
+
+    /// Keys of the JSON whose values are null in some runs only.
+    pub(crate) fn nullable(self, nullable: &'a [&'a str]) -> Self {
+        Self { nullable, ..self }
+    }
+
+    /// A command that runs again until this holds for its output, table or JSON: it shows a state that may lapse for a
+    /// moment, such as an answer of the agent.
+    pub(crate) fn once(self, ready: fn(&str) -> bool) -> Self {
+        Self { ready: Some(ready), ..self }
     }
 
     /// A value that is known only in this run, and the name that replaces it.
@@ -69,11 +83,18 @@ impl<'a> Command<'a> {
         let said = self.run(lab, &["-j"])?;
         let mut value = serde_json::from_str(&said).with_context(|| said.clone())?;
         mask(&mut value, self.keys);
+        for row in value.as_array_mut().into_iter().flatten() {
+            self.nullable.iter().for_each(|key| row[*key] = MASK.into());
+        }
         Ok(value)
     }
 
     fn run(&self, lab: &Lab, flags: &[&str]) -> Result<String> {
-        let left = lab.proxymatic(&[flags, self.arguments].concat())?;
+        let left = eventually_ok(&format!("{:?} shows what is expected", self.arguments), PATIENCE, || {
+            let left = lab.proxymatic(&[flags, self.arguments].concat())?;
+            ensure!(self.ready.is_none_or(|ready| ready(&left.stdout)), "{left:?}");
+            Ok(left)
+        })?;
         ensure!(left.status.code() == Some(self.code) && left.stderr.is_empty(), "{:?}: {left:?}", self.arguments);
         ensure!(!left.stdout.contains('\x1b'), "colour though this is no terminal: {left:?}");
         let wide = left.stdout.lines().find(|line| flags.is_empty() && line.chars().count() > 100);

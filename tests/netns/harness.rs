@@ -1,19 +1,22 @@
 //! The harness itself: hosts reach each other, and nothing stays behind, however a test ends.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::libc;
 use nix::sys::signal::Signal;
-use proxymatic_tests::eventually::{eventually, eventually_ok};
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::net::{NetNs, host_address, host_address6};
 use proxymatic_tests::process::Process;
-use proxymatic_tests::{cgroup, cleanup};
+use proxymatic_tests::{cgroup, leftovers};
 
 /// Set for the copy of this program that plays the killed run.
 const VICTIM: &str = "PROXYMATIC_TEST_VICTIM";
@@ -76,14 +79,19 @@ fn client_counts_answers_by_replica_and_failures() -> TestResult {
 fn replica_after_sigterm_finishes_open_requests() -> TestResult {
     let lab = Lab::start(1)?;
     let mut replica = lab.replica(1, 8001, "a")?;
-    let url = format!("http://{}/slow?ms=3000", replica.address);
+    // Much longer than it takes to see that the replica has the request.
+    let url = format!("http://{}/slow?ms=10000", replica.address);
     let slow = thread::scope(|scope| -> Result<_> {
         let slow = scope.spawn(|| lab.client(&["http", "--url", &url]));
-        let established = || {
-            let ss = lab.host(1).run(Path::new("ss"), &["-Htn", "state", "established", "sport", "8001"], PATIENCE);
-            ss.is_ok_and(|ss| !ss.stdout.trim().is_empty()).then_some(())
+        let has_request = || -> Result<()> {
+            let open = ["-Htni", "state", "established", "sport", "8001"];
+            let said = lab.host(1).run(Path::new("ss"), &open, PATIENCE)?.stdout;
+            // Received by the kernel, and no longer in its queue: the first column.
+            let is_read = said.split_whitespace().next() == Some("0") && said.contains(" bytes_received:");
+            ensure!(is_read, "{said}");
+            Ok(())
         };
-        eventually("the slow request is open", PATIENCE, established)?;
+        eventually_ok("the replica has the slow request", PATIENCE, has_request)?;
         ensure!(replica.terminate()?.success(), "the replica failed");
         slow.join().map_err(|_| anyhow::anyhow!("client panicked"))?
     })?;
@@ -130,13 +138,15 @@ fn dropping_the_lab_removes_everything() -> TestResult {
     let lab = Lab::start(2)?;
     let name = lab.run_dir().file_name().context("no name")?.to_string_lossy().into_owned();
     let replica = lab.replica(1, 8001, "a")?;
-    let process = PathBuf::from(format!("/proc/{}", replica.process.pid()?));
+    let mut process = File::open(format!("/proc/{}/stat", replica.process.pid()?))?;
     // The process still runs, so removing the cgroup must end it.
     let _unfinished = lab.replica(2, 8001, "b")?;
     assert_eq!(traces(&name)?.len(), 5, "{:?}", traces(&name)?);
     drop((replica, lab));
     assert_eq!(traces(&name)?, Vec::<PathBuf>::new());
-    assert!(!process.exists());
+    // The open file stays that of this process, whoever has its pid by now.
+    let error = process.read(&mut [0]).err().context("the process is still there")?;
+    assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
     Ok(())
 }
 
@@ -156,17 +166,19 @@ fn signal_removes_everything() -> TestResult {
 fn remains_of_a_killed_run_are_removed_by_the_next() -> TestResult {
     let (_logs, mut victim, name) = victim()?;
     let replica = fs::read_to_string(cgroup::root()?.join(&name).join("host1/cgroup.procs"))?;
+    // The open file stays that of this process, whoever has its pid later.
+    let command = File::open(Path::new("/proc").join(replica.trim()).join("cmdline"))?;
+    assert_eq!(command.read_at(&mut [0], 0)?, 1);
     // As long as its process lives, no other run removes the remains.
     assert_eq!(traces(&name)?.len(), 4);
     victim.kill9()?;
     // A concurrent test may start now and remove all or some of the remains.
     eventually_ok("nothing is left of the killed run", PATIENCE, || {
-        cleanup::sweep();
+        leftovers::sweep();
         let left = traces(&name)?;
         ensure!(left.is_empty(), "{left:?}");
         // A zombie has no command line; when init reaps it does not matter.
-        let command = Path::new("/proc").join(replica.trim()).join("cmdline");
-        ensure!(fs::read(command).unwrap_or_default().is_empty(), "process {replica} lives");
+        ensure!(command.read_at(&mut [0], 0).unwrap_or(0) == 0, "process {replica} lives");
         Ok(())
     })?;
     Ok(())

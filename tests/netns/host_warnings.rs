@@ -10,6 +10,8 @@ use serde_json::json;
 
 use crate::fixtures::cluster::{APP, Cluster};
 
+/// A range without the ports that programs of the lab listen on: a socket of any program may have taken these before.
+const EPHEMERAL: &str = "1200 7999";
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
@@ -17,9 +19,9 @@ const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 fn ephemeral_service_port_warns_until_it_is_reserved() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    set(host, RANGE, "1200 60999")?;
+    set(host, RANGE, EPHEMERAL)?;
     let mut web = Cluster::start(&lab, 1)?;
-    let words = "service ports 1234 are among those that the kernel gives to any socket (1200 to 60999)";
+    let words = "service ports 1234 are among those that the kernel gives to any socket (1200 to 7999)";
     eventually_ok("the agent warns", PATIENCE, || {
         ensure!(warnings(host)?.contains(words), "{}", warnings(host)?);
         Ok(())
@@ -36,7 +38,7 @@ fn ephemeral_service_port_warns_until_it_is_reserved() -> TestResult {
 fn reserved_ports_follow_services_and_keep_the_operators() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    set(host, RANGE, "1200 60999")?;
+    set(host, RANGE, EPHEMERAL)?;
     set(host, RESERVED, "5000,6000")?;
     let mut web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--reserve-ports"])?;
     reserved_are(host, "1234,5000,6000")?;
@@ -62,7 +64,7 @@ fn reserved_ports_follow_services_and_keep_the_operators() -> TestResult {
 fn agent_without_reservation_frees_earlier_reserved_ports() -> TestResult {
     let lab = Lab::start(2)?;
     let host = lab.host(1);
-    set(host, RANGE, "1200 60999")?;
+    set(host, RANGE, EPHEMERAL)?;
     let mut web = Cluster::on(&lab, lab.sim()?, 1, json!({}), &["--reserve-ports"])?;
     reserved_are(host, "1234")?;
     web.agent.kill9()?;

@@ -65,10 +65,11 @@ fn has_links(host: &Host) -> Result<bool> {
     Ok(*KNOWN.get_or_init(|| row["has"] == true))
 }
 
+/// Waits until these hooks are attached to an interface, pinned and marked: the agent marks last.
 fn when_on(host: &Host, interface: &str, wanted: &[&str]) -> TestResult {
     eventually_ok(&format!("{interface} has {wanted:?}"), PATIENCE, || {
-        let names = on(host, interface)?;
-        ensure!(names == wanted, "{names:?}");
+        let (names, marked) = (on(host, interface)?, marked(host)?);
+        ensure!(names == wanted && marked.contains(&index(host, interface)?), "{names:?}, marked: {marked:?}");
         Ok(())
     })?;
     Ok(())
@@ -282,7 +283,11 @@ fn xdp_runs_in_the_driver_and_keeps_a_foreign_program() -> TestResult {
         Ok(rows[0]["xdp"]["prog"]["id"].as_u64())
     };
     let program = eventually_ok("the XDP program is there", PATIENCE, || xdp(host)?.context("none"))?;
-    assert_eq!(rows(host)?.len(), 3);
+    // The agent pins a link after it has attached it.
+    eventually_ok("the XDP hook is shown", PATIENCE, || {
+        ensure!(rows(host)?.len() == 3);
+        Ok(())
+    })?;
     first.kill9()?;
     // No foreign program is on the interface, so the next agent starts and keeps the link.
     let links = rows(host)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use proxymatic_common::ABI_VERSION;
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE};
 use proxymatic_tests::process::Finished;
@@ -51,7 +52,7 @@ fn unused_maps_are_recreated_in_the_requested_size() -> TestResult {
     lab.host(1).agent_ready(PATIENCE)?;
     well(&lab)?;
     web.answers_come_from(&["a", "b"])?;
-    let status: Value = serde_json::from_str(&lab.proxymatic(&["-j", "status"])?.well()?.stdout)?;
+    let status = lab.host(1).status()?;
     assert_eq!(status["maps"][0], serde_json::json!({ "map": "SERVICES", "used": 1, "entries": 100 }), "{status}");
     Ok(())
 }
@@ -162,9 +163,12 @@ fn pins(lab: &Lab) -> PathBuf {
 /// Asserts that all hooks are attached once and run.
 fn well(lab: &Lab) -> Result<()> {
     lab.proxymatic(&["hook", "show"])?.well()?;
-    let attached = bpftool::attached(lab.host(1).cgroup().path())?;
-    ensure!(attached.len() == 12, "{attached:?}");
-    Ok(())
+    // The kernel detaches a link some time after its pin was removed.
+    eventually_ok("each hook is attached once", PATIENCE, || {
+        let attached = bpftool::attached(lab.host(1).cgroup().path())?;
+        ensure!(attached.len() == 12, "{attached:?}");
+        Ok(())
+    })
 }
 
 fn refused(lab: &Lab, sentence: &str) -> Result<()> {

@@ -10,7 +10,10 @@ use crate::fixtures::file_source::{FileSource, backends, name, replicas, service
 
 const BACKENDS: u8 = 20;
 /// The hash is over process and source port, so this many ports are different clients that stay the same.
-const CLIENTS: usize = 5000;
+///
+/// Removing one of twenty backends moves 1.1 % of them, with a standard deviation of 0.11 percentage points: the bound of
+/// 2 % is eight of these away.
+const CLIENTS: usize = 10_000;
 /// How many clients connect in one command.
 const AT_ONCE: usize = 500;
 

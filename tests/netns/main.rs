@@ -6,6 +6,8 @@ mod addresses;
 mod affinity;
 /// Allow lists: which clients may connect.
 mod allow_list;
+/// Apps that attack what belongs to others.
+mod attacks;
 /// `--bpf-log`: what the hooks log.
 mod bpf_log;
 /// Programs and links as the kernel reports them through bpftool.

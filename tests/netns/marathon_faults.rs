@@ -32,8 +32,10 @@ fn leader_change_that_forgets_health_loses_no_backend() -> TestResult {
     let checked = json!({ "healthChecks": true, "alive": true });
     let mut web = LoadedService::start(Cluster::on(&lab, sim, 3, checked, &["--marathon", &url])?)?;
 
-    web.sim.control("leader", &json!({ "leader": standby, "seconds": 5, "code": 502 }))?;
+    // No leader, until the agent has noticed.
+    web.sim.control("leader", &json!({ "leader": standby, "code": 502 }))?;
     web.logs("Marathon has no leader", 1, PATIENCE)?;
+    web.sim.control("leader", &json!({ "leader": standby, "seconds": 0 }))?;
     web.is_well(NEXT_ATTEMPT)?;
     let holds = web.sim.holds()?;
     assert_eq!((&holds["leader"], verdicts(&holds)), (&json!(standby), vec![Value::Null; 3]));
@@ -76,13 +78,15 @@ fn minute_of_502_loses_no_backend_even_if_the_agent_dies_in_it() -> TestResult {
 #[test]
 fn silent_event_stream_is_closed_and_missed_changes_are_read() -> TestResult {
     let lab = Lab::start(2)?;
-    let mut web = LoadedService::start(Cluster::start(&lab, 2)?)?;
+    // An interval that the test does not last, so that no poll finds the new task.
+    let arguments = ["--refresh-interval", "3600"];
+    let mut web = LoadedService::start(Cluster::on(&lab, lab.sim()?, 2, json!({}), &arguments)?)?;
     web.sim.control("fault", &json!({ "kind": "silent-events" }))?;
     web.scale()?;
     web.logs(SILENT, 1, SILENCE + PATIENCE)?;
     web.sim.control("fault", &json!({ "kind": "none" }))?;
     web.serves(&[0, 1, 2])?;
-    // An event, not the poll, announced the new task.
+    // The end of the stream made the agent read all apps.
     web.logged_in_order(SILENT, "modified")?;
     web.live(&[0, 1, 2])?;
     web.is_well(PATIENCE)?;

@@ -3,7 +3,7 @@
 pub(crate) mod nameserver;
 mod postgres;
 mod redis;
-mod throughput;
+pub(crate) mod throughput;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -10,6 +10,7 @@ use proxymatic_tests::lab::{Lab, PATIENCE};
 use serde_json::{Value, json};
 
 use crate::fixtures::cluster::{APP, Cluster};
+use crate::remote::when_marked;
 
 /// The service address of host 1 for remote clients.
 const DESTINATION: &str = "10.77.0.1:1234";
@@ -21,11 +22,9 @@ fn served<'lab>(lab: &'lab Lab, labels: &[(&str, &str)]) -> Result<Cluster<'lab>
     let labels: serde_json::Map<_, _> = labels.iter().map(|(key, value)| (name(key), json!(value))).collect();
     let cluster = Cluster::on(lab, lab.sim()?, 1, json!({ "labels": labels }), &FLAGS)?;
     cluster.when_active(&[0])?;
-    eventually_ok("the hooks are on the interface", PATIENCE, || {
-        let said = lab.proxymatic(&["hook", "show"])?.well()?.stdout;
-        ensure!(said.contains("tc_ingress@lab0") && said.contains("tc_egress@lab0"), "{said}");
-        Ok(())
-    })?;
+    when_marked(lab.host(1), 1)?;
+    let said = lab.proxymatic(&["hook", "show"])?.well()?.stdout;
+    ensure!(said.contains("tc_ingress@lab0") && said.contains("tc_egress@lab0"), "{said}");
     Ok(cluster)
 }
 

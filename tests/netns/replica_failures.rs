@@ -8,6 +8,7 @@ use proxymatic_tests::eventually::{eventually_ok, until};
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, Load, PATIENCE, Replica, Watcher};
 use proxymatic_tests::net::host_address;
+use proxymatic_tests::stalls::Stalls;
 use proxymatic_tests::summary::{Failed, Summary};
 use serde_json::Value;
 
@@ -31,15 +32,17 @@ fn killed_replica_costs_one_connect_and_is_readmitted() -> TestResult {
     let written = FileSource::start(&lab, &[service(&backends(&four), &[])], &[])?;
     let load = steady(&lab)?;
     load.reaches(200)?;
+    let stalls = Stalls::watch();
     four[0].process.kill9()?;
     written.agent.logs("ejected until it answers", 1, PATIENCE)?;
     until(Instant::now() + KEPT_OUT);
     let dead = load.reaches(200)?;
     let _back = lab.replica(2, four[0].address.port(), "a")?;
     returns(&load, "a", dead.by_replica["a"])?;
+    written.agent.logs("readmitted", 1, PATIENCE)?;
     let seen = load.finish()?;
     println!("{} connects, {} failed", seen.ok, connects(&seen).len());
-    assert_only_what_could_not_know(&seen);
+    assert_only_what_could_not_know(&seen, &stalls);
     let times = ["ejected until it answers", "readmitted"].map(|words| written.agent.logged(words));
     assert_eq!(times.into_iter().collect::<Result<Vec<_>>>()?, [1, 1], "{}", written.agent.log());
     Ok(())
@@ -74,18 +77,21 @@ fn silent_replica_costs_only_connects_begun_before_its_ejection() -> TestResult 
     let written = FileSource::start(&lab, &[service(&written, &[])], &[])?;
     let load = steady(&lab)?;
     load.reaches(200)?;
+    let stalls = Stalls::watch();
     drop_answers(&lab, "add")?;
     written.agent.logs("ejected until it answers", 1, PATIENCE)?;
     until(Instant::now() + KEPT_OUT);
     let dead = load.reaches(200)?;
     drop_answers(&lab, "delete")?;
     returns(&load, "far", dead.by_replica["far"])?;
+    // The answer may be to a request from before the silence.
+    written.agent.logs("readmitted", 1, PATIENCE)?;
     let seen = load.finish()?;
     let took: Vec<_> = connects(&seen).iter().map(|it| it.took_us as f64 / 1e6).collect();
     println!("{} connects, {took:.2?} s to fail", seen.ok);
     assert!(!took.is_empty() && took.iter().all(|it| SILENCE.contains(it)), "{took:?}");
-    assert_few_wait(took.len());
-    assert_only_what_could_not_know(&seen);
+    assert!(stalls.any_long() || few_wait(took.len()), "{} of {THREADS} clients waited for it at once", took.len());
+    assert_only_what_could_not_know(&seen, &stalls);
     let times = ["ejected until it answers", "readmitted"].map(|words| written.agent.logged(words));
     assert_eq!(times.into_iter().collect::<Result<Vec<_>>>()?, [1, 1], "{}", written.agent.log());
     drop((three, silent));
@@ -117,7 +123,8 @@ fn kernel_alone_ejects_a_silent_replica_with_backoff() -> TestResult {
         assert!((0.875 * most..=most).contains(&ejection.lasts), "{ejections:?}");
     }
     // After each readmission some connects try the replica, until the first of them fails.
-    assert_few_wait(took.len().div_ceil(ejections.len()));
+    let waited = took.len().div_ceil(ejections.len());
+    assert!(few_wait(waited), "{waited} of {THREADS} clients waited for it at once");
     assert_none_while_ejected(&watcher, &ejections, &load.finish()?)?;
     drop((three, silent));
     Ok(())
@@ -157,17 +164,23 @@ fn connects(seen: &Summary) -> Vec<&Failed> {
     seen.failures.iter().filter(|it| it.during == "connect").collect()
 }
 
-/// Asserts that every failed connect began before the first one failed: until then no hook could know.
-fn assert_only_what_could_not_know(seen: &Summary) {
+/// Asserts that every failed connect began before the first one failed: until then no hook could know. If the machine has
+/// stalled, the ejection may have ended.
+#[expect(clippy::print_stdout, reason = "what was not judged; the log of the test keeps it")]
+fn assert_only_what_could_not_know(seen: &Summary, stalls: &Stalls) {
     let failed = connects(seen);
     let known = failed.iter().map(|it| it.at + it.took_us as f64 / 1e6).fold(f64::INFINITY, f64::min);
-    assert!(failed.iter().all(|it| it.at <= known), "known at {known}: {failed:?}");
+    let late: Vec<_> = failed.iter().filter(|it| it.at > known).collect();
+    assert!(stalls.any_long() || late.is_empty(), "known at {known}: {failed:?}");
+    if !late.is_empty() {
+        println!("not judged because the machine has stalled: {late:?}");
+    }
 }
 
-/// Connections that wait for a silent replica count as open, so leastconn gives it no more of them than the others
-/// have. With random, all clients would soon wait for it.
-fn assert_few_wait(waited: usize) {
-    assert!((1..=THREADS / 2).contains(&waited), "{waited} of {THREADS} clients waited for it at once");
+/// Whether few clients waited for a silent replica. Connections that wait for it count as open, so leastconn gives it no
+/// more of them than the others have. With random, all clients would soon wait for it.
+fn few_wait(waited: usize) -> bool {
+    (1..=THREADS / 2).contains(&waited)
 }
 
 /// An ejection, as the hook has reported it.

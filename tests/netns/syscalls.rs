@@ -4,8 +4,9 @@ use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
+use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
-use proxymatic_tests::lab::{Lab, SocketProgram, binary, kernel};
+use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram, binary, kernel};
 use proxymatic_tests::skip::skipped;
 
 use crate::fixtures::word_replicas::{At, WordReplicas, WordService, publish};
@@ -33,8 +34,8 @@ fn io_uring_connect_reaches_the_service_from_any_thread() -> TestResult {
     }
     // No IPv6 replica: the kernel could not turn the datagram into an IPv4 one.
     assert_eq!(client.tell(&format!("try uring-udp {}", DESTINATION[1]))?, kernel::refused_datagram());
-    assert_eq!(counts(&lab, "tcp")?, (0, 13));
-    assert_eq!(counts(&lab, "udp")?, (0, 2));
+    counts_are(&lab, "tcp", (0, 13))?;
+    counts_are(&lab, "udp", (0, 2))?;
     Ok(())
 }
 
@@ -50,27 +51,27 @@ fn tcp_fast_open_sends_data_in_the_syn_to_the_replica() -> TestResult {
     assert_answered(&mut client, "fastopen", &["", " nonblocking"])?;
     assert_answered(&mut client, "fastopen-connect", &["", " nonblocking"])?;
     assert_eq!(taken_in_syn(&lab)? - before, 12, "data that came with the SYN");
-    assert_eq!(counts(&lab, "tcp")?, (0, 12));
+    counts_are(&lab, "tcp", (0, 12))?;
     Ok(())
 }
 
 #[test]
 fn mptcp_socket_reaches_the_service_and_is_counted_until_closed() -> TestResult {
     let lab = Lab::start(2)?;
-    if kernel::skips_mptcp(lab.host(1), "mptcp")? {
+    if kernel::skips_mptcp(lab.host(1).net(), "mptcp")? {
         return Ok(());
     }
     let _web = WordReplicas::start(&lab, &[SERVICE], &[])?;
     let mut client = program(&lab)?;
     assert_answered(&mut client, "mptcp", &["", " nonblocking"])?;
-    assert_eq!(counts(&lab, "tcp")?, (0, 6));
+    counts_are(&lab, "tcp", (0, 6))?;
     Ok(())
 }
 
 #[test]
 fn mptcp_connect_refused_counts_against_the_replica() -> TestResult {
     let lab = Lab::start(2)?;
-    if kernel::skips_mptcp(lab.host(1), "mptcp that is refused")? {
+    if kernel::skips_mptcp(lab.host(1).net(), "mptcp that is refused")? {
         return Ok(());
     }
     // Nothing listens at the replica's address.
@@ -78,7 +79,7 @@ fn mptcp_connect_refused_counts_against_the_replica() -> TestResult {
     let mut client = program(&lab)?;
     assert_eq!(client.tell(&format!("try mptcp {}", DESTINATION[0]))?, "connect ECONNREFUSED");
     assert_eq!((lab.host(1).verdict("failed")?, lab.host(1).verdict("translated")?), (1, 1));
-    assert_eq!(counts(&lab, "tcp")?, (0, 1));
+    counts_are(&lab, "tcp", (0, 1))?;
     Ok(())
 }
 
@@ -96,6 +97,16 @@ fn assert_answered(client: &mut SocketProgram, how: &str, more: &[&str]) -> Resu
         }
     }
     Ok(())
+}
+
+/// Waits until this many connections are open now and ever, of the service of one protocol. The kernel may close a
+/// socket of io_uring or MPTCP in a thread of its own, after close(2) has returned.
+fn counts_are(lab: &Lab, protocol: &str, wanted: (u64, u64)) -> Result<()> {
+    eventually_ok(&format!("{wanted:?} connections are open now and ever"), PATIENCE, || {
+        let counts = counts(lab, protocol)?;
+        ensure!(counts == wanted, "{counts:?}");
+        Ok(())
+    })
 }
 
 /// Returns the connections open now and ever, of the service of one protocol.

@@ -143,8 +143,8 @@ fn drain_and_undrain_survive_abi_upgrade_and_downgrade() -> TestResult {
         host.proxymatic_built(build, &["backend", "drain", &backend])?.well()?;
         eventually_ok("it is written down", PATIENCE, || {
             let written = fs::read_to_string(&file)?;
-            let wishes = written.split_once("\"drained\":").map(|(_, wishes)| wishes.to_owned()).unwrap_or_default();
-            ensure!(wishes.contains(&format!("\"port\":{drained}}}")), "{wishes}");
+            let drains = written.split_once("\"drained\":").map(|(_, drains)| drains.to_owned()).unwrap_or_default();
+            ensure!(drains.contains(&format!("\"port\":{drained}}}")), "{drains}");
             Ok(())
         })?;
         let load = host.hold_connections(DESTINATION.parse()?, CLIENTS)?;
@@ -155,8 +155,8 @@ fn drain_and_undrain_survive_abi_upgrade_and_downgrade() -> TestResult {
         let replicas: BTreeSet<_> = seen.by_replica.keys().filter_map(|key| Some(key.split_once(':')?.1)).collect();
         assert_eq!((replicas.len(), replicas.contains(word)), (2, false), "{word}: {replicas:?}");
         let said: Value = serde_json::from_str(&host.proxymatic_built(next, &["-j", "status"])?.stdout)?;
-        let wishes: BTreeSet<_> = said["drained"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        assert_eq!(wishes, [backend.as_str()].into(), "{said}");
+        let drains: BTreeSet<_> = said["drained"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert_eq!(drains, [backend.as_str()].into(), "{said}");
         host.proxymatic_built(next, &["backend", "undrain", &backend])?.well()?;
     }
     Ok(())

@@ -95,7 +95,7 @@ fn virtual_address_by_label_is_reached_by_every_socket() -> TestResult {
     let app = json!({ "id": "/virtual", "networks": [{ "mode": "host" }], "portDefinitions": [port] });
     let places = REPLICAS.map(|at| place(at.address()));
     let mut clients = clients(&lab)?;
-    let _agent = lab.agent(&[])?;
+    let _agent = lab.agent(&["--vip-networks", "198.51.100.0/24,fd99::/64"])?;
     lab.host(1).agent_ready(PATIENCE)?;
     unreachable(&mut clients)?;
     sim.control("apps", &json!({ "app": app, "tasks": places }))?;

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::fixtures::cluster::{APP, Cluster, PORT, SERVICE, place, replica_address};
 
-/// At 6,000 connections, three percentage points are more than four times the standard deviation of any share.
-const CONNECTIONS: u32 = 6000;
+/// At 12,000 connections, three percentage points are more than 6.7 times the standard deviation of any share.
+const CONNECTIONS: u32 = 12_000;
 
 #[test]
 fn shares_follow_the_weights_of_three_apps_on_one_port() -> TestResult {
@@ -58,6 +58,7 @@ fn open_connections_are_spread_more_evenly_than_at_random() -> TestResult {
     let services = lab.host(1).services()?;
     let held: Vec<_> = services[0].backends.iter().map(|backend| backend.active).collect();
     // The standard deviation of three random shares would be eight; with the better of two draws it is less than one.
-    assert!(held.len() == 3 && held.iter().all(|held| (94..=106).contains(held)), "{held:?}");
+    // A count outside of the range comes by chance once in four billion runs.
+    assert!(held.len() == 3 && held.iter().all(|held| (93..=107).contains(held)), "{held:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Cleanup that always runs: by `Drop`, on SIGINT or SIGTERM, or after a SIGKILL by the next run ([`sweep`]).
+//! Cleanup that always runs: by `Drop`, on SIGINT or SIGTERM, or after a SIGKILL by the next run (`leftovers`).
 //!
 //! A lock is held while anything is made or undone. The signal thread takes the lock and never releases it, so that no
 //! thread makes anything new or leaves anything half undone while it cleans up. Therefore neither `make` nor `undo` may
@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::{fs, process, thread};
+use std::{process, thread};
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{bpffs, cgroup, net};
-
-const PREFIX: &str = "proxymatic-lab-";
-const RUN: &str = "/run";
+/// The prefix of the names that [`unique_name`] returns.
+pub(crate) const PREFIX: &str = "proxymatic-lab-";
+/// The folder of run directories.
+pub(crate) const RUN: &str = "/run";
 
 type Undo = Box<dyn FnOnce() -> Result<()> + Send>;
 
@@ -74,7 +74,7 @@ pub fn hold_until_signal() -> ! {
     }
 }
 
-/// Returns a unique name: prefix, pid, counter. By the pid, [`sweep`] knows whether its owner is dead.
+/// Returns a unique name: prefix, pid, counter. By the pid, the next run knows whether the owner is dead.
 pub fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -84,29 +84,6 @@ pub fn unique_name() -> String {
             return name;
         }
     }
-}
-
-/// Removes the remains of killed runs, and returns their names.
-pub fn sweep() -> Vec<String> {
-    // Processes first, then what they used.
-    let cgroups = cgroup::root().map(|root| sweep_room(root, cgroup::remove)).unwrap_or_default();
-    [cgroups, sweep_room(Path::new(net::RUN), net::remove), sweep_room(Path::new(RUN), bpffs::remove_run_dir)].concat()
-}
-
-fn sweep_room(room: &Path, remove: fn(&Path) -> Result<()>) -> Vec<String> {
-    let entries = fs::read_dir(room).into_iter().flatten().flatten();
-    let leftovers = entries.filter(|entry| is_leftover(&entry.file_name().to_string_lossy())).map(|entry| entry.path());
-    leftovers
-        .map(|path| {
-            warn(remove(&path));
-            path.display().to_string()
-        })
-        .collect()
-}
-
-fn is_leftover(name: &str) -> bool {
-    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse::<u32>().ok());
-    pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())
 }
 
 fn watch_signals() -> Result<()> {
@@ -138,8 +115,9 @@ fn lock() -> MutexGuard<'static, BTreeMap<u64, Undo>> {
     UNDO.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Prints the error of an undo, if there is one.
 #[expect(clippy::print_stderr, reason = "cleanup has no caller to return an error to")]
-fn warn(undone: Result<()>) {
+pub(crate) fn warn(undone: Result<()>) {
     if let Err(error) = undone {
         eprintln!("cleaning up: {error:#}");
     }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
+use std::{env, thread};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -249,4 +249,16 @@ fn create(path: &Path) -> Result<File> {
 fn read(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Finds a program of this project: in `PROXYMATIC_BIN_DIR`, else beside this program, else one folder up from a test
+/// binary.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let rooms = match env::var_os("PROXYMATIC_BIN_DIR") {
+        Some(room) if !room.is_empty() => vec![PathBuf::from(room)],
+        _ => env::current_exe()?.ancestors().skip(1).take(2).map(Path::to_path_buf).collect(),
+    };
+    rooms.iter().map(|room| room.join(name)).find(|path| path.is_file()).with_context(|| {
+        format!("no program {name} in {rooms:?}; build it (cargo build --workspace) or set PROXYMATIC_BIN_DIR")
+    })
 }

@@ -56,20 +56,19 @@ async fn browser(folder: &Path, more: Value) -> Result<Client> {
 
 /// Polls the page until a script returns the expected value.
 async fn when(page: &Client, what: &str, script: &str, wanted: &Value) -> Result<()> {
+    let mut last = None;
     let ask = async {
         loop {
-            if page.execute(script, vec![]).await? == *wanted {
-                return anyhow::Ok(());
+            match page.execute(script, vec![]).await {
+                Ok(value) if value == *wanted => return,
+                // A script fails while the page loads itself again.
+                other => last = Some(other),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, ask).await {
-        Ok(asked) => asked,
-        Err(_) => {
-            anyhow::bail!("{what}: not within {PATIENCE:?}; {}", page.execute(script, vec![]).await?)
-        }
-    }
+    let asked = tokio::time::timeout(PATIENCE, ask).await;
+    asked.with_context(|| format!("{what}: not within {PATIENCE:?}; last: {last:?}"))
 }
 
 const STATES: &str = "return [...document.querySelectorAll('td .state')].map(it => it.textContent)";
@@ -142,7 +141,7 @@ fn page_without_script_shows_a_table_that_fits_a_phone() -> TestResult {
         let roles = "return [...new Set([...document.querySelectorAll('tbody *[role]')].map(it => it.role))].sort()";
         when(&page, "a table, although its rows are blocks", roles, &json!(["cell", "row", "rowheader"])).await?;
         // The page has reloaded itself: changes to the old document are gone.
-        page.execute("document.body.dataset.old = 'yes'", vec![]).await?;
+        when(&page, "a change", "return document.body.dataset.old = 'yes'", &json!("yes")).await?;
         when(&page, "loaded again", "return document.body.dataset.old ?? null", &Value::Null).await?;
         page.close().await?;
         Ok(())

@@ -65,13 +65,21 @@ impl<'lab> Terminal<'lab> {
         Ok((whole == "1", cursor == "1"))
     }
 
+    /// Waits until the screen is taken or given back: the words on it may come before the last escape sequence.
+    fn becomes_taken(&self, wanted: (bool, bool)) -> Result<()> {
+        eventually_ok("a program takes the screen and the cursor, or gives both back", PATIENCE, || {
+            let taken = self.taken()?;
+            ensure!(taken == wanted, "{taken:?}");
+            Ok(())
+        })
+    }
+
     fn top(&self) -> Result<()> {
         let host = self.lab.host(1);
         let (program, pins) = (binary("proxymatic")?, host.pins());
         self.enter(&format!("clear; '{}' --bpffs '{}' top; echo left with $?", program.display(), pins.display()))?;
         self.shows("proxymatic top: 4 services")?;
-        ensure!(self.taken()? == (true, false), "top has the screen, without a cursor: {:?}", self.taken()?);
-        Ok(())
+        self.becomes_taken((true, false))
     }
 
     /// Sends SIGTERM to the program that the shell runs.
@@ -87,7 +95,7 @@ impl<'lab> Terminal<'lab> {
     fn is_given_back(&self, code: &str) -> Result<()> {
         let screen = self.shows(&format!("left with {code}"))?;
         ensure!(!screen.contains("proxymatic top:"), "the screen of top is still there:\n{screen}");
-        ensure!(self.taken()? == (false, true), "{:?}", self.taken()?);
+        self.becomes_taken((false, true))?;
         self.enter("stty -a")?;
         let modes = self.shows("icanon")?;
         for mode in ["icanon", "echo", "isig", "icrnl", "opost"] {
@@ -114,6 +122,15 @@ fn services(lab: &Lab) -> Value {
     ])
 }
 
+/// Waits until these words and these services, in this order, are on the screen.
+fn sorts(terminal: &Terminal<'_>, words: &str, services: &[&str]) -> Result<()> {
+    eventually_ok(&format!("{words:?} and {services:?}"), PATIENCE, || {
+        let screen = terminal.screen()?;
+        ensure!(screen.contains(words) && order(&screen) == services, "{screen}");
+        Ok(())
+    })
+}
+
 /// Returns the names of the services on a screen, from the top.
 fn order(screen: &str) -> Vec<&str> {
     let rows = screen.lines().skip(2);
@@ -137,11 +154,9 @@ fn top_sorts_by_keys_and_restores_the_terminal() -> TestResult {
         Ok(())
     })?;
     terminal.press("n")?;
-    let screen = terminal.shows("n name↓")?;
-    assert_eq!(order(&screen), ["/batch/report", "/shop/cart", "/shop/search", "/shop/web"], "{screen}");
+    sorts(&terminal, "n name↓", &["/batch/report", "/shop/cart", "/shop/search", "/shop/web"])?;
     terminal.press("n")?;
-    let screen = terminal.shows("n name↑")?;
-    assert_eq!(order(&screen), ["/shop/web", "/shop/search", "/shop/cart", "/batch/report"], "{screen}");
+    sorts(&terminal, "n name↑", &["/shop/web", "/shop/search", "/shop/cart", "/batch/report"])?;
     for key in ["Down", "Down", "Down", "Up"] {
         terminal.press(key)?;
     }

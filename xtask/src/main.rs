@@ -15,6 +15,7 @@ mod docs;
 mod fuzz;
 mod image;
 mod progress;
+mod report;
 mod run;
 mod setup;
 mod soak;

@@ -12,6 +12,7 @@ use tokio::time::{interval, timeout};
 use super::super::cluster::Cluster;
 use super::super::state::Shared;
 use super::super::task::{Task, TaskState};
+use super::docker::image;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Timeout of one check.
@@ -57,7 +58,7 @@ async fn make(check: Check, client: &Client, shared: &Shared) {
 }
 
 fn of(cluster: &Cluster) -> Vec<Check> {
-    let apps = cluster.apps().filter(|(_, app)| super::image(&app.current().json).is_some());
+    let apps = cluster.apps().filter(|(_, app)| image(&app.current().json).is_some());
     let tasks = apps.flat_map(|(_, app)| app.tasks());
     tasks.filter(|task| task.state == TaskState::TaskRunning).flat_map(of_task).collect()
 }

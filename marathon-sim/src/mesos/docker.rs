@@ -88,7 +88,7 @@ impl Order {
         let bridge = self.version.get("networks").is_none_or(|it| it[0]["mode"] != "host");
         let (exposed, bound) = self.bindings();
         json!({
-            "Image": super::image(&self.version), "Cmd": text("args"), "Env": self.environment(),
+            "Image": image(&self.version), "Cmd": text("args"), "Env": self.environment(),
             "Labels": {LABEL: self.task}, "ExposedPorts": exposed,
             "HostConfig": {"NetworkMode": if bridge { "bridge" } else { "host" }, "PortBindings": bound},
         })
@@ -118,6 +118,11 @@ impl Order {
         }
         (exposed, bound)
     }
+}
+
+/// Returns the Docker image of an app's JSON.
+pub(super) fn image(app: &Map<String, Value>) -> Option<&str> {
+    app.get("container")?["docker"]["image"].as_str()
 }
 
 /// The name as Mesos forms it, from the part of the id that is new with each task.

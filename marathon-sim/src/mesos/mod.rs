@@ -206,11 +206,6 @@ fn warn(error: &anyhow::Error) {
     eprintln!("marathon-sim: {error:#}");
 }
 
-/// Fields of an app's JSON for the other files of this module.
-fn image(app: &Map<String, Value>) -> Option<&str> {
-    app.get("container")?["docker"]["image"].as_str()
-}
-
 impl super::Sim {
     /// Runs the tasks of apps from `/v2/apps` as containers of the Docker behind a socket; `host`, an address or a
     /// name, is their reported host.

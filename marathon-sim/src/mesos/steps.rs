@@ -4,6 +4,7 @@ use super::super::app::App;
 use super::super::cluster::Cluster;
 use super::super::task::{Task, TaskState};
 use super::super::version::Version;
+use super::docker::image;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub(super) enum Step {
 
 /// Returns the steps of all apps that are containers.
 pub(super) fn of(cluster: &Cluster) -> Vec<Step> {
-    let apps = cluster.apps().filter(|(_, app)| super::image(&app.current().json).is_some());
+    let apps = cluster.apps().filter(|(_, app)| image(&app.current().json).is_some());
     apps.flat_map(|(id, app)| of_app(id, app)).collect()
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::Sim;
 
 /// A timeout that nothing here reaches.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn start() -> Sim {
     Sim::start().await.unwrap()

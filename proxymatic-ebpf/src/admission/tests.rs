@@ -84,12 +84,12 @@ fn listener_is_looked_up_only_if_one_may_exist() {
     let listening = FakeCaller { listener: Listener::Other, ..FakeCaller::default() };
     let left = |tables: &FakeTables| verdict(tables, listening, "127.0.0.1") == Verdict::Leave(Reason::LocalListener);
     assert!(left(&tables), "nobody has looked yet");
-    tables.service_stats.no_listener_seq.set(tables.service_stats.bound.get());
+    tables.service_stats.no_listener_seq.set(tables.service_stats.bind_seq.get());
     assert!(!left(&tables), "the agent has seen that nobody listens");
     let port = proxymatic_common::Port::new(1234);
     crate::on_bind(&tables, &listening, address("0.0.0.0"), port, proxymatic_common::PROTOCOL_TCP);
     assert!(left(&tables), "somebody has bound the port since");
-    tables.service_stats.no_listener_seq.set(tables.service_stats.bound.get());
+    tables.service_stats.no_listener_seq.set(tables.service_stats.bind_seq.get());
     crate::on_listen(&tables, proxymatic_common::Port::new(1235));
     assert!(!left(&tables), "the port of nobody we know");
     crate::on_listen(&tables, port);

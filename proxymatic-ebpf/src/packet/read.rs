@@ -71,7 +71,7 @@ impl IpHeader {
             destination: self.destination,
             id: self.id,
             protocol: self.protocol,
-            zero: [0; 3],
+            _pad: [0; 3],
         }
     }
 }

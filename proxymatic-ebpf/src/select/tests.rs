@@ -67,7 +67,7 @@ fn busier_of_two_backends_gets_nothing() {
 fn load_is_compared_in_proportion_to_weight() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     for (backend, weight) in tables.backends.iter_mut().zip([300, 100]) {
-        (backend.weight, backend.price) = (weight, Backend::price(weight));
+        (backend.weight, backend.inverse_weight) = (weight, Backend::inverse_weight(weight));
     }
     tables.backend_stats[0].opened.add(5);
     tables.backend_stats[1].opened.add(2);
@@ -80,7 +80,7 @@ fn load_is_compared_in_proportion_to_weight() {
 fn equal_load_per_weight_is_a_tie() {
     let mut tables = FakeTables::with_weights(&[1, 1]);
     for (backend, weight) in tables.backends.iter_mut().zip([300, 100]) {
-        (backend.weight, backend.price) = (weight, Backend::price(weight));
+        (backend.weight, backend.inverse_weight) = (weight, Backend::inverse_weight(weight));
     }
     tables.backend_stats[0].opened.add(3);
     tables.backend_stats[1].opened.add(1);
@@ -93,7 +93,7 @@ fn one_more_connection_counts_at_any_weight_and_load() {
     for (weight, open) in [(1000, 0), (1000, 100_000), (1, 0), (1, 8_000)] {
         let mut tables = FakeTables::with_weights(&[1, 1]);
         for backend in &mut tables.backends {
-            (backend.weight, backend.price) = (weight, Backend::price(weight));
+            (backend.weight, backend.inverse_weight) = (weight, Backend::inverse_weight(weight));
         }
         tables.backend_stats[0].opened.add(open + 1);
         tables.backend_stats[1].opened.add(open);

@@ -57,7 +57,7 @@ impl FakeTables {
             families: Families::V4,
             state: BackendState::ACTIVE,
             weight: *weight,
-            price: Backend::price(*weight),
+            inverse_weight: Backend::inverse_weight(*weight),
             ..Backend::free(7)
         };
         let slot = |(i, weight): (usize, &u32)| std::vec![Slot::new(i as u32, 7); *weight as usize];

@@ -77,8 +77,8 @@ fn words(service: &Service, other: Option<&Service>) -> String {
     if other.is_some_and(|other| other.name != service.name) {
         words.push(format!("called {}", service.name));
     }
-    let usual = settings(&other.map_or_else(Settings::default, |other| other.settings.clone()));
-    let differ = settings(&service.settings).into_iter().zip(usual).filter(|(own, usual)| own != usual);
+    let usual = other.map_or_else(|| Settings::default().log_texts(), |other| other.settings.log_texts());
+    let differ = service.settings.log_texts().into_iter().zip(usual).filter(|(own, usual)| own != usual);
     words.extend(differ.map(|(own, _)| own));
     let known = |backend: &&Backend| other.is_none_or(|other| !other.backends.contains(backend));
     let differ: Vec<_> = service.backends.iter().filter(known).collect();
@@ -113,23 +113,6 @@ const fn name(state: State) -> &'static str {
         State::Active => "active",
         State::Draining => "draining",
     }
-}
-
-/// Returns each setting in the words of its label, always in the same order.
-fn settings(settings: &Settings) -> [String; 9] {
-    let Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } = settings;
-    let timeout = |time: &Option<Duration>| time.map_or("none".into(), |time| format!("{time:?}"));
-    [
-        format!("balance {policy}"),
-        format!("maxconn {}", maxconn.map_or("as for all".into(), |most| most.to_string())),
-        format!("timeout.connect {connect:?}"),
-        format!("timeout.client {}", timeout(client)),
-        format!("timeout.server {}", timeout(server)),
-        format!("affinity {affinity:?}"),
-        format!("allow {}", allow.as_ref().map_or("everybody".into(), list)),
-        format!("on-backend-removed {}", if *reset { "reset" } else { "keep" }),
-        format!("expose {expose}"),
-    ]
 }
 
 /// Returns the values, separated by commas.

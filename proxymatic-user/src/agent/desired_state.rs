@@ -91,10 +91,10 @@ pub(crate) fn desired_state(inputs: Inputs<'_>) -> (Desired, Vec<Warning>) {
     (desired, warnings)
 }
 
-/// Returns the backends that the operator drains. `wishes` are ids and generations as map `DRAINED` holds them; a wish for
+/// Returns the backends that the operator drains. `drains` are ids and generations as map `DRAINED` holds them; a drain of
 /// a backend that is gone does not count.
-pub(crate) fn drained_in(map_state: &MapState, wishes: &BTreeMap<u32, u32>) -> BTreeSet<u32> {
-    wishes.iter().filter(|(id, generation)| is_current(map_state, **id, **generation)).map(|(id, _)| *id).collect()
+pub(crate) fn drained_in(map_state: &MapState, drains: &BTreeMap<u32, u32>) -> BTreeSet<u32> {
+    drains.iter().filter(|(id, generation)| is_current(map_state, **id, **generation)).map(|(id, _)| *id).collect()
 }
 
 /// Returns whether an id still belongs to the backend with this generation.
@@ -110,7 +110,7 @@ pub(super) fn is_current(map_state: &MapState, id: u32, generation: u32) -> bool
 pub(crate) fn parked_in(map_state: &MapState, is_unavailable: impl Fn(u32, &Backend) -> bool) -> BTreeSet<u32> {
     let services = map_state.services().values();
     let without_slot = services.flat_map(|service| {
-        let drawn: BTreeSet<u32> = map_state.slots_of(service.head).iter().map(|slot| slot.backend()).collect();
+        let drawn: BTreeSet<u32> = map_state.slots_of(service.slot_range).iter().map(|slot| slot.backend()).collect();
         service.backends.iter().copied().filter(move |id| !drawn.contains(id))
     });
     let parked = without_slot.filter(|id| {
@@ -182,10 +182,10 @@ mod tests {
     }
 
     /// How many writes `plan show` prints for these maps.
-    fn planned(map_state: &MapState, wishes: &BTreeMap<u32, u32>, unavailable: &[u32]) -> usize {
+    fn planned(map_state: &MapState, drains: &BTreeMap<u32, u32>, unavailable: &[u32]) -> usize {
         let (addresses, settings, snapshot) = (BTreeSet::new(), GlobalSettings::default(), snapshot(3));
         let inputs = Inputs {
-            drained: drained_in(map_state, wishes),
+            drained: drained_in(map_state, drains),
             parked: parked_in(map_state, |id, _| unavailable.contains(&id)),
             ..inputs(SourceInput::Answered(&snapshot), map_state, &addresses, &settings)
         };
@@ -197,8 +197,8 @@ mod tests {
         let map_state = published(&[1], &[]);
         let generation = map_state.backends()[&1].backend.generation;
         assert_eq!(planned(&map_state, &[(1, generation)].into(), &[]), 0);
-        assert_ne!(planned(&map_state, &[(1, generation + 1)].into(), &[]), 0, "the wish is for an earlier owner");
-        assert_ne!(planned(&map_state, &BTreeMap::new(), &[]), 0, "the wish has ended");
+        assert_ne!(planned(&map_state, &[(1, generation + 1)].into(), &[]), 0, "the drain is of an earlier owner");
+        assert_ne!(planned(&map_state, &BTreeMap::new(), &[]), 0, "the drain has ended");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The backends that the operator drains. Pinned map `DRAINED` holds the wishes, so they outlive the agent; a wish ends with
+//! The backends that the operator drains. Pinned map `DRAINED` holds the drains, so they outlive the agent; a drain ends with
 //! its backend. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,11 +25,11 @@ pub(super) struct Drains {
     pending: BTreeSet<Drained>,
 }
 
-/// What has changed since the last publish. It is carried out before the plan: a note that is removed later could be the
+/// What has changed since the last publish. It is carried out before the plan: a drain that is removed later could be the
 /// operator's next one, for a new owner of the id.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Update {
-    /// The backends that are gone, whose notes are to be removed.
+    /// The backends that are gone, whose drains are to be removed from the map.
     pub(super) gone: Vec<u32>,
     /// Whether the state file is to be written.
     pub(super) changed: bool,
@@ -46,16 +46,16 @@ impl Drains {
         &self.drained
     }
 
-    /// Returns whether the operator has changed a wish since the last publish.
-    pub(super) fn have_changed(&self, map_state: &MapState, wishes: &BTreeMap<u32, u32>) -> bool {
-        drained_in(map_state, wishes) != self.drained
+    /// Returns whether the operator has changed a drain since the last publish.
+    pub(super) fn have_changed(&self, map_state: &MapState, drains: &BTreeMap<u32, u32>) -> bool {
+        drained_in(map_state, drains) != self.drained
     }
 
-    /// Takes the wishes that are to be published.
-    pub(super) fn update(&mut self, map_state: &MapState, wishes: &BTreeMap<u32, u32>) -> Update {
-        let gone = wishes.iter().filter(|(id, generation)| !is_current(map_state, **id, **generation));
+    /// Takes the drains that are to be published.
+    pub(super) fn update(&mut self, map_state: &MapState, drains: &BTreeMap<u32, u32>) -> Update {
+        let gone = drains.iter().filter(|(id, generation)| !is_current(map_state, **id, **generation));
         let gone = gone.map(|(id, _)| *id).collect();
-        let drained = drained_in(map_state, wishes);
+        let drained = drained_in(map_state, drains);
         for id in drained.difference(&self.drained) {
             tracing::info!("{}: drained by the operator", describe_backend(map_state, *id));
         }
@@ -67,8 +67,8 @@ impl Drains {
         Update { gone, changed }
     }
 
-    /// Returns the effects that make wishes of the state file's entries, for backends that are published now. Entries
-    /// without a backend are dropped once `all_answered`.
+    /// Returns the effects that drain the state file's backends, if they are published now. Entries without a backend are
+    /// dropped once `all_answered`.
     pub(super) fn apply_pending(&mut self, map_state: &MapState, all_answered: bool) -> Vec<Effect> {
         if self.pending.is_empty() {
             return Vec::new();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn wish_for_an_earlier_generation_is_forgotten() {
+    fn drain_of_an_earlier_generation_is_forgotten() {
         let (mut drains, map_state) = (Drains::default(), map_state());
         assert_eq!(drains.update(&map_state, &[(7, 2)].into()), Update { gone: vec![7], changed: false });
         assert_eq!(drains.update(&map_state, &[(7, 3)].into()), Update { gone: Vec::new(), changed: true });

@@ -19,7 +19,7 @@ pub(super) enum Effect {
     CorrectService(u32, i64),
     /// Write the bind count at which a service port had no listener.
     SetNoListener(u32, u64),
-    /// Note that the operator drains this generation of a backend.
+    /// Write that the operator drains this generation of a backend.
     Drain(u32, u32),
     /// Start or end the probe of a backend.
     Probe(Order),

@@ -71,7 +71,7 @@ impl<D: Dataplane> Agent<D> {
     #[must_use]
     pub fn with_drained(mut self, saved: BTreeSet<Drained>) -> Self {
         if !self.plane.is_serving() {
-            // These wishes are as old as the last time that this version served.
+            // These drains are as old as the last time that this version served.
             for id in self.plane.drained().into_keys() {
                 self.plane.forget_drained(id);
             }

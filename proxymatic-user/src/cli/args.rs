@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -52,6 +53,9 @@ pub(super) struct SettingsArgs {
     /// Serve all services to remote clients, not only those with the label `expose`.
     #[arg(long, env = "EXPOSE", value_parser = clap::builder::BoolishValueParser::new())]
     expose: bool,
+    /// The ports that may be service ports on this host, such as 80,443,1024-65535; without it all.
+    #[arg(long, value_name = "RANGES", env = "SERVICE_PORTS", value_delimiter = ',')]
+    service_ports: Vec<String>,
 }
 
 impl SettingsArgs {
@@ -60,12 +64,17 @@ impl SettingsArgs {
         // A path in the mounted tree means the cgroup with that folder.
         let root = cgroup_root().unwrap_or_default();
         let exposed = self.exposed(wrong);
-        let mut wishes = GlobalSettings { max_connections: self.max_connections, exposed, ..GlobalSettings::default() };
+        let mut settings = GlobalSettings {
+            max_connections: self.max_connections,
+            exposed,
+            service_ports: self.service_ports(wrong),
+            ..GlobalSettings::default()
+        };
         for path in &self.exclude_cgroup {
             let below = path.strip_prefix(&root).map_or_else(|_| path.clone(), |below| Path::new("/").join(below));
             match format!("cgroup:{}", below.display()).parse() {
                 Ok(AllowRule::Cgroup(path)) => {
-                    wishes.excluded.insert(path);
+                    settings.excluded.insert(path);
                 }
                 Ok(AllowRule::Network(..)) | Err(_) => wrong.push(format!(
                     "--exclude-cgroup {}: must be a path as in /proc/PID/cgroup, such as /system.slice/docker.service",
@@ -73,13 +82,28 @@ impl SettingsArgs {
                 )),
             }
         }
-        wishes
+        settings
     }
 
     /// Returns the interfaces on which remote clients arrive.
     pub(super) fn interfaces(&self) -> BTreeSet<String> {
         let names = self.interface.iter().map(|name| name.trim().to_owned());
         names.filter(|name| !name.is_empty()).collect()
+    }
+
+    fn service_ports(&self, wrong: &mut Vec<String>) -> Option<Vec<RangeInclusive<u16>>> {
+        let mut ranges = Vec::new();
+        let texts: Vec<_> = self.service_ports.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+        for text in &texts {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+                (Ok(first), Ok(last)) if 0 < first && first <= last => ranges.push(first..=last),
+                _ => wrong.push(format!(
+                    "--service-ports (or SERVICE_PORTS) {text}: must be a port or FIRST-LAST, from 1 to 65535, such as 1024-65535"
+                )),
+            }
+        }
+        (!texts.is_empty()).then_some(ranges)
     }
 
     fn exposed(&self, wrong: &mut Vec<String>) -> Exposed {

@@ -32,6 +32,10 @@ pub(super) enum Verb {
     /// stay. Exit code 1 if a service then has no active backend.
     Drain {
         /// The address of the backend, such as 10.0.0.5:31005 or [fd00::5]:31005.
+        #[expect(
+            rustdoc::broken_intra_doc_links,
+            reason = "it is a help text as well, in which an address has brackets"
+        )]
         #[arg(value_name = "ADDR:PORT")]
         backend: SocketAddr,
     },

@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap_complete::Shell;
+
 use super::{args::PinArgs, backend, config, event, feature, flow, hook, map, plan, service};
 
 /// Service forwarding for Marathon clusters, done in the Linux kernel.
 ///
 /// Programs connect to localhost:<service port>; the kernel sends each connection directly to a healthy replica.
+#[expect(rustdoc::invalid_html_tags, reason = "it is a help text as well, in which <...> stands for a number")]
 #[derive(Debug, clap::Parser)]
 #[command(name = "proxymatic", version, max_term_width = 100, subcommand_required = true)]
 pub(super) struct Cli {
@@ -93,8 +97,9 @@ pub(super) enum Object {
     Detach,
     /// Print the completion script of a shell.
     Completions {
-        /// The shell: bash, zsh, fish, elvish or powershell.
-        shell: clap_complete::Shell,
+        /// The shell.
+        #[arg(value_parser = PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<Shell>()))]
+        shell: Shell,
     },
     /// Write man pages into a folder.
     #[command(hide = true)]

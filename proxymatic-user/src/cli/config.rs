@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value = "host", env = "LOOPBACK")]
     pub(super) loopback: LoopbackArg,
     #[command(flatten)]
-    pub(super) wishes: SettingsArgs,
+    pub(super) settings: SettingsArgs,
     /// Whether a program that listens on a service port takes precedence over the service.
     #[arg(long, value_enum, default_value = "local-wins", env = "LOCAL_LISTENER")]
     pub(super) local_listener: LocalListenerArg,
@@ -80,7 +80,7 @@ fn mark(text: &str) -> Result<u32, std::num::ParseIntError> {
 pub(super) struct Config {
     pub(super) sources: Sources,
     pub(super) kernel: Settings,
-    pub(super) wishes: GlobalSettings,
+    pub(super) settings: GlobalSettings,
     pub(super) socket: PathBuf,
     /// The path of the file with the reserved ports.
     pub(super) reserved: PathBuf,
@@ -99,15 +99,16 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     let backends = bounded("--max-backends", args.max_backends, 1, 1 << 24, "backends", &mut wrong);
     let slots = bounded("--max-slots", args.max_slots, 1, SlotRange::MAX_BASE, "slots", &mut wrong);
     let sources = sources::check(&args.sources, &mut wrong);
-    let wishes = args.wishes.check(&mut wrong);
-    let remote = args.remote.check(&args.wishes, &mut wrong);
+    let mut settings = args.settings.check(&mut wrong);
+    let remote = args.remote.check(&args.settings, &mut wrong);
     let state = state::check(&args.state_file, &mut wrong);
     let endpoint = args.endpoint.check(&mut wrong);
+    settings.status_port = endpoint.address.map(|address| address.port());
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => HookFlags::LISTENERS,
         LocalListenerArg::ServiceWins => HookFlags::default(),
     };
-    let excluded = if wishes.excluded.is_empty() { HookFlags::default() } else { HookFlags::EXCLUDED };
+    let excluded = if settings.excluded.is_empty() { HookFlags::default() } else { HookFlags::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
             state: state.map(|path| StateFile::new(path, sources.locations())),
@@ -123,7 +124,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
                 log: args.bpf_log.then_some(if args.verbose { Level::Debug } else { Level::Info }),
                 capacity: Capacity { services, backends, slots, ..Capacity::default() },
             },
-            wishes,
+            settings,
             socket: pins.socket.clone(),
             reserved: pins.reserved(),
             guard: args.guard.clone(),
@@ -161,7 +162,7 @@ mod tests {
     fn defaults_are_those_of_meltwater_proxymatic() {
         let config = checked("--marathon http://marathon.example:8080").unwrap();
         assert_eq!(config.kernel.loopback, Loopback::HOST);
-        assert_eq!((config.wishes.max_connections, config.wishes.excluded.len()), (8192, 0));
+        assert_eq!((config.settings.max_connections, config.settings.excluded.len()), (8192, 0));
         assert_eq!(config.kernel.hook_flags, HookFlags::LISTENERS);
         assert_eq!((config.kernel.bypass_mark, config.kernel.event_sample_rate), (0, 0));
     }
@@ -174,10 +175,11 @@ mod tests {
         assert_eq!(config.kernel.hook_flags, HookFlags::EXCLUDED);
         assert_eq!((config.kernel.bypass_mark, config.kernel.event_sample_rate), (29, 100));
         assert_eq!(
-            config.wishes,
+            config.settings,
             GlobalSettings {
                 max_connections: 0,
                 excluded: ["/a".into(), "/b/c".into()].into(),
+                status_port: Some(9090),
                 ..GlobalSettings::default()
             }
         );
@@ -189,16 +191,16 @@ mod tests {
     fn remote_clients_need_an_interface() {
         let config = checked("--file x.toml").unwrap();
         assert!(!config.kernel.remote.is_wanted());
-        assert_eq!(config.wishes.exposed, Exposed::None);
+        assert_eq!(config.settings.exposed, Exposed::None);
         let config = checked("--file x.toml --interface eth0,eth1.7 --interface eth0").unwrap();
         let remote = &config.kernel.remote;
         assert_eq!(remote.names, ["eth0".into(), "eth1.7".into()].into());
         assert_eq!((remote.xdp, &remote.snat_ports, remote.connections), (false, &(61_000..=64_999), 65_536));
-        assert_eq!(config.wishes.exposed, Exposed::Labelled);
+        assert_eq!(config.settings.exposed, Exposed::Labelled);
         let line = "--file x.toml --interface eth0 --expose --xdp native --snat-ports 50000-50999";
         let config = checked(line).unwrap();
         assert_eq!((config.kernel.remote.xdp, &config.kernel.remote.snat_ports), (true, &(50_000..=50_999)));
-        assert_eq!(config.wishes.exposed, Exposed::All);
+        assert_eq!(config.settings.exposed, Exposed::All);
     }
 
     #[test]
@@ -267,6 +269,15 @@ mod tests {
                 "--marathon http://",
                 "--marathon (or MARATHON_URL) http://: is not a URL: empty host; write one such as http://marathon.example:8080",
             ),
+            (
+                "--marathon http://h --vip-networks 11.0.0/8",
+                "--vip-networks (or VIP_NETWORKS) 11.0.0/8: must be a network such as 11.0.0.0/8",
+            ),
+            (
+                "--marathon http://h --service-ports 80-79",
+                "--service-ports (or SERVICE_PORTS) 80-79: must be a port or FIRST-LAST, from 1 to 65535",
+            ),
+            ("--marathon http://h --max-ports-per-app 0", "--max-ports-per-app 0: must be 1 to 65535 ports"),
             (
                 "--marathon http://h --marathon-credentials-file /absent",
                 "--marathon-credentials-file /absent: cannot be read: No such file",

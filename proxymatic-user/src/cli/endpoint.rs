@@ -19,16 +19,41 @@ use crate::{
 /// The flags of `run` for these. Names, variables and defaults are those of `meltwater/proxymatic` where it had them.
 #[derive(Debug, clap::Args)]
 pub(super) struct EndpointArgs {
-    /// The address of /status, /healthz, /metrics, /v1/services, /v1/status and a page for people; empty for no
-    /// endpoint.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9090", env = "STATUS_ENDPOINT")]
-    status_endpoint: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// How long the agent reports TERMINATING before it stops, after SIGTERM or SIGINT.
     #[arg(long, value_name = "SECONDS", default_value_t = 0, env = "DRAIN")]
     drain: u32,
     /// The format of the log on standard error.
     #[arg(long, value_enum, default_value = "text", env = "LOG_FORMAT")]
     pub(super) log_format: LogFormat,
+}
+
+/// The flag for the address of the endpoint. `plan show` needs it too: its port is never a service port.
+#[derive(Debug, clap::Args)]
+pub(super) struct ListenArgs {
+    /// The address of /status, /healthz, /metrics, /v1/services, /v1/status and a page for people; empty for no
+    /// endpoint.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:9090", env = "STATUS_ENDPOINT")]
+    status_endpoint: String,
+}
+
+impl ListenArgs {
+    /// Checks the address; `None` for no endpoint. Adds a sentence to `wrong` for a mistake.
+    pub(super) fn check(&self, wrong: &mut Vec<String>) -> Option<SocketAddr> {
+        let typed = self.status_endpoint.trim();
+        match typed.parse() {
+            Ok(address) => Some(address),
+            Err(_) if typed.is_empty() => None,
+            Err(_) => {
+                wrong.push(format!(
+                    "--status-endpoint (or STATUS_ENDPOINT) {typed}: must be an IP address and a port, such as \
+                     0.0.0.0:9090 or [::]:9090, or empty for no endpoint"
+                ));
+                None
+            }
+        }
+    }
 }
 
 /// The values of `--log-format`.
@@ -53,18 +78,7 @@ impl EndpointArgs {
     /// Checks the arguments and adds a sentence to `wrong` for each mistake.
     pub(super) fn check(&self, wrong: &mut Vec<String>) -> Endpoint {
         let drain = bounded("--drain", self.drain, 0, 3600, "seconds", wrong);
-        let typed = self.status_endpoint.trim();
-        let address = match typed.parse() {
-            Ok(address) => Some(address),
-            Err(_) if typed.is_empty() => None,
-            Err(_) => {
-                wrong.push(format!(
-                    "--status-endpoint (or STATUS_ENDPOINT) {typed}: must be an IP address and a port, such as \
-                     0.0.0.0:9090 or [::]:9090, or empty for no endpoint"
-                ));
-                None
-            }
-        };
+        let address = self.listen.check(wrong);
         Endpoint { address, drain: Duration::from_secs(drain.into()) }
     }
 }

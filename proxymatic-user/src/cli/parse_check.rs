@@ -42,7 +42,7 @@ pub fn check(arguments: &[OsString]) -> ParseCheck {
             args.sources.remove_files();
             let mut wrong = Vec::new();
             sources::check(&args.sources, &mut wrong);
-            args.wishes.check(&mut wrong);
+            args.settings.check(&mut wrong);
             if wrong.is_empty() { Ok(()) } else { Err(wrong) }
         }
         _ => Ok(()),

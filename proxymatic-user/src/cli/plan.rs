@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{
     Outcome, PinArgs,
     args::SettingsArgs,
+    endpoint::ListenArgs,
     event::is_alive,
     sources::{self, SourceArgs},
     usage,
@@ -44,7 +45,9 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) sources: SourceArgs,
     #[command(flatten)]
-    pub(super) wishes: SettingsArgs,
+    pub(super) settings: SettingsArgs,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// How many seconds to wait for the answers of all sources.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
     wait: u16,
@@ -56,7 +59,8 @@ const RETRY_TIME: Duration = Duration::from_secs(3);
 pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let mut wrong = Vec::new();
     let config = sources::check(&args.sources, &mut wrong);
-    let wishes = args.wishes.check(&mut wrong);
+    let mut settings = args.settings.check(&mut wrong);
+    settings.status_port = args.listen.check(&mut wrong).map(|address| address.port());
     let config = config.filter(|_| wrong.is_empty());
     let config = config.ok_or_else(|| usage::join_errors(wrong))?;
     let Pinned { map_state, drained, parked, description } = pinned(&pins.bpffs)?;
@@ -70,8 +74,8 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
         sources: snapshots.iter().map(|(source, snapshot)| (*source, SourceInput::Answered(snapshot))).collect(),
         addresses: &addresses,
         map_state: &map_state,
-        settings: &wishes,
-        cgroups: wishes.cgroups(services.map(|service| &service.settings), cgroup),
+        settings: &settings,
+        cgroups: settings.cgroups(services.map(|service| &service.settings), cgroup),
         // Only the agent knows whether it has a self-test.
         self_test: SelfTestService::FromMaps,
         drained,

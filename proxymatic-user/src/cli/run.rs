@@ -93,7 +93,7 @@ async fn serve(mut config: Config, kernel: Kernel, guard: Guard, listener: Optio
     let (uses, test) = guard.start(&config, &mut helpers, &events)?;
     let agent = Agent::adopt(kernel, &config.sources.ids())?
         .with_workers(helpers)
-        .with_settings(config.wishes)
+        .with_settings(config.settings)
         .with_self_test(test);
     let (agent, last_write) = state::keep(config.state, agent, &events)?;
     config.sources.set_adopted(|source| agent.adopted(source));

@@ -1,9 +1,18 @@
 //! The flags that name sources of services, for `run` and `plan show`.
 
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
 
 use super::args::bounded;
-use crate::source::{Source, Sources, file, marathon, registrator};
+use crate::{
+    self_test,
+    source::{
+        Source, Sources, file,
+        marathon::{self, ClaimRules},
+        registrator,
+    },
+};
 
 /// The flags of the sources. Names, variables and defaults are those of `meltwater/proxymatic` where it had them.
 #[derive(Debug, clap::Args)]
@@ -42,6 +51,15 @@ pub(super) struct SourceArgs {
     /// Serve also services whose service port is the port of their tasks on their own hosts.
     #[arg(long, short = 'e', env = "EXPOSE_HOST", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) expose_host: bool,
+    /// The networks in which labels VIP_<n> of apps may have virtual addresses; without it none is served. Repeatable.
+    #[arg(long, value_name = "CIDR", env = "VIP_NETWORKS", value_delimiter = ',')]
+    pub(super) vip_networks: Vec<String>,
+    /// Serve virtual addresses that are names, /NAME:PORT in a label VIP_<n>, at their port on every host.
+    #[arg(long, env = "VIP_NAMES", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(super) vip_names: bool,
+    /// The number of ports and virtual addresses that one app or pod may have.
+    #[arg(long, value_name = "N", env = "MAX_PORTS_PER_APP", default_value_t = 100)]
+    pub(super) max_ports_per_app: u32,
 }
 
 impl SourceArgs {
@@ -67,8 +85,16 @@ pub(super) fn check(args: &SourceArgs, wrong: &mut Vec<String>) -> Option<Source
     });
     let mut sources = Sources::default();
     let mut given = false;
-    given |= add(&mut sources, marathon(args, refresh, group), wrong);
-    given |= add(&mut sources, registrator(args, refresh), wrong);
+    let registrator = registrator(args, refresh);
+    let mut marathon = marathon(args, refresh, group);
+    let mut claims = claim_rules(args, wrong);
+    if let Some(Ok(config)) = &mut marathon {
+        protect(&mut claims, config.locations(), "an address of Marathon");
+        protect(&mut claims, registrator_locations(&registrator), "an address of registrator's etcd");
+        config.claims = claims;
+    }
+    given |= add(&mut sources, marathon, wrong);
+    given |= add(&mut sources, registrator, wrong);
     given |= add(&mut sources, file(args), wrong);
     if !given {
         wrong.push(
@@ -109,6 +135,40 @@ fn marathon(args: &SourceArgs, refresh: Duration, group: NonZeroU32) -> Checked<
     let config = marathon::Config::new(&urls, refresh, group).map_err(with_flag);
     let config = config.and_then(|config| config.with_access(&files));
     Some(config.map(|config| marathon::Config { expose_host: args.expose_host, ..config }))
+}
+
+/// Reads the rules about claims of apps. Adds a sentence to `wrong` for each error.
+fn claim_rules(args: &SourceArgs, wrong: &mut Vec<String>) -> ClaimRules {
+    let mut vip_networks = Vec::new();
+    for text in args.vip_networks.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => vip_networks.push(network),
+            Err(_) => wrong.push(format!(
+                "--vip-networks (or VIP_NETWORKS) {text}: must be a network such as 11.0.0.0/8 or fd00::/64"
+            )),
+        }
+    }
+    let most = bounded("--max-ports-per-app", args.max_ports_per_app, 1, 65_535, "ports", wrong);
+    let self_test = self_test::KEY.address.map(|address| (address.to_string(), "the address of the self-test".into()));
+    ClaimRules {
+        vip_networks,
+        vip_names: args.vip_names,
+        max_ports_per_app: most as usize,
+        protected: self_test.into_iter().collect(),
+    }
+}
+
+/// Adds the hosts of URLs to what no app may claim.
+fn protect(claims: &mut ClaimRules, urls: BTreeSet<String>, what: &str) {
+    let hosts = urls.iter().filter_map(|url| reqwest::Url::parse(url).ok()?.host_str().map(str::to_owned));
+    claims.protected.extend(hosts.map(|host| (host, what.to_owned())));
+}
+
+fn registrator_locations(registrator: &Checked<registrator::Config>) -> BTreeSet<String> {
+    match registrator {
+        Some(Ok(config)) => config.locations(),
+        Some(Err(_)) | None => BTreeSet::new(),
+    }
 }
 
 fn registrator(args: &SourceArgs, refresh: Duration) -> Checked<registrator::Config> {
@@ -163,5 +223,34 @@ mod tests {
         assert_eq!(config.group_size.get(), 1);
         assert!(!config.expose_host);
         assert!(marathon_of("--marathon http://marathon.example:8080 --expose-host").expose_host);
+    }
+
+    fn claims_of(line: &str) -> ClaimRules {
+        let Line { sources } = Line::parse_from(std::iter::once("run").chain(line.split_whitespace()));
+        let mut wrong = Vec::new();
+        let claims = claim_rules(&sources, &mut wrong);
+        assert_eq!(wrong, [""; 0]);
+        claims
+    }
+
+    #[test]
+    fn no_virtual_address_is_permitted_by_default() {
+        let claims = claims_of("");
+        assert_eq!((claims.vip_networks, claims.vip_names, claims.max_ports_per_app), (vec![], false, 100));
+        let claims = claims_of("--vip-networks 11.0.0.0/8,fd00::/64 --vip-networks 192.0.2.1 --vip-names");
+        assert_eq!(
+            claims.vip_networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["11.0.0.0/8", "fd00::/64", "192.0.2.1/32"]
+        );
+        assert!(claims.vip_names);
+    }
+
+    #[test]
+    fn hosts_of_all_sources_and_the_self_test_are_protected() {
+        let mut claims = claims_of("");
+        let urls = ["http://m1:8080", "https://[fd00::5]/marathon"].map(str::to_owned).into();
+        protect(&mut claims, urls, "an address of Marathon");
+        let hosts: Vec<_> = claims.protected.keys().map(String::as_str).collect();
+        assert_eq!(hosts, ["192.0.0.8", "[fd00::5]", "m1"]);
     }
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use proxymatic_common::{
-    Address, Backend, BackendState, Class, Frontend, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Service, Slot,
-    SlotRange, SourceCgroup, SourceCode, SourceRangeKey,
+    Backend, BackendState, Name, PROTOCOL_TCP, PROTOCOL_UDP, Port, PortBit, Service, Slot, SlotRange, SourceCode,
+    SourceRangeKey,
+    maps::{Addresses, BackendNames, Excluded, Frontends, KeyedMap, MapDef, ServiceNames, SourceCgroups},
 };
 
 use super::Error;
 use crate::plan::{Capacity, MapOp, MapState};
+
+/// The keys and values of a map.
+pub type MapRows<D> = Vec<(<D as MapDef>::Key, <D as MapDef>::Value)>;
 
 /// Reads maps row by row. A method for an array takes an index and returns `None` beyond the last entry; a method for a
 /// hash map or a trie returns all rows.
@@ -22,23 +26,13 @@ pub trait MapReader {
     /// `SERVICES`.
     fn service(&self, id: u32) -> Option<Service>;
     /// `SLOT_RANGES`.
-    fn head(&self, service: u32) -> Option<SlotRange>;
+    fn slot_range(&self, service: u32) -> Option<SlotRange>;
     /// `SLOTS`.
     fn slot(&self, index: u32) -> Option<Slot>;
-    /// `FRONTENDS`.
-    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error>;
-    /// `ADDRESSES`.
-    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error>;
-    /// The keys of `EXCLUDED`.
-    fn excluded(&self) -> Result<Vec<u64>, Error>;
     /// The keys of `SOURCE_RANGES`.
-    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error>;
-    /// The keys of `SOURCE_CGROUPS`.
-    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error>;
-    /// `SERVICE_NAMES`.
-    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error>;
-    /// `BACKEND_NAMES`.
-    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error>;
+    fn source_ranges(&self) -> Result<Vec<SourceRangeKey>, Error>;
+    /// The entries of a hash map that the agent writes.
+    fn rows<D: KeyedMap>(&self) -> Result<MapRows<D>, Error>;
 }
 
 /// Returns the map state that the maps hold.
@@ -53,15 +47,15 @@ pub fn adopt(contents: &impl MapReader) -> Result<MapState, Error> {
     adopt_backends(contents, &mut tables)?;
     adopt_allow_lists(contents, &mut tables)?;
     adopt_services(contents, &mut tables)?;
-    for (frontend, id) in contents.frontends()? {
+    for (frontend, id) in contents.rows::<Frontends>()? {
         if id < tables.capacity.services {
             tables.apply(&MapOp::PutFrontend(frontend, id));
         }
     }
-    for (address, class) in contents.addresses()? {
+    for (address, class) in contents.rows::<Addresses>()? {
         tables.apply(&MapOp::PutAddress(address, class));
     }
-    for cgroup in contents.excluded()? {
+    for (cgroup, _) in contents.rows::<Excluded>()? {
         tables.apply(&MapOp::PutExcluded(cgroup));
     }
     adopt_ports(contents, &mut tables);
@@ -81,12 +75,12 @@ fn adopt_ports(contents: &impl MapReader, tables: &mut MapState) {
 
 /// Runs before [`adopt_services`]: if a list has no service, that function frees the id together with the list.
 fn adopt_allow_lists(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
-    for key in contents.allow()? {
+    for key in contents.source_ranges()? {
         if key.network.service < tables.capacity.services {
             tables.apply(&MapOp::PutAllow(key));
         }
     }
-    for key in contents.allow_cgroups()? {
+    for (key, _) in contents.rows::<SourceCgroups>()? {
         if key.service < tables.capacity.services {
             tables.apply(&MapOp::PutAllowCgroup(key));
         }
@@ -95,7 +89,7 @@ fn adopt_allow_lists(contents: &impl MapReader, tables: &mut MapState) -> Result
 }
 
 fn adopt_backends(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
-    let names = by_id(contents.backend_names()?);
+    let names = by_id(contents.rows::<BackendNames>()?);
     for id in 0..tables.capacity.backends {
         let Some(backend) = contents.backend(id) else { continue };
         if backend.state == BackendState::FREE {
@@ -113,16 +107,16 @@ fn adopt_backends(contents: &impl MapReader, tables: &mut MapState) -> Result<()
 }
 
 fn adopt_services(contents: &impl MapReader, tables: &mut MapState) -> Result<(), Error> {
-    let names = by_id(contents.service_names()?);
+    let names = by_id(contents.rows::<ServiceNames>()?);
     // The base and the end of each adopted slot range. Two ranges must not overlap.
     let mut taken = BTreeMap::new();
     for id in 0..tables.capacity.services {
         let Some(settings) = contents.service(id) else { continue };
-        let head = contents.head(id).unwrap_or_default();
-        if settings.source == SourceCode::NONE && head.length() == 0 && !tables.services().contains_key(&id) {
+        let range = contents.slot_range(id).unwrap_or_default();
+        if settings.source == SourceCode::NONE && range.length() == 0 && !tables.services().contains_key(&id) {
             // The id is free, and its slot range only counts switches.
-            if head.word() != 0 {
-                tables.apply(&MapOp::PutSlotRange(id, head));
+            if range.word() != 0 {
+                tables.apply(&MapOp::PutSlotRange(id, range));
                 tables.apply(&MapOp::ClearService(id));
             }
             continue;
@@ -131,17 +125,17 @@ fn adopt_services(contents: &impl MapReader, tables: &mut MapState) -> Result<()
         if let Some(name) = names.get(&id) {
             tables.apply(&MapOp::PutServiceName(id, name.clone()));
         }
-        let end = u64::from(head.base()) + u64::from(head.length());
+        let end = u64::from(range.base()) + u64::from(range.length());
         let before = taken.range(..end).next_back();
-        let free = before.is_none_or(|(_, end)| *end <= u64::from(head.base()));
-        match slots_of(contents, tables.capacity, head).filter(|_| free) {
+        let free = before.is_none_or(|(_, end)| *end <= u64::from(range.base()));
+        match slots_of(contents, tables.capacity, range).filter(|_| free) {
             Some(slots) => {
-                taken.insert(u64::from(head.base()), end);
-                tables.apply(&MapOp::PutSlots(head.base(), slots));
-                tables.apply(&MapOp::PutSlotRange(id, head));
+                taken.insert(u64::from(range.base()), end);
+                tables.apply(&MapOp::PutSlots(range.base(), slots));
+                tables.apply(&MapOp::PutSlotRange(id, range));
             }
             None => {
-                let empty = SlotRange::new(head.generation(), 0, 0).unwrap_or_default();
+                let empty = SlotRange::new(range.generation(), 0, 0).unwrap_or_default();
                 tables.apply(&MapOp::PutSlotRange(id, empty));
             }
         }
@@ -149,12 +143,12 @@ fn adopt_services(contents: &impl MapReader, tables: &mut MapState) -> Result<()
     Ok(())
 }
 
-fn slots_of(contents: &impl MapReader, capacity: Capacity, head: SlotRange) -> Option<Vec<Slot>> {
-    let end = head.base().checked_add(head.length())?;
-    if head.length() == 0 || end > capacity.slots {
+fn slots_of(contents: &impl MapReader, capacity: Capacity, range: SlotRange) -> Option<Vec<Slot>> {
+    let end = range.base().checked_add(range.length())?;
+    if range.length() == 0 || end > capacity.slots {
         return None;
     }
-    (head.base()..end).map(|index| contents.slot(index)).collect()
+    (range.base()..end).map(|index| contents.slot(index)).collect()
 }
 
 fn by_id(names: Vec<(u32, Name)>) -> BTreeMap<u32, String> {

@@ -65,13 +65,10 @@ impl Memory {
     }
 
     fn fault(&mut self) -> bool {
-        // xorshift64 spreads faults well enough and is the same on every run.
-        let mut x = self.faults.seed | 1;
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.faults.seed = x;
-        self.faults.one_in != 0 && x.is_multiple_of(self.faults.one_in)
+        let mut random = fastrand::Rng::with_seed(self.faults.seed);
+        let fails = self.faults.one_in != 0 && random.u64(..self.faults.one_in) == 0;
+        self.faults.seed = random.get_seed();
+        fails
     }
 }
 

@@ -4,7 +4,7 @@ mod adopt;
 pub mod kernel;
 mod memory;
 
-pub use adopt::{MapReader, adopt};
+pub use adopt::{MapReader, MapRows, adopt};
 pub use memory::{Faults, Memory};
 
 use std::{collections::BTreeMap, time::Duration};
@@ -40,10 +40,10 @@ pub trait MapWriter {
     /// Returns the backends that the operator drains: id and generation.
     fn drained(&self) -> BTreeMap<u32, u32>;
 
-    /// Notes that the operator drains a backend.
+    /// Writes that the operator drains a backend.
     fn drain(&mut self, backend: u32, generation: u32);
 
-    /// Removes the note that the operator drains a backend: it is gone.
+    /// Removes the drain of a backend that is gone.
     fn forget_drained(&mut self, backend: u32);
 }
 

@@ -2,11 +2,13 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use ipnet::IpNet;
+
 /// One entry of an allow list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AllowRule {
-    /// Clients in a network: an address whose bits after the prefix are zero, and the prefix length.
-    Network(IpAddr, u8),
+    /// Clients in a network. The bits of its address after the prefix are zero.
+    Network(IpNet),
     /// Programs in a cgroup or below it. The value is the path from the root of the host's cgroup2 tree, as in the last
     /// field of `/proc/<pid>/cgroup`.
     Cgroup(String),
@@ -15,7 +17,7 @@ pub enum AllowRule {
 impl fmt::Display for AllowRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(address, prefix) => write!(f, "{address}/{prefix}"),
+            Self::Network(network) => network.fmt(f),
             Self::Cgroup(path) => write!(f, "cgroup:{path}"),
         }
     }
@@ -37,27 +39,15 @@ impl FromStr for AllowRule {
         }
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| MUST)?;
-        let most: u8 = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(most), str::parse).ok().filter(|prefix| *prefix <= most).ok_or(MUST)?;
-        Ok(match (address, address.to_canonical()) {
-            (IpAddr::V6(_), four @ IpAddr::V4(_)) if prefix >= 96 => Self::network(four, prefix - 96),
-            _ => Self::network(address, prefix),
-        })
-    }
-}
-
-impl AllowRule {
-    /// Makes a network and clears the bits after the prefix. `prefix` must not exceed the address length of the family.
-    fn network(address: IpAddr, prefix: u8) -> Self {
-        let masked = match address {
-            IpAddr::V4(four) => {
-                IpAddr::V4((four.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)).into())
-            }
-            IpAddr::V6(six) => {
-                IpAddr::V6((six.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)).into())
-            }
+        let network = match prefix {
+            Some(prefix) => prefix.parse().ok().and_then(|prefix| IpNet::new(address, prefix).ok()).ok_or(MUST)?,
+            None => address.into(),
         };
-        Self::Network(masked, prefix)
+        let mapped = network.prefix_len().checked_sub(96).filter(|_| address.is_ipv6());
+        Ok(Self::Network(match (address.to_canonical(), mapped) {
+            (four @ IpAddr::V4(_), Some(prefix)) => IpNet::new_assert(four, prefix).trunc(),
+            _ => network.trunc(),
+        }))
     }
 }
 

@@ -3,48 +3,21 @@
 //!
 //! Parsing never fails: an invalid label is ignored and gives one warning.
 
-mod service;
+mod known;
+mod port_labels;
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-pub use service::ServiceLabels;
-
-use super::{MAX_WEIGHT, Weight, duration, suggest};
+pub use self::{known::label_table, port_labels::PortLabels};
+use self::{
+    known::{is_known, nearest},
+    port_labels::PORT_LABELS,
+};
 
 /// The prefix of our labels on an app; the index of the port and a key follow.
 pub const PREFIX: &str = "com.meltwater.proxymatic.port.";
 /// The prefix of our labels on a port itself; a key follows.
 pub const PORT_PREFIX: &str = "com.meltwater.proxymatic.";
-
-/// The keys of the grammar.
-const KEYS: [&str; 13] = [
-    "servicePort",
-    "weight",
-    "maxconn",
-    "mode",
-    "timeout.client",
-    "timeout.server",
-    "timeout.connect",
-    "balance",
-    "allow",
-    "affinity",
-    "on-backend-removed",
-    "expose",
-    "slowstart",
-];
-
-/// The values of one port's labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PortLabels {
-    /// The service port in place of the one that Marathon assigned. An explicit port also means that apps may share it.
-    pub service_port: Option<u16>,
-    /// The share of new connections for each task.
-    pub weight: Weight,
-    /// The limit of open connections from this host to each task, already divided by the size of the group; 0 for none.
-    pub maxconn: u32,
-    /// The labels for the service as a whole.
-    pub service: ServiceLabels,
-}
 
 /// The parsed labels of one app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,9 +91,9 @@ impl PortLabels {
         let mut warnings = Vec::new();
         for (label, value) in labels {
             let Some(key) = label.strip_prefix(PORT_PREFIX) else { continue };
-            let applied = match KEYS.contains(&key) {
+            let applied = match is_known(key) {
                 true => apply(&mut port, key, value.trim(), group_size),
-                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", suggest(key, &KEYS))),
+                false => Err(format!("is unknown; the nearest known one is {PORT_PREFIX}{}", nearest(key))),
             };
             warnings.extend(applied.err().map(|reason| format!("label {label}={value}: {reason}")));
         }
@@ -134,8 +107,8 @@ fn parse_key<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a
     let Ok(index) = index.parse::<usize>() else {
         return Err(format!("label {label}: {index:?} is not the index of a port; write {PREFIX}0.<key>"));
     };
-    if !KEYS.contains(&key) {
-        let nearest = suggest(key, &KEYS);
+    if !is_known(key) {
+        let nearest = nearest(key);
         return Err(format!("label {label} is unknown; the nearest known one is {PREFIX}{index}.{nearest}"));
     }
     match ports.checked_sub(1) {
@@ -148,41 +121,10 @@ fn parse_key<'a>(label: &str, rest: &'a str, ports: usize) -> Result<(usize, &'a
 
 /// Applies one label, or returns the reason why not; then the default stays.
 fn apply(port: &mut PortLabels, key: &str, value: &str, group_size: NonZeroU32) -> Result<(), String> {
-    match key {
-        "servicePort" => match value.parse::<u16>() {
-            Ok(number) if number > 0 => port.service_port = Some(number),
-            Ok(_) | Err(_) => {
-                return Err("must be a number from 1 to 65535; the port that Marathon assigned is used".into());
-            }
-        },
-        "weight" => match value.parse().ok().and_then(Weight::new) {
-            Some(weight) => port.weight = weight,
-            None => {
-                let default = Weight::default().get();
-                return Err(format!("must be a number from 0 to {MAX_WEIGHT}; the default of {default} is used"));
-            }
-        },
-        "maxconn" => match value.parse::<u32>() {
-            // Rounding up also keeps a limit: a share of 0 would mean no limit.
-            Ok(number) => port.maxconn = number.div_ceil(group_size.get()),
-            Err(_) => return Err(format!("must be a number from 0 (no limit) to {}; no limit is used", u32::MAX)),
-        },
-        "mode" => {
-            return match value {
-                "tcp" => Ok(()),
-                "http" => Err("HTTP is not parsed; connections are forwarded as plain TCP".into()),
-                _ => Err("must be tcp or http; tcp is used".into()),
-            };
-        }
-        "slowstart" => {
-            return Err(match duration(value).is_some_and(|time| !time.is_zero()) {
-                true => "is not supported by this version".into(),
-                false => "must be a duration above 0 such as 500ms, 30s or 5m; it is left out".into(),
-            });
-        }
-        other => return port.service.apply(other, value),
+    match PORT_LABELS.iter().find(|label| label.key == key) {
+        Some(label) => (label.apply)(port, value, group_size),
+        None => port.service.apply_label(key, value),
     }
-    Ok(())
 }
 
 #[cfg(test)]

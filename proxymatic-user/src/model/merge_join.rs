@@ -1,24 +1,18 @@
 //! Walks two sorted maps side by side: one pass finds all differences between thousands of services, without lookups.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::collections::BTreeMap;
+
+use itertools::{EitherOrBoth, Itertools as _};
 
 /// Returns each key of the two maps in order, with its value in either map.
 pub(crate) fn merge_join<'a, K: Ord, A, B>(
     left: &'a BTreeMap<K, A>,
     right: &'a BTreeMap<K, B>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a A>, Option<&'a B>)> {
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
-    std::iter::from_fn(move || {
-        let order = match (left.peek(), right.peek()) {
-            (None, None) => return None,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((a, _)), Some((b, _))) => a.cmp(b),
-        };
-        let a = if order.is_le() { left.next() } else { None };
-        let b = if order.is_ge() { right.next() } else { None };
-        let key = a.map(|(key, _)| key).or(b.map(|(key, _)| key))?;
-        Some((key, a.map(|(_, value)| value), b.map(|(_, value)| value)))
+    left.iter().merge_join_by(right, |(a, _), (b, _)| a.cmp(b)).map(|entries| match entries {
+        EitherOrBoth::Both((key, a), (_, b)) => (key, Some(a), Some(b)),
+        EitherOrBoth::Left((key, a)) => (key, Some(a), None),
+        EitherOrBoth::Right((key, b)) => (key, None, Some(b)),
     })
 }
 

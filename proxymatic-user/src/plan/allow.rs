@@ -14,7 +14,7 @@ use crate::model::{AllowRule, Service, Warning};
 fn entries(desired: &Desired, id: u32, service: &Service) -> (BTreeSet<SourceRangeKey>, BTreeSet<u64>) {
     let list = || service.settings.allow.iter().flatten();
     let networks = list().filter_map(|allowed| match allowed {
-        AllowRule::Network(address, prefix) => Some(SourceRangeKey::new(id, (*address).into(), *prefix)),
+        AllowRule::Network(network) => Some(SourceRangeKey::new(id, network.addr().into(), network.prefix_len())),
         AllowRule::Cgroup(_) => None,
     });
     let cgroups = service.settings.cgroups().filter_map(|path| desired.cgroups.get(path).copied());
@@ -47,7 +47,7 @@ pub(super) fn put_list(
     builder.take_allows(new.len())?;
     builder.ops.extend(new.into_iter().map(MapOp::PutAllow));
     builder.ops.extend(known.allow.difference(&networks).copied().map(MapOp::DelAllow));
-    let of = |cgroup: &u64| SourceCgroup { cgroup: *cgroup, service: id, zero: 0 };
+    let of = |cgroup: &u64| SourceCgroup { cgroup: *cgroup, service: id, _pad: 0 };
     let new: Vec<_> = cgroups.difference(&known.allow_cgroups).map(of).collect();
     builder.take_allowed_cgroups(new.len())?;
     builder.ops.extend(new.into_iter().map(MapOp::PutAllowCgroup));

@@ -1,6 +1,6 @@
 //! The backends of a planned service: their state, and the slots that name them.
 
-use proxymatic_common::{Backend, BackendState, Features, Policy, Service, Slot, SlotRange};
+use proxymatic_common::{Backend, BackendState, Features, Service, Slot, SlotLayout, SlotRange};
 
 use super::{
     MapOp,
@@ -52,17 +52,12 @@ const fn rank(state: BackendState) -> u8 {
 
 /// Adds the writes for the slots of a service. They hold the active backends that are not parked, by weight. If there
 /// are none, they hold the parked ones; else the draining ones, which are better than a refusal.
-///
-/// The slots of an exposed service form a maglev table, whatever the policy for sockets is: only address and port
-/// distinguish remote clients. With roundrobin they do not, because each backend must get its turn.
 pub(super) fn put_slots(
     builder: &mut PlanBuilder<'_>,
     service: u32,
     settings: &Service,
     planned: &[PlannedBackend],
 ) -> Result<(), MapFull> {
-    let policy = settings.policy;
-    let hashes = policy.is_hashed() || (settings.features.has(Features::EXPOSE) && policy != Policy::ROUNDROBIN);
     let of = |state, parked: &[bool]| -> Vec<&PlannedBackend> {
         planned
             .iter()
@@ -72,13 +67,14 @@ pub(super) fn put_slots(
     let active = of(BackendState::ACTIVE, &[false]);
     let active = if active.is_empty() { of(BackendState::ACTIVE, &[true]) } else { active };
     let drawn = if active.is_empty() { of(BackendState::DRAINING, &[false, true]) } else { active };
-    let new_slots = if hashes {
-        let entries: Vec<_> = drawn.iter().map(|it| (it.preference, it.slot, it.weight_in(it.state))).collect();
-        maglev::table(&entries, planned.len())
-    } else {
-        slots(&drawn.iter().map(|it| (it.slot, it.weight_in(it.state))).collect::<Vec<_>>())
+    let new_slots = match settings.policy.slot_layout(settings.features.has(Features::EXPOSE)) {
+        SlotLayout::ByWeight => slots(&drawn.iter().map(|it| (it.slot, it.weight_in(it.state))).collect::<Vec<_>>()),
+        SlotLayout::MaglevTable => {
+            let entries: Vec<_> = drawn.iter().map(|it| (it.preference, it.slot, it.weight_in(it.state))).collect();
+            maglev::table(&entries, planned.len())
+        }
     };
-    let now = builder.tables.services().get(&service).map_or(SlotRange::default(), |entry| entry.head);
+    let now = builder.tables.services().get(&service).map_or(SlotRange::default(), |entry| entry.slot_range);
     if builder.tables.slots_of(now) == new_slots.as_slice() {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use proxymatic_common::{Backend, Features, Frontend, PROTOCOL_TCP, Service, SourceRangeKey};
+use proxymatic_common::{Backend, Features, Frontend, PROTOCOL_TCP, Service, SettingNumber, SourceRangeKey};
 
 /// Returns the name of a service's protocol.
 pub(super) const fn protocol(protocol: u8) -> &'static str {
@@ -54,25 +54,14 @@ impl fmt::Display for DisplaySettings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let service = self.0;
         f.write_str(service.policy.name())?;
-        for (name, value, unit) in [
-            ("maxconn", service.maxconn, ""),
-            ("affinity", service.affinity, "s"),
-            ("connect", service.connect_ms, "ms"),
-            ("client", service.idle_client_ms, "ms"),
-            ("server", service.idle_server_ms, "ms"),
-        ] {
+        for SettingNumber { word, unit, value, .. } in service.numbers() {
             if value != 0 {
-                write!(f, " {name} {value}{unit}")?;
+                write!(f, " {word} {value}{unit}")?;
             }
         }
-        for (feature, name) in [
-            (Features::ALLOW, "allow list"),
-            (Features::OWN_LISTENER, "own listener"),
-            (Features::RESET, "reset"),
-            (Features::EXPOSE, "expose"),
-        ] {
+        for (feature, _, words) in Features::all() {
             if service.features.has(feature) {
-                write!(f, ", {name}")?;
+                write!(f, ", {words}")?;
             }
         }
         Ok(())

@@ -19,7 +19,7 @@ mod slots;
 mod tables;
 
 pub use desired::{Desired, Exposed, Services};
-pub use op::MapOp;
+pub use op::{EntryWriter, MapOp};
 pub use planner::{Plan, plan, plan_changes};
 pub use quarantine::{QUARANTINE, Quarantine};
 pub use tables::{BackendEntry, Capacity, Garbage, MapState, ServiceEntry};

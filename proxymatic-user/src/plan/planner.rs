@@ -214,7 +214,7 @@ fn encode_backend(desired: &Desired, backend: &model::Backend, service: u32, gen
         state: source_state,
         source_state,
         weight: u32::from(backend.weight.get()),
-        price: Backend::price(u32::from(backend.weight.get())),
+        inverse_weight: Backend::inverse_weight(u32::from(backend.weight.get())),
         maxconn: backend.maxconn,
         service,
         ..Backend::free(generation)

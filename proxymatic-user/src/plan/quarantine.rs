@@ -62,10 +62,10 @@ fn free(tables: &MapState, active: &impl Fn(u32) -> u64, garbage: Garbage, ops: 
                 entry
                     .allow_cgroups
                     .iter()
-                    .map(|cgroup| MapOp::DelAllowCgroup(SourceCgroup { cgroup: *cgroup, service: id, zero: 0 })),
+                    .map(|cgroup| MapOp::DelAllowCgroup(SourceCgroup { cgroup: *cgroup, service: id, _pad: 0 })),
             );
-            if entry.head.length() > 0 {
-                let cleared = SlotRange::new(entry.head.generation().wrapping_add(1), 0, 0).unwrap_or_default();
+            if entry.slot_range.length() > 0 {
+                let cleared = SlotRange::new(entry.slot_range.generation().wrapping_add(1), 0, 0).unwrap_or_default();
                 ops.push(MapOp::ClearHead(id, cleared));
             }
             ops.push(MapOp::DelServiceName(id));

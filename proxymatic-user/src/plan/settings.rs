@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proxymatic_common::{Features, Policy, Service, SourceCode};
+use proxymatic_common::{Features, Service, SourceCode};
 
 use super::Desired;
 use crate::model::{self, ServiceKey};
@@ -31,18 +31,7 @@ pub(super) fn settings(desired: &Desired, key: ServiceKey, source: SourceCode, s
         connect_ms: in_units(*connect, MS),
         idle_client_ms: in_units(client.unwrap_or_default(), MS),
         idle_server_ms: in_units(server.unwrap_or_default(), MS),
-        ..Service::new(code(*policy), source)
-    }
-}
-
-const fn code(policy: model::Policy) -> Policy {
-    match policy {
-        model::Policy::Leastconn => Policy::LEASTCONN,
-        model::Policy::Random => Policy::RANDOM,
-        model::Policy::Roundrobin => Policy::ROUNDROBIN,
-        model::Policy::Source => Policy::SOURCE,
-        model::Policy::Latency => Policy::LATENCY,
-        model::Policy::Maglev => Policy::MAGLEV,
+        ..Service::new(policy.code(), source)
     }
 }
 
@@ -90,12 +79,5 @@ mod tests {
         assert_eq!(in_units(Duration::from_millis(1001), SECOND), 2);
         assert_eq!(in_units(Duration::from_secs(100 * 86_400), MS), u32::MAX);
         assert_eq!(in_units(Duration::ZERO, MS), 0);
-    }
-
-    #[test]
-    fn policy_code_has_the_name_of_its_policy() {
-        for policy in model::Policy::ALL {
-            assert_eq!(code(policy).name(), policy.to_string());
-        }
     }
 }

@@ -52,7 +52,7 @@ pub struct ServiceEntry {
     /// `SERVICE_NAMES`.
     pub name: String,
     /// `SLOT_RANGES`.
-    pub head: SlotRange,
+    pub slot_range: SlotRange,
     /// The key in `FRONTENDS`; `None` before the service is published and after it is withdrawn.
     pub frontend: Option<Frontend>,
     /// The ids of its backends, in any state.
@@ -68,7 +68,7 @@ impl Default for ServiceEntry {
         Self {
             settings: Service::FREE,
             name: String::new(),
-            head: SlotRange::default(),
+            slot_range: SlotRange::default(),
             frontend: None,
             backends: BTreeSet::new(),
             allow: BTreeSet::new(),
@@ -192,7 +192,7 @@ impl MapState {
 
     /// Returns the number of switches of a service id, modulo 65,536.
     pub fn head_generation(&self, service: u32) -> u16 {
-        let now = self.services.get(&service).map(|entry| entry.head.generation());
+        let now = self.services.get(&service).map(|entry| entry.slot_range.generation());
         now.or_else(|| self.switches.get(&service).copied()).unwrap_or(0)
     }
 
@@ -291,8 +291,8 @@ impl MapState {
         let (switches, garbage) = (&mut self.switches, &mut self.garbage);
         self.services.entry(id).or_insert_with(|| {
             garbage.insert(Garbage::Service(id));
-            let head = SlotRange::new(switches.remove(&id).unwrap_or(0), 0, 0).unwrap_or_default();
-            ServiceEntry { head, ..ServiceEntry::default() }
+            let slot_range = SlotRange::new(switches.remove(&id).unwrap_or(0), 0, 0).unwrap_or_default();
+            ServiceEntry { slot_range, ..ServiceEntry::default() }
         })
     }
 
@@ -340,7 +340,7 @@ impl MapState {
     }
 
     fn put_head(&mut self, id: u32, head: SlotRange) {
-        let before = std::mem::replace(&mut self.service_entry(id).head, head);
+        let before = std::mem::replace(&mut self.service_entry(id).slot_range, head);
         if before.length() > 0 {
             self.garbage.insert(Garbage::Slots(before.base()));
         }
@@ -351,7 +351,7 @@ impl MapState {
 
     fn free_service(&mut self, id: u32) {
         if let Some(entry) = self.services.remove(&id) {
-            self.switches.insert(id, entry.head.generation());
+            self.switches.insert(id, entry.slot_range.generation());
         }
         self.garbage.remove(&Garbage::Service(id));
     }

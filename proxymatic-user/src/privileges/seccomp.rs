@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use aya_obj::generated::bpf_cmd::{self, *};
 use nix::libc;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
@@ -72,22 +73,19 @@ const DENIED_CALLS: [libc::c_long; 52] = [
     libc::SYS_fanotify_init,
 ];
 
-/// The denied commands of bpf(2), from linux/bpf.h: they load and attach programs, while maps stay accessible.
-const DENIED_BPF_COMMANDS: [(u64, &str); 7] = [
-    (5, "BPF_PROG_LOAD"),
-    (8, "BPF_PROG_ATTACH"),
-    (9, "BPF_PROG_DETACH"),
-    (17, "BPF_RAW_TRACEPOINT_OPEN"),
-    (18, "BPF_BTF_LOAD"),
-    (LINK_CREATE, "BPF_LINK_CREATE"),
-    (34, "BPF_LINK_DETACH"),
+/// The denied commands of bpf(2): they load and attach programs, while maps stay accessible.
+const DENIED_BPF_COMMANDS: [bpf_cmd; 7] = [
+    BPF_PROG_LOAD,
+    BPF_PROG_ATTACH,
+    BPF_PROG_DETACH,
+    BPF_RAW_TRACEPOINT_OPEN,
+    BPF_BTF_LOAD,
+    BPF_LINK_CREATE,
+    BPF_LINK_DETACH,
 ];
 
-/// Attaches hooks. An agent that waits to replace another map ABI version does so only later.
-const LINK_CREATE: u64 = 28;
-
-/// Denies these system calls to this thread and those that it starts. `but_links` still allows BPF_LINK_CREATE, to
-/// replace another map ABI version.
+/// Denies these system calls to this thread and those that it starts. `but_links` still allows BPF_LINK_CREATE, which
+/// attaches hooks: an agent that waits to replace another map ABI version does so only later.
 ///
 /// # Errors
 /// Fails if the kernel cannot filter system calls, or if the filter does not support this architecture.
@@ -96,12 +94,12 @@ pub fn install(but_links: bool) -> Result<(), seccompiler::Error> {
 }
 
 fn filter(but_links: bool) -> Result<BpfProgram, seccompiler::Error> {
-    let command = |(number, _): (u64, &str)| {
-        SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number)?])
+    let rule = |command: bpf_cmd| {
+        SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command as u64)?])
     };
-    let commands = DENIED_BPF_COMMANDS.into_iter().filter(|(number, _)| !but_links || *number != LINK_CREATE);
+    let commands = DENIED_BPF_COMMANDS.into_iter().filter(|command| !but_links || *command != BPF_LINK_CREATE);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED_CALLS.into_iter().map(|call| (call, Vec::new())).collect();
-    rules.insert(libc::SYS_bpf, commands.map(command).collect::<Result<_, _>>()?);
+    rules.insert(libc::SYS_bpf, commands.map(rule).collect::<Result<_, _>>()?);
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, std::env::consts::ARCH.try_into()?)?;
     Ok(filter.try_into()?)

@@ -20,21 +20,16 @@ impl Default for Limits {
 
 /// A sequence of random numbers that differs from host to host, so that agents do not send their requests all at once.
 #[derive(Debug)]
-pub(super) struct Jitter(u64);
+pub(super) struct Jitter(fastrand::Rng);
 
 impl Jitter {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// Returns a random duration from three quarters of `duration` to all of it.
     pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
-        // SplitMix64 (public domain, Sebastiano Vigna).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let sixteenth = u32::try_from(bits >> 48).unwrap_or_default();
-        duration * 3 / 4 + duration / 4 * sixteenth / (1 << 16)
+        duration * 3 / 4 + duration / 4 * self.0.u32(..1 << 16) / (1 << 16)
     }
 }
 

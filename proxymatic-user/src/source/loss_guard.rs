@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::model::{Backend, Service, ServiceKey, Snapshot, Warning};
+use crate::model::{Backend, Service, ServiceKey, Snapshot, State, Warning};
 
 /// The time from a loss to the request that confirms or refutes it.
 pub(super) const CONFIRM: Duration = Duration::from_secs(1);
@@ -65,7 +65,8 @@ impl LossGuard {
             if fresh.services.get(key).is_some_and(|it| Arc::ptr_eq(it, service)) {
                 continue; // That is nearly every service, most of the time.
             }
-            let stays = |backend: &&Backend| !leaving.contains(&backend.task);
+            // A task that warms up serves nobody, so it neither is lost nor makes up for a loss.
+            let stays = |backend: &&Backend| backend.state != State::Warming && !leaving.contains(&backend.task);
             let listed = fresh.services.get(key).map_or(0, |it| it.backends.iter().filter(stays).count());
             let expected = service.backends.iter().filter(stays).count();
             let since = self.services.get(key).copied().or(self.empty).unwrap_or(response.now);

@@ -110,6 +110,12 @@ impl Resolver {
     }
 }
 
+/// Returns the addresses of the name servers in `/etc/resolv.conf`; none if it cannot be read.
+pub(crate) fn name_servers() -> BTreeSet<IpAddr> {
+    let read = hickory_resolver::system_conf::read_system_conf();
+    read.map(|(config, _)| config.name_servers().iter().map(|server| server.ip).collect()).unwrap_or_default()
+}
+
 fn build(servers: Option<ResolverConfig>) -> Result<TokioResolver, NetError> {
     let mut builder = match servers {
         None => TokioResolver::builder_tokio()?,

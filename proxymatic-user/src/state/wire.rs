@@ -7,14 +7,13 @@ use std::{
     net::IpAddr,
     num::NonZeroU16,
     sync::Arc,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{Drained, Saved, State};
 use crate::{
-    model::{self, ServiceKey, Snapshot, Warning, Weight},
+    model::{self, SavedSettings, ServiceKey, Snapshot, Warning, Weight},
     source::SourceId,
 };
 
@@ -64,7 +63,7 @@ struct Service {
     #[serde(default)]
     name: String,
     #[serde(default)]
-    settings: Settings,
+    settings: SavedSettings,
     #[serde(default)]
     backends: Vec<Backend>,
 }
@@ -74,24 +73,6 @@ struct Service {
 enum Protocol {
     Tcp,
     Udp,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
-struct Settings {
-    policy: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    maxconn: Option<u32>,
-    connect: Duration,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    client: Option<Duration>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    server: Option<Duration>,
-    affinity: Duration,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    allow: Option<BTreeSet<String>>,
-    reset: bool,
-    expose: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -204,7 +185,7 @@ impl Service {
     fn read(self) -> Result<(ServiceKey, Arc<model::Service>), String> {
         let key = Key { address: self.address, port: self.port, protocol: self.protocol }.read();
         let wrong = |reason: String| format!("service {key}: {reason}");
-        let settings = self.settings.read().map_err(wrong)?;
+        let settings = self.settings.restore().map_err(wrong)?;
         let mut backends: Vec<_> =
             self.backends.into_iter().map(Backend::read).collect::<Result<_, _>>().map_err(wrong)?;
         // The model requires this order, and the file may have another one.
@@ -216,47 +197,6 @@ impl Service {
 
 fn identity(backend: &model::Backend) -> (&str, IpAddr, u16) {
     (&backend.task, backend.address, backend.port)
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        (&model::Settings::default()).into()
-    }
-}
-
-impl From<&model::Settings> for Settings {
-    fn from(settings: &model::Settings) -> Self {
-        let model::Settings { policy, maxconn, connect, client, server, affinity, allow, reset, expose } = settings;
-        Self {
-            policy: policy.to_string(),
-            maxconn: *maxconn,
-            connect: *connect,
-            client: *client,
-            server: *server,
-            affinity: *affinity,
-            allow: allow.as_ref().map(|list| list.iter().map(ToString::to_string).collect()),
-            reset: *reset,
-            expose: *expose,
-        }
-    }
-}
-
-impl Settings {
-    fn read(self) -> Result<model::Settings, String> {
-        let allow = self.allow.map(|list| list.iter().map(|entry| entry.parse()).collect::<Result<_, _>>());
-        Ok(model::Settings {
-            policy: self.policy.parse().map_err(|must| format!("policy {:?} {must}", self.policy))?,
-            maxconn: self.maxconn,
-            connect: self.connect,
-            client: self.client,
-            server: self.server,
-            affinity: self.affinity,
-            // A list without this entry would still be a valid list, but not the one that was written.
-            allow: allow.transpose().map_err(|must| format!("an entry of its allow list {must}"))?,
-            reset: self.reset,
-            expose: self.expose,
-        })
-    }
 }
 
 impl Backend {

@@ -35,7 +35,7 @@ pub fn print(rows: &impl Rows, format: Format) -> io::Result<()> {
     write(&mut io::stdout().lock(), &text(rows, format)?)
 }
 
-/// Returns rows as text, without the final newline of [`print`].
+/// Returns rows as text, without the final newline of [`print()`].
 ///
 /// # Errors
 /// The rows cannot be expressed in JSON; this does not happen.

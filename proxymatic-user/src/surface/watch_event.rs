@@ -68,7 +68,7 @@ mod tests {
             destination: IpAddr::from([127, 0, 0, 1]).into(),
             destination_port: Port::new(1234),
             protocol: PROTOCOL_TCP,
-            zero: [0; 5],
+            _pad: [0; 5],
         }
     }
 

@@ -110,7 +110,8 @@ async fn duplicate_late_and_reordered_events_keep_live_tasks() {
 #[tokio::test]
 async fn late_end_of_a_task_keeps_the_next_task_of_its_instance() {
     let (sim, tasks) = cluster(&[8080, 8081]).await;
-    let mut source = watching(&sim, &[8080, 8081], quick()).await;
+    // The announcements of the next streams are held too.
+    let mut source = watching(&sim, &[8080, 8081], Timing { attached: 100 * MS, ..quick() }).await;
     sim.deliver(Delivery { held: true, ..Delivery::default() });
     sim.set_state(&tasks[0], TaskState::TaskFailed).unwrap();
     source.live(&[8081]);
@@ -171,9 +172,10 @@ async fn listing_that_lags_behind_its_event_is_read_again() {
     sim.hold_root(true);
     let before = listings(&sim);
     sim.create(ShortApp::new("/new", 4321).task("10.0.0.3", 9090)).unwrap();
-    // The event names its task, and the listing that is read after the event does not have the app.
+    // The event names its task, and the response that is read after the event does not have the app.
     let behind = source.snapshot().await;
-    assert!(backends(&behind, 4321).is_empty() && listings(&sim) > before, "{behind:?}");
+    assert!(backends(&behind, 4321).is_empty() && count(&sim, "/v2/apps/new") > 0, "{behind:?}");
+    assert_eq!(listings(&sim), before, "the event names the app");
     sim.hold_root(false);
     source.sees(4321, &[(9090, Active)]).await;
 }
@@ -187,6 +189,38 @@ async fn reconnect_reads_missed_changes() {
     sim.deliver(Delivery::default());
     sim.close_streams();
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+}
+
+#[tokio::test]
+async fn deployment_reads_only_what_it_names() {
+    let (sim, _) = cluster(&[8080]).await;
+    let mut source = watching(&sim, &[8080], quick()).await;
+    // Deployments may have been announced before the stream was attached.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = listings(&sim);
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+    sim.create(ShortApp::new("/new", 4321).task("10.0.0.3", 9090)).unwrap();
+    source.sees(4321, &[(9090, Active)]).await;
+    assert_eq!(listings(&sim), before, "the deployments name their apps");
+}
+
+/// A user may see some apps only, but the events of all of them.
+#[tokio::test]
+async fn event_of_a_hidden_app_is_no_failure() {
+    let (sim, _) = cluster(&[8080]).await;
+    let mut source = watching(&sim, &[8080], quick()).await;
+    // Until then any event of a group makes the source read everything.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    sim.fault(Fault::status(StatusCode::FORBIDDEN).on("/v2/apps/hidden"));
+    sim.create(ShortApp::new("/hidden", 4321).task("10.0.0.3", 9090)).unwrap();
+    loop {
+        match source.next().await {
+            Report::Failed { reason, .. } => panic!("{reason}"),
+            Report::Snapshot { snapshot, .. } if backends(&snapshot, 4321) == [(9090, Active)] => break,
+            Report::Snapshot { .. } => {}
+        }
+    }
 }
 
 #[tokio::test]

@@ -8,10 +8,12 @@ mod watch;
 
 use std::{
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use marathon_sim::{self as sim, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState};
+use marathon_sim::{
+    self as sim, Delivery, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState,
+};
 use proxymatic_user::{
     model::State,
     source::{Report, marathon::Timing},
@@ -19,7 +21,7 @@ use proxymatic_user::{
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     time::timeout,
 };
 
@@ -90,12 +92,15 @@ async fn task_that_is_being_killed_drains_before_any_read() {
 async fn started_task_is_served_before_any_read() {
     let sim = Sim::start().await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
-    // Longer than the test waits for anything.
-    let wait = 2 * PATIENCE;
+    // The task that is staging is read after this time.
+    let wait = Duration::from_secs(5);
     let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
+    let staging = Place::new("10.0.0.2", 8081).state(TaskState::TaskStaging);
+    let second = sim.launch("/web", &[staging]).unwrap().remove(0);
+    source.sees(1234, &[(8080, State::Active), (8081, State::Warming)]).await;
     let reads = count(&sim, "/v2/apps");
-    let second = sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap().remove(0);
+    sim.set_state(&second, TaskState::TaskRunning).unwrap();
     source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
     sim.set_state(&second, TaskState::TaskKilled).unwrap();
     source.sees(1234, &[(8080, State::Active)]).await;
@@ -110,15 +115,19 @@ async fn storm_of_events_causes_few_reads() {
     let begin = Instant::now();
     sim.create(ShortApp::new("/web", 1234)).unwrap();
     let mut clock = tokio::time::interval(MS);
+    // On a slow machine the storm has pauses, and after each of them a read is right.
+    let (mut last, mut pauses) = (begin, 0);
     for port in 8000..8200 {
         clock.tick().await;
+        pauses += u128::from(last.elapsed() >= quick().quiet / 2);
+        last = Instant::now();
         sim.launch("/web", &[Place::new("10.0.0.1", port)]).unwrap();
     }
     let all: Vec<_> = (8000..8200).map(|port| (port, State::Active)).collect();
     source.sees(1234, &all).await;
     let (reads, took) = (count(&sim, "/v2/apps"), begin.elapsed());
-    let most = 3 + took.as_millis() / quick().at_most.as_millis();
-    assert!(reads as u128 <= most, "{reads} reads in {took:?}");
+    let most = 3 + pauses + took.as_millis() / quick().at_most.as_millis();
+    assert!(reads as u128 <= most, "{reads} reads in {took:?} with {pauses} pauses");
 }
 
 #[tokio::test]
@@ -186,13 +195,14 @@ async fn failures_are_reported_once_and_then_rarely() {
 
 #[tokio::test]
 async fn marathon_that_starts_late_is_found() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Nobody listens on this socket yet, but nobody else can get its port.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let mut source = Source::new(&[format!("http://{address}")], quick());
     let (url, reason) = source.failure(0).await;
     assert_eq!(reason, format!("{url} refused the connection; does Marathon run there?"));
-    let sim = sim::serve(TcpListener::bind(address).await.unwrap(), Options::default()).unwrap();
+    let sim = sim::serve(socket.listen(16).unwrap(), Options::default()).unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
     source.sees(1234, &[(8080, State::Active)]).await;
     sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
@@ -200,22 +210,98 @@ async fn marathon_that_starts_late_is_found() {
 }
 
 #[tokio::test]
+async fn marathon_that_returns_is_read_and_followed_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    // The waits after failures have grown: Marathon has been away for a long time.
+    let long = Duration::from_secs(600);
+    let timing = Timing { retry_first: long, retry_most: long, blind: 20 * MS, ..quick() };
+    let mut source = Source::new(&[format!("http://{address}")], timing);
+    source.failure(0).await;
+    let sim = sim::serve(TcpListener::bind(address).await.unwrap(), Options::default()).unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    source.sees(1234, &[(8080, State::Active)]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let opened = async {
+        while count(&sim, "/v2/events") == 0 {
+            tokio::time::sleep(MS).await;
+        }
+    };
+    timeout(PATIENCE, opened).await.expect("the first read that succeeds opens the stream");
+}
+
+#[tokio::test]
+async fn changes_are_read_soon_while_there_is_no_stream() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
+    sim.fault(Fault::new(FaultKind::RefuseEvents));
+    let long = Duration::from_secs(600);
+    let timing = Timing { retry_first: long, retry_most: long, blind: 20 * MS, ..quick() };
+    let mut source = Source::new(&[sim.url()], timing);
+    source.sees(1234, &[(8080, State::Active)]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+}
+
+#[tokio::test]
+async fn announced_end_drains_a_task_before_any_read() {
+    let sim = Sim::start().await.unwrap();
+    let app = ShortApp::new("/web", 1234).task("10.0.0.1", 8080).task("10.0.0.2", 8081);
+    let first = sim.create(app).unwrap().remove(0);
+    let wait = 2 * PATIENCE;
+    let mut source = Source::new(&[sim.url()], Timing { quiet: wait, at_most: wait, ..quick() });
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let reads = count(&sim, "/v2/apps");
+    sim.kill(&first).unwrap();
+    source.sees(1234, &[(8080, State::Draining), (8081, State::Active)]).await;
+    assert_eq!(count(&sim, "/v2/apps"), reads, "Mesos has not stopped it, and nothing was read");
+}
+
+/// Marathon lists a task that comes back under its instance with the results of the task before it, and sends no event
+/// when its own check passes.
+#[tokio::test]
+async fn restarted_task_warms_until_its_own_check_passes() {
+    let sim = Sim::start().await.unwrap();
+    let app = json!({"id": "/web", "networks": [{"mode": "host"}], "portDefinitions": [{"port": 1234}],
+        "healthChecks": [{"protocol": "TCP", "intervalSeconds": 1}]});
+    let first = sim.create_full(app, &[Place::new("10.0.0.1", 8080), Place::new("10.0.0.2", 8081)]).unwrap().remove(0);
+    let mut source = Source::of(&sim);
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let again = sim.restart(&first, &Place::new("10.0.0.1", 8082).alive(None)).unwrap();
+    assert_eq!(again.strip_suffix("_app.2"), first.strip_suffix("_app.1"));
+    source.sees(1234, &[(8081, State::Active), (8082, State::Warming)]).await;
+    sim.deliver(Delivery { lost: true, ..Delivery::default() });
+    sim.set_health(&again, Some(true)).unwrap();
+    source.sees(1234, &[(8081, State::Active), (8082, State::Active)]).await;
+}
+
+#[tokio::test]
 async fn silent_stream_is_closed_and_missed_changes_are_read() {
     let options = Options { heartbeat: 50 * MS, ..Options::default() };
     let sim = Sim::start_with(options).await.unwrap();
     sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap();
-    let mut source = Source::new(&[sim.url()], Timing { silence: 2000 * MS, attached: 100 * MS, ..quick() });
+    let mut round = Instant::now();
+    let mut source = Source::new(&[sim.url()], Timing { silence: 2000 * MS, attached: 1000 * MS, ..quick() });
     source.sees(1234, &[(8080, State::Active)]).await;
+    // While this machine stalls, the simulator sends nothing either: then the source may attach and read once more.
+    let stalled = |round: Instant| usize::from(round.elapsed() >= 500 * MS);
+    let mut stalls = stalled(round);
     // Heartbeats keep the stream open for longer than the longest silence.
     let begin = Instant::now();
     while begin.elapsed() < 2500 * MS {
-        assert!(timeout(100 * MS, source.reports.recv()).await.is_err(), "there is nothing to report");
-        assert_eq!(count(&sim, "/v2/events"), 1);
+        round = Instant::now();
+        let is_quiet = timeout(100 * MS, source.reports.recv()).await.is_err();
+        stalls += stalled(round);
+        assert!(is_quiet || stalls > 0, "there is nothing to report");
+        assert!(count(&sim, "/v2/events") <= 1 + stalls);
     }
+    let before = count(&sim, "/v2/events");
     sim.fault(Fault::new(FaultKind::SilentEvents));
     sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
     source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
-    assert_eq!(count(&sim, "/v2/events"), 2);
+    assert!(count(&sim, "/v2/events") > before);
 }
 
 #[tokio::test]
@@ -256,10 +342,14 @@ async fn missing_version_costs_only_its_tasks() {
     source.sees(1234, &[(8080, State::Active)]).await;
     sim.fault(Fault::status(StatusCode::INTERNAL_SERVER_ERROR).on("/v2/apps/web/versions"));
     sim.update_app(json!({"id": "/web", "cmd": "newer"})).unwrap();
-    let (url, reason) = source.failure(1).await;
+    let mut fresh = Source::of(&sim);
+    let (url, reason) = fresh.failure(0).await;
     assert!(url.contains("/v2/apps/web/versions/") && reason.contains("answered 500"), "{reason}");
     sim.fault(Fault::status(StatusCode::NOT_FOUND).on("/v2/apps/web/versions"));
-    let snapshot = source.sees(1234, &[]).await;
+    sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
+    // The source that has seen the version as the present one needs no request.
+    source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
+    let snapshot = fresh.sees(1234, &[(8081, State::Active)]).await;
     assert_eq!(snapshot.warnings.len(), 1);
     assert!(snapshot.warnings[0].reason.contains("cannot be read"), "{:?}", snapshot.warnings);
 }
@@ -376,12 +466,14 @@ async fn credentials_go_only_to_configured_hosts() {
         answer("302 Found", &format!("Location: http://{here}/again\r\n"), "")
     })
     .await;
-    let mut source = Source::new(&[format!("http://{round}")], quick());
+    // The events are not requested a second time while the first read fails.
+    let once = Timing { retry_first: 2 * PATIENCE, retry_most: 2 * PATIENCE, ..quick() };
+    let mut source = Source::new(&[format!("http://{round}")], once);
     let (_, reason) = source.failure(0).await;
     assert!(reason.contains("answered 302") && reason.contains("not followed"), "{reason}");
     drop(source);
     let events = at_round.lock().unwrap().iter().filter(|it| !it.contains("get /v2/apps")).count();
-    assert!(events >= 3 && events % 3 == 0, "{events}");
+    assert_eq!(events, 3);
 }
 
 #[tokio::test]

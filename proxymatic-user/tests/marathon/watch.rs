@@ -20,16 +20,19 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 /// How long a test waits before it fails: a guard against hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Returns short durations, but no poll that could hide a missed event.
+/// Returns short durations, but no poll that could hide a missed event, and none that a stalled machine could end.
 pub(crate) fn quick() -> Timing {
+    let long = Duration::from_secs(600);
     Timing {
-        refresh: Duration::from_secs(600),
+        refresh: long,
+        attached: long,
+        silence: long,
+        blind: long,
         quiet: 20 * MS,
         confirm: 50 * MS,
         at_most: 200 * MS,
         retry_first: 20 * MS,
         retry_most: 100 * MS,
-        ..Timing::default()
     }
 }
 

@@ -70,12 +70,7 @@ fn is_allowed(service: &Service, key: ServiceKey) -> bool {
     let from = address(key);
     let matches = |rule: &AllowRule| match rule {
         AllowRule::Cgroup(path) => path == "/mine",
-        AllowRule::Network(IpAddr::V4(of), prefix) => {
-            matches!(from, IpAddr::V4(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
-        }
-        AllowRule::Network(IpAddr::V6(of), prefix) => {
-            matches!(from, IpAddr::V6(at) if (of.to_bits() ^ at.to_bits()).leading_zeros() >= u32::from(*prefix))
-        }
+        AllowRule::Network(network) => network.contains(&from),
     };
     service.settings.allow.as_ref().is_none_or(|list| list.iter().any(matches))
 }
@@ -127,7 +122,7 @@ pub(crate) fn carry_out(tables: &mut MapState, before: &Desired, after: &Desired
     assert_eq!(first.warnings, [], "everything must fit");
     let mut planned = first.ops.into_iter();
     while let Some(op) = planned.next() {
-        // xorshift64.
+        // xorshift64: with another sequence, the seeds of proptest-regressions would no longer fail at the same writes.
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;

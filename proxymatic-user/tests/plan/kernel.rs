@@ -87,7 +87,7 @@ impl Tables for Kernel<'_> {
         self.service_stats.get(id as usize)
     }
     fn slot_range(&self, service: u32) -> SlotRange {
-        self.tables.services().get(&service).map(|entry| entry.head).unwrap_or_default()
+        self.tables.services().get(&service).map(|entry| entry.slot_range).unwrap_or_default()
     }
     fn slot(&self, index: u32) -> Option<Slot> {
         self.tables.slot(index)

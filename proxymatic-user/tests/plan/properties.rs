@@ -28,7 +28,7 @@ fn with_policy(policy: Policy, backends: Vec<model::Backend>) -> Desired {
 /// Returns the number of slots of service 0 for each backend.
 fn slots(tables: &MapState) -> BTreeMap<u32, usize> {
     let mut slots = BTreeMap::new();
-    for slot in tables.slots_of(tables.services()[&0].head) {
+    for slot in tables.slots_of(tables.services()[&0].slot_range) {
         *slots.entry(slot.backend()).or_default() += 1;
     }
     slots

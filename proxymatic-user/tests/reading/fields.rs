@@ -31,14 +31,14 @@ fn section_2_1_serialisation() {
             "#]],
         ),
         (
-            "a timestamp of another precision may be another version, which is asked for",
+            "a timestamp of another precision is the same version",
             json!([with(
                 app("/a", 1000, json!([with(task("t", &[1]), json!({"version": "2020-05-01T10:00:00.1Z"}))])),
                 json!({"version": "2020-05-01T10:00:00.100Z", "versionInfo": {"lastConfigChangeAt": "2020-05-01T10:00:00.100Z"}})
             )]),
             expect![[r#"
                 1000/tcp /a
-                /a: the definition of version 2020-05-01T10:00:00.1Z cannot be read: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+                  t 10.0.0.9 1 Active
             "#]],
         ),
         (

@@ -21,7 +21,7 @@ fn canary(id: &str, labels: &[(&str, &str)]) -> Value {
 #[test]
 fn labels_of_a_port_are_settings_of_its_service() {
     let asked = [("balance", "maglev"), ("timeout.connect", "250ms"), ("allow", "10.0.0.0/8"), ("affinity", "5m")];
-    let read = snapshot(json!([canary("/web", &asked)]), json!([]), options());
+    let read = snapshot(json!([canary("/web", &asked)]), json!([]), &options());
     assert_eq!(read.warnings, []);
     let settings = &read.services[&KEY].settings;
     assert_eq!((settings.policy, settings.connect), (Policy::Maglev, Duration::from_millis(250)));
@@ -34,7 +34,7 @@ fn labels_of_the_first_app_on_a_port_count() {
     let web = canary("/web", &[("balance", "random"), ("allow", "10.0.0.0/8")]);
     let beta = canary("/web-beta", &[("balance", "maglev"), ("affinity", "1m"), ("allow", "10.0.0.0/8")]);
     for apps in [json!([web, beta]), json!([beta, web])] {
-        let read = snapshot(apps, json!([]), options());
+        let read = snapshot(apps, json!([]), &options());
         let settings = &read.services[&KEY].settings;
         assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::from_secs(60)));
         let warnings: Vec<_> = read.warnings.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
@@ -47,7 +47,7 @@ fn labels_of_the_first_app_on_a_port_count() {
         );
     }
     // The allow list of one app holds for both, so that no client gets past it.
-    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), options());
+    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), &options());
     assert!(read.services[&KEY].settings.allow.is_some());
     assert_eq!(read.warnings, []);
 }

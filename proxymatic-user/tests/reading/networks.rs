@@ -161,7 +161,7 @@ fn section_3_tasks() {
             )]),
             expect![[r#"
                 1000/tcp /a
-                /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+                /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://m/v does not exist there; the ports of the tasks that still run it are not known, so they get no new connections
             "#]],
         ),
         (

@@ -51,7 +51,7 @@ fn reported(value: &str, reason: &str) -> Value {
 fn check(rows: Vec<(&str, Value, Expect)>) {
     for (name, pods, expected) in rows {
         println!("row: {name}");
-        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), options())));
+        expected.assert_eq(&text(&snapshot(json!([]), json!([pods]), &options())));
     }
 }
 
@@ -110,7 +110,7 @@ fn section_4_joins_and_addresses() {
             80/tcp /p:80
             1000/tcp /p
             192.0.2.1:80/tcp /p
-            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be read: gone; the endpoints of the instances that still run it are not known, so they are left out
+            /p: the definition of version 2018-01-01T00:00:00.000Z cannot be read: gone; the endpoints of the instances that still run it are not known, so they get no new connections
         "#]],
         ),
         (
@@ -263,10 +263,37 @@ fn section_4_states() {
             "#]],
         ),
         (
-            "TERMINAL",
+            "TERMINAL, its container runs until Mesos stops it",
             only(json!({"status": "TERMINAL"})),
             expect![[r#"
                 1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
+            "#]],
+        ),
+        (
+            "TERMINAL, its container is being killed",
+            only(json!({"status": "TERMINAL", "containers": [c1(json!({"status": "TASK_KILLING"}))]})),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
+            "#]],
+        ),
+        (
+            "PENDING, another container has failed and its own is being killed",
+            only(json!({"status": "PENDING", "containers": [c1(json!({"status": "TASK_KILLING"})),
+            {"name": "c2", "status": "TASK_FAILED", "endpoints": []}]})),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
+            "#]],
+        ),
+        (
+            "PENDING, another container has failed and its own still runs",
+            only(json!({"status": "PENDING", "containers": [c1(json!({})),
+            {"name": "c2", "status": "TASK_FAILED", "endpoints": []}]})),
+            expect![[r#"
+                1000/tcp /p
+                  p.instance-11.c1 10.0.0.1 31005 Draining
             "#]],
         ),
         (
@@ -375,7 +402,7 @@ fn section_4_states() {
 #[test]
 fn pod_and_app_may_share_a_service_port() {
     let canary = pod(json!([instance(json!({"containers": [c1(json!({}))]}))]));
-    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), options());
+    let snapshot = snapshot(json!([app("/web", 1000, json!([task("w", &[1])]))]), json!([canary]), &options());
     expect![[r#"
         53/tcp /p
         53/udp /p

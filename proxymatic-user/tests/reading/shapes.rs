@@ -206,7 +206,7 @@ fn section_2_4_service_ports() {
 fn expose_host_serves_services_on_host_ports() {
     let daemon = with(app("/node", 9100, json!([task("t", &[9100])])), json!({"requirePorts": true}));
     let options = super::Options { expose_host: true, ..super::options() };
-    let snapshot = super::snapshot(json!([daemon]), json!([]), options);
+    let snapshot = super::snapshot(json!([daemon]), json!([]), &options);
     expect![[r#"
         9100/tcp /node
           t 10.0.0.9 9100 Active

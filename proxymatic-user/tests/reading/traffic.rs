@@ -145,11 +145,28 @@ fn section_7_task_states_and_traffic() {
             "ended",
             of(
                 0,
-                &["FAILED", "LOST", "GONE", "FINISHED", "KILLED", "ERROR", "DROPPED", "UNKNOWN", "GONE_BY_OPERATOR"]
+                &["FAILED", "GONE", "FINISHED", "KILLED", "ERROR", "DROPPED", "UNKNOWN", "GONE_BY_OPERATOR"]
                     .map(|word| state(&format!("TASK_{word}"))),
             ),
             expect![[r#"
             1000/tcp /a
+        "#]],
+        ),
+        (
+            "LOST is the word of 1.1 to 1.3 for UNREACHABLE: others run",
+            of(0, &[state("TASK_LOST"), state("TASK_RUNNING")]),
+            expect![[r#"
+            1000/tcp /a
+              t1 10.0.0.9 1 Draining
+              t2 10.0.0.9 2 Active
+        "#]],
+        ),
+        (
+            "a result proves that a task without a state runs",
+            of(1, &[json!({"state": null, "healthCheckResults": [{"alive": true}]})]),
+            expect![[r#"
+            1000/tcp /a
+              t1 10.0.0.9 1 Active
         "#]],
         ),
         (

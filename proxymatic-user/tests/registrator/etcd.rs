@@ -3,7 +3,8 @@
 use std::{
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// The only user of an etcd of [`Etcd::close`], and the password.
 pub(crate) const AGENT: (&str, &str) = ("agent", "a/s:e@c");
@@ -182,8 +183,19 @@ fn spawn(folder: &TempDir, port: u16, peer: u16, v2: bool, tls: bool) -> Child {
     etcd.expect("etcd must be there: apt-get install etcd-server")
 }
 
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Returns a port where nobody listens. It is below those that the kernel gives to other programs, and each process of
+/// tests has ports of its own, so that it stays free until etcd has it, and while etcd is restarted.
+fn free_port() -> u16 {
+    const FIRST: u32 = 10_000;
+    const EACH: u32 = 8;
+    const ALL: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let own = process::id() * EACH % ALL;
+    let candidate = || {
+        let nth = NEXT.fetch_add(1, Ordering::Relaxed);
+        u16::try_from(FIRST + (own + nth) % ALL).unwrap()
+    };
+    std::iter::repeat_with(candidate).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 pub(crate) fn encoded(text: &str) -> String {

@@ -11,7 +11,7 @@ use proxymatic_user::source::Report;
 use serde_json::json;
 
 use crate::{
-    etcd::{Etcd, encoded, free_port},
+    etcd::{Etcd, encoded},
     watch::{Source, shown},
 };
 
@@ -39,7 +39,10 @@ async fn follows_changes(v2: bool) {
 async fn survives_restart(v2: bool) {
     let mut etcd = Etcd::start(v2, false).await;
     etcd.put("/services/web/h1:web.1:80", "10.0.0.1:31000").await;
-    let unused = free_port();
+    // Nobody listens on this socket, and nobody else can get its port.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let unused = socket.local_addr().unwrap().port();
     let mut source = Source::of(&format!("etcd://127.0.0.1:{unused},127.0.0.1:{}/services", etcd.port));
     source.sees(&["web 80/tcp 10.0.0.1:31000"]).await;
     etcd.stop();

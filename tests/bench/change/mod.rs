@@ -22,11 +22,7 @@ use serde_json::{Value, json};
 
 use self::report::{Changed, Rolled};
 pub(crate) use self::{old_proxymatic::OldProxymatic, probe::Probe, report::Report};
-use crate::{
-    machine::Machine,
-    output::Output,
-    peers::{FIRST, program},
-};
+use crate::{machine::Machine, output::Output, peers::FIRST, programs::program};
 
 /// From an event of Marathon to the connections that follow it, at 10, 1,000 and 5,000 services, under load.
 #[derive(Debug, clap::Parser)]

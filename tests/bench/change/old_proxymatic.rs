@@ -27,7 +27,10 @@ use nix::{
 use proxymatic_tests::http::{self, Url};
 use serde::Deserialize;
 
-use crate::peers::{Service, haproxy_config, pen_arguments, pen_config, program};
+use crate::{
+    peers::{Service, haproxy_config, pen_arguments, pen_config},
+    programs::program,
+};
 
 /// Follows a Marathon, with HAProxy or with Pens.
 #[derive(Debug, clap::Parser)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     chart::{self, Bar, Panel},
     machine::Machine,
-    output::Measured,
+    output::{Measured, Target, list},
     statistics::median,
 };
 
@@ -62,6 +62,24 @@ impl Report {
 }
 
 impl Measured for Report {
+    fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        if let (Some(own), Some(other)) = (self.of(OURS, 1_000), self.of(HAPROXY, 1_000)) {
+            for (what, own, other) in
+                [("a task ends", &own.end_ms, &other.end_ms), ("a task starts", &own.start_ms, &other.start_ms)]
+            {
+                let (own, other) = (median(own), median(other));
+                let measured = Some((format!("{:.1} ({other:.1} ms / {own:.1} ms)", other / own), other / own >= 50.0));
+                let what = format!("{what}, HAProxy / proxymatic, 1,000 services >= 50");
+                targets.push(Target { what, measured });
+            }
+        }
+        let failed: usize = self.rolled.iter().filter(|it| it.name == OURS).flat_map(|it| it.failed.values()).sum();
+        let what = "failed connections of proxymatic = 0".to_owned();
+        targets.push(Target { what, measured: Some((failed.to_string(), failed == 0)) });
+        targets
+    }
+
     fn draw(&self, folder: &Path) -> Result<()> {
         let mut panels = Vec::new();
         for services in self.sizes() {
@@ -122,21 +140,6 @@ impl fmt::Display for Report {
         for (name, why) in &self.skipped {
             writeln!(f, "not measured: {name} {why}")?;
         }
-        writeln!(f, "\ntargets")?;
-        if let (Some(own), Some(other)) = (self.of(OURS, 1_000), self.of(HAPROXY, 1_000)) {
-            for (what, own, other) in
-                [("a task ends", &own.end_ms, &other.end_ms), ("a task starts", &own.start_ms, &other.start_ms)]
-            {
-                let ratio = median(other) / median(own);
-                let verdict = if ratio >= 50.0 { "met" } else { "missed" };
-                writeln!(f, "  {verdict:<8} {what}, HAProxy / proxymatic, 1,000 services >= 50: {ratio:.1}")?;
-            }
-        }
-        let failed: usize = self.rolled.iter().filter(|it| it.name == OURS).flat_map(|it| it.failed.values()).sum();
-        writeln!(
-            f,
-            "  {:<8} failed connections of proxymatic = 0: {failed}",
-            if failed == 0 { "met" } else { "missed" }
-        )
+        list(&self.targets(), f)
     }
 }

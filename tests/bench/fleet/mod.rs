@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 pub(crate) use self::report::Report;
-use crate::{machine::Machine, output::Output, peers::program};
+use crate::{machine::Machine, output::Output, programs::program};
 
 /// Requests, bytes and events that Marathon's leader sees of 10 to 10,000 agents, at rest and while tasks are replaced.
 #[derive(Debug, clap::Parser)]
@@ -27,27 +27,6 @@ pub(crate) struct Fleet {
     pause: u64,
     #[command(flatten)]
     output: Output,
-}
-
-/// The requests of an agent at rest, and those that a change causes.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Single {
-    /// Requests of one full read.
-    pub(crate) full_requests: f64,
-    /// Bytes of one full read, with TCP and IP.
-    pub(crate) full_bytes: f64,
-    /// The duration, in seconds.
-    pub(crate) seconds: f64,
-    /// Number of replaced tasks.
-    pub(crate) replaced: f64,
-    /// Requests meanwhile, without scheduled full reads.
-    pub(crate) requests: f64,
-    /// Bytes received meanwhile: responses and events.
-    pub(crate) bytes: f64,
-    /// Events received meanwhile.
-    pub(crate) events: f64,
-    /// From the end of a task, by the source's time, to the switch in the maps; milliseconds, the median.
-    pub(crate) switch_ms: f64,
 }
 
 impl Fleet {

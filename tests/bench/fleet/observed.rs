@@ -19,8 +19,7 @@ use proxymatic_tests::{
 use proxymatic_user::dataplane::kernel::{Maps, Pins};
 use serde_json::{Value, json};
 
-use super::Single;
-use crate::{peers::program, statistics::median};
+use crate::{programs::program, statistics::median};
 
 /// The size of the cluster, and the rate of changes.
 pub(super) struct Size {
@@ -28,6 +27,27 @@ pub(super) struct Size {
     pub(super) tasks: u16,
     pub(super) replaced: u16,
     pub(super) pause: Duration,
+}
+
+/// The requests of an agent at rest, and those that a change causes.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Single {
+    /// Requests of one full read.
+    pub(crate) full_requests: f64,
+    /// Bytes of one full read, with TCP and IP.
+    pub(crate) full_bytes: f64,
+    /// The duration, in seconds.
+    pub(crate) seconds: f64,
+    /// Number of replaced tasks.
+    pub(crate) replaced: f64,
+    /// Requests meanwhile, without scheduled full reads.
+    pub(crate) requests: f64,
+    /// Bytes received meanwhile: responses and events.
+    pub(crate) bytes: f64,
+    /// Events received meanwhile.
+    pub(crate) events: f64,
+    /// From the end of a task, by the source's time, to the switch in the maps; milliseconds, the median.
+    pub(crate) switch_ms: f64,
 }
 
 /// The first service port.
@@ -82,7 +102,7 @@ pub(super) fn marathon(size: &Size) -> Result<Single> {
         let old = ids.pop_front().context("no task")?;
         ids.push_back(fresh);
         let head = eventually("the new task is in", PATIENCE, || {
-            maps.head(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
+            maps.slot_range(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
         })?;
         let (killed, switched) = thread::scope(|scope| {
             let watch = scope.spawn(|| other_head(&maps, head));
@@ -162,7 +182,7 @@ pub(super) fn etcd(size: &Size) -> Result<Single> {
         until(begun + size.pause * u32::from(nth));
         host.call("POST", at, "/v3/kv/put", &put(0, size.tasks + nth).to_string())?;
         let head = eventually("the new container is in", PATIENCE, || {
-            maps.head(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
+            maps.slot_range(0).filter(|head| head.length() == u32::from(size.tasks) + 1)
         })?;
         let gone = json!({ "key": key(0, nth) });
         let deleted = Instant::now();
@@ -211,7 +231,7 @@ fn complete(host: &Host, size: &Size) -> Result<Maps> {
 /// Returns when the first service has another slot range than this.
 fn other_head(maps: &Maps, head: SlotRange) -> Result<Instant> {
     let begun = Instant::now();
-    while maps.head(0) == Some(head) {
+    while maps.slot_range(0) == Some(head) {
         ensure!(begun.elapsed() < PATIENCE, "no switch");
         until(Instant::now() + Duration::from_micros(100));
     }

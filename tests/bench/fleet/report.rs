@@ -5,11 +5,11 @@ use std::{fmt, path::Path};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::Single;
+use super::observed::Single;
 use crate::{
     chart::{self, Line},
     machine::Machine,
-    output::Measured,
+    output::{Measured, Target},
 };
 
 /// A whole run.
@@ -52,6 +52,10 @@ fn flat(agents: f64) -> f64 {
 }
 
 impl Measured for Report {
+    fn targets(&self) -> Vec<Target> {
+        Vec::new()
+    }
+
     fn draw(&self, folder: &Path) -> Result<()> {
         let line = |name: &str, of: &dyn Fn(f64) -> f64| Line {
             name: name.to_owned(),

@@ -11,11 +11,12 @@ use proxymatic_tests::{
 };
 use serde_json::Value;
 
-use super::report::Metric;
+use super::measurement::Metric;
 use crate::{
     answer,
     load::Done,
-    peers::{BULK, DATAGRAMS, FIRST, IPERF, PLACES, Peer, Shape, program},
+    peers::{BULK, DATAGRAMS, FIRST, IPERF, PLACES, Peer, Shape},
+    programs::program,
 };
 
 /// The kinds of work through a forwarder.

@@ -1,6 +1,7 @@
 //! Comparison with everything that a user might choose instead, on one machine.
 
 mod contender;
+mod measurement;
 mod report;
 mod targets;
 
@@ -12,16 +13,19 @@ use proxymatic_tests::{
     process::Process,
 };
 
-use self::contender::{Contender, Work};
 pub(crate) use self::report::Report;
-use self::report::{Part, Row};
+use self::{
+    contender::{Contender, Work},
+    measurement::{Part, Row},
+};
 use crate::{
     machine::Machine,
     output::Output,
-    peers::{IPERF, PLACES, Peer, Shape, Task, program},
+    peers::{IPERF, PLACES, Peer, Shape, Task},
+    programs::{program, version},
 };
 
-/// The same work through no forwarder, through this project, and through HAProxy, Pen, nginx, nftables, iptables, IPVS.
+/// The same work through no forwarder, through this project, and through HAProxy, Pen, nginx, nftables and iptables.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Local {
     /// Three rounds instead of nine, and each policy and shape except the main one only once less.
@@ -42,14 +46,13 @@ pub(crate) struct Local {
 
 /// The policies except the default.
 const POLICIES: [&str; 5] = ["random", "roundrobin", "source", "latency", "maglev"];
-const OTHERS: [Peer; 7] = [
+const OTHERS: [Peer; 6] = [
     Peer::Haproxy { splice: false },
     Peer::Haproxy { splice: true },
     Peer::Pen,
     Peer::Nginx,
     Peer::Nftables,
     Peer::Iptables,
-    Peer::Ipvs,
 ];
 
 /// One entry of a part: the peer, the number of services, and how many of them get connections.
@@ -99,7 +102,7 @@ impl Local {
             measured.push(part(shape, works, &entries, rounds)?);
         }
         for tool in [("wrk", "-v"), ("iperf3", "--version")] {
-            versions.extend(crate::peers::said(tool.0, &[tool.1]).map(|said| (tool.0.to_owned(), said)));
+            versions.extend(version(tool.0, &[tool.1]).map(|version| (tool.0.to_owned(), version)));
         }
         let seconds = begun.elapsed().as_secs_f64();
         Ok(Report { machine: Machine::this(), versions, skipped, rounds, seconds, parts: measured })

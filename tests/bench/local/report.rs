@@ -6,57 +6,16 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde::{Deserialize, Serialize};
 
-use super::targets;
+use super::{
+    measurement::{self, Metric, Part, Ratio, Row},
+    targets,
+};
 use crate::{
     chart::{self, Bar, Panel},
     machine::Machine,
-    output::Measured,
+    output::{Measured, Target, list},
     peers::Shape,
-    statistics::{median, percentile},
 };
-
-/// A metric that is measured once each round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Metric {
-    /// Connections per second, each with one request.
-    Crr,
-    /// Requests per second on persistent connections.
-    Rr,
-    /// Gigabits per second over one connection.
-    Bulk,
-    /// Answered datagrams per second, connected sockets.
-    Udp,
-    /// Answered datagrams per second, unconnected sockets.
-    UdpUnconnected,
-    /// Microseconds in connect(2), the median.
-    ConnectP50,
-    /// Microseconds in connect(2), the 99th percentile.
-    ConnectP99,
-    /// Microseconds in connect(2), the 99.9th percentile.
-    ConnectP999,
-    /// Microseconds of CPU time for one connection of `Crr`: client, forwarder, backend and kernel.
-    CpuUs,
-    /// Context switches for one connection of `Crr`.
-    Switches,
-    /// Connections of `Crr` that failed.
-    Failed,
-}
-
-/// One peer's results.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Row {
-    pub(crate) name: String,
-    /// By metric, one value for each round.
-    pub(crate) values: BTreeMap<Metric, Vec<f64>>,
-}
-
-/// All peers with one shape.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Part {
-    pub(crate) shape: Shape,
-    pub(crate) rows: Vec<Row>,
-}
 
 /// A whole run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,37 +30,7 @@ pub(crate) struct Report {
     pub(crate) parts: Vec<Part>,
 }
 
-/// A value and its ratio to another row's: medians over the rounds, and half of the interquartile range, in percent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ratio {
-    pub(crate) value: f64,
-    pub(crate) ratio: f64,
-    pub(crate) spread: f64,
-}
-
 impl Part {
-    pub(crate) fn row(&self, name: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.name == name)
-    }
-
-    /// The ratio of two rows, round by round, so that variation between rounds cancels out.
-    pub(crate) fn ratio(&self, name: &str, other: &str, metric: Metric) -> Option<Ratio> {
-        let (own, other) = (self.row(name)?.values.get(&metric)?, self.row(other)?.values.get(&metric)?);
-        let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| own / other).collect();
-        let ratio = median(&ratios);
-        let spread = (percentile(&ratios, 75) - percentile(&ratios, 25)) / 2.0 / ratio * 100.0;
-        Some(Ratio { value: median(own), ratio, spread })
-    }
-
-    /// The ratio of a row's metric to that without a forwarder.
-    fn to_limit(&self, row: &Row, metric: Metric) -> Option<Ratio> {
-        self.ratio(&row.name, LIMIT, metric)
-    }
-
-    fn has(&self, metric: Metric) -> bool {
-        self.rows.iter().any(|row| row.values.contains_key(&metric))
-    }
-
     /// A table of these columns, each with the ratio to the limit.
     fn table(&self, columns: &[(Metric, &str)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
@@ -123,9 +52,6 @@ impl Part {
     }
 }
 
-/// The row that the others are compared with.
-pub(super) const LIMIT: &str = "no forwarder";
-
 fn said(metric: Metric, Ratio { value, ratio, spread }: Ratio) -> String {
     let value = match metric {
         Metric::Bulk => format!("{value:.1}"),
@@ -141,11 +67,15 @@ fn said(metric: Metric, Ratio { value, ratio, spread }: Ratio) -> String {
 
 impl Report {
     pub(crate) fn part(&self, services: u16, backends: u16) -> Option<&Part> {
-        self.parts.iter().find(|part| part.shape == Shape { services, backends })
+        measurement::part(&self.parts, services, backends)
     }
 }
 
 impl Measured for Report {
+    fn targets(&self) -> Vec<Target> {
+        targets::targets(&self.parts)
+    }
+
     /// One chart of rates, and one of the costs of a connect.
     fn draw(&self, folder: &Path) -> Result<()> {
         let Some(main) = self.part(1, 2) else { return Ok(()) };
@@ -172,7 +102,7 @@ impl Measured for Report {
             panel(many, Metric::Crr, "connections a second, one request each"),
             panel(many, Metric::ConnectP50, "connect(2), median µs (less is better)"),
         ];
-        let title = format!("10,000 services, all destination; ratios to no forwarder; {} rounds", self.rounds);
+        let title = format!("connects to all of 10,000 services; ratios to no forwarder; {} rounds", self.rounds);
         chart::bars(&folder.join("local-10000.svg"), &title, &panels)
     }
 }
@@ -192,7 +122,7 @@ impl fmt::Display for Report {
         for part in &self.parts {
             let Shape { services, backends } = part.shape;
             let many =
-                if services == 1 { "1 service".to_owned() } else { format!("{services} services, all destination") };
+                if services == 1 { "1 service".to_owned() } else { format!("connects to all of {services} services") };
             writeln!(f, "\n{many}, {backends} backends")?;
             if part.has(Metric::Rr) {
                 let columns = [
@@ -235,6 +165,6 @@ impl fmt::Display for Report {
         for (name, why) in &self.skipped {
             writeln!(f, "  {name}: {why}")?;
         }
-        targets::show(self, f)
+        list(&self.targets(), f)
     }
 }

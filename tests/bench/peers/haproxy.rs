@@ -5,7 +5,8 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 use anyhow::Result;
 use proxymatic_tests::process::Process;
 
-use super::{Service, Task, program};
+use super::task::{Service, Task};
+use crate::programs::program;
 
 /// The part of the configuration before the services.
 const HEAD: &str = include_str!("haproxy.cfg");

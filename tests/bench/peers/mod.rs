@@ -6,22 +6,22 @@ mod netfilter;
 mod nginx;
 mod ours;
 mod pen;
+mod task;
 
-use std::{
-    env, fs,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use proxymatic_tests::{lab::Host, process::Process};
+use proxymatic_tests::process::Process;
 
-use crate::answer;
+use crate::{
+    answer,
+    programs::{program, version},
+};
 
 pub(crate) use self::{
     haproxy::config as haproxy_config,
     pen::{arguments as pen_arguments, config as pen_config},
+    task::{Service, Task},
 };
 
 /// The port of the first TCP service.
@@ -54,8 +54,6 @@ pub(crate) enum Peer {
     Nftables,
     /// DNAT by iptables.
     Iptables,
-    /// IP virtual server.
-    Ipvs,
 }
 
 /// The number of services, and of backends of each.
@@ -63,25 +61,6 @@ pub(crate) enum Peer {
 pub(crate) struct Shape {
     pub(crate) services: u16,
     pub(crate) backends: u16,
-}
-
-/// A service, in the form for all peers.
-#[derive(Debug)]
-pub(crate) struct Service {
-    pub(crate) port: u16,
-    pub(crate) udp: bool,
-    /// The ports of its backends, all on one address.
-    pub(crate) backends: Vec<u16>,
-}
-
-/// The task of a peer, and its place.
-pub(crate) struct Task<'a> {
-    pub(crate) host: &'a Host,
-    /// The folder of its files, which any user may write to.
-    pub(crate) folder: PathBuf,
-    /// The address of all backends.
-    pub(crate) backend: Ipv4Addr,
-    pub(crate) services: Vec<Service>,
 }
 
 impl Shape {
@@ -115,7 +94,6 @@ impl Peer {
             Self::Nginx => "nginx stream".into(),
             Self::Nftables => "nftables DNAT".into(),
             Self::Iptables => "iptables DNAT".into(),
-            Self::Ipvs => "IPVS".into(),
         }
     }
 
@@ -128,7 +106,6 @@ impl Peer {
             Self::Nginx => &["nginx"],
             Self::Nftables => &["nft"],
             Self::Iptables => &["iptables-restore"],
-            Self::Ipvs => &["ipvsadm"],
         };
         if let Some(missing) = needs.iter().find(|it| program(it).is_err()) {
             return Some(format!("{missing} is not installed; --install does it"));
@@ -140,8 +117,6 @@ impl Peer {
             Self::Pen if shape.services > MOST_PENS => {
                 Some(format!("{} processes of 15 MB, one for each service", shape.services))
             }
-            // The kernel reports it once its module is loaded.
-            Self::Ipvs => netfilter::no_ipvs(),
             _ => None,
         }
     }
@@ -160,13 +135,12 @@ impl Peer {
     pub(crate) fn version(self) -> Option<String> {
         match self {
             Self::None | Self::Ours(_) => None,
-            Self::Haproxy { .. } => said("haproxy", &["-v"]),
+            Self::Haproxy { .. } => version("haproxy", &["-v"]),
             // It prints its usage, but not its version.
-            Self::Pen => said("dpkg-query", &["--show", "pen"]),
-            Self::Nginx => said("nginx", &["-v"]),
-            Self::Nftables => said("nft", &["--version"]),
-            Self::Iptables => said("iptables", &["--version"]),
-            Self::Ipvs => said("ipvsadm", &["--version"]),
+            Self::Pen => version("dpkg-query", &["--show", "pen"]),
+            Self::Nginx => version("nginx", &["-v"]),
+            Self::Nftables => version("nft", &["--version"]),
+            Self::Iptables => version("iptables", &["--version"]),
         }
     }
 
@@ -181,34 +155,7 @@ impl Peer {
             Self::Nginx => nginx::start(task),
             Self::Nftables => netfilter::nftables(task),
             Self::Iptables => netfilter::iptables(task),
-            Self::Ipvs => netfilter::ipvs(task),
         }
         .with_context(|| format!("start {}", self.name()))
     }
-}
-
-impl Task<'_> {
-    /// Writes a file into the folder and returns its path.
-    pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
-        let path = self.folder.join(name);
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        Ok(path.to_str().context("the run directory is not UTF-8")?.to_owned())
-    }
-}
-
-/// Returns the first line of a program's version output.
-pub(crate) fn said(name: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program(name).ok()?).args(arguments).output().ok()?;
-    let text = [output.stdout, output.stderr].concat();
-    let line = String::from_utf8_lossy(&text).lines().find(|line| !line.trim().is_empty())?.trim().to_owned();
-    Some(line)
-}
-
-/// Finds a program of the distribution.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut rooms: Vec<_> = env::split_paths(&path).collect();
-    rooms.push("/usr/sbin".into());
-    let found = rooms.into_iter().map(|room| room.join(name)).find(|path| path.is_file());
-    found.with_context(|| format!("no program {name}; --install brings it"))
 }

@@ -1,11 +1,12 @@
-//! The kernel's own forwarders: address translation by nftables and iptables, and IPVS.
+//! The kernel's own forwarders: address translation by nftables and iptables.
 
-use std::{fmt::Write as _, path::Path, process::Command};
+use std::fmt::Write as _;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use proxymatic_tests::process::Process;
 
-use super::{Service, Task, program};
+use super::task::{Service, Task};
+use crate::programs::program;
 
 const NFTABLES: &str = include_str!("nftables.nft");
 const IPTABLES: &str = include_str!("iptables.rules");
@@ -73,32 +74,5 @@ pub(super) fn iptables(task: &Task<'_>) -> Result<Vec<Process>> {
     let file = task.write("services.rules", &text)?;
     task.host.run(&program("iptables-restore")?, &[&file], LOADING)?.well()?;
     forget_soon(task)?;
-    Ok(Vec::new())
-}
-
-/// Returns why IPVS cannot be measured: the kernel has none.
-pub(super) fn no_ipvs() -> Option<String> {
-    // Its module creates the file; a built-in IPVS has it from the start.
-    let _ = Command::new("modprobe").args(["--quiet", "ip_vs"]).status();
-    (!Path::new("/proc/net/ip_vs").exists()).then(|| "this kernel has no IPVS (CONFIG_IP_VS)".into())
-}
-
-/// IPVS with its scheduler of least connections, and masquerading, since the backends' ports differ from the service's.
-pub(super) fn ipvs(task: &Task<'_>) -> Result<Vec<Process>> {
-    let own = task.host.address();
-    let mut text = String::new();
-    for service in &task.services {
-        let flag = if service.udp { "-u" } else { "-t" };
-        writeln!(text, "-A {flag} {own}:{} -s lc", service.port)?;
-        for place in &service.backends {
-            writeln!(text, "-a {flag} {own}:{} -r {}:{place} -m", service.port, task.backend)?;
-        }
-    }
-    let file = task.write("services.ipvs", &text)?;
-    let loading = ["-c", "exec ipvsadm --restore < \"$0\"", &file];
-    let done = task.host.run(&program("sh")?, &loading, LOADING)?;
-    if !done.status.success() {
-        bail!("ipvsadm: {}", done.stderr);
-    }
     Ok(Vec::new())
 }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use proxymatic_tests::process::Process;
 
-use super::{Task, program};
+use super::task::Task;
+use crate::programs::program;
 
 /// The part of the configuration before the services.
 const HEAD: &str = include_str!("nginx.conf");

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use proxymatic_tests::{eventually::eventually_ok, process::Process};
 use serde_json::json;
 
-use super::{Service, Task};
+use super::task::{Service, Task};
 
 pub(super) fn start(task: &Task<'_>, policy: &str) -> Result<Vec<Process>> {
     let service = |service: &Service| {

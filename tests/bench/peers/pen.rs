@@ -5,7 +5,8 @@ use std::{fmt::Write as _, fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _}
 use anyhow::Result;
 use proxymatic_tests::process::Process;
 
-use super::{Service, Task, program};
+use super::task::{Service, Task};
+use crate::programs::program;
 
 /// proxymatic's `--pen-servers`.
 const SERVERS: usize = 64;

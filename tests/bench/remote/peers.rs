@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use proxymatic_tests::{
     eventually::eventually_ok,
-    lab::{PATIENCE, binary},
+    lab::{Lab, PATIENCE, binary},
     net::interface,
     process::Process,
 };
 use serde_json::json;
 
-use super::stage::{CPU, DIRECT, INNER, MIDDLE, OUTER, PORT, Stage, middle, nft, server};
+use super::hosts::{CPU, DIRECT, INNER, MIDDLE, OUTER, PORT, middle, nft, server};
 
 /// The path of packets from clients to servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,16 +67,16 @@ impl Peer {
     }
 
     /// Starts it, and returns when it serves.
-    pub(super) fn start(self, stage: &Stage) -> Result<Running> {
+    pub(super) fn start(self, lab: &Lab) -> Result<Running> {
         let process = match self {
             Self::Direct | Self::Routed => None,
             Self::Nftables => {
-                nft(stage.lab.host(MIDDLE), &translation())?;
+                nft(lab.host(MIDDLE), &translation())?;
                 None
             }
-            Self::Haproxy => Some(haproxy(stage)?),
-            Self::Tc => Some(agent(stage, &[])?),
-            Self::Xdp => Some(agent(stage, &["--xdp", "native"])?),
+            Self::Haproxy => Some(haproxy(lab)?),
+            Self::Tc => Some(agent(lab, &[])?),
+            Self::Xdp => Some(agent(lab, &["--xdp", "native"])?),
         };
         let workers = match (self, &process) {
             (Self::Haproxy, Some(process)) => vec![process.pid()?.as_raw().unsigned_abs()],
@@ -88,8 +88,8 @@ impl Peer {
 
 impl Running {
     /// Removes it completely.
-    pub(super) fn stop(self, stage: &Stage) -> Result<()> {
-        let host = stage.lab.host(MIDDLE);
+    pub(super) fn stop(self, lab: &Lab) -> Result<()> {
+        let host = lab.host(MIDDLE);
         if let Some(mut process) = self.process {
             process.terminate(PATIENCE)?;
         }
@@ -117,11 +117,11 @@ fn translation() -> String {
     )
 }
 
-fn haproxy(stage: &Stage) -> Result<Process> {
-    let file = stage.lab.run_dir().join("haproxy.cfg");
+fn haproxy(lab: &Lab) -> Result<Process> {
+    let file = lab.run_dir().join("haproxy.cfg");
     fs::write(&file, include_str!("haproxy.cfg").replace("BACKEND", &server(INNER).to_string()))?;
     let file = file.to_str().context("a path that is not UTF-8")?;
-    let host = stage.lab.host(MIDDLE);
+    let host = lab.host(MIDDLE);
     // In the foreground, so that this process does the work.
     let process = host.spawn(Path::new("taskset"), &["-c", CPU, "/usr/sbin/haproxy", "-db", "-f", file])?;
     eventually_ok("HAProxy listens", PATIENCE, || {
@@ -132,11 +132,11 @@ fn haproxy(stage: &Stage) -> Result<Process> {
     Ok(process)
 }
 
-fn agent(stage: &Stage, more: &[&str]) -> Result<Process> {
-    let (host, to) = (stage.lab.host(MIDDLE), server(INNER));
+fn agent(lab: &Lab, more: &[&str]) -> Result<Process> {
+    let (host, to) = (lab.host(MIDDLE), server(INNER));
     let backends = json!([{ "address": to.ip(), "port": to.port() }]);
     let service = |protocol| json!({ "name": protocol, "port": PORT, "protocol": protocol, "expose": true, "backends": backends });
-    let file = stage.lab.run_dir().join("services.json");
+    let file = lab.run_dir().join("services.json");
     fs::write(&file, json!({ "services": [service("tcp"), service("udp")] }).to_string())?;
     let (outer, inner) = (interface(OUTER), interface(INNER));
     let interfaces =

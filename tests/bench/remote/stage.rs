@@ -1,8 +1,7 @@
-//! The three hosts, the cables between them, and the CPU of each process.
+//! The measurements: the hosts with their permanent processes, the CPU of each process, and what is counted.
 
 use std::{
     env, fs,
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -12,32 +11,17 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::{
     eventually::until,
     lab::{Host, Lab, PATIENCE},
-    net::{Network, address_on, ethtool, interface},
+    net::{Network, ethtool, interface},
     process::Process,
 };
 
-use super::peers::{Peer, Running};
+use super::{
+    hosts::{CLIENTS, CPU, DIRECT, INNER, MIDDLE, OUTER, SERVER, SERVERS, nft, run},
+    peers::{Peer, Running},
+};
 
-/// The host in the middle.
-pub(super) const MIDDLE: u8 = 1;
-/// The servers' host.
-pub(super) const SERVERS: u8 = 2;
-/// The clients' host.
-pub(super) const CLIENTS: u8 = 3;
-/// Between the middle and the servers.
-pub(super) const INNER: u8 = 0;
-/// Between the middle and the clients.
-pub(super) const OUTER: u8 = 1;
-/// Between clients and servers, without the host in the middle.
-pub(super) const DIRECT: u8 = 2;
-/// The service address.
-pub(super) const PORT: u16 = 1234;
-/// The server's address.
-pub(super) const SERVER: u16 = 9_000;
 /// The payload of a datagram of [`super::Pour`], which makes a frame of 64 bytes.
 pub(super) const PAYLOAD: u16 = 18;
-/// The CPU of the host in the middle.
-pub(super) const CPU: &str = "1";
 /// The CPU of all other processes.
 const OTHERS: &str = "0";
 
@@ -181,11 +165,6 @@ fn sink(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Loads netfilter rules on a host.
-pub(super) fn nft(host: &Host, rules: &str) -> Result<()> {
-    run(host.net().command()?.args(["nft", rules]))
-}
-
 /// Returns the packets that an interface has received.
 fn received(host: &Host, interface: &str) -> Result<u64> {
     let said = host.net().enter(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
@@ -198,20 +177,4 @@ fn received(host: &Host, interface: &str) -> Result<u64> {
 fn runtime(process: u32) -> Result<u64> {
     let said = fs::read_to_string(format!("/proc/{process}/schedstat"))?;
     Ok(said.split_whitespace().next().context("an empty schedstat")?.parse()?)
-}
-
-pub(super) fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// The server's address on a network.
-pub(super) fn server(network: u8) -> SocketAddr {
-    (address_on(network, SERVERS), SERVER).into()
-}
-
-/// The middle host's address for clients.
-pub(super) fn middle() -> Ipv4Addr {
-    address_on(OUTER, MIDDLE)
 }

@@ -84,7 +84,7 @@ impl FullSync {
         let listing = parse(&bytes)?;
         drop(bytes);
         let parsed = begun.elapsed();
-        let snapshot = convert(&listing, &Lookups::default(), NonZeroU32::MIN);
+        let snapshot = convert(&listing, &Lookups::default(), &NonZeroU32::MIN.into());
         let understood = begun.elapsed();
         let now = Instant::now();
         agent.handle(Event::Source(Report::Snapshot { source: SourceId::Marathon, snapshot, at: now }), now);

@@ -124,8 +124,9 @@ fn words(line: &str) -> Vec<String> {
                 other => plain.push(other),
             }
         }
-        // A number with a fraction equals one without.
-        plain.replace("0.0", "0")
+        // A number with a fraction equals one without, and `12.6s` equals `1m03s`.
+        let plain = plain.replace("0.0", "0");
+        ["0m0s", "0h0m", "0d0h"].iter().fold(plain, |plain, long| plain.replace(*long, "0s"))
     };
     line.split_whitespace().map(word).collect()
 }
@@ -137,6 +138,7 @@ mod tests {
     #[test]
     fn page_comparison_ignores_numbers_but_not_words() {
         assert!(same("a  12 ms\n", "a 7.5 ms\n"));
+        assert!(same("out for 12.6s\n", "out for 1m03s\n") && same("2h05m, b\n", "1.0s, b\n"));
         assert!(same("/web  10.77.0.1:8001\n", "/web 10.77.0.2:8002\n"));
         assert!(!same("a 12 ms\n", "a 12 s\n"));
         assert!(!same("a\n", "a\nb\n"));

@@ -143,7 +143,9 @@ impl<'lab> Stage<'lab> {
             (&cgroup, "/sys/fs/cgroup"),
             (&marathon, "marathon.example:8080"),
         ];
-        Ok(names.iter().fold(left.stdout, |text, (lab, real)| text.replace(lab, real)))
+        let said = names.iter().fold(left.stdout, |text, (lab, real)| text.replace(lab, real));
+        let is_unmeasured = command.contains("hook show") && !command.contains("--seconds");
+        Ok(if is_unmeasured { unmeasured(&said) } else { said })
     }
 
     fn start_marathon(&mut self) -> Result<()> {
@@ -154,7 +156,20 @@ impl<'lab> Stage<'lab> {
     }
 
     fn start_agent(&mut self) -> Result<()> {
-        self.agent = Some(self.lab.agent(&["--self-test", "1"])?);
+        // When the agent polls a Marathon that is gone, it reports another failure than that of the events.
+        self.agent = Some(self.lab.agent(&["--self-test", "1", "--refresh-interval", "3600"])?);
         self.lab.host(1).agent_ready(PATIENCE)
     }
+}
+
+/// Replaces the run counts and mean times of `hook show` by those of a kernel that does not measure: it measures for
+/// all tests if one of them asks for it.
+fn unmeasured(said: &str) -> String {
+    let line = |line: &str| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [hook, program, link, effective, _, mean, pin] if mean != "MEAN_NS" => {
+            format!("{hook}  {program}  {link}  {effective}  0  -  {pin}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    said.lines().map(line).collect()
 }

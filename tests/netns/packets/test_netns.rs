@@ -89,7 +89,7 @@ impl TestNetns {
                 let families = Families::of(address);
                 let state = BackendState::ACTIVE;
                 let new = Backend { address, port, families, state, weight: 1, service: id, ..Backend::free(1) };
-                self.write::<declared::Backends>(at, Backend { price: Backend::price(1), ..new })?;
+                self.write::<declared::Backends>(at, Backend { inverse_weight: Backend::inverse_weight(1), ..new })?;
             }
         }
         Ok(())

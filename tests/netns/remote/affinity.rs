@@ -15,7 +15,8 @@ use proxymatic_tests::net::{address_on, address6_on, interface};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 use serde_json::{Value, json};
 
-use super::{ONE_ARMED, ROUTED, WAIT, Way, asked, both};
+use super::client::{WAIT, asked};
+use super::{ONE_ARMED, ROUTED, Way, at, exposed, places};
 use crate::fixtures::cluster::PORT;
 
 /// The number of clients in each family; each has an address of its own on the clients' host.
@@ -76,7 +77,7 @@ fn who(host: &Host, from: IpAddr, to: SocketAddr) -> Result<[char; 2]> {
 fn answers(lab: &Lab, way: Way, port: u16) -> Result<Vec<[char; 2]>> {
     addresses(way)
         .map(|from| {
-            let to = SocketAddr::new(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
+            let to = at(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
             let first = who(lab.host(CLIENT), from, to)?;
             for _ in 1..TIMES {
                 let next = who(lab.host(CLIENT), from, to)?;
@@ -88,11 +89,12 @@ fn answers(lab: &Lab, way: Way, port: u16) -> Result<Vec<[char; 2]>> {
 }
 
 /// A service of both protocols with this affinity.
-fn sticky(echoes: &[Echo], port: u16, affinity: &str) -> [Value; 2] {
-    both(echoes, &[("affinity", json!(affinity)), ("port", json!(port))]).map(|mut service| {
-        service["name"] = json!(format!("{}-{port}", service["protocol"].as_str().unwrap_or_default()));
-        service
-    })
+fn sticky(echoes: &[Echo], port: u16, affinity: &str) -> Vec<Value> {
+    let of = |protocol: &str| {
+        let name = format!("{protocol}-{port}");
+        exposed(&name, protocol, port, &places(echoes), &[("affinity", json!(affinity))])
+    };
+    ["tcp", "udp"].map(of).concat()
 }
 
 #[test]
@@ -121,7 +123,7 @@ fn remote_affinity_ends_after_its_time() -> TestResult {
         let short = sticky(&echoes, SHORT_PORT, &format!("{}s", SHORT.as_secs()));
         let _agent = way.serve(&lab, &[long, short].concat())?;
         let once = |port| -> Result<Vec<_>> {
-            let to = |from: IpAddr| SocketAddr::new(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
+            let to = |from: IpAddr| at(way.arms.service_addresses()[usize::from(from.is_ipv6())], port);
             addresses(way).map(|from| who(lab.host(CLIENT), from, to(from))).collect()
         };
         let first = [once(PORT)?, once(SHORT_PORT)?];

@@ -4,7 +4,8 @@ use anyhow::Result;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{CLIENT, PATIENCE};
 
-use super::{Remote, WAYS, asked, both, open_is, socket};
+use super::client::{asked, socket};
+use super::{Remote, WAYS, both, open_is};
 use crate::fixtures::file_source::FileSource;
 
 #[test]
@@ -47,7 +48,7 @@ fn remote_clients_without_agent_are_served_until_detach() -> TestResult {
         remote.answers_come_from("ab")?;
         lab.proxymatic(&["detach"])?.well()?;
         for to in way.service_addresses() {
-            assert_eq!(super::refused(lab.host(CLIENT), to)?, std::io::ErrorKind::ConnectionRefused, "{way:?}");
+            assert_eq!(super::client::refused(lab.host(CLIENT), to)?, std::io::ErrorKind::ConnectionRefused, "{way:?}");
         }
     }
     Ok(())

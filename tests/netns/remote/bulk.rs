@@ -11,7 +11,8 @@ use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Arms, CLIENT, Lab};
 use serde_json::Value;
 
-use super::{Remote, WAIT, WAYS, greeted};
+use super::client::{WAIT, greeted};
+use super::{Remote, WAYS};
 use crate::programs::run_on;
 
 /// Half of them over each family, and each byte comes back.

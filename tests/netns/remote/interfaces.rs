@@ -8,6 +8,7 @@ use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{CLIENT, Lab, PATIENCE};
 
+use super::client::WAIT;
 use super::{ONE_ARMED, ROUTED, Remote, WAYS};
 
 #[test]
@@ -40,7 +41,8 @@ fn interface_recreated_is_served_and_its_flows_survive() -> TestResult {
     for _ in 0..2 {
         lab.host(1).net().ip(&["link", "delete", "lab0"])?;
         lab.join(1, 0)?;
-        eventually_ok("it is served again", PATIENCE, || remote.answers_come_from("ab"))?;
+        // One attempt may wait for an answer as long as WAIT.
+        eventually_ok("it is served again", WAIT + 2 * PATIENCE, || remote.answers_come_from("ab"))?;
         transfers.go_on("ab", 10)?;
     }
     transfers.finish("ab")?;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result};
 use proxymatic_tests::failure::TestResult;
 
-use super::{Remote, WAYS, asked, open_is, socket, who};
+use super::client::{asked, socket, who};
+use super::{FOR_TWO, Remote, WAYS, at, open_is};
 use proxymatic_tests::lab::CLIENT;
 
 #[test]
@@ -16,7 +17,8 @@ fn local_backend_answers_beside_one_on_another_host() -> TestResult {
         remote.answers_come_from("ab").with_context(|| format!("{way:?}"))?;
         for to in way.service_addresses() {
             let ask = |_| Ok(asked(&socket(lab.host(CLIENT), to)?)?);
-            let seen = (0..20).map(ask).collect::<Result<BTreeSet<_>>>().with_context(|| format!("{way:?} {to}"))?;
+            let seen =
+                (0..FOR_TWO).map(ask).collect::<Result<BTreeSet<_>>>().with_context(|| format!("{way:?} {to}"))?;
             assert_eq!(seen, BTreeSet::from(['a', 'b']), "{way:?} {to}");
         }
         let transfers = remote.transfers(8)?;
@@ -32,11 +34,12 @@ fn client_on_a_backend_host_is_served_by_that_backend_too() -> TestResult {
         let lab = way.lab()?;
         let remote = Remote::start(&lab, way)?;
         // Host 2 connects to host 1, which may send it back to itself.
-        for to in lab.host(1).places_on(0, crate::fixtures::cluster::PORT) {
-            let seen: BTreeSet<_> = (0..40).map(|_| who(lab.host(2), to)).collect::<Result<_>>()?;
+        for to in lab.host(1).addresses_on(0).map(|address| at(address, crate::fixtures::cluster::PORT)) {
+            let seen: BTreeSet<_> = (0..FOR_TWO).map(|_| who(lab.host(2), to)).collect::<Result<_>>()?;
             assert_eq!(seen, BTreeSet::from(['a', 'b']), "{way:?} {to}");
             let ask = |_| Ok(asked(&socket(lab.host(2), to)?)?);
-            let seen = (0..20).map(ask).collect::<Result<BTreeSet<_>>>().with_context(|| format!("{way:?} {to}"))?;
+            let seen =
+                (0..FOR_TWO).map(ask).collect::<Result<BTreeSet<_>>>().with_context(|| format!("{way:?} {to}"))?;
             assert_eq!(seen, BTreeSet::from(['a', 'b']), "{way:?} {to}");
         }
         drop(remote);

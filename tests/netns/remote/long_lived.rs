@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::{eventually_ok, until};
 use proxymatic_tests::lab::{Host, PATIENCE};
 
-use super::greeted;
+use super::client::greeted;
 
 /// The size of a chunk.
 const CHUNK: usize = 2_000;

@@ -21,7 +21,7 @@ fn simultaneous_fins_count_as_one_close() -> TestResult {
     let lab = ROUTED.lab()?;
     let at = lab.host(2).places_on(0, 8001)[0];
     let listener = lab.host(2).net().enter(|| TcpListener::bind(at))??;
-    let _agent = ROUTED.serve(&lab, &[exposed("web", "tcp", PORT, &[at], &[])])?;
+    let _agent = ROUTED.serve(&lab, &exposed("web", "tcp", PORT, &[at], &[]))?;
     close_together(&lab, &listener)?;
     counts_agree(&lab)?;
     Ok(())

@@ -16,7 +16,8 @@ use proxymatic_tests::net::address_on;
 
 use crate::fixtures::cluster::PORT;
 
-use super::{ROUTED, Remote, WAYS, asked, open_is, who};
+use super::client::{asked, who};
+use super::{ROUTED, Remote, WAYS, open_is};
 
 /// SYNs per second, if the machine is fast enough.
 const RATE: u32 = 100_000;
@@ -36,7 +37,7 @@ fn measured_syn_flood_breaks_no_flow_and_refuses_no_new_client() -> TestResult {
         strangers(&lab)?;
         let remote = Remote::start(&lab, way)?;
         let transfers = remote.transfers(50)?;
-        let datagrams = super::socket(lab.host(CLIENT), way.service_addresses()[0])?;
+        let datagrams = super::client::socket(lab.host(CLIENT), way.service_addresses()[0])?;
         let first = asked(&datagrams)?;
         open_is(&lab, 51)?;
         let to = SocketAddrV4::new(address_on(way.arms.outside(), 1), PORT);

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Host, Load, PATIENCE, binary};
+use super::host::{Host, Load};
 use crate::cgroup::Cgroup;
-use crate::eventually::eventually_ok;
-use crate::process::{Finished, Process};
+use crate::eventually::{PATIENCE, eventually_ok};
+use crate::process::{Finished, Process, binary};
 
 impl Host {
     /// Starts a build of the agent, by the name of its binary, for the programs of a cgroup.

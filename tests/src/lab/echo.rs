@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 
-use super::{Host, PATIENCE, binary};
-use crate::process::Process;
+use super::host::Host;
+use crate::eventually::PATIENCE;
+use crate::process::{Process, binary};
 
 /// A running `echo`; dropping it ends it.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Host, PATIENCE, binary};
-use crate::eventually::eventually_ok;
-use crate::process::Process;
+use super::host::Host;
+use crate::eventually::{PATIENCE, eventually_ok};
+use crate::process::{Process, binary};
 
 /// A running `proxymatic -j event watch`.
 #[derive(Debug)]

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::kernel;
 use super::rows::Service;
-use super::{PATIENCE, binary, kernel};
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
-use crate::eventually::eventually_ok;
+use crate::eventually::{PATIENCE, eventually_ok};
 use crate::http::{self, Url};
 use crate::net::{NetNs, address_on};
-use crate::process::{Finished, Process};
+use crate::process::{Finished, Process, binary};
 use crate::summary::Summary;
 
 /// Timeout of a whole client run.

@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket};
 use nix::{getsockopt_impl, sockopt_impl};
 
-use super::Host;
+use crate::net::NetNs;
 use crate::skip::skipped;
 
 sockopt_impl!(
@@ -63,8 +63,8 @@ pub fn refused_connect() -> &'static str {
 ///
 /// # Errors
 /// Standard error cannot be written to.
-pub fn skips_mptcp(host: &Host, what: &str) -> std::io::Result<bool> {
-    let why = if host.net().sysctl("net/mptcp/enabled", "1").is_err() {
+pub fn skips_mptcp(net: &NetNs, what: &str) -> std::io::Result<bool> {
+    let why = if net.sysctl("net/mptcp/enabled", "1").is_err() {
         "this kernel has none"
     } else if !at_least((5, 19)) {
         "this kernel does not tell hooks which MPTCP socket a subflow is of (5.19)"

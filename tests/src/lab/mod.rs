@@ -31,9 +31,7 @@ mod sim;
 mod socket_program;
 mod status;
 
-use std::path::PathBuf;
-use std::time::Duration;
-use std::{env, path::Path};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -46,14 +44,12 @@ pub use self::sim::Sim;
 pub use self::socket_program::SocketProgram;
 use crate::bpffs::BpfFs;
 use crate::cgroup::Cgroup;
-use crate::cleanup;
+pub use crate::eventually::PATIENCE;
 use crate::net::{Network, Switch};
+pub use crate::process::binary;
 use crate::process::{Finished, Process};
 use crate::summary::Summary;
-
-/// Timeout of any one step of a test. It only guards against a step that never ends: a busy machine takes many times
-/// longer than an idle one.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{cleanup, leftovers};
 
 /// The address of the simulated Marathon on its host.
 const MARATHON_PORT: u16 = 8080;
@@ -81,7 +77,7 @@ impl Lab {
     pub fn joined(networks: Vec<Network>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "needs root: it makes network namespaces, cgroups and a bpf mount");
         cleanup::on_signals()?;
-        cleanup::sweep();
+        leftovers::sweep();
         let name = cleanup::unique_name();
         let bpffs = BpfFs::mount(&name)?;
         let cgroup = Cgroup::create(&name)?;
@@ -169,16 +165,4 @@ impl Lab {
     pub fn service_when(&self, what: &str, name: &str, wanted: impl Fn(&Service) -> bool) -> Result<Service> {
         self.host(1).service_when(what, name, wanted)
     }
-}
-
-/// Finds a program of this project: in `PROXYMATIC_BIN_DIR`, else beside this program, else one folder up from a test
-/// binary.
-pub fn binary(name: &str) -> Result<PathBuf> {
-    let rooms = match env::var_os("PROXYMATIC_BIN_DIR") {
-        Some(room) if !room.is_empty() => vec![PathBuf::from(room)],
-        _ => env::current_exe()?.ancestors().skip(1).take(2).map(Path::to_path_buf).collect(),
-    };
-    rooms.iter().map(|room| room.join(name)).find(|path| path.is_file()).with_context(|| {
-        format!("no program {name} in {rooms:?}; build it (cargo build --workspace) or set PROXYMATIC_BIN_DIR")
-    })
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Host, Lab};
+use super::Lab;
+use super::host::Host;
 use crate::net::{Network, address_on, address6_on, cable, interface, like_a_card};
 
 /// The host of the clients, in labs with remote clients.

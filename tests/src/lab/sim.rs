@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::{Host, PATIENCE, binary};
+use super::host::Host;
+use crate::eventually::PATIENCE;
 use crate::net::host_address;
-use crate::process::Process;
+use crate::process::{Process, binary};
 
 /// A running `marathon-sim`.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{Host, PATIENCE, binary};
+use super::host::Host;
 use crate::cgroup::Cgroup;
-use crate::eventually::eventually_ok;
-use crate::process::Process;
+use crate::eventually::{PATIENCE, eventually_ok};
+use crate::process::{Process, binary};
 
 /// A running `tcp-client`, `datagrams` or similar program: see there for the commands. Its sockets belong to the host's
 /// cgroup and close with it.

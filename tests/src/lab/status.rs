@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::Host;
+use super::host::Host;
 
 impl Host {
     /// Returns the output of `proxymatic -j status` here, with or without problems.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use fastrand::Rng;
 use serde_json::json;
 
 use super::allowed_failures::Killed;
-use super::cluster::{Clients, Cluster, pass};
+use super::cluster::{CREW, Clients, Cluster, pass};
 use super::replicas::{Member, now};
 use super::report::Report;
-use super::rng::Rng;
+use crate::stalls::Stalls;
 
 /// The least number of replicas of a service, so that one can be killed.
 const LEAST: usize = 2;
@@ -48,9 +49,9 @@ pub(super) enum Act {
 
 /// Draws the next change.
 pub(super) fn draw(rng: &mut Rng, cluster: &Cluster<'_>) -> Act {
-    let of = rng.index(cluster.crews.len());
+    let of = rng.usize(..cluster.crews.len());
     let (members, tcp) = (cluster.crews[of].members.len(), !cluster.crews[of].udp);
-    match rng.below(14) {
+    match rng.u64(..14) {
         0..2 if members < MOST => Act::Grow(of),
         2..4 if members > LEAST => Act::Shrink(of),
         0..5 => Act::Roll(of),
@@ -91,13 +92,13 @@ impl Act {
         report: &mut Report,
     ) -> Result<()> {
         match self {
-            Self::Grow(of) => grow(cluster, of, 1 + rng.index(2)),
+            Self::Grow(of) => grow(cluster, of, 1 + rng.usize(..2)),
             Self::Shrink(of) => {
-                let nth = rng.index(cluster.crews[of].members.len());
+                let nth = rng.usize(..cluster.crews[of].members.len());
                 shrink(cluster, of, nth, Some(clients), report)
             }
             Self::Roll(of) => {
-                let nth = rng.index(cluster.crews[of].members.len());
+                let nth = rng.usize(..cluster.crews[of].members.len());
                 grow(cluster, of, 1)?;
                 shrink(cluster, of, nth, Some(clients), report)
             }
@@ -107,18 +108,18 @@ impl Act {
                 leave(cluster, of, old, Some(clients))
             }
             Self::Kill(of) => {
-                let (told, nth) = (rng.below(500), rng.index(cluster.crews[of].members.len()));
+                let (told, nth) = (rng.u64(..500), rng.usize(..cluster.crews[of].members.len()));
                 let killed = kill(cluster, of, nth, report)?;
                 pass(Duration::from_millis(told));
                 bury(cluster, of, killed, clients)
             }
             Self::LoseLeader => {
-                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.below(4), "code": 502 }))?;
+                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.u64(..4), "code": 502 }))?;
                 cluster.well()
             }
             Self::LoseLeaderAndKill(of) => {
-                let nth = rng.index(cluster.crews[of].members.len());
-                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.below(4), "code": 502 }))?;
+                let nth = rng.usize(..cluster.crews[of].members.len());
+                cluster.sim.control("leader", &json!({ "seconds": 1 + rng.u64(..4), "code": 502 }))?;
                 let killed = kill(cluster, of, nth, report)?;
                 bury(cluster, of, killed, clients)?;
                 cluster.well()
@@ -135,7 +136,7 @@ impl Act {
                 cluster.settle()
             }
             Self::CrashWithin(of) => {
-                let after = rng.below(30);
+                let after = rng.u64(..30);
                 let old = replace(cluster, of, report)?;
                 pass(Duration::from_millis(after));
                 cluster.kill_agent()?;
@@ -154,8 +155,20 @@ impl Act {
     }
 }
 
+/// Restores the number of replicas of the beginning.
+pub(super) fn restore_replicas(cluster: &mut Cluster<'_>, report: &mut Report) -> Result<()> {
+    for of in 0..cluster.crews.len() {
+        while cluster.crews[of].members.len() > CREW {
+            shrink(cluster, of, 0, None, report)?;
+        }
+        let missing = CREW - cluster.crews[of].members.len();
+        grow(cluster, of, missing)?;
+    }
+    cluster.settle()
+}
+
 /// Starts more replicas; returns when they are served.
-pub(super) fn grow(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
+fn grow(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
     launch(cluster, of, count)?;
     cluster.settle_one(of)
 }
@@ -171,7 +184,7 @@ fn launch(cluster: &mut Cluster<'_>, of: usize, count: usize) -> Result<()> {
 }
 
 /// Stops a replica as Mesos does: TASK_KILLING, drain, end. A UDP replica runs until its sockets were reset.
-pub(super) fn shrink(
+fn shrink(
     cluster: &mut Cluster<'_>,
     of: usize,
     nth: usize,
@@ -230,13 +243,16 @@ struct Dead {
     name: String,
     task: String,
     when: (f64, f64),
+    /// Since the kill.
+    stalls: Stalls,
 }
 
 fn kill(cluster: &mut Cluster<'_>, of: usize, nth: usize, report: &mut Report) -> Result<Dead> {
     let member = cluster.crews[of].members.remove(nth);
     let (name, task) = (member.name.clone(), member.task.clone());
     report.note(&format!("{name} is killed"));
-    Ok(Dead { name, task, when: member.die()? })
+    let stalls = Stalls::watch();
+    Ok(Dead { name, task, when: member.die()?, stalls })
 }
 
 /// Reports a replica's death to Marathon; returns when the agent knows it.
@@ -247,7 +263,7 @@ fn bury(cluster: &mut Cluster<'_>, of: usize, dead: Dead, clients: &Clients) -> 
         clients.leave_alone(cluster.crews[of].port, &dead.name)?;
     }
     let (begun, at) = dead.when;
-    let killed = Killed { begun, dead: at, out: now() };
+    let killed = Killed { begun, dead: at, out: now(), stalled: dead.stalls.any_long() };
     let ended = cluster.crews[of].ended(dead.name, Some(killed));
     cluster.note(ended);
     Ok(())

@@ -5,6 +5,8 @@
 //! - TCP, `open`: a request that began before the replica was dead and failed after the kill began.
 //! - TCP, `found out`: one connect on the host, the first that is refused afterwards; `at once`: connects that began
 //!   before that refusal. Then the replica is ejected.
+//! - TCP, `stalled`: connects that were refused later, if the machine stalled before the agent had removed the replica:
+//!   meanwhile the ejection may have ended.
 //! - UDP, `not told`: datagrams whose wait overlaps the time from the kill until the agent has removed the replica: no
 //!   hook sees whether a datagram is answered.
 //!
@@ -35,6 +37,8 @@ pub(super) struct Killed {
     pub(super) dead: f64,
     /// The agent has removed it.
     pub(super) out: f64,
+    /// Whether the machine stalled between the kill and the removal.
+    pub(super) stalled: bool,
 }
 
 /// The verdict on a client's failures.
@@ -66,13 +70,13 @@ pub(super) fn tcp(port: u16, seen: &Summary, ended: &[EndedReplica]) -> Judgemen
             if open {
                 Some("open")
             } else {
-                of.find_map(|(_, first)| match *first {
+                of.find_map(|(kill, first)| match *first {
                     None => {
                         *first = Some(end(failure));
                         Some("found out")
                     }
                     Some(known) if failure.at < known => Some("at once"),
-                    Some(_) => None,
+                    Some(_) => kill.stalled.then_some("stalled"),
                 })
             },
         );
@@ -122,7 +126,7 @@ fn end(failure: &Failed) -> f64 {
 mod tests {
     use super::*;
 
-    const KILL: Killed = Killed { begun: 10.0, dead: 10.1, out: 11.0 };
+    const KILL: Killed = Killed { begun: 10.0, dead: 10.1, out: 11.0, stalled: false };
 
     fn ended(killed: Option<Killed>) -> Vec<EndedReplica> {
         vec![EndedReplica { port: 1, name: "a".into(), killed }]
@@ -151,6 +155,13 @@ mod tests {
         let saw = seen(&[(10.2, 10, "connect"), (10.205, 10, "connect"), (10.211, 1, "connect")]);
         let judged = tcp(1, &saw, &ended(Some(KILL)));
         assert_eq!((judged.allowed, judged.faults.len()), (vec!["found out", "at once"], 1));
+    }
+
+    #[test]
+    fn stalled_machine_allows_more_refused_connects() {
+        let stalled = ended(Some(Killed { stalled: true, ..KILL }));
+        let judged = tcp(1, &seen(&[(10.2, 1, "connect"), (10.9, 1, "connect"), (11.1, 1, "connect")]), &stalled);
+        assert_eq!((judged.allowed, judged.faults.len()), (vec!["found out", "stalled"], 1));
     }
 
     #[test]

@@ -173,18 +173,6 @@ impl<'lab> Cluster<'lab> {
         self.crews.iter().map(load).collect::<Result<_>>().map(Clients)
     }
 
-    /// Restores the number of replicas of the beginning.
-    pub(super) fn back_to_the_beginning(&mut self, report: &mut Report) -> Result<()> {
-        for of in 0..self.crews.len() {
-            while self.crews[of].members.len() > CREW {
-                super::actions::shrink(self, of, 0, None, report)?;
-            }
-            let missing = CREW - self.crews[of].members.len();
-            super::actions::grow(self, of, missing)?;
-        }
-        self.settle()
-    }
-
     /// Waits until the maps are as full as at the beginning: every quarantine is over, and no connection is counted.
     pub(super) fn is_as_it_was(&self, fill: &BTreeMap<String, u64>) -> Result<()> {
         eventually_ok("the maps are as full as in the beginning", PATIENCE, || {

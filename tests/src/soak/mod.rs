@@ -9,14 +9,13 @@ mod allowed_failures;
 mod cluster;
 mod replicas;
 mod report;
-mod rng;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use self::cluster::Cluster;
 pub use self::report::Report;
-use self::{cluster::Cluster, rng::Rng};
 use crate::lab::Lab;
 
 /// The number of changes with the same clients. Then these clients end, their failures are judged, and new ones start.
@@ -48,7 +47,7 @@ pub fn run(options: &Options) -> Result<Report> {
 
 fn changes(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
     let mut cluster = Cluster::start(lab)?;
-    let mut rng = Rng::new(options.seed);
+    let mut rng = fastrand::Rng::with_seed(options.seed);
     let (begun, fill) = (Instant::now(), cluster.fill()?);
     report.memory(cluster.memory()?);
     while begun.elapsed() < options.time && report.faults.is_empty() {
@@ -64,7 +63,7 @@ fn changes(lab: &Lab, options: &Options, report: &mut Report) -> Result<()> {
         (options.say)(&report.line());
     }
     report.note("back to the beginning");
-    cluster.back_to_the_beginning(report)?;
+    actions::restore_replicas(&mut cluster, report)?;
     cluster.is_as_it_was(&fill)?;
     report.end(&fill, cluster.verdicts()?);
     report.time = begun.elapsed();

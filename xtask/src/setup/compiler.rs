@@ -4,7 +4,7 @@ use std::{fmt, path::Path, process::Command};
 
 use crate::{command, workspace};
 
-use super::linker;
+use super::linker_version::{LLVM, VERSION};
 
 /// The distribution's compiler: by path, because rustup's comes first in PATH.
 pub(super) const DISTRIBUTION: &str = "/usr/bin/rustc";
@@ -147,9 +147,9 @@ fn judge(who: &str, verbose: Option<&str>, has_core: bool, core: &str) -> Result
     if !has_core {
         return Err(format!("{who} lacks {core}"));
     }
-    if !linker::LLVM.contains(&rustc.llvm) {
-        let (have, from, to) = (rustc.llvm, linker::LLVM.start(), linker::LLVM.end());
-        return Err(format!("{who} has LLVM {have}, and bpf-linker {} knows {from} to {to}", linker::VERSION));
+    if !LLVM.contains(&rustc.llvm) {
+        let (have, from, to) = (rustc.llvm, LLVM.start(), LLVM.end());
+        return Err(format!("{who} has LLVM {have}, and bpf-linker {VERSION} knows {from} to {to}"));
     }
     Ok(rustc)
 }

@@ -4,7 +4,6 @@
 
 use std::{
     fs::{self, File},
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,12 +14,9 @@ use crate::{command, workspace};
 
 use super::{
     compiler::Compiler,
+    linker_version::VERSION,
     packages::{self, Part},
 };
-
-pub(super) const VERSION: &str = "0.10.4";
-/// The LLVM major versions that this bpf-linker has features for.
-pub(super) const LLVM: RangeInclusive<u32> = 20..=22;
 
 /// Returns the linker for this compiler, which is built if it is missing or does not start.
 pub(super) fn provide(compiler: &Compiler) -> Result<PathBuf> {
@@ -104,10 +100,7 @@ mod tests {
     #[test]
     fn nightly_linker_loads_the_llvm_of_nightly() {
         let install = install(&Compiler::Nightly(rustc(21)), Path::new("/c"));
-        assert!(command::show(&install).ends_with(
-            "install --quiet bpf-linker --version 0.10.4 --locked --no-default-features \
-             --features rust-llvm-21 --root /c --target-dir /c/target"
-        ));
+        assert!(command::show(&install).contains("--features rust-llvm-21 "));
         assert!(install.get_envs().all(|(name, _)| name != "LLVM_PREFIX"));
     }
 

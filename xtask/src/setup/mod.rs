@@ -10,6 +10,7 @@ use anyhow::{Context as _, Error, Result};
 mod cargo_deb;
 mod compiler;
 mod linker;
+mod linker_version;
 mod packages;
 
 use compiler::Compiler;
@@ -40,7 +41,7 @@ pub(crate) fn run() -> Result<()> {
     println!(
         "ready: {compiler}, LLVM {}, bpf-linker {} ({})",
         compiler.rustc().llvm,
-        linker::VERSION,
+        linker_version::VERSION,
         linker.display(),
     );
     Ok(())

@@ -34,7 +34,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 42] = [
+const PACKAGES: [Package; 41] = [
     // A C compiler exists, since it has linked this task.
     Package {
         part: Part::Build,
@@ -203,7 +203,6 @@ const PACKAGES: [Package; 42] = [
         gives: &["iptables", "iptables-restore"],
         why: "translates addresses, as most clusters do",
     },
-    Package { part: Part::Peers, name: "ipvsadm", gives: &["ipvsadm"], why: "tells IPVS what to do" },
     Package { part: Part::Load, name: "wrk", gives: &["wrk"], why: "many requests over connections that stay" },
     Package { part: Part::Load, name: "iperf3", gives: &["iperf3"], why: "many bytes" },
 ];

@@ -6,8 +6,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::report::Report;
-use crate::workspace;
+use crate::{report::Report, workspace};
 
 /// Seconds by tier, and by test of each tier.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -58,7 +57,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::report::{Ran, Verdict};
+    use crate::report::{Ran, Verdict};
 
     #[test]
     fn partial_run_updates_tests_but_not_the_tier() {

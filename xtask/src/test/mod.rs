@@ -4,7 +4,6 @@ mod build;
 mod history;
 mod load;
 mod programs;
-pub(crate) mod report;
 mod runner;
 mod tier;
 
@@ -16,10 +15,14 @@ use clap::{Args, ValueEnum as _};
 use self::{
     build::Build,
     history::History,
-    report::Report,
     tier::{Context, Tier},
 };
-use crate::{command::Failed, progress::human, vm};
+use crate::{
+    command::Failed,
+    progress::human,
+    report::{self, Report},
+    vm,
+};
 
 /// How many of the slowest tests a run lists.
 const SLOWEST: usize = 20;
@@ -150,6 +153,14 @@ mod tests {
         assert_eq!(names(&[]), all);
         assert_eq!(all.last().unwrap(), "vm");
         assert!(matches!(test(&[]).kernels(), vm::Which::Ends));
+    }
+
+    #[test]
+    fn contributing_lists_all_tiers_in_their_order() {
+        let text = std::fs::read_to_string(crate::workspace::root().join("CONTRIBUTING.md")).unwrap();
+        let (_, table) = text.split_once("| tier | ").unwrap();
+        let rows = table.lines().skip(2).map_while(|row| row.strip_prefix("| ")?.split(" | ").next());
+        assert_eq!(rows.flat_map(|tiers| tiers.split(", ")).collect::<Vec<_>>(), names(&[]));
     }
 
     #[test]

@@ -14,13 +14,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    history::History,
-    load::Load,
-    programs::Test,
+use super::{history::History, load::Load, programs::Test};
+use crate::{
+    progress::human,
     report::{Ran, Report, Verdict},
+    workspace,
 };
-use crate::{progress::human, workspace};
 
 /// Timeout of a test, which then counts as hanging.
 const TIMEOUT: Duration = Duration::from_secs(600);

@@ -9,11 +9,12 @@ use super::{
     build::Build,
     history::History,
     programs::{self, Ignored, Kind, Program},
-    report::Report,
     runner::Runner,
 };
 use crate::{
-    command, dist, image, setup, tidy, vm,
+    command, dist, image,
+    report::Report,
+    setup, tidy, vm,
     workspace::{self, cargo},
 };
 
@@ -26,6 +27,8 @@ pub(crate) enum Tier {
     Tidy,
     /// Lints, none tolerated.
     Clippy,
+    /// Documentation of the code: links that resolve, markup that is closed.
+    Doc,
     /// All tests that need only stable Rust.
     Host,
     /// The harness and the simulated Marathon, without root.
@@ -73,7 +76,7 @@ impl Tier {
     /// Whether it runs or reads the eBPF programs.
     pub(crate) const fn needs_objects(self) -> bool {
         match self {
-            Self::Fmt | Self::Tidy | Self::Clippy | Self::Host | Self::Sim | Self::Etcd => false,
+            Self::Fmt | Self::Tidy | Self::Clippy | Self::Doc | Self::Host | Self::Sim | Self::Etcd => false,
             Self::Wire | Self::Netns | Self::Surface | Self::Docker | Self::Dist | Self::Vm => true,
         }
     }
@@ -92,6 +95,7 @@ impl Tier {
             Self::Fmt => fmt(),
             Self::Tidy => Ok(Report::from_result(tidy::run(false))),
             Self::Clippy => clippy(),
+            Self::Doc => doc(),
             Self::Host => {
                 let is_host = |it: &Program| HOST.contains(&it.package());
                 context.run_tests(self, is_host, Ignored::Skip, cpus(), Vec::new())
@@ -193,5 +197,16 @@ fn clippy() -> Result<Report> {
     // compilation.
     let fuzz = ["--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target", "--no-default-features"];
     command::run(cargo().arg("clippy").args(fuzz).args(["--locked", "--", "-D", "warnings"]))?;
+    Ok(Report::default())
+}
+
+/// Builds the documentation, which nobody publishes: its comments are read in the sources. Most modules are private, and
+/// rustdoc checks the links of private items only with `--document-private-items`. A link from a public item to a private
+/// one then resolves, so that warning has no meaning here.
+fn doc() -> Result<Report> {
+    setup::build()?;
+    let flags = "-D warnings -A rustdoc::private-intra-doc-links";
+    let arguments = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+    command::run(cargo().args(arguments).env("RUSTDOCFLAGS", flags))?;
     Ok(Report::default())
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, anyhow};
 use ignore::WalkBuilder;
 
-use self::{finding::Finding, graph::Graph, layouts::Layouts};
+use self::{finding::Finding, graph::Graph, layouts::Layouts, versions::Versions};
 use crate::{command::Failed, workspace};
 
 mod architecture;
@@ -15,6 +15,7 @@ mod graph;
 mod layouts;
 mod links;
 mod rules;
+mod versions;
 mod words;
 
 /// Checks every rule, and prints each broken one. With `fix` it rewrites what is generated.
@@ -23,14 +24,19 @@ pub(crate) fn run(fix: bool) -> Result<()> {
     let glossary =
         fs::read_to_string(root.join(words::GLOSSARY)).with_context(|| format!("read {}", words::GLOSSARY))?;
     let retired = words::retired(&glossary).map_err(|error| anyhow!(Failed(format!("tidy: {error}"))))?;
+    let layouts = read_layouts(root)?;
+    let abi = layouts.version.as_deref().context("proxymatic-common has no ABI_VERSION")?;
+    let versions = Versions { package: env!("CARGO_PKG_VERSION"), abi };
     let mut findings = 0;
     for path in files(root)? {
         let Ok(text) = fs::read_to_string(root.join(&path)) else {
             // A binary file, to which no rule applies.
             continue;
         };
-        let found = check(&path, &text, &|it| root.join(it).exists());
-        for Finding { line, what } in found.into_iter().chain(words::used(&path, &text, &retired)) {
+        let mut found = check(&path, &text, &|it| root.join(it).exists());
+        found.extend(words::used(&path, &text, &retired));
+        found.extend(versions::wrong(&path, &text, &versions));
+        for Finding { line, what } in found {
             eprintln!("{path}:{line}: {what}");
             findings += 1;
         }
@@ -38,7 +44,7 @@ pub(crate) fn run(fix: bool) -> Result<()> {
             println!("{note}");
         }
     }
-    findings += layouts(root, fix)?;
+    findings += check_layouts(root, &layouts, abi, fix)?;
     for (name, sources) in crates::sources(root, &files(root)?)? {
         let graph = Graph::read(&sources).map_err(|error| anyhow!("tidy cannot parse {error}"))?;
         if name == architecture::CRATE {
@@ -73,14 +79,17 @@ fn knows(root: &Path, graph: &Graph, fix: bool) -> Result<usize> {
     Ok(findings.len())
 }
 
-/// Compares the layouts with the snapshot of their version, or writes that of a new version. Returns the number of findings.
-fn layouts(root: &Path, fix: bool) -> Result<usize> {
+/// Reads the layouts that cross a map.
+fn read_layouts(root: &Path) -> Result<Layouts> {
     let paths: Vec<_> = files(root)?.into_iter().filter(|it| it.starts_with(layouts::SOURCES)).collect();
     let read = |path: &String| fs::read_to_string(root.join(path)).with_context(|| format!("read {path}"));
     let texts = paths.iter().map(read).collect::<Result<Vec<_>>>()?;
     let sources = paths.iter().map(String::as_str).zip(texts.iter().map(String::as_str));
-    let layouts = Layouts::read(sources).map_err(|error| anyhow!("tidy cannot parse {error}"))?;
-    let version = layouts.version.as_deref().context("proxymatic-common has no ABI_VERSION")?;
+    Layouts::read(sources).map_err(|error| anyhow!("tidy cannot parse {error}"))
+}
+
+/// Compares the layouts with the snapshot of their version, or writes that of a new version. Returns the number of findings.
+fn check_layouts(root: &Path, layouts: &Layouts, version: &str, fix: bool) -> Result<usize> {
     let file = format!("{}/v{version}.txt", layouts::SNAPSHOTS);
     match fs::read_to_string(root.join(&file)) {
         Ok(snapshot) => Ok(layouts.compare(&snapshot).inspect_err(|what| eprintln!("{file}: {what}")).is_err().into()),

@@ -12,20 +12,18 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::{
-    command,
-    test::report::{Ran, Report, Verdict},
-    workspace,
-};
+use crate::{command, report::Report, workspace};
 
 mod apt;
 mod boot;
 mod chosen;
+mod documents;
 mod initramfs;
 mod kernels;
 mod outcome;
 mod record;
 mod report;
+mod run;
 mod tools;
 
 use apt::Apt;
@@ -33,11 +31,11 @@ use boot::Accelerator;
 use chosen::Choice;
 pub(crate) use kernels::is_named;
 use kernels::{KERNELS, Kernel, NEWEST};
-use outcome::Outcome;
+use run::Run;
 use tools::Tools;
 
-/// Timeouts of one test, and of one machine.
-const TEST: Duration = Duration::from_secs(120);
+/// Timeouts of one test, and of one machine. They only guard against one that never ends.
+const TEST: Duration = Duration::from_secs(300);
 const MACHINE: Duration = Duration::from_secs(15 * 60);
 /// How often a machine is started again after a panic that the emulation causes.
 const TRIES: u32 = 3;
@@ -52,14 +50,6 @@ pub(crate) enum Which {
     Named(Vec<String>),
     /// The oldest and the newest, with few tests: whether hooks load, attach and forward.
     Ends,
-}
-
-/// The result of one kernel.
-struct Run {
-    kernel: Kernel,
-    accelerator: Accelerator,
-    outcome: Outcome,
-    took: Duration,
 }
 
 /// Programs that run in every machine.
@@ -94,7 +84,7 @@ pub(crate) fn run(which: &Which, filter: Option<&str>, tests: &Path, programs: &
                 report.tests.extend(run.report());
                 // Written after each kernel, since the next one may not boot.
                 if keeps {
-                    record::keep(run)?;
+                    documents::keep(run)?;
                 }
             }
             Err(error) => report.errors.push(format!("{error:#}")),
@@ -201,44 +191,4 @@ fn run_one(kernel: Kernel, accelerator: &mut Option<Accelerator>, tools: &Tools,
         eprintln!("{}: {error}", run.kernel.release);
     }
     Ok(run)
-}
-
-impl Run {
-    /// Prints the verdict on each test, and the output of failed tests.
-    fn tell(&self, out: &Path) {
-        for (test, why) in self.outcome.failed() {
-            let log = fs::read(out.join("log").join(&test.name)).unwrap_or_default();
-            println!("---- {} on {}: {why}\n{}", test.name, self.outcome.release, String::from_utf8_lossy(&log));
-        }
-        for (test, what) in self.outcome.skipped() {
-            println!("{}: SKIPPED {}: {}", self.outcome.release, test.name, what.join("; "));
-        }
-        let (failed, skipped) = (self.outcome.failed().count(), self.outcome.skipped().count());
-        println!(
-            "{}: booted in {:.1} s, {} tests in {:.0} s: {} passed, {skipped} skipped, {failed} failed",
-            self.outcome.release,
-            self.outcome.boot,
-            self.outcome.tests.len(),
-            self.took.as_secs_f64(),
-            self.outcome.tests.len() - failed - skipped,
-        );
-    }
-
-    /// The verdict on each test.
-    fn report(&self) -> impl Iterator<Item = Ran> {
-        self.outcome.tests.iter().map(|test| {
-            let verdict = match &test.verdict {
-                // This kernel has every feature, so the test's probe is wrong.
-                Verdict::Skipped(_) if self.kernel.newest => Verdict::Failed("skipped on the newest kernel".into()),
-                other => other.clone(),
-            };
-            Ran {
-                name: format!("{} {}", self.outcome.release, test.name),
-                verdict,
-                took: Duration::from_secs_f64(test.seconds),
-                log: None,
-                again: format!("{} --filter {}", self.kernel.series().unwrap_or(&self.kernel.release), test.name),
-            }
-        })
-    }
 }

@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use super::{outcome::Outcome, record::Record};
-use crate::test::report::Verdict;
+use super::{
+    outcome::{Outcome, Test},
+    record::Record,
+};
+use crate::report::Verdict;
 
 /// Facts with this prefix have a table of their own: the instructions that the verifier processed, by program.
 const VERIFIED: &str = "verified ";
@@ -47,8 +50,7 @@ pub(super) fn document(runs: &[Record]) -> String {
             |name| name.starts_with(VERIFIED),
             VERIFIED,
         ),
-        tests(runs),
-        skipped(runs),
+        exceptions(runs),
     ];
     parts.join("\n")
 }
@@ -75,42 +77,19 @@ fn facts(title: &str, lead: &str, runs: &[Record], wanted: impl Fn(&str) -> bool
     render(title, lead, [""].into_iter().chain(releases(runs)), rows)
 }
 
-/// A row for each test, with its seconds or its verdict.
-fn tests(runs: &[Record]) -> String {
-    let mut names: Vec<&String> = Vec::new();
-    for name in runs.iter().flat_map(|run| run.outcome.tests.iter().map(|it| &it.name)) {
-        if !names.contains(&name) {
-            names.push(name);
+/// The tests that failed and the skipped parts, by kernel, with reasons.
+fn exceptions(runs: &[Record]) -> String {
+    let mut text = "## Failed or skipped\n\n".to_owned();
+    for Record { outcome, .. } in runs {
+        let failed = outcome.failed().map(|(test, why)| format!("`{}` FAILED: {why}", test.name));
+        let skipped = |(test, parts): (&Test, &[String])| {
+            parts.iter().map(|part| format!("`{}`: {part}", test.name)).collect::<Vec<_>>()
+        };
+        let mut lines: Vec<_> = failed.chain(outcome.skipped().flat_map(skipped)).collect();
+        if lines.is_empty() {
+            lines.push("nothing".into());
         }
-    }
-    let cell = |run: &Record, name: &str| {
-        let Some(test) = run.outcome.tests.iter().find(|it| it.name == *name) else { return "not run".to_owned() };
-        match test.verdict {
-            Verdict::Passed => format!("{:.1}", test.seconds),
-            Verdict::Skipped(_) => "skipped".into(),
-            Verdict::Failed(_) => "FAILED".into(),
-        }
-    };
-    let rows = names
-        .into_iter()
-        .map(|name| [format!("`{name}`")].into_iter().chain(runs.iter().map(|run| cell(run, name))).collect());
-    render("Tests, with the seconds each took", "", ["test"].into_iter().chain(releases(runs)), rows)
-}
-
-/// The skipped parts, by kernel, with reasons.
-fn skipped(runs: &[Record]) -> String {
-    let mut text = "## Skipped\n\n".to_owned();
-    for run in runs {
-        let mut any = false;
-        for (test, what) in run.outcome.skipped() {
-            for what in what {
-                any = true;
-                let _ = writeln!(text, "- {}, `{}`: {what}", run.outcome.release, test.name);
-            }
-        }
-        if !any {
-            let _ = writeln!(text, "- {}: nothing", run.outcome.release);
-        }
+        lines.iter().for_each(|line| text += &format!("- {}: {line}\n", outcome.release));
     }
     text
 }

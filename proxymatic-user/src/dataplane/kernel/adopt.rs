@@ -1,15 +1,13 @@
 //! Reads the pinned maps for adoption.
 
-use std::os::fd::AsFd as _;
+use std::{borrow::Borrow, os::fd::AsFd as _};
 
 use aya::maps::{HashMap, IterableMap as _, MapData, MapError};
-use proxymatic_common::{
-    Address, Backend, Class, Frontend, Name, Service, Slot, SlotRange, SourceCgroup, SourceRangeKey,
-};
+use proxymatic_common::{Backend, Service, Slot, SlotRange, SourceRangeKey, maps::KeyedMap};
 
 use super::{Maps, bpf};
 use crate::{
-    dataplane::{Error, MapReader, adopt},
+    dataplane::{Error, MapReader, MapRows, adopt},
     plan::{Capacity, MapState},
 };
 
@@ -40,50 +38,30 @@ impl MapReader for Maps {
         self.services.read(id)
     }
 
-    fn head(&self, service: u32) -> Option<SlotRange> {
-        self.head(service)
+    fn slot_range(&self, service: u32) -> Option<SlotRange> {
+        self.slot_range(service)
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {
         self.slots.read(index)
     }
 
-    fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
-        all_entries("FRONTENDS", &self.frontends)
-    }
-
-    fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
-        all_entries("ADDRESSES", &self.addresses)
-    }
-
-    fn excluded(&self) -> Result<Vec<u64>, Error> {
-        Ok(all_entries("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
-    }
-
-    fn allow(&self) -> Result<Vec<SourceRangeKey>, Error> {
+    fn source_ranges(&self) -> Result<Vec<SourceRangeKey>, Error> {
         let keys = self
-            .allow
+            .source_ranges
             .keys()
             .map(|key| key.map(|key| SourceRangeKey { prefix_len: key.prefix_len(), network: key.data() }));
         keys.collect::<Result<_, MapError>>().map_err(|error| Error::kernel("read SOURCE_RANGES", &error))
     }
 
-    fn allow_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
-        Ok(all_entries("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
-    }
-
-    fn service_names(&self) -> Result<Vec<(u32, Name)>, Error> {
-        all_entries("SERVICE_NAMES", &self.service_names)
-    }
-
-    fn backend_names(&self) -> Result<Vec<(u32, Name)>, Error> {
-        all_entries("BACKEND_NAMES", &self.backend_names)
+    fn rows<D: KeyedMap>(&self) -> Result<MapRows<D>, Error> {
+        all_entries(D::NAME, &self.keyed::<D>()?)
     }
 }
 
-pub(super) fn all_entries<K: aya::Pod, V: aya::Pod>(
+pub(super) fn all_entries<T: Borrow<MapData>, K: aya::Pod, V: aya::Pod>(
     name: &str,
-    map: &HashMap<MapData, K, V>,
+    map: &HashMap<T, K, V>,
 ) -> Result<Vec<(K, V)>, Error> {
     if let Ok(found) = bpf::entries(map.map().fd().as_fd()) {
         return Ok(found);

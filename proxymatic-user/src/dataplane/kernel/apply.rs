@@ -1,74 +1,88 @@
 //! Carries out one map operation.
 
-use aya::maps::lpm_trie::Key;
-use proxymatic_common::{BackendStats, Name, Port, PortBit, Service, ServiceStats, Slot, SourceRange, SourceRangeKey};
+use aya::maps::{MapError, lpm_trie::Key};
+use proxymatic_common::{
+    Backend, BackendStats, Port, PortBit, Service, ServiceStats, Slot, SlotRange, SourceRange, SourceRangeKey,
+    maps::KeyedMap,
+};
 
-use super::Maps;
-use crate::{dataplane::Error, plan::MapOp};
+use super::{Maps, maps::ignore_missing};
+use crate::{
+    dataplane::Error,
+    plan::{EntryWriter, MapOp},
+};
+
+/// Why an entry was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// The kernel refused the write.
+    Refused(MapError),
+    /// The entry is outside the map. Such a write is a bug of the plan and must not corrupt memory.
+    OutOfBounds,
+}
 
 impl Maps {
     /// Carries out one write of a plan.
     pub(super) fn apply(&mut self, op: &MapOp) -> Result<(), Error> {
-        let failed = |error: aya::maps::MapError| Error::kernel(format!("{op} in {}", op.map()), &error);
-        match op {
-            MapOp::PutExcluded(cgroup) => self.excluded.insert(cgroup, 1, 0).map_err(failed),
-            MapOp::DelExcluded(cgroup) => ignore_missing(self.excluded.remove(cgroup)).map_err(failed),
-            MapOp::ResetLoad(id) => check_bounds(op, self.load(*id).map(BackendStats::reset)),
-            MapOp::ResetServiceLoad(id) => check_bounds(op, self.service_load(*id).map(ServiceStats::reset)),
-            MapOp::PutAllow(key) => self.allow.insert(&trie_key(key), 1, 0).map_err(failed),
-            MapOp::DelAllow(key) => ignore_missing(self.allow.remove(&trie_key(key))).map_err(failed),
-            MapOp::PutAllowCgroup(key) => self.allow_cgroups.insert(key, 1, 0).map_err(failed),
-            MapOp::DelAllowCgroup(key) => ignore_missing(self.allow_cgroups.remove(key)).map_err(failed),
-            MapOp::SetPort(port, protocol) => self.set_port(op, *port, *protocol, true),
-            MapOp::ClearPort(port, protocol) => self.set_port(op, *port, *protocol, false),
-            MapOp::PutBackend(id, backend) | MapOp::DemoteBackend(id, backend) | MapOp::FreeBackend(id, backend) => {
-                check_bounds(op, self.backends.write(*id, *backend).then_some(()))
+        op.write_to(self).map_err(|error| match error {
+            WriteError::Refused(error) => Error::kernel(format!("{op} in {}", op.map()), &error),
+            WriteError::OutOfBounds => {
+                Error::Kernel { action: op.to_string(), reason: format!("outside the entries of {}", op.map()) }
             }
-            MapOp::PutSlots(base, slots) => self.write_slots(op, *base, slots.iter().copied()),
-            MapOp::ClearSlots(base, length) => self.write_slots(op, *base, (0..*length).map(|_| Slot::default())),
-            MapOp::PutService(id, settings) => check_bounds(op, self.services.write(*id, *settings).then_some(())),
-            MapOp::ClearService(id) => check_bounds(op, self.services.write(*id, Service::FREE).then_some(())),
-            MapOp::PutSlotRange(id, head) | MapOp::ClearHead(id, head) => {
-                check_bounds(op, self.heads.cell(*id).map(|cell| cell.set(head.word())))
-            }
-            MapOp::PutServiceName(id, name) => self.service_names.insert(id, Name::new(name), 0).map_err(failed),
-            MapOp::PutBackendName(id, name) => self.backend_names.insert(id, Name::new(name), 0).map_err(failed),
-            MapOp::DelServiceName(id) => ignore_missing(self.service_names.remove(id)).map_err(failed),
-            MapOp::DelBackendName(id) => ignore_missing(self.backend_names.remove(id)).map_err(failed),
-            MapOp::PutFrontend(frontend, id) => self.frontends.insert(frontend, id, 0).map_err(failed),
-            MapOp::DelFrontend(frontend) => ignore_missing(self.frontends.remove(frontend)).map_err(failed),
-            MapOp::PutAddress(address, class) => self.addresses.insert(address, class, 0).map_err(failed),
-            MapOp::DelAddress(address) => ignore_missing(self.addresses.remove(address)).map_err(failed),
-        }
+        })
+    }
+}
+
+impl EntryWriter for Maps {
+    type Error = WriteError;
+
+    fn insert<D: KeyedMap>(&mut self, key: &D::Key, value: &D::Value) -> Result<(), WriteError> {
+        self.set_keyed::<D>(key, Some(value)).map_err(WriteError::Refused)
+    }
+
+    fn remove<D: KeyedMap>(&mut self, key: &D::Key) -> Result<(), WriteError> {
+        self.set_keyed::<D>(key, None).map_err(WriteError::Refused)
+    }
+
+    fn set_source_range(&mut self, key: &SourceRangeKey, is_in: bool) -> Result<(), WriteError> {
+        let key: Key<SourceRange> = Key::new(key.prefix_len, key.network);
+        let done =
+            if is_in { self.source_ranges.insert(&key, 1, 0) } else { ignore_missing(self.source_ranges.remove(&key)) };
+        done.map_err(WriteError::Refused)
     }
 
     /// Sets or clears a bit by reading and writing its word, which only the agent writes.
-    fn set_port(&self, op: &MapOp, port: Port, protocol: u8, on: bool) -> Result<(), Error> {
+    fn set_port(&mut self, port: Port, protocol: u8, is_set: bool) -> Result<(), WriteError> {
         let bit = PortBit::of(port, protocol).and_then(|bit| Some((self.ports.cell(bit.word)?, bit.mask)));
-        check_bounds(op, bit.map(|(cell, mask)| cell.set(if on { cell.get() | mask } else { cell.get() & !mask })))
+        inside(bit.map(|(cell, mask)| cell.set(if is_set { cell.get() | mask } else { cell.get() & !mask })))
     }
 
-    fn write_slots(&self, op: &MapOp, base: u32, slots: impl Iterator<Item = Slot>) -> Result<(), Error> {
+    fn set_backend(&mut self, id: u32, backend: &Backend) -> Result<(), WriteError> {
+        inside(self.backends.write(id, *backend).then_some(()))
+    }
+
+    fn set_service(&mut self, id: u32, service: &Service) -> Result<(), WriteError> {
+        inside(self.services.write(id, *service).then_some(()))
+    }
+
+    fn set_slot_range(&mut self, id: u32, range: SlotRange) -> Result<(), WriteError> {
+        inside(self.slot_ranges.cell(id).map(|cell| cell.set(range.word())))
+    }
+
+    fn set_slots(&mut self, base: u32, slots: impl Iterator<Item = Slot>) -> Result<(), WriteError> {
         let mut written = slots.zip(base..).map(|(slot, index)| self.slots.write(index, slot));
-        check_bounds(op, written.all(|inside| inside).then_some(()))
+        inside(written.all(|inside| inside).then_some(()))
+    }
+
+    fn reset_backend_stats(&mut self, id: u32) -> Result<(), WriteError> {
+        inside(self.load(id).map(BackendStats::reset))
+    }
+
+    fn reset_service_stats(&mut self, id: u32) -> Result<(), WriteError> {
+        inside(self.service_load(id).map(ServiceStats::reset))
     }
 }
 
-fn trie_key(key: &SourceRangeKey) -> Key<SourceRange> {
-    Key::new(key.prefix_len, key.network)
-}
-
-/// Returns an error for a write outside a map. Such a write is a bug of the plan and must not corrupt memory.
-fn check_bounds<T>(op: &MapOp, done: Option<T>) -> Result<(), Error> {
-    done.map(|_| ())
-        .ok_or_else(|| Error::Kernel { action: op.to_string(), reason: format!("outside the entries of {}", op.map()) })
-}
-
-pub(super) fn ignore_missing(result: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
-    match result {
-        Err(aya::maps::MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
-            Ok(())
-        }
-        other => other,
-    }
+fn inside(done: Option<()>) -> Result<(), WriteError> {
+    done.ok_or(WriteError::OutOfBounds)
 }

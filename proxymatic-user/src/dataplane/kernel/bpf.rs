@@ -3,104 +3,22 @@
 
 use std::{
     ffi::CString,
-    io,
+    io, mem,
     os::{
         fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    ptr,
 };
 
+use aya_obj::generated::{
+    BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr,
+    bpf_cmd::{self, *},
+    bpf_link_info,
+    bpf_link_type::*,
+};
 use nix::libc;
-
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
-const BPF_OBJ_PIN: libc::c_int = 6;
-const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
-const BPF_PROG_QUERY: libc::c_int = 16;
-const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_LINK_UPDATE: libc::c_int = 29;
-const BPF_LINK_DETACH: libc::c_int = 34;
-
-const BPF_LINK_TYPE_CGROUP: u32 = 3;
-const BPF_LINK_TYPE_XDP: u32 = 6;
-const BPF_LINK_TYPE_TCX: u32 = 11;
-const BPF_F_QUERY_EFFECTIVE: u32 = 1;
-
-/// BPF_OBJ_PIN and BPF_OBJ_GET.
-#[repr(C)]
-struct Object {
-    path: u64,
-    fd: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-struct LinkCreate {
-    program: u32,
-    target: u32,
-    kind: u32,
-    flags: u32,
-}
-
-#[repr(C)]
-struct LinkUpdate {
-    link: u32,
-    program: u32,
-    flags: u32,
-    old_program: u32,
-}
-
-#[repr(C)]
-struct LinkDetach {
-    link: u32,
-}
-
-#[repr(C)]
-struct InfoByFd {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
-/// The beginning of `struct bpf_link_info` for a link of a cgroup.
-#[repr(C)]
-#[derive(Default)]
-struct RawCgroupLinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    _pad: u32,
-    cgroup: u64,
-    attach_type: u32,
-    _pad2: u32,
-}
-
-/// The beginning of `struct bpf_link_info` for a TC or XDP link of an interface.
-#[repr(C)]
-#[derive(Default)]
-struct RawInterfaceLinkInfo {
-    kind: u32,
-    id: u32,
-    program: u32,
-    _pad: u32,
-    interface: u32,
-    attach_type: u32,
-}
-
-/// BPF_PROG_QUERY in its present length: newer kernels write its last fields without checking the given size.
-#[repr(C)]
-struct Query {
-    target: u32,
-    attach_type: u32,
-    flags: u32,
-    attach_flags: u32,
-    programs: u64,
-    count: u32,
-    _pad: u32,
-    _reserved: [u64; 4],
-}
 
 /// A link of a cgroup, as the kernel describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,37 +44,15 @@ pub(super) struct InterfaceLink {
     pub(super) interface: u32,
 }
 
-#[repr(C)]
-struct Element {
-    map: u32,
-    _pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
-struct LookupBatch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    elem_flags: u64,
-    flags: u64,
-}
-
 /// Opens a pin.
 ///
 /// # Errors
 /// Fails if there is no pin, or if this process may not open it.
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut command = Object { path: path.as_ptr() as u64, fd: 0, flags: 0 };
-    let fd = bpf(BPF_OBJ_GET, &mut command)?;
-    // SAFETY: the kernel just gave us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let mut attributes = zeroed();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    bpf(BPF_OBJ_GET, &mut attributes).map(owned)
 }
 
 /// Pins a link or a program.
@@ -165,15 +61,21 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
 /// Fails if the path exists, or is not on a bpffs.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut command = Object { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
-    bpf(BPF_OBJ_PIN, &mut command).map(drop)
+    let mut attributes = zeroed();
+    attributes.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attributes.__bindgen_anon_4.bpf_fd = object.as_raw_fd() as u32;
+    bpf(BPF_OBJ_PIN, &mut attributes).map(drop)
 }
 
-/// Attaches a program to a hook of a cgroup (a number of `enum bpf_attach_type`) until the returned link is dropped.
+/// Attaches a program to a hook of a cgroup until the returned link is dropped.
 ///
 /// # Errors
 /// Fails if the kernel does not support such links, or refuses the program.
-pub(super) fn create_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind: u32) -> io::Result<OwnedFd> {
+pub(super) fn create_link(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    kind: bpf_attach_type,
+) -> io::Result<OwnedFd> {
     link(program, cgroup.as_raw_fd() as u32, kind, 0)
 }
 
@@ -184,17 +86,19 @@ pub(super) fn create_link(program: BorrowedFd<'_>, cgroup: BorrowedFd<'_>, kind:
 pub(super) fn create_interface_link(
     program: BorrowedFd<'_>,
     interface: u32,
-    kind: u32,
+    kind: bpf_attach_type,
     flags: u32,
 ) -> io::Result<OwnedFd> {
     link(program, interface, kind, flags)
 }
 
-fn link(program: BorrowedFd<'_>, target: u32, kind: u32, flags: u32) -> io::Result<OwnedFd> {
-    let program = program.as_raw_fd() as u32;
-    let fd = bpf(BPF_LINK_CREATE, &mut LinkCreate { program, target, kind, flags })?;
-    // SAFETY: the kernel just gave us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+fn link(program: BorrowedFd<'_>, target: u32, kind: bpf_attach_type, flags: u32) -> io::Result<OwnedFd> {
+    let mut attributes = zeroed();
+    attributes.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attributes.link_create.__bindgen_anon_2.target_fd = target;
+    attributes.link_create.attach_type = kind as u32;
+    attributes.link_create.flags = flags;
+    bpf(BPF_LINK_CREATE, &mut attributes).map(owned)
 }
 
 /// Replaces the program of a link atomically: each connection sees the old program or the new one.
@@ -202,9 +106,10 @@ fn link(program: BorrowedFd<'_>, target: u32, kind: u32, flags: u32) -> io::Resu
 /// # Errors
 /// ENOLINK if the cgroup of the link was removed.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let mut command =
-        LinkUpdate { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, flags: 0, old_program: 0 };
-    bpf(BPF_LINK_UPDATE, &mut command).map(drop)
+    let mut attributes = zeroed();
+    attributes.link_update.link_fd = link.as_raw_fd() as u32;
+    attributes.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(BPF_LINK_UPDATE, &mut attributes).map(drop)
 }
 
 /// Detaches a link at once. Without this, an unpinned link runs until a kernel worker has released it.
@@ -212,7 +117,9 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 /// # Errors
 /// EOPNOTSUPP if the kernel cannot detach such links by force.
 pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
-    bpf(BPF_LINK_DETACH, &mut LinkDetach { link: link.as_raw_fd() as u32 }).map(drop)
+    let mut attributes = zeroed();
+    attributes.link_detach.link_fd = link.as_raw_fd() as u32;
+    bpf(BPF_LINK_DETACH, &mut attributes).map(drop)
 }
 
 /// Describes a link of a cgroup.
@@ -220,11 +127,13 @@ pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// Fails if the link is not one of a cgroup.
 pub(super) fn cgroup_link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
-    let info: RawCgroupLinkInfo = info(link)?;
-    if info.kind != BPF_LINK_TYPE_CGROUP {
+    let info = info(link)?;
+    if info.type_ != BPF_LINK_TYPE_CGROUP as u32 {
         return Err(io::Error::other("not a link of a cgroup"));
     }
-    Ok(CgroupLink { link: info.id, program: info.program, cgroup: info.cgroup, attach_type: info.attach_type })
+    // SAFETY: all fields of the union are integers, and the kernel has written those of a link of this type.
+    let of = unsafe { info.__bindgen_anon_1.cgroup };
+    Ok(CgroupLink { link: info.id, program: info.prog_id, cgroup: of.cgroup_id, attach_type: of.attach_type })
 }
 
 /// Describes a link of an interface.
@@ -232,18 +141,23 @@ pub(super) fn cgroup_link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLink> {
 /// # Errors
 /// Fails if the link is not one of an interface.
 pub(super) fn interface_link_info(link: BorrowedFd<'_>) -> io::Result<InterfaceLink> {
-    let info: RawInterfaceLinkInfo = info(link)?;
-    if ![BPF_LINK_TYPE_XDP, BPF_LINK_TYPE_TCX].contains(&info.kind) {
+    let info = info(link)?;
+    if ![BPF_LINK_TYPE_XDP as u32, BPF_LINK_TYPE_TCX as u32].contains(&info.type_) {
         return Err(io::Error::other("not a link of an interface"));
     }
-    Ok(InterfaceLink { link: info.id, program: info.program, interface: info.interface })
+    // SAFETY: all fields of the union are integers. The index of the interface is the first field for both types.
+    let interface = unsafe { info.__bindgen_anon_1.tcx.ifindex };
+    Ok(InterfaceLink { link: info.id, program: info.prog_id, interface })
 }
 
-fn info<T: Default>(link: BorrowedFd<'_>) -> io::Result<T> {
-    let mut info = T::default();
-    let mut command =
-        InfoByFd { fd: link.as_raw_fd() as u32, length: size_of::<T>() as u32, info: (&raw mut info) as u64 };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut command)?;
+fn info(link: BorrowedFd<'_>) -> io::Result<bpf_link_info> {
+    // SAFETY: a struct of integers, for which zero is a value.
+    let mut info: bpf_link_info = unsafe { mem::zeroed() };
+    let mut attributes = zeroed();
+    attributes.info.bpf_fd = link.as_raw_fd() as u32;
+    attributes.info.info_len = size_of::<bpf_link_info>() as u32;
+    attributes.info.info = (&raw mut info) as u64;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
     Ok(info)
 }
 
@@ -255,19 +169,16 @@ pub(super) fn effective(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<
     // The kernel allows 64 for one cgroup; parents may have more.
     let mut programs = vec![0_u32; 64];
     loop {
-        let mut command = Query {
-            target: cgroup.as_raw_fd() as u32,
-            attach_type,
-            flags: BPF_F_QUERY_EFFECTIVE,
-            attach_flags: 0,
-            programs: programs.as_mut_ptr() as u64,
-            count: programs.len() as u32,
-            _pad: 0,
-            _reserved: [0; 4],
-        };
-        match bpf(BPF_PROG_QUERY, &mut command) {
+        let mut attributes = zeroed();
+        attributes.query.__bindgen_anon_1.target_fd = cgroup.as_raw_fd() as u32;
+        attributes.query.attach_type = attach_type;
+        attributes.query.query_flags = BPF_F_QUERY_EFFECTIVE;
+        attributes.query.prog_ids = programs.as_mut_ptr() as u64;
+        attributes.query.__bindgen_anon_2.count = programs.len() as u32;
+        match bpf(BPF_PROG_QUERY, &mut attributes) {
             Ok(_) => {
-                programs.truncate(command.count as usize);
+                // SAFETY: the field was set above, and the kernel has written the number of programs to it.
+                programs.truncate(unsafe { attributes.query.__bindgen_anon_2.count } as usize);
                 return Ok(programs);
             }
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => programs.resize(2 * programs.len(), 0),
@@ -296,17 +207,14 @@ pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each
     let (mut from, mut to, mut first, mut step) = (0_u32, 0_u32, true, BATCH);
     loop {
         let (mut keys, mut values) = (Vec::<K>::with_capacity(step), Vec::<V>::with_capacity(step));
-        let mut command = LookupBatch {
-            in_batch: if first { 0 } else { (&raw const from) as u64 },
-            out_batch: (&raw mut to) as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: step as u32,
-            map: map.as_raw_fd() as u32,
-            elem_flags: 0,
-            flags: 0,
-        };
-        let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut command) {
+        let mut attributes = zeroed();
+        attributes.batch.in_batch = if first { 0 } else { (&raw const from) as u64 };
+        attributes.batch.out_batch = (&raw mut to) as u64;
+        attributes.batch.keys = keys.as_mut_ptr() as u64;
+        attributes.batch.values = values.as_mut_ptr() as u64;
+        attributes.batch.count = step as u32;
+        attributes.batch.map_fd = map.as_raw_fd() as u32;
+        let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
             Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
@@ -315,10 +223,10 @@ pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each
             }
             Err(error) => return Err(error),
         };
-        let count = (command.count as usize).min(step);
-        // SAFETY: the kernel has written this many keys and values, which is within the capacity, and any bytes are a
-        // value of a Pod type.
+        // SAFETY: the count was set above; the kernel has written it and that many keys and values, which is within the
+        // capacity, and any bytes are a value of a Pod type.
         unsafe {
+            let count = (attributes.batch.count as usize).min(step);
             keys.set_len(count);
             values.set_len(count);
         }
@@ -335,14 +243,27 @@ pub(super) fn each_entry<K: aya::Pod, V: aya::Pod>(map: BorrowedFd<'_>, mut each
 /// # Errors
 /// ENOENT if there is no such entry.
 pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
-    let mut command =
-        Element { map: map.as_raw_fd() as u32, _pad: 0, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
-    bpf(BPF_MAP_DELETE_ELEM, &mut command).map(drop)
+    let mut attributes = zeroed();
+    attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
+    attributes.__bindgen_anon_2.key = ptr::from_ref(key) as u64;
+    bpf(BPF_MAP_DELETE_ELEM, &mut attributes).map(drop)
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are a live struct of the size given, laid out as `union bpf_attr` is for this command;
-    // its pointers refer to live memory of the lengths in it.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+/// Returns attributes of zeros, which the kernel requires in all fields that a command does not use.
+fn zeroed() -> bpf_attr {
+    // SAFETY: a union of integers, for which zero is a value.
+    unsafe { mem::zeroed() }
+}
+
+/// Takes over a descriptor that a command returned.
+fn owned(descriptor: libc::c_int) -> OwnedFd {
+    // SAFETY: the kernel just returned this descriptor.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_int> {
+    // SAFETY: the attributes are a live union of the given size, set for this command; its pointers refer to live
+    // memory of the lengths in it.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attributes), size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxymatic_common::BackendState;
+use proxymatic_common::{BackendState, maps::Drained};
 
-use super::{Maps, Pins, adopt::all_entries};
+use super::{Maps, Pins};
 use crate::{
-    dataplane::Error,
+    dataplane::{Error, MapReader as _},
     plan::{Desired, plan},
 };
 
@@ -71,8 +71,9 @@ impl Maps {
     /// Returns true if the slots of its service include a backend: within 1 s after the agent publishes it as active.
     pub fn is_drawn(&self, id: u32) -> bool {
         let Some(backend) = self.backends.read(id) else { return false };
-        let Some(head) = self.head(backend.service) else { return false };
-        let mut slots = (head.base()..head.base().saturating_add(head.length())).filter_map(|at| self.slots.read(at));
+        let Some(range) = self.slot_range(backend.service) else { return false };
+        let mut slots =
+            (range.base()..range.base().saturating_add(range.length())).filter_map(|at| self.slots.read(at));
         slots.any(|slot| (slot.backend(), slot.generation()) == (id, backend.generation))
     }
 
@@ -81,15 +82,12 @@ impl Maps {
     /// # Errors
     /// Fails if the map cannot be read.
     pub fn drained(&self) -> Result<BTreeMap<u32, u32>, Error> {
-        Ok(all_entries("DRAINED", &self.drained)?.into_iter().collect())
+        Ok(self.rows::<Drained>()?.into_iter().collect())
     }
 
     /// Records the generation of a backend id that is drained, or that none is.
     pub(super) fn set_drained(&mut self, id: u32, generation: Option<u32>) -> Result<(), Error> {
-        let written = match generation {
-            Some(generation) => self.drained.insert(id, generation, 0),
-            None => super::apply::ignore_missing(self.drained.remove(&id)),
-        };
+        let written = self.set_keyed::<Drained>(&id, generation.as_ref());
         written.map_err(|error| Error::kernel(format!("write the drain of backend {id} to DRAINED"), &error))
     }
 }

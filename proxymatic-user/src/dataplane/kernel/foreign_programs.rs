@@ -3,21 +3,22 @@
 use std::{collections::BTreeMap, fs::File, iter, os::fd::AsFd as _, path::Path};
 
 use aya::programs::loaded_programs;
+use aya_obj::generated::bpf_attach_type::{self, *};
 use nix::libc;
 
 use super::{Pins, bpf, hooks};
 use crate::dataplane::Error;
 
-/// The hooks that rewrite a destination or a peer address, with their numbers in `enum bpf_attach_type`.
-const REWRITE: [(u32, &str); 8] = [
-    (10, "connect4"),
-    (11, "connect6"),
-    (14, "sendmsg4"),
-    (15, "sendmsg6"),
-    (19, "recvmsg4"),
-    (20, "recvmsg6"),
-    (29, "getpeername4"),
-    (30, "getpeername6"),
+/// The hooks that rewrite a destination or a peer address.
+const REWRITE: [(bpf_attach_type, &str); 8] = [
+    (BPF_CGROUP_INET4_CONNECT, "connect4"),
+    (BPF_CGROUP_INET6_CONNECT, "connect6"),
+    (BPF_CGROUP_UDP4_SENDMSG, "sendmsg4"),
+    (BPF_CGROUP_UDP6_SENDMSG, "sendmsg6"),
+    (BPF_CGROUP_UDP4_RECVMSG, "recvmsg4"),
+    (BPF_CGROUP_UDP6_RECVMSG, "recvmsg6"),
+    (BPF_CGROUP_INET4_GETPEERNAME, "getpeername4"),
+    (BPF_CGROUP_INET6_GETPEERNAME, "getpeername6"),
 ];
 
 /// A program that is not one of ours.
@@ -44,7 +45,7 @@ pub fn foreign_programs(cgroup: &Path, pins: &Pins) -> Result<Vec<ForeignProgram
     let mut ours = our_programs(pins)?;
     let mut found: BTreeMap<u32, Vec<&'static str>> = BTreeMap::new();
     for (kind, hook) in REWRITE {
-        match bpf::effective(folder.as_fd(), kind) {
+        match bpf::effective(folder.as_fd(), kind as u32) {
             Ok(programs) => programs.into_iter().for_each(|program| found.entry(program).or_default().push(hook)),
             // The kernel lacks this hook.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}

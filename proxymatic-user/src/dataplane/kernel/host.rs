@@ -17,17 +17,13 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use crate::dataplane::Error;
 
 /// From linux/magic.h.
 const BPF_FS: FsType = FsType(0xcafe_4a11);
 pub(super) const CGROUP2: FsType = FsType(0x6367_7270);
-
-/// From linux/capability.h.
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
 
 sockopt_impl!(
     /// The cookie of a socket's network namespace.
@@ -47,12 +43,12 @@ pub(super) fn check(bpffs: &Path) -> Result<(), Error> {
     check_bpffs(bpffs)
 }
 
-/// Checks the capabilities of this process.
+/// Checks the capabilities of this thread.
 ///
 /// # Errors
 /// Fails if capabilities are missing.
 pub(super) fn check_own_capabilities() -> Result<(), Error> {
-    check_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    check_capabilities(capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective))
 }
 
 /// Requires Linux 5.10: sk_storage and links on all hooks, getpeername, ring buffers.
@@ -65,18 +61,16 @@ fn check_kernel(release: &str) -> Result<(), Error> {
     Err(Error::host(format!("kernel {release} is too old"), "5.10 or newer is needed: upgrade the kernel"))
 }
 
-fn check_capabilities(status: &str) -> Result<(), Error> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
-    let has = |capability: u32| bits & 1 << capability != 0;
+fn check_capabilities(effective: CapabilitySet) -> Result<(), Error> {
+    let has = |capability| effective.contains(capability);
     let mut missing = Vec::new();
-    if !has(CAP_NET_ADMIN) {
+    if !has(CapabilitySet::NET_ADMIN) {
         missing.push("CAP_NET_ADMIN");
     }
     // Both were part of CAP_SYS_ADMIN until 5.8.
-    if !has(CAP_SYS_ADMIN) {
-        missing.extend((!has(CAP_BPF)).then_some("CAP_BPF"));
-        missing.extend((!has(CAP_PERFMON)).then_some("CAP_PERFMON"));
+    if !has(CapabilitySet::SYS_ADMIN) {
+        missing.extend((!has(CapabilitySet::BPF)).then_some("CAP_BPF"));
+        missing.extend((!has(CapabilitySet::PERFMON)).then_some("CAP_PERFMON"));
     }
     if missing.is_empty() {
         return Ok(());
@@ -179,12 +173,11 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        let status = |bits: u64| format!("Name:\tproxymatic\nCapEff:\t{bits:016x}\nSeccomp:\t0\n");
-        let with = |capabilities: &[u32]| capabilities.iter().fold(0, |bits, capability| bits | 1 << capability);
-        assert!(check_capabilities(&status(with(&[CAP_NET_ADMIN, CAP_SYS_ADMIN]))).is_ok());
-        assert!(check_capabilities(&status(with(&[CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON]))).is_ok());
-        let error = check_capabilities(&status(with(&[CAP_BPF]))).unwrap_err().to_string();
+        let net = CapabilitySet::NET_ADMIN;
+        assert!(check_capabilities(net | CapabilitySet::SYS_ADMIN).is_ok());
+        assert!(check_capabilities(net | CapabilitySet::BPF | CapabilitySet::PERFMON).is_ok());
+        let error = check_capabilities(CapabilitySet::BPF).unwrap_err().to_string();
         assert!(error.starts_with("this process lacks CAP_NET_ADMIN and CAP_PERFMON; run it as root"), "{error}");
-        assert!(check_capabilities("").is_err());
+        assert!(check_capabilities(CapabilitySet::empty()).is_err());
     }
 }

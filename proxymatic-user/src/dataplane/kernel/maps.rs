@@ -1,12 +1,11 @@
 //! The pinned maps, each opened with its types.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path};
 
-use aya::maps::{HashMap, LpmTrie, Map, MapData};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapError};
 use proxymatic_common::{
-    Address, Backend, BackendStats, Cell64, Class, Config, Counters, Frontend, Name, Reason, Service, ServiceStats,
-    Slot, SlotRange, SourceCgroup, SourceRange,
-    maps::{self as declared, MapDef, MapSpec},
+    Backend, BackendStats, Cell64, Config, Counters, Reason, Service, ServiceStats, Slot, SlotRange, SourceRange,
+    maps::{self as declared, KeyedMap, MapDef, MapSpec},
 };
 
 use super::{Pins, bpf, hook_names::HOOKS, host, mmap_array::MmapArray};
@@ -15,16 +14,11 @@ use crate::{dataplane::Error, plan::Capacity};
 /// The pinned maps. Reading them needs no agent.
 #[derive(Debug)]
 pub struct Maps {
-    pub(super) addresses: HashMap<MapData, Address, Class>,
-    pub(super) frontends: HashMap<MapData, Frontend, u32>,
-    pub(super) allow: LpmTrie<MapData, SourceRange, u32>,
-    pub(super) allow_cgroups: HashMap<MapData, SourceCgroup, u32>,
-    pub(super) excluded: HashMap<MapData, u64, u32>,
-    pub(super) drained: HashMap<MapData, u32, u32>,
+    /// The hash maps that the agent writes, by name.
+    keyed: BTreeMap<&'static str, Map>,
+    pub(super) source_ranges: LpmTrie<MapData, SourceRange, u32>,
     pub(super) ports: MmapArray<Cell64>,
-    pub(super) service_names: HashMap<MapData, u32, Name>,
-    pub(super) backend_names: HashMap<MapData, u32, Name>,
-    pub(super) heads: MmapArray<Cell64>,
+    pub(super) slot_ranges: MmapArray<Cell64>,
     pub(super) services: MmapArray<Service>,
     pub(super) slots: MmapArray<Slot>,
     pub(super) backends: MmapArray<Backend>,
@@ -43,16 +37,10 @@ impl Maps {
     pub fn open(pins: &Pins) -> Result<Self, Error> {
         let services = entries::<declared::Services>(pins)?.1;
         Ok(Self {
-            addresses: hash::<declared::Addresses, _, _>(pins)?,
-            frontends: hash::<declared::Frontends, _, _>(pins)?,
-            allow: trie(pins)?,
-            allow_cgroups: hash::<declared::SourceCgroups, _, _>(pins)?,
-            excluded: hash::<declared::Excluded, _, _>(pins)?,
-            drained: hash::<declared::Drained, _, _>(pins)?,
+            keyed: open_keyed(pins)?,
+            source_ranges: trie(pins)?,
             ports: mmap::<declared::Ports, Cell64>(pins)?,
-            service_names: hash::<declared::ServiceNames, _, _>(pins)?,
-            backend_names: hash::<declared::BackendNames, _, _>(pins)?,
-            heads: mmap::<declared::SlotRanges, Cell64>(pins)?,
+            slot_ranges: mmap::<declared::SlotRanges, Cell64>(pins)?,
             services: mmap::<declared::Services, _>(pins)?,
             slots: mmap::<declared::Slots, _>(pins)?,
             backends: mmap::<declared::Backends, _>(pins)?,
@@ -77,6 +65,22 @@ impl Maps {
         self.capacity
     }
 
+    /// Returns a hash map that the agent writes.
+    pub(super) fn keyed<D: KeyedMap>(&self) -> Result<HashMap<&MapData, D::Key, D::Value>, Error> {
+        let map = self.keyed.get(D::NAME).expect("`open_keyed` opens all maps of this kind");
+        HashMap::try_from(map).map_err(|error| Error::kernel(format!("read {}", D::NAME), &error))
+    }
+
+    /// Inserts an entry of a hash map, or removes it if there is no value.
+    pub(super) fn set_keyed<D: KeyedMap>(&mut self, key: &D::Key, value: Option<&D::Value>) -> Result<(), MapError> {
+        let map = self.keyed.get_mut(D::NAME).expect("`open_keyed` opens all maps of this kind");
+        let mut map: HashMap<&mut MapData, D::Key, D::Value> = HashMap::try_from(map)?;
+        match value {
+            Some(value) => map.insert(key, value, 0),
+            None => ignore_missing(map.remove(key)),
+        }
+    }
+
     /// The configuration and state that the agent last wrote.
     pub fn config(&self) -> Config {
         self.config.read(0).unwrap_or_default()
@@ -87,8 +91,8 @@ impl Maps {
     }
 
     /// The slot range of a service. Its generation counts switches. One load, so that a caller can poll it cheaply.
-    pub fn head(&self, service: u32) -> Option<SlotRange> {
-        self.heads.cell(service).map(|cell| SlotRange::from_word(cell.get()))
+    pub fn slot_range(&self, service: u32) -> Option<SlotRange> {
+        self.slot_ranges.cell(service).map(|cell| SlotRange::from_word(cell.get()))
     }
 
     /// The counts of a backend.
@@ -187,6 +191,21 @@ fn other_layout(path: &Path, found: (u32, u32, u32), expected: (u32, u32, u32)) 
         ),
         "remove the pins with `proxymatic detach` and start again",
     )
+}
+
+/// Opens the hash maps that the agent writes.
+fn open_keyed(pins: &Pins) -> Result<BTreeMap<&'static str, Map>, Error> {
+    let is_keyed = |map: &&MapSpec| map.kind == declared::Kind::Hash;
+    let one = |map: &MapSpec| Ok((map.name, Map::HashMap(open(pins, map)?.0)));
+    declared::ALL.iter().filter(is_keyed).map(one).collect()
+}
+
+/// Treats the removal of an entry that does not exist as a success.
+pub(super) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => Ok(()),
+        other => other,
+    }
 }
 
 pub(super) const fn map_name<D: MapDef>() -> &'static str {

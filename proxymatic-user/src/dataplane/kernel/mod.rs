@@ -279,7 +279,7 @@ impl Counters for Kernel {
 
     fn listener_seq(&self, service: u32) -> Option<ListenerSeq> {
         let load = self.maps.service_load(service)?;
-        Some(ListenerSeq { bind_seq: load.bound.get(), no_listener_seq: load.no_listener_seq.get() })
+        Some(ListenerSeq { bind_seq: load.bind_seq.get(), no_listener_seq: load.no_listener_seq.get() })
     }
 
     fn set_no_listener(&mut self, service: u32, bound: u64) {

@@ -8,6 +8,7 @@ use aya::{
     programs::{LinkOrder, Program, ProgramError, SchedClassifier, TcAttachType, tc::TcAttachOptions},
     sys::{Stats, enable_stats},
 };
+use aya_obj::generated::bpf_attach_type::BPF_CGROUP_INET6_GETPEERNAME;
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -16,9 +17,6 @@ use crate::dataplane::Error;
 
 /// Whether the kernel supports a feature, else the kernel's reason.
 pub type Answer = Result<(), String>;
-
-/// BPF_CGROUP_INET6_GETPEERNAME of `enum bpf_attach_type`.
-const GETPEERNAME6: u32 = 30;
 
 /// The programs of the feature probes.
 pub struct Probes {
@@ -66,7 +64,8 @@ impl Probes {
         let mut link = None;
         let made = self.load("peer_names").and_then(|program| {
             let program = attach::program_fd(program).map_err(|error| failed(&error))?;
-            link = Some(bpf::create_link(program, folder.as_fd(), GETPEERNAME6).map_err(|error| error.to_string())?);
+            let created = bpf::create_link(program, folder.as_fd(), BPF_CGROUP_INET6_GETPEERNAME);
+            link = Some(created.map_err(|error| error.to_string())?);
             Ok(())
         });
         let Some(link) = link else { return Ok((made, Err("there is no link".into()))) };

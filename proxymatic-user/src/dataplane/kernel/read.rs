@@ -1,15 +1,14 @@
 //! Reads single maps entry by entry, for `map` commands and `status`.
 
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{HashMap, Map, MapData};
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, Backend, BackendState, Class, Frontend, Service, Slot, SlotRange, SourceCgroup,
-    SourceRangeKey,
-    maps::{self as declared, MapDef as _},
+    Affinity, AffinityKey, Backend, BackendState, Service, Slot, SlotRange,
+    maps::{self as declared, KeyedMap, KeyedMapVisitor, MapDef as _},
 };
 use serde::Serialize;
 
-use super::{ConntrackMaps, Maps, Pins, adopt::all_entries};
-use crate::dataplane::Error;
+use super::{ConntrackMaps, Maps, Pins};
+use crate::dataplane::{Error, MapReader as _};
 
 /// One pinned map, as `map show` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -102,78 +101,16 @@ impl Maps {
     }
 
     /// The entries of `SLOT_RANGES`.
-    pub fn heads(&self) -> impl Iterator<Item = (u32, SlotRange)> {
-        (0..self.heads.entries()).filter_map(|id| Some((id, self.head(id)?))).filter(|(_, head)| head.word() != 0)
+    pub fn slot_ranges(&self) -> impl Iterator<Item = (u32, SlotRange)> {
+        (0..self.slot_ranges.entries())
+            .filter_map(|id| Some((id, self.slot_range(id)?)))
+            .filter(|(_, range)| range.word() != 0)
     }
 
     /// The entries of `SLOTS`.
     pub fn slots(&self) -> impl Iterator<Item = (u32, Slot)> {
         let read = (0..self.slots.entries()).filter_map(|index| Some((index, self.slots.read(index)?)));
         read.filter(|(_, slot)| slot.word() != 0)
-    }
-
-    /// Returns the entries of `FRONTENDS`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn frontends(&self) -> Result<Vec<(Frontend, u32)>, Error> {
-        all_entries("FRONTENDS", &self.frontends)
-    }
-
-    /// Returns the entries of `ADDRESSES`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn addresses(&self) -> Result<Vec<(Address, Class)>, Error> {
-        all_entries("ADDRESSES", &self.addresses)
-    }
-
-    /// Returns the entries of `SERVICE_NAMES`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn service_names(&self) -> Result<Vec<(u32, String)>, Error> {
-        Ok(all_entries("SERVICE_NAMES", &self.service_names)?
-            .into_iter()
-            .map(|(id, name)| (id, name.to_text()))
-            .collect())
-    }
-
-    /// Returns the entries of `BACKEND_NAMES`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn backend_names(&self) -> Result<Vec<(u32, String)>, Error> {
-        Ok(all_entries("BACKEND_NAMES", &self.backend_names)?
-            .into_iter()
-            .map(|(id, name)| (id, name.to_text()))
-            .collect())
-    }
-
-    /// Returns the entries of `SOURCE_RANGES`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn allowed(&self) -> Result<Vec<SourceRangeKey>, Error> {
-        let keys: Result<Vec<_>, MapError> = self.allow.keys().collect();
-        let keys = keys.map_err(|error| Error::kernel("read SOURCE_RANGES", &error))?;
-        Ok(keys.iter().map(|key| SourceRangeKey { prefix_len: key.prefix_len(), network: key.data() }).collect())
-    }
-
-    /// Returns the entries of `SOURCE_CGROUPS`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn allowed_cgroups(&self) -> Result<Vec<SourceCgroup>, Error> {
-        Ok(all_entries("SOURCE_CGROUPS", &self.allow_cgroups)?.into_iter().map(|(key, _)| key).collect())
-    }
-
-    /// Returns the entries of `EXCLUDED`.
-    ///
-    /// # Errors
-    /// Fails if the map cannot be read.
-    pub fn excluded(&self) -> Result<Vec<u64>, Error> {
-        Ok(all_entries("EXCLUDED", &self.excluded)?.into_iter().map(|(cgroup, _)| cgroup).collect())
     }
 
     /// The words of `PORTS` that have a bit set.
@@ -184,16 +121,15 @@ impl Maps {
 
     fn used(&self, pins: &Pins, map: &str) -> Result<Option<usize>, Error> {
         use declared::{
-            Addresses, Affinities, BackendNames, Backends, ConfigMap, Conntrack, CtHalfOpen, Drained, Excluded,
-            Fragments, Frontends, Interfaces, Ports, ServiceNames, Services, SlotRanges, Slots, SourceCgroups,
+            Affinities, Backends, ConfigMap, Conntrack, CtHalfOpen, Fragments, Ports, Services, SlotRanges, Slots,
             SourceRanges,
         };
+        if let Some(count) = declared::visit_keyed(map, &Count(self)) {
+            return count.map(Some);
+        }
         Ok(Some(match map {
-            Addresses::NAME => self.addresses()?.len(),
             Affinities::NAME => affinities(pins)?.len(),
-            SourceCgroups::NAME => self.allowed_cgroups()?.len(),
-            SourceRanges::NAME => self.allowed()?.len(),
-            BackendNames::NAME => self.backend_names()?.len(),
+            SourceRanges::NAME => self.source_ranges()?.len(),
             Backends::NAME => self.backends().filter(|(_, backend)| backend.state.0 != 0).count(),
             ConfigMap::NAME => usize::from(self.config().abi != 0),
             Conntrack::NAME | CtHalfOpen::NAME => {
@@ -202,18 +138,24 @@ impl Maps {
                 halves
             }
             Fragments::NAME => ConntrackMaps::open(pins)?.fragments()?.len(),
-            Interfaces::NAME => ConntrackMaps::open(pins)?.interfaces()?.len(),
-            Drained::NAME => self.drained()?.len(),
-            Excluded::NAME => self.excluded()?.len(),
-            Frontends::NAME => self.frontends()?.len(),
-            SlotRanges::NAME => self.heads().filter(|(_, head)| head.length() > 0).count(),
+            SlotRanges::NAME => self.slot_ranges().filter(|(_, range)| range.length() > 0).count(),
             Ports::NAME => self.port_words().count(),
-            ServiceNames::NAME => self.service_names()?.len(),
             Services::NAME => self.services().count(),
             Slots::NAME => self.slots().count(),
             // Entries of counters follow those of other maps; socket storage and a ring buffer do not show their
             // entries.
             _ => return Ok(None),
         }))
+    }
+}
+
+/// Counts the entries of a hash map.
+struct Count<'a>(&'a Maps);
+
+impl KeyedMapVisitor for Count<'_> {
+    type Output = Result<usize, Error>;
+
+    fn visit<D: KeyedMap>(&self) -> Self::Output {
+        Ok(self.0.rows::<D>()?.len())
     }
 }

@@ -1,6 +1,7 @@
 //! Labels as operators write them, and the warnings about invalid ones.
 
 use super::*;
+use crate::model::Weight;
 
 fn read(group_size: u32, labels: &[(&str, &str)]) -> Labels {
     let labels: Vec<_> = labels.iter().map(|(key, value)| (format!("{PREFIX}{key}"), *value)).collect();

@@ -3,17 +3,20 @@
 //!
 //! People write this file by hand: an error names its line, and no part of a file with an error is used.
 
-mod de;
+mod host;
+mod service;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
 };
 
 use serde::Deserialize;
 
-use self::de::{AllowToml, PolicyToml, RemovedToml, TimeToml, TimeoutsToml};
+use self::{
+    host::Host,
+    service::{BackendToml, ProtocolToml, ServiceToml, WeightToml},
+};
 use crate::model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight};
 
 /// The format of a file.
@@ -35,13 +38,6 @@ struct Listed {
     settings: Settings,
     /// The weight and maxconn of each backend, by its host and port.
     backends: BTreeMap<(Host, u16), (Weight, u32)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
-enum Host {
-    Address(IpAddr),
-    Name(String),
 }
 
 impl Listing {
@@ -149,67 +145,12 @@ struct Entry {
     service: Listed,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ServiceToml {
-    name: String,
-    port: Option<NonZeroU16>,
-    address: Option<SocketAddr>,
-    #[serde(default)]
-    protocol: ProtocolToml,
-    /// `balance` is the name in labels.
-    #[serde(default, alias = "balance")]
-    policy: PolicyToml,
-    max_connections: Option<u32>,
-    #[serde(default)]
-    timeout: TimeoutsToml,
-    #[serde(default)]
-    affinity: TimeToml,
-    allow: Option<Vec<AllowToml>>,
-    #[serde(default)]
-    on_backend_removed: RemovedToml,
-    #[serde(default)]
-    expose: bool,
-    backends: Vec<BackendToml>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BackendToml {
-    address: Host,
-    port: NonZeroU16,
-    #[serde(default)]
-    weight: WeightToml,
-    #[serde(default)]
-    maxconn: u32,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(try_from = "u16")]
-struct WeightToml(Weight);
-
-impl TryFrom<u16> for WeightToml {
-    type Error = String;
-
-    fn try_from(number: u16) -> Result<Self, String> {
-        Weight::new(number).map(Self).ok_or_else(|| format!("weight {number}: must be 0 to 1000"))
-    }
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ProtocolToml {
-    #[default]
-    Tcp,
-    Udp,
-}
-
 impl TryFrom<ServiceToml> for Entry {
     type Error = String;
 
-    fn try_from(mut service: ServiceToml) -> Result<Self, String> {
-        let settings = service.settings();
-        let ServiceToml { name, port, address, protocol, backends, .. } = service;
+    fn try_from(service: ServiceToml) -> Result<Self, String> {
+        let ServiceToml { name, port, address, protocol, settings, backends } = service;
+        let settings = settings.settings();
         if name.is_empty() {
             return Err("a service needs a name".into());
         }
@@ -241,43 +182,6 @@ impl TryFrom<ServiceToml> for Entry {
             }
         }
         Ok(Self { key, service: Listed { name, settings, backends: unique } })
-    }
-}
-
-impl ServiceToml {
-    fn settings(&mut self) -> Settings {
-        Settings {
-            policy: self.policy.0,
-            maxconn: self.max_connections,
-            connect: self.timeout.connect(),
-            client: self.timeout.client(),
-            server: self.timeout.server(),
-            affinity: self.affinity.0,
-            allow: self.allow.take().map(|list| list.into_iter().map(|AllowToml(allowed)| allowed).collect()),
-            reset: self.on_backend_removed == RemovedToml::Reset,
-            expose: self.expose,
-        }
-    }
-}
-
-impl TryFrom<String> for Host {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Address(address.to_canonical()));
-        }
-        let good = |label: &str| {
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            (1..=63).contains(&label.len()) && label.bytes().all(letter)
-        };
-        let name = text.strip_suffix('.').unwrap_or(&text);
-        let last = name.rsplit('.').next().unwrap_or_default();
-        // A name that ends in a number is most likely a mistyped address.
-        if name.len() <= 253 && name.split('.').all(good) && !last.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Ok(Self::Name(text.to_ascii_lowercase()));
-        }
-        Err(format!("{text:?} is neither an IP address nor the name of a host"))
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::source::resolve::server::server;
 
 async fn addresses(reports: &mut mpsc::Receiver<Report>) -> Vec<IpAddr> {
-    let report = timeout(Duration::from_secs(20), reports.recv()).await.expect("no report within 20 s").unwrap();
+    let report = timeout(Duration::from_secs(60), reports.recv()).await.expect("no report within 60 s").unwrap();
     let Report::Snapshot { snapshot, .. } = report else { panic!("{report:?}") };
     snapshot.services.values().flat_map(|service| &service.backends).map(|backend| backend.address).collect()
 }

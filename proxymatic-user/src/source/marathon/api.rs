@@ -182,10 +182,20 @@ pub struct IpAddress {
 
 /// The result of one health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HealthResult {
     /// Whether the task is alive by this check.
     #[serde(default, deserialize_with = "or_default")]
     pub alive: bool,
+    /// When the check last succeeded.
+    #[serde(default, deserialize_with = "or_default")]
+    pub last_success: String,
+    /// When the check last failed.
+    #[serde(default, deserialize_with = "or_default")]
+    pub last_failure: String,
+    /// Whether the result is not Marathon's: an earlier agent published the task as active.
+    #[serde(skip)]
+    pub adopted: bool,
 }
 
 #[cfg(test)]

@@ -30,16 +30,18 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 const MAX_HOPS: usize = 2;
 
 /// The events that can change what is served. A server ignores names that it does not know.
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 20] = [
     "status_update_event",
     "instance_changed_event",
     "instance_health_changed_event",
     "health_status_changed_event",
     "unhealthy_instance_kill_event",
+    "unknown_instance_terminated_event",
     "unhealthy_task_kill_event",
     "app_terminated_event",
     "api_post_event",
     "group_change_success",
+    "deployment_info",
     "deployment_success",
     "deployment_failed",
     "pod_created_event",
@@ -92,6 +94,17 @@ impl Client {
         self.get("/v2/pods/::status", &[], convert::parse_pods).await.map(|(_, pods)| pods)
     }
 
+    /// Returns one pod with its instances.
+    pub(super) async fn pod(&self, id: &str) -> Result<PodStatus, Failure> {
+        let path = format!("/v2/pods/{}::status", id.trim_start_matches('/'));
+        let (_, pod) = self.get(&path, &[], |body| serde_json::from_slice::<PodStatus>(body)).await?;
+        if pod.id == id {
+            return Ok(pod);
+        }
+        let what = format!("answered with the pod {:?} instead of {id:?}; is there a cache on the way?", pod.id);
+        Err(Failure::without_url(&path, what))
+    }
+
     /// Returns one version of a pod's definition.
     pub(super) async fn pod_definition(&self, id: &str, version: &str) -> Result<Pod, Failure> {
         let path = format!("/v2/pods/{}::versions/{version}", id.trim_start_matches('/'));
@@ -122,7 +135,9 @@ impl Client {
 
     /// Returns the stream of events, and the URL of the Marathon that sends it.
     pub(super) async fn events(&self) -> Result<(Url, Response), Failure> {
-        let query = EVENTS.map(|event| ("event_type", event));
+        let mut query = EVENTS.map(|event| ("event_type", event)).to_vec();
+        // Without it, Marathon 1.6 and 1.7 send all apps with each event of a deployment.
+        query.push(("plan-format", "light"));
         let mut attempts = self.in_turn.attempts();
         while let Some(index) = attempts.next() {
             let url = with_query(self.endpoints[index].url_of("/v2/events"), &query);

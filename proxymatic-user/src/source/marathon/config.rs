@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     auth::{Access, AccessFiles},
+    claim_rules::ClaimRules,
     endpoint::{Endpoint, parse},
     schedule::Timing,
 };
@@ -29,6 +30,8 @@ pub struct Config {
     pub group_size: NonZeroU32,
     /// Whether to serve a service port that equals the host port of its tasks.
     pub expose_host: bool,
+    /// What apps may claim.
+    pub claims: ClaimRules,
     /// The services that an earlier agent published. The first response is compared with them.
     pub adopted: Snapshot,
     /// All durations of the source.
@@ -55,7 +58,8 @@ impl Config {
             parsed = Err(parsed.err().into_iter().flatten().chain([reason]).collect());
         }
         let (access, adopted) = (Access::default(), Snapshot::default());
-        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, adopted, timing, seed })
+        let claims = ClaimRules::default();
+        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, claims, adopted, timing, seed })
     }
 
     /// Returns the configuration with the access that these files give.

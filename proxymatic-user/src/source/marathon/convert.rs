@@ -13,6 +13,7 @@ use self::reading::Reading;
 use super::{
     api::{App, Lenient, Listing, PodStatus, Task},
     lookups::{Lookups, Options, RequiredLookups},
+    task_notes::TaskNotes,
 };
 use crate::model::Snapshot;
 
@@ -37,8 +38,13 @@ pub fn required_lookups(listing: &Listing) -> RequiredLookups {
 /// Converts a listing.
 ///
 /// The service ports of every app become services, also if no task serves them: a connection to such a port is refused.
-pub fn convert(listing: &Listing, lookups: &Lookups, options: impl Into<Options>) -> Snapshot {
-    let mut reading = Reading::new(lookups, options.into());
+pub fn convert(listing: &Listing, lookups: &Lookups, options: &Options) -> Snapshot {
+    convert_with_notes(listing, lookups, options).0
+}
+
+/// Converts a listing, and returns what it says about tasks besides their services.
+pub(super) fn convert_with_notes(listing: &Listing, lookups: &Lookups, options: &Options) -> (Snapshot, TaskNotes) {
+    let mut reading = Reading::new(listing, lookups, options);
     for app in &listing.apps {
         match app {
             Lenient::Good(app) => reading.add_app(app),
@@ -63,10 +69,17 @@ pub fn convert(listing: &Listing, lookups: &Lookups, options: impl Into<Options>
     reading.finish()
 }
 
-/// Converts one task of an app as if there were no other; `None` if it was started from an earlier definition.
-pub(super) fn convert_task(app: &App, task: &Task, lookups: &Lookups, options: Options) -> Option<Snapshot> {
-    let mut reading = Reading::new(lookups, options);
-    reading.add_single_task(app, task).then(|| reading.finish())
+/// Converts one task of an app of the listing as if there were no other; `None` if it was started from an earlier
+/// definition.
+pub(super) fn convert_task(
+    listing: &Listing,
+    app: &App,
+    task: &Task,
+    lookups: &Lookups,
+    options: &Options,
+) -> Option<Snapshot> {
+    let mut reading = Reading::new(listing, lookups, options);
+    reading.add_single_task(app, task).then(|| reading.finish().0)
 }
 
 #[cfg(test)]

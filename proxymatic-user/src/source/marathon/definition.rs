@@ -3,10 +3,11 @@
 use super::{
     api::App,
     claim::{PortClaim, ServiceClaim, service_keys},
+    claim_check::{ClaimCheck, PortVips},
     lookups::Options,
     ports::{self, Port, Served},
 };
-use crate::model::{Labels, PREFIX, Vip};
+use crate::model::{Labels, PREFIX};
 
 /// One version of an app's definition.
 pub(super) struct Definition<'a> {
@@ -15,7 +16,7 @@ pub(super) struct Definition<'a> {
     /// The values of the labels.
     pub(super) labels: Labels,
     /// The virtual addresses of each port.
-    vips: Vec<Vec<Vip<'a>>>,
+    vips: Vec<PortVips<'a>>,
     /// Whether the app has health checks.
     pub(super) checked: bool,
     /// What is wrong with the definition, one sentence each.
@@ -23,18 +24,19 @@ pub(super) struct Definition<'a> {
 }
 
 impl<'a> Definition<'a> {
-    pub(super) fn new(app: &'a App, options: Options) -> Self {
+    pub(super) fn new(app: &'a App, options: &Options, claims: &ClaimCheck<'_>) -> Self {
         let mut warnings = Vec::new();
         let ports = ports::ports_of(app).map_err(|reason| warnings.push(reason)).ok();
-        let (mut labels, mut vips) = (Labels::default(), Vec::new());
+        let (mut labels, mut vips, mut claims) = (Labels::default(), Vec::new(), claims.app());
         for (index, port) in ports.iter().flatten().enumerate() {
             let all = port.labels;
             let own = || all.iter().map(|(label, value)| (label.as_str(), value.as_str()));
             labels.of_port(index, own(), options.group_size);
-            let (port_vips, wrong) = Vip::read(own());
+            let (port_vips, wrong) = claims.next_port(own());
             vips.push(port_vips);
             warnings.extend(wrong.into_iter().map(|it| format!("port {index}, {it}")));
         }
+        warnings.extend(claims.finish());
         let app_labels = app.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
         labels.of_app(app_labels, vips.len(), options.group_size);
         if ports.is_some() {
@@ -46,7 +48,7 @@ impl<'a> Definition<'a> {
 
     fn with_port_warnings(mut self) -> Self {
         for (index, port) in self.ports.iter().flatten().enumerate() {
-            if self.service_port(index).is_none() && self.vips[index].is_empty() {
+            if self.service_port(index).is_none() && !self.vips[index].named {
                 let remedy = format!("set one there, or with the label {PREFIX}{index}.servicePort");
                 self.warnings.push(match port.service_port {
                     0 => format!("port {index} has no service port, so it cannot be connected to; {remedy}"),
@@ -72,10 +74,11 @@ impl<'a> Definition<'a> {
     /// Returns the services that the port of this index claims for an app.
     pub(super) fn claims(&self, app: &'a str, index: usize) -> Vec<ServiceClaim<'a>> {
         let Some(port) = self.ports.as_deref().and_then(|ports| ports.get(index)) else { return Vec::new() };
+        let PortVips { vips, fits: true, .. } = &self.vips[index] else { return Vec::new() };
         let number = self.service_port(index);
         let by_label = self.labels.port(index).service_port.is_some();
         let on_its_hosts =
             port.served == Served::OnHost && number.is_some_and(|number| i64::from(number) == port.fixed);
-        service_keys(number, &self.vips[index], port.protocols, PortClaim { app, by_label, on_its_hosts })
+        service_keys(number, vips, port.protocols, PortClaim { app, by_label, on_its_hosts })
     }
 }

@@ -1,4 +1,5 @@
-//! A cache of earlier definitions that tasks still run. A definition never changes, so each is requested once.
+//! A cache of earlier definitions that tasks still run. A definition never changes, so each is requested once, or never if
+//! the agent has seen it as the present one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,13 +20,20 @@ const MAX_FAILURES: u32 = 5;
 /// How many definitions are requested at the same time.
 const AT_ONCE: usize = 8;
 
-/// The definitions that the last listing needed, and no others: so there are never more than tasks.
+/// How long a definition that no listing needs is kept: the next deployment may need it again.
+const UNUSED: Duration = Duration::from_secs(600);
+
+/// The definitions that listings have needed a short time ago.
 #[derive(Debug)]
-pub(super) struct DefinitionCache<T>(BTreeMap<AppVersion, Entry<T>>);
+pub(super) struct DefinitionCache<T> {
+    entries: BTreeMap<AppVersion, Entry<T>>,
+    /// When each definition was needed last.
+    needed: BTreeMap<AppVersion, Instant>,
+}
 
 impl<T> Default for DefinitionCache<T> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self { entries: BTreeMap::new(), needed: BTreeMap::new() }
     }
 }
 
@@ -37,8 +45,8 @@ enum Entry<T> {
 }
 
 impl<T> DefinitionCache<T> {
-    /// Returns the definitions, or one sentence for a definition that Marathon does not have. All other definitions are
-    /// forgotten. `request` requests one definition.
+    /// Returns the definitions, or one sentence for a definition that Marathon does not have. `request` requests one
+    /// definition.
     ///
     /// # Errors
     /// A request failed, so the definition may exist, and the read is repeated later.
@@ -47,7 +55,10 @@ impl<T> DefinitionCache<T> {
         wanted: &BTreeSet<AppVersion>,
         request: impl Fn(AppVersion) -> F,
     ) -> Result<Definitions<T>, Failure> {
-        self.0.retain(|key, _| wanted.contains(key));
+        let now = Instant::now();
+        self.needed.extend(wanted.iter().map(|key| (key.clone(), now)));
+        self.needed.retain(|_, needed| now.saturating_duration_since(*needed) < UNUSED);
+        self.entries.retain(|key, _| self.needed.contains_key(key));
         let unknown: Vec<_> = wanted.iter().filter(|key| self.must_request(key)).cloned().collect();
         let with_key = |key: AppVersion| {
             let response = request(key.clone());
@@ -60,12 +71,20 @@ impl<T> DefinitionCache<T> {
         }
         match first_failure {
             Some(failure) => Err(failure),
-            None => Ok(self.0.iter().map(|(key, entry)| (key.clone(), entry.result())).collect()),
+            None => {
+                let wanted = self.entries.iter().filter(|(key, _)| wanted.contains(key));
+                Ok(wanted.map(|(key, entry)| (key.clone(), entry.result())).collect())
+            }
         }
     }
 
+    /// Adds a definition that was read as the present one of its app.
+    pub(super) fn add(&mut self, key: AppVersion, definition: T) {
+        self.entries.insert(key, Entry::Known(Arc::new(definition)));
+    }
+
     fn must_request(&self, key: &AppVersion) -> bool {
-        match self.0.get(key) {
+        match self.entries.get(key) {
             None | Some(Entry::Failing { .. }) => true,
             Some(Entry::Known(_)) => false,
             Some(Entry::Missing { since, .. }) => since.elapsed() >= MISSING,
@@ -74,7 +93,7 @@ impl<T> DefinitionCache<T> {
 
     /// Stores the result of a request. Returns a failure after which the read must be repeated.
     fn insert(&mut self, key: AppVersion, response: Result<T, Failure>) -> Option<Failure> {
-        let before = self.0.get(&key);
+        let before = self.entries.get(&key);
         let failures = match before {
             Some(Entry::Failing { failures }) => *failures,
             Some(Entry::Missing { .. }) => MAX_FAILURES,
@@ -87,7 +106,7 @@ impl<T> DefinitionCache<T> {
             }
             Err(failure) => (Entry::Failing { failures: failures + 1 }, Some(failure)),
         };
-        self.0.insert(key, entry);
+        self.entries.insert(key, entry);
         failure
     }
 }
@@ -119,16 +138,16 @@ mod tests {
         }
         assert_eq!(cache.insert(key.clone(), Err(failure(false))), None);
         assert!(!cache.must_request(&key));
-        assert!(cache.0[&key].result().is_err());
+        assert!(cache.entries[&key].result().is_err());
         assert_eq!(cache.insert(key.clone(), Ok(7)), None);
-        assert!(cache.0[&key].result().is_ok() && !cache.must_request(&key));
+        assert!(cache.entries[&key].result().is_ok() && !cache.must_request(&key));
     }
 
     #[test]
     fn definition_that_does_not_exist_is_missing_at_once() {
         let (mut cache, key) = (DefinitionCache::<u8>::default(), ("/a".to_owned(), "v".to_owned()));
         assert_eq!(cache.insert(key.clone(), Err(failure(true))), None);
-        assert_eq!(cache.0[&key].result().unwrap_err(), "http://h failed");
+        assert_eq!(cache.entries[&key].result().unwrap_err(), "http://h failed");
         assert!(!cache.must_request(&key));
     }
 }

@@ -9,13 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::api::{App, ContainerStatus, HealthResult, Lenient, Listing, ReadinessResult};
+use super::{
+    api::{App, ContainerStatus, HealthResult, Lenient, Listing, PodStatus, ReadinessResult},
+    health_results::INTERVAL,
+};
 use crate::model::{Snapshot, State};
 
 /// The shortest time for which the last results are used.
 const AT_LEAST: Duration = Duration::from_secs(60);
-/// The interval in seconds of a health check without one.
-const INTERVAL: f64 = 60.0;
 /// The longest time for which the last results are used, whatever the interval of the check is.
 const AT_MOST: Duration = Duration::from_secs(3600);
 
@@ -36,7 +37,11 @@ impl HealthCarryover {
     pub(super) fn after(adopted: &Snapshot) -> Self {
         let backends = adopted.services.values().flat_map(|service| &service.backends);
         let active = backends.filter(|backend| backend.state == State::Active);
-        let well = || Last { results: vec![HealthResult { alive: true }], vanished: None, ready: true };
+        let well = || Last {
+            results: vec![HealthResult { alive: true, adopted: true, ..HealthResult::default() }],
+            vanished: None,
+            ready: true,
+        };
         Self(active.map(|backend| (backend.task.clone(), well())).collect())
     }
 
@@ -49,19 +54,32 @@ impl HealthCarryover {
         }
         for pod in &mut listing.pods {
             let Lenient::Good(pod) = pod else { continue };
-            for instance in &mut pod.instances {
-                let Lenient::Good(instance) = instance else { continue };
-                for container in &mut instance.containers {
-                    let key = match container.container_id.as_str() {
-                        "" => format!("{}.{}", instance.id, container.name),
-                        id => id.to_owned(),
-                    };
-                    let last = fill_container(container, self.0.remove(&key).unwrap_or_default(), now);
-                    known.insert(key, last);
-                }
-            }
+            known.extend(self.fill_pod(pod, now));
         }
         self.0 = known;
+    }
+
+    /// Does the same for one pod that was read alone.
+    pub(super) fn apply_to_pod(&mut self, pod: &mut PodStatus, now: Instant) {
+        let known = self.fill_pod(pod, now);
+        self.0.extend(known);
+    }
+
+    /// Fills in the results of one pod. Returns the last results of its containers.
+    fn fill_pod(&mut self, pod: &mut PodStatus, now: Instant) -> Vec<(String, Last)> {
+        let mut known = Vec::new();
+        for instance in &mut pod.instances {
+            let Lenient::Good(instance) = instance else { continue };
+            for container in &mut instance.containers {
+                let key = match container.container_id.as_str() {
+                    "" => format!("{}.{}", instance.id, container.name),
+                    id => id.to_owned(),
+                };
+                let last = fill_container(container, self.0.remove(&key).unwrap_or_default(), now);
+                known.push((key, last));
+            }
+        }
+        known
     }
 
     /// Does the same for one app that was read alone. The results of other apps stay.
@@ -109,7 +127,11 @@ fn fill(results: &mut Vec<HealthResult>, last: Last, now: Instant, hold: Duratio
 fn fill_container(container: &mut ContainerStatus, last: Last, now: Instant) -> Last {
     let Some(condition) = container.conditions.iter_mut().find(|it| it.is_health()) else { return last };
     let unreported = condition.is_unreported();
-    let mut results = if unreported { Vec::new() } else { vec![HealthResult { alive: condition.value == "true" }] };
+    let mut results = if unreported {
+        Vec::new()
+    } else {
+        vec![HealthResult { alive: condition.value == "true", ..HealthResult::default() }]
+    };
     let last = fill(&mut results, last, now, AT_LEAST);
     if unreported && let Some(result) = results.first() {
         condition.value = result.alive.to_string();

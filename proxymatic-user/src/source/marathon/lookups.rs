@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::api::{App, Pod};
+use super::{
+    api::{App, Pod},
+    claim_rules::ClaimRules,
+};
 
 /// One version of one definition: the id of the app or pod, and the version.
 pub type AppVersion = (String, String);
@@ -35,6 +38,8 @@ pub struct Lookups {
     pub pods: Definitions<Pod>,
     /// The addresses of hosts.
     pub hosts: BTreeMap<String, Result<IpAddr, String>>,
+    /// The name servers of this host.
+    pub name_servers: BTreeSet<IpAddr>,
 }
 
 impl Lookups {
@@ -55,17 +60,19 @@ impl Lookups {
 }
 
 /// The options of the operator that hold for all apps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The number of hosts that share a `maxconn`.
     pub group_size: NonZeroU32,
     /// Whether to serve a service port that equals the host port of its tasks.
     pub expose_host: bool,
+    /// What apps may claim.
+    pub claims: Arc<ClaimRules>,
 }
 
 impl From<NonZeroU32> for Options {
     fn from(group_size: NonZeroU32) -> Self {
-        Self { group_size, expose_host: false }
+        Self { group_size, expose_host: false, claims: Arc::default() }
     }
 }
 

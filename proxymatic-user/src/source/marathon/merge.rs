@@ -7,12 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    claim::{Owner, PortClaim},
-    lookups::Options,
-};
+use super::claim::{Owner, PortClaim, ServiceClaim};
 use crate::model::{
-    Backend, PREFIX, Service, ServiceKey, ServiceLabels, TaskState, TaskStatus, Warning, Weight, all_unreachable,
+    Backend, GivenSettings, PREFIX, Service, ServiceKey, TaskState, TaskStatus, Warning, Weight, all_unreachable,
 };
 
 /// The identity of a backend: its task, and the address and port at which it listens.
@@ -27,8 +24,12 @@ pub(super) struct Member {
 }
 
 /// The services that were read so far, by service port and owner.
-#[derive(Debug, Default)]
-pub(super) struct Merge<'a>(BTreeMap<(ServiceKey, Owner<'a>), ServiceBuilder<'a>>);
+#[derive(Debug)]
+pub(super) struct Merge<'a> {
+    /// Whether to serve ports that tasks have on their own hosts.
+    expose_host: bool,
+    services: BTreeMap<(ServiceKey, Owner<'a>), ServiceBuilder<'a>>,
+}
 
 /// The claims and members of one service.
 ///
@@ -38,14 +39,25 @@ struct ServiceBuilder<'a> {
     /// In order, without duplicates.
     claims: Vec<PortClaim<'a>>,
     /// The labels of each app for the service, by its present definition if that has the port. In order of apps.
-    labels: Vec<(&'a str, ServiceLabels)>,
+    labels: Vec<(&'a str, GivenSettings)>,
     members: BTreeMap<Identity<'a>, Member>,
+    /// The apps whose tasks have the port on their own hosts, where they answer by themselves. They are not in the service,
+    /// and take it from no other app.
+    on_their_hosts: BTreeSet<&'a str>,
 }
 
 impl<'a> Merge<'a> {
+    pub(super) const fn new(expose_host: bool) -> Self {
+        Self { expose_host, services: BTreeMap::new() }
+    }
+
     /// Adds the claim of an app to a service port. If an app has several definitions, the labels of the first one count.
-    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: PortClaim<'a>, labels: &ServiceLabels) {
-        let builder = self.0.entry((key, owner)).or_default();
+    pub(super) fn claim(&mut self, key: ServiceKey, owner: Owner<'a>, claim: PortClaim<'a>, labels: &GivenSettings) {
+        let builder = self.services.entry((key, owner)).or_default();
+        if claim.on_its_hosts && !self.expose_host {
+            builder.on_their_hosts.insert(claim.app);
+            return;
+        }
         if let Err(at) = builder.claims.binary_search(&claim) {
             builder.claims.insert(at, claim);
         }
@@ -54,20 +66,31 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// Adds a task to a service port.
-    pub(super) fn add(&mut self, key: ServiceKey, owner: Owner<'a>, identity: Identity<'a>, member: Member) {
-        self.0.entry((key, owner)).or_default().members.insert(identity, member);
+    /// Adds a task of an app to a service port, with the claim of its definition and the labels of that.
+    pub(super) fn add(
+        &mut self,
+        (key, owner, claim): ServiceClaim<'a>,
+        labels: &GivenSettings,
+        identity: Identity<'a>,
+        member: Member,
+    ) {
+        self.claim(key, owner, claim, labels);
+        if !claim.on_its_hosts || self.expose_host {
+            self.services.entry((key, owner)).or_default().members.insert(identity, member);
+        }
     }
 
     /// Returns the services, after every app was added.
-    pub(super) fn services(
-        self,
-        options: Options,
-        warnings: &mut BTreeSet<Warning>,
-    ) -> BTreeMap<ServiceKey, Arc<Service>> {
+    pub(super) fn services(self, warnings: &mut BTreeSet<Warning>) -> BTreeMap<ServiceKey, Arc<Service>> {
         let mut services = BTreeMap::new();
         let mut first: Option<(ServiceKey, Owner<'_>, ServiceBuilder<'_>)> = None;
-        for ((key, owner), builder) in self.0 {
+        for ((key, owner), builder) in self.services {
+            let all = builder.claims.is_empty();
+            let on_hosts = builder.on_their_hosts.iter();
+            warnings.extend(on_hosts.map(|app| Warning { app: (*app).to_owned(), reason: on_its_hosts(key, all) }));
+            if all {
+                continue;
+            }
             // The owners of one service port are neighbours in this order, and the first one gets the port.
             if let Some((taken, by, winner)) = &first
                 && *taken == key
@@ -76,10 +99,6 @@ impl<'a> Merge<'a> {
                 continue;
             }
             let (_, _, builder) = first.insert((key, owner, builder));
-            if let Some(claim) = builder.claims.iter().find(|claim| claim.on_its_hosts && !options.expose_host) {
-                warnings.insert(Warning { app: claim.app.to_owned(), reason: not_exposed(key) });
-                continue;
-            }
             warnings.extend(sharing_warning(key, &builder.claims));
             let name = match owner {
                 Owner::Port => builder.claims.first().map_or_else(String::new, |claim| claim.app.to_owned()),
@@ -96,8 +115,8 @@ impl<'a> Merge<'a> {
 impl ServiceBuilder<'_> {
     /// Returns the labels of the apps together, and a warning for each app whose labels are ignored. If two apps
     /// disagree, the first in order of ids decides.
-    fn labels(&self, key: ServiceKey) -> (ServiceLabels, Vec<Warning>) {
-        let mut labels = ServiceLabels::default();
+    fn labels(&self, key: ServiceKey) -> (GivenSettings, Vec<Warning>) {
+        let mut labels = GivenSettings::default();
         let mut warnings = Vec::new();
         for (nth, (app, wanted)) in self.labels.iter().enumerate() {
             let differ = labels.merge(wanted);
@@ -141,11 +160,12 @@ fn sharing_warning(key: ServiceKey, claims: &[PortClaim<'_>]) -> Option<Warning>
     Some(Warning { app: (*first).to_owned(), reason })
 }
 
-/// Returns the warning for a service port that its tasks have on their own hosts. The tasks answer there by themselves,
-/// and no option asks for the port elsewhere.
-fn not_exposed(key: ServiceKey) -> String {
+/// Returns the warning for an app whose tasks have the service port on their own hosts. The tasks answer there by
+/// themselves, and no option asks for the port elsewhere. `all` is whether no other app has the port.
+fn on_its_hosts(key: ServiceKey, all: bool) -> String {
+    let left_out = if all { "so it is not served" } else { "so they are not among its backends" };
     format!(
-        "service port {key} is the port of its tasks on their own hosts, so it is not served; \
+        "service port {key} is the port of its tasks on their own hosts, {left_out}; \
          --expose-host serves it on every host"
     )
 }

@@ -5,9 +5,12 @@
 //! response counts. After any other response the source sends no snapshot, so that the last one stays valid, and reports
 //! the failure.
 
+mod announced_ends;
 pub mod api;
 mod auth;
 mod claim;
+mod claim_check;
+mod claim_rules;
 mod client;
 mod config;
 pub mod convert;
@@ -17,6 +20,7 @@ mod definition_cache;
 mod endpoint;
 mod event;
 mod health_carryover;
+mod health_results;
 pub mod lookups;
 mod merge;
 mod pending_refresh;
@@ -30,15 +34,18 @@ mod response_failure;
 mod schedule;
 pub mod sse;
 mod stream;
+mod task_notes;
 mod task_started;
+mod timestamp;
 
-use std::{collections::BTreeSet, sync::atomic::AtomicBool};
+use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 pub use self::{
     auth::{Access, AccessFiles},
+    claim_rules::ClaimRules,
     config::Config,
     endpoint::{Endpoint, parse},
     schedule::Timing,
@@ -50,6 +57,7 @@ use self::{
     read_loop::ReadLoop,
     reader::Reader,
     schedule::{Backoff, Jitter},
+    stream::ReadState,
 };
 use super::{Source, failure::Failure, id::SourceId, report::Report};
 use crate::model::Snapshot;
@@ -75,7 +83,7 @@ impl Source for Config {
 /// Reads Marathon for ever, and reports each whole response and each failure. Returns after the receiver of the reports
 /// is dropped.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
-    let Config { endpoints, access, group_size, expose_host, adopted, timing, seed } = config;
+    let Config { endpoints, access, group_size, expose_host, claims, adopted, timing, seed } = config;
     for warning in &access.warnings {
         tracing::warn!("{warning}");
     }
@@ -93,13 +101,14 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
             }
         }
     };
-    let reading_works = AtomicBool::new(false);
+    let reads = ReadState::default();
     let (summaries, events) = mpsc::channel(stream::MAX_WAITING);
-    let reader = Reader::new(&client, Options { group_size, expose_host }, &adopted);
+    let options = Options { group_size, expose_host, claims: claims.into() };
+    let reader = Reader::new(&client, options, &adopted);
     let published = PublishedState::after(adopted);
     tokio::select! {
-        () = stream::follow(&client, &timing, !seed, summaries, &reports, &reading_works) => {}
-        () = ReadLoop::new(reader, published, timing, &reading_works).run(jitter, events, &reports) => {}
+        () = stream::follow(&client, &timing, !seed, summaries, &reports, &reads) => {}
+        () = ReadLoop::new(reader, published, timing, &reads).run(jitter, events, &reports) => {}
         () = reports.closed() => {}
     }
 }

@@ -1,9 +1,17 @@
 //! What the next read must cover: single apps if there are few of them, else everything. Pure.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 /// From this number of apps on, a listing is less work than one request for each.
 const MAX_APPS: usize = 10;
+
+/// The most deployments that are remembered. Marathon allows 100 at a time.
+const MAX_DEPLOYMENTS: usize = 1_000;
+/// The longest time from the announcement of a deployment to the event that its group has changed.
+const UNANNOUNCED: Duration = Duration::from_secs(3);
 
 /// What a read covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +29,42 @@ impl RefreshScope {
             Self::All => true,
             Self::Apps(apps) => app.is_some_and(|app| apps.contains(app)),
         }
+    }
+}
+
+/// The deployments that have not ended, with what each changes.
+///
+/// An event that a group has changed does not say how. A deployment is announced before the change of its group can be
+/// read, so what the deployments change is all that such an event can mean.
+#[derive(Debug, Default)]
+pub(super) struct Deployments {
+    names: BTreeMap<String, Vec<String>>,
+    /// Until when a deployment may have been announced before the stream was attached.
+    incomplete_until: Option<Instant>,
+}
+
+impl Deployments {
+    /// Notes that the stream was attached: deployments may have been announced before.
+    pub(super) fn attached(&mut self, now: Instant) {
+        self.names.clear();
+        self.incomplete_until = Some(now + UNANNOUNCED);
+    }
+
+    /// Notes a deployment that begins or goes on, or that is over.
+    pub(super) fn note(&mut self, id: String, names: Vec<String>, goes_on: bool, now: Instant) {
+        if !goes_on {
+            self.names.remove(&id);
+        } else if self.names.len() < MAX_DEPLOYMENTS {
+            self.names.insert(id, names);
+        } else {
+            self.attached(now);
+        }
+    }
+
+    /// Returns everything that the deployments change; `None` if that is not known.
+    pub(super) fn all(&self, now: Instant) -> Option<BTreeSet<String>> {
+        let complete = self.incomplete_until.is_some_and(|until| now >= until) && !self.names.is_empty();
+        complete.then(|| self.names.values().flatten().cloned().collect())
     }
 }
 
@@ -52,6 +96,22 @@ impl PendingRefresh {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn change_of_a_group_is_that_of_the_deployments_in_progress() {
+        let (mut deployments, now) = (Deployments::default(), Instant::now());
+        assert_eq!(deployments.all(now), None, "no stream has been attached");
+        deployments.attached(now);
+        deployments.note("d1".into(), vec!["/a".into()], true, now);
+        assert_eq!(deployments.all(now), None, "another one may have been announced before");
+        let now = now + UNANNOUNCED;
+        deployments.note("d2".into(), vec!["/a".into(), "/p".into()], true, now);
+        assert_eq!(deployments.all(now), Some(["/a".to_owned(), "/p".to_owned()].into()));
+        deployments.note("d2".into(), vec!["/a".into(), "/p".into()], false, now);
+        assert_eq!(deployments.all(now), Some(["/a".to_owned()].into()));
+        deployments.note("d1".into(), vec!["/a".into()], false, now);
+        assert_eq!(deployments.all(now), None);
+    }
 
     #[test]
     fn few_apps_are_read_alone_and_many_with_everything() {

@@ -29,6 +29,16 @@ impl Pods {
         (listing.pods, listing.pods_unknown) = self.merge(response);
     }
 
+    /// Notes a pod that was read alone.
+    pub(super) fn replace(&mut self, pod: &PodStatus) {
+        let all = self.last.get_or_insert_default();
+        let known = all.iter_mut().find(|it| matches!(it, Lenient::Good(it) if it.id == pod.id));
+        match known {
+            Some(known) => *known = Lenient::Good(pod.clone()),
+            None => all.push(Lenient::Good(pod.clone())),
+        }
+    }
+
     /// Returns the pods, and why they are not those of this response.
     ///
     /// A Marathon that has never listed pods may answer 404, because it is older than pods. From a Marathon that has

@@ -1,23 +1,35 @@
 //! The published snapshot, and which part of a response is published. Pure: the clock is an argument.
 //!
-//! A task that has ended by an event leaves at once, before the next read. A task that has started by an event is added
-//! at once if its services are known. A service that lost most of its backends in a response keeps them until a later
-//! response confirms the loss: Marathon has been seen to list nothing for a moment.
+//! A task that has ended by an event leaves at once, before the next read. A task whose end is announced drains. A task
+//! that has started by an event is added at once if its services are known. A listed task whose place is not known any
+//! more stays where it was, draining. So does a task that was last heard of as unreachable, until its service has
+//! something better. A service that lost most of its backends in a response keeps them until a later response confirms
+//! the loss: Marathon has been seen to list nothing for a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{event::TaskEnded, pending_refresh::RefreshScope};
+use super::{
+    announced_ends::{AnnouncedEnds, InstanceChanged, belongs},
+    event::TaskEnded,
+    pending_refresh::RefreshScope,
+    reader::Response,
+    task_notes::TaskNotes,
+};
 use crate::{
-    model::{Backend, Snapshot, State},
-    source::loss_guard::{LossGuard, Response},
+    model::{Backend, Service, Snapshot, State},
+    source::loss_guard::{self, LossGuard},
 };
 
 /// The most ended tasks that are kept until a response knows of them.
 const MAX_ENDED: usize = 10_000;
+
+/// How long a task that was last heard of as unreachable stays, if no listing has it any more.
+const UNREACHABLE: Duration = Duration::from_secs(300);
 
 /// The published snapshot, and the losses that are not confirmed yet.
 #[derive(Debug, Default)]
@@ -28,6 +40,9 @@ pub(super) struct PublishedState {
     ended: BTreeMap<String, Ended>,
     /// Tasks that are expected to leave. That they are missing from a response is not a loss.
     leaving: BTreeSet<String>,
+    /// Tasks that were last heard of as unreachable, and since when.
+    unreachable: BTreeMap<String, Instant>,
+    announced: AnnouncedEnds,
     loss_guard: LossGuard,
 }
 
@@ -51,6 +66,9 @@ impl PublishedState {
             return false; // The next response shows it.
         }
         let TaskEnded { task, still_running } = ended;
+        if !still_running {
+            self.unreachable.remove(&task);
+        }
         // A late event that the task is being stopped does not bring it back.
         let still_running = still_running && self.ended.get(&task).is_none_or(|ended| ended.still_running);
         let ended = BTreeMap::from([(task.clone(), Ended { still_running, app, seen: now })]);
@@ -63,11 +81,36 @@ impl PublishedState {
         changed && self.latest.is_some()
     }
 
+    /// Notes a change of an instance. Returns whether it announces an end, and whether the published snapshot changes.
+    pub(super) fn instance_changed(&mut self, changed: InstanceChanged, now: Instant) -> (bool, bool) {
+        let announced = self.announced.changed(changed, self.latest.as_ref().map(|(_, latest)| latest), now);
+        let changes = announced && self.latest.as_mut().is_some_and(|(_, latest)| self.announced.drain(latest));
+        (announced, changes)
+    }
+
+    /// Notes that the stream was lost: events may have been missed.
+    pub(super) fn stream_lost(&mut self) {
+        self.announced.stream_lost();
+    }
+
+    /// Notes an event that a task is unreachable. Marathon may replace it at once, and then no listing has it any more.
+    pub(super) fn task_unreachable(&mut self, task: String, now: Instant) {
+        if self.unreachable.len() < MAX_ENDED {
+            self.unreachable.entry(task).or_insert(now);
+        }
+    }
+
+    /// Notes that the tasks of an instance have ended, although Marathon has listed none of them for some time.
+    pub(super) fn replaced_ended(&mut self, instance: &str) {
+        let ended = self.unreachable.extract_if(.., |task, _| belongs(task, instance));
+        self.leaving.extend(ended.map(|(task, _)| task));
+    }
+
     /// Notes an event that a task has started, which serves these services by itself. Returns whether the published
     /// snapshot changes.
     ///
     /// A service that is not published yet, or that has the name of another app, waits for the next response.
-    pub(super) fn task_started(&mut self, served: &Snapshot) -> bool {
+    pub(super) fn task_started(&mut self, served: &Snapshot, now: Instant) -> bool {
         let Some((_, latest)) = &mut self.latest else { return false };
         let mut changed = false;
         let identity = |it: &Backend| (it.task.clone(), it.address, it.port);
@@ -77,6 +120,9 @@ impl PublishedState {
             for new in
                 service.backends.iter().filter(|it| it.state == State::Active && !self.ended.contains_key(&it.task))
             {
+                if self.announced.is_ending(&new.task) {
+                    continue;
+                }
                 let place = known.backends.binary_search_by_key(&identity(new), identity);
                 match place {
                     Ok(at) if known.backends[at].state == State::Warming => {
@@ -85,6 +131,7 @@ impl PublishedState {
                     Ok(_) => continue,
                     Err(at) => Arc::make_mut(known).backends.insert(at, new.clone()),
                 }
+                self.announced.started(&new.task, now);
                 changed = true;
             }
         }
@@ -97,37 +144,103 @@ impl PublishedState {
         self.latest.clone()
     }
 
-    /// Publishes a response: when its request was sent, the scope that it covers, and its snapshot. `confirm` is the time
-    /// until a response confirms a loss.
+    /// Publishes a response. `confirm` is the time until a response confirms a loss.
     ///
     /// # Errors
     /// Nothing is published; the text is the rest of a sentence.
     pub(super) fn on_response(
         &mut self,
-        (at, scope, mut fresh): (Instant, RefreshScope, Snapshot),
+        Response { at, scope, snapshot: mut fresh, notes, .. }: Response,
         now: Instant,
         confirm: Duration,
     ) -> Result<(), String> {
         self.ended.retain(|_, ended| ended.seen > at || !scope.has(ended.app.as_deref()));
         remove_ended(&self.ended, &mut fresh);
-        let response = Response { at, now, confirm, whole: scope == RefreshScope::All };
+        let response = loss_guard::Response { at, now, confirm, whole: scope == RefreshScope::All };
         if self.latest.is_none() && fresh.services.is_empty() && self.loss_guard.holds_empty(&response) {
             return Err("has no app with a service port; this counts if a second response confirms it".into());
         }
+        self.note_unreachable(&fresh, &notes, now);
         let before = self.latest.as_ref().map_or(&self.adopted, |(_, latest)| latest);
+        let keep = |it: &Backend| match self.ended.get(&it.task) {
+            Some(Ended { still_running: false, .. }) => Keep::No,
+            _ if notes.unplaced.contains(&it.task) => Keep::Always,
+            _ if self.unreachable.contains_key(&it.task) => Keep::AsLastResort,
+            _ => Keep::No,
+        };
+        if !notes.unplaced.is_empty() || !self.unreachable.is_empty() {
+            keep_places(before, &mut fresh, keep);
+        }
         self.loss_guard.filter(before, &mut fresh, &self.leaving, &response);
         if !self.leaving.is_empty() {
             let listed = fresh.services.values().flat_map(|it| &it.backends).map(|it| &it.task);
             self.leaving = listed.filter(|task| self.leaving.contains(*task)).cloned().collect();
         }
+        if self.latest.is_some() {
+            self.announced.published(before, &fresh, now);
+        }
+        self.announced.drain(&mut fresh);
         self.latest = Some((at, fresh));
         self.adopted = Snapshot::default();
         Ok(())
     }
 
+    /// Notes which tasks are unreachable by a response, and forgets those that are not any more.
+    fn note_unreachable(&mut self, fresh: &Snapshot, notes: &TaskNotes, now: Instant) {
+        for task in &notes.unreachable {
+            self.task_unreachable(task.clone(), now);
+        }
+        self.unreachable.retain(|_, since| now.saturating_duration_since(*since) < UNREACHABLE);
+        if self.unreachable.is_empty() {
+            return;
+        }
+        let backends = fresh.services.values().flat_map(|it| &it.backends);
+        for it in backends.filter(|it| it.state == State::Active && !notes.unreachable.contains(&it.task)) {
+            self.unreachable.remove(&it.task);
+        }
+    }
+
     /// Returns when to send the request that confirms or refutes a loss, if there is one.
     pub(super) fn confirm_at(&self, confirm: Duration) -> Option<Instant> {
         self.loss_guard.confirm_at(confirm)
+    }
+}
+
+/// Whether a backend stays where it was, although a response does not have it there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    No,
+    /// While its service exists and has no active backend.
+    AsLastResort,
+    Always,
+}
+
+/// Adds backends of `before` that `fresh` does not have, draining.
+fn keep_places(before: &Snapshot, fresh: &mut Snapshot, keep: impl Fn(&Backend) -> Keep) {
+    fn identity(it: &Backend) -> (&str, IpAddr, u16) {
+        (&it.task, it.address, it.port)
+    }
+    for (key, service) in &before.services {
+        if fresh.services.get(key).is_some_and(|it| Arc::ptr_eq(it, service)) {
+            continue;
+        }
+        let known = fresh.services.get(key);
+        let is_active = known.is_some_and(|it| it.backends.iter().any(|it| it.state == State::Active));
+        let missing =
+            |it: &&Backend| known.is_none_or(|known| known.backends.iter().all(|at| identity(at) != identity(it)));
+        let stays = |it: &&Backend| match keep(it) {
+            Keep::No => false,
+            Keep::AsLastResort => known.is_some() && !is_active,
+            Keep::Always => true,
+        };
+        let kept: Vec<_> = service.backends.iter().filter(stays).filter(missing).cloned().collect();
+        if kept.is_empty() {
+            continue;
+        }
+        let empty = || Arc::new(Service { backends: Vec::new(), ..Service::clone(service) });
+        let service = Arc::make_mut(fresh.services.entry(*key).or_insert_with(empty));
+        service.backends.extend(kept.into_iter().map(|it| Backend { state: State::Draining, ..it }));
+        service.backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
     }
 }
 

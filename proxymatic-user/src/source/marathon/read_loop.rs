@@ -1,25 +1,21 @@
 //! The loop of the Marathon source that reads whenever a read is due, and publishes the results.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::{
-    event::EventSummary,
-    pending_refresh::{PendingRefresh, RefreshScope},
+    announced_ends::ANNOUNCED,
+    event::{Concerns, EventSummary},
+    pending_refresh::{Deployments, PendingRefresh, RefreshScope},
     published::PublishedState,
-    reader::Reader,
+    reader::{Reader, Response},
     report,
-    schedule::{Backoff, Jitter, RefreshSchedule, Timing},
+    schedule::{Backoff, Hint, Jitter, RefreshSchedule, Timing},
+    stream::ReadState,
     task_started::TaskStarted,
 };
-use crate::{
-    model::Snapshot,
-    source::{failure::Failure, id::SourceId, report::Report},
-};
+use crate::source::{failure::Failure, id::SourceId, report::Report};
 
 /// The most started tasks that are kept during a read.
 const MAX_STARTED: usize = 1_000;
@@ -27,8 +23,7 @@ const MAX_STARTED: usize = 1_000;
 /// The state of the loop.
 pub(super) struct ReadLoop<'a> {
     reader: Reader<'a>,
-    /// Whether the last read succeeded.
-    reading_works: &'a AtomicBool,
+    reads: &'a ReadState,
     timing: Timing,
     news: News,
 }
@@ -37,25 +32,22 @@ pub(super) struct ReadLoop<'a> {
 struct News {
     schedule: RefreshSchedule,
     pending: PendingRefresh,
+    deployments: Deployments,
     published: PublishedState,
     /// Tasks that have started, in the order of their events. They are kept during a read.
     started: Vec<TaskStarted>,
 }
 
 impl<'a> ReadLoop<'a> {
-    pub(super) fn new(
-        reader: Reader<'a>,
-        published: PublishedState,
-        timing: Timing,
-        reading_works: &'a AtomicBool,
-    ) -> Self {
+    pub(super) fn new(reader: Reader<'a>, published: PublishedState, timing: Timing, reads: &'a ReadState) -> Self {
         let news = News {
             schedule: RefreshSchedule::new(Instant::now(), timing),
             pending: PendingRefresh::default(),
+            deployments: Deployments::default(),
             published,
             started: Vec::new(),
         };
-        Self { reader, reading_works, timing, news }
+        Self { reader, reads, timing, news }
     }
 
     /// Runs the loop. Returns after the receiver of the reports is dropped.
@@ -78,7 +70,9 @@ impl<'a> ReadLoop<'a> {
                 }
                 () = tokio::time::sleep_until(self.news.schedule.due().into()) => {}
             }
-            let everything = self.news.schedule.begin(Instant::now());
+            let now = Instant::now();
+            let everything = self.news.schedule.begin(now);
+            self.news.schedule.take_due_apps(now).into_iter().for_each(|app| self.news.pending.note(Some(app)));
             let scope = self.news.pending.take(everything);
             let outcome = {
                 let mut read = std::pin::pin!(self.reader.read(scope));
@@ -93,15 +87,17 @@ impl<'a> ReadLoop<'a> {
                     }
                 }
             };
-            self.reading_works.store(outcome.is_ok(), Ordering::Relaxed);
-            let outcome = outcome.and_then(|response| {
-                let everything = response.1 == RefreshScope::All;
-                self.news.publish(response, confirm).map(|()| everything)
+            self.reads.set(outcome.is_ok());
+            let outcome = outcome.and_then(|mut response| {
+                let everything = response.scope == RefreshScope::All;
+                let awaited = std::mem::take(&mut response.awaited);
+                self.news.publish(response, confirm).map(|()| (everything, awaited))
             });
             let report = match outcome {
-                Ok(everything) => {
+                Ok((everything, awaited)) => {
                     backoff.clear();
                     self.news.schedule.succeeded(Instant::now(), everything, &mut jitter);
+                    self.news.schedule.await_apps(Instant::now(), awaited, &mut jitter);
                     if let Some(moment) = self.news.published.confirm_at(confirm) {
                         self.news.schedule.no_later_than(moment);
                     }
@@ -110,6 +106,9 @@ impl<'a> ReadLoop<'a> {
                 Err(failure) => {
                     self.news.pending.note(None);
                     let mut retry = backoff.next(&failure.what, &self.timing, &mut jitter);
+                    // A failure that comes at once costs nobody anything, and Marathon may be back any moment.
+                    let soon = jitter.jitter(self.timing.blind).max(now.elapsed());
+                    retry.again_in = retry.again_in.min(soon);
                     if let Some(moment) = self.news.published.confirm_at(confirm) {
                         retry.again_in = retry.again_in.max(moment.saturating_duration_since(Instant::now()));
                     }
@@ -140,12 +139,34 @@ impl News {
     ) -> bool {
         let (now, mut changed) = (Instant::now(), false);
         let mut next = Some(event);
-        while let Some(EventSummary { hint, app, ended, started }) = next {
+        while let Some(EventSummary { hint, concerns, ended, started, unreachable, instance, replaced_ended }) = next {
             self.schedule.hint(now, hint);
+            let app = concerns.app().map(str::to_owned);
             if let Some(ended) = ended {
                 changed |= self.published.task_ended(ended, app.clone(), now);
             }
-            self.pending.note(app);
+            match hint {
+                Hint::Lost => self.published.stream_lost(),
+                Hint::Attached => self.deployments.attached(now),
+                Hint::Changed | Hint::Urgent => {}
+            }
+            if let Some(instance) = instance {
+                let (id, is_running) = (instance.instance.clone(), instance.is_running);
+                let (announced, changes) = self.published.instance_changed(instance, now);
+                changed |= changes;
+                if let Some(app) = app.clone().filter(|_| announced) {
+                    self.schedule.expect_end(id, app, now + ANNOUNCED);
+                } else if !is_running {
+                    self.schedule.end_seen(&id);
+                }
+            }
+            if let Some(instance) = replaced_ended {
+                self.published.replaced_ended(&instance);
+            }
+            if let Some(task) = unreachable {
+                self.published.task_unreachable(task, now);
+            }
+            self.note(concerns, now);
             // Tasks beyond the limit are in the response to the read that follows in any case.
             self.started.extend(started.filter(|_| self.started.len() < MAX_STARTED));
             next = more.try_recv().ok();
@@ -153,18 +174,36 @@ impl News {
         self.send_if(changed, reports).await
     }
 
+    /// Notes what the next read must cover.
+    fn note(&mut self, concerns: Concerns, now: Instant) {
+        let names = match concerns {
+            Concerns::Everything => None,
+            Concerns::Apps(names) => Some(names),
+            Concerns::Deployment(id, names, goes_on) => {
+                self.deployments.note(id, names.clone(), goes_on, now);
+                Some(names)
+            }
+            Concerns::Deployments => self.deployments.all(now).map(|names| names.into_iter().collect()),
+        };
+        match names {
+            Some(names) => names.into_iter().for_each(|name| self.pending.note(Some(name))),
+            None => self.pending.note(None),
+        }
+    }
+
     /// Publishes the tasks that have started, if their services are known without a request. Returns false after the
     /// receiver of the reports is dropped.
     async fn publish_started(&mut self, reader: &Reader<'_>, reports: &mpsc::Sender<Report>) -> bool {
         let mut changed = false;
         for started in std::mem::take(&mut self.started) {
-            changed |= reader.started(&started).is_some_and(|served| self.published.task_started(&served));
+            changed |=
+                reader.started(&started).is_some_and(|served| self.published.task_started(&served, Instant::now()));
         }
         self.send_if(changed, reports).await
     }
 
     /// Publishes the response to a read.
-    fn publish(&mut self, response: (Instant, RefreshScope, Snapshot), confirm: Duration) -> Result<(), Failure> {
+    fn publish(&mut self, response: Response, confirm: Duration) -> Result<(), Failure> {
         let published = self.published.on_response(response, Instant::now(), confirm);
         published.map_err(|what| Failure::without_url("Marathon", what))
     }

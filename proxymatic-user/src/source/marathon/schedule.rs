@@ -1,7 +1,10 @@
 //! The schedule of reads: soon after an event, with a pause between two, regularly without events, and with growing
 //! waits after failures. Pure: the clock and the random numbers are arguments.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 pub(super) use crate::source::backoff::{Backoff, Jitter};
 use crate::source::{backoff::Limits, loss_guard::CONFIRM};
@@ -28,6 +31,9 @@ pub struct Timing {
     pub quiet: Duration,
     /// The longest time from the first event to the read.
     pub at_most: Duration,
+    /// The time between two reads while there is no stream, and from a failure that came at once to the next attempt. Each
+    /// time is drawn from three quarters of it up.
+    pub blind: Duration,
     /// How long the loss guard waits for a second response.
     pub confirm: Duration,
     /// How long to wait for the announcement that the stream is attached.
@@ -46,6 +52,7 @@ impl Default for Timing {
             refresh: Duration::from_secs(60),
             quiet: Duration::from_millis(100),
             at_most: Duration::from_secs(1),
+            blind: Duration::from_secs(1),
             confirm: CONFIRM,
             attached: Duration::from_secs(2),
             silence: Duration::from_secs(25),
@@ -70,6 +77,9 @@ pub(super) struct RefreshSchedule {
     /// When to read without any event: the next poll, or the next attempt after a failure.
     poll: Instant,
     failing: bool,
+    /// Whether there is no stream, and the time between two reads then.
+    blind: bool,
+    blind_pause: Duration,
     /// The first and the last event since the last read began.
     changed: Option<(Instant, Instant)>,
     /// The first urgent event since the last read began.
@@ -81,6 +91,10 @@ pub(super) struct RefreshSchedule {
     begun: Instant,
     /// Whether any read has begun.
     ever: bool,
+    /// Apps that are read again without any event, and when.
+    awaited: BTreeMap<String, Instant>,
+    /// Instances whose end is announced: their apps are read again if it does not come.
+    ending: BTreeMap<String, (String, Instant)>,
 }
 
 impl RefreshSchedule {
@@ -91,21 +105,30 @@ impl RefreshSchedule {
             quiet: timing.quiet,
             poll: now + timing.attached,
             failing: false,
+            blind: false,
+            blind_pause: timing.blind,
             changed: None,
             urgent: None,
             attached: None,
             rest_until: now,
             begun: now,
             ever: false,
+            awaited: BTreeMap::new(),
+            ending: BTreeMap::new(),
         }
     }
 
     /// Notes a hint.
     pub(super) fn hint(&mut self, now: Instant, hint: Hint) {
         match hint {
-            Hint::Attached => self.attached = Some(now),
-            Hint::Lost if !self.ever => self.poll = self.poll.min(now),
-            Hint::Lost => {}
+            Hint::Attached => (self.attached, self.blind) = (Some(now), false),
+            Hint::Lost if !self.ever => (self.poll, self.blind) = (self.poll.min(now), true),
+            Hint::Lost => {
+                self.blind = true;
+                if !self.failing {
+                    self.poll = self.poll.min(now + self.blind_pause);
+                }
+            }
             Hint::Changed | Hint::Urgent => {
                 self.changed = Some((self.changed.map_or(now, |(first, _)| first), now));
                 if hint == Hint::Urgent {
@@ -120,7 +143,9 @@ impl RefreshSchedule {
         let (quiet, at_most) = (self.quiet, self.timing.at_most);
         // While reads fail, events do not make them more frequent. A stream that attaches shows that Marathon is back.
         let soon = self.changed.map(|(first, last)| (last + quiet).min(first + at_most));
-        let hinted = self.urgent.or(soon).map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
+        let soon = self.urgent.or(soon).into_iter().chain(self.awaited.values().copied());
+        let soon = soon.chain(self.ending.values().map(|(_, moment)| *moment)).min();
+        let hinted = soon.map(|due| due.max(self.rest_until)).filter(|_| !self.failing);
         [hinted, self.attached].into_iter().flatten().fold(self.poll, Instant::min)
     }
 
@@ -135,13 +160,42 @@ impl RefreshSchedule {
     /// Notes that a read succeeded. If it was of everything, the next poll moves.
     pub(super) fn succeeded(&mut self, now: Instant, everything: bool, jitter: &mut Jitter) {
         self.failing = false;
+        let took = now.saturating_duration_since(self.begun);
+        // A listing that takes long is a load, so it is read less often.
+        self.blind_pause = jitter.jitter(self.timing.blind.max(took * 4).min(self.timing.refresh));
         if everything {
-            self.poll = now + jitter.jitter(self.timing.refresh);
+            self.poll = now + if self.blind { self.blind_pause } else { jitter.jitter(self.timing.refresh) };
         }
         let quiet = self.timing.quiet;
         self.quiet = quiet + (jitter.jitter(quiet * 4).saturating_sub(quiet * 3));
-        let took = now.saturating_duration_since(self.begun);
         self.rest_until = now + took.clamp(self.timing.quiet.min(self.timing.at_most), self.timing.at_most);
+    }
+
+    /// Notes after which time each app that awaits a result must be read again, after a read that succeeded. An app that
+    /// is awaited already keeps its moment.
+    pub(super) fn await_apps(&mut self, now: Instant, apps: BTreeMap<String, Duration>, jitter: &mut Jitter) {
+        let mut before = std::mem::take(&mut self.awaited);
+        let moment = |(app, after)| {
+            let moment = before.remove(&app).unwrap_or_else(|| now + jitter.jitter(after));
+            (app, moment)
+        };
+        self.awaited = apps.into_iter().map(moment).collect();
+    }
+
+    /// Returns the apps that are due, and forgets them.
+    pub(super) fn take_due_apps(&mut self, now: Instant) -> Vec<String> {
+        let awaited = self.awaited.extract_if(.., |_, moment| *moment <= now).map(|(app, _)| app);
+        awaited.chain(self.ending.extract_if(.., |_, (_, moment)| *moment <= now).map(|(_, (app, _))| app)).collect()
+    }
+
+    /// Reads the app of an instance at that moment, unless the announced end of the instance is seen before.
+    pub(super) fn expect_end(&mut self, instance: String, app: String, moment: Instant) {
+        self.ending.insert(instance, (app, moment));
+    }
+
+    /// Notes that an instance has changed after its end was announced.
+    pub(super) fn end_seen(&mut self, instance: &str) {
+        self.ending.remove(instance);
     }
 
     /// Reads everything at that moment at the latest.
@@ -235,6 +289,43 @@ mod tests {
         assert!(schedule.begin(now + 2000 * MS));
         schedule.failed(now + 2000 * MS, 100 * MS);
         assert!(schedule.begin(now + 2050 * MS));
+    }
+
+    #[test]
+    fn awaited_app_is_due_at_its_interval_until_it_is_not_awaited() {
+        let (mut schedule, now, mut jitter) = read_once();
+        let poll = schedule.due();
+        let awaited = || BTreeMap::from([("/a".to_owned(), 4000 * MS)]);
+        schedule.await_apps(now, awaited(), &mut jitter);
+        let due = schedule.due();
+        assert!((now + 3000 * MS..=now + 4000 * MS).contains(&due), "{:?}", due - now);
+        schedule.await_apps(now + 1000 * MS, awaited(), &mut jitter);
+        assert_eq!(schedule.due(), due, "another read does not delay it");
+        assert_eq!(schedule.take_due_apps(due - MS), [""; 0]);
+        assert!(!schedule.begin(due), "only the app is read");
+        assert_eq!(schedule.take_due_apps(due), ["/a"]);
+        schedule.await_apps(due, BTreeMap::new(), &mut jitter);
+        assert_eq!(schedule.due(), poll);
+    }
+
+    #[test]
+    fn reads_come_each_second_while_there_is_no_stream() {
+        let (mut schedule, now, mut jitter) = read_once();
+        schedule.hint(now, Hint::Lost);
+        let first = schedule.due();
+        assert!((now + 750 * MS..=now + 1000 * MS).contains(&first), "{:?}", first - now);
+        assert!(schedule.begin(first));
+        schedule.succeeded(first + 10 * MS, true, &mut jitter);
+        let second = schedule.due() - first;
+        assert!((760 * MS..=1010 * MS).contains(&second), "{second:?}");
+        assert!(schedule.begin(first + second));
+        schedule.succeeded(first + second + 2000 * MS, true, &mut jitter);
+        let slow = schedule.due() - (first + second);
+        assert!(slow >= 8000 * MS, "a listing that takes 2 s: {slow:?}");
+        schedule.hint(first + 5000 * MS, Hint::Attached);
+        assert!(schedule.begin(first + 5000 * MS));
+        schedule.succeeded(first + 5000 * MS, true, &mut jitter);
+        assert!(schedule.due() >= first + 50_000 * MS);
     }
 
     #[test]

@@ -1,8 +1,14 @@
 //! Follows the event stream: attaches, checks that bytes keep coming, passes events on, and attaches again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{
     client::Client,
@@ -19,21 +25,45 @@ use crate::source::{
 /// How many events wait while a report is sent. Beyond that the stream waits too.
 pub(super) const MAX_WAITING: usize = 1024;
 
+/// Whether reads work. The loop that reads tells it to the stream.
+#[derive(Debug, Default)]
+pub(super) struct ReadState {
+    works: AtomicBool,
+    recovered: Notify,
+}
+
+impl ReadState {
+    /// Notes whether a read succeeded. The first success after a failure wakes the stream.
+    pub(super) fn set(&self, works: bool) {
+        if !self.works.swap(works, Ordering::Relaxed) && works {
+            self.recovered.notify_waiters();
+        }
+    }
+}
+
 /// Follows the stream for ever. Returns after the receiver of the reports is dropped.
 ///
-/// The failure of the stream is reported only while reading works: otherwise the reader has reported the failure already.
+/// A read that succeeds after a failure makes the next attempt at once. The failure of the stream is reported only while
+/// reading works: otherwise the reader has reported the failure already.
 pub(super) async fn follow(
     client: &Client,
     timing: &Timing,
     seed: u64,
     events: mpsc::Sender<EventSummary>,
     reports: &mpsc::Sender<Report>,
-    reading_works: &AtomicBool,
+    reads: &ReadState,
 ) {
     let (mut jitter, mut backoff) = (Jitter::new(seed), Backoff::default());
     loop {
         let (began, mut attached) = (Instant::now(), false);
+        // A read that succeeds during the attempt counts too.
+        let mut recovered = pin!(reads.recovered.notified());
+        recovered.as_mut().enable();
         let (mut failure, end) = attach(client, timing, &events, &mut attached).await;
+        if attached {
+            recovered.set(reads.recovered.notified());
+            recovered.as_mut().enable();
+        }
         // The receiver is dropped only when the whole source ends.
         let _ = events.send(EventSummary::of_all(Hint::Lost)).await;
         if attached && began.elapsed() >= timing.retry_most {
@@ -43,13 +73,17 @@ pub(super) async fn follow(
         // Leaders change, so the end of a stream that worked is reported only if it happens again and again. Silence is
         // never usual, and a silent stream lasts so long that each one would count as the first.
         let usual = attached && retry.attempt == 1 && end != End::Silence;
-        if retry.report && !usual && reading_works.load(Ordering::Relaxed) {
+        if retry.report && !usual && reads.works.load(Ordering::Relaxed) {
             failure.what.push_str("; until there are events, changes are seen only by polling");
             if reports.send(report::failed(&failure, &retry)).await.is_err() {
                 return;
             }
         }
-        tokio::time::sleep(retry.again_in).await;
+        tokio::select! {
+            () = tokio::time::sleep(retry.again_in) => {}
+            // Marathon is back. The wait has grown while it was away, and until the stream is attached events are missed.
+            () = recovered => {}
+        }
     }
 }
 

@@ -52,14 +52,14 @@ impl TaskStarted {
         &self,
         listing: &Listing,
         known: impl Fn(&str) -> Option<IpAddr>,
-        options: Options,
+        options: &Options,
     ) -> Option<Snapshot> {
         let app = good(&listing.apps).find(|app| app.id == self.app)?;
         let mut lookups = Lookups::default();
         if parse_address(&self.task.host).is_none() {
             lookups.hosts.insert(self.task.host.clone(), Ok(known(&self.task.host)?));
         }
-        convert::convert_task(app, &self.task, &lookups, options)
+        convert::convert_task(listing, app, &self.task, &lookups, options)
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
             "portDefinitions": [{"port": 1234, "protocol": "tcp"}]});
         let listing = convert::parse(json!({"apps": [with(app, more)]}).to_string().as_bytes()).unwrap();
         let known = |name: &str| (name == "h2").then(|| IpAddr::from([10, 0, 0, 2]));
-        let snapshot = TaskStarted::parse(&event.to_string())?.convert(&listing, known, NonZeroU32::MIN.into())?;
+        let snapshot = TaskStarted::parse(&event.to_string())?.convert(&listing, known, &NonZeroU32::MIN.into())?;
         let backends = snapshot.services.values().flat_map(|it| &it.backends);
         Some(backends.map(|it| format!("{} {}:{} {:?}", it.task, it.address, it.port, it.state)).collect())
     }

@@ -13,15 +13,18 @@ async fn address_is_used_for_its_time_to_live_within_bounds() {
     let server = server().await;
     let mut resolver = server.resolver();
     let names = names(&["a1.example."]);
-    for (ttl, least, most) in [(60, 58, 60), (0, 4, 5), (86_400, 298, 300)] {
+    let second = Duration::from_secs(1);
+    for (ttl, fresh) in [(60, 60 * second), (0, 5 * second), (86_400, 300 * second)] {
         *server.reply.lock().unwrap() = Some(Some(([192, 0, 2, 1], ttl)));
+        let before = Instant::now();
         assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
+        let after = Instant::now();
         let queries = *server.queries.lock().unwrap();
         assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
         assert_eq!(*server.queries.lock().unwrap(), queries, "queried again at once");
         let entry = resolver.known.get_mut("a1.example.").unwrap();
-        let fresh = entry.next_query.saturating_duration_since(Instant::now()).as_secs();
-        assert!((least..=most).contains(&fresh), "{ttl}: {fresh}");
+        let next = entry.next_query;
+        assert!(next >= before + fresh - second && next <= after + fresh, "{ttl}: {:?}", next - before);
         entry.next_query = Instant::now();
     }
     *server.reply.lock().unwrap() = Some(Some(([192, 0, 2, 9], 60)));
@@ -37,11 +40,16 @@ async fn known_address_outlives_its_name_server_and_its_name() {
     resolver.resolve(&names).await["a1.example."].clone().unwrap();
     for reply in [None, Some(None)] {
         *server.reply.lock().unwrap() = reply;
-        resolver.known.get_mut("a1.example.").unwrap().next_query = Instant::now();
-        let begin = Instant::now();
-        assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
-        assert!(begin.elapsed() < TIMEOUT, "{:?}", begin.elapsed());
-        assert!(resolver.known["a1.example."].next_query > Instant::now(), "queried again at once");
+        // On a busy machine one query may take longer, but not each of five.
+        let mut took = Vec::new();
+        while took.len() < 5 && took.iter().all(|it| *it >= TIMEOUT) {
+            resolver.known.get_mut("a1.example.").unwrap().next_query = Instant::now();
+            let begin = Instant::now();
+            assert_eq!(resolver.resolve(&names).await["a1.example."], Ok([192, 0, 2, 1].into()));
+            took.push(begin.elapsed());
+            assert!(resolver.known["a1.example."].next_query > Instant::now(), "queried again at once");
+        }
+        assert!(took.iter().any(|it| *it < TIMEOUT), "{took:?}");
     }
 }
 

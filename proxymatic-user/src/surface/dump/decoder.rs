@@ -2,10 +2,13 @@
 
 mod remote;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::LazyLock,
+};
 
 use proxymatic_common::{
-    BackendState, Features, HookFlags, Loopback, PROTOCOL_TCP, PROTOCOL_UDP, Reason, SourceRangeKey,
+    BackendState, Features, HookFlags, Loopback, Name, PROTOCOL_TCP, PROTOCOL_UDP, Reason, Service, SourceRangeKey,
     maps::{self as declared, MapDef as _},
 };
 use serde_json::{Value, json};
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use super::Dump;
 use crate::{
     dataplane::{
-        Error,
+        Error, MapReader as _,
         kernel::{Maps, Pins, affinities, monotonic},
     },
     plan::MapState,
@@ -49,8 +52,8 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::Fragments::NAME => Some(decoder.fragments()?),
         declared::Interfaces::NAME => Some(decoder.interfaces()?),
         declared::ReplyPortsMap::NAME => Some(decoder.reply_ports()?),
-        declared::ServiceNames::NAME => Some(names(maps.service_names()?)),
-        declared::BackendNames::NAME => Some(names(maps.backend_names()?)),
+        declared::ServiceNames::NAME => Some(names(maps.rows::<declared::ServiceNames>()?)),
+        declared::BackendNames::NAME => Some(names(maps.rows::<declared::BackendNames>()?)),
         declared::Drained::NAME => Some(decoder.drained()?),
         _ => None,
     })
@@ -114,12 +117,17 @@ impl Decoder<'_> {
 
     fn addresses(&self) -> Result<Dump, Error> {
         let row = |(address, class)| vec![json!(IpAddr::from(address)), json!(class)];
-        let rows = self.maps.addresses()?.into_iter().map(|(address, class)| row((address, class.0))).collect();
+        let rows = self
+            .maps
+            .rows::<declared::Addresses>()?
+            .into_iter()
+            .map(|(address, class)| row((address, class.0)))
+            .collect();
         Ok(Dump { columns: &["address", "class"], rows }.sorted())
     }
 
     fn frontends(&self) -> Result<Dump, Error> {
-        let rows = self.maps.frontends()?.into_iter().map(|(frontend, id)| {
+        let rows = self.maps.rows::<declared::Frontends>()?.into_iter().map(|(frontend, id)| {
             let class = json!(frontend.class.0);
             vec![class, json!(frontend.port.get()), protocol(frontend.protocol), json!(id), self.service(id)]
         });
@@ -127,43 +135,25 @@ impl Decoder<'_> {
     }
 
     fn slot_ranges(&self) -> Dump {
-        let rows = self.maps.heads().map(|(id, head)| {
-            vec![json!(id), json!(head.generation()), json!(head.length()), json!(head.base()), self.service(id)]
+        let rows = self.maps.slot_ranges().map(|(id, range)| {
+            vec![json!(id), json!(range.generation()), json!(range.length()), json!(range.base()), self.service(id)]
         });
         Dump { columns: &["service", "generation", "length", "base", "name"], rows: rows.collect() }
     }
 
     fn services(&self) -> Dump {
-        let rows = self.maps.services().map(|(id, it)| {
-            let named = [(Features::ALLOW, "allow"), (Features::OWN_LISTENER, "own_listener")];
-            let named = named.into_iter().chain([(Features::RESET, "reset"), (Features::EXPOSE, "expose")]);
-            let features: Vec<_> = named.filter(|(bit, _)| it.features.has(*bit)).map(|(_, name)| name).collect();
-            vec![
-                json!(id),
-                json!(it.source.name()),
-                json!(it.policy.name()),
-                json!(features.join(",")),
-                json!(it.maxconn),
-                json!(it.affinity),
-                json!(it.connect_ms),
-                json!(it.idle_client_ms),
-                json!(it.idle_server_ms),
-                self.service(id),
-            ]
+        static COLUMNS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+            let numbers = Service::FREE.numbers().map(|number| number.column);
+            ["service", "source", "policy", "features"].into_iter().chain(numbers).chain(["name"]).collect()
         });
-        let columns = &[
-            "service",
-            "source",
-            "policy",
-            "features",
-            "maxconn",
-            "affinity_s",
-            "connect_ms",
-            "client_ms",
-            "server_ms",
-            "name",
-        ];
-        Dump { columns, rows: rows.collect() }
+        let rows = self.maps.services().map(|(id, it)| {
+            let named = Features::all().into_iter().filter(|(feature, ..)| it.features.has(*feature));
+            let features: Vec<_> = named.map(|(_, name, _)| name).collect();
+            let first =
+                [json!(id), json!(it.source.name()), json!(it.policy.name()), json!(features.join(","))].into_iter();
+            first.chain(it.numbers().map(|number| json!(number.value))).chain([self.service(id)]).collect()
+        });
+        Dump { columns: &COLUMNS, rows: rows.collect() }
     }
 
     fn service_stats(&self) -> Dump {
@@ -175,7 +165,7 @@ impl Decoder<'_> {
                 json!(load.closed.get()),
                 json!(load.active()),
                 json!(load.refused.iter().map(proxymatic_common::Cell64::get).sum::<u64>()),
-                json!(load.bound.get()),
+                json!(load.bind_seq.get()),
                 json!(load.no_listener_seq.get()),
                 self.service(*id),
             ]
@@ -284,7 +274,7 @@ impl Decoder<'_> {
     }
 
     fn allowed(&self) -> Result<Dump, Error> {
-        let rows = self.maps.allowed()?.into_iter().map(|SourceRangeKey { prefix_len, network }| {
+        let rows = self.maps.source_ranges()?.into_iter().map(|SourceRangeKey { prefix_len, network }| {
             let before = if network.address.is_v4() { 32 + 96 } else { 32 };
             let text = format!("{}/{}", IpAddr::from(network.address), prefix_len.saturating_sub(before));
             vec![json!(network.service), json!(text), self.service(network.service)]
@@ -294,7 +284,7 @@ impl Decoder<'_> {
 
     fn allowed_cgroups(&mut self) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        for key in self.maps.allowed_cgroups()? {
+        for (key, _) in self.maps.rows::<declared::SourceCgroups>()? {
             let path = json!(self.cgroups.path(key.cgroup));
             rows.push(vec![json!(key.service), json!(key.cgroup), path, self.service(key.service)]);
         }
@@ -303,7 +293,7 @@ impl Decoder<'_> {
 
     fn excluded(&mut self) -> Result<Dump, Error> {
         let mut rows = Vec::new();
-        for cgroup in self.maps.excluded()? {
+        for (cgroup, _) in self.maps.rows::<declared::Excluded>()? {
             rows.push(vec![json!(cgroup), json!(self.cgroups.path(cgroup))]);
         }
         Ok(Dump { columns: &["cgroup", "path"], rows }.sorted())
@@ -326,8 +316,8 @@ impl Decoder<'_> {
     }
 }
 
-fn names(names: Vec<(u32, String)>) -> Dump {
-    let rows = names.into_iter().map(|(id, name)| vec![json!(id), json!(name)]).collect();
+fn names(names: Vec<(u32, Name)>) -> Dump {
+    let rows = names.into_iter().map(|(id, name)| vec![json!(id), json!(name.to_text())]).collect();
     Dump { columns: &["id", "name"], rows }.sorted()
 }
 

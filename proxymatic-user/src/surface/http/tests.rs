@@ -5,7 +5,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Barrier,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -45,17 +45,21 @@ impl Endpoint {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream
     }
 
     /// Returns the whole answer: status line, headers, body.
     fn ask(&self, method: &str, path: &str) -> String {
+        self.try_ask(method, path).unwrap()
+    }
+
+    fn try_ask(&self, method: &str, path: &str) -> io::Result<String> {
         let mut stream = self.connect();
-        stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     fn status(&self) -> (String, String) {
@@ -87,10 +91,11 @@ fn status_is_the_state_of_the_agent() {
 fn agent_with_a_stuck_loop_is_not_healthy() {
     let endpoint = Endpoint::start("INITIALIZING");
     assert!(endpoint.ask("GET", "/healthz").starts_with("HTTP/1.1 200 OK"));
-    let at = Instant::now().checked_sub(Duration::from_secs(40));
-    endpoint.agent.send_replace(AgentStatus { at, ..fixtures::agent("OK") });
+    let at = Instant::now().checked_sub(Duration::from_secs(40)).unwrap();
+    endpoint.agent.send_replace(AgentStatus { at: Some(at), ..fixtures::agent("OK") });
     let answer = endpoint.ask("GET", "/healthz");
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("has made no iteration for 40 s"), "{answer}");
+    let has_age = |age: u64| answer.ends_with(&format!("has made no iteration for {age} s"));
+    assert!(answer.starts_with("HTTP/1.1 503") && (40..=at.elapsed().as_secs()).any(has_age), "{answer}");
 }
 
 #[test]
@@ -146,8 +151,11 @@ fn failed_read_is_reported_and_retried() {
 fn concurrent_requests_read_the_maps_once() {
     let together = Arc::new(Barrier::new(2));
     let held = Arc::clone(&together);
+    let is_first = AtomicBool::new(true);
     let endpoint = Endpoint::with("OK", move |_| {
-        held.wait();
+        if is_first.swap(false, Ordering::Relaxed) {
+            held.wait();
+        }
         Ok(fixtures::overview(vec![]))
     });
     thread::scope(|scope| {
@@ -156,13 +164,16 @@ fn concurrent_requests_read_the_maps_once() {
         let mut hasty = endpoint.connect();
         hasty.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
         hasty.shutdown(Shutdown::Both).unwrap();
+        let released = Instant::now();
         together.wait();
         for answer in requests {
             assert!(answer.join().unwrap().starts_with("HTTP/1.1 200 OK"));
         }
+        // Answers within a second come from the same reading. On a busy machine they may take longer than that.
+        let reads = endpoint.reads.load(Ordering::Relaxed);
+        let most = 1 + released.elapsed().as_secs();
+        assert!((1..=most).contains(&reads), "{reads} instead of {most}");
     });
-    // Answers within a second come from the same reading.
-    assert_eq!(endpoint.reads.load(Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -178,11 +189,17 @@ fn too_many_connections_are_closed_and_the_endpoint_works() {
     assert!((500..=600 - limits::PER_CLIENT).contains(&turned_away), "{turned_away}");
     drop(crowd);
     let begun = Instant::now();
-    while !endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK") {
-        assert!(begun.elapsed() < Duration::from_secs(5));
-    }
-    let metrics = endpoint.ask("GET", "/metrics");
-    assert!(metrics.contains("proxymatic_http_rejected_connections_total 5"), "{metrics}");
+    // Until the endpoint notices that, it turns these away too. Then the connection may be reset.
+    let ask = |path| loop {
+        match endpoint.try_ask("GET", path) {
+            Ok(answer) if answer.starts_with("HTTP/1.1 200 OK") => break answer,
+            Ok(_) | Err(_) => assert!(begun.elapsed() < Duration::from_secs(60)),
+        }
+    };
+    ask("/status");
+    let metrics = ask("/metrics");
+    let counted = metrics.lines().find_map(|line| line.strip_prefix("proxymatic_http_rejected_connections_total "));
+    assert!(counted.is_some_and(|it| it.parse::<usize>().unwrap() >= turned_away), "{metrics}");
 }
 
 #[test]
@@ -195,10 +212,11 @@ fn garbage_and_huge_or_endless_heads_are_cut_off() {
     // The endpoint closes the connection before it has read everything.
     let _ = huge.write_all(format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(1 << 20)).as_bytes());
     assert!(rest(&mut huge).map_or(true, |said| said.starts_with(b"HTTP/1.1 431")));
-    let (mut slow, begun) = (endpoint.connect(), Instant::now());
+    let (begun, mut slow) = (Instant::now(), endpoint.connect());
     slow.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     let _ = rest(&mut slow);
     let took = begun.elapsed();
-    assert!(took >= limits::HEAD && took < limits::HEAD + Duration::from_secs(5), "{took:?}");
+    // Less than the timeout for a whole connection.
+    assert!(took >= limits::HEAD && took < 5 * limits::HEAD, "{took:?}");
     assert!(endpoint.ask("GET", "/status").starts_with("HTTP/1.1 200 OK"));
 }

@@ -6,11 +6,11 @@ use std::net::TcpStream;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
-use proxymatic_tests::eventually::uninterrupted;
+use proxymatic_tests::eventually::{PATIENCE, uninterrupted};
 use rustix::event::PollFlags;
 use rustix::net::{Protocol, SendFlags, SocketType, connect, sendto};
 
-use crate::{Answer, Attempt, Outcome, PATIENCE, QUESTION, at, text};
+use crate::attempt::{Answer, Attempt, Outcome, QUESTION, at, text};
 
 /// connect(2), then the request.
 pub(crate) fn connected(attempt: &Attempt, protocol: Option<Protocol>) -> Outcome {

@@ -10,12 +10,12 @@ use io_uring::types::{Fd, Timespec};
 use io_uring::{IoUring, opcode};
 use nix::libc;
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage};
+use proxymatic_tests::eventually::PATIENCE;
 use rustix::net::SocketType;
 
 use crate::{
-    Answer, Attempt, Outcome, PATIENCE, QUESTION, at,
+    attempt::{Answer, Attempt, Outcome, QUESTION, at, text},
     stream::{answer, finish as end_connect},
-    text,
 };
 
 /// Marks the completion of the operation, as opposed to that of its timeout.

@@ -66,6 +66,14 @@ fn collect(path: &Path, items: &[Item], found: &mut Vec<Module>) {
 }
 
 impl Module {
+    /// Adds what another file has for the same path: a folder with `lib.rs` and `main.rs` has two files for the root.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.items.extend(other.items);
+        self.imports.extend(other.imports);
+        self.globs.extend(other.globs);
+        self.named.extend(other.named);
+    }
+
     fn import(&mut self, import: &ItemUse) {
         let is_reexport = !matches!(import.vis, Visibility::Inherited);
         self.import_tree(&import.tree, &mut Path::new(), is_reexport);

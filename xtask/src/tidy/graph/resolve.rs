@@ -1,6 +1,6 @@
 //! Resolves the paths that a module names to the modules that define those items.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::parse::{Module, Path};
 
@@ -15,7 +15,14 @@ pub(super) struct Crate {
 
 impl Crate {
     pub(super) fn new(modules: impl Iterator<Item = Module>) -> Self {
-        Self { modules: modules.map(|module| (module.path.clone(), module)).collect() }
+        let mut whole: BTreeMap<Path, Module> = BTreeMap::new();
+        for module in modules {
+            match whole.entry(module.path.clone()) {
+                Entry::Vacant(place) => drop(place.insert(module)),
+                Entry::Occupied(mut earlier) => earlier.get_mut().merge(module),
+            }
+        }
+        Self { modules: whole }
     }
 
     /// Which other modules each module uses.

@@ -104,3 +104,14 @@ fn module_inside_a_file_belongs_to_the_file() {
     ]);
     assert_eq!(found, ["a uses b"]);
 }
+
+#[test]
+fn library_and_program_in_one_folder_are_one_root() {
+    let found = edges(&[
+        ("", "mod a; use a::A; pub struct Root;"),
+        ("", "mod b; fn main() { b::run() }"),
+        ("a", "pub struct A(crate::Root);"),
+        ("b", "pub fn run() {}"),
+    ]);
+    assert_eq!(found, ["crate uses a", "crate uses b", "a uses crate"]);
+}

@@ -9,8 +9,7 @@ use super::{
     super::{
         Pins,
         adopt::all_entries,
-        apply::ignore_missing,
-        maps::{hash, map_name},
+        maps::{hash, ignore_missing, map_name},
     },
     match_names::{Device, bridges_of_containers},
 };

@@ -16,6 +16,7 @@ pub use reconcile::Interfaces;
 
 use std::{collections::BTreeSet, ops::RangeInclusive, path::Path};
 
+use aya_obj::generated::bpf_attach_type::{self, *};
 use proxymatic_common::maps::{Conntrack, MapDef as _};
 
 use self::pinned_link::{pin_name, pinned};
@@ -80,11 +81,8 @@ pub struct InterfaceWarning {
     pub reason: String,
 }
 
-/// Returns the number of a hook in `enum bpf_attach_type`.
-const fn attach_type(hook: &str) -> u32 {
-    const BPF_XDP: u32 = 37;
-    const BPF_TCX_INGRESS: u32 = 46;
-    const BPF_TCX_EGRESS: u32 = 47;
+/// Returns the attach type of a hook.
+const fn attach_type(hook: &str) -> bpf_attach_type {
     match hook.as_bytes() {
         b"tc_ingress" => BPF_TCX_INGRESS,
         b"tc_egress" => BPF_TCX_EGRESS,

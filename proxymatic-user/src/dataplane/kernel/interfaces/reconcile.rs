@@ -8,6 +8,7 @@ use std::{
 };
 
 use aya::Ebpf;
+use aya_obj::generated::XDP_FLAGS_DRV_MODE;
 use nix::libc;
 use rtnetlink::Handle;
 
@@ -25,9 +26,6 @@ use super::{
     read_filter_name,
 };
 use crate::dataplane::Error;
-
-/// XDP_FLAGS_DRV_MODE: run XDP in the driver, or fail.
-const NATIVE: u32 = 1 << 2;
 
 /// A loaded program and the kernel's id of it.
 #[derive(Debug)]
@@ -273,15 +271,15 @@ impl Interfaces {
                      slower; find its owner with `bpftool prog show id {other}`"
                 ));
             }
-            bpf::create_interface_link(program.fd.as_fd(), device.index, attach_type(hook), NATIVE).map_err(
-                |error| match error.raw_os_error() {
+            // Runs XDP in the driver, or fails.
+            bpf::create_interface_link(program.fd.as_fd(), device.index, attach_type(hook), XDP_FLAGS_DRV_MODE)
+                .map_err(|error| match error.raw_os_error() {
                     Some(libc::EOPNOTSUPP | libc::EINVAL) => format!(
                         "its driver does not support XDP, or not with this MTU or these queues ({error}): TC forwards \
                          established connections, which is slower; remove --xdp native to silence this warning"
                     ),
                     _ => failed("attach", error),
-                },
-            )?
+                })?
         } else if self.has_tcx == Some(false) {
             return self.attach_filter(netlink, hook, (name, device)).await;
         } else {

@@ -187,3 +187,50 @@ fn host_name_without_an_address_costs_only_its_backends() {
         TOML.replacen("10.0.0.6", "a.example", 1).replacen("10.0.0.5", "A.example", 1).replacen("5433", "5432", 1);
     assert!(error_of(&twice, Format::Toml).contains("has backend a.example:5432 twice"));
 }
+
+#[test]
+fn error_lists_the_known_keys_and_what_was_expected() {
+    const KEYS: &str = "expected one of `name`, `port`, `address`, `protocol`, `balance`, `policy`, `max-connections`, \
+                        `timeout`, `affinity`, `allow`, `on-backend-removed`, `expose`, `backends`";
+    let service = |settings: &str| format!("[[services]]\nname = \"x\"\nport = 1\n{settings}\nbackends = []\n");
+    for (settings, expected) in [
+        ("tiemout.connect = \"1s\"", &*format!("line 4: unknown field `tiemout`, {KEYS}")),
+        ("maxconn = 1", &format!("line 4: unknown field `maxconn`, {KEYS}")),
+        ("timeout.idle = \"1s\"", "line 4: unknown field `idle`, expected one of `connect`, `client`, `server`"),
+        ("timeout = \"1s\"", "line 4: invalid type: string \"1s\", expected "),
+        ("timeout.connect = 1", "line 4: invalid type: integer `1`, expected a string"),
+        ("policy = 1", "line 4: invalid type: integer `1`, expected a string"),
+        ("max-connections = \"1\"", "line 4: invalid type: string \"1\", expected u32"),
+        ("max-connections = -1", "line 4: invalid value: integer `-1`, expected u32"),
+        ("affinity = 5", "line 4: invalid type: integer `5`, expected a string"),
+        ("allow = \"10.0.0.0/8\"", "line 4: invalid type: string \"10.0.0.0/8\", expected a sequence"),
+        ("allow = [1]", "line 4: invalid type: integer `1`, expected a string"),
+        ("expose = \"yes\"", "line 4: invalid type: string \"yes\", expected a boolean"),
+        ("on-backend-removed = true", "line 4: wanted string or table"),
+        ("policy = \"random\"\nbalance = \"maglev\"", "line 1: duplicate field `policy`"),
+        ("name = \"y\"", "line 4: duplicate key"),
+    ] {
+        let error = error_of(&service(settings), Format::Toml);
+        assert!(error.starts_with(expected), "{settings}: {error}");
+    }
+    assert!(read(service("affinity = \"0\"").as_bytes(), Format::Toml).is_ok());
+    for (service, expected) in [
+        ("5", "line 1: invalid type: integer `5`, expected struct ServiceToml"),
+        (r#"{"name": "x", "port": 1}"#, "line 1: missing field `backends`"),
+        (r#"{"port": 1, "backends": []}"#, "line 1: missing field `name`"),
+        (r#"{"name": "x", "port": 1, "backends": [], "name": "y"}"#, "line 1: duplicate field `name`"),
+        (r#"{"name": "x", "port": 1, "expose": true, "expose": true}"#, "line 1: duplicate field `expose`"),
+        (r#"{"name": "x", "timeout": {"connect": "1s", "connect": "1s"}}"#, "line 1: duplicate field `connect`"),
+        (r#"{"name": "x", "timeout": {}, "timeout": {}}"#, "line 1: duplicate field `timeout`"),
+        (r#"{"name": "x", "affinity": null}"#, "line 1: invalid type: null, expected a string"),
+        (r#"{"name": "x", "timeout": null}"#, "line 1: invalid type: null, expected "),
+    ] {
+        let error = error_of(&format!("{{\"services\": [{service}]}}"), Format::Json);
+        assert!(error.starts_with(expected), "{service}: {error}");
+    }
+    let nothing = r#"{"services": [{"name": "x", "port": null, "address": "10.0.0.1:5", "backends": [],
+        "timeout": {"connect": null}, "allow": null, "max-connections": null}]}"#;
+    let snapshot = read(nothing.as_bytes(), Format::Json).unwrap();
+    let service = snapshot.services.values().next().unwrap();
+    assert_eq!(service.settings, Settings::default());
+}

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{reading::Reading, task_state::task_state};
 use crate::{
-    model::{Health, TaskState, TaskStatus},
+    model::{TaskState, TaskStatus},
     source::marathon::{
         api::{App, Lenient, Task, good},
         definition::Definition,
+        health_results::health,
         lookups::{RequiredLookups, parse_address},
         merge::Member,
         ports::{self, Endpoint},
+        timestamp::millis,
     },
 };
 
@@ -55,7 +57,10 @@ impl<'a> Reading<'a> {
             } else {
                 match earlier.entry(&task.version).or_insert_with(|| self.earlier_definition(app, &task.version)) {
                     Some(definition) => &*definition,
-                    None => continue,
+                    None => {
+                        self.unplaced(&task.id);
+                        continue;
+                    }
                 }
             };
             self.add_task(app, definition, task, ready.get(task.id.as_str()).copied());
@@ -75,7 +80,7 @@ impl<'a> Reading<'a> {
 
     /// Reads a definition of an app, and adds its warnings.
     fn define(&mut self, app: &App, definition: &'a App) -> Definition<'a> {
-        let definition = Definition::new(definition, self.options);
+        let definition = Definition::new(definition, self.options, &self.claims);
         for warning in &definition.warnings {
             self.warn(&app.id, warning.clone());
         }
@@ -88,7 +93,7 @@ impl<'a> Reading<'a> {
         match lookups.definitions.get(&(app.id.clone(), version.to_owned())) {
             Some(Ok(definition)) => Some(self.define(app, definition)),
             Some(Err(reason)) => {
-                let left_out = "the ports of the tasks that still run it are not known, so they are left out";
+                let left_out = "the ports of the tasks that still run it are not known, so they get no new connections";
                 self.warn(&app.id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
                 None
             }
@@ -99,15 +104,29 @@ impl<'a> Reading<'a> {
 
     fn add_task(&mut self, app: &'a App, definition: &Definition<'a>, task: &'a Task, ready: Option<bool>) {
         let condition = self.known_state(&task.id, &task.state, task_state(task));
-        let status = TaskStatus { condition, health: health(definition, task), ready: is_ready(app, task, ready) };
-        let Some(ports) = definition.ports.as_deref().filter(|_| condition != TaskState::Ended) else { return };
+        let status =
+            TaskStatus { condition, health: health(definition.checked, task), ready: is_ready(app, task, ready) };
+        if condition == TaskState::Ended {
+            return;
+        }
+        if condition == TaskState::Unreachable {
+            self.notes.unreachable.insert(task.id.clone());
+        }
+        let Some(ports) = definition.ports.as_deref() else { return self.unplaced(&task.id) };
         if condition == TaskState::Starting && task.ports.is_empty() && task.ip_addresses.is_empty() {
             return; // It has no ports yet.
         }
         let (endpoints, wrong) = match ports::endpoints(ports, task) {
             Ok(endpoints) => endpoints,
-            Err(reason) => return self.warn(&task.id, format!("{reason} (app {})", app.id)),
+            Err(reason) => {
+                self.unplaced(&task.id);
+                return self.warn(&task.id, format!("{reason} (app {})", app.id));
+            }
         };
+        // An unreachable task is listed without the address of its container.
+        if endpoints.len() < ports.len() && condition != TaskState::Starting {
+            self.unplaced(&task.id);
+        }
         for reason in wrong {
             self.warn(&task.id, format!("{reason} (app {})", app.id));
         }
@@ -119,15 +138,15 @@ impl<'a> Reading<'a> {
             let address = match address.map_or_else(|| self.lookups.host(&task.host), Ok) {
                 Ok(address) => address,
                 Err(reason) => {
+                    self.unplaced(&task.id);
                     self.warn(&task.id, format!("{reason} (app {})", app.id));
                     continue;
                 }
             };
             let labels = definition.labels.port(index);
             let member = Member { status, weight: labels.weight, maxconn: labels.maxconn };
-            for (key, owner, claim) in claims {
-                self.merge.claim(key, owner, claim, &labels.service);
-                self.merge.add(key, owner, (task.id.as_str().into(), address, port), member);
+            for claim in claims {
+                self.merge.add(claim, &labels.service, (task.id.as_str().into(), address, port), member);
             }
         }
     }
@@ -135,21 +154,17 @@ impl<'a> Reading<'a> {
 
 /// Returns whether a task was started from the app's present definition, or from one that differs only in the number of
 /// tasks.
+///
+/// The versions from the last change of the definition to the present one differ only in the number of tasks, unless a
+/// deployment was withdrawn: then Marathon makes no version, but restores the old one, and tasks of the withdrawn version
+/// run until the next deployment has replaced them. So such a version is looked up while there is a deployment.
 fn is_current(app: &App, task: &Task) -> bool {
     let (version, changed) = (task.version.as_str(), app.version_info.last_config_change_at.as_str());
-    // Timestamps in UTC that have one length sort as text. Other timestamps are not compared.
-    let only_scaled =
-        version.len() == changed.len() && version.ends_with('Z') && changed.ends_with('Z') && version >= changed;
-    version.is_empty() || version == app.version || only_scaled
-}
-
-fn health(definition: &Definition<'_>, task: &Task) -> Health {
-    match task.health_check_results.as_slice() {
-        _ if !definition.checked => Health::Unchecked,
-        [] => Health::Unknown,
-        results if results.iter().all(|result| result.alive) => Health::Alive,
-        _ => Health::Failing,
-    }
+    let only_scaled = || Some((millis(changed)?..=millis(&app.version)?).contains(&millis(version)?));
+    version.is_empty()
+        || version == app.version
+        || version == changed
+        || app.deployments.is_empty() && only_scaled() == Some(true)
 }
 
 /// Returns whether a task is ready.

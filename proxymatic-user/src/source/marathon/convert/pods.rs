@@ -8,13 +8,15 @@ use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use super::{reading::Reading, task_state::mesos_state};
 use crate::{
-    model::{Health, PortLabels, Protocol, TaskState, TaskStatus, Vip},
+    model::{Health, PortLabels, Protocol, TaskState, TaskStatus},
     source::marathon::{
         api::{ContainerStatus, EndpointStatus, Lenient, Pod, PodEndpoint, PodInstance, PodStatus, good},
         claim::{PortClaim, ServiceClaim, service_keys},
+        claim_check::PortVips,
         lookups::{RequiredLookups, parse_address},
         merge::Member,
         ports,
+        timestamp::millis,
     },
 };
 
@@ -29,7 +31,7 @@ pub fn pod_version(reference: &str) -> Option<&str> {
 /// Adds the lookups that pods need.
 pub(super) fn required_lookups(pods: &[Lenient<PodStatus>], required: &mut RequiredLookups) {
     for pod in good(pods) {
-        for instance in good(&pod.instances).filter(|instance| instance.status != "TERMINAL") {
+        for instance in good(&pod.instances).filter(|instance| has_endpoints(instance)) {
             required.pods.extend(earlier_version(pod, instance).map(|version| (pod.id.clone(), version.to_owned())));
             let host = &instance.agent_hostname;
             let mut endpoints = instance.containers.iter().flat_map(|container| &container.endpoints);
@@ -41,23 +43,27 @@ pub(super) fn required_lookups(pods: &[Lenient<PodStatus>], required: &mut Requi
     }
 }
 
-/// Returns the version that an instance was started from, if it is not the present one.
-fn earlier_version<'a>(pod: &PodStatus, instance: &'a PodInstance) -> Option<&'a str> {
-    let present = timestamp(&pod.spec.version);
-    pod_version(&instance.spec_reference).filter(|version| !present.is_empty() && timestamp(version) != present)
+/// Returns whether an instance has a container with endpoints. Marathon lists none of a container that does not run.
+fn has_endpoints(instance: &PodInstance) -> bool {
+    instance.containers.iter().any(|container| !container.endpoints.is_empty())
 }
 
-/// Returns a timestamp without the trailing zeros that are optional.
-fn timestamp(timestamp: &str) -> &str {
-    let bare = timestamp.trim_end_matches('Z');
-    if bare.contains('.') { bare.trim_end_matches('0').trim_end_matches('.') } else { bare }
+/// Returns the version that an instance was started from, if it is not the present one.
+fn earlier_version<'a>(pod: &PodStatus, instance: &'a PodInstance) -> Option<&'a str> {
+    let present = pod.spec.version.as_str();
+    // Marathon writes the version of the definition to the millisecond, and the one of the instance to the nanosecond.
+    let same = |version: &str| match (millis(version), millis(present)) {
+        (Some(version), Some(present)) => version == present,
+        _ => version == present,
+    };
+    pod_version(&instance.spec_reference).filter(|version| !present.is_empty() && !same(version))
 }
 
 /// One endpoint of a definition.
 struct Port<'a> {
     endpoint: &'a PodEndpoint,
     labels: PortLabels,
-    vips: Vec<Vip<'a>>,
+    vips: PortVips<'a>,
     protocols: &'static [Protocol],
     /// Whether its container has a health check.
     checked: bool,
@@ -66,8 +72,9 @@ struct Port<'a> {
 impl<'a> Port<'a> {
     /// Returns the services that the endpoint claims.
     fn claims(&self, pod: &'a str) -> Vec<ServiceClaim<'a>> {
+        let PortVips { vips, fits: true, .. } = &self.vips else { return Vec::new() };
         let claim = PortClaim { app: pod, by_label: true, on_its_hosts: self.on_its_hosts() };
-        service_keys(self.labels.service_port, &self.vips, self.protocols, claim)
+        service_keys(self.labels.service_port, vips, self.protocols, claim)
     }
 
     fn on_its_hosts(&self) -> bool {
@@ -99,10 +106,13 @@ impl<'a> Reading<'a> {
                 }
             };
             let definition = match earlier_version(pod, instance) {
-                _ if instance.status == "TERMINAL" => continue,
+                _ if !has_endpoints(instance) => continue,
                 None => Some(&current),
                 Some(version) => earlier.entry(version).or_insert_with(|| self.earlier_pod(&pod.id, version)).as_ref(),
             };
+            if definition.is_none() {
+                instance.containers.iter().for_each(|container| self.unplaced(&task_id(instance, container)));
+            }
             for container in definition.is_some().then_some(&instance.containers).into_iter().flatten() {
                 self.add_container(pod, definition, instance, container);
             }
@@ -111,26 +121,28 @@ impl<'a> Reading<'a> {
 
     fn define_pod(&mut self, id: &str, pod: &'a Pod) -> Definition<'a> {
         let mut definition = Definition::new();
+        let (mut claims, mut wrong) = (self.claims.app(), Vec::new());
         for container in &pod.containers {
             for endpoint in &container.endpoints {
                 let own = || endpoint.labels.iter().map(|(label, value)| (label.as_str(), value.as_str()));
-                let (labels, wrong) = PortLabels::read(PortLabels::default(), own(), self.options.group_size);
-                let (vips, wrong_vips) = Vip::read(own());
+                let (labels, wrong_labels) = PortLabels::read(PortLabels::default(), own(), self.options.group_size);
+                let (vips, wrong_vips) = claims.next_port(own());
                 let protocols = ports::protocols(&endpoint.protocol.join(","));
-                for reason in wrong.into_iter().chain(wrong_vips) {
-                    self.warn(id, format!("endpoint {:?}, {reason}", endpoint.name));
-                }
+                let name = &endpoint.name;
+                let of_endpoint = |reason| format!("endpoint {name:?}, {reason}");
+                wrong.extend(wrong_labels.into_iter().chain(wrong_vips).map(of_endpoint));
                 if protocols.is_empty() {
-                    let (name, protocol) = (&endpoint.name, &endpoint.protocol);
-                    self.warn(
-                        id,
-                        format!("endpoint {name:?} has the protocols {protocol:?}; only tcp and udp are known"),
-                    );
+                    let protocol = &endpoint.protocol;
+                    wrong.push(format!("endpoint {name:?} has the protocols {protocol:?}; only tcp and udp are known"));
                 }
                 let checked = container.health_check.as_ref().is_some_and(|check| !check.is_null());
                 let port = Port { endpoint, labels, vips, protocols, checked };
                 definition.insert((container.name.as_str(), endpoint.name.as_str()), port);
             }
+        }
+        wrong.extend(claims.finish());
+        for reason in wrong {
+            self.warn(id, reason);
         }
         definition
     }
@@ -141,7 +153,8 @@ impl<'a> Reading<'a> {
         match lookups.pods.get(&(id.to_owned(), version.to_owned())) {
             Some(Ok(pod)) => Some(self.define_pod(id, pod)),
             Some(Err(reason)) => {
-                let left_out = "the endpoints of the instances that still run it are not known, so they are left out";
+                let left_out =
+                    "the endpoints of the instances that still run it are not known, so they get no new connections";
                 self.warn(id, format!("the definition of version {version} cannot be read: {reason}; {left_out}"));
                 None
             }
@@ -165,10 +178,18 @@ impl<'a> Reading<'a> {
                 continue;
             }
             let condition = self.container_state(pod, instance, container);
+            let task = task_id(instance, container);
+            if condition == TaskState::Unreachable {
+                self.notes.unreachable.insert(task.clone().into_owned());
+            }
             let (address, number) = match self.place(instance, port.endpoint, status) {
                 Ok(Some(place)) => place,
-                Ok(None) => continue,
+                Ok(None) => {
+                    self.unplaced(&task);
+                    continue;
+                }
                 Err(reason) => {
+                    self.unplaced(&task);
                     self.warn(&instance.id, format!("endpoint {:?}: {reason} (pod {})", status.name, pod.id));
                     continue;
                 }
@@ -176,26 +197,32 @@ impl<'a> Reading<'a> {
             let task_status =
                 TaskStatus { condition, health: health(port.checked, instance, container, status), ready: true };
             let member = Member { status: task_status, weight: port.labels.weight, maxconn: port.labels.maxconn };
-            let task = task_id(instance, container);
-            for (key, owner, claim) in claims {
-                self.merge.claim(key, owner, claim, &port.labels.service);
-                self.merge.add(key, owner, (task.clone(), address, number), member);
+            for claim in claims {
+                self.merge.add(claim, &port.labels.service, (task.clone(), address, number), member);
             }
         }
     }
 
+    /// Returns the state of a container: its own state first, then that of its instance.
     fn container_state(&mut self, pod: &PodStatus, instance: &PodInstance, container: &ContainerStatus) -> TaskState {
+        let own = match container.status.as_str() {
+            "" if instance.status == "STABLE" => TaskState::Running,
+            "" => TaskState::Starting,
+            word => self.known_state(&instance.id, word, mesos_state(word)),
+        };
+        if own != TaskState::Running {
+            return own;
+        }
+        let ended = |it: &ContainerStatus| mesos_state(&it.status) == Some(TaskState::Ended);
         let condition = match instance.status.as_str() {
+            // Marathon stops the containers that are left, and starts the whole instance again.
+            "PENDING" | "STAGING" if instance.containers.iter().any(ended) => Some(TaskState::Killing),
             "PENDING" | "STAGING" => Some(TaskState::Starting),
+            // Marathon stops the instance, or a deployment deletes the pod.
+            "TERMINAL" => Some(TaskState::Killing),
             "STABLE" | "DEGRADED" if instance.message.contains(UNREACHABLE) => Some(TaskState::Unreachable),
-            "STABLE" if container.status.is_empty() => Some(TaskState::Running),
-            "STABLE" | "DEGRADED" => {
-                return match self.known_state(&instance.id, &container.status, mesos_state(&container.status)) {
-                    // A deployment deletes the pod: a container that still runs is about to be stopped.
-                    TaskState::Running if pod.status == "TERMINAL" => TaskState::Killing,
-                    condition => condition,
-                };
-            }
+            "STABLE" | "DEGRADED" if pod.status == "TERMINAL" => Some(TaskState::Killing),
+            "STABLE" | "DEGRADED" => Some(TaskState::Running),
             _ => None,
         };
         self.known_state(&instance.id, &instance.status, condition)

@@ -5,28 +5,41 @@ use std::collections::BTreeSet;
 use crate::{
     model::{Snapshot, TaskState, Warning},
     source::marathon::{
+        api::Listing,
+        claim_check::ClaimCheck,
         lookups::{Lookups, Options},
         merge::Merge,
+        task_notes::TaskNotes,
     },
 };
 
 /// The state of one conversion.
 pub(super) struct Reading<'a> {
     pub(super) lookups: &'a Lookups,
-    pub(super) options: Options,
+    pub(super) options: &'a Options,
+    pub(super) claims: ClaimCheck<'a>,
     pub(super) merge: Merge<'a>,
+    pub(super) notes: TaskNotes,
     warnings: BTreeSet<Warning>,
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(lookups: &'a Lookups, options: Options) -> Self {
-        Self { lookups, options, merge: Merge::default(), warnings: BTreeSet::new() }
+    /// Begins the conversion of a listing, or of a part of it.
+    pub(super) fn new(listing: &'a Listing, lookups: &'a Lookups, options: &'a Options) -> Self {
+        let claims = ClaimCheck::new(&options.claims, lookups, listing);
+        let (merge, notes) = (Merge::new(options.expose_host), TaskNotes::default());
+        Self { lookups, options, claims, merge, notes, warnings: BTreeSet::new() }
     }
 
-    /// Returns the snapshot, after everything was added.
-    pub(super) fn finish(mut self) -> Snapshot {
-        let services = self.merge.services(self.options, &mut self.warnings);
-        Snapshot { services, warnings: self.warnings.into_iter().collect() }
+    /// Returns the snapshot and the notes about tasks, after everything was added.
+    pub(super) fn finish(mut self) -> (Snapshot, TaskNotes) {
+        let services = self.merge.services(&mut self.warnings);
+        (Snapshot { services, warnings: self.warnings.into_iter().collect() }, self.notes)
+    }
+
+    /// Notes that a place of a task is not known.
+    pub(super) fn unplaced(&mut self, task: &str) {
+        self.notes.unplaced.insert(task.to_owned());
     }
 
     pub(super) fn warn(&mut self, app: &str, reason: String) {

@@ -1,6 +1,7 @@
 //! Responses of Marathon, and their conversion: services as text, warnings below.
 
 mod any;
+mod histories;
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -30,7 +31,7 @@ fn listing(apps: Value) -> Listing {
 }
 
 fn check(apps: Value, expected: Expect) {
-    let snapshot = convert(&listing(apps), &lookups(), NonZeroU32::MIN);
+    let snapshot = convert(&listing(apps), &lookups(), &NonZeroU32::MIN.into());
     let mut text = String::new();
     for (key, service) in &snapshot.services {
         text += &format!("{key} {}\n", service.name);
@@ -117,25 +118,30 @@ fn task_keeps_ports_and_labels_of_its_version() {
               old 10.0.0.9 31002 Active 7
             1000/tcp /a
               new 10.0.0.9 31000 Active 500
-            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they are left out
+            /a: the definition of version 2019-01-01T00:00:00.000Z cannot be read: http://h/v does not exist there; the ports of the tasks that still run it are not known, so they get no new connections
         "#]],
     );
 }
 
 #[test]
-fn scaled_app_needs_no_earlier_definition() {
-    let scaled = |changed: &str, version: &str| {
+fn version_of_a_scaled_app_is_looked_up_during_a_deployment() {
+    let is_current = |changed: &str, version: &str, deployments: Value| {
         let tasks = json!([with(task("t", 1), json!({"version": version}))]);
-        let listing =
-            listing(json!([with(app("/a", 1, tasks), json!({"versionInfo": {"lastConfigChangeAt": changed}}))]));
-        required_lookups(&listing).definitions.is_empty()
+        let more = json!({"versionInfo": {"lastConfigChangeAt": changed}, "deployments": deployments});
+        required_lookups(&listing(json!([with(app("/a", 1, tasks), more)]))).definitions.is_empty()
     };
-    assert!(scaled("2020-04-30T00:00:00.000Z", "2020-04-30T00:00:00.000Z"));
-    assert!(scaled("2020-04-30T00:00:00.000Z", "2020-05-01T00:00:00.000Z"));
-    assert!(!scaled("2020-04-30T00:00:00.000Z", "2020-04-29T23:59:59.999Z"));
-    // Timestamps of different lengths do not sort as text.
-    assert!(!scaled("2020-04-30T00:00:00Z", "2020-04-30T00:00:00.001Z"));
-    assert!(!scaled("", "2020-04-30T00:00:00.001Z"));
+    let changed = "2020-04-30T00:00:00.000Z";
+    for (version, settled, deployed) in [
+        ("2020-04-30T00:00:00.000Z", true, true),
+        ("2020-05-01T00:00:00.000Z", true, false),
+        ("2020-05-01T10:00:00.000Z", true, true),
+        ("2020-04-29T23:59:59.999Z", false, false),
+        ("2020-05-02T00:00:00.000Z", false, false),
+    ] {
+        assert_eq!(is_current(changed, version, json!([])), settled, "{version}");
+        assert_eq!(is_current(changed, version, json!([{"id": "d"}])), deployed, "{version} during a deployment");
+    }
+    assert!(!is_current("", "2020-04-30T00:00:00.001Z", json!([])));
 }
 
 #[test]
@@ -215,7 +221,7 @@ proptest! {
     #[test]
     fn any_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(listing) = parse(&bytes) {
-            convert(&listing, &Lookups::default(), NonZeroU32::MIN);
+            convert(&listing, &Lookups::default(), &NonZeroU32::MIN.into());
         }
     }
 
@@ -227,7 +233,7 @@ proptest! {
         let mut listing = listing(apps.into());
         listing.pods = serde_json::from_value(pods.into()).unwrap();
         required_lookups(&listing);
-        let snapshot = convert(&listing, &lookups(), NonZeroU32::MIN);
+        let snapshot = convert(&listing, &lookups(), &NonZeroU32::MIN.into());
         for service in snapshot.services.values() {
             let identities: Vec<_> = service.backends.iter().map(|it| (&it.task, it.address, it.port)).collect();
             prop_assert!(identities.is_sorted_by(|a, b| a < b));

@@ -1,7 +1,5 @@
 //! Which losses are published at once, which must be confirmed, and what confirms them.
 
-use std::net::IpAddr;
-
 use super::*;
 use crate::model::{Protocol, Service, ServiceKey, Weight};
 
@@ -26,6 +24,10 @@ fn snapshot(services: &[&str]) -> Snapshot {
     Snapshot { services: (0..).zip(services).map(service).collect(), warnings: Vec::new() }
 }
 
+fn of(at: Instant, scope: RefreshScope, snapshot: Snapshot) -> Response {
+    Response { at, scope, snapshot, notes: TaskNotes::default(), awaited: BTreeMap::new() }
+}
+
 fn service() -> Service {
     Service::default()
 }
@@ -41,12 +43,12 @@ fn shown(published: &PublishedState) -> Vec<String> {
 /// Returns the state after a first response with these services.
 fn published(services: &[&str]) -> (PublishedState, Instant) {
     let (mut published, now) = (PublishedState::default(), Instant::now());
-    published.on_response((now, RefreshScope::All, snapshot(services)), now, CONFIRM).unwrap();
+    published.on_response(of(now, RefreshScope::All, snapshot(services)), now, CONFIRM).unwrap();
     (published, now)
 }
 
 fn listed(published: &mut PublishedState, at: Instant, services: &[&str]) -> Vec<String> {
-    published.on_response((at, RefreshScope::All, snapshot(services)), at, CONFIRM).unwrap();
+    published.on_response(of(at, RefreshScope::All, snapshot(services)), at, CONFIRM).unwrap();
     shown(published)
 }
 
@@ -72,15 +74,15 @@ fn loss_of_more_than_half_needs_a_second_response() {
 #[test]
 fn started_task_is_published_until_a_response() {
     let (mut published, now) = published(&["b", "x"]);
-    assert!(published.task_started(&snapshot(&["a", "x"])), "b stays, a is new");
-    assert!(!published.task_started(&snapshot(&["a b"])), "published already");
-    assert!(!published.task_started(&snapshot(&["", "", "c"])), "a service that no response has had");
+    assert!(published.task_started(&snapshot(&["a", "x"]), now), "b stays, a is new");
+    assert!(!published.task_started(&snapshot(&["a b"]), now), "published already");
+    assert!(!published.task_started(&snapshot(&["", "", "c"]), now), "a service that no response has had");
     assert_eq!(shown(&published), ["a b", "x"]);
     let mut other = snapshot(&["c"]);
     for service in other.services.values_mut() {
         Arc::make_mut(service).name = "/other".into();
     }
-    assert!(!published.task_started(&other), "the service of another app");
+    assert!(!published.task_started(&other, now), "the service of another app");
     assert_eq!(listed(&mut published, now + CONFIRM, &["b", "x"]), ["b", "x"]);
 }
 
@@ -88,10 +90,10 @@ fn started_task_is_published_until_a_response() {
 fn ended_task_does_not_start_again_by_an_event() {
     let (mut published, now) = published(&["a b"]);
     assert!(end(&mut published, "a", true, now));
-    assert!(!published.task_started(&snapshot(&["a"])));
+    assert!(!published.task_started(&snapshot(&["a"]), now));
     assert_eq!(shown(&published), ["(a) b"]);
     assert!(end(&mut published, "a", false, now));
-    assert!(!published.task_started(&snapshot(&["a"])));
+    assert!(!published.task_started(&snapshot(&["a"]), now));
     assert_eq!(shown(&published), ["b"]);
 }
 
@@ -102,8 +104,8 @@ fn warming_task_becomes_active_when_it_starts() {
     for service in starting.services.values_mut() {
         Arc::make_mut(service).backends[0].state = State::Warming;
     }
-    published.on_response((now, RefreshScope::All, starting), now, CONFIRM).unwrap();
-    assert!(published.task_started(&snapshot(&["a"])));
+    published.on_response(of(now, RefreshScope::All, starting), now, CONFIRM).unwrap();
+    assert!(published.task_started(&snapshot(&["a"]), now));
     assert_eq!(published.latest().unwrap().1, snapshot(&["a b"]));
 }
 
@@ -135,7 +137,7 @@ fn response_about_one_app_confirms_no_loss() {
     listed(&mut published, now, &[""]);
     let later = now + 2 * CONFIRM;
     let one = RefreshScope::Apps(["/app".to_owned()].into());
-    published.on_response((later, one, snapshot(&[""])), later, CONFIRM).unwrap();
+    published.on_response(of(later, one, snapshot(&[""])), later, CONFIRM).unwrap();
     assert_eq!(shown(&published), ["a b c"]);
     assert_eq!(listed(&mut published, later, &[""]), [""]);
 }
@@ -144,7 +146,7 @@ fn response_about_one_app_confirms_no_loss() {
 fn empty_first_response_needs_a_second_response() {
     let (mut published, now) = (PublishedState::default(), Instant::now());
     for (at, confirmed) in [(now, false), (now + 500 * MS, false), (now + CONFIRM, true)] {
-        assert_eq!(published.on_response((at, RefreshScope::All, snapshot(&[])), at, CONFIRM).is_ok(), confirmed);
+        assert_eq!(published.on_response(of(at, RefreshScope::All, snapshot(&[])), at, CONFIRM).is_ok(), confirmed);
         assert_eq!(published.latest().is_some(), confirmed);
     }
 }
@@ -165,7 +167,7 @@ fn first_response_is_compared_with_adopted_services() {
 #[test]
 fn empty_response_after_adoption_needs_a_second_response() {
     let (mut published, now) = (PublishedState::after(snapshot(&["a b"])), Instant::now());
-    assert!(published.on_response((now, RefreshScope::All, snapshot(&[])), now, CONFIRM).is_err());
+    assert!(published.on_response(of(now, RefreshScope::All, snapshot(&[])), now, CONFIRM).is_err());
     assert_eq!(listed(&mut published, now + CONFIRM, &[]), [""; 0]);
 }
 
@@ -208,7 +210,7 @@ fn only_a_request_after_the_event_brings_a_task_back() {
     end(&mut published, "b", true, now + 5 * MS);
     assert_eq!(listed(&mut published, now + 4 * MS, &["a b"]), ["(b)"]);
     let other = RefreshScope::Apps(["/other".to_owned()].into());
-    published.on_response((now + 6 * MS, other, snapshot(&["a b"])), now, CONFIRM).unwrap();
+    published.on_response(of(now + 6 * MS, other, snapshot(&["a b"])), now, CONFIRM).unwrap();
     assert_eq!(shown(&published), ["(b)"]);
     assert_eq!(listed(&mut published, now + 6 * MS, &["a b"]), ["a b"]);
 }
@@ -228,7 +230,7 @@ fn unchanged_services_stay_shared_in_memory() {
     // An event that is known already copies no service either.
     let mut listed = snapshot(&["b", "c d"]);
     listed.share(&after);
-    published.on_response((now, RefreshScope::All, listed), now, CONFIRM).unwrap();
+    published.on_response(of(now, RefreshScope::All, listed), now, CONFIRM).unwrap();
     let (_, next) = published.latest().unwrap();
     assert!(next.services.iter().all(|(key, service)| Arc::ptr_eq(service, &after.services[key])));
 }
@@ -239,4 +241,88 @@ fn late_event_of_a_stop_does_not_bring_a_task_back() {
     end(&mut published, "a", false, now + MS);
     end(&mut published, "a", true, now + 2 * MS);
     assert_eq!(listed(&mut published, now, &["a b"]), ["b"]);
+}
+
+/// Returns the backends after a response with these notes.
+fn noted(
+    published: &mut PublishedState,
+    at: Instant,
+    services: &[&str],
+    unplaced: &[&str],
+    unreachable: &[&str],
+) -> Vec<String> {
+    let set = |tasks: &[&str]| tasks.iter().map(ToString::to_string).collect();
+    let notes = TaskNotes { unplaced: set(unplaced), unreachable: set(unreachable) };
+    let response = Response { notes, ..of(at, RefreshScope::All, snapshot(services)) };
+    published.on_response(response, at, CONFIRM).unwrap();
+    shown(published)
+}
+
+#[test]
+fn task_without_a_known_place_drains_where_it_was() {
+    let (mut published, now) = published(&["a b", "c"]);
+    let later = now + CONFIRM;
+    assert_eq!(noted(&mut published, later, &["b", ""], &["a", "c"], &[]), ["(a) b", "(c)"]);
+    assert_eq!(published.confirm_at(CONFIRM), None, "that is no loss");
+    assert_eq!(
+        noted(&mut published, later, &["b"], &["a", "c"], &[]),
+        ["(a) b", "(c)"],
+        "a service of only such tasks"
+    );
+    end(&mut published, "a", false, later);
+    assert_eq!(noted(&mut published, later, &["b", ""], &["a", "c"], &[]), ["b", "(c)"]);
+    assert_eq!(listed(&mut published, later + CONFIRM, &["b", "c"]), ["b", "c"]);
+    assert_eq!(listed(&mut published, later + CONFIRM, &["b", "d"]), ["b", "d"]);
+}
+
+#[test]
+fn unreachable_task_stays_until_its_service_has_an_active_one() {
+    let (mut published, now) = published(&["a b", "x"]);
+    published.task_unreachable("a".into(), now);
+    published.task_unreachable("b".into(), now);
+    published.task_unreachable("x".into(), now);
+    assert_eq!(listed(&mut published, now, &["", "x"]), ["(a) (b)", "x"]);
+    assert_eq!(published.confirm_at(CONFIRM), None, "that is no loss");
+    assert_eq!(listed(&mut published, now + CONFIRM, &["", ""]), ["(a) (b)", "x"], "x has come back");
+    let mut warming = snapshot(&["c", "y"]);
+    for service in warming.services.values_mut() {
+        Arc::make_mut(service).backends[0].state = State::Warming;
+    }
+    published.on_response(of(now + 2 * CONFIRM, RefreshScope::All, warming), now + 2 * CONFIRM, CONFIRM).unwrap();
+    assert_eq!(shown(&published)[0], "(a) (b) c", "a replacement that warms up does not push them out");
+    end(&mut published, "a", false, now + 2 * CONFIRM);
+    assert_eq!(shown(&published)[0], "(b) c");
+    assert_eq!(listed(&mut published, now + 3 * CONFIRM, &["c", "y"]), ["c", "y"]);
+}
+
+#[test]
+fn unreachable_task_is_forgotten_after_five_minutes() {
+    let (mut published, now) = published(&["a", "x"]);
+    assert_eq!(noted(&mut published, now, &["a", "x"], &[], &["a"]), ["a", "x"]);
+    let last = now + UNREACHABLE - MS;
+    assert_eq!(listed(&mut published, last, &["", "x"]), ["(a)", "x"]);
+    assert_eq!(listed(&mut published, last + MS, &["", "x"]), ["(a)", "x"], "a loss that must be confirmed");
+    assert_eq!(listed(&mut published, last + MS + CONFIRM, &["", "x"]), ["", "x"]);
+}
+
+#[test]
+fn first_event_of_an_instance_announces_no_end() {
+    let (mut published, now) = published(&["b"]);
+    assert!(published.task_started(&snapshot(&["a.i._app.1"]), now));
+    let running = |at| InstanceChanged { instance: "a.i".into(), is_running: true, at: Some(at) };
+    assert_eq!(published.instance_changed(running(1), now), (false, false), "its task runs since a moment");
+    assert_eq!(published.instance_changed(running(2), now), (true, true));
+    assert_eq!(shown(&published), ["(a.i._app.1) b"]);
+    assert_eq!(listed(&mut published, now + CONFIRM, &["a.i._app.1 b"]), ["(a.i._app.1) b"]);
+    assert_eq!(listed(&mut published, now + 6 * CONFIRM, &["a.i._app.1 b"]), ["a.i._app.1 b"], "no end has followed");
+}
+
+#[test]
+fn unreachable_task_that_has_ended_since_is_no_last_resort() {
+    let (mut published, now) = published(&["a.i._app.1 a.j._app.1"]);
+    published.task_unreachable("a.i._app.1".into(), now);
+    published.task_unreachable("a.j._app.1".into(), now);
+    assert_eq!(listed(&mut published, now, &[""]), ["(a.i._app.1) (a.j._app.1)"]);
+    published.replaced_ended("a.i");
+    assert_eq!(listed(&mut published, now, &[""]), ["(a.j._app.1)"]);
 }
