@@ -51,10 +51,10 @@ pub(super) struct SourceArgs {
     /// Serve also services whose service port is the port of their tasks on their own hosts.
     #[arg(long, short = 'e', env = "EXPOSE_HOST", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) expose_host: bool,
-    /// The networks in which labels VIP_<n> of apps may have virtual addresses; without it none is served. Repeatable.
+    /// The networks in which labels VIP_N of apps may have virtual addresses; without it none is served. Repeatable.
     #[arg(long, value_name = "CIDR", env = "VIP_NETWORKS", value_delimiter = ',')]
     pub(super) vip_networks: Vec<String>,
-    /// Serve virtual addresses that are names, /NAME:PORT in a label VIP_<n>, at their port on every host.
+    /// Serve virtual addresses that are names, /NAME:PORT in a label VIP_N, at their port on every host.
     #[arg(long, env = "VIP_NAMES", value_parser = clap::builder::BoolishValueParser::new())]
     pub(super) vip_names: bool,
     /// The number of ports and virtual addresses that one app or pod may have.
