@@ -194,9 +194,9 @@ async fn reconnect_reads_missed_changes() {
 #[tokio::test]
 async fn deployment_reads_only_what_it_names() {
     let (sim, _) = cluster(&[8080]).await;
-    let mut source = watching(&sim, &[8080], quick()).await;
-    // Deployments may have been announced before the stream was attached.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // No deployment was announced before the stream was attached.
+    let timing = Timing { unannounced: Duration::ZERO, ..quick() };
+    let mut source = watching(&sim, &[8080], timing).await;
     let before = listings(&sim);
     sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap();
     source.sees(1234, &[(8080, Active), (8081, Active)]).await;
@@ -209,9 +209,9 @@ async fn deployment_reads_only_what_it_names() {
 #[tokio::test]
 async fn event_of_a_hidden_app_is_no_failure() {
     let (sim, _) = cluster(&[8080]).await;
-    let mut source = watching(&sim, &[8080], quick()).await;
-    // Until then any event of a group makes the source read everything.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // No deployment was announced before the stream was attached.
+    let timing = Timing { unannounced: Duration::ZERO, ..quick() };
+    let mut source = watching(&sim, &[8080], timing).await;
     sim.fault(Fault::status(StatusCode::FORBIDDEN).on("/v2/apps/hidden"));
     sim.create(ShortApp::new("/hidden", 4321).task("10.0.0.3", 9090)).unwrap();
     loop {

@@ -28,6 +28,7 @@ pub(crate) fn quick() -> Timing {
         attached: long,
         silence: long,
         blind: long,
+        unannounced: Timing::default().unannounced,
         quiet: 20 * MS,
         confirm: 50 * MS,
         at_most: 200 * MS,

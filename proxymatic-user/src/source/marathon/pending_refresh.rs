@@ -10,8 +10,6 @@ const MAX_APPS: usize = 10;
 
 /// The most deployments that are remembered. Marathon allows 100 at a time.
 const MAX_DEPLOYMENTS: usize = 1_000;
-/// The longest time from the announcement of a deployment to the event that its group has changed.
-const UNANNOUNCED: Duration = Duration::from_secs(3);
 
 /// What a read covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,18 +34,25 @@ impl RefreshScope {
 ///
 /// An event that a group has changed does not say how. A deployment is announced before the change of its group can be
 /// read, so what the deployments change is all that such an event can mean.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Deployments {
+    /// The longest time from the announcement of a deployment to the event that its group has changed.
+    unannounced: Duration,
     names: BTreeMap<String, Vec<String>>,
     /// Until when a deployment may have been announced before the stream was attached.
     incomplete_until: Option<Instant>,
 }
 
 impl Deployments {
+    /// Returns the state before the first event.
+    pub(super) const fn new(unannounced: Duration) -> Self {
+        Self { unannounced, names: BTreeMap::new(), incomplete_until: None }
+    }
+
     /// Notes that the stream was attached: deployments may have been announced before.
     pub(super) fn attached(&mut self, now: Instant) {
         self.names.clear();
-        self.incomplete_until = Some(now + UNANNOUNCED);
+        self.incomplete_until = Some(now + self.unannounced);
     }
 
     /// Notes a deployment that begins or goes on, or that is over.
@@ -97,9 +102,11 @@ impl PendingRefresh {
 mod tests {
     use super::*;
 
+    const UNANNOUNCED: Duration = Duration::from_secs(3);
+
     #[test]
     fn change_of_a_group_is_that_of_the_deployments_in_progress() {
-        let (mut deployments, now) = (Deployments::default(), Instant::now());
+        let (mut deployments, now) = (Deployments::new(UNANNOUNCED), Instant::now());
         assert_eq!(deployments.all(now), None, "no stream has been attached");
         deployments.attached(now);
         deployments.note("d1".into(), vec!["/a".into()], true, now);

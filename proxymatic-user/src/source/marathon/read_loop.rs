@@ -43,7 +43,7 @@ impl<'a> ReadLoop<'a> {
         let news = News {
             schedule: RefreshSchedule::new(Instant::now(), timing),
             pending: PendingRefresh::default(),
-            deployments: Deployments::default(),
+            deployments: Deployments::new(timing.unannounced),
             published,
             started: Vec::new(),
         };

@@ -40,6 +40,8 @@ pub struct Timing {
     pub attached: Duration,
     /// The longest silence of a stream: Marathon sends a heartbeat every 10 s.
     pub silence: Duration,
+    /// The longest time from the announcement of a deployment to the event that its group has changed.
+    pub unannounced: Duration,
     /// The wait after the first failure. It grows by half with each further failure.
     pub retry_first: Duration,
     /// The longest wait after a failure.
@@ -56,6 +58,7 @@ impl Default for Timing {
             confirm: CONFIRM,
             attached: Duration::from_secs(2),
             silence: Duration::from_secs(25),
+            unannounced: Duration::from_secs(3),
             retry_first: Duration::from_secs(1),
             retry_most: Duration::from_secs(15),
         }
