@@ -3,7 +3,7 @@
 #
 #   smoke.sh [MARATHON_URL [APP [PORT]]]
 #
-# Asks Marathon where the tasks of the app are, waits until there are some on at least two machines, dials localhost:PORT until
+# Asks Marathon where the tasks of the app are, waits until there are some on at least two machines, connects to localhost:PORT until
 # every one has answered, and then some more times. Exit codes: 0 proved, 1 not, 2 could not tell.
 set -euo pipefail
 

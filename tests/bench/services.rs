@@ -89,13 +89,13 @@ pub(crate) fn serve(lab: &Lab, number: u8, services: u16) -> Result<Vec<proxymat
 
 /// Returns the mean over two seconds by `hook show`, while one process connects.
 fn measure(host: &Host, ports: u16) -> Result<f64> {
-    let dial = env::current_exe()?;
+    let program = env::current_exe()?;
     let (first, ports) = (FIRST.to_string(), ports.to_string());
-    let mut dialling =
-        host.spawn(&dial, &["connect-loop", "--first", &first, "--ports", &ports, "--seconds", "2.5"])?;
-    dialling.close_stdin();
+    let mut clients =
+        host.spawn(&program, &["connect-loop", "--first", &first, "--ports", &ports, "--seconds", "2.5"])?;
+    clients.close_stdin();
     let said = host.proxymatic(&["-j", "hook", "show", "--seconds", "2"])?.well()?.stdout;
-    dialling.finish(Duration::from_secs(10))?.well()?;
+    clients.finish(Duration::from_secs(10))?.well()?;
     let hooks: Vec<Value> = serde_json::from_str(&said)?;
     let connect = hooks.iter().find(|hook| hook["hook"] == "connect4").context("no connect4")?;
     ensure!(connect["runs"].as_u64() > Some(1000), "too few runs to tell: {connect}");

@@ -83,15 +83,15 @@ impl Surface {
         let (first, ports) = (FIRST.to_string(), self.services.to_string());
         let seconds = self.seconds.to_string();
         let arguments = ["connect-loop", "--first", &first, "--ports", &ports, "--seconds", &seconds, "--latencies"];
-        let mut dialling = host.spawn(&env::current_exe()?, &arguments)?;
-        dialling.close_stdin();
+        let mut clients = host.spawn(&env::current_exe()?, &arguments)?;
+        clients.close_stdin();
         let end = Instant::now() + Duration::from_secs_f64(self.seconds);
         while scrape && Instant::now() < end {
             let next = Instant::now() + Duration::from_secs(1);
             answer(host, "/metrics")?;
             until(next);
         }
-        let said = dialling.finish(Duration::from_secs_f64(self.seconds) + PATIENCE)?.well()?.stdout;
+        let said = clients.finish(Duration::from_secs_f64(self.seconds) + PATIENCE)?.well()?.stdout;
         let numbers: Vec<f64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         numbers.try_into().map_err(|_| anyhow::anyhow!("connect-loop printed {said:?}"))
     }

@@ -66,9 +66,9 @@ fn bpf_log_option_logs_refusals_and_default_has_no_log_code() -> TestResult {
     for (hook, (plain, to_log)) in programs(&lab)? {
         let (size, logs) = loud[hook];
         println!("{hook}: {plain} bytes, {size} with its log");
-        let dials = hook.starts_with("connect") || hook.starts_with("sendmsg");
+        let connects = hook.starts_with("connect") || hook.starts_with("sendmsg");
         assert!(!to_log, "{hook} has the log's map");
-        assert!(logs == dials && (size > plain) == dials && size >= plain, "{hook}: {plain} and {size}");
+        assert!(logs == connects && (size > plain) == connects && size >= plain, "{hook}: {plain} and {size}");
     }
     Ok(())
 }

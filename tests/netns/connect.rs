@@ -91,8 +91,8 @@ fn loopback_option_sets_where_localhost_reaches_services() -> TestResult {
         lab.host(1).agent_ready(PATIENCE)?;
         let mut client = lab.host(1).tcp_client()?;
         let mut container = lab.host(2).tcp_client_in(lab.host(1).cgroup())?;
-        let dial = format!("connect c {SERVICE}");
-        assert_eq!((client.tell(&dial)?.as_str(), container.tell(&dial)?.as_str()), (own, inside), "{loopback}");
+        let command = format!("connect c {SERVICE}");
+        assert_eq!((client.tell(&command)?.as_str(), container.tell(&command)?.as_str()), (own, inside), "{loopback}");
         assert_eq!(client.tell(&format!("connect host 10.77.0.1:{PORT}"))?, "ok", "{loopback}");
     }
     Ok(())

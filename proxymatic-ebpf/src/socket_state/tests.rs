@@ -126,8 +126,8 @@ fn seven_udp_destinations_on_one_socket_are_reversed() {
         at.push(send(&tables, &mut socket, &datagram(n)));
     }
     for (n, (peer, port)) in (1..=7).zip(at) {
-        let dialled = (address(&std::format!("127.0.0.{n}")), Port::new(1234));
-        assert_eq!(original_destination(&socket, &peer, port), Some(dialled));
+        let destination = (address(&std::format!("127.0.0.{n}")), Port::new(1234));
+        assert_eq!(original_destination(&socket, &peer, port), Some(destination));
     }
 }
 

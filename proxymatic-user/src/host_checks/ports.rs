@@ -43,6 +43,22 @@ impl PortSet {
     }
 }
 
+/// The number of ports that a warning names.
+const NAMED: usize = 8;
+
+/// The first [`NAMED`] ports of a set and the number of the others, for a warning of one line.
+struct Summary<'a>(&'a PortSet);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named: PortSet = self.0.0.iter().copied().take(NAMED).collect();
+        match self.0.0.len() - named.0.len() {
+            0 => write!(f, "{named}"),
+            others => write!(f, "{named} and {others} more"),
+        }
+    }
+}
+
 impl FromIterator<u16> for PortSet {
     fn from_iter<T: IntoIterator<Item = u16>>(ports: T) -> Self {
         Self(ports.into_iter().collect())
@@ -75,9 +91,10 @@ pub(super) fn unreserved_warning(range: &str, reserved: &str, services: &PortSet
     (!at_risk.is_empty()).then(|| {
         let range = range.split_whitespace().collect::<Vec<_>>().join(" to ");
         format!(
-            "service ports {at_risk} are among those that the kernel gives to any socket ({range}): a socket that gets such a \
+            "service ports {} are among those that the kernel gives to any socket ({range}): a socket that gets such a \
              port listens on it and is found instead of the service; start the agent with --reserve-ports, or add the ports to \
-             net.ipv4.ip_local_reserved_ports"
+             net.ipv4.ip_local_reserved_ports",
+            Summary(&at_risk)
         )
     })
 }
@@ -87,8 +104,9 @@ pub(super) fn snat_port_warning(snat: &PortSet, services: &PortSet) -> Option<St
     let both = services.difference(&services.difference(snat));
     (!both.is_empty()).then(|| {
         format!(
-            "service ports {both} are among --snat-ports ({snat}): replies of a backend to such a port may be taken for a \
-             client of the service; start the agent with other --snat-ports"
+            "service ports {} are among --snat-ports ({snat}): replies of a backend to such a port may be taken for a \
+             client of the service; start the agent with other --snat-ports",
+            Summary(&both)
         )
     })
 }
@@ -106,6 +124,14 @@ mod tests {
         let said = snat_port_warning(&snat, &PortSet::parse("80,61000,64999")).unwrap();
         assert!(said.starts_with("service ports 61000,64999 are among --snat-ports (61000-64999): "), "{said}");
         assert_eq!(snat_port_warning(&PortSet::default(), &snat), None);
+    }
+
+    #[test]
+    fn many_ports_are_summed_up_in_a_warning() {
+        let services: PortSet = (32_768..=60_999).step_by(4).collect();
+        let said = unreserved_warning("32768\t60999", "", &services).unwrap();
+        let ports = "32768,32772,32776,32780,32784,32788,32792,32796 and 7050 more";
+        assert!(said.starts_with(&format!("service ports {ports} are among")), "{said}");
     }
 
     #[test]

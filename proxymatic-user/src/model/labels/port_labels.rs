@@ -34,7 +34,7 @@ pub(super) const PORT_LABELS: [PortLabel; 5] = [
         document: Some([
             "1 to 65535",
             "Marathon's service port; of a pod, none",
-            "the port that programs dial; two apps that name one port this way share it (canary)",
+            "the port that programs connect to; two apps that name one port this way share it (canary)",
         ]),
         apply: service_port,
     },
