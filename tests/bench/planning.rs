@@ -73,8 +73,8 @@ impl Planning {
         };
         let service = |n: u16| Service {
             name: format!("/bench/{n}"),
-            settings: Settings::default(),
             backends: (0..self.backends).map(|k| backend(n, k)).collect(),
+            ..Service::default()
         };
         let services: BTreeMap<_, _> = (0..self.services)
             .map(|n| (ServiceKey::host(10_000 + n, Protocol::Tcp), (SourceCode::MARATHON, Arc::new(service(n)))))

@@ -131,6 +131,9 @@ impl PublishedState {
                     Ok(_) => continue,
                     Err(at) => Arc::make_mut(known).backends.insert(at, new.clone()),
                 }
+                if let Some(start) = service.unchecked.get(&new.task) {
+                    Arc::make_mut(known).unchecked.insert(new.task.clone(), *start);
+                }
                 self.announced.started(&new.task, now);
                 changed = true;
             }

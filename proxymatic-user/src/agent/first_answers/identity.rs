@@ -1,0 +1,26 @@
+//! What identifies a backend across the answers of its source.
+
+use std::net::SocketAddr;
+
+use crate::model::Backend;
+
+/// A backend across the answers of its source: other tasks use an address and port again within seconds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Identity {
+    pub(super) task: String,
+    pub(super) at: SocketAddr,
+}
+
+impl Identity {
+    /// Returns the place of the backend in a list that is sorted by task.
+    pub(super) fn position(&self, backends: &[Backend]) -> Option<usize> {
+        let first = backends.partition_point(|it| it.task < self.task);
+        let of_task = backends[first..].iter().take_while(|it| it.task == self.task);
+        of_task.zip(first..).find(|(it, _)| socket(it) == self.at).map(|(_, at)| at)
+    }
+}
+
+/// Returns the address and port of a backend.
+pub(super) fn socket(backend: &Backend) -> SocketAddr {
+    SocketAddr::new(backend.address.to_canonical(), backend.port)
+}
