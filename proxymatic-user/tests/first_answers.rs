@@ -42,8 +42,13 @@ impl Stage {
         Self { agent, probes, now: Instant::now() + NEW_FOR }
     }
 
-    /// Marathon answers with a task on each of these hosts, all without a check. The last one has started just now.
+    /// Marathon answers with a task on each of the hosts up to this one. The last one has started just now.
     fn answer(&mut self, hosts: u8) {
+        self.tasks(&(1..=hosts).collect::<Vec<_>>(), hosts - 1);
+    }
+
+    /// Marathon answers with a task on each of these hosts, all without a check. Those up to a host are old.
+    fn tasks(&mut self, hosts: &[u8], old: u8) {
         let backend = |host: u8| Backend {
             task: format!("task-{host}"),
             address: IpAddr::from([10, 0, 0, host]),
@@ -52,11 +57,11 @@ impl Stage {
             maxconn: 0,
             state: State::Active,
         };
-        let start = |host: u8| if host == hosts { self.now } else { self.now - NEW_FOR };
+        let start = |host: u8| if host > old { self.now } else { self.now - NEW_FOR };
         let service = Service {
             name: "/web".into(),
-            backends: (1..=hosts).map(backend).collect(),
-            unchecked: (1..=hosts).map(|host| (format!("task-{host}"), Start::At(start(host)))).collect(),
+            backends: hosts.iter().copied().map(backend).collect(),
+            unchecked: hosts.iter().map(|host| (format!("task-{host}"), Start::At(start(*host)))).collect(),
             ..Service::default()
         };
         let services = BTreeMap::from([(ServiceKey::host(1234, Protocol::Tcp), service.into())]);
@@ -68,17 +73,29 @@ impl Stage {
         self.agent.handle(event, self.now);
     }
 
-    /// Lets the agent do what is due until it has ordered a probe. Returns the number of the probe.
-    fn probe_of(&mut self, host: u8) -> u64 {
-        loop {
-            self.now = self.now.max(self.agent.wake_at().expect("a probe is due"));
+    /// Lets the agent do what is due next.
+    fn due(&mut self) {
+        if let Some(at) = self.agent.wake_at() {
+            self.now = self.now.max(at);
             self.handle(Event::Wake);
+        }
+    }
+
+    /// Lets the agent do what is due until it has ordered a probe. Returns the host and the number of the probe.
+    fn any_probe(&mut self) -> (u8, u64) {
+        loop {
+            self.due();
             if let Ok(order) = self.probes.try_recv() {
-                let Order::Once { probe, to } = order else { panic!("{order:?}") };
-                assert_eq!(to, SocketAddr::from(([10, 0, 0, host], 31_000)));
-                return probe;
+                let Order::Once { probe, to: SocketAddr::V4(to) } = order else { panic!("{order:?}") };
+                return (to.ip().octets()[3], probe);
             }
         }
+    }
+
+    fn probe_of(&mut self, host: u8) -> u64 {
+        let (probed, probe) = self.any_probe();
+        assert_eq!(probed, host);
+        probe
     }
 
     /// Returns the state of each task in the maps, by its number.
@@ -128,8 +145,7 @@ fn new_backend_is_published_as_active_when_it_is_no_longer_new() {
         stage.answer(2);
         assert_eq!(stage.states(), states([(1, BackendState::ACTIVE), (2, BackendState::WARMING)]));
         stage.probe_of(2);
-        stage.now = stage.agent.wake_at().unwrap();
-        stage.handle(Event::Wake);
+        stage.due();
         assert_eq!(stage.states(), states([(1, BackendState::ACTIVE), (2, BackendState::ACTIVE)]));
         assert_eq!(stage.agent.wake_at(), None);
     });
@@ -141,4 +157,28 @@ fn new_backend_is_published_as_active_at_once_if_probes_are_off() {
     stage.answer(2);
     assert_eq!(stage.states(), states([(1, BackendState::ACTIVE), (2, BackendState::ACTIVE)]));
     assert_eq!((stage.agent.wake_at(), stage.probes.try_recv().is_err()), (None, true));
+}
+
+#[test]
+fn service_that_has_served_uses_new_backends_if_it_has_no_other() {
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, NEW_FOR);
+        stage.answer(1);
+        let probe = stage.probe_of(1);
+        stage.handle(Event::Probed(Probed { probe, outcome: Outcome::Answered }));
+        // All tasks are replaced at once.
+        stage.now += NEW_FOR;
+        stage.tasks(&[2, 3], 0);
+        assert_eq!(stage.states(), states([(2, BackendState::ACTIVE), (3, BackendState::ACTIVE)]));
+        assert_eq!(stage.agent.status(stage.now).awaited, []);
+        // One has answered, and the other one can wait.
+        let (first, probe) = stage.any_probe();
+        stage.handle(Event::Probed(Probed { probe, outcome: Outcome::Answered }));
+        let other = if first == 2 { 3 } else { 2 };
+        assert_eq!(stage.states(), states([(first, BackendState::ACTIVE), (other, BackendState::WARMING)]));
+        let probe = stage.probe_of(other);
+        stage.handle(Event::Probed(Probed { probe, outcome: Outcome::Answered }));
+        stage.due();
+        assert_eq!(stage.states(), states([(2, BackendState::ACTIVE), (3, BackendState::ACTIVE)]));
+    });
 }

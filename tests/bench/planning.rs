@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
-    model::{Backend, Protocol, Service, ServiceKey, Settings, State, Weight},
+    model::{Backend, Protocol, Service, ServiceKey, State, Weight},
     plan::{Capacity, Desired, MapState, plan, plan_changes},
 };
 

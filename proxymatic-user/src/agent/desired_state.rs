@@ -81,7 +81,7 @@ pub(crate) fn desired_state(inputs: Inputs<'_>) -> (Desired, Vec<Warning>) {
     desired.drained = drained;
     desired.parked = parked;
     if let Some(first_answers) = first_answers {
-        first_answers.hold_back(&mut desired.services);
+        first_answers.hold_back(&mut desired.services, map_state);
     }
     match self_test {
         SelfTestService::Off => {}

@@ -344,7 +344,7 @@ impl<D: Dataplane> Agent<D> {
             refused: self.publisher.refused().map(ToOwned::to_owned),
             self_test: self.self_tests.status(now),
             ejected: self.ejections.status(&self.map_state, now),
-            awaited: self.first_answers.status(now),
+            awaited: self.first_answers.status(&self.map_state, now),
             awaited_count: self.first_answers.count(),
             first_probes: self.first_answers.counts(),
             remote_connections: self.sweeps.remote_connections(),

@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proxymatic_common::{Address, BackendState, Class, Frontend, PROTOCOL_TCP, Port};
+
 use self::{identity::Identity, newness::new_backends, rate::Rate};
 use super::{
     effect::{Effect, Trigger},
@@ -22,8 +24,8 @@ use super::{
 };
 use crate::{
     backend_probe::{Order, Outcome, Probed},
-    model::{ServiceKey, Snapshot, State},
-    plan::Services,
+    model::{Backend, ServiceKey, Snapshot, State},
+    plan::{MapState, ServiceEntry, Services},
     source::SourceId,
 };
 
@@ -178,15 +180,29 @@ impl FirstAnswers {
     }
 
     /// Makes the awaited backends of the desired state warming.
-    pub(super) fn hold_back(&self, services: &mut Services) {
+    ///
+    /// A service that takes connections by the maps, and would have no other backend, keeps the awaited ones: refusing would
+    /// be no better.
+    pub(super) fn hold_back(&self, services: &mut Services, map_state: &MapState) {
+        let mut by_service: BTreeMap<ServiceKey, Vec<&Identity>> = BTreeMap::new();
         for (identity, awaited) in &self.awaited {
             for key in &awaited.keys {
-                let Some((code, service)) = services.get_mut(key) else { continue };
-                if *code == awaited.source.code()
-                    && let Some(at) = identity.position(&service.backends)
-                    && service.backends[at].state == State::Active
-                {
-                    Arc::make_mut(service).backends[at].state = State::Warming;
+                if services.get(key).is_some_and(|(code, _)| *code == awaited.source.code()) {
+                    by_service.entry(*key).or_default().push(identity);
+                }
+            }
+        }
+        for (key, identities) in by_service {
+            let Some((_, service)) = services.get_mut(&key) else { continue };
+            let awaited: BTreeSet<_> = identities.iter().filter_map(|it| it.position(&service.backends)).collect();
+            let is_other = |(at, it): (usize, &Backend)| it.state != State::Warming && !awaited.contains(&at);
+            if !service.backends.iter().enumerate().any(is_other) && has_slots(map_state, key) {
+                continue;
+            }
+            for at in awaited {
+                let backend = &mut Arc::make_mut(service).backends[at];
+                if backend.state == State::Active {
+                    backend.state = State::Warming;
                 }
             }
         }
@@ -202,15 +218,20 @@ impl FirstAnswers {
         self.counts
     }
 
-    /// Returns the first hundred awaited backends, each with the reason why it is not used yet.
-    pub(crate) fn status(&self, now: Instant) -> Vec<AwaitedBackend> {
+    /// Returns the first hundred awaited backends that are warming in the maps, each with the reason.
+    pub(crate) fn status(&self, map_state: &MapState, now: Instant) -> Vec<AwaitedBackend> {
+        let is_warming = |(identity, awaited): &(&Arc<Identity>, &Awaited)| {
+            let entries = awaited.keys.iter().filter_map(|key| service_entry(map_state, *key));
+            let mut backends = entries.flat_map(|it| &it.backends).filter_map(|id| map_state.backends().get(id));
+            backends.any(|it| identity.is(it) && it.backend.state == BackendState::WARMING)
+        };
         let row = |(identity, awaited): (&Arc<Identity>, &Awaited)| AwaitedBackend {
             service: awaited.service.clone(),
             backend: identity.at,
             task: identity.task.clone(),
             reason: awaited.reason(now),
         };
-        self.awaited.iter().take(MOST_SHOWN).map(row).collect()
+        self.awaited.iter().filter(is_warming).take(MOST_SHOWN).map(row).collect()
     }
 
     fn forget(&mut self, identity: &Arc<Identity>) {
@@ -249,6 +270,21 @@ impl FirstAnswers {
         self.planned = Some(now);
         vec![Effect::Publish(Trigger::Other)]
     }
+}
+
+/// Returns what the maps hold of a TCP service.
+fn service_entry(map_state: &MapState, key: ServiceKey) -> Option<&ServiceEntry> {
+    let class = match key.address {
+        None => Class::HOST,
+        Some(address) => *map_state.addresses().get(&Address::from(address))?,
+    };
+    let id = map_state.frontends().get(&Frontend::new(class, Port::new(key.port), PROTOCOL_TCP))?;
+    map_state.services().get(id)
+}
+
+/// Returns whether a service takes connections by the maps.
+fn has_slots(map_state: &MapState, key: ServiceKey) -> bool {
+    service_entry(map_state, key).is_some_and(|it| !map_state.slots_of(it.slot_range).is_empty())
 }
 
 impl Awaited {

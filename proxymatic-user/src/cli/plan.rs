@@ -95,7 +95,10 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     warnings.sort_unstable();
     warnings.dedup();
     let outcome = if warnings.is_empty() { Outcome::Ok } else { Outcome::Problems };
-    let planned = Planned::new(description, map_state, &planned.ops, first_answers.status(now), warnings);
+    let mut after = map_state.clone();
+    planned.ops.iter().for_each(|op| after.apply(op));
+    let awaited = first_answers.status(&after, now);
+    let planned = Planned::new(description, map_state, &planned.ops, awaited, warnings);
     surface::print(&planned, format).context("cannot print")?;
     Ok(outcome)
 }

@@ -348,7 +348,7 @@ fn self_test(test: &SelfTestStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{RoundTrips, ServiceCounts};
+    use crate::surface::{AwaitedBackend, RoundTrips, ServiceCounts, WARMING, add_reasons};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -384,6 +384,23 @@ mod tests {
         let text = text(&vec![hostile], Format::Table).unwrap();
         assert!(text.contains("/a\u{fffd}[2J\u{fffd}31m\u{fffd}b"), "{text:?}");
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+
+    #[test]
+    fn new_backend_has_its_reason_below_the_table() {
+        let mut rows = vec![service()];
+        rows[0].backends[1].state = WARMING;
+        let awaited = AwaitedBackend {
+            service: "/shop/web".into(),
+            backend: ([10, 0, 0, 2], 31_000).into(),
+            task: "web.instance-1._app.1".into(),
+            reason: "new, without a check, and refused the first probe".into(),
+        };
+        add_reasons(&mut rows, &[awaited]);
+        let line = "\n\nwarming    /shop/web: 10.0.0.2:31000 is new, without a check, and refused the first probe\n";
+        assert!(rows.table().ends_with(&line[1..]) && rows.table().contains(line), "{}", rows.table());
+        let json = text(&rows, Format::Json).unwrap();
+        assert_eq!(json.matches("\"reason\":\"new, without a check").count(), 1, "{json}");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::{
 
 use proxymatic_common::BackendState;
 
-use super::identity::{Identity, socket};
+use super::identity::{Identity, entry_socket, socket};
 use crate::{
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, Start, State},
-    plan::{BackendEntry, MapState},
+    plan::MapState,
     source::SourceId,
 };
 
@@ -144,8 +144,4 @@ impl<'a> Before<'a> {
             }
         }
     }
-}
-
-fn entry_socket(entry: &BackendEntry) -> SocketAddr {
-    SocketAddr::new(entry.backend.address.into(), entry.backend.port.get())
 }

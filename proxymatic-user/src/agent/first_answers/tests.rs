@@ -57,7 +57,7 @@ fn listed(new: &Snapshot, now: Instant) -> FirstAnswers {
 fn held(first_answers: &FirstAnswers, snapshot: &Snapshot) -> Vec<(u16, String)> {
     let code = |(key, service): (&ServiceKey, &Arc<Service>)| (*key, (SourceCode::MARATHON, Arc::clone(service)));
     let mut services: Services = snapshot.services.iter().map(code).collect();
-    first_answers.hold_back(&mut services);
+    first_answers.hold_back(&mut services, &MapState::default());
     let warming = |service: &Service| {
         let backends = service.backends.iter().filter(|it| it.state == State::Warming);
         backends.map(|it| it.task.clone()).collect::<Vec<_>>()
@@ -115,7 +115,7 @@ fn refused_backend_is_probed_after_growing_pauses() {
         assert!(waited >= pause * MS && waited <= pause * MS * 5 / 4, "{waited:?} instead of {pause} ms");
         (probe, ended) = next;
     }
-    let reason = &first_answers.status(ended)[0].reason;
+    let reason = first_answers.awaited.values().next().unwrap().reason(ended);
     assert!(reason.starts_with("new, without a check, and refused probe 7; used at its first answer, in "), "{reason}");
     let counts = ProbeCounts { refused: 5, unanswered: 1, failed: 1, answered: 0 };
     assert_eq!(first_answers.counts(), counts);

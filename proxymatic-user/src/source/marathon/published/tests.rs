@@ -309,6 +309,19 @@ fn unreachable_task_stays_until_its_service_has_an_active_one() {
 }
 
 #[test]
+fn unreachable_task_stays_beside_a_new_one_without_a_check() {
+    let (mut published, now) = published(&["a"]);
+    published.task_unreachable("a".into(), now);
+    let mut replaced = snapshot(&["c"]);
+    for service in replaced.services.values_mut() {
+        Arc::make_mut(service).unchecked.insert("c".into(), Start::At(now));
+    }
+    published.on_response(of(now, RefreshScope::All, replaced), now, CONFIRM).unwrap();
+    assert_eq!(shown(&published), ["(a) c"]);
+    assert_eq!(listed(&mut published, now + CONFIRM, &["c"]), ["c"], "it is no longer new");
+}
+
+#[test]
 fn unreachable_task_is_forgotten_after_five_minutes() {
     let (mut published, now) = published(&["a", "x"]);
     assert_eq!(noted(&mut published, now, &["a", "x"], &[], &["a"]), ["a", "x"]);
