@@ -11,6 +11,7 @@ mod ejections;
 mod event;
 mod event_bus;
 mod event_loop;
+mod first_answers;
 mod global_settings;
 mod host;
 mod latencies;
@@ -30,11 +31,14 @@ mod workers;
 pub(crate) use desired_state::{Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in};
 pub use event::Event;
 pub use event_loop::Agent;
+pub(crate) use first_answers::{Before, FirstAnswers};
 pub use global_settings::GlobalSettings;
 pub(crate) use latencies::BUCKETS;
 pub use latencies::Latencies;
 pub use self_tests::SelfTest;
 pub use sources::{PATIENCE, Restored, SILENCE};
-pub use status::{AgentStatus, EjectedBackend, RestoredFrom, SelfTestStatus, SourceFailure, SourceStatus};
+pub use status::{
+    AgentStatus, AwaitedBackend, EjectedBackend, ProbeCounts, RestoredFrom, SelfTestStatus, SourceFailure, SourceStatus,
+};
 pub use watch_event::WatchEvent;
 pub use workers::WorkerHandles;

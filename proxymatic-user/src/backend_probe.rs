@@ -1,4 +1,4 @@
-//! Probes ejected backends by TCP connect until they answer.
+//! Probes backends by TCP connect: ejected ones until they answer, new ones once for each order.
 
 use std::{
     collections::BTreeMap,
@@ -44,6 +44,48 @@ pub enum Order {
         /// The id of the backend.
         backend: u32,
     },
+    /// Probe this address once, and report the result.
+    Once {
+        /// The number of the probe.
+        probe: u64,
+        /// The address and port of the backend.
+        to: SocketAddr,
+    },
+}
+
+/// The result of a probe that was ordered by [`Order::Once`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// The number of the probe.
+    pub probe: u64,
+    /// The result.
+    pub outcome: Outcome,
+}
+
+/// The result of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend accepted the connection.
+    Answered,
+    /// The backend refused the connection.
+    Refused,
+    /// Nothing came back, or the network reported the backend as unreachable.
+    Unanswered,
+    /// This host could not send the probe.
+    Failed,
+}
+
+impl From<Result<(), io::Error>> for Outcome {
+    fn from(result: Result<(), io::Error>) -> Self {
+        match result.map_err(|error| error.kind()) {
+            Ok(()) => Self::Answered,
+            Err(io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => Self::Refused,
+            Err(io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => {
+                Self::Unanswered
+            }
+            Err(_) => Self::Failed,
+        }
+    }
 }
 
 /// A backend that answered a probe.
@@ -57,7 +99,12 @@ pub struct Answered {
 
 /// Carries out orders until their channel closes. `mark` is the SO_MARK of the probes, 0 for none: hooks bypass
 /// sockets with the bypass mark, and all sockets of this process.
-pub async fn follow(mut orders: mpsc::UnboundedReceiver<Order>, answers: mpsc::Sender<Answered>, mark: u32) {
+pub async fn follow(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    answers: mpsc::Sender<Answered>,
+    results: mpsc::Sender<Probed>,
+    mark: u32,
+) {
     let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut probed: BTreeMap<u32, AbortHandle> = BTreeMap::new();
     while let Some(order) = orders.recv().await {
@@ -79,6 +126,15 @@ pub async fn follow(mut orders: mpsc::UnboundedReceiver<Order>, answers: mpsc::S
                 if let Some(task) = probed.remove(&backend) {
                     task.abort();
                 }
+            }
+            // The agent orders at most 200 a second, each of at most a second.
+            Order::Once { probe: number, to } => {
+                let results = results.clone();
+                tokio::spawn(async move {
+                    let outcome = probe(to, mark).await.into();
+                    // Fails only while this process ends.
+                    let _ = results.send(Probed { probe: number, outcome }).await;
+                });
             }
         }
     }
@@ -130,7 +186,7 @@ async fn probe(to: SocketAddr, mark: u32) -> io::Result<()> {
     if mark != 0 {
         setsockopt(&socket, sockopt::Mark, &mark)?;
     }
-    timeout(TIMEOUT, socket.connect(to)).await.map_err(io::Error::other)?.map(drop)
+    timeout(TIMEOUT, socket.connect(to)).await.map_err(|_| io::ErrorKind::TimedOut)?.map(drop)
 }
 
 #[cfg(test)]
@@ -146,8 +202,23 @@ mod tests {
     fn prober() -> (mpsc::UnboundedSender<Order>, mpsc::Receiver<Answered>) {
         let (orders, given) = mpsc::unbounded_channel();
         let (answers, answered) = mpsc::channel(8);
-        tokio::spawn(follow(given, answers, 0));
+        tokio::spawn(follow(given, answers, mpsc::channel(1).0, 0));
         (orders, answered)
+    }
+
+    #[tokio::test]
+    async fn single_probe_reports_whether_the_backend_listens() {
+        let (orders, given) = mpsc::unbounded_channel();
+        let (results, mut result) = mpsc::channel(8);
+        tokio::spawn(follow(given, mpsc::channel(1).0, results, 0));
+        let (socket, to) = closed();
+        orders.send(Order::Once { probe: 1, to }).unwrap();
+        assert_eq!(result.recv().await, Some(Probed { probe: 1, outcome: Outcome::Refused }));
+        let listener = socket.listen(8).unwrap();
+        orders.send(Order::Once { probe: 2, to }).unwrap();
+        assert_eq!(result.recv().await, Some(Probed { probe: 2, outcome: Outcome::Answered }));
+        listener.accept().await.unwrap();
+        assert!(timeout(2 * FIRST_INTERVAL, listener.accept()).await.is_err(), "probed more than once");
     }
 
     fn watch(to: SocketAddr) -> Order {

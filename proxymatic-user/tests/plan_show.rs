@@ -57,7 +57,7 @@ fn file(folder: &Path, name: &str, content: &str) -> String {
 #[tokio::test]
 async fn plan_show_works_for_an_ordinary_user() {
     let sim = sim().await;
-    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--bpffs", "/nowhere"];
+    let line = ["-j", "plan", "show", "--marathon", &sim.url(), "--bpffs", "/nowhere", "--first-answer", "0"];
     let (json, code) = json(proxymatic_as_nobody(&line).await);
     assert_eq!(code, 0, "{json}");
     let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
@@ -73,6 +73,28 @@ async fn plan_show_works_for_an_ordinary_user() {
         assert!(operations.contains(&operation), "{operations:?}");
     }
     assert_eq!(json["warnings"], value!([]));
+}
+
+#[tokio::test]
+async fn new_task_without_a_check_is_planned_as_warming() {
+    let sim = sim().await;
+    let reason = "new, without a check, and has not been probed yet; used at its first answer, in ";
+    // Long enough for a busy machine.
+    let line = ["plan", "show", "--marathon", &sim.url(), "--bpffs", "/nowhere", "--first-answer", "60s"];
+    let (json, code) = json_of(&[&["-j"], &line[..]].concat()).await;
+    assert_eq!((code, &json["services"][0]["backends"][0]["state"]), (0, &value!("warming")), "{json}");
+    let awaited = &json["awaited"][0];
+    assert_eq!((&awaited["service"], &awaited["backend"]), (&value!("/shop/web"), &value!("10.0.0.1:31000")));
+    assert!(awaited["reason"].as_str().unwrap().starts_with(reason), "{json}");
+    let text = String::from_utf8(proxymatic(&line).await.stdout).unwrap();
+    assert!(text.contains("\nwarming    /shop/web: 10.0.0.1:31000 is new, without a check, and "), "{text}");
+    let (json, code) = json_of(&["-j", "plan", "show", "--marathon", &sim.url(), "--first-answer", "5"]).await;
+    assert_eq!(code, 2);
+    let error = json["error"].as_str().unwrap();
+    assert!(
+        error.contains("--first-answer (or FIRST_ANSWER) 5: must be a time with its unit of at most 60 s"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -233,5 +233,6 @@ fn service(host: &Host, n: u16, plane: Plane) -> Service {
         name: format!("/bench/{n}"),
         backends: (0..plane.backends).map(backend).collect(),
         settings: model::Settings { policy: plane.policy, ..model::Settings::default() },
+        ..Service::default()
     }
 }

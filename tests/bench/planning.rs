@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use proxymatic_common::SourceCode;
 use proxymatic_user::{
-    model::{Backend, Protocol, Service, ServiceKey, Settings, State, Weight},
+    model::{Backend, Protocol, Service, ServiceKey, State, Weight},
     plan::{Capacity, Desired, MapState, plan, plan_changes},
 };
 
@@ -73,8 +73,8 @@ impl Planning {
         };
         let service = |n: u16| Service {
             name: format!("/bench/{n}"),
-            settings: Settings::default(),
             backends: (0..self.backends).map(|k| backend(n, k)).collect(),
+            ..Service::default()
         };
         let services: BTreeMap<_, _> = (0..self.services)
             .map(|n| (ServiceKey::host(10_000 + n, Protocol::Tcp), (SourceCode::MARATHON, Arc::new(service(n)))))

@@ -12,7 +12,7 @@ use expect_test::expect;
 use proxymatic_common::ABI_VERSION;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Lab, PATIENCE, SocketProgram};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixtures::cluster::{Cluster, SERVICE};
 use crate::golden::Command;
@@ -20,7 +20,9 @@ use crate::golden::Command;
 /// A service with two replicas: one is drained, one has a connection. No agent runs, so nothing changes during the
 /// test.
 fn quiet(lab: &Lab) -> Result<(Cluster<'_>, SocketProgram)> {
-    let mut cluster = Cluster::start(lab, 2)?;
+    // The slots would depend on which backend answers first.
+    let mut cluster = Cluster::on(lab, lab.sim()?, 2, json!({}), &["--first-answer", "0"])?;
+    cluster.when_active(&[0, 1])?;
     cluster.agent.kill9()?;
     let second = cluster.replicas[1].address.to_string();
     lab.proxymatic(&["backend", "drain", &second])?.well()?;

@@ -36,6 +36,8 @@ mod endpoint;
 mod event_watch;
 /// `feature probe`.
 mod feature_probe;
+/// New tasks that do not listen yet.
+mod first_answers;
 /// Clusters that tests start with.
 mod fixtures;
 /// Comparison of output with golden text.

@@ -90,7 +90,8 @@ fn plan_after_a_task_is_gone_equals_next_agent_writes() -> TestResult {
 fn plan_output_matches_golden() -> TestResult {
     let lab = Lab::start(2)?;
     let heavy = json!({ "labels": { "com.meltwater.proxymatic.port.0.weight": "heavy" } });
-    let mut web = Cluster::unready(&lab, 2, heavy)?;
+    // The slots would depend on which backend answers first.
+    let mut web = Cluster::on(&lab, lab.sim()?, 2, heavy, &["--first-answer", "0"])?;
     web.when_active(&[0, 1])?;
     web.agent.kill9()?;
     web.sim.state(&web.tasks[1], "TASK_KILLED")?;

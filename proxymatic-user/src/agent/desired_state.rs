@@ -7,7 +7,7 @@ use std::{
 
 use proxymatic_common::{Backend, BackendState, SourceCode};
 
-use super::{global_settings::GlobalSettings, merge::merge};
+use super::{first_answers::FirstAnswers, global_settings::GlobalSettings, merge::merge};
 use crate::{
     model::{Snapshot, Warning},
     plan::{Desired, MapState},
@@ -34,6 +34,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) drained: BTreeSet<u32>,
     /// The backends that are parked.
     pub(crate) parked: BTreeSet<u32>,
+    /// The new backends that have not answered yet; `None` if there are none.
+    pub(crate) first_answers: Option<&'a FirstAnswers>,
 }
 
 /// What is known of a source.
@@ -70,7 +72,7 @@ pub(crate) enum SelfTestService {
 
 /// Returns the desired state, and warnings about what it leaves out.
 pub(crate) fn desired_state(inputs: Inputs<'_>) -> (Desired, Vec<Warning>) {
-    let Inputs { sources, addresses, map_state, settings, cgroups, self_test, drained, parked } = inputs;
+    let Inputs { sources, addresses, map_state, settings, cgroups, self_test, drained, parked, first_answers } = inputs;
     let snapshots = sources.iter().map(|(source, input)| (*source, input.snapshot())).collect();
     let (mut desired, mut warnings) = merge(&snapshots, addresses, map_state);
     // A snapshot from before a reboot removes nothing that a source has added since.
@@ -78,6 +80,9 @@ pub(crate) fn desired_state(inputs: Inputs<'_>) -> (Desired, Vec<Warning>) {
     desired.unanswered.extend(restored.map(|(source, _)| source.code()));
     desired.drained = drained;
     desired.parked = parked;
+    if let Some(first_answers) = first_answers {
+        first_answers.hold_back(&mut desired.services, map_state);
+    }
     match self_test {
         SelfTestService::Off => {}
         SelfTestService::FromMaps => drop(desired.unanswered.insert(SourceCode::SELF)),
@@ -164,6 +169,7 @@ mod tests {
             self_test: SelfTestService::Off,
             drained: BTreeSet::new(),
             parked: BTreeSet::new(),
+            first_answers: None,
         }
     }
 

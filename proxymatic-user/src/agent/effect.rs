@@ -21,7 +21,7 @@ pub(super) enum Effect {
     SetNoListener(u32, u64),
     /// Write that the operator drains this generation of a backend.
     Drain(u32, u32),
-    /// Start or end the probe of a backend.
+    /// Order a probe, or end one.
     Probe(Order),
     /// Sweep the sockets of this host.
     Sweep(SweepRequest),

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use crate::{backend_probe::Answered, model::Warning, sockets::SweepReport, source::Report};
+use crate::{
+    backend_probe::{Answered, Probed},
+    model::Warning,
+    sockets::SweepReport,
+    source::Report,
+};
 
 /// Anything that wakes the agent.
 #[derive(Debug)]
@@ -15,6 +20,10 @@ pub enum Event {
     HookEvents(Vec<proxymatic_common::Event>),
     /// An ejected backend has answered its probe.
     ProbeSucceeded(Answered),
+    /// The probe of a new backend has a result.
+    Probed(Probed),
+    /// A moment has come for which the agent waits: [`Agent::wake_at`](super::Agent::wake_at).
+    Wake,
     /// A sweep of the sockets has ended.
     SweepDone(Box<SweepReport>),
     /// A self-test has ended.

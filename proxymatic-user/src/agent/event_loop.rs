@@ -2,11 +2,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proxymatic_common::AgentState;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout_at,
+};
 
 use super::{
     desired_state::{Inputs, desired_state},
@@ -15,6 +18,7 @@ use super::{
     ejections::Ejections,
     event::Event,
     event_bus::Subscribers,
+    first_answers::FirstAnswers,
     global_settings::GlobalSettings,
     host::Host,
     listeners::Listeners,
@@ -29,7 +33,7 @@ use super::{
 use crate::{
     dataplane::{AgentReport, Dataplane, Error},
     plan::{Exposed, MapState, Plan},
-    source::SourceId,
+    source::{Report, SourceId},
     state::Job,
 };
 
@@ -45,6 +49,7 @@ pub struct Agent<D> {
     pub(super) host: Host,
     pub(super) drains: Drains,
     pub(super) ejections: Ejections,
+    pub(super) first_answers: FirstAnswers,
     pub(super) listeners: Listeners,
     pub(super) sweeps: Sweeps,
     pub(super) self_tests: SelfTests,
@@ -72,6 +77,7 @@ impl<D: Dataplane> Agent<D> {
             sources: Sources::new(sources),
             drains: Drains::default(),
             ejections: Ejections::default(),
+            first_answers: FirstAnswers::new(Duration::ZERO, 0),
             listeners: Listeners::default(),
             self_tests: SelfTests::default(),
             persister: StatePersister::default(),
@@ -83,7 +89,7 @@ impl<D: Dataplane> Agent<D> {
 
     /// Handles events until [`Event::Stop`]. After each event it sends the status.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, status: watch::Sender<AgentStatus>) {
-        while let Some(event) = events.recv().await {
+        while let Some(event) = next_event(self.wake_at(), &mut events).await {
             let now = Instant::now();
             let goes_on = self.handle(event, now);
             status.send_replace(self.status(now));
@@ -93,11 +99,23 @@ impl<D: Dataplane> Agent<D> {
         }
     }
 
+    /// Returns when the agent must handle [`Event::Wake`]; `None` if it waits for nothing.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.first_answers.wake_at()
+    }
+
     /// Handles one event. Returns false if it was the last.
     pub fn handle(&mut self, event: Event, now: Instant) -> bool {
         self.sources.start(now);
         let effects = match event {
-            Event::Source(report) => self.sources.report(report, now),
+            Event::Source(report) => {
+                if let Report::Snapshot { source, snapshot, .. } = &report {
+                    let maps = self.plane.is_serving().then_some(&self.map_state);
+                    let before = self.sources.before(*source, maps);
+                    self.first_answers.listed(*source, snapshot, before, now);
+                }
+                self.sources.report(report, now)
+            }
             Event::Addresses(addresses) => self.host.set_addresses(addresses),
             Event::HookEvents(events) => {
                 self.subscribers.hook_events(&events, &self.map_state);
@@ -105,6 +123,8 @@ impl<D: Dataplane> Agent<D> {
                 self.ejections.hook_events(&events, &self.map_state, now)
             }
             Event::ProbeSucceeded(answered) => self.ejections.answered(answered, &self.map_state, now),
+            Event::Probed(probed) => self.first_answers.probed(probed, now),
+            Event::Wake => self.first_answers.wake(now),
             Event::SweepDone(report) => {
                 let mut effects = self.sweeps.swept(&report, &self.map_state, &self.plane, now);
                 effects.extend(self.listeners.swept(&report, &self.map_state, &self.plane, now));
@@ -230,6 +250,7 @@ impl<D: Dataplane> Agent<D> {
             self_test: self.self_tests.service(),
             drained: self.drains.drained().clone(),
             parked: self.ejections.parked().clone(),
+            first_answers: Some(&self.first_answers),
         });
         let Plan { ops, incomplete, .. } = self.publisher.plan(&desired, warnings, &self.map_state);
         self.sweeps.planned(&ops, &self.map_state, now);
@@ -323,9 +344,21 @@ impl<D: Dataplane> Agent<D> {
             refused: self.publisher.refused().map(ToOwned::to_owned),
             self_test: self.self_tests.status(now),
             ejected: self.ejections.status(&self.map_state, now),
+            awaited: self.first_answers.status(&self.map_state, now),
+            awaited_count: self.first_answers.count(),
+            first_probes: self.first_answers.counts(),
             remote_connections: self.sweeps.remote_connections(),
             at: Some(now),
             published: self.publisher.latencies(),
         }
+    }
+}
+
+/// Returns the next event: what is due comes first. `None` if there can be no more.
+async fn next_event(wake_at: Option<Instant>, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
+    match wake_at {
+        None => events.recv().await,
+        Some(at) if at <= Instant::now() => Some(Event::Wake),
+        Some(at) => timeout_at(at.into(), events.recv()).await.unwrap_or(Some(Event::Wake)),
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    time::Duration,
 };
 
 use crate::{
@@ -23,6 +24,9 @@ pub struct GlobalSettings {
     pub service_ports: Option<Vec<RangeInclusive<u16>>>,
     /// The TCP port of the agent's status endpoint, which is never a service port.
     pub status_port: Option<u16>,
+    /// How long after its start a task without a check is new: its backends are probed before their first use. Zero for
+    /// never.
+    pub first_answer: Duration,
 }
 
 impl GlobalSettings {

@@ -8,6 +8,7 @@ use super::{
     adopted_snapshot::adopted,
     event_bus::Subscribers,
     event_loop::Agent,
+    first_answers::FirstAnswers,
     global_settings::GlobalSettings,
     self_tests::{SelfTest, SelfTests},
     sources::Restored,
@@ -33,7 +34,9 @@ impl<D: Dataplane> Agent<D> {
     /// Sets the settings for all services.
     #[must_use]
     pub fn with_settings(self, settings: GlobalSettings) -> Self {
-        Self { settings, ..self }
+        // Only the jitter depends on the seed.
+        let first_answers = FirstAnswers::new(settings.first_answer, fastrand::u64(..));
+        Self { settings, first_answers, ..self }
     }
 
     /// Sets whether and how the self-test runs.

@@ -9,10 +9,12 @@ use super::{
     change_log,
     desired_state::SourceInput,
     effect::{Effect, Trigger},
+    first_answers::Before,
     status::{RestoredFrom, SourceFailure, SourceStatus},
 };
 use crate::{
     model::{Settings, Snapshot},
+    plan::MapState,
     source::{Report, SourceId},
     state::{Answer, Answers},
 };
@@ -101,6 +103,13 @@ impl Sources {
     /// Returns the restored snapshot of a source, in use or not.
     pub(super) fn restored(&self, source: SourceId) -> Option<&Snapshot> {
         self.states.get(&source)?.restored.as_ref().map(|restored| &restored.restored.snapshot)
+    }
+
+    /// Returns what is known of a source from before its next answer. `maps` are the maps if the hooks use them.
+    pub(super) fn before<'a>(&'a self, source: SourceId, maps: Option<&'a MapState>) -> Before<'a> {
+        let state = self.states.get(&source);
+        let adopted = || maps.map_or(Before::OtherVersion, |maps| Before::Adopted(maps, self.restored(source)));
+        state.and_then(|state| state.snapshot.as_ref()).map_or_else(adopted, Before::Answer)
     }
 
     /// Takes an answer or a failure of a source.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use serde::{Deserialize, Serialize};
 
 use super::latencies::Latencies;
-use crate::model::Warning;
+use crate::{backend_probe::Outcome, model::Warning};
 
 /// The status of a running agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,15 @@ pub struct AgentStatus {
     /// The backends that are ejected until they answer.
     #[serde(default)]
     pub ejected: Vec<EjectedBackend>,
+    /// The new backends that have not answered their first probe, the first hundred; absent if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaited: Vec<AwaitedBackend>,
+    /// The number of new backends that have not answered their first probe; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub awaited_count: u64,
+    /// How many first probes had which result; for metrics, not in the JSON.
+    #[serde(skip)]
+    pub first_probes: ProbeCounts,
     /// The result of the self-test.
     pub self_test: SelfTestStatus,
     /// How many connections of remote clients are tracked; absent if no interface is served, or before the first sweep.
@@ -60,6 +69,43 @@ pub struct EjectedBackend {
     pub backend: SocketAddr,
     /// How long it has been ejected, in seconds.
     pub out_s: f64,
+}
+
+/// A new backend that has not answered its first probe, so that it is not used yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedBackend {
+    /// The name of its service.
+    pub service: String,
+    /// The address and port at which it listens.
+    pub backend: SocketAddr,
+    /// The Mesos task id, or what the source has in its place.
+    pub task: String,
+    /// Why it is not used yet, and until when.
+    pub reason: String,
+}
+
+/// How many first probes of new backends had which result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProbeCounts {
+    /// The backend accepted the connection.
+    pub answered: u64,
+    /// The backend refused the connection.
+    pub refused: u64,
+    /// Nothing came back, or the backend was unreachable.
+    pub unanswered: u64,
+    /// This host could not send the probe.
+    pub failed: u64,
+}
+
+impl ProbeCounts {
+    pub(super) const fn add(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered => self.answered += 1,
+            Outcome::Refused => self.refused += 1,
+            Outcome::Unanswered => self.unanswered += 1,
+            Outcome::Failed => self.failed += 1,
+        }
+    }
 }
 
 /// How fresh a source is.

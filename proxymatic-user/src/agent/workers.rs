@@ -23,8 +23,8 @@ pub struct WorkerHandles {
 }
 
 impl WorkerHandles {
-    /// Sends an order to probe a backend. There are at most two orders for each ejected backend, so the channel needs no
-    /// bound.
+    /// Sends an order to probe a backend. There are at most two orders for each ejected backend, and 200 a second for new
+    /// ones, so the channel needs no bound.
     pub(super) fn probe(&self, order: backend_probe::Order) {
         if let Some(probes) = &self.probes {
             // Fails only while this process ends.

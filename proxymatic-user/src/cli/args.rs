@@ -4,11 +4,17 @@ use std::{
     collections::BTreeSet,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use proxymatic_common::Loopback;
 
-use crate::{agent::GlobalSettings, dataplane::kernel::cgroup_root, model::AllowRule, plan::Exposed};
+use crate::{
+    agent::GlobalSettings,
+    dataplane::kernel::cgroup_root,
+    model::{AllowRule, MAX_NEW, duration},
+    plan::Exposed,
+};
 
 /// The location of the data plane and its agent.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,6 +62,10 @@ pub(super) struct SettingsArgs {
     /// The ports that may be service ports on this host, such as 80,443,1024-65535; without it all.
     #[arg(long, value_name = "RANGES", env = "SERVICE_PORTS", value_delimiter = ',')]
     service_ports: Vec<String>,
+    /// How long after its start a task without a check is new, such as 5s: the agent probes its TCP backends, and uses
+    /// each from its first answer on, or when it is no longer new. 0 for no probes; 60s at most.
+    #[arg(long, value_name = "DURATION", default_value = "5s", env = "FIRST_ANSWER")]
+    first_answer: String,
 }
 
 impl SettingsArgs {
@@ -68,6 +78,7 @@ impl SettingsArgs {
             max_connections: self.max_connections,
             exposed,
             service_ports: self.service_ports(wrong),
+            first_answer: self.first_answer(wrong),
             ..GlobalSettings::default()
         };
         for path in &self.exclude_cgroup {
@@ -104,6 +115,23 @@ impl SettingsArgs {
             }
         }
         (!texts.is_empty()).then_some(ranges)
+    }
+
+    fn first_answer(&self, wrong: &mut Vec<String>) -> Duration {
+        let text = self.first_answer.trim();
+        // Without a unit, 5 would be 5 ms.
+        let has_unit = text == "0" || text.ends_with(|last: char| last.is_ascii_alphabetic());
+        match duration(text).filter(|time| has_unit && *time <= MAX_NEW) {
+            Some(time) => time,
+            None => {
+                wrong.push(format!(
+                    "--first-answer (or FIRST_ANSWER) {text}: must be a time with its unit of at most {} s, such as 5s or \
+                     500ms, or 0 for no probes",
+                    MAX_NEW.as_secs()
+                ));
+                Duration::ZERO
+            }
+        }
     }
 
     fn exposed(&self, wrong: &mut Vec<String>) -> Exposed {

@@ -60,7 +60,8 @@ impl Default for Verb {
 pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     match verb {
         Verb::Show { service } => {
-            let services = service::find(pins, service.as_deref())?;
+            let mut services = service::find(pins, service.as_deref())?;
+            service::add_reasons(&mut services, pins)?;
             surface::print(&Backends(backends(services).collect()), format).context("cannot print")?;
             Ok(Outcome::Ok)
         }

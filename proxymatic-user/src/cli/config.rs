@@ -139,6 +139,8 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
 #[cfg(test)]
 mod tests {
 
+    use std::time::Duration;
+
     use clap::Parser;
     use proxymatic_common::Loopback;
 
@@ -180,11 +182,27 @@ mod tests {
                 max_connections: 0,
                 excluded: ["/a".into(), "/b/c".into()].into(),
                 status_port: Some(9090),
+                first_answer: Duration::from_secs(5),
                 ..GlobalSettings::default()
             }
         );
         let wrong = checked("--file x.toml --exclude-cgroup ../a").unwrap_err();
         assert!(wrong[0].starts_with("--exclude-cgroup ../a: must be a path as in /proc/PID/cgroup"), "{wrong:?}");
+    }
+
+    #[test]
+    fn first_answer_needs_a_unit_and_is_a_minute_at_most() {
+        let first_answer =
+            |text: &str| checked(&format!("--file x.toml --first-answer {text}")).map(|it| it.settings.first_answer);
+        for (text, millis) in [("5s", 5_000), ("500ms", 500), ("1m", 60_000), ("0", 0), ("0s", 0)] {
+            assert_eq!(first_answer(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["5", "61s", "s", "1.5s", "never"] {
+            let wrong = first_answer(text).unwrap_err();
+            let start =
+                format!("--first-answer (or FIRST_ANSWER) {text}: must be a time with its unit of at most 60 s");
+            assert!(wrong.len() == 1 && wrong[0].starts_with(&start), "{wrong:?}");
+        }
     }
 
     #[test]

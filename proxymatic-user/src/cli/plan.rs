@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     addresses,
-    agent::{Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in},
+    agent::{
+        Before, FirstAnswers, Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in,
+    },
     dataplane::{
         Error,
         kernel::{Maps, Pins, cgroup_root, find_cgroup},
@@ -67,6 +69,11 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let addresses = runtime.block_on(addresses::read())?;
     let snapshots = runtime.block_on(read_once(config, Duration::from_secs(args.wait.into())))?;
+    let mut first_answers = FirstAnswers::new(settings.first_answer, 0);
+    let now = Instant::now();
+    for (source, snapshot) in &snapshots {
+        first_answers.listed(*source, snapshot, Before::Adopted(&map_state, None), now);
+    }
     let services = snapshots.values().flat_map(|snapshot| snapshot.services.values());
     let root = cgroup_root().ok();
     let cgroup = |path: &str| find_cgroup(root.as_deref()?, path);
@@ -80,6 +87,7 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
         self_test: SelfTestService::FromMaps,
         drained,
         parked,
+        first_answers: Some(&first_answers),
     });
     let planned = plan(&desired, &map_state);
     warnings.extend(planned.warnings);
@@ -87,7 +95,10 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     warnings.sort_unstable();
     warnings.dedup();
     let outcome = if warnings.is_empty() { Outcome::Ok } else { Outcome::Problems };
-    let planned = Planned::new(description, map_state, &planned.ops, warnings);
+    let mut after = map_state.clone();
+    planned.ops.iter().for_each(|op| after.apply(op));
+    let awaited = first_answers.status(&after, now);
+    let planned = Planned::new(description, map_state, &planned.ops, awaited, warnings);
     surface::print(&planned, format).context("cannot print")?;
     Ok(outcome)
 }

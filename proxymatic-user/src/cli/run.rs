@@ -144,8 +144,10 @@ fn helpers(config: &Config, uses: EnabledFeatures, events: &mpsc::Sender<Event>)
     tokio::spawn(forward(addresses, events.clone(), Event::Addresses));
     let (probes, orders) = mpsc::unbounded_channel();
     let (answers, answered) = mpsc::channel(8);
-    tokio::spawn(backend_probe::follow(orders, answers, config.kernel.bypass_mark));
+    let (results, result) = mpsc::channel(8);
+    tokio::spawn(backend_probe::follow(orders, answers, results, config.kernel.bypass_mark));
     tokio::spawn(forward(answered, events.clone(), Event::ProbeSucceeded));
+    tokio::spawn(forward(result, events.clone(), Event::Probed));
     let (sweeps, jobs) = mpsc::channel(1);
     let events = events.clone();
     // Fails only while this process exits.

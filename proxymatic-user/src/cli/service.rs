@@ -29,9 +29,20 @@ impl Default for Verb {
 
 pub(super) fn run(verb: Verb, pins: &PinArgs, format: Format) -> anyhow::Result<Outcome> {
     let Verb::Show { which } = verb;
-    let rows = find(pins, which.as_deref())?;
+    let mut rows = find(pins, which.as_deref())?;
+    add_reasons(&mut rows, pins)?;
     surface::print(&rows, format).context("cannot print")?;
     Ok(Outcome::Ok)
+}
+
+/// Adds why backends are not used yet, if the running agent knows.
+pub(super) fn add_reasons(rows: &mut [ServiceRow], pins: &PinArgs) -> anyhow::Result<()> {
+    if rows.iter().flat_map(|row| &row.backends).any(|backend| backend.state == surface::WARMING) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let agent = runtime.context("cannot start tokio")?.block_on(surface::ask(&pins.socket));
+        surface::add_reasons(rows, &agent.map(|agent| agent.awaited).unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// Returns the services that `which` selects; all without it.

@@ -20,7 +20,7 @@ pub(crate) use file_keys::{FileKey, known_file_keys};
 pub use health::{Health, TaskState, TaskStatus, all_unreachable};
 pub use labels::{Labels, PORT_PREFIX, PREFIX, PortLabels, label_table};
 pub(crate) use merge_join::merge_join;
-pub use service::{Protocol, Service, ServiceKey};
+pub use service::{MAX_NEW, Protocol, Service, ServiceKey, Start};
 pub(crate) use settings::SavedSettings;
 pub use settings::{CONNECT, GivenSettings, Policy, Settings};
 pub use snapshot::{Snapshot, Warning};

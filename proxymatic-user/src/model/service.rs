@@ -1,11 +1,16 @@
 //! A service: a port to which programs connect, and its backends.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
 };
 
 use super::{Backend, Settings};
+
+/// The longest time after its start for which a task can count as new.
+pub const MAX_NEW: Duration = Duration::from_secs(60);
 
 /// The protocol of a service port. One port may have two services, one for each protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,4 +66,16 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// The settings.
     pub settings: Settings,
+    /// The tasks that may be new and for which no check of the source speaks, by id. Tasks that are older than
+    /// [`MAX_NEW`] need not be listed.
+    pub unchecked: BTreeMap<String, Start>,
+}
+
+/// When a task started that no check speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The source does not say.
+    Unknown,
+    /// At this moment by the clock of this host.
+    At(Instant),
 }

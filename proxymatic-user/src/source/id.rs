@@ -31,6 +31,15 @@ impl SourceId {
             Self::File => SourceCode::FILE,
         }
     }
+
+    /// Returns whether the source has health checks of tasks. It then lists the tasks without any
+    /// (`Service::unchecked`); no other source checks any task.
+    pub const fn has_checks(self) -> bool {
+        match self {
+            Self::Marathon => true,
+            Self::Registrator | Self::File => false,
+        }
+    }
 }
 
 impl fmt::Display for SourceId {

@@ -170,7 +170,8 @@ impl Key {
 impl Service {
     /// `None` if [`Key::new`] returns `None`.
     fn new(key: ServiceKey, service: &model::Service) -> Option<Self> {
-        let model::Service { name, backends, settings } = service;
+        // A restored service is used at once, new or not.
+        let model::Service { name, backends, settings, unchecked: _ } = service;
         let Key { address, port, protocol } = Key::new(key)?;
         Some(Self {
             address,
@@ -191,7 +192,7 @@ impl Service {
         // The model requires this order, and the file may have another one.
         backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
         backends.dedup_by(|a, b| identity(a) == identity(b));
-        Ok((key, Arc::new(model::Service { name: self.name, backends, settings })))
+        Ok((key, Arc::new(model::Service { name: self.name, backends, settings, ..model::Service::default() })))
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use proxymatic_common::Reason;
 
 use super::{
-    AgentStatus, BackendRow, Latencies, Overview, RoundTrips, SelfTestStatus, ServiceCounts, ServiceRow, SourceStatus,
-    Status, status::Fill,
+    AgentStatus, BackendRow, Latencies, Overview, ProbeCounts, RoundTrips, SelfTestStatus, ServiceCounts, ServiceRow,
+    SourceStatus, Status, status::Fill,
 };
 use crate::dataplane::kernel::{HOOKS, HookRow};
 
@@ -22,6 +22,7 @@ pub(super) fn service(name: &str, port: u16, states: &[&'static str]) -> Service
         total: 7,
         failed: 2,
         task: format!("task.{nth}"),
+        reason: None,
         established: 5,
         rtt_us: 250,
         rtts: RoundTrips { steps: [0, 4, 0, 0, 0, 0, 1], sum_us: 201_000 },
@@ -52,6 +53,9 @@ pub(super) fn agent(state: &str) -> AgentStatus {
         warnings: Vec::new(),
         refused: None,
         ejected: Vec::new(),
+        awaited: Vec::new(),
+        awaited_count: 0,
+        first_probes: ProbeCounts::default(),
         self_test: SelfTestStatus::default(),
         remote_connections: Some(7),
         at: Some(std::time::Instant::now()),

@@ -19,7 +19,8 @@ mod view;
 mod watch_event;
 
 pub use crate::agent::{
-    AgentStatus, EjectedBackend, Latencies, RestoredFrom, SelfTestStatus, SourceFailure, SourceStatus, WatchEvent,
+    AgentStatus, AwaitedBackend, EjectedBackend, Latencies, ProbeCounts, RestoredFrom, SelfTestStatus, SourceFailure,
+    SourceStatus, WatchEvent,
 };
 pub use agent_status::{Watch, ask, serve, watch_agent};
 pub use dump::{Dump, dump};
@@ -31,4 +32,4 @@ pub use render::{
 };
 pub use status::{Ejection, Overview, Status, collect, status};
 pub use top::{Board, Order, Sample, draw, samples};
-pub use view::{BackendRow, RoundTrips, ServiceCounts, ServiceRow, services};
+pub use view::{BackendRow, RoundTrips, ServiceCounts, ServiceRow, WARMING, add_reasons, services};

@@ -2,7 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Rows, ServiceRow, render::entry, view};
+use super::{
+    AwaitedBackend, Rows, ServiceRow,
+    render::{awaited, entry},
+    view,
+};
 use crate::{
     model::Warning,
     plan::{MapOp, MapState},
@@ -17,6 +21,9 @@ pub struct Planned {
     pub operations: Vec<String>,
     /// What was asked for but would not be done, and why.
     pub warnings: Vec<Warning>,
+    /// The new backends that an agent would not use before they answer a probe; absent if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub awaited: Vec<AwaitedBackend>,
     /// The state to which the writes are the difference, in words.
     #[serde(skip)]
     base: String,
@@ -24,10 +31,16 @@ pub struct Planned {
 
 impl Planned {
     /// Makes the output from the writes and the map state before them.
-    pub fn new(base: String, mut tables: MapState, ops: &[MapOp], warnings: Vec<Warning>) -> Self {
+    pub fn new(
+        base: String,
+        mut tables: MapState,
+        ops: &[MapOp],
+        awaited: Vec<AwaitedBackend>,
+        warnings: Vec<Warning>,
+    ) -> Self {
         ops.iter().for_each(|op| tables.apply(op));
         let operations = ops.iter().map(ToString::to_string).collect();
-        Self { services: view::rows(&tables, None), operations, warnings, base }
+        Self { services: view::rows(&tables, None), operations, warnings, awaited, base }
     }
 }
 
@@ -41,6 +54,9 @@ impl Rows for Planned {
         }
         for operation in &self.operations {
             text += &format!("  {operation}\n");
+        }
+        for it in &self.awaited {
+            text += &awaited(&it.service, it.backend, &it.reason);
         }
         for warning in &self.warnings {
             text += &entry("warning", &format!("{}: {}", warning.app, warning.reason));
@@ -58,7 +74,7 @@ mod tests {
         let reason =
             "label com.meltwater.proxymatic.port.0.weight=heavy: must be a number from 0 to 1000; the default is used";
         let warning = Warning { app: "/shop/web".into(), reason: reason.into() };
-        let planned = Planned::new("empty tables".into(), MapState::default(), &[], vec![warning]);
+        let planned = Planned::new("empty tables".into(), MapState::default(), &[], Vec::new(), vec![warning]);
         let table = planned.table();
         assert!(
             table.contains("\n\ncompared with empty tables\nnothing would change\nwarning    /shop/web: label "),

@@ -1,11 +1,14 @@
 //! Renders rows as a table or as JSON.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 
 use serde::Serialize;
 
 use super::{
-    RestoredFrom, SelfTestStatus, ServiceRow, Status, WatchEvent, colour,
+    BackendRow, RestoredFrom, SelfTestStatus, ServiceRow, Status, WatchEvent, colour,
     table::{WIDTH, shorten, table, time},
 };
 use crate::{dataplane::kernel::HookRow, features::FeatureRow};
@@ -115,8 +118,19 @@ impl Rows for Vec<ServiceRow> {
                 named.into_iter().chain(cells).collect()
             })
         });
-        table(&header, &["WEIGHT", "ACTIVE", "TOTAL"], rows)
+        let reasons = reasons(self.iter().flat_map(|row| row.backends.iter().map(|it| (row.name.as_str(), it))));
+        table(&header, &["WEIGHT", "ACTIVE", "TOTAL"], rows) + &reasons
     }
+}
+
+/// Returns why backends are not used yet, below a table of them.
+fn reasons<'a>(backends: impl Iterator<Item = (&'a str, &'a BackendRow)>) -> String {
+    let reason = |(service, it): (&str, &BackendRow)| {
+        let at = SocketAddr::new(it.address, it.port);
+        it.reason.as_ref().map(|reason| awaited(service, at, reason))
+    };
+    let lines: String = backends.filter_map(reason).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The backends of all services, one row each.
@@ -130,7 +144,7 @@ pub struct BackendOf {
     pub service: String,
     /// The backend.
     #[serde(flatten)]
-    pub backend: super::BackendRow,
+    pub backend: BackendRow,
 }
 
 impl Rows for Backends {
@@ -151,7 +165,8 @@ impl Rows for Backends {
                 shorten(&backend.task, 36),
             ]
         });
-        table(&header, &["ACTIVE", "TOTAL", "MAXCONN"], rows)
+        let reasons = reasons(self.0.iter().map(|it| (it.service.as_str(), &it.backend)));
+        table(&header, &["ACTIVE", "TOTAL", "MAXCONN"], rows) + &reasons
     }
 }
 
@@ -259,6 +274,11 @@ pub(super) fn entry(name: &str, value: &str) -> String {
     text.replace(GLUE, " ") + "\n"
 }
 
+/// Formats a new backend that is not used yet.
+pub(super) fn awaited(service: &str, backend: SocketAddr, reason: &str) -> String {
+    entry("warming", &format!("{service}: {backend} is {reason}"))
+}
+
 /// Joins words of an entry that must stay on one line.
 const GLUE: &str = "\u{a0}";
 
@@ -292,6 +312,10 @@ impl Rows for Status {
         for warning in &self.warnings {
             line("warning", format!("{}: {}", warning.app, warning.reason));
         }
+        for it in self.agent.iter().flat_map(|agent| &agent.awaited) {
+            text += &awaited(&it.service, it.backend, &it.reason);
+        }
+        let mut line = |name: &str, value: String| text += &entry(name, &value);
         for out in &self.ejected {
             let times = if out.times == 1 { "once".into() } else { format!("{} times in a row", out.times) };
             let since = out.out_s.map_or(String::new(), |out| format!(", out for {}", time(out)));
@@ -324,7 +348,7 @@ fn self_test(test: &SelfTestStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surface::{BackendRow, RoundTrips, ServiceCounts};
+    use crate::surface::{AwaitedBackend, RoundTrips, ServiceCounts, WARMING, add_reasons};
 
     fn service() -> ServiceRow {
         let backend = |last: u8, total| BackendRow {
@@ -337,6 +361,7 @@ mod tests {
             total,
             failed: 0,
             task: "web.instance-1._app.1".into(),
+            reason: None,
             established: 9,
             rtt_us: 250,
             rtts: RoundTrips::default(),
@@ -359,6 +384,23 @@ mod tests {
         let text = text(&vec![hostile], Format::Table).unwrap();
         assert!(text.contains("/a\u{fffd}[2J\u{fffd}31m\u{fffd}b"), "{text:?}");
         assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
+
+    #[test]
+    fn new_backend_has_its_reason_below_the_table() {
+        let mut rows = vec![service()];
+        rows[0].backends[1].state = WARMING;
+        let awaited = AwaitedBackend {
+            service: "/shop/web".into(),
+            backend: ([10, 0, 0, 2], 31_000).into(),
+            task: "web.instance-1._app.1".into(),
+            reason: "new, without a check, and refused the first probe".into(),
+        };
+        add_reasons(&mut rows, &[awaited]);
+        let line = "\n\nwarming    /shop/web: 10.0.0.2:31000 is new, without a check, and refused the first probe\n";
+        assert!(rows.table().ends_with(&line[1..]) && rows.table().contains(line), "{}", rows.table());
+        let json = text(&rows, Format::Json).unwrap();
+        assert_eq!(json.matches("\"reason\":\"new, without a check").count(), 1, "{json}");
     }
 
     #[test]

@@ -283,7 +283,7 @@ fn self_test_problems(test: &SelfTestStatus, problems: &mut Vec<String>) {
 mod tests {
     use super::*;
     use crate::surface::{
-        BackendRow, Latencies, RestoredFrom, RoundTrips, SelfTestStatus, ServiceCounts, SourceStatus,
+        BackendRow, Latencies, ProbeCounts, RestoredFrom, RoundTrips, SelfTestStatus, ServiceCounts, SourceStatus,
     };
 
     fn row(states: &[&'static str]) -> ServiceRow {
@@ -297,6 +297,7 @@ mod tests {
             total: 0,
             failed: 0,
             task: String::new(),
+            reason: None,
             established: 0,
             rtt_us: 0,
             rtts: RoundTrips::default(),
@@ -367,6 +368,9 @@ mod tests {
                 warnings: Vec::new(),
                 refused: None,
                 ejected: Vec::new(),
+                awaited: Vec::new(),
+                awaited_count: 0,
+                first_probes: ProbeCounts::default(),
                 self_test: SelfTestStatus::default(),
                 remote_connections: None,
                 at: None,

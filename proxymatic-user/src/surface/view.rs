@@ -1,14 +1,21 @@
 //! Services and backends as rows.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use proxymatic_common::{BackendState, Cell64, Class, PROTOCOL_TCP, SourceCode};
 use serde::Serialize;
 
+use super::AwaitedBackend;
 use crate::{
     dataplane::{Error, kernel::Maps},
     plan::{BackendEntry, MapState, ServiceEntry},
 };
+
+/// The state of a backend that is not used yet.
+pub const WARMING: &str = "warming";
 
 /// A service, as `service show` prints it. The JSON is a contract: see docs/cli.md.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,6 +71,9 @@ pub struct BackendRow {
     pub failed: u64,
     /// The Mesos task id, registrator's key, or the address itself.
     pub task: String,
+    /// Why a new backend is not used yet; absent for all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// TCP connections that the backend answered so far; for metrics, not in the JSON.
     #[serde(skip)]
     pub established: u64,
@@ -144,6 +154,15 @@ pub(super) fn rows(tables: &MapState, maps: Option<&Maps>) -> Vec<ServiceRow> {
     rows
 }
 
+/// Adds to new backends why the agent does not use them yet.
+pub fn add_reasons(rows: &mut [ServiceRow], awaited: &[AwaitedBackend]) {
+    for backend in rows.iter_mut().flat_map(|row| &mut row.backends).filter(|it| it.state == WARMING) {
+        let at = SocketAddr::new(backend.address, backend.port);
+        let reason = awaited.iter().find(|it| it.backend == at && it.task == backend.task);
+        backend.reason = reason.map(|it| it.reason.clone());
+    }
+}
+
 fn service_counts(maps: &Maps, id: u32) -> ServiceCounts {
     maps.service_load(id).map_or_else(ServiceCounts::default, |load| ServiceCounts {
         open: load.active(),
@@ -191,6 +210,7 @@ fn backend(entry: &BackendEntry, counts: BackendCounts) -> BackendRow {
         total,
         failed,
         task: entry.task.clone(),
+        reason: None,
         established,
         rtt_us,
         rtts,

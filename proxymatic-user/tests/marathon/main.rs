@@ -15,7 +15,7 @@ use marathon_sim::{
     self as sim, Delivery, Fault, FaultKind, Options, Place, PodPlace, ShortApp, Sim, StatusCode, TaskState,
 };
 use proxymatic_user::{
-    model::State,
+    model::{Start, State},
     source::{Report, marathon::Timing},
 };
 use serde_json::json;
@@ -52,6 +52,31 @@ async fn first_snapshot_is_whole_and_read_once() {
     let listing = (log[1].path.as_str(), log[1].query.as_deref());
     assert_eq!(listing, ("/v2/apps", Some("embed=apps.tasks&embed=apps.readiness")));
     assert_eq!(log[2].path, "/v2/pods/::status");
+}
+
+#[tokio::test]
+async fn new_task_without_a_check_has_a_start_by_marathons_clock() {
+    let sim = Sim::start().await.unwrap();
+    let task = sim.create(ShortApp::new("/web", 1234).task("10.0.0.1", 8080)).unwrap().remove(0);
+    sim.create(ShortApp::new("/checked", 99).checked().task("10.0.0.1", 1)).unwrap();
+    let created = Instant::now();
+    let mut source = Source::of(&sim);
+    let snapshot = source.snapshot().await;
+    let unchecked: Vec<_> = snapshot.services.values().flat_map(|it| &it.unchecked).collect();
+    let [(id, Start::At(start))] = unchecked[..] else { panic!("{unchecked:?}") };
+    assert_eq!(id, &task);
+    // The header `Date` has whole seconds, so the task may look younger by one.
+    assert!(*start <= created + Duration::from_secs(1) + created.elapsed(), "{start:?} after {created:?}");
+    // A task that starts is published before any listing has its start.
+    let next = sim.launch("/web", &[Place::new("10.0.0.2", 8081)]).unwrap().remove(0);
+    loop {
+        let snapshot = source.snapshot().await;
+        let mut unchecked = snapshot.services.values().flat_map(|it| &it.unchecked);
+        if unchecked.any(|(id, _)| *id == next) {
+            break;
+        }
+        assert_eq!(backends(&snapshot, 1234), [(8080, State::Active)], "the task is served without its start");
+    }
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ struct Args {
     /// How long to accept connections after SIGTERM: clients learn of the drain only a little later.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     linger: u64,
+    /// How long after its start to begin to listen.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    listen_after: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,12 +56,13 @@ struct Slow {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Args { listen, name, speaks, slow, linger } = Args::parse();
+    let Args { listen, name, speaks, slow, linger, listen_after } = Args::parse();
     let mut terminate = signal(SignalKind::terminate())?;
     let stopped = async move {
         terminate.recv().await;
         sleep(Duration::from_millis(linger)).await;
     };
+    sleep(Duration::from_millis(listen_after)).await;
     let at = || format!("listen on {listen}");
     if let Speaks::Udp = speaks {
         let socket = UdpSocket::bind(listen).await.with_context(at)?;

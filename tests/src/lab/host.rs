@@ -170,14 +170,15 @@ impl Host {
         self.spawn(program, &[&needed, kernel::loopback(more), more].concat())
     }
 
-    /// Waits until the agent here reports that all sources are applied.
+    /// Waits until the agent here reports that all sources are applied, and no new backend is awaited.
     pub fn agent_ready(&self, timeout: Duration) -> Result<()> {
         eventually_ok("the agent is ready", timeout, || {
             // Not `well()`: status exits with 1 for any problem, and a service without backends does not matter here.
             let said = self.proxymatic(&["-j", "status"])?.stdout;
             let status: serde_json::Value =
                 serde_json::from_str(&said).with_context(|| format!("status printed {said:?}"))?;
-            ensure!(status["agent"]["state"] == "OK", "{said}");
+            // Tasks that were started just before the agent are new.
+            ensure!(status["agent"]["state"] == "OK" && status["agent"]["awaited"].is_null(), "{said}");
             Ok(())
         })
     }

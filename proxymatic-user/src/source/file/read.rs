@@ -77,7 +77,8 @@ impl Listing {
                     }
                 }
             }
-            let service = Service { name: name.clone(), settings: settings.clone(), backends: found };
+            let service =
+                Service { name: name.clone(), settings: settings.clone(), backends: found, ..Service::default() };
             services.insert(*key, service.into());
         }
         Snapshot { services, warnings: warnings.into_iter().collect() }

@@ -1,10 +1,13 @@
 //! The client of Marathon's API: sends each request to the configured endpoints in turn, and accepts only whole responses.
 
-use std::time::Instant;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use reqwest::{
     StatusCode, Url,
-    header::{ACCEPT, CONTENT_TYPE, LOCATION},
+    header::{ACCEPT, CONTENT_TYPE, DATE, LOCATION},
 };
 use serde::Deserialize;
 
@@ -15,6 +18,8 @@ use super::{
     dcos::Session,
     endpoint::Endpoint,
     response_failure::{MARATHON, status_failure, unreadable},
+    server_clock::ServerClock,
+    timestamp::http_date_millis,
 };
 use crate::source::{
     credentials::Credentials,
@@ -62,6 +67,7 @@ type RequestAuth<'a> = http::RequestAuth<'a, Session>;
 #[derive(Debug)]
 pub(super) struct Client {
     http: HttpClient,
+    server_clock: Mutex<Option<ServerClock>>,
     endpoints: Vec<Endpoint>,
     credentials: Option<Credentials>,
     session: Option<Session>,
@@ -76,12 +82,24 @@ impl Client {
         let is_tls = endpoints.iter().any(Endpoint::is_tls) || account.as_ref().is_some_and(|it| it.is_tls());
         let http = HttpClient::new(&MARATHON, access.ca.as_deref(), is_tls)?;
         let (in_turn, session) = (Endpoints::new(endpoints.len()), account.map(Session::new));
-        Ok(Self { http, endpoints, credentials: access.credentials.clone(), session, in_turn })
+        let server_clock = Mutex::default();
+        Ok(Self { http, server_clock, endpoints, credentials: access.credentials.clone(), session, in_turn })
     }
 
     /// Returns the last leader that a response named.
     pub(super) fn leader(&self) -> Option<String> {
         self.in_turn.leader()
+    }
+
+    /// Returns Marathon's clock by the header `Date` of its responses; `None` if no response had one.
+    pub(super) fn server_clock(&self) -> Option<ServerClock> {
+        *self.server_clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_date(&self, response: &Response) {
+        let Some(date) = response.header(DATE.as_str()).and_then(http_date_millis) else { return };
+        let mut clock = self.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
+        *clock = Some(ServerClock::read(*clock, date, Instant::now()));
     }
 
     /// Returns every app with its tasks, and when the request was sent.
@@ -230,6 +248,7 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(refusal(&url, auth, response).await);
         }
+        self.note_date(&response);
         let leader = self.named_leader(&response);
         let body = response.body(MAX_BODY).await?;
         // A large body takes a tenth of a second and more to parse. Events are handled meanwhile.

@@ -10,6 +10,7 @@ use std::{
 use super::{
     api::{App, Pod},
     claim_rules::ClaimRules,
+    server_clock::ServerClock,
 };
 
 /// One version of one definition: the id of the app or pod, and the version.
@@ -40,6 +41,8 @@ pub struct Lookups {
     pub hosts: BTreeMap<String, Result<IpAddr, String>>,
     /// The name servers of this host.
     pub name_servers: BTreeSet<IpAddr>,
+    /// The clock of Marathon; `None` if it is not known.
+    pub clock: Option<ServerClock>,
 }
 
 impl Lookups {

@@ -9,7 +9,7 @@ use std::{
 
 use super::claim::{Owner, PortClaim, ServiceClaim};
 use crate::model::{
-    Backend, GivenSettings, PREFIX, Service, ServiceKey, TaskState, TaskStatus, Warning, Weight, all_unreachable,
+    Backend, GivenSettings, PREFIX, Service, ServiceKey, Start, TaskState, TaskStatus, Warning, Weight, all_unreachable,
 };
 
 /// The identity of a backend: its task, and the address and port at which it listens.
@@ -21,6 +21,8 @@ pub(super) struct Member {
     pub(super) status: TaskStatus,
     pub(super) weight: Weight,
     pub(super) maxconn: u32,
+    /// When the task started, if no check speaks for it and it may be new.
+    pub(super) unchecked: Option<Start>,
 }
 
 /// The services that were read so far, by service port and owner.
@@ -106,7 +108,8 @@ impl<'a> Merge<'a> {
             };
             let (labels, differences) = builder.labels(key);
             warnings.extend(differences);
-            services.insert(key, Service { name, backends: builder.backends(), settings: labels.settings() }.into());
+            let (backends, unchecked) = (builder.backends(), builder.unchecked());
+            services.insert(key, Service { name, backends, settings: labels.settings(), unchecked }.into());
         }
         services
     }
@@ -132,6 +135,12 @@ impl ServiceBuilder<'_> {
             warnings.push(Warning { app: (*app).to_owned(), reason });
         }
         (labels, warnings)
+    }
+
+    fn unchecked(&self) -> BTreeMap<String, Start> {
+        let start =
+            |((task, ..), member): (&Identity<'_>, &Member)| Some((task.clone().into_owned(), member.unchecked?));
+        self.members.iter().filter_map(start).collect()
     }
 
     fn backends(&self) -> Vec<Backend> {

@@ -32,6 +32,7 @@ mod reader;
 mod report;
 mod response_failure;
 mod schedule;
+mod server_clock;
 pub mod sse;
 mod stream;
 mod task_notes;

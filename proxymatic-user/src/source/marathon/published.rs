@@ -131,6 +131,9 @@ impl PublishedState {
                     Ok(_) => continue,
                     Err(at) => Arc::make_mut(known).backends.insert(at, new.clone()),
                 }
+                if let Some(start) = service.unchecked.get(&new.task) {
+                    Arc::make_mut(known).unchecked.insert(new.task.clone(), *start);
+                }
                 self.announced.started(&new.task, now);
                 changed = true;
             }
@@ -210,7 +213,7 @@ impl PublishedState {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keep {
     No,
-    /// While its service exists and has no active backend.
+    /// While its service exists and has no active backend that is certain to be used.
     AsLastResort,
     Always,
 }
@@ -225,7 +228,10 @@ fn keep_places(before: &Snapshot, fresh: &mut Snapshot, keep: impl Fn(&Backend) 
             continue;
         }
         let known = fresh.services.get(key);
-        let is_active = known.is_some_and(|it| it.backends.iter().any(|it| it.state == State::Active));
+        // The agent may not use a new task yet: see `unchecked`.
+        let is_used =
+            |service: &Service, it: &Backend| it.state == State::Active && !service.unchecked.contains_key(&it.task);
+        let is_active = known.is_some_and(|service| service.backends.iter().any(|it| is_used(service, it)));
         let missing =
             |it: &&Backend| known.is_none_or(|known| known.backends.iter().all(|at| identity(at) != identity(it)));
         let stays = |it: &&Backend| match keep(it) {

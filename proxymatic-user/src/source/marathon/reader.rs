@@ -104,7 +104,8 @@ impl<'a> Reader<'a> {
         let pod = |(id, version): AppVersion| async move { client.pod_definition(&id, &version).await };
         let pods = self.pod_definitions.fetch(&required.pods, pod).await?;
         let name_servers = self.options.claims.vip_networks.first().map(|_| name_servers()).unwrap_or_default();
-        let lookups = Lookups { definitions, pods, hosts: self.hosts.resolve(&required.hosts).await, name_servers };
+        let hosts = self.hosts.resolve(&required.hosts).await;
+        let lookups = Lookups { definitions, pods, hosts, name_servers, clock: client.server_clock() };
         let (options, last) = (self.options.clone(), self.last.clone());
         let (snapshot, notes, awaited, listing) = offload(move || {
             let (mut snapshot, notes) = convert::convert_with_notes(&listing, &lookups, &options);

@@ -35,6 +35,8 @@ families! {
     SOURCE_AGE = Gauge "source_answer_age_seconds", "Time since the request whose answer is in use; absent before the first answer.";
     SOURCE_TROUBLE = Gauge "source_trouble", "1 while the source has a problem.";
     SOURCE_FAILURES = Counter "source_failures", "Requests to the source that failed since the agent started.";
+    FIRST_PROBES = Counter "first_probes", "Probes of new backends before their first use since the agent started, by result: answered, refused, unanswered, failed.";
+    AWAITED = Gauge "awaited_backends", "New backends without a check that have not answered a first probe.";
     MAP_ENTRIES = Gauge "map_entries", "Entries in use in the map.";
     MAP_MAX = Gauge "map_max_entries", "Entries that the map has.";
     HOOK_ATTACHED = Gauge "hook_attached", "1 if the hook is attached; hooks on interfaces also have the label interface.";

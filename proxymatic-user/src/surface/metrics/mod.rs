@@ -26,7 +26,7 @@ use proxymatic_common::{ABI_VERSION, AgentState, RTT_STEPS_US, Reason};
 pub(super) use prometheus_text::CONTENT_TYPE;
 
 use self::{backends::Series, families::Family};
-use super::{Overview, ServiceRow};
+use super::{Overview, ProbeCounts, ServiceRow};
 use crate::{agent::BUCKETS, dataplane::kernel::HOOKS};
 
 /// The number of rejected connections to the status endpoint.
@@ -86,6 +86,11 @@ impl MetricsCollector {
         out.gauge(&families::SCRAPE, [(NO_LABELS, took.as_secs_f64())])?;
         out.counter(&families::HTTP_REJECTED, [(NO_LABELS, self.rejected.load(Ordering::Relaxed))])?;
         let published = agent.map(|agent| agent.published).unwrap_or_default();
+        let counts = agent.map(|agent| agent.first_probes).unwrap_or_default();
+        let ProbeCounts { answered, refused, unanswered, failed } = counts;
+        let results = [("answered", answered), ("refused", refused), ("unanswered", unanswered), ("failed", failed)];
+        out.counter(&families::FIRST_PROBES, results.map(|(result, count)| ([("result", result)], count)))?;
+        out.gauge(&families::AWAITED, [(NO_LABELS, agent.map_or(0, |agent| agent.awaited_count))])?;
         let longer = published.count - published.steps.iter().sum::<u64>();
         let steps = BUCKETS.into_iter().zip(published.steps).chain([(f64::INFINITY, longer)]);
         let mut histogram = out.begin(&families::PUBLISH)?;

@@ -120,6 +120,9 @@ pub struct ContainerStatus {
     /// The state in Mesos, such as `TASK_RUNNING`.
     #[serde(default, deserialize_with = "or_default")]
     pub status: String,
+    /// Since when the container is in this state.
+    #[serde(default, deserialize_with = "or_default")]
+    pub status_since: String,
     /// The id of the Mesos task.
     #[serde(default, deserialize_with = "or_default")]
     pub container_id: String,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{reading::Reading, task_state::task_state};
 use crate::{
-    model::{TaskState, TaskStatus},
+    model::{Health, TaskState, TaskStatus},
     source::marathon::{
         api::{App, Lenient, Task, good},
         definition::Definition,
@@ -109,6 +109,8 @@ impl<'a> Reading<'a> {
         if condition == TaskState::Ended {
             return;
         }
+        let checked = status.health != Health::Unchecked || has_passed_readiness(app, ready);
+        let unchecked = if checked { None } else { self.new_start(&task.started_at) };
         if condition == TaskState::Unreachable {
             self.notes.unreachable.insert(task.id.clone());
         }
@@ -144,7 +146,7 @@ impl<'a> Reading<'a> {
                 }
             };
             let labels = definition.labels.port(index);
-            let member = Member { status, weight: labels.weight, maxconn: labels.maxconn };
+            let member = Member { status, weight: labels.weight, maxconn: labels.maxconn, unchecked };
             for claim in claims {
                 self.merge.add(claim, &labels.service, (task.id.as_str().into(), address, port), member);
             }
@@ -174,4 +176,9 @@ fn is_current(app: &App, task: &Task) -> bool {
 fn is_ready(app: &App, task: &Task, result: Option<bool>) -> bool {
     let awaited = !app.readiness_checks.is_empty() && !app.deployments.is_empty() && task.version == app.version;
     result.unwrap_or(!awaited)
+}
+
+/// Returns whether a readiness check speaks for a task. Results outside of a deployment are not Marathon's.
+fn has_passed_readiness(app: &App, result: Option<bool>) -> bool {
+    result == Some(true) && !app.readiness_checks.is_empty() && !app.deployments.is_empty()
 }

@@ -194,9 +194,10 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            let task_status =
-                TaskStatus { condition, health: health(port.checked, instance, container, status), ready: true };
-            let member = Member { status: task_status, weight: port.labels.weight, maxconn: port.labels.maxconn };
+            let health = health(port.checked, instance, container, status);
+            let unchecked = if health == Health::Unchecked { self.new_start(&container.status_since) } else { None };
+            let (weight, maxconn) = (port.labels.weight, port.labels.maxconn);
+            let member = Member { status: TaskStatus { condition, health, ready: true }, weight, maxconn, unchecked };
             for claim in claims {
                 self.merge.add(claim, &port.labels.service, (task.clone(), address, number), member);
             }

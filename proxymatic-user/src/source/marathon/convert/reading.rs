@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    model::{Snapshot, TaskState, Warning},
+    model::{MAX_NEW, Snapshot, Start, TaskState, Warning},
     source::marathon::{
         api::Listing,
         claim_check::ClaimCheck,
         lookups::{Lookups, Options},
         merge::Merge,
         task_notes::TaskNotes,
+        timestamp::millis,
     },
 };
 
@@ -40,6 +41,12 @@ impl<'a> Reading<'a> {
     /// Notes that a place of a task is not known.
     pub(super) fn unplaced(&mut self, task: &str) {
         self.notes.unplaced.insert(task.to_owned());
+    }
+
+    /// Returns when a task started for which no check speaks; `None` if it is not new any more.
+    pub(super) fn new_start(&self, started: &str) -> Option<Start> {
+        let started = millis(started).and_then(|started| Some((started, self.lookups.clock?)));
+        started.map_or(Some(Start::Unknown), |(started, clock)| clock.start_within(MAX_NEW, started).map(Start::At))
     }
 
     pub(super) fn warn(&mut self, app: &str, reason: String) {

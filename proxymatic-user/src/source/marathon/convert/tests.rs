@@ -3,7 +3,7 @@
 mod any;
 mod histories;
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use self::any::{any_app, any_json, any_legacy_app, any_pod};
 use super::*;
-use crate::model::{Backend, State, Warning};
+use crate::{
+    model::{Backend, MAX_NEW, Start, State, Warning},
+    source::marathon::server_clock::ServerClock,
+};
 
 fn lookups() -> Lookups {
     let app: App = serde_json::from_value(json!({"id": "/a", "version": "2020-01-01T00:00:00.000Z",
@@ -61,6 +64,40 @@ fn task(id: &str, port: u32) -> Value {
 fn with(mut value: Value, fields: Value) -> Value {
     value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     value
+}
+
+/// Returns the unchecked tasks of an app with these fields, 10 s after 2020-05-01T10:00:00Z by Marathon's clock.
+fn unchecked(fields: Value, tasks: Value) -> Vec<(String, Option<u64>)> {
+    let read = Instant::now() + MAX_NEW;
+    let clock = Some(ServerClock::read(None, 1_588_327_210_000, read));
+    let listing = listing(json!([with(app("/a", 80, tasks), fields)]));
+    let snapshot = convert(&listing, &Lookups { clock, ..lookups() }, &NonZeroU32::MIN.into());
+    let age = |start: &Start| match start {
+        Start::Unknown => None,
+        Start::At(start) => Some((read - *start).as_secs()),
+    };
+    let unchecked = snapshot.services.values().flat_map(|it| &it.unchecked);
+    unchecked.map(|(task, start)| (task.clone(), age(start))).collect()
+}
+
+#[test]
+fn unchecked_task_is_listed_with_its_start_while_new() {
+    let started = |id: &str, at: &str| with(task(id, 1), json!({ "startedAt": at }));
+    let tasks = json!([
+        started("a-old", "2020-05-01T09:59:10.000Z"),
+        started("b-young", "2020-05-01T10:00:07.500Z"),
+        started("c-ahead", "2020-05-01T11:00:00.000Z"),
+        started("d-odd", "yesterday"),
+        task("e-none", 1),
+    ]);
+    let young = [("b-young", Some(2)), ("c-ahead", Some(0)), ("d-odd", None), ("e-none", None)];
+    let young = young.map(|(task, age)| (task.to_owned(), age));
+    assert_eq!(unchecked(json!({}), tasks.clone()), young);
+    assert_eq!(unchecked(json!({"healthChecks": [{}]}), tasks.clone()), []);
+    let all_ready = ["a-old", "b-young", "c-ahead", "d-odd", "e-none"].map(|it| json!({"taskId": it, "ready": true}));
+    let ready = json!({"readinessChecks": [{}], "readinessCheckResults": all_ready});
+    assert_eq!(unchecked(ready.clone(), tasks.clone()), young, "no deployment waits for readiness");
+    assert_eq!(unchecked(with(ready, json!({"deployments": [{"id": "d"}]})), tasks), []);
 }
 
 #[test]

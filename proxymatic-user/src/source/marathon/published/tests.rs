@@ -1,7 +1,7 @@
 //! Which losses are published at once, which must be confirmed, and what confirms them.
 
 use super::*;
-use crate::model::{Protocol, Service, ServiceKey, Weight};
+use crate::model::{Protocol, Service, ServiceKey, Start, Weight};
 
 const CONFIRM: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -69,6 +69,19 @@ fn loss_of_more_than_half_needs_a_second_response() {
     assert_eq!(listed(&mut published, lost + CONFIRM, &["a b", ""]), ["a b", ""]);
     assert_eq!(published.confirm_at(CONFIRM), None);
     assert_eq!(published.latest().unwrap().1.warnings, []);
+}
+
+#[test]
+fn started_task_without_a_check_is_published_as_new() {
+    let (mut published, now) = published(&["b"]);
+    let mut started = snapshot(&["a"]);
+    for service in started.services.values_mut() {
+        Arc::make_mut(service).unchecked.insert("a".into(), Start::Unknown);
+    }
+    assert!(published.task_started(&started, now));
+    let (_, latest) = published.latest().unwrap();
+    let unchecked: Vec<_> = latest.services.values().flat_map(|it| &it.unchecked).collect();
+    assert_eq!(unchecked, [(&"a".to_owned(), &Start::Unknown)]);
 }
 
 #[test]
@@ -293,6 +306,19 @@ fn unreachable_task_stays_until_its_service_has_an_active_one() {
     end(&mut published, "a", false, now + 2 * CONFIRM);
     assert_eq!(shown(&published)[0], "(b) c");
     assert_eq!(listed(&mut published, now + 3 * CONFIRM, &["c", "y"]), ["c", "y"]);
+}
+
+#[test]
+fn unreachable_task_stays_beside_a_new_one_without_a_check() {
+    let (mut published, now) = published(&["a"]);
+    published.task_unreachable("a".into(), now);
+    let mut replaced = snapshot(&["c"]);
+    for service in replaced.services.values_mut() {
+        Arc::make_mut(service).unchecked.insert("c".into(), Start::At(now));
+    }
+    published.on_response(of(now, RefreshScope::All, replaced), now, CONFIRM).unwrap();
+    assert_eq!(shown(&published), ["(a) c"]);
+    assert_eq!(listed(&mut published, now + CONFIRM, &["c"]), ["c"], "it is no longer new");
 }
 
 #[test]
