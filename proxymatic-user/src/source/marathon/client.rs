@@ -17,6 +17,7 @@ use super::{
     response_failure::{MARATHON, status_failure, unreadable},
 };
 use crate::source::{
+    Clock,
     credentials::Credentials,
     failure::Failure,
     http::{self, Endpoints, HttpClient, Response},
@@ -66,17 +67,23 @@ pub(super) struct Client {
     credentials: Option<Credentials>,
     session: Option<Session>,
     in_turn: Endpoints,
+    clock: Clock,
 }
 
 impl Client {
     /// # Errors
     /// The client cannot be created; the text is the rest of a sentence.
-    pub(super) fn new(endpoints: Vec<Endpoint>, access: &Access) -> Result<Self, String> {
+    pub(super) fn new(endpoints: Vec<Endpoint>, access: &Access, clock: Clock) -> Result<Self, String> {
         let account = access.account.clone();
         let is_tls = endpoints.iter().any(Endpoint::is_tls) || account.as_ref().is_some_and(|it| it.is_tls());
         let http = HttpClient::new(&MARATHON, access.ca.as_deref(), is_tls)?;
         let (in_turn, session) = (Endpoints::new(endpoints.len()), account.map(Session::new));
-        Ok(Self { http, endpoints, credentials: access.credentials.clone(), session, in_turn })
+        Ok(Self { http, endpoints, credentials: access.credentials.clone(), session, in_turn, clock })
+    }
+
+    /// Returns the clock of the source.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Returns the last leader that a response named.
@@ -209,7 +216,7 @@ impl Client {
     ) -> Result<(Instant, T), Failure> {
         let mut attempts = self.in_turn.attempts();
         while let Some(index) = attempts.next() {
-            let (at, url) = (Instant::now(), with_query(self.endpoints[index].url_of(path), query));
+            let (at, url) = (self.clock.now(), with_query(self.endpoints[index].url_of(path), query));
             match self.get_from(index, url, parse).await {
                 Ok(it) => return Ok((at, it)),
                 Err(failure) => attempts.failed(failure),
