@@ -17,7 +17,7 @@ use tower_http::compression::CompressionLayer;
 use super::response::{answer, message};
 use super::state::{Logged, Shared};
 use super::view::{self, Embed, Status};
-use super::{access, command, deploy, fault_injection, stream};
+use super::{abdication, access, command, deploy, fault_injection, stream};
 
 type Pairs = Vec<(String, String)>;
 
@@ -36,7 +36,8 @@ pub(super) fn router(shared: Arc<Shared>, node: SocketAddr) -> Router {
         .route("/v2/info", get(async |State(shared): Shares| shared.look(|inner| answer(view::info(&inner.cluster)))))
         .route(
             "/v2/leader",
-            get(async |State(shared): Shares| shared.look(|inner| answer(view::leader(&inner.cluster)))),
+            get(async |State(shared): Shares| shared.look(|inner| answer(view::leader(&inner.cluster))))
+                .delete(abdication::delete_leader),
         )
         .route("/v2/apps", get(apps).post(deploy::create))
         .route("/v2/apps/", get(apps))

@@ -101,9 +101,6 @@ impl Dialect {
     pub(super) fn task(self, task: &mut Value) {
         let Some(task) = task.as_object_mut().filter(|_| self != Self::D18) else { return };
         task.remove("role");
-        if self <= Self::D14 {
-            task.retain(|key, _| !matches!(key.as_str(), "region" | "zone"));
-        }
         task.entry("startedAt").or_insert(Value::Null);
         for result in task.get_mut("healthCheckResults").and_then(Value::as_array_mut).into_iter().flatten() {
             for key in ["firstSuccess", "lastSuccess", "lastFailure", "lastFailureCause"] {

@@ -13,7 +13,7 @@ use super::version::Version;
 /// The number of old versions of an app that are kept, besides those that a task still runs.
 const VERSIONS_KEPT: usize = 50;
 
-/// An app: its versions, oldest first and never empty, and its tasks in the order of their start.
+/// An app: its versions in the order in which they became current, never empty, and its tasks in the order of their start.
 #[derive(Debug)]
 pub struct App {
     versions: Vec<Arc<Version>>,
@@ -64,7 +64,7 @@ impl App {
         self.root = Root::Current;
     }
 
-    /// Returns all kept versions, oldest first.
+    /// Returns all kept versions in the order in which they became current.
     pub fn versions(&self) -> &[Arc<Version>] {
         &self.versions
     }
@@ -89,6 +89,15 @@ impl App {
     /// do not change.
     pub(super) fn listed(&self, way: usize, write: impl FnOnce() -> Box<RawValue>) -> &RawValue {
         self.listed[way].get_or_init(write)
+    }
+
+    /// Makes the version before the current one the current one again. The withdrawn version stays among the kept ones.
+    /// Returns the restored version; `None` if there is no version before.
+    pub(super) fn withdraw(&mut self) -> Option<Timestamp> {
+        let before = self.versions.len().checked_sub(2)?;
+        self.listed = Default::default();
+        self.versions[before..].reverse();
+        Some(self.current().stamp)
     }
 
     /// Makes `version` the current one and drops the oldest ones. If the root is held, listings stay unchanged.

@@ -21,13 +21,17 @@ use super::version::{Version, normalise};
 /// A whole Marathon cluster with one leader.
 #[derive(Debug)]
 pub struct Cluster {
-    now: Timestamp,
+    pub(super) now: Timestamp,
     last_version: Timestamp,
     leader: String,
     leaders: u32,
-    apps: BTreeMap<String, App>,
+    pub(super) apps: BTreeMap<String, App>,
     pub(super) pods: Pods,
     pub(super) agents: Agents,
+    /// The deployments of groups in progress.
+    pub(super) deployments: BTreeMap<String, Deployment>,
+    /// Whether an event tells that the goal of an instance has changed.
+    pub(super) announcements: bool,
     /// Whether the root is held, and the events of its next switch.
     root_held: bool,
     unswitched: Vec<Event>,
@@ -45,6 +49,8 @@ impl Cluster {
             apps: BTreeMap::new(),
             pods: Pods::default(),
             agents: Agents::default(),
+            deployments: BTreeMap::new(),
+            announcements: true,
             root_held: false,
             unswitched: Vec::new(),
             events: Vec::new(),
@@ -186,49 +192,6 @@ impl Cluster {
         Ok(started)
     }
 
-    /// Marathon decides to stop a task: the goal of the task changes, but not yet its state.
-    pub fn kill(&mut self, task: &str) -> Result<(), CommandError> {
-        let (id, mut it) = self.take_task(task)?;
-        if !it.stopping {
-            it.stopping = true;
-            self.announce_end(&id, &it);
-        }
-        self.put_task(&id, it);
-        Ok(())
-    }
-
-    /// Emits the event that the goal of an instance has changed. The goal is not in its JSON. Before 1.8 there is none.
-    fn announce_end(&mut self, id: &str, task: &Task) {
-        if self.agents.dialect.announces_ends() {
-            self.events.push(Event::instance_changed(self.now, id, task, task.state.condition()));
-        }
-    }
-
-    /// A task ends, and Marathon starts it again under its instance: `..._app.2` after `..._app.1`. Returns its id.
-    ///
-    /// The new task is listed with the results of the one before it until each check has a result again, and no event
-    /// tells when. Before 1.8 it has an instance of its own, and no results.
-    pub fn restart(&mut self, task: &str, place: &Place) -> Result<String, CommandError> {
-        let (id, it) = self.find_task(task)?;
-        let (id, version) = (id.to_owned(), Arc::clone(&it.version));
-        self.now = self.now.next(); // the task starts after the results of the one before it
-        let mut next = self.agents.place(&id, &version, std::slice::from_ref(place), self.now)?.remove(0);
-        let (_, mut it) = self.take_task(task)?;
-        it.state = TaskState::TaskKilled;
-        self.events.extend(event_sequences::state(self.now, &id, &it));
-        let keeps_instance = self.agents.dialect.announces_ends();
-        if keeps_instance {
-            (next.id, next.instance) = (next_attempt(&it.id), it.instance);
-        }
-        self.events.extend(event_sequences::launched(self.now, &id, &next));
-        if keeps_instance {
-            next.health = it.health;
-        }
-        let started = next.id.clone();
-        self.put_task(&id, next);
-        Ok(started)
-    }
-
     /// Stops all tasks of an app and starts new ones, in one step and without a new version.
     pub fn replace(&mut self, id: &str, places: &[Place]) -> Result<Vec<String>, CommandError> {
         let app = self.apps.get_mut(id).ok_or_else(|| CommandError::no_app(id))?;
@@ -245,7 +208,7 @@ impl Cluster {
         let deployment = Deployment::new(id, "StopApplication", stamp);
         self.events.push(deployment.info(self.now));
         self.events.push(Event::group_change_success(self.now, id, stamp));
-        let announces = self.agents.dialect.announces_ends();
+        let announces = self.announces_ends();
         for task in std::mem::take(app.tasks_mut()).into_values() {
             self.events.extend(event_sequences::killed(self.now, id, task, announces));
         }
@@ -254,7 +217,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Mesos reports another state of a task. A terminal one takes the task out of every listing.
+    /// Mesos reports another state of a task. A terminal one takes the task out of every listing, and so does
+    /// `TASK_UNREACHABLE` if the app's `unreachableStrategy` has no time to wait, as by default.
     pub fn set_state(&mut self, task: &str, state: TaskState) -> Result<(), CommandError> {
         let (id, mut it) = self.take_task(task)?;
         let stops = matches!(state, TaskState::TaskKilling | TaskState::TaskKilled);
@@ -266,10 +230,15 @@ impl Cluster {
         if state.has_started() && !state.is_terminal() {
             it.started.get_or_insert(self.now);
         }
+        let is_replaced = state == TaskState::TaskUnreachable && it.version.replaces_unreachable();
+        let mut events = event_sequences::state(self.now, &id, &it);
+        if is_replaced {
+            events[1] = Event::instance_changed(self.now, &id, &it, "UnreachableInactive");
+        }
         // Mesos reports a state again with each result of its checks. For the instance nothing has changed then.
         let changed = before.condition() != state.condition();
-        self.events.extend(event_sequences::state(self.now, &id, &it).into_iter().take(if changed { 2 } else { 1 }));
-        if !state.is_terminal() {
+        self.events.extend(events.into_iter().take(if changed { 2 } else { 1 }));
+        if !state.is_terminal() && !is_replaced {
             self.put_task(&id, it);
         }
         Ok(())
@@ -348,7 +317,11 @@ impl Cluster {
         self.last_version
     }
 
-    fn new_version(&mut self, mut app: Map<String, Value>, config_changed: bool) -> Result<Arc<Version>, CommandError> {
+    pub(super) fn new_version(
+        &mut self,
+        mut app: Map<String, Value>,
+        config_changed: bool,
+    ) -> Result<Arc<Version>, CommandError> {
         let stamp = self.stamp_version();
         let id = app.get("id").and_then(Value::as_str).unwrap_or("");
         let previous = self.apps.get(id).map(|app| Arc::clone(app.current()));
@@ -362,14 +335,18 @@ impl Cluster {
     }
 
     fn switch(&mut self, id: &str, version: &Arc<Version>) {
+        self.set_current(id, version);
+        let post = Event::api_post(self.now, &Value::Object(version.json.clone()));
+        self.switched([post]);
+    }
+
+    pub(super) fn set_current(&mut self, id: &str, version: &Arc<Version>) {
         match self.apps.get_mut(id) {
             Some(app) => app.switch_to(Arc::clone(version), self.root_held),
             None => {
                 self.apps.insert(id.into(), App::new(Arc::clone(version), self.root_held));
             }
         }
-        let post = Event::api_post(self.now, &Value::Object(version.json.clone()));
-        self.switched([post]);
     }
 
     /// Emits these events with the switch of the root: now, unless it is held.
@@ -395,32 +372,26 @@ impl Cluster {
             self.put_task(id, task);
         }
         for task in stopped {
-            self.events.extend(event_sequences::killed(self.now, id, task, self.agents.dialect.announces_ends()));
+            self.events.extend(event_sequences::killed(self.now, id, task, self.announces_ends()));
         }
         self.switched(deployment.success(self.now));
         ids
     }
 
-    fn find_task(&self, task: &str) -> Result<(&str, &Task), CommandError> {
+    pub(super) fn find_task(&self, task: &str) -> Result<(&str, &Task), CommandError> {
         let mut found = self.apps.iter().filter_map(|(id, app)| Some((id.as_str(), app.task(task)?)));
         found.next().ok_or_else(|| CommandError::no_task(task))
     }
 
-    fn take_task(&mut self, task: &str) -> Result<(String, Task), CommandError> {
+    pub(super) fn take_task(&mut self, task: &str) -> Result<(String, Task), CommandError> {
         let id = self.find_task(task)?.0.to_owned();
         let taken = self.apps.get_mut(&id).and_then(|app| app.tasks_mut().remove(task));
         taken.map(|taken| (id, taken)).ok_or_else(|| CommandError::no_task(task))
     }
 
-    fn put_task(&mut self, id: &str, task: Task) {
+    pub(super) fn put_task(&mut self, id: &str, task: Task) {
         if let Some(app) = self.apps.get_mut(id) {
             app.tasks_mut().insert(task.id.clone(), task);
         }
     }
-}
-
-/// Returns the id of the next task of an instance: `..._app.2` after `..._app.1`.
-fn next_attempt(task: &str) -> String {
-    let (instance, attempt) = task.rsplit_once('.').unwrap_or((task, "1"));
-    format!("{instance}.{}", attempt.parse::<u32>().unwrap_or(1) + 1)
 }

@@ -17,7 +17,7 @@ use super::short_form::ShortApp;
 use super::state::Inner;
 use super::task::{Place, TaskState};
 
-const COMMANDS: &str = "apps, tasks, state, health, readiness, replace, app/update, app/delete, leader, root, streams/close, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
+const COMMANDS: &str = "apps, tasks, state, kill, restart, announcements, health, readiness, replace, app/update, app/delete, withdraw, refuse, group, group/start, group/finish, leader, root, streams/close, fault, delivery, guard, dialect, pods, pods/state, pods/delete";
 
 const SHORT: &str = r#"{"id", "servicePort", "protocol", "mode", "containerPort", "healthChecks", "labels", "tasks": […], "alive"}, or {"app": {…}, "tasks": […]}"#;
 
@@ -45,15 +45,28 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
         }
         "tasks" => {
             let accepted = r#"{"app", "host", "port" or "ports", "ip", "state", "alive"}, or "tasks": […] of such"#;
-            let app = body.as_object_mut().and_then(|body| body.remove("app"));
-            let app: String = parse(command, accepted, app.unwrap_or(Value::Null))?;
-            let place: Place = parse(command, accepted, body)?;
+            let (app, place) = one_place(command, accepted, body)?;
             let ids = cluster.launch(&app, &[place])?;
             Ok(json!({"task": ids[0], "tasks": ids}))
         }
         "state" => {
             let SetState { task, state } = parse(command, r#"{"task": "<id>", "state": "TASK_…"}"#, body)?;
             cluster.set_state(&task, state)?;
+            Ok(json!({}))
+        }
+        "kill" => {
+            let TaskId { task } = parse(command, r#"{"task": "<id>"}"#, body)?;
+            cluster.kill(&task)?;
+            Ok(json!({}))
+        }
+        "restart" => {
+            let accepted = r#"{"task": "<id>", "place": {"host", "port" or "ports", "ip", "state", "alive"}}"#;
+            let Restart { task, place } = parse(command, accepted, body)?;
+            Ok(json!({"task": cluster.restart(&task, &place)?}))
+        }
+        "announcements" => {
+            let SetAnnouncements { sent } = parse(command, r#"{"sent": true or false}"#, body)?;
+            cluster.announce(sent);
             Ok(json!({}))
         }
         "health" => {
@@ -91,6 +104,29 @@ pub(super) fn run(inner: &mut Inner, command: &str, mut body: Value) -> Result<V
         "app/delete" => {
             let Delete { id } = parse(command, r#"{"id": "/app"}"#, body)?;
             cluster.delete(&id)?;
+            Ok(json!({}))
+        }
+        "withdraw" => {
+            let Delete { id } = parse(command, r#"{"id": "/app"}"#, body)?;
+            Ok(json!({"version": cluster.withdraw(&id)?}))
+        }
+        "refuse" => {
+            let Delete { id } = parse(command, r#"{"id": "/app"}"#, body)?;
+            cluster.refuse(&id)?;
+            Ok(json!({}))
+        }
+        "group" => {
+            let Group { apps } = parse(command, r#"{"apps": [{…}]}"#, body)?;
+            Ok(json!({"deployment": cluster.create_group(apps)?}))
+        }
+        "group/start" => {
+            let accepted = r#"{"app", "host", "port" or "ports", "ip", "state", "alive"}"#;
+            let (app, place) = one_place(command, accepted, body)?;
+            Ok(json!({"task": cluster.start(&app, &place)?}))
+        }
+        "group/finish" => {
+            let Finish { deployment } = parse(command, r#"{"deployment": "<id>"}"#, body)?;
+            cluster.finish(&deployment)?;
             Ok(json!({}))
         }
         "leader" => {
@@ -256,6 +292,37 @@ struct SetState {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Group {
+    apps: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Finish {
+    deployment: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaskId {
+    task: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Restart {
+    task: String,
+    place: Place,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetAnnouncements {
+    sent: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SetHealth {
     task: Option<String>,
     app: Option<String>,
@@ -296,6 +363,13 @@ struct Leader {
 #[serde(deny_unknown_fields)]
 struct SetGuard {
     guard: Guard,
+}
+
+/// Parses a task with the id of its app.
+fn one_place(command: &str, accepted: &str, mut body: Value) -> Result<(String, Place), CommandError> {
+    let app = body.as_object_mut().and_then(|body| body.remove("app"));
+    let app = parse(command, accepted, app.unwrap_or(Value::Null))?;
+    Ok((app, parse(command, accepted, body)?))
 }
 
 fn parse<T: DeserializeOwned>(command: &str, accepted: &str, body: Value) -> Result<T, CommandError> {

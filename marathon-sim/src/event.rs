@@ -43,8 +43,13 @@ impl Event {
 
     /// The tree of apps has been switched.
     pub fn group_change_success(now: Timestamp, app: &str, version: Timestamp) -> Self {
-        let group = app.rsplit_once('/').map_or("/", |(group, _)| if group.is_empty() { "/" } else { group });
-        Self::new("group_change_success", now, json!({"groupId": group, "version": version}))
+        Self::new("group_change_success", now, json!({"groupId": group_of(app), "version": version}))
+    }
+
+    /// The tree of apps stays as it is.
+    pub fn group_change_failed(now: Timestamp, app: &str, version: Timestamp, reason: &str) -> Self {
+        let data = json!({"groupId": group_of(app), "version": version, "reason": reason});
+        Self::new("group_change_failed", now, data)
     }
 
     /// The last task of a deleted app has ended.
@@ -95,6 +100,11 @@ impl Event {
     }
 }
 
+/// Returns the group that an app is in.
+fn group_of(app: &str) -> &str {
+    app.rsplit_once('/').map_or("/", |(group, _)| if group.is_empty() { "/" } else { group })
+}
+
 /// One of a task's `ipAddresses`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,10 +113,10 @@ pub(super) struct Address {
     protocol: &'static str,
 }
 
-/// `ipAddresses` of a task: empty until its container has started, and while it is unreachable, because the status of such
-/// a task has no container.
+/// `ipAddresses` of a task: empty until its container starts, and while it is unreachable, because the status of such a
+/// task has no container.
 pub(super) fn shown_addresses(task: &Task) -> impl Iterator<Item = Address> {
-    let is_known = task.started.is_some() && task.state != TaskState::TaskUnreachable;
+    let is_known = !matches!(task.state, TaskState::TaskStaging | TaskState::TaskUnreachable);
     let known = if is_known { &task.addresses[..] } else { &[] };
     known.iter().map(|&ip_address| {
         let protocol = if ip_address.is_ipv4() { "IPv4" } else { "IPv6" };

@@ -8,11 +8,11 @@ use super::event::Event;
 use super::task::{Task, TaskState};
 use super::timestamp::Timestamp;
 
-/// A change of an app that emits several events.
+/// A change of apps that emits several events.
 #[derive(Debug, Clone)]
 pub(super) struct Deployment {
     id: String,
-    app: String,
+    apps: Vec<String>,
     action: &'static str,
     version: Timestamp,
 }
@@ -20,7 +20,17 @@ pub(super) struct Deployment {
 impl Deployment {
     /// A deployment with one step of one action on `app`.
     pub(super) fn new(app: &str, action: &'static str, version: Timestamp) -> Self {
-        Self { id: deployment_id(app, version), app: app.into(), action, version }
+        Self { id: deployment_id(app, version), apps: vec![app.into()], action, version }
+    }
+
+    /// A deployment with one step of one action on each of these apps.
+    pub(super) fn of_group(apps: Vec<String>, action: &'static str, version: Timestamp) -> Self {
+        Self { id: deployment_id("/", version), apps, action, version }
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Its first events.
@@ -36,12 +46,19 @@ impl Deployment {
         ]
     }
 
+    /// Its event when it is withdrawn.
+    pub(super) fn failed(&self, now: Timestamp) -> Event {
+        let reason = "The upgrade has been cancelled";
+        Event::new("deployment_failed", now, json!({"id": self.id, "plan": self.plan(), "reason": reason}))
+    }
+
     fn plan(&self) -> Value {
         json!({"id": self.id, "version": self.version, "steps": [self.step()]})
     }
 
     fn step(&self) -> Value {
-        json!({"actions": [{"action": self.action, "app": self.app}]})
+        let actions = self.apps.iter().map(|app| json!({"action": self.action, "app": app}));
+        json!({"actions": actions.collect::<Vec<_>>()})
     }
 }
 

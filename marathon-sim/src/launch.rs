@@ -54,12 +54,11 @@ impl Agents {
         let (id, instance) = self.dialect.ids(&app.trim_start_matches('/').replace('/', "_"), &uuid(self.serial, now));
         let verdict = place.alive.filter(|_| started.is_some());
         let health = verdict.map(|alive| Health::after(None, alive, now));
-        let agents = self.ids.len();
-        let agent = self.ids.entry(place.host.clone()).or_insert_with(|| format!("6f1c2a90-51d0-4e0a-sim-S{agents}"));
+        let agent = self.id(&place.host);
         Ok(Task {
             id,
             instance,
-            agent: agent.clone(),
+            agent,
             host: place.host.clone(),
             ports,
             addresses: self.addresses(version, place),
@@ -100,6 +99,12 @@ impl Agents {
                 Ok(asked.into_iter().map(|port| if port == 0 { self.offer() } else { port }).collect())
             }
         }
+    }
+
+    /// Returns Mesos' id of the agent on a host.
+    pub(super) fn id(&mut self, host: &str) -> String {
+        let agents = self.ids.len();
+        self.ids.entry(host.to_owned()).or_insert_with(|| format!("6f1c2a90-51d0-4e0a-sim-S{agents}")).clone()
     }
 
     /// Returns the next dynamic host port.

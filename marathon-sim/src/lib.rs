@@ -19,10 +19,18 @@
 //! | `tasks` | `{"app", <a task>}` or `{"app", "tasks"}`; scales up by a new version, as in Marathon | [`Sim::launch`] |
 //! | `state` | `{"task", "state": "TASK_…"}`; terminal states remove the task | [`Sim::set_state`] |
 //! | `health` | `{"task" or "app", "alive": true, false or null, "check"}` | [`Sim::set_health`], [`Sim::set_check`] |
+//! | `kill` | `{"task"}`; Marathon announces the end of the task, whose state stays as it is | [`Sim::kill`] |
+//! | `restart` | `{"task", "place": <a task>}`; the task ends, and another starts under its instance | [`Sim::restart`] |
+//! | `announcements` | `{"sent": true or false}`; whether Marathon announces ends, as since 1.8 | [`Sim::announce`] |
 //! | `readiness` | `{"task", "ready": true, false or null}` | [`Sim::set_ready`] |
 //! | `replace` | `{"app", "tasks"}`; all at once, same version | [`Sim::replace`] |
 //! | `app/update` | `{"app": {"id", and the fields to replace}}` | [`Sim::update_app`] |
 //! | `app/delete` | `{"id"}` | [`Sim::delete_app`] |
+//! | `withdraw` | `{"id"}`; the deployment of the app's current version is withdrawn: the version before it counts again | [`Sim::withdraw`] |
+//! | `refuse` | `{"id"}`; a change of the app is refused, because a deployment has locked the app | [`Sim::command`] |
+//! | `group` | `{"apps": [Marathon's JSON]}`; makes the apps by one deployment, and returns its id | [`Sim::command`] |
+//! | `group/start` | `{"app", <a task>}`; starts a task of the app's current version | [`Sim::command`] |
+//! | `group/finish` | `{"deployment"}`; ends the deployment | [`Sim::command`] |
 //! | `leader` | `{}` or `{"leader"}`; ends streams, drops health results; with `{"seconds", "code"}` no node leads before | [`Sim::change_leader`], [`Sim::lose_leader`] |
 //! | `fault` | `{"kind", "code", "body", "percent", "paths", "times"}`, see [`FaultKind`] | [`Sim::fault`] |
 //! | `delivery` | `{"lost", "held", "reversed", "twice", "pieces", "padding", "strange", "outstanding"}`, see [`Delivery`] | [`Sim::deliver`] |
@@ -33,10 +41,13 @@
 //! | `pods/state` | `{"instance", "container", "state": "TASK_…", "healthy": true, false or null}` | [`Sim::set_container`] |
 //! | `pods/delete` | `{"id"}` | [`Sim::delete_pod`] |
 //!
+//! `DELETE /v2/leader` ends the leader's node as that of a real Marathon, see [`Sim::abdicate`].
+//!
 //! A task is `{"host", "port" or "ports", "ip", "state", "alive"}`. `GET /sim/state` returns the state, `GET /sim/log`
 //! the requests (`DELETE` clears it), and `GET /sim/written` when the first event of the latest change was written:
 //! `{"ns"}` of CLOCK_MONOTONIC, `null` before that.
 
+mod abdication;
 mod access;
 mod api;
 mod api_version;
@@ -46,12 +57,14 @@ mod cluster;
 mod command;
 mod delivery;
 mod deploy;
+mod deployments;
 mod error;
 mod event;
 mod event_bus;
 mod event_sequences;
 mod fault;
 mod fault_injection;
+mod instances;
 mod launch;
 mod mesos;
 mod pod;

@@ -79,6 +79,7 @@ async fn run(args: Args) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}
+        () = sim.exits() => {}
         interrupted = ctrl_c() => interrupted.context("waiting for an interrupt")?,
     }
     if let Some(mesos) = mesos {

@@ -22,6 +22,8 @@ pub(super) struct Pods {
 pub(super) struct Pod {
     pub(super) versions: Vec<(Timestamp, Value)>,
     pub(super) instances: Vec<Instance>,
+    /// When it was changed last.
+    pub(super) changed: Timestamp,
 }
 
 /// An instance of a pod, as of one of its versions.
@@ -30,9 +32,13 @@ pub(super) struct Instance {
     pub(super) id: String,
     pub(super) version: usize,
     pub(super) host: String,
+    /// Mesos' id of the agent.
+    pub(super) agent: String,
     pub(super) ip: IpAddr,
     pub(super) ports: Vec<u16>,
     pub(super) containers: BTreeMap<String, (TaskState, Option<bool>)>,
+    /// When it was changed last.
+    pub(super) changed: Timestamp,
 }
 
 /// The place of a new instance of a pod. All its containers run and are healthy.
@@ -88,7 +94,7 @@ impl Pod {
         let stable = instances.iter().all(|instance| instance["status"] == "STABLE");
         let status = if stable { "STABLE" } else { "DEGRADED" };
         json!({"id": id, "spec": self.spec(self.versions.len() - 1), "status": status, "instances": instances,
-            "terminationHistory": []})
+            "terminationHistory": [], "statusSince": self.changed, "lastUpdated": self.changed, "lastChanged": self.changed})
     }
 
     fn instance(&self, id: &str, instance: &Instance) -> Value {
@@ -124,14 +130,30 @@ impl Pod {
                 endpoints.clear();
             }
             containers.push(json!({"name": name, "status": state, "containerId": format!("{}.{name}", instance.id),
-                "conditions": conditions, "endpoints": endpoints}));
+                "conditions": conditions, "endpoints": endpoints, "statusSince": instance.changed,
+                "lastUpdated": instance.changed, "lastChanged": instance.changed}));
         }
-        let unreachable = instance.containers.values().any(|(state, _)| *state == TaskState::TaskUnreachable);
-        let status = if degraded { "DEGRADED" } else { "STABLE" };
-        let network = spec["networks"][0]["name"].clone();
+        let any = |is: fn(TaskState) -> bool| instance.containers.values().any(|(state, _)| is(*state));
+        let unreachable = any(|state| state == TaskState::TaskUnreachable);
+        // A container that failed makes Marathon schedule the instance again, and kill the others.
+        let status = if any(|state| state.is_terminal() && state != TaskState::TaskKilled) {
+            "PENDING"
+        } else if any(|state| matches!(state, TaskState::TaskKilling | TaskState::TaskKilled)) {
+            "TERMINAL"
+        } else if degraded {
+            "DEGRADED"
+        } else {
+            "STABLE"
+        };
+        let mut network = json!({"addresses": [instance.ip]});
+        if let Some(name) = spec["networks"][0].get("name") {
+            network["name"] = name.clone();
+        }
         let mut shown = json!({"id": instance.id, "status": status, "agentHostname": instance.host, "conditions": [],
+            "agentId": instance.agent, "resources": {"cpus": 0.1, "mem": 32, "disk": 10, "gpus": 0}, "localVolumes": [],
+            "role": "*", "statusSince": instance.changed, "lastUpdated": instance.changed, "lastChanged": instance.changed,
             "specReference": format!("/v2/pods{id}::versions/{stamp}"), "containers": containers,
-            "networks": [{"name": network, "addresses": [instance.ip]}]});
+            "networks": [network]});
         if unreachable {
             shown["message"] = json!("pod instance has become unreachable");
         }

@@ -15,11 +15,17 @@ impl Cluster {
         let id = id.ok_or_else(|| CommandError::new("a pod must have an \"id\" that begins with a slash"))?;
         let stamp = self.stamp_version();
         spec["version"] = json!(stamp);
+        write_defaults(&mut spec, places.len());
         let endpoints = endpoints(&spec).map(|(_, endpoint)| endpoint);
         let on_host = endpoints.filter(|endpoint| endpoint["hostPort"].is_u64()).count();
         let names: Vec<String> = names(&spec).map(str::to_owned).collect();
         let known = self.pods.pods.contains_key(&id);
-        let pod = self.pods.pods.entry(id.clone()).or_insert(Pod { versions: Vec::new(), instances: Vec::new() });
+        let pod = self.pods.pods.entry(id.clone()).or_insert(Pod {
+            versions: Vec::new(),
+            instances: Vec::new(),
+            changed: stamp,
+        });
+        pod.changed = stamp;
         pod.versions.push((stamp, spec));
         let mut ids = Vec::new();
         for place in places {
@@ -29,9 +35,9 @@ impl Cluster {
             let ports = place.ports.clone().unwrap_or_else(|| (0..on_host).map(|_| self.agents.offer()).collect());
             let containers = names.iter().map(|name| (name.clone(), (TaskState::TaskRunning, Some(true)))).collect();
             let version = pod.versions.len() - 1;
-            let it =
-                Instance { id: instance.clone(), version, host: place.host.clone(), ip: place.ip, ports, containers };
-            pod.instances.push(it);
+            let (id, host, agent) = (instance.clone(), place.host.clone(), self.agents.id(&place.host));
+            let ip = place.ip;
+            pod.instances.push(Instance { id, version, host, agent, ip, ports, containers, changed: stamp });
             ids.push(instance);
         }
         let kind = if known { "pod_updated_event" } else { "pod_created_event" };
@@ -52,10 +58,12 @@ impl Cluster {
     ) -> Result<(), CommandError> {
         let missing =
             || CommandError::new(format!("no pod has an instance {instance:?} with a container {container:?}"));
+        let now = self.now();
         let mut all = self.pods.pods.iter_mut().flat_map(|(id, pod)| pod.instances.iter_mut().map(move |it| (id, it)));
         let (id, it) = all.find(|(_, it)| it.id == instance).ok_or_else(missing)?;
         let place = it.containers.get_mut(container).ok_or_else(missing)?;
         let (before, _) = std::mem::replace(place, (state, healthy));
+        it.changed = now;
         let id = id.clone();
         if before.condition() == state.condition() {
             let data =
@@ -86,6 +94,36 @@ impl Cluster {
         let data = json!({"instanceId": instance, "condition": condition, "runSpecId": id, "agentId": "sim-S0",
             "host": null, "runSpecVersion": self.now()});
         self.events.push(Event::new("instance_changed_event", self.now(), data));
+    }
+}
+
+/// Writes what Marathon stores for what a definition leaves open.
+fn write_defaults(spec: &mut Value, instances: usize) {
+    let strategy = json!({"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0});
+    let defaults = [
+        ("scaling", json!({"kind": "fixed", "instances": instances})),
+        (
+            "scheduling",
+            json!({"backoff": {"backoff": 1, "backoffFactor": 1.15, "maxLaunchDelay": 300},
+                "upgrade": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1},
+                "killSelection": "YOUNGEST_FIRST", "unreachableStrategy": strategy}),
+        ),
+        ("executorResources", json!({"cpus": 0.1, "mem": 32, "disk": 10})),
+        ("role", json!("*")),
+    ];
+    let fill = |object: &mut Value, key: &str, value: Value| {
+        if object.get(key).is_none() {
+            object[key] = value;
+        }
+    };
+    for (key, value) in defaults {
+        fill(spec, key, value);
+    }
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        fill(container, "resources", json!({"cpus": 0.1, "mem": 32}));
+        for key in ["disk", "gpus"] {
+            fill(&mut container["resources"], key, json!(0));
+        }
     }
 }
 

@@ -116,7 +116,14 @@ pub(super) fn take(app: &mut Map<String, Value>, mode: Mode) -> Result<Vec<PortJ
 /// Writes the port list back to its place.
 pub(super) fn put(app: &mut Map<String, Value>, mode: Mode, ports: &[PortJson]) {
     match mode {
-        Mode::Host => drop(app.insert("portDefinitions".into(), json!(ports))),
+        Mode::Host => {
+            let mut written = json!(ports);
+            // Marathon writes the labels of a port definition only if there are some, and those of a mapping always.
+            for port in written.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+                port.retain(|key, value| key != "labels" || value.as_object().is_none_or(|labels| !labels.is_empty()));
+            }
+            app.insert("portDefinitions".into(), written);
+        }
         Mode::Bridge | Mode::Container => {
             let container = app.entry("container").or_insert_with(|| json!({"type": "MESOS", "volumes": []}));
             container["portMappings"] = json!(ports);

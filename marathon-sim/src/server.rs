@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::api_version::Dialect;
 use super::auth::Guard;
@@ -20,7 +20,7 @@ use super::short_form::ShortApp;
 use super::state::{Inner, Logged, Shared};
 use super::stream::Peer;
 use super::task::{Place, TaskState};
-use super::{api, command};
+use super::{abdication, api, command};
 
 /// Options of the simulator; the default is a plain Marathon.
 #[derive(Debug, Clone)]
@@ -74,12 +74,18 @@ impl Node {
 }
 
 fn listen(listener: TcpListener, addr: SocketAddr, shared: &Arc<Shared>) -> oneshot::Sender<()> {
-    shared.change(|inner| inner.gate.nodes.push(addr));
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (exit, (stop, stopped)) = (Arc::new(Notify::new()), oneshot::channel::<()>());
+    shared.change(|inner| {
+        inner.gate.nodes.push(addr);
+        inner.stops.insert(addr, Arc::clone(&exit));
+    });
     let service = api::router(Arc::clone(shared), addr).into_make_service_with_connect_info::<Peer>();
     tokio::spawn(async move {
         let until_dropped = async move {
-            let _ = stopped.await; // an error says that the handle is gone, which is the signal
+            tokio::select! {
+                _ = stopped => {} // an error says that the handle is gone, which is the signal
+                () = exit.notified() => {}
+            }
         };
         axum::serve(listener, service).with_graceful_shutdown(until_dropped).await
     });
@@ -133,6 +139,16 @@ impl Sim {
         self.change(|inner| inner.cluster.kill(task))
     }
 
+    /// Sets whether ends are announced from now on.
+    pub fn announce(&self, announcements: bool) {
+        self.change(|inner| inner.cluster.announce(announcements));
+    }
+
+    /// Withdraws the deployment of an app's current version; returns the name of the version that counts again.
+    pub fn withdraw(&self, app: &str) -> Result<String, CommandError> {
+        self.change(|inner| inner.cluster.withdraw(app)).map(|version| version.to_string())
+    }
+
     /// Reports another state of a task; a terminal one removes it.
     pub fn set_state(&self, task: &str, state: TaskState) -> Result<(), CommandError> {
         self.change(|inner| inner.cluster.set_state(task, state))
@@ -184,6 +200,17 @@ impl Sim {
             inner.gate.leaderless = None;
             command::change_leader(inner, name.map(Into::into))
         })
+    }
+
+    /// The leader abdicates, so its process exits: its listener and its event streams end. The others have no leader
+    /// during the election; then one of them leads, and health results are lost. Returns false if there is no other.
+    pub fn abdicate(&self, election: Duration) -> bool {
+        self.change(|inner| abdication::abdicate(inner, election))
+    }
+
+    /// Returns when the only node has abdicated: the real Marathon's process exits then.
+    pub async fn exits(&self) {
+        self.shared.exit.notified().await;
     }
 
     /// Starts another node, on a free port of 127.0.0.1.

@@ -1,10 +1,12 @@
 //! The state that all requests share: the cluster, its listeners, the current fault and the log, under one lock.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::auth::Auth;
 use super::cluster::Cluster;
@@ -45,6 +47,8 @@ pub(super) struct Inner {
     pub(super) gate: Auth,
     /// The latest requests, oldest first.
     pub(super) log: VecDeque<Logged>,
+    /// Ends the listener of each node.
+    pub(super) stops: BTreeMap<SocketAddr, Arc<Notify>>,
     /// Whether the simulator is ending and accepts no more listeners.
     pub(super) closing: bool,
 }
@@ -55,6 +59,8 @@ pub(super) struct Shared {
     inner: Mutex<Inner>,
     /// The interval of heartbeats.
     pub(super) heartbeat: Duration,
+    /// Wakes if the only node has abdicated.
+    pub(super) exit: Notify,
 }
 
 impl Shared {
@@ -62,8 +68,9 @@ impl Shared {
     pub(super) fn new(leader: &str, heartbeat: Duration) -> Self {
         let (cluster, fault) = (Cluster::new(leader), Fault::new(FaultKind::None));
         let (hub, gate) = (EventBus::default(), Auth::default());
-        let inner = Inner { cluster, hub, fault, gate, log: VecDeque::new(), closing: false };
-        Self { inner: Mutex::new(inner), heartbeat }
+        let (log, stops) = (VecDeque::new(), BTreeMap::new());
+        let inner = Inner { cluster, hub, fault, gate, log, stops, closing: false };
+        Self { inner: Mutex::new(inner), heartbeat, exit: Notify::new() }
     }
 
     /// Reads the state.

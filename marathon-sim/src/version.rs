@@ -31,6 +31,11 @@ impl Version {
         self.ports.iter().filter(|port| port.host.is_some()).count()
     }
 
+    /// Whether Marathon replaces an unreachable task at once, so that listings do not show it any more.
+    pub(super) fn replaces_unreachable(&self) -> bool {
+        self.json.get("unreachableStrategy").is_some_and(|strategy| strategy["inactiveAfterSeconds"] == 0)
+    }
+
     /// Whether it differs from another in nothing but its name and `instances`.
     pub(super) fn is_configured_as(&self, other: &Self) -> bool {
         let own = |json: &Map<String, Value>| {

@@ -99,7 +99,9 @@ pub fn tasks(cluster: &Cluster, status: Status) -> impl Serialize {
 
 /// `{"versions": […]}`, newest first.
 pub fn versions(app: &App) -> impl Serialize + use<> {
-    Named("versions", app.versions().iter().rev().map(|version| version.stamp).collect::<Vec<_>>())
+    let mut stamps: Vec<_> = app.versions().iter().map(|version| version.stamp).collect();
+    stamps.sort_unstable_by(|one, other| other.cmp(one));
+    Named("versions", stamps)
 }
 
 /// An app of this version, without tasks and counts.
@@ -203,7 +205,7 @@ impl<'a> AppView<'a> {
             tasks_unhealthy: count(|task| task.healthy() == Some(false)),
             deployments: deployment.into_iter().collect(),
             tasks: embed.tasks.then(|| app.tasks().map(|task| TaskView::new(id, task, &[])).collect()),
-            readiness_check_results: (embed.readiness && deploying).then_some(readiness),
+            readiness_check_results: embed.readiness.then_some(readiness),
         }
     }
 }
@@ -228,8 +230,6 @@ struct TaskView<'a> {
     started_at: Option<Timestamp>,
     version: Timestamp,
     slave_id: &'a str,
-    region: &'static str,
-    zone: &'static str,
     role: &'static str,
     local_volumes: [(); 0],
 }
@@ -258,8 +258,6 @@ impl<'a> TaskView<'a> {
             started_at: task.started,
             version: task.version.stamp,
             slave_id: &task.agent,
-            region: "sim",
-            zone: "a",
             role: "*",
             local_volumes: [],
         }

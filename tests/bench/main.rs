@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is this program's output")]
 
+mod absence;
 mod all;
 mod answer;
 mod change;
@@ -60,6 +61,8 @@ enum What {
     Scale(scale::Scale),
     /// What a Marathon's leader sees of 10 to 10,000 agents.
     Fleet(fleet::Fleet),
+    /// From Marathon's return to the first served change, after absences of 10 s, 2 min and 20 min.
+    Absence(absence::Absence),
     /// All of `local`, `change`, `scale` and `fleet`, several times, written as docs/bench has it.
     All(all::All),
     /// The report on the runs of `all`, made from their JSON. Needs neither root nor a kernel.
@@ -104,6 +107,7 @@ fn main() -> Result<()> {
         What::Change(bench) => bench.run(),
         What::Scale(bench) => bench.run(),
         What::Fleet(bench) => bench.run(),
+        What::Absence(bench) => bench.run(),
         What::All(bench) => bench.run(),
         What::Report(report) => report.run(),
         What::Sync(sync) => sync.run(),

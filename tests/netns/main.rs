@@ -66,6 +66,8 @@ mod maglev;
 mod marathon_down;
 /// Faults of Marathon, under load.
 mod marathon_faults;
+/// What a real Marathon was seen to do, under load.
+mod marathon_histories;
 /// `maxconn`: limits of open connections.
 mod maxconn;
 /// The agent restarted for another cgroup.
@@ -102,6 +104,8 @@ mod replica_failures;
 mod restart;
 /// Replicas replaced one by one.
 mod rolling_update;
+/// Rolling upgrades of tasks that close their listener at SIGTERM.
+mod rolling_upgrade;
 /// A second agent on the same pins.
 mod second_agent;
 /// The self-test of the agent.

@@ -36,7 +36,7 @@ fn app_is_shown_with_defaults_counts_and_tasks() {
     let tasks = create(&mut cluster, web().checked().label("team", "shop"));
     let app = app(&cluster, "/shop/web");
     assert_eq!(app["networks"], json!([{"mode": "host"}]));
-    assert_eq!(app["portDefinitions"], json!([{"port": 1234, "protocol": "tcp", "name": "default", "labels": {}}]));
+    assert_eq!(app["portDefinitions"], json!([{"port": 1234, "protocol": "tcp", "name": "default"}]));
     assert_eq!(app["instances"], 1);
     assert_eq!(app["requirePorts"], false);
     assert_eq!(app["labels"], json!({"team": "shop"}));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::{Place, ShortApp};
-use super::{fetch, get, response, start};
+use super::{SOON, client, fetch, get, response, start};
 
 #[tokio::test]
 async fn ping_answers_pong_in_the_accepted_type() {
@@ -106,6 +106,34 @@ async fn every_response_names_the_leader_and_forbids_caching() {
     }
     sim.change_leader(Some("other.sim:8080"));
     assert_eq!(response(&sim, "/ping").await.headers()["x-marathon-leader"], "http://other.sim:8080");
+}
+
+#[tokio::test]
+async fn abdicating_leader_exits_and_another_leads_after_seconds() {
+    let sim = start().await;
+    let other = sim.node().await.unwrap();
+    let ask = async |url: &str| {
+        client().timeout(SOON).build().unwrap().get(format!("{url}/v2/apps?embed=tasks")).send().await
+    };
+    sim.create(ShortApp::new("/a", 1).checked().task("10.0.0.1", 8001)).unwrap();
+    assert!(sim.abdicate(SOON));
+    assert_eq!(ask(&other.url()).await.unwrap().status(), 502);
+    while let Ok(response) = ask(&sim.url()).await {
+        // A connection may have been accepted before the listener ended.
+        assert_eq!(response.status(), 502);
+    }
+    sim.elect(Some(&other.addr.to_string()));
+    let listing: Value = ask(&other.url()).await.unwrap().json().await.unwrap();
+    assert_eq!(listing["apps"][0]["tasks"][0]["healthCheckResults"], json!([]));
+    assert!(!sim.abdicate(SOON), "there is no other node");
+}
+
+#[tokio::test]
+async fn only_node_exits_after_it_has_abdicated() {
+    let sim = start().await;
+    let response = client().build().unwrap().delete(format!("{}/v2/leader", sim.url())).send().await.unwrap();
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({"message": "Leadership abdicated"}));
+    tokio::time::timeout(SOON, sim.exits()).await.unwrap();
 }
 
 #[tokio::test]

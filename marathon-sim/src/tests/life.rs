@@ -155,10 +155,66 @@ fn failed_task_has_no_kill_event() {
     }
 }
 
+/// An `unreachableStrategy` that keeps an unreachable task for a while.
+fn patient() -> Value {
+    json!({"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120})
+}
+
 #[test]
-fn unreachable_task_stays_listed_and_may_return() {
+fn unreachable_task_leaves_the_listing_by_default() {
     let mut cluster = cluster();
     let id = create(&mut cluster, web()).remove(0);
+    told(&mut cluster);
+    cluster.set_state(&id, TaskState::TaskUnreachable).unwrap();
+    assert_eq!(app(&cluster, "/shop/web")["tasks"], json!([]));
+    assert_eq!(
+        told(&mut cluster),
+        ["status_update_event TASK_UNREACHABLE", "instance_changed_event UnreachableInactive"]
+    );
+}
+
+#[test]
+fn withdrawn_deployment_restores_the_version_before_it() {
+    let mut cluster = cluster();
+    let (mut definition, places) = web().expand();
+    definition["instances"] = json!(1);
+    cluster.create(definition, &places).unwrap();
+    let before = app(&cluster, "/shop/web");
+    assert!(cluster.withdraw("/shop/web").unwrap_err().to_string().contains("only one version"));
+    let withdrawn = cluster.update(json!({"id": "/shop/web", "labels": {"a": "b"}})).unwrap();
+    let task = cluster.start("/shop/web", &Place::new("10.0.0.9", 31_009)).unwrap();
+    told(&mut cluster);
+    cluster.withdraw("/shop/web").unwrap();
+    let after = app(&cluster, "/shop/web");
+    assert_eq!((&after["version"], &after["versionInfo"]), (&before["version"], &before["versionInfo"]));
+    assert_eq!(after["labels"], before["labels"]);
+    let tasks = after["tasks"].as_array().unwrap();
+    let runs = tasks.iter().find(|it| it["id"] == json!(task)).unwrap();
+    assert_eq!(runs["version"], json!(withdrawn));
+    let versions = serde_json::to_value(view::versions(cluster.app("/shop/web").unwrap())).unwrap();
+    assert_eq!(versions["versions"], json!([withdrawn, before["version"]]));
+    assert_eq!(told(&mut cluster), ["deployment_failed", "deployment_info", "group_change_success"]);
+}
+
+#[test]
+fn killed_task_is_announced_unless_announcements_are_off() {
+    let mut cluster = cluster();
+    let ids = create(&mut cluster, web().task("10.0.0.2", 31_002));
+    told(&mut cluster);
+    cluster.kill(&ids[0]).unwrap();
+    assert_eq!(told(&mut cluster), ["instance_changed_event Running"]);
+    cluster.announce(false);
+    cluster.kill(&ids[1]).unwrap();
+    cluster.set_state(&ids[1], TaskState::TaskKilling).unwrap();
+    assert_eq!(told(&mut cluster), ["status_update_event TASK_KILLING", "instance_changed_event Killing"]);
+}
+
+#[test]
+fn unreachable_task_may_stay_listed_and_return() {
+    let mut cluster = cluster();
+    let (mut definition, places) = web().expand();
+    definition["unreachableStrategy"] = patient();
+    let id = cluster.create(definition, &places).unwrap().remove(0);
     cluster.set_state(&id, TaskState::TaskUnreachable).unwrap();
     assert_eq!(app(&cluster, "/shop/web")["tasks"][0]["state"], "TASK_UNREACHABLE");
     assert_eq!(app(&cluster, "/shop/web")["tasksRunning"], 0);
@@ -232,6 +288,6 @@ fn readiness_is_shown_on_request_while_it_lasts() {
 
     cluster.set_ready(&id, None).unwrap();
     assert_eq!(told(&mut cluster), ["deployment_step_success", "deployment_success"]);
-    assert_eq!(app(&cluster, "/a").get("readinessCheckResults"), None);
+    assert_eq!(app(&cluster, "/a").get("readinessCheckResults"), Some(&json!([])));
     assert_eq!(app(&cluster, "/a")["deployments"], json!([]));
 }

@@ -145,7 +145,9 @@ async fn heartbeat_is_a_blank_line_in_two_chunks() {
 #[tokio::test]
 async fn leader_change_ends_the_stream_after_earlier_events() {
     let sim = start().await;
-    let id = sim.create(ShortApp::new("/a", 1).checked().task("10.0.0.1", 1)).unwrap().remove(0);
+    let (mut definition, places) = ShortApp::new("/a", 1).checked().task("10.0.0.1", 1).expand();
+    definition["unreachableStrategy"] = json!({"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120});
+    let id = sim.create_full(definition, &places).unwrap().remove(0);
     let mut stream = Stream::attach(&sim).await;
     sim.set_state(&id, TaskState::TaskUnreachable).unwrap();
     sim.change_leader(None);

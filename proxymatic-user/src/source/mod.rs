@@ -7,6 +7,7 @@
 //! `cli/sources.rs`.
 
 mod backoff;
+mod clock;
 mod credentials;
 mod endpoint_order;
 mod failure;
@@ -26,7 +27,12 @@ use std::{collections::BTreeSet, fmt};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-pub use self::{id::SourceId, report::Report, sources::Sources};
+pub use self::{
+    clock::{Clock, ManualClock},
+    id::SourceId,
+    report::Report,
+    sources::Sources,
+};
 use crate::model::Snapshot;
 
 /// A configured source. Its printed form is its location without credentials.

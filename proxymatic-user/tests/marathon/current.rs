@@ -49,6 +49,22 @@ async fn leader_change_without_health_and_with_502_keeps_backends() {
 }
 
 #[tokio::test]
+async fn leader_that_exits_costs_no_backend() {
+    let sim = Sim::start().await.unwrap();
+    sim.create(ShortApp::new("/web", 1234).checked().task("10.0.0.1", 8080).task("10.0.0.2", 8081)).unwrap();
+    let standby = sim.node().await.unwrap();
+    let mut source = Source::new(&[sim.url(), standby.url()], quick());
+    source.sees(1234, &[(8080, Active), (8081, Active)]).await;
+    source.live(&[8080, 8081]);
+    // The process of the leader ends, the other one has no leader for a while, and then no health result.
+    assert!(sim.abdicate(LONG));
+    source.failure(2).await;
+    sim.elect(Some(&standby.addr.to_string()));
+    sim.launch("/web", &[Place::new("10.0.0.3", 8082)]).unwrap();
+    source.sees(1234, &[(8080, Active), (8081, Active), (8082, Active)]).await;
+}
+
+#[tokio::test]
 async fn status_500_502_or_503_keeps_the_state() {
     for code in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY, StatusCode::INTERNAL_SERVER_ERROR] {
         let (sim, _) = cluster(&[8080]).await;

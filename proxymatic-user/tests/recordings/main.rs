@@ -2,7 +2,8 @@
 //! with the [oracle](oracle::Oracle), which decides by the words of Marathon's documents. `data/README.md` describes the
 //! recordings.
 //!
-//! Times are compressed, but the order of events and responses is that of the recording.
+//! Times are those of the recording, by a clock that the replay moves. It moves only while the source does nothing but
+//! wait, so that no load of the machine changes what happens when.
 
 #![expect(clippy::unwrap_used, reason = "a panic in a helper of a test is the report too")]
 #![expect(clippy::print_stdout, reason = "the table of events is a result: cargo test -- --nocapture shows it")]
@@ -21,11 +22,11 @@ use std::{
 use proxymatic_user::{
     model::{Snapshot, State},
     source::{
-        Report,
+        ManualClock, Report,
         marathon::{self, Config, Timing},
     },
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, time::sleep};
 
 use self::{
     oracle::{Oracle, Place, Traffic},
@@ -34,13 +35,16 @@ use self::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-/// The time after which an event that causes no read counts as handled.
-const UNREAD: Duration = Duration::from_millis(100);
-/// The longest time until the published backends are what they must be. Losses are confirmed meanwhile.
+/// How long an event may take until it is read, and until a loss is confirmed, by the clock of the replay.
+const HANDLED: Duration = Duration::from_millis(6);
+/// The longest time until the published backends are what they must be, by the clock of the replay.
 const SETTLED: Duration = Duration::from_secs(10);
-
-/// How often a recording is played, until it has no differences.
-const TRIES: usize = 3;
+/// How often the source is found waiting until it counts as idle. Bytes may be on their way to it.
+const IDLE: u32 = 2;
+/// The waits of an idle source: for the next read, and for the stream.
+const WAITS: usize = 2;
+/// The longest time until the source is idle, by the clock of the machine.
+const AT_WORK: Duration = Duration::from_secs(120);
 
 /// Returns short durations, but no poll that could hide a missed event.
 fn quick() -> Timing {
@@ -59,6 +63,9 @@ fn quick() -> Timing {
 struct Replay {
     player: Player,
     oracle: Oracle,
+    clock: ManualClock,
+    /// When the recording began.
+    origin: Instant,
     reports: mpsc::Receiver<Report>,
     published: Snapshot,
     /// How many events of each type came, and how many differences followed.
@@ -78,11 +85,15 @@ async fn replay(name: &str) -> Vec<String> {
     }
     let (send, reports) = mpsc::channel(64);
     let config = Config::new(&[player.url()], Duration::from_secs(60), NonZeroU32::MIN).unwrap();
-    let config = Config { timing: quick(), seed: 1, ..config };
+    let clock = ManualClock::new();
+    let config = Config { timing: quick(), seed: 1, clock: clock.clock(), ..config };
+    let origin = clock.now() - Duration::from_secs_f64(steps[first].at);
     let source = tokio::spawn(marathon::run(config, send));
     let mut replay = Replay {
         player,
         oracle,
+        clock,
+        origin,
         reports,
         published: Snapshot::default(),
         events: BTreeMap::new(),
@@ -104,8 +115,9 @@ async fn replay(name: &str) -> Vec<String> {
 
 impl Replay {
     async fn step(&mut self, step: &Step) {
+        self.reach(self.origin + Duration::from_secs_f64(step.at)).await;
         let expected = self.oracle.play(step);
-        let (at, sent) = self.player.play(step);
+        let sent = self.player.play(step);
         let event = match &step.what {
             What::Event(frame) => event_name(frame).map(str::to_owned),
             What::Silence | What::StreamOpens | What::StreamEnds => Some("(without an event)".to_owned()),
@@ -122,14 +134,15 @@ impl Replay {
         };
         let settled = match step.what {
             What::StreamEnds => return,
-            What::Event(_) if sent => self.settles(at, &expected, named.as_deref()).await,
+            What::Event(_) if sent => self.settles(&expected, named.as_deref()).await,
             // Events that the source does not ask for, and changes without an event, are seen by the next read.
             _ if self.player.is_attached() || step.what == What::StreamOpens => {
+                self.idle().await;
                 if differences(&self.published, &expected, None).is_empty() {
                     return;
                 }
-                let at = self.player.poke();
-                self.settles(at, &expected, None).await
+                self.player.poke();
+                self.settles(&expected, None).await
             }
             _ => return,
         };
@@ -145,21 +158,46 @@ impl Replay {
         }
     }
 
-    /// Waits until a read that began after `at` is published, and until the published backends are the expected ones.
-    /// Returns the differences that are left.
-    async fn settles(&mut self, at: Instant, expected: &BTreeMap<String, Traffic>, named: Option<&str>) -> Vec<String> {
-        let (mut read, mut wrong) = (false, differences(&self.published, expected, named));
+    /// Waits until the published backends are the expected ones, also after the read that an event causes. Returns the
+    /// differences that are left.
+    async fn settles(&mut self, expected: &BTreeMap<String, Traffic>, named: Option<&str>) -> Vec<String> {
+        let begun = self.clock.now();
+        self.reach(begun + HANDLED).await;
         loop {
-            let wait = if read || !wrong.is_empty() { SETTLED } else { UNREAD };
-            let left = (at + wait).saturating_duration_since(Instant::now());
-            let report = timeout(left, self.reports.recv()).await;
-            if let Ok(Some(Report::Snapshot { snapshot, at: read_at, .. })) = &report {
-                self.published = snapshot.clone();
-                read |= *read_at >= at;
+            let wrong = differences(&self.published, expected, named);
+            let next = self.clock.waits().into_iter().min();
+            let Some(next) = next.filter(|next| !wrong.is_empty() && *next < begun + SETTLED) else { return wrong };
+            self.clock.move_to(next);
+            self.idle().await;
+        }
+    }
+
+    /// Moves the clock to a time. The source does first what is due before.
+    async fn reach(&mut self, time: Instant) {
+        self.idle().await;
+        while let Some(next) = self.clock.waits().into_iter().min().filter(|next| *next < time) {
+            self.clock.move_to(next);
+            self.idle().await;
+        }
+        self.clock.move_to(time);
+        self.idle().await;
+    }
+
+    /// Waits until the source has handled all that was sent, and takes its reports.
+    async fn idle(&mut self) {
+        let (begun, mut idle) = (Instant::now(), 0);
+        while idle < IDLE {
+            assert!(begun.elapsed() < AT_WORK, "the source does not come to rest");
+            sleep(MS).await;
+            idle += 1;
+            if self.clock.waits().iter().filter(|deadline| **deadline > self.clock.now()).count() < WAITS {
+                idle = 0;
             }
-            wrong = differences(&self.published, expected, named);
-            if report.is_err() || read && wrong.is_empty() {
-                return wrong;
+            while let Ok(report) = self.reports.try_recv() {
+                if let Report::Snapshot { snapshot, .. } = report {
+                    self.published = snapshot;
+                }
+                idle = 0;
             }
         }
     }
@@ -208,17 +246,9 @@ fn differences(snapshot: &Snapshot, expected: &BTreeMap<String, Traffic>, named:
 
 macro_rules! recordings {
     ($($test:ident: $name:literal,)*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        #[tokio::test]
         async fn $test() {
-            // Times are compressed, but not those for which the source itself waits. A stall of this machine in between
-            // makes a difference, and seldom twice.
-            let mut differences = replay($name).await;
-            for _ in 1..TRIES {
-                if !differences.is_empty() {
-                    println!("once more: {} differences:\n{}", differences.len(), differences.join("\n"));
-                    differences = replay($name).await;
-                }
-            }
+            let differences = replay($name).await;
             assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
         }
     )*};
@@ -226,6 +256,7 @@ macro_rules! recordings {
 
 recordings! {
     marathon_1_11_on_real_mesos: "marathon-1.11.26_real-mesos",
+    marathon_1_11_beside_a_standby: "marathon-1.11.26_ha-simulated-agents",
     marathon_1_11_kills_and_restarts: "marathon-1.11.26_kills-and-restarts",
     marathon_1_11_checks_unreachable_and_pods: "marathon-1.11.26_checks-unreachable-pods",
     marathon_1_8: "marathon-1.8.244_simulated-agents",

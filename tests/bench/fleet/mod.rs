@@ -1,6 +1,7 @@
 //! The load that a fleet of agents puts on one Marathon: measured with one agent, computed for many.
 
 mod observed;
+mod operations;
 mod report;
 
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ pub(crate) struct Fleet {
     /// Milliseconds between two replacements.
     #[arg(long, default_value_t = 1_000)]
     pause: u64,
+    /// Measure only what operators do: an agent of any version, by PROXYMATIC_BIN_DIR.
+    #[arg(long)]
+    operations: bool,
     #[command(flatten)]
     output: Output,
 }
@@ -32,10 +36,14 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// The options of `all`.
     pub(crate) fn new() -> Self {
-        Self { apps: 1_000, tasks: 5, replaced: 20, pause: 1_000, output: Output::default() }
+        Self { apps: 1_000, tasks: 5, replaced: 20, pause: 1_000, operations: false, output: Output::default() }
     }
 
     pub(crate) fn run(&self) -> Result<()> {
+        if self.operations {
+            print!("{}", report::operations(&operations::measure()?));
+            return Ok(());
+        }
         self.output.put(&self.measure()?)
     }
 
@@ -49,7 +57,8 @@ impl Fleet {
         };
         let marathon = observed::marathon(&size)?;
         let etcd = program("etcd").is_ok().then(|| observed::etcd(&size)).transpose()?;
+        let operations = operations::measure()?;
         let (machine, seconds) = (Machine::this(), begun.elapsed().as_secs_f64());
-        Ok(Report { machine, seconds, apps: self.apps, tasks: self.tasks, marathon, etcd })
+        Ok(Report { machine, seconds, apps: self.apps, tasks: self.tasks, marathon, etcd, operations })
     }
 }

@@ -239,13 +239,13 @@ fn other_head(maps: &Maps, head: SlotRange) -> Result<Instant> {
 }
 
 /// Returns the bytes received by a host's interface.
-fn received(host: &Host) -> Result<f64> {
+pub(super) fn received(host: &Host) -> Result<f64> {
     let text = host.net().enter(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("lab0:")).context("no interface")?;
     line.split_whitespace().next().and_then(|word| word.parse().ok()).context("no count")
 }
 
 /// Starts an agent with one source.
-fn agent(host: &Host, source: &[&str]) -> Result<Process> {
+pub(super) fn agent(host: &Host, source: &[&str]) -> Result<Process> {
     host.agent_of(host.cgroup(), &[source, &REFRESH].concat())
 }

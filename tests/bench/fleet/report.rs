@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::observed::Single;
+use super::{observed::Single, operations::Operation};
 use crate::{
     chart::{self, Line},
     machine::Machine,
@@ -21,6 +21,18 @@ pub(crate) struct Report {
     pub(crate) tasks: u16,
     pub(crate) marathon: Single,
     pub(crate) etcd: Option<Single>,
+    /// What operators do; runs before this was measured have none.
+    #[serde(default)]
+    pub(crate) operations: Vec<Operation>,
+}
+
+/// Returns a table of what operations cost.
+pub(super) fn operations(all: &[Operation]) -> String {
+    let mut table = format!("\n{:<34}{:>10}{:>10}{:>12}\n", "for each agent", "requests", "listings", "kB");
+    for Operation { what, requests, listings, bytes } in all {
+        table += &format!("{what:<34}{requests:>10}{listings:>10}{:>12.1}\n", bytes / 1e3);
+    }
+    table
 }
 
 /// Numbers of agents.
@@ -73,7 +85,7 @@ impl Measured for Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { machine, seconds, apps, tasks, marathon, etcd } = self;
+        let Self { machine, seconds, apps, tasks, marathon, etcd, operations } = self;
         writeln!(f, "{machine}")?;
         writeln!(f, "measured: one agent, {apps} apps of {tasks} tasks; {seconds:.0} s in all")?;
         writeln!(
@@ -94,6 +106,9 @@ impl fmt::Display for Report {
                 it.events / it.replaced
             );
             writeln!(f, "{name:<10}{full:>20}{each:>30}{:>23.1} ms", it.switch_ms)?;
+        }
+        if !operations.is_empty() {
+            f.write_str(&self::operations(operations))?;
         }
         writeln!(f, "\nsimulated: a second at Marathon's leader; one task is replaced each second")?;
         writeln!(

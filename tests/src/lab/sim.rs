@@ -29,6 +29,12 @@ impl<'lab> Sim<'lab> {
         Ok(Self { host, address, process })
     }
 
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Deploys a TCP app in host mode; its tasks run at once, each on a host (by number) and a port. Returns their ids.
     pub fn app(&self, id: &str, service_port: u16, tasks: &[(u8, u16)]) -> Result<Vec<String>> {
         let tasks: Vec<Value> =
@@ -54,6 +60,19 @@ impl<'lab> Sim<'lab> {
     /// Returns its state: its leader, its apps and their tasks with their health results.
     pub fn holds(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.host.call("GET", self.address, "/sim/state", "")?)?)
+    }
+
+    /// Counts the requests since the log was cleared whose path is this one, or lies below it if it is `/v2`.
+    pub fn requests(&self, path: &str) -> Result<usize> {
+        let log: Value = serde_json::from_str(&self.host.call("GET", self.address, "/sim/log", "")?)?;
+        let is =
+            |it: &&Value| it["path"].as_str().is_some_and(|it| it == path || path == "/v2" && it.starts_with("/v2/"));
+        Ok(log.as_array().map_or(0, |all| all.iter().filter(is).count()))
+    }
+
+    /// Clears the log of requests.
+    pub fn forget_requests(&self) -> Result<()> {
+        self.host.call("DELETE", self.address, "/sim/log", "").map(drop)
     }
 
     /// Sends any other control command.

@@ -22,6 +22,7 @@ use super::{
     timestamp::http_date_millis,
 };
 use crate::source::{
+    Clock,
     credentials::Credentials,
     failure::Failure,
     http::{self, Endpoints, HttpClient, Response},
@@ -72,18 +73,24 @@ pub(super) struct Client {
     credentials: Option<Credentials>,
     session: Option<Session>,
     in_turn: Endpoints,
+    clock: Clock,
 }
 
 impl Client {
     /// # Errors
     /// The client cannot be created; the text is the rest of a sentence.
-    pub(super) fn new(endpoints: Vec<Endpoint>, access: &Access) -> Result<Self, String> {
+    pub(super) fn new(endpoints: Vec<Endpoint>, access: &Access, clock: Clock) -> Result<Self, String> {
         let account = access.account.clone();
         let is_tls = endpoints.iter().any(Endpoint::is_tls) || account.as_ref().is_some_and(|it| it.is_tls());
         let http = HttpClient::new(&MARATHON, access.ca.as_deref(), is_tls)?;
         let (in_turn, session) = (Endpoints::new(endpoints.len()), account.map(Session::new));
         let server_clock = Mutex::default();
-        Ok(Self { http, server_clock, endpoints, credentials: access.credentials.clone(), session, in_turn })
+        Ok(Self { http, server_clock, endpoints, credentials: access.credentials.clone(), session, in_turn, clock })
+    }
+
+    /// Returns the clock of the source.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Returns the last leader that a response named.
@@ -99,7 +106,7 @@ impl Client {
     fn note_date(&self, response: &Response) {
         let Some(date) = response.header(DATE.as_str()).and_then(http_date_millis) else { return };
         let mut clock = self.server_clock.lock().unwrap_or_else(PoisonError::into_inner);
-        *clock = Some(ServerClock::read(*clock, date, Instant::now()));
+        *clock = Some(ServerClock::read(*clock, date, self.clock.now()));
     }
 
     /// Returns every app with its tasks, and when the request was sent.
@@ -227,7 +234,7 @@ impl Client {
     ) -> Result<(Instant, T), Failure> {
         let mut attempts = self.in_turn.attempts();
         while let Some(index) = attempts.next() {
-            let (at, url) = (Instant::now(), with_query(self.endpoints[index].url_of(path), query));
+            let (at, url) = (self.clock.now(), with_query(self.endpoints[index].url_of(path), query));
             match self.get_from(index, url, parse).await {
                 Ok(it) => return Ok((at, it)),
                 Err(failure) => attempts.failed(failure),

@@ -14,7 +14,7 @@ use super::{
     endpoint::{Endpoint, parse},
     schedule::Timing,
 };
-use crate::model::Snapshot;
+use crate::{model::Snapshot, source::Clock};
 
 /// The refresh intervals that make sense: a shorter one is a load on Marathon, a longer one is no refresh.
 const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -36,6 +36,8 @@ pub struct Config {
     pub adopted: Snapshot,
     /// All durations of the source.
     pub timing: Timing,
+    /// The clock by which they are measured.
+    pub clock: Clock,
     /// The seed of the random numbers that make the times of this agent differ from those of others.
     pub seed: u64,
 }
@@ -58,8 +60,8 @@ impl Config {
             parsed = Err(parsed.err().into_iter().flatten().chain([reason]).collect());
         }
         let (access, adopted) = (Access::default(), Snapshot::default());
-        let claims = ClaimRules::default();
-        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, claims, adopted, timing, seed })
+        let (claims, clock) = (ClaimRules::default(), Clock::default());
+        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, claims, adopted, timing, clock, seed })
     }
 
     /// Returns the configuration with the access that these files give.

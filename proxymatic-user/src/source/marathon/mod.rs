@@ -84,13 +84,13 @@ impl Source for Config {
 /// Reads Marathon for ever, and reports each whole response and each failure. Returns after the receiver of the reports
 /// is dropped.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
-    let Config { endpoints, access, group_size, expose_host, claims, adopted, timing, seed } = config;
+    let Config { endpoints, access, group_size, expose_host, claims, adopted, timing, clock, seed } = config;
     for warning in &access.warnings {
         tracing::warn!("{warning}");
     }
     let (mut jitter, mut backoff) = (Jitter::new(seed), Backoff::default());
     let client = loop {
-        match Client::new(endpoints.clone(), &access) {
+        match Client::new(endpoints.clone(), &access, clock.clone()) {
             Ok(client) => break client,
             Err(what) => {
                 let failure = Failure::without_url("Marathon", what);
@@ -98,7 +98,7 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
                 if retry.report && reports.send(report::failed(&failure, &retry)).await.is_err() {
                     return;
                 }
-                tokio::time::sleep(retry.again_in).await;
+                clock.sleep(retry.again_in).await;
             }
         }
     };
@@ -109,7 +109,7 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     let published = PublishedState::after(adopted);
     tokio::select! {
         () = stream::follow(&client, &timing, !seed, summaries, &reports, &reads) => {}
-        () = ReadLoop::new(reader, published, timing, &reads).run(jitter, events, &reports) => {}
+        () = ReadLoop::new(reader, published, timing, clock, &reads).run(jitter, events, &reports) => {}
         () = reports.closed() => {}
     }
 }

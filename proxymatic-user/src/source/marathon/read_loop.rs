@@ -15,7 +15,7 @@ use super::{
     stream::ReadState,
     task_started::TaskStarted,
 };
-use crate::source::{failure::Failure, id::SourceId, report::Report};
+use crate::source::{Clock, failure::Failure, id::SourceId, report::Report};
 
 /// The most started tasks that are kept during a read.
 const MAX_STARTED: usize = 1_000;
@@ -25,11 +25,13 @@ pub(super) struct ReadLoop<'a> {
     reader: Reader<'a>,
     reads: &'a ReadState,
     timing: Timing,
+    clock: Clock,
     news: News,
 }
 
 /// What events have changed since the last read, and what is published.
 struct News {
+    clock: Clock,
     schedule: RefreshSchedule,
     pending: PendingRefresh,
     deployments: Deployments,
@@ -39,15 +41,22 @@ struct News {
 }
 
 impl<'a> ReadLoop<'a> {
-    pub(super) fn new(reader: Reader<'a>, published: PublishedState, timing: Timing, reads: &'a ReadState) -> Self {
+    pub(super) fn new(
+        reader: Reader<'a>,
+        published: PublishedState,
+        timing: Timing,
+        clock: Clock,
+        reads: &'a ReadState,
+    ) -> Self {
         let news = News {
-            schedule: RefreshSchedule::new(Instant::now(), timing),
+            clock: clock.clone(),
+            schedule: RefreshSchedule::new(clock.now(), timing),
             pending: PendingRefresh::default(),
             deployments: Deployments::new(timing.unannounced),
             published,
             started: Vec::new(),
         };
-        Self { reader, reads, timing, news }
+        Self { reader, reads, timing, clock, news }
     }
 
     /// Runs the loop. Returns after the receiver of the reports is dropped.
@@ -68,9 +77,9 @@ impl<'a> ReadLoop<'a> {
                     }
                     continue;
                 }
-                () = tokio::time::sleep_until(self.news.schedule.due().into()) => {}
+                () = self.clock.sleep_until(self.news.schedule.due()) => {}
             }
-            let now = Instant::now();
+            let now = self.clock.now();
             let everything = self.news.schedule.begin(now);
             self.news.schedule.take_due_apps(now).into_iter().for_each(|app| self.news.pending.note(Some(app)));
             let scope = self.news.pending.take(everything);
@@ -96,8 +105,8 @@ impl<'a> ReadLoop<'a> {
             let report = match outcome {
                 Ok((everything, awaited)) => {
                     backoff.clear();
-                    self.news.schedule.succeeded(Instant::now(), everything, &mut jitter);
-                    self.news.schedule.await_apps(Instant::now(), awaited, &mut jitter);
+                    self.news.schedule.succeeded(self.clock.now(), everything, &mut jitter);
+                    self.news.schedule.await_apps(self.clock.now(), awaited, &mut jitter);
                     if let Some(moment) = self.news.published.confirm_at(confirm) {
                         self.news.schedule.no_later_than(moment);
                     }
@@ -107,12 +116,12 @@ impl<'a> ReadLoop<'a> {
                     self.news.pending.note(None);
                     let mut retry = backoff.next(&failure.what, &self.timing, &mut jitter);
                     // A failure that comes at once costs nobody anything, and Marathon may be back any moment.
-                    let soon = jitter.jitter(self.timing.blind).max(now.elapsed());
+                    let soon = jitter.jitter(self.timing.blind).max(self.clock.now().saturating_duration_since(now));
                     retry.again_in = retry.again_in.min(soon);
                     if let Some(moment) = self.news.published.confirm_at(confirm) {
-                        retry.again_in = retry.again_in.max(moment.saturating_duration_since(Instant::now()));
+                        retry.again_in = retry.again_in.max(moment.saturating_duration_since(self.clock.now()));
                     }
-                    self.news.schedule.failed(Instant::now(), retry.again_in);
+                    self.news.schedule.failed(self.clock.now(), retry.again_in);
                     retry.report.then(|| report::failed(&failure, &retry))
                 }
             };
@@ -137,7 +146,7 @@ impl News {
         more: &mut mpsc::Receiver<EventSummary>,
         reports: &mpsc::Sender<Report>,
     ) -> bool {
-        let (now, mut changed) = (Instant::now(), false);
+        let (now, mut changed) = (self.clock.now(), false);
         let mut next = Some(event);
         while let Some(EventSummary { hint, concerns, ended, started, unreachable, instance, replaced_ended }) = next {
             self.schedule.hint(now, hint);
@@ -197,14 +206,14 @@ impl News {
         let mut changed = false;
         for started in std::mem::take(&mut self.started) {
             changed |=
-                reader.started(&started).is_some_and(|served| self.published.task_started(&served, Instant::now()));
+                reader.started(&started).is_some_and(|served| self.published.task_started(&served, self.clock.now()));
         }
         self.send_if(changed, reports).await
     }
 
     /// Publishes the response to a read.
     fn publish(&mut self, response: Response, confirm: Duration) -> Result<(), Failure> {
-        let published = self.published.on_response(response, Instant::now(), confirm);
+        let published = self.published.on_response(response, self.clock.now(), confirm);
         published.map_err(|what| Failure::without_url("Marathon", what))
     }
 

@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         let is_app = |id: &str| listing.apps.iter().any(|app| has_id(app, id));
         let known: Vec<_> = ids.iter().map(|id| (id.clone(), is_app(id), is_pod(id))).collect();
         let client = self.client;
-        let (at, leader) = (Instant::now(), client.leader());
+        let (at, leader) = (client.clock().now(), client.leader());
         let request =
             |(id, is_app, is_pod): (String, bool, bool)| async move { read_one(client, &id, is_app, is_pod).await };
         let all = stream::iter(known).map(request).buffer_unordered(AT_ONCE).try_collect::<Vec<One>>().await;

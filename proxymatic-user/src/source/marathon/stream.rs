@@ -5,10 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use tokio::{
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     client::Client,
@@ -53,9 +50,9 @@ pub(super) async fn follow(
     reports: &mpsc::Sender<Report>,
     reads: &ReadState,
 ) {
-    let (mut jitter, mut backoff) = (Jitter::new(seed), Backoff::default());
+    let (mut jitter, mut backoff, clock) = (Jitter::new(seed), Backoff::default(), client.clock());
     loop {
-        let (began, mut attached) = (Instant::now(), false);
+        let (began, mut attached) = (clock.now(), false);
         // A read that succeeds during the attempt counts too.
         let mut recovered = pin!(reads.recovered.notified());
         recovered.as_mut().enable();
@@ -66,7 +63,7 @@ pub(super) async fn follow(
         }
         // The receiver is dropped only when the whole source ends.
         let _ = events.send(EventSummary::of_all(Hint::Lost)).await;
-        if attached && began.elapsed() >= timing.retry_most {
+        if attached && clock.now().saturating_duration_since(began) >= timing.retry_most {
             backoff.clear();
         }
         let retry = backoff.next(&failure.what, timing, &mut jitter);
@@ -80,7 +77,7 @@ pub(super) async fn follow(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(retry.again_in) => {}
+            () = clock.sleep(retry.again_in) => {}
             // Marathon is back. The wait has grown while it was away, and until the stream is attached events are missed.
             () = recovered => {}
         }
@@ -107,14 +104,15 @@ async fn attach(
         Ok(it) => it,
         Err(failure) => return (failure, End::Closed),
     };
-    let (mut frames, mut attach_by) = (Frames::default(), Some(Instant::now() + timing.attached));
-    let mut silent_since = Instant::now();
+    let clock = client.clock();
+    let (mut frames, mut attach_by) = (Frames::default(), Some(clock.now() + timing.attached));
+    let mut silent_since = clock.now();
     loop {
         let silent_at = silent_since + timing.silence;
         let wake = attach_by.map_or(silent_at, |by| by.min(silent_at));
-        match tokio::time::timeout_at(wake, response.chunk()).await {
-            Ok(Ok(Some(bytes))) => {
-                silent_since = Instant::now();
+        match clock.timeout_at(wake, response.chunk()).await {
+            Some(Ok(Some(bytes))) => {
+                silent_since = clock.now();
                 for event in frames.push(&bytes) {
                     // Marathon announces each client that attaches to all clients. Only the first announcement is of this
                     // stream.
@@ -129,15 +127,15 @@ async fn attach(
                     let _ = events.send(summary).await;
                 }
             }
-            Ok(Ok(None)) => return (Failure::new(&url, "ended the stream of events"), End::Closed),
-            Ok(Err(failure)) => return (failure, End::Closed),
-            Err(_) if Instant::now() >= silent_at => {
+            Some(Ok(None)) => return (Failure::new(&url, "ended the stream of events"), End::Closed),
+            Some(Err(failure)) => return (failure, End::Closed),
+            None if clock.now() >= silent_at => {
                 let silence = seconds(timing.silence);
                 let failure = Failure::new(&url, format!("sent no byte for {silence}, not even a heartbeat"));
                 return (failure, End::Silence);
             }
             // A Marathon that does not announce the stream counts as attached after this time.
-            Err(_) => {
+            None => {
                 attach_by = None;
                 *attached = true;
                 let _ = events.send(EventSummary::of_all(Hint::Attached)).await;
