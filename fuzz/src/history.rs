@@ -139,7 +139,8 @@ impl One {
             .map(Replica::backend)
             .map(|backend| ((backend.task.clone(), backend.address, backend.port), backend))
             .collect();
-        let service = Service { name: "/app".into(), backends: backends.into_values().collect(), settings };
+        let service =
+            Service { name: "/app".into(), owner: None, backends: backends.into_values().collect(), settings };
         (key, (source, service.into()))
     }
 }

@@ -73,6 +73,7 @@ impl Planning {
         };
         let service = |n: u16| Service {
             name: format!("/bench/{n}"),
+            owner: None,
             settings: Settings::default(),
             backends: (0..self.backends).map(|k| backend(n, k)).collect(),
         };

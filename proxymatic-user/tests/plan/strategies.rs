@@ -51,7 +51,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 /// Makes a service with these backends.
 pub(crate) fn service(backends: Vec<model::Backend>) -> Service {
     let unique: BTreeMap<_, _> = backends.into_iter().map(|b| ((b.task.clone(), b.address, b.port), b)).collect();
-    Service { name: "/app".into(), backends: unique.into_values().collect(), settings: Settings::default() }
+    Service { name: "/app".into(), backends: unique.into_values().collect(), ..Service::default() }
 }
 
 fn key() -> impl Strategy<Value = ServiceKey> {

@@ -77,7 +77,7 @@ impl Listing {
                     }
                 }
             }
-            let service = Service { name: name.clone(), settings: settings.clone(), backends: found };
+            let service = Service { name: name.clone(), owner: None, settings: settings.clone(), backends: found };
             services.insert(*key, service.into());
         }
         Snapshot { services, warnings: warnings.into_iter().collect() }

@@ -34,6 +34,8 @@ pub struct Config {
     pub claims: ClaimRules,
     /// The services that an earlier agent published. The first response is compared with them.
     pub adopted: Snapshot,
+    /// The services that this host serves. Their owners stay.
+    pub served: Snapshot,
     /// All durations of the source.
     pub timing: Timing,
     /// The seed of the random numbers that make the times of this agent differ from those of others.
@@ -57,9 +59,9 @@ impl Config {
                 format!("the refresh interval is {refresh:?}; it must be from 1 to {} s", REFRESH.end().as_secs());
             parsed = Err(parsed.err().into_iter().flatten().chain([reason]).collect());
         }
-        let (access, adopted) = (Access::default(), Snapshot::default());
+        let (access, adopted, served) = Default::default();
         let claims = ClaimRules::default();
-        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, claims, adopted, timing, seed })
+        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, claims, adopted, served, timing, seed })
     }
 
     /// Returns the configuration with the access that these files give.

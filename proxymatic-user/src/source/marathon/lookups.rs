@@ -11,6 +11,7 @@ use super::{
     api::{App, Pod},
     claim_rules::ClaimRules,
 };
+use crate::model::Snapshot;
 
 /// One version of one definition: the id of the app or pod, and the version.
 pub type AppVersion = (String, String);
@@ -40,6 +41,10 @@ pub struct Lookups {
     pub hosts: BTreeMap<String, Result<IpAddr, String>>,
     /// The name servers of this host.
     pub name_servers: BTreeSet<IpAddr>,
+    /// What this host serves already. The owners of its services stay.
+    pub served: Snapshot,
+    /// The time of the first version of each app or pod that was asked for, in milliseconds since 1970.
+    pub first_versions: BTreeMap<String, Result<i64, String>>,
 }
 
 impl Lookups {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::wire::Entry;
-use crate::model::{Backend, Protocol, Service, ServiceKey, Settings, Snapshot, State, Warning, Weight};
+use crate::model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Warning, Weight};
 
 /// Returns the names of hosts in the values that need an address.
 pub fn host_names(entries: &[Entry]) -> impl Iterator<Item = &str> {
@@ -63,7 +63,7 @@ pub fn convert(
             warnings.insert(Warning { app: name, reason });
             continue;
         }
-        services.insert(key, Service { name, backends: builder.backends(), settings: Settings::default() }.into());
+        services.insert(key, Service { name, backends: builder.backends(), ..Service::default() }.into());
     }
     Snapshot { services, warnings: warnings.into_iter().collect() }
 }

@@ -60,8 +60,9 @@ fn service() -> impl Strategy<Value = Service> {
         let keyed = backends.into_iter().map(|it| ((it.task.clone(), it.address, it.port), it));
         keyed.collect::<BTreeMap<_, _>>().into_values().collect()
     };
-    (".{0,20}", prop::collection::vec(backend(), 0..5), settings())
-        .prop_map(move |(name, backends, settings)| Service { name, backends: unique(backends), settings })
+    (".{0,20}", prop::option::of(".{0,20}"), prop::collection::vec(backend(), 0..5), settings()).prop_map(
+        move |(name, owner, backends, settings)| Service { name, owner, backends: unique(backends), settings },
+    )
 }
 
 fn key() -> impl Strategy<Value = ServiceKey> {
@@ -102,7 +103,7 @@ fn example() -> State {
         maxconn: 5,
         state: TaskState::Active,
     };
-    let service = Service { name: "/web".into(), backends: vec![backend], settings };
+    let service = Service { name: "/web".into(), owner: Some("/web".into()), backends: vec![backend], settings };
     let virtual_address = ServiceKey { address: Some([192, 0, 2, 1].into()), port: 53, protocol: Protocol::Udp };
     let services = [(ServiceKey::host(1234, Protocol::Tcp), service.clone().into()), (virtual_address, service.into())];
     let warnings = vec![Warning { app: "/odd".into(), reason: "label servicePort is not a port".into() }];
