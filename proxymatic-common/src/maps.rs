@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
-pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 6 } else { 5 };
+pub const ABI_VERSION: u32 = if cfg!(feature = "next-abi") { 7 } else { 6 };
 
 /// The kinds of maps in use, with the kernel's numbers (`enum bpf_map_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

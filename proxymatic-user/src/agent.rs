@@ -28,6 +28,7 @@ mod watch_event;
 mod watch_list;
 mod workers;
 
+pub(crate) use adopted_snapshot::adopted;
 pub(crate) use desired_state::{Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in};
 pub use event::Event;
 pub use event_loop::Agent;

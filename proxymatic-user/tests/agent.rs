@@ -35,7 +35,7 @@ fn snapshot(tasks: &[(&str, u8)]) -> Snapshot {
         state: State::Active,
     };
     let backends = tasks.iter().map(backend).collect();
-    let service = Service { name: "/web".into(), backends, ..Service::default() };
+    let service = Service { name: "/web".into(), owner: Some("/web".into()), backends, ..Service::default() };
     let key = ServiceKey::host(1234, Protocol::Tcp);
     Snapshot { services: BTreeMap::from([(key, service.into())]), warnings: Vec::new() }
 }

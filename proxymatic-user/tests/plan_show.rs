@@ -126,6 +126,34 @@ async fn conflict_of_two_sources_gives_a_warning_and_exit_code_1() {
 }
 
 #[tokio::test]
+async fn app_that_may_not_join_gives_a_warning_and_exit_code_1() {
+    let sim = sim().await;
+    let evil = value!({ "id": "/a/evil", "servicePort": 1234, "tasks": [{ "host": "10.6.6.6", "port": 6666 }] });
+    sim.create(serde_json::from_value(evil).unwrap()).unwrap();
+    let url = sim.url();
+    let line = ["-j", "plan", "show", "--marathon", &url, "--bpffs", "/nowhere"];
+    for (flags, service, left_out) in [
+        (&[][..], "/shop/web", Some("/a/evil")),
+        (&["--owner", "1234=/a/evil"], "/a/evil", Some("/shop/web")),
+        (&["--share", "anyone"], "/shop/web", None),
+    ] {
+        let (json, code) = json_of(&[&line[..], flags].concat()).await;
+        assert_eq!((code, &json["services"][0]["name"]), (1, &value!(service)), "{json}");
+        let backends = json["services"][0]["backends"].as_array().unwrap().len();
+        assert_eq!(backends, if left_out.is_some() { 1 } else { 2 }, "{json}");
+        assert_eq!(json["warnings"].as_array().unwrap().len(), 1, "{json}");
+        let reason = json["warnings"][0]["reason"].as_str().unwrap();
+        match left_out {
+            Some(app) => {
+                assert_eq!(json["warnings"][0]["app"], app);
+                assert!(reason.starts_with(&format!("service port 1234/tcp belongs to {service}, ")), "{reason}");
+            }
+            None => assert!(reason.contains("claimed by /a/evil and /shop/web; their tasks share it"), "{reason}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn source_without_an_answer_gives_exit_code_2() {
     let sim = sim().await;
     sim.fault(Fault::status(StatusCode::SERVICE_UNAVAILABLE));

@@ -44,7 +44,10 @@ fn snapshot(services: &[(u16, &str, &[u8])]) -> Snapshot {
             state: State::Active,
         };
         let backends = hosts.iter().map(backend).collect();
-        (key(*port), Service { name: (*name).into(), backends, ..Service::default() }.into())
+        (
+            key(*port),
+            Service { name: (*name).into(), owner: Some((*name).into()), backends, ..Service::default() }.into(),
+        )
     };
     Snapshot { services: services.iter().map(service).collect(), warnings: Vec::new() }
 }

@@ -231,6 +231,7 @@ fn service(host: &Host, n: u16, plane: Plane) -> Service {
     };
     Service {
         name: format!("/bench/{n}"),
+        owner: None,
         backends: (0..plane.backends).map(backend).collect(),
         settings: model::Settings { policy: plane.policy, ..model::Settings::default() },
         ..Service::default()

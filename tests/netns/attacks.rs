@@ -1,4 +1,6 @@
-//! An app attacks what belongs to another, and fails: addresses, and ports of the host.
+//! An app attacks what belongs to another, and fails: addresses, ports of the host, and services.
+
+mod ownership;
 
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;

@@ -22,7 +22,7 @@ const SILENCE: Duration = Duration::from_secs(25);
 const SILENT: &str = "sent no byte for 25 s, not even a heartbeat";
 /// The warning about a listing that lacks too much. It lasts until the next answer, one second later.
 const DOUBT: &str =
-    "lost more than half of its backends in one response; they stay until a second response confirms it";
+    "lost more than half of its backends, or its owner, in one response; they stay until a second response confirms it";
 
 #[test]
 fn leader_change_that_forgets_health_loses_no_backend() -> TestResult {

@@ -1,4 +1,5 @@
-//! The services of a source in the maps, as a snapshot: the loss guard compares the source's first answer with it. Pure.
+//! The services of a source in the maps, as a snapshot: the loss guard compares the source's first answer with it,
+//! and owners of services stay. Pure.
 
 use std::sync::Arc;
 
@@ -12,18 +13,25 @@ use crate::{
 };
 
 /// Returns the services of a source in the maps, with all backends that are not gone.
-pub(super) fn adopted(map_state: &MapState, source: SourceId) -> Snapshot {
+pub(crate) fn adopted(map_state: &MapState, source: SourceId) -> Snapshot {
     let service = |id: u32| {
         let entry = map_state.services().get(&id)?;
         let backends = entry.backends.iter().filter_map(|id| map_state.backends().get(id));
         let mut backends: Vec<_> = backends.filter_map(backend).collect();
         backends.sort_by(|a, b| (&a.task, a.address, a.port).cmp(&(&b.task, b.address, b.port)));
+        let (name, owner) = (entry.name.clone(), owner(&entry.name));
         // The loss guard compares no settings.
-        Some(Arc::new(Service { name: entry.name.clone(), backends, ..Service::default() }))
+        Some(Arc::new(Service { name, owner, backends, ..Service::default() }))
     };
     let services = services_in(map_state).filter(|(_, _, code)| *code == source.code());
     let services = services.filter_map(|(key, id, _)| Some((key, service(id)?))).collect();
     Snapshot { services, warnings: Vec::new() }
+}
+
+/// Returns the owner of a service, which its name in the maps is, if it is the whole id of an app: a named virtual address
+/// has a port behind a colon, and a name that is too long for the maps has lost its start.
+fn owner(name: &str) -> Option<String> {
+    (name.starts_with('/') && !name.contains(':')).then(|| name.to_owned())
 }
 
 fn backend(BackendEntry { backend, task }: &BackendEntry) -> Option<Backend> {

@@ -295,6 +295,16 @@ mod tests {
                 "--marathon http://h --service-ports 80-79",
                 "--service-ports (or SERVICE_PORTS) 80-79: must be a port or FIRST-LAST, from 1 to 65535",
             ),
+            (
+                "--marathon http://h --owner web=/shop/web",
+                "--owner (or PORT_OWNER) web=/shop/web: must be PORT=APP, such as 8080=/shop/web",
+            ),
+            ("--marathon http://h --owner 0=/web", "--owner (or PORT_OWNER) 0=/web: must be PORT=APP"),
+            ("--marathon http://h --owner 80=web", "--owner (or PORT_OWNER) 80=web: must be PORT=APP"),
+            (
+                "--marathon http://h --owner 80=/a --owner 80=/b",
+                "--owner (or PORT_OWNER) 80=/b: /a owns port 80 already; name one app for each port",
+            ),
             ("--marathon http://h --max-ports-per-app 0", "--max-ports-per-app 0: must be 1 to 65535 ports"),
             (
                 "--marathon http://h --marathon-credentials-file /absent",

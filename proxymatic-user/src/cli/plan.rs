@@ -21,7 +21,8 @@ use super::{
 use crate::{
     addresses,
     agent::{
-        Before, FirstAnswers, Inputs, SelfTestService, SourceInput, desired_state, drained_in, is_full, parked_in,
+        Before, FirstAnswers, Inputs, SelfTestService, SourceInput, adopted, desired_state, drained_in, is_full,
+        parked_in,
     },
     dataplane::{
         Error,
@@ -64,8 +65,9 @@ pub(super) fn run(args: &Args, pins: &PinArgs, format: Format) -> anyhow::Result
     let mut settings = args.settings.check(&mut wrong);
     settings.status_port = args.listen.check(&mut wrong).map(|address| address.port());
     let config = config.filter(|_| wrong.is_empty());
-    let config = config.ok_or_else(|| usage::join_errors(wrong))?;
+    let mut config = config.ok_or_else(|| usage::join_errors(wrong))?;
     let Pinned { map_state, drained, parked, description } = pinned(&pins.bpffs)?;
+    config.set_served(|source| adopted(&map_state, source));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let addresses = runtime.block_on(addresses::read())?;
     let snapshots = runtime.block_on(read_once(config, Duration::from_secs(args.wait.into())))?;

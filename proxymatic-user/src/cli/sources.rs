@@ -1,6 +1,12 @@
 //! The flags that name sources of services, for `run` and `plan show`.
 
-use std::{collections::BTreeSet, net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 
@@ -60,6 +66,21 @@ pub(super) struct SourceArgs {
     /// The number of ports and virtual addresses that one app or pod may have.
     #[arg(long, value_name = "N", env = "MAX_PORTS_PER_APP", default_value_t = 100)]
     pub(super) max_ports_per_app: u32,
+    /// Which apps may join the service of another app that owns the port.
+    #[arg(long, value_name = "APPS", env = "PORT_SHARE", default_value = "group", value_enum)]
+    pub(super) share: ShareArg,
+    /// The app that owns a service port, whatever else claims it, such as 8080=/shop/web. Repeatable.
+    #[arg(long, value_name = "PORT=APP", env = "PORT_OWNER", value_delimiter = ',')]
+    pub(super) owner: Vec<String>,
+}
+
+/// The values of `--share`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ShareArg {
+    /// Apps of the same Marathon group, and those that the owner's label `share` names.
+    Group,
+    /// Every app.
+    Anyone,
 }
 
 impl SourceArgs {
@@ -154,8 +175,37 @@ fn claim_rules(args: &SourceArgs, wrong: &mut Vec<String>) -> ClaimRules {
         vip_networks,
         vip_names: args.vip_names,
         max_ports_per_app: most as usize,
+        share_anyone: args.share == ShareArg::Anyone,
+        owners: owners(&args.owner, wrong),
         protected: self_test.into_iter().collect(),
     }
+}
+
+/// Reads the owners of service ports. Adds a sentence to `wrong` for each error.
+fn owners(texts: &[String], wrong: &mut Vec<String>) -> BTreeMap<u16, String> {
+    let mut owners = BTreeMap::new();
+    for text in texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        let parsed = text.split_once('=').and_then(|(port, app)| {
+            let port = port.trim().parse().ok().filter(|port| *port > 0)?;
+            let app = app.trim();
+            let is_id =
+                app.len() > 1 && app.starts_with('/') && !app.ends_with('/') && !app.contains(char::is_whitespace);
+            is_id.then_some((port, app))
+        });
+        let Some((port, app)) = parsed else {
+            wrong.push(format!("--owner (or PORT_OWNER) {text}: must be PORT=APP, such as 8080=/shop/web"));
+            continue;
+        };
+        match owners.insert(port, app.to_owned()) {
+            Some(other) if other != app => {
+                wrong.push(format!(
+                    "--owner (or PORT_OWNER) {text}: {other} owns port {port} already; name one app for each port"
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+    owners
 }
 
 /// Adds the hosts of URLs to what no app may claim.
@@ -243,6 +293,15 @@ mod tests {
             ["11.0.0.0/8", "fd00::/64", "192.0.2.1/32"]
         );
         assert!(claims.vip_names);
+    }
+
+    #[test]
+    fn owners_and_sharing_are_read_from_flags() {
+        let claims = claims_of("");
+        assert_eq!((claims.share_anyone, claims.owners), (false, BTreeMap::new()));
+        let claims = claims_of("--share anyone --owner 80=/edge/web,53=/dns --owner 80=/edge/web");
+        assert!(claims.share_anyone);
+        assert_eq!(claims.owners, [(53, "/dns".to_owned()), (80, "/edge/web".to_owned())].into());
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 mod known;
 mod port_labels;
+mod share_list;
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
-pub use self::{known::label_table, port_labels::PortLabels};
+pub use self::{known::label_table, port_labels::PortLabels, share_list::ShareList};
 use self::{
     known::{is_known, nearest},
     port_labels::PORT_LABELS,

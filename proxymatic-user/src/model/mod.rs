@@ -18,7 +18,7 @@ pub use backend::{Backend, MAX_WEIGHT, State, Weight};
 pub use duration::duration;
 pub(crate) use file_keys::{FileKey, known_file_keys};
 pub use health::{Health, TaskState, TaskStatus, all_unreachable};
-pub use labels::{Labels, PORT_PREFIX, PREFIX, PortLabels, label_table};
+pub use labels::{Labels, PORT_PREFIX, PREFIX, PortLabels, ShareList, label_table};
 pub(crate) use merge_join::merge_join;
 pub use service::{MAX_NEW, Protocol, Service, ServiceKey, Start};
 pub(crate) use settings::SavedSettings;

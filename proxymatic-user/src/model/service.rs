@@ -60,8 +60,10 @@ impl fmt::Display for ServiceKey {
 /// A service, as one source describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// The Marathon app id. If several apps share the port, the first in the order of ids.
+    /// The id of the Marathon app that owns the service; of a named virtual address, its name and port.
     pub name: String,
+    /// The Marathon app or pod that owns the service, if that is certain: then it stays the owner. `None` for other sources.
+    pub owner: Option<String>,
     /// The backends, sorted by task, then address and port; no two are equal.
     pub backends: Vec<Backend>,
     /// The settings.

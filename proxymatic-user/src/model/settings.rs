@@ -1,7 +1,7 @@
 //! The settings of a service: everything except its port and its backends.
 //!
 //! Each setting is declared once, in the table of this file. A row yields the field of [`Settings`], the label and its
-//! row in docs/labels.md, the merge of the labels of several apps, the key of the services file, the text in the log, and
+//! row in docs/labels.md, the comparison of the labels of several apps, the key of the services file, the text in the log, and
 //! the field of the state file. A [`Kind`] is how a value is written.
 //!
 //! A new setting that hooks read also needs a field of `Service` in `proxymatic-common`, which is a new map ABI version,
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize, de::MapAccess};
 
 use self::{
     allow_list::AllowList,
-    given::{last_part, merge_value, read_value, set},
+    given::{last_part, read_value, set},
     kind::{FromLabel, Kind, Saved},
     limit::Limit,
     policy::PolicyName,
@@ -117,11 +117,12 @@ macro_rules! settings {
                 }
             }
 
-            /// Takes the values that are missing here from `other`. Returns the labels with two different values; the
-            /// own value stays.
-            pub fn merge(&mut self, other: &Self) -> Vec<&'static str> {
+            /// Returns the labels whose value differs from the settings of a service.
+            pub(crate) fn differences(&self, settings: &Settings) -> Vec<&'static str> {
                 let mut differ = Vec::new();
-                $(merge_value(&mut self.$field, &other.$field, concat!($($log)? $($label)?), &mut differ);)+
+                $(if self.$field.as_ref().is_some_and(|given| *given != settings.$field) {
+                    differ.push(concat!($($log)? $($label)?));
+                })+
                 differ
             }
 

@@ -1,5 +1,5 @@
-//! The loss guard: a service that lost most of its backends in a response keeps them until a later response confirms the
-//! loss. Pure: the clock is an argument.
+//! The loss guard: a service that lost most of its backends, or its owner, in a response keeps them until a later response
+//! confirms the loss. Pure: the clock is an argument.
 //!
 //! A service that has at least half as many backends as before has no loss, also if they are other ones.
 
@@ -35,6 +35,8 @@ pub(super) struct Response {
     pub(super) confirm: Duration,
     /// Whether the response covers everything: only such a response confirms a loss.
     pub(super) whole: bool,
+    /// Whether the earlier services are published: of adopted services the settings are not known.
+    pub(super) published: bool,
 }
 
 impl Response {
@@ -70,9 +72,10 @@ impl LossGuard {
             let listed = fresh.services.get(key).map_or(0, |it| it.backends.iter().filter(stays).count());
             let expected = service.backends.iter().filter(stays).count();
             let since = self.services.get(key).copied().or(self.empty).unwrap_or(response.now);
-            if listed * 2 < expected && !response.confirms(since) {
+            let moved = response.published && owner_changes(service, fresh.services.get(key).map(|it| &**it));
+            if (moved || listed * 2 < expected) && !response.confirms(since) {
                 losses.insert(*key, since);
-                put_back(fresh, *key, service, leaving);
+                put_back(fresh, *key, service, leaving, moved);
             }
         }
         fresh.warnings.extend(warning(&losses, fresh));
@@ -85,9 +88,18 @@ impl LossGuard {
     }
 }
 
-/// Adds the earlier backends of a service to those that are listed.
-fn put_back(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>) {
+/// Returns whether a service that is listed has another owner than before.
+fn owner_changes(before: &Service, listed: Option<&Service>) -> bool {
+    before.owner.is_some() && listed.is_some_and(|listed| listed.owner != before.owner)
+}
+
+/// Adds the earlier backends of a service to those that are listed. If its owner has `moved`, nothing of what is listed is
+/// used.
+fn put_back(fresh: &mut Snapshot, key: ServiceKey, before: &Service, leaving: &BTreeSet<String>, moved: bool) {
     let empty = || Arc::new(Service { backends: Vec::new(), ..before.clone() });
+    if moved {
+        fresh.services.remove(&key);
+    }
     let service = Arc::make_mut(fresh.services.entry(key).or_insert_with(empty));
     fn identity(it: &Backend) -> (&str, IpAddr, u16) {
         (&it.task, it.address, it.port)
@@ -108,7 +120,7 @@ fn warning(losses: &BTreeMap<ServiceKey, Instant>, fresh: &Snapshot) -> Option<W
     };
     let app = fresh.services.get(first)?.name.clone();
     let reason = format!(
-        "service {first}{others} lost more than half of its backends in one response; they stay until a second response confirms it"
+        "service {first}{others} lost more than half of its backends, or its owner, in one response; they stay until a second response confirms it"
     );
     Some(Warning { app, reason })
 }

@@ -46,8 +46,11 @@ pub trait Source: fmt::Debug + fmt::Display + Send {
     fn locations(&self) -> BTreeSet<String>;
 
     /// Sets the services that an earlier agent published from this source. The loss guard compares the first response
-    /// with them. A source without a loss guard ignores them.
+    /// with them, and their owners stay. A source without a loss guard ignores them.
     fn set_adopted(&mut self, _adopted: Snapshot) {}
+
+    /// Sets the services that this host serves from this source: their owners stay. A source without owners ignores them.
+    fn set_served(&mut self, _served: Snapshot) {}
 
     /// Returns the future that reads the source for ever and sends reports. It ends after the receiver is dropped.
     fn run(self: Box<Self>, reports: mpsc::Sender<Report>) -> BoxFuture<'static, ()>;

@@ -45,6 +45,14 @@ impl Sources {
         }
     }
 
+    /// Sets the services that this host serves from each source.
+    pub fn set_served(&mut self, served: impl Fn(SourceId) -> Snapshot) {
+        for source in &mut self.0 {
+            let id = source.id();
+            source.set_served(served(id));
+        }
+    }
+
     /// Starts all sources on the current runtime. Each ends after the receiver of the reports is dropped.
     pub fn start(self, reports: &mpsc::Sender<Report>) {
         for source in self.0 {

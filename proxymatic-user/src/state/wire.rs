@@ -62,6 +62,8 @@ struct Service {
     protocol: Protocol,
     #[serde(default)]
     name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
     #[serde(default)]
     settings: SavedSettings,
     #[serde(default)]
@@ -171,13 +173,14 @@ impl Service {
     /// `None` if [`Key::new`] returns `None`.
     fn new(key: ServiceKey, service: &model::Service) -> Option<Self> {
         // A restored service is used at once, new or not.
-        let model::Service { name, backends, settings, unchecked: _ } = service;
+        let model::Service { name, owner, backends, settings, unchecked: _ } = service;
         let Key { address, port, protocol } = Key::new(key)?;
         Some(Self {
             address,
             port,
             protocol,
             name: name.clone(),
+            owner: owner.clone(),
             settings: settings.into(),
             backends: backends.iter().filter_map(Backend::new).collect(),
         })
@@ -192,7 +195,8 @@ impl Service {
         // The model requires this order, and the file may have another one.
         backends.sort_by(|a, b| identity(a).cmp(&identity(b)));
         backends.dedup_by(|a, b| identity(a) == identity(b));
-        Ok((key, Arc::new(model::Service { name: self.name, backends, settings, ..model::Service::default() })))
+        let (name, owner) = (self.name, self.owner);
+        Ok((key, Arc::new(model::Service { name, owner, backends, settings, ..model::Service::default() })))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod current;
+mod ownership;
 mod watch;
 
 use std::{

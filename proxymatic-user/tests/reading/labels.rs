@@ -30,24 +30,23 @@ fn labels_of_a_port_are_settings_of_its_service() {
 }
 
 #[test]
-fn labels_of_the_first_app_on_a_port_count() {
+fn labels_of_the_owner_of_a_port_count() {
     let web = canary("/web", &[("balance", "random"), ("allow", "10.0.0.0/8")]);
     let beta = canary("/web-beta", &[("balance", "maglev"), ("affinity", "1m"), ("allow", "10.0.0.0/8")]);
     for apps in [json!([web, beta]), json!([beta, web])] {
         let read = snapshot(apps, json!([]), &options());
         let settings = &read.services[&KEY].settings;
-        assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::from_secs(60)));
+        assert_eq!((settings.policy, settings.affinity), (Policy::Random, Duration::ZERO));
         let warnings: Vec<_> = read.warnings.iter().map(|it| format!("{}: {}", it.app, it.reason)).collect();
         assert_eq!(
             warnings,
             [
-                "/web-beta: service port 1000/tcp: its balance differs from that of /web, which comes first and counts; give \
-              them the same labels"
+                "/web-beta: service port 1000/tcp: the settings come from its owner /web, so balance and affinity of other \
+              apps has no effect; set it there"
             ]
         );
     }
-    // The allow list of one app holds for both, so that no client gets past it.
-    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("allow", "10.0.0.0/8")])]), json!([]), &options());
-    assert!(read.services[&KEY].settings.allow.is_some());
+    // What equals the default of the owner is no difference.
+    let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("balance", "leastconn")])]), json!([]), &options());
     assert_eq!(read.warnings, []);
 }

@@ -8,6 +8,7 @@ mod failures;
 mod fields;
 mod labels;
 mod networks;
+mod ownership;
 mod pods;
 mod shapes;
 mod traffic;

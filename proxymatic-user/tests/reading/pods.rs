@@ -408,7 +408,7 @@ fn pod_and_app_may_share_a_service_port() {
         53/udp /p
         80/tcp /p:80
           p.instance-11.c1 10.0.0.1 31005 Active weight 100
-        1000/tcp /p
+        1000/tcp /web
           p.instance-11.c1 10.0.0.1 31005 Active weight 100
           w 10.0.0.9 1 Active
         192.0.2.1:80/tcp /p

@@ -65,14 +65,14 @@ fn section_8_3_virtual_addresses() {
             "two names of one port: the first has it",
             json!([vip("/a", 10000, "/web:80", 1), vip("/b", 10001, "/api:80", 2)]),
             expect![[r#"
-            80/tcp /api:80
-              b 10.0.0.9 2 Active
-            10000/tcp /a
-              a 10.0.0.9 1 Active
-            10001/tcp /b
-              b 10.0.0.9 2 Active
-            /a: the virtual address /web:80 is not served: names are served at their port on every host, and 80/tcp is /api:80; give it another port, or a service port with the label com.meltwater.proxymatic.port.<index>.servicePort
-        "#]],
+                80/tcp /web:80
+                  a 10.0.0.9 1 Active
+                10000/tcp /a
+                  a 10.0.0.9 1 Active
+                10001/tcp /b
+                  b 10.0.0.9 2 Active
+                /b: the virtual address /api:80 is not served: names are served at their port on every host, and 80/tcp is /web:80; give it another port, or a service port with the label com.meltwater.proxymatic.port.<index>.servicePort
+            "#]],
         ),
         (
             "a service port comes before a name",

@@ -2,17 +2,20 @@
 
 use std::num::NonZeroU32;
 
+use super::share_list::ShareList;
 use crate::model::{GivenSettings, MAX_WEIGHT, Weight, duration};
 
 /// The values of one port's labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortLabels {
-    /// The service port in place of the one that Marathon assigned. An explicit port also means that apps may share it.
+    /// The service port in place of the one that Marathon assigned. An explicit port also means that apps of one group may share it.
     pub service_port: Option<u16>,
     /// The share of new connections for each task.
     pub weight: Weight,
     /// The limit of open connections from this host to each task, already divided by the size of the group; 0 for none.
     pub maxconn: u32,
+    /// The apps of other groups that may join the service, if this app owns it.
+    pub share: ShareList,
     /// The labels for the service as a whole.
     pub service: GivenSettings,
 }
@@ -28,15 +31,24 @@ pub(super) struct PortLabel {
 }
 
 /// The declarations of all labels for an app's share, in the order of the documents.
-pub(super) const PORT_LABELS: [PortLabel; 5] = [
+pub(super) const PORT_LABELS: [PortLabel; 6] = [
     PortLabel {
         key: "servicePort",
         document: Some([
             "1 to 65535",
             "Marathon's service port; of a pod, none",
-            "the port that programs connect to; two apps that name one port this way share it (canary)",
+            "the port that programs connect to; apps of one group that name one port this way share it (canary)",
         ]),
         apply: service_port,
+    },
+    PortLabel {
+        key: "share",
+        document: Some([
+            "ids of apps, and `/group/*`, with commas between",
+            "none",
+            "the apps of other groups that may join the port, if this app owns it; see below",
+        ]),
+        apply: share,
     },
     PortLabel {
         key: "weight",
@@ -72,6 +84,12 @@ fn service_port(port: &mut PortLabels, value: &str, _: NonZeroU32) -> Result<(),
         }
     }
     Ok(())
+}
+
+fn share(port: &mut PortLabels, value: &str, _: NonZeroU32) -> Result<(), String> {
+    let (list, wrong) = ShareList::parse(value);
+    port.share = list;
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
 fn weight(port: &mut PortLabels, value: &str, _: NonZeroU32) -> Result<(), String> {

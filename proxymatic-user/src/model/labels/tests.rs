@@ -16,6 +16,7 @@ fn every_known_label_is_applied() {
         &[
             ("0.servicePort", "1234"),
             ("0.weight", " 250 "),
+            ("0.share", "/ops/probe, /shop/*"),
             ("1.weight", "0"),
             ("1.maxconn", "100"),
             ("1.mode", "tcp"),
@@ -31,7 +32,8 @@ fn every_known_label_is_applied() {
     );
     assert_eq!(labels.warnings, [""; 0]);
     let weight = Weight::new(250).unwrap();
-    assert_eq!(labels.port(0), PortLabels { service_port: Some(1234), weight, ..PortLabels::default() });
+    let (share, _) = ShareList::parse("/ops/probe, /shop/*");
+    assert_eq!(labels.port(0), PortLabels { service_port: Some(1234), weight, share, ..PortLabels::default() });
     let one = labels.port(1);
     assert_eq!((one.service_port, one.weight.get(), one.maxconn), (None, 0, 100));
     let settings = one.service.settings();
@@ -59,7 +61,10 @@ fn invalid_label_gives_a_warning_and_keeps_the_default() {
         ("0.mode", "http", "forwarded as plain TCP"),
         ("0.mode", "smtp", "must be tcp or http"),
         ("0.balance", "fastest", "0.balance=fastest: must be one of leastconn, random, roundrobin, source, latency"),
-        ("0.timeout.client", "0", "must be a duration above 0"),
+        ("0.timeout.client", "0", "must be a duration of at least 1s, such as 30s or 5m; it is left out"),
+        ("0.timeout.server", "999ms", "must be a duration of at least 1s"),
+        ("0.timeout.connect", "0", "must be a duration above 0"),
+        ("0.share", "web", "\"web\" must be the id of an app such as /shop/web, or /shop/* for all apps below a group"),
         ("0.expose", "yes", "must be true or false; it is left out"),
         ("0.slowstart", "30s", "is not supported by this version"),
         ("0.slowstart", "soon", "must be a duration above 0"),

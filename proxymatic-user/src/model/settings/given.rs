@@ -1,4 +1,4 @@
-//! One setting that may be given: set by a label, read from the services file, merged.
+//! One setting that may be given: set by a label, or read from the services file.
 
 use serde::de::{Error as _, MapAccess};
 
@@ -28,20 +28,6 @@ pub(super) fn read_value<'de, K: Kind, M: MapAccess<'de>>(
     }
     *given = Some(K::from_file(map.next_value()?));
     Ok(())
-}
-
-/// Takes a value that is missing from `other`. Adds the `name` to `differ` if both have one and they are not equal.
-pub(super) fn merge_value<T: Clone + PartialEq>(
-    own: &mut Option<T>,
-    other: &Option<T>,
-    name: &'static str,
-    differ: &mut Vec<&'static str>,
-) {
-    match (own.as_ref(), other) {
-        (None, _) => own.clone_from(other),
-        (Some(own), Some(other)) if own != other => differ.push(name),
-        _ => {}
-    }
 }
 
 /// Returns the part of a key after the name of its table.

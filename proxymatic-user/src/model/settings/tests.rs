@@ -21,6 +21,8 @@ fn label_applies_and_a_bad_value_is_explained() {
         ("timeout.connect", "250ms", Settings { connect: Duration::from_millis(250), ..is() }, "-1s"),
         ("timeout.client", "30s", Settings { client: Some(s(30)), ..is() }, "soon"),
         ("timeout.server", "5m", Settings { server: Some(s(300)), ..is() }, "0"),
+        ("timeout.client", "1s", Settings { client: Some(s(1)), ..is() }, "999ms"),
+        ("timeout.server", "1000", Settings { server: Some(s(1)), ..is() }, "1ms"),
         ("affinity", "30m", Settings { affinity: s(1800), ..is() }, "client"),
         ("affinity", "0", is(), ""),
         ("allow", "10.1.0.0/8, 192.0.2.7,cgroup:/mesos", Settings { allow: Some(allow.into()), ..is() }, "db"),
@@ -48,12 +50,11 @@ fn allow_list_with_an_invalid_entry_stays_a_list() {
 }
 
 #[test]
-fn merge_takes_missing_values_and_reports_conflicts() {
-    let mut first = labels(&[("balance", "random"), ("affinity", "1m"), ("expose", "true")]);
-    let second = labels(&[("balance", "maglev"), ("affinity", "60s"), ("allow", "10.0.0.0/8")]);
-    assert_eq!(first.merge(&second), ["balance"]);
-    let all = [("balance", "random"), ("affinity", "1m"), ("expose", "true"), ("allow", "10.0.0.0/8")];
-    assert_eq!(first, labels(&all));
+fn differences_are_given_values_that_a_service_does_not_have() {
+    let owner = labels(&[("balance", "random"), ("affinity", "1m")]).settings();
+    let other = [("balance", "maglev"), ("affinity", "60s"), ("expose", "false"), ("allow", "10.0.0.0/8")];
+    assert_eq!(labels(&other).differences(&owner), ["balance", "allow"]);
+    assert_eq!(labels(&[]).differences(&owner), [""; 0]);
 }
 
 /// These names are in state files of agents that were stopped: a field with another name would be lost.
@@ -64,6 +65,9 @@ fn saved_settings_keep_the_names_of_their_fields() {
     let saved = serde_json::to_string(&SavedSettings::from(&settings)).unwrap();
     expect_test::expect![[r#"{"policy":"leastconn","maxconn":1,"connect":{"secs":3,"nanos":0},"client":{"secs":3,"nanos":0},"server":{"secs":3,"nanos":0},"affinity":{"secs":0,"nanos":0},"allow":[],"reset":false,"expose":false}"#]]
         .assert_eq(&saved);
+    let tiny = Some(Duration::from_millis(999));
+    let tiny = SavedSettings::from(&Settings { client: tiny, server: tiny, ..Settings::default() });
+    assert_eq!(tiny.restore(), Ok(Settings::default()), "an earlier version may have saved them");
     let short = serde_json::to_string(&SavedSettings::from(&Settings::default())).unwrap();
     expect_test::expect![[r#"{"policy":"leastconn","connect":{"secs":3,"nanos":0},"affinity":{"secs":0,"nanos":0},"reset":false,"expose":false}"#]]
         .assert_eq(&short);

@@ -36,6 +36,26 @@ impl TryFrom<InFile> for TimeoutInFile {
     }
 }
 
+/// An idle timeout in the services file.
+#[derive(Deserialize)]
+#[serde(try_from = "InFile")]
+pub(super) struct IdleTimeoutInFile(Duration);
+
+impl TryFrom<InFile> for IdleTimeoutInFile {
+    type Error = &'static str;
+
+    fn try_from(InFile(time): InFile) -> Result<Self, Self::Error> {
+        if time < MIN_IDLE {
+            Err("an idle timeout must be at least 1s; without one, leave it out")
+        } else {
+            Ok(Self(time))
+        }
+    }
+}
+
+/// The shortest idle timeout. A shorter one would reset connections between any two of their packets.
+const MIN_IDLE: Duration = Duration::from_secs(1);
+
 fn timeout_from_label(text: &str) -> Option<Duration> {
     duration(text).filter(|time| !time.is_zero())
 }
@@ -86,15 +106,15 @@ pub(super) struct IdleTimeout;
 
 impl Kind for IdleTimeout {
     type Value = Option<Duration>;
-    type InFile = Option<TimeoutInFile>;
+    type InFile = Option<IdleTimeoutInFile>;
     type Saved = Option<Duration>;
 
     fn default_value() -> Option<Duration> {
         None
     }
 
-    fn from_file(value: Option<TimeoutInFile>) -> Option<Duration> {
-        value.map(|TimeoutInFile(time)| time)
+    fn from_file(value: Option<IdleTimeoutInFile>) -> Option<Duration> {
+        value.map(|IdleTimeoutInFile(time)| time)
     }
 
     fn log_text(time: &Option<Duration>) -> String {
@@ -105,18 +125,20 @@ impl Kind for IdleTimeout {
         *time
     }
 
+    /// An earlier version may have saved a shorter one.
     fn restore(time: Option<Duration>) -> Result<Option<Duration>, String> {
-        Ok(time)
+        Ok(time.filter(|time| *time >= MIN_IDLE))
     }
 }
 
 impl FromLabel for IdleTimeout {
     fn values() -> String {
-        ConnectTimeout::values()
+        "a duration from `1s`".into()
     }
 
     fn from_label(text: &str) -> Parsed<Option<Duration>> {
-        Parsed::or_must_be(timeout_from_label(text).map(Some), TIMEOUT)
+        let time = duration(text).filter(|time| *time >= MIN_IDLE);
+        Parsed::or_must_be(time.map(Some), "a duration of at least 1s, such as 30s or 5m")
     }
 }
 

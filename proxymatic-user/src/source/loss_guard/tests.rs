@@ -22,7 +22,7 @@ fn snapshot(services: &[&str]) -> Snapshot {
 }
 
 fn response(at: Instant) -> Response {
-    Response { at, now: at, confirm: CONFIRM, whole: true }
+    Response { at, now: at, confirm: CONFIRM, whole: true, published: true }
 }
 
 /// Returns the filtered response, and the warnings.
@@ -94,4 +94,26 @@ fn empty_first_response_counts_if_a_later_one_confirms_it() {
     assert!(!guard.holds_empty(&response(now + CONFIRM)));
     // The same responses confirm the loss of earlier backends.
     assert_eq!(filtered(&mut guard, &["a"], &[], &response(now + CONFIRM)), (snapshot(&[]), vec![]));
+}
+
+#[test]
+fn new_owner_counts_after_a_second_response_confirms_it() {
+    let owned = |owner: &str, tasks: &str| {
+        let mut snapshot = snapshot(&[tasks]);
+        snapshot.services.values_mut().for_each(|it| Arc::make_mut(it).owner = Some(owner.to_owned()));
+        snapshot
+    };
+    let (mut guard, now, before) = (LossGuard::default(), Instant::now(), owned("/web", "a b"));
+    let mut seen = |fresh: &Snapshot, response: &Response| {
+        let mut fresh = fresh.clone();
+        guard.filter(&before, &mut fresh, &BTreeSet::new(), response);
+        fresh.services
+    };
+    let other = owned("/evil", "x y");
+    assert_eq!(seen(&other, &response(now)), before.services, "nothing of the other app is used yet");
+    assert_eq!(seen(&before, &response(now)), before.services);
+    assert_eq!(seen(&other, &response(now + CONFIRM)), before.services, "it was refuted");
+    assert_eq!(seen(&other, &response(now + CONFIRM * 2)), other.services, "it is confirmed");
+    let adopted = Response { published: false, ..response(now) };
+    assert_eq!(seen(&other, &adopted), other.services, "the settings of adopted services are not known");
 }

@@ -14,6 +14,10 @@ pub struct ClaimRules {
     pub vip_names: bool,
     /// The number of ports and virtual addresses that one app or pod may have.
     pub max_ports_per_app: usize,
+    /// Whether apps of any group may join the service of another app.
+    pub share_anyone: bool,
+    /// The app or pod that owns a service port, whatever else claims it.
+    pub owners: BTreeMap<u16, String>,
     /// What no app may claim: addresses or names of hosts, and what each is, as in "the address of Marathon".
     pub protected: BTreeMap<String, String>,
 }
@@ -29,6 +33,8 @@ impl Default for ClaimRules {
             vip_networks: Vec::new(),
             vip_names: false,
             max_ports_per_app: Self::MAX_PORTS_PER_APP,
+            share_anyone: false,
+            owners: BTreeMap::new(),
             protected: BTreeMap::new(),
         }
     }

@@ -17,6 +17,7 @@ use super::{
     convert,
     dcos::Session,
     endpoint::Endpoint,
+    first_versions,
     response_failure::{MARATHON, status_failure, unreadable},
     server_clock::ServerClock,
     timestamp::http_date_millis,
@@ -30,6 +31,8 @@ use crate::source::{
 
 /// The largest body in bytes, unpacked. 20,000 tasks are about 21 MB.
 const MAX_BODY: usize = 256 << 20;
+/// The largest list of versions, in bytes. Marathon keeps 50 by default, of 29 bytes each.
+const MAX_VERSIONS_BODY: usize = 4 << 20;
 /// The largest body of an error that is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 << 10;
 /// How many redirects the request for events follows, to the leader.
@@ -158,6 +161,15 @@ impl Client {
         self.get(&path, &[], |body| serde_json::from_slice(body)).await.map(|(_, app)| app)
     }
 
+    /// Returns the time of the first version of an app or pod that is listed, in milliseconds since 1970.
+    pub(super) async fn first_version(&self, id: &str, is_pod: bool) -> Result<i64, Failure> {
+        let (bare, parse): (_, fn(&[u8]) -> _) =
+            (id.trim_start_matches('/'), if is_pod { first_versions::parse_of_pod } else { first_versions::parse });
+        let path = if is_pod { format!("/v2/pods/{bare}::versions") } else { format!("/v2/apps/{bare}/versions") };
+        let (_, first) = self.get_at_most(MAX_VERSIONS_BODY, &path, &[], parse).await?;
+        first.ok_or_else(|| Failure::without_url(&path, "lists no version"))
+    }
+
     /// Returns the stream of events, and the URL of the Marathon that sends it.
     pub(super) async fn events(&self) -> Result<(Url, Response), Failure> {
         let mut query = EVENTS.map(|event| ("event_type", event)).to_vec();
@@ -232,10 +244,21 @@ impl Client {
         query: &[(&str, &str)],
         parse: fn(&[u8]) -> Result<T, serde_json::Error>,
     ) -> Result<(Instant, T), Failure> {
+        self.get_at_most(MAX_BODY, path, query, parse).await
+    }
+
+    /// Requests a path, like [`Client::get`], with a bound for the body in bytes.
+    async fn get_at_most<T: Send + 'static>(
+        &self,
+        most: usize,
+        path: &str,
+        query: &[(&str, &str)],
+        parse: fn(&[u8]) -> Result<T, serde_json::Error>,
+    ) -> Result<(Instant, T), Failure> {
         let mut attempts = self.in_turn.attempts();
         while let Some(index) = attempts.next() {
             let (at, url) = (self.clock.now(), with_query(self.endpoints[index].url_of(path), query));
-            match self.get_from(index, url, parse).await {
+            match self.get_from(index, url, most, parse).await {
                 Ok(it) => return Ok((at, it)),
                 Err(failure) => attempts.failed(failure),
             }
@@ -247,6 +270,7 @@ impl Client {
         &self,
         index: usize,
         url: Url,
+        most: usize,
         parse: fn(&[u8]) -> Result<T, serde_json::Error>,
     ) -> Result<T, Failure> {
         let request = self.http.get(&url).header(ACCEPT, "application/json").timeout(MARATHON.whole_timeout);
@@ -257,7 +281,7 @@ impl Client {
         }
         self.note_date(&response);
         let leader = self.named_leader(&response);
-        let body = response.body(MAX_BODY).await?;
+        let body = response.body(most).await?;
         // A large body takes a tenth of a second and more to parse. Events are handled meanwhile.
         let parsed = tokio::task::spawn_blocking(move || parse(&body).map_err(|error| (body, error))).await;
         let parsed = match parsed {

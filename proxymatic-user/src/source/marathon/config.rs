@@ -34,6 +34,8 @@ pub struct Config {
     pub claims: ClaimRules,
     /// The services that an earlier agent published. The first response is compared with them.
     pub adopted: Snapshot,
+    /// The services that this host serves. Their owners stay.
+    pub served: Snapshot,
     /// All durations of the source.
     pub timing: Timing,
     /// The clock by which they are measured.
@@ -59,9 +61,10 @@ impl Config {
                 format!("the refresh interval is {refresh:?}; it must be from 1 to {} s", REFRESH.end().as_secs());
             parsed = Err(parsed.err().into_iter().flatten().chain([reason]).collect());
         }
-        let (access, adopted) = (Access::default(), Snapshot::default());
+        let (access, adopted, served) = Default::default();
         let (claims, clock) = (ClaimRules::default(), Clock::default());
-        Ok(Self { endpoints: parsed?, access, group_size, expose_host: false, claims, adopted, timing, clock, seed })
+        let endpoints = parsed?;
+        Ok(Self { endpoints, access, group_size, expose_host: false, claims, adopted, served, timing, clock, seed })
     }
 
     /// Returns the configuration with the access that these files give.

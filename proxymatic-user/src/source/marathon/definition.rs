@@ -77,8 +77,9 @@ impl<'a> Definition<'a> {
         let PortVips { vips, fits: true, .. } = &self.vips[index] else { return Vec::new() };
         let number = self.service_port(index);
         let by_label = self.labels.port(index).service_port.is_some();
+        let is_assigned = number.is_some_and(|number| i64::from(number) == port.service_port);
         let on_its_hosts =
             port.served == Served::OnHost && number.is_some_and(|number| i64::from(number) == port.fixed);
-        service_keys(number, vips, port.protocols, PortClaim { app, by_label, on_its_hosts })
+        service_keys(number, vips, port.protocols, PortClaim { app, by_label, is_assigned, on_its_hosts })
     }
 }

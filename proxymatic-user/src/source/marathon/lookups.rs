@@ -12,6 +12,7 @@ use super::{
     claim_rules::ClaimRules,
     server_clock::ServerClock,
 };
+use crate::model::Snapshot;
 
 /// One version of one definition: the id of the app or pod, and the version.
 pub type AppVersion = (String, String);
@@ -43,6 +44,10 @@ pub struct Lookups {
     pub name_servers: BTreeSet<IpAddr>,
     /// The clock of Marathon; `None` if it is not known.
     pub clock: Option<ServerClock>,
+    /// What this host serves already. The owners of its services stay.
+    pub served: Snapshot,
+    /// The time of the first version of each app or pod that was asked for, in milliseconds since 1970.
+    pub first_versions: BTreeMap<String, Result<i64, String>>,
 }
 
 impl Lookups {

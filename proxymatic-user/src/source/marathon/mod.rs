@@ -19,10 +19,12 @@ mod definition;
 mod definition_cache;
 mod endpoint;
 mod event;
+mod first_versions;
 mod health_carryover;
 mod health_results;
 pub mod lookups;
 mod merge;
+mod ownership;
 mod pending_refresh;
 mod pods;
 pub mod ports;
@@ -73,7 +75,12 @@ impl Source for Config {
     }
 
     fn set_adopted(&mut self, adopted: Snapshot) {
+        self.served = adopted.clone();
         self.adopted = adopted;
+    }
+
+    fn set_served(&mut self, served: Snapshot) {
+        self.served = served;
     }
 
     fn run(self: Box<Self>, reports: mpsc::Sender<Report>) -> BoxFuture<'static, ()> {
@@ -84,7 +91,7 @@ impl Source for Config {
 /// Reads Marathon for ever, and reports each whole response and each failure. Returns after the receiver of the reports
 /// is dropped.
 pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
-    let Config { endpoints, access, group_size, expose_host, claims, adopted, timing, clock, seed } = config;
+    let Config { endpoints, access, group_size, expose_host, claims, adopted, served, timing, clock, seed } = config;
     for warning in &access.warnings {
         tracing::warn!("{warning}");
     }
@@ -106,7 +113,7 @@ pub async fn run(config: Config, reports: mpsc::Sender<Report>) {
     let (summaries, events) = mpsc::channel(stream::MAX_WAITING);
     let options = Options { group_size, expose_host, claims: claims.into() };
     let reader = Reader::new(&client, options, &adopted);
-    let published = PublishedState::after(adopted);
+    let published = PublishedState::after(adopted, served);
     tokio::select! {
         () = stream::follow(&client, &timing, !seed, summaries, &reports, &reads) => {}
         () = ReadLoop::new(reader, published, timing, clock, &reads).run(jitter, events, &reports) => {}

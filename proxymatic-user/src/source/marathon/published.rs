@@ -21,7 +21,7 @@ use super::{
     task_notes::TaskNotes,
 };
 use crate::{
-    model::{Backend, Service, Snapshot, State},
+    model::{Backend, Service, ServiceKey, Snapshot, State},
     source::loss_guard::{self, LossGuard},
 };
 
@@ -37,6 +37,8 @@ pub(super) struct PublishedState {
     latest: Option<(Instant, Snapshot)>,
     /// The services that an earlier agent published. The first response is compared with them.
     adopted: Snapshot,
+    /// The services whose owners stay, until there is a published snapshot.
+    served: Snapshot,
     ended: BTreeMap<String, Ended>,
     /// Tasks that are expected to leave. That they are missing from a response is not a loss.
     leaving: BTreeSet<String>,
@@ -55,9 +57,15 @@ struct Ended {
 }
 
 impl PublishedState {
-    /// Returns the state before the first response, after an earlier agent that published these services.
-    pub(super) fn after(adopted: Snapshot) -> Self {
-        Self { adopted, ..Self::default() }
+    /// Returns the state before the first response, after an earlier agent that published these services. The owners of
+    /// what is `served` stay.
+    pub(super) fn after(adopted: Snapshot, served: Snapshot) -> Self {
+        Self { adopted, served, ..Self::default() }
+    }
+
+    /// Returns the services whose owners stay. Cheap: the services are shared.
+    pub(super) fn served(&self) -> Snapshot {
+        self.latest.as_ref().map_or_else(|| self.served.clone(), |(_, latest)| latest.clone())
     }
 
     /// Notes an event that a task has ended. Returns whether the published snapshot changes.
@@ -109,13 +117,14 @@ impl PublishedState {
     /// Notes an event that a task has started, which serves these services by itself. Returns whether the published
     /// snapshot changes.
     ///
-    /// A service that is not published yet, or that has the name of another app, waits for the next response.
+    /// A service that is not published yet, or that another app owns, waits for the next response.
     pub(super) fn task_started(&mut self, served: &Snapshot, now: Instant) -> bool {
         let Some((_, latest)) = &mut self.latest else { return false };
         let mut changed = false;
         let identity = |it: &Backend| (it.task.clone(), it.address, it.port);
         for (key, service) in &served.services {
-            let Some(known) = latest.services.get_mut(key).filter(|it| it.name == service.name) else { continue };
+            let is_own = |it: &&mut Arc<Service>| (&it.name, &it.owner) == (&service.name, &service.owner);
+            let Some(known) = latest.services.get_mut(key).filter(is_own) else { continue };
             // A task that is about to end by an event stays so until a response.
             for new in
                 service.backends.iter().filter(|it| it.state == State::Active && !self.ended.contains_key(&it.task))
@@ -159,15 +168,17 @@ impl PublishedState {
     ) -> Result<(), String> {
         self.ended.retain(|_, ended| ended.seen > at || !scope.has(ended.app.as_deref()));
         remove_ended(&self.ended, &mut fresh);
-        let response = loss_guard::Response { at, now, confirm, whole: scope == RefreshScope::All };
+        let (whole, published) = (scope == RefreshScope::All, self.latest.is_some());
+        let response = loss_guard::Response { at, now, confirm, whole, published };
         if self.latest.is_none() && fresh.services.is_empty() && self.loss_guard.holds_empty(&response) {
             return Err("has no app with a service port; this counts if a second response confirms it".into());
         }
         self.note_unreachable(&fresh, &notes, now);
         let before = self.latest.as_ref().map_or(&self.adopted, |(_, latest)| latest);
-        let keep = |it: &Backend| match self.ended.get(&it.task) {
+        let keep = |key: ServiceKey, it: &Backend| match self.ended.get(&it.task) {
             Some(Ended { still_running: false, .. }) => Keep::No,
-            _ if notes.unplaced.contains(&it.task) => Keep::Always,
+            _ if notes.is_left_out(key, &it.task) => Keep::No,
+            _ if notes.unplaced.contains_key(&it.task) => Keep::Always,
             _ if self.unreachable.contains_key(&it.task) => Keep::AsLastResort,
             _ => Keep::No,
         };
@@ -184,13 +195,13 @@ impl PublishedState {
         }
         self.announced.drain(&mut fresh);
         self.latest = Some((at, fresh));
-        self.adopted = Snapshot::default();
+        (self.adopted, self.served) = Default::default();
         Ok(())
     }
 
     /// Notes which tasks are unreachable by a response, and forgets those that are not any more.
     fn note_unreachable(&mut self, fresh: &Snapshot, notes: &TaskNotes, now: Instant) {
-        for task in &notes.unreachable {
+        for task in notes.unreachable.keys() {
             self.task_unreachable(task.clone(), now);
         }
         self.unreachable.retain(|_, since| now.saturating_duration_since(*since) < UNREACHABLE);
@@ -198,7 +209,7 @@ impl PublishedState {
             return;
         }
         let backends = fresh.services.values().flat_map(|it| &it.backends);
-        for it in backends.filter(|it| it.state == State::Active && !notes.unreachable.contains(&it.task)) {
+        for it in backends.filter(|it| it.state == State::Active && !notes.unreachable.contains_key(&it.task)) {
             self.unreachable.remove(&it.task);
         }
     }
@@ -219,7 +230,7 @@ enum Keep {
 }
 
 /// Adds backends of `before` that `fresh` does not have, draining.
-fn keep_places(before: &Snapshot, fresh: &mut Snapshot, keep: impl Fn(&Backend) -> Keep) {
+fn keep_places(before: &Snapshot, fresh: &mut Snapshot, keep: impl Fn(ServiceKey, &Backend) -> Keep) {
     fn identity(it: &Backend) -> (&str, IpAddr, u16) {
         (&it.task, it.address, it.port)
     }
@@ -234,7 +245,7 @@ fn keep_places(before: &Snapshot, fresh: &mut Snapshot, keep: impl Fn(&Backend) 
         let is_active = known.is_some_and(|service| service.backends.iter().any(|it| is_used(service, it)));
         let missing =
             |it: &&Backend| known.is_none_or(|known| known.backends.iter().all(|at| identity(at) != identity(it)));
-        let stays = |it: &&Backend| match keep(it) {
+        let stays = |it: &&Backend| match keep(*key, it) {
             Keep::No => false,
             Keep::AsLastResort => known.is_some() && !is_active,
             Keep::Always => true,

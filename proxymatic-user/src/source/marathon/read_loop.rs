@@ -84,7 +84,7 @@ impl<'a> ReadLoop<'a> {
             self.news.schedule.take_due_apps(now).into_iter().for_each(|app| self.news.pending.note(Some(app)));
             let scope = self.news.pending.take(everything);
             let outcome = {
-                let mut read = std::pin::pin!(self.reader.read(scope));
+                let mut read = std::pin::pin!(self.reader.read(scope, self.news.published.served()));
                 loop {
                     tokio::select! {
                         outcome = &mut read => break outcome,

@@ -13,6 +13,7 @@ use super::{
     client::Client,
     convert,
     definition_cache::DefinitionCache,
+    first_versions::{FirstVersionTimes, FirstVersions},
     health_carryover::HealthCarryover,
     health_results::awaited_results,
     lookups::{AppVersion, Lookups, Options},
@@ -46,6 +47,9 @@ pub(super) struct Response {
     pub(super) awaited: BTreeMap<String, Duration>,
 }
 
+/// The result of a conversion: the snapshot, the notes, the apps to read again, and the listing.
+type Converted = (Snapshot, TaskNotes, BTreeMap<String, Duration>, Listing);
+
 /// The client, and what a read keeps for the next one.
 pub(super) struct Reader<'a> {
     client: &'a Client,
@@ -59,6 +63,7 @@ pub(super) struct Reader<'a> {
     pods: Pods,
     pod_definitions: DefinitionCache<Pod>,
     app_definitions: DefinitionCache<App>,
+    first_versions: FirstVersions,
     /// The apps of the listing before, without their tasks. Some tasks may still run these definitions.
     earlier: BTreeMap<AppVersion, App>,
 }
@@ -75,14 +80,15 @@ impl<'a> Reader<'a> {
             pods: Pods::default(),
             pod_definitions: DefinitionCache::default(),
             app_definitions: DefinitionCache::default(),
+            first_versions: FirstVersions::default(),
             earlier: BTreeMap::new(),
         }
     }
 
-    /// Reads the scope.
+    /// Reads the scope. The owners of what is `served` stay.
     ///
     /// Steps that take long in a large cluster run on other threads, so that events are handled meanwhile.
-    pub(super) async fn read(&mut self, scope: RefreshScope) -> Result<Response, Failure> {
+    pub(super) async fn read(&mut self, scope: RefreshScope, served: Snapshot) -> Result<Response, Failure> {
         let (at, scope, listing) = match self.read_apps(scope).await? {
             Some(it) => it,
             None => self.read_all().await?,
@@ -105,17 +111,38 @@ impl<'a> Reader<'a> {
         let pods = self.pod_definitions.fetch(&required.pods, pod).await?;
         let name_servers = self.options.claims.vip_networks.first().map(|_| name_servers()).unwrap_or_default();
         let hosts = self.hosts.resolve(&required.hosts).await;
-        let lookups = Lookups { definitions, pods, hosts, name_servers, clock: client.server_clock() };
-        let (options, last) = (self.options.clone(), self.last.clone());
-        let (snapshot, notes, awaited, listing) = offload(move || {
-            let (mut snapshot, notes) = convert::convert_with_notes(&listing, &lookups, &options);
-            snapshot.share(&last);
-            (snapshot, notes, awaited_results(&listing.apps), listing)
-        })
-        .await?;
+        let (first_versions, clock) = (FirstVersionTimes::default(), client.server_clock());
+        let lookups = Lookups { definitions, pods, hosts, name_servers, clock, served, first_versions };
+        let (read, lookups) = self.convert(listing, lookups).await?;
+        let (snapshot, notes, awaited, listing) = match read.1.undecided.is_empty() {
+            true => read,
+            false => self.decide(read, lookups).await?,
+        };
         self.listing = Some(listing);
         self.last = snapshot.clone();
         Ok(Response { at, scope, snapshot, notes, awaited })
+    }
+
+    async fn convert(&self, listing: Listing, lookups: Lookups) -> Result<(Converted, Lookups), Failure> {
+        let (options, last) = (self.options.clone(), self.last.clone());
+        offload(move || {
+            let (mut snapshot, notes) = convert::convert_with_notes(&listing, &lookups, &options);
+            snapshot.share(&last);
+            ((snapshot, notes, awaited_results(&listing.apps), listing), lookups)
+        })
+        .await
+    }
+
+    /// Converts again, with the first versions that decide the owners of services.
+    async fn decide(&mut self, (_, notes, _, listing): Converted, lookups: Lookups) -> Result<Converted, Failure> {
+        let client = self.client;
+        let is_pod = |id: &str| listing.pods.iter().any(|pod| has_id(pod, id));
+        let request = |id: String| {
+            let is_pod = is_pod(&id);
+            async move { client.first_version(&id, is_pod).await }
+        };
+        let first_versions = self.first_versions.fetch(&notes.undecided, request).await;
+        Ok(self.convert(listing, Lookups { first_versions, ..lookups }).await?.0)
     }
 
     /// Returns the services of a task that has started, by the definition that was read last; `None` if the definition or

@@ -105,7 +105,7 @@ async fn follow(config: &Config, reports: &mpsc::Sender<Report>) {
         };
         reading.clear();
         let mut snapshot = snapshot(config, &listing, &mut hosts).await;
-        let response = Response { at, now: Instant::now(), confirm: config.confirm, whole: true };
+        let response = Response { at, now: Instant::now(), confirm: config.confirm, whole: true, published: true };
         snapshot.share(&published);
         // Nothing announces which containers are about to leave.
         loss_guard.filter(&published, &mut snapshot, &BTreeSet::new(), &response);

@@ -60,9 +60,15 @@ fn service() -> impl Strategy<Value = Service> {
         let keyed = backends.into_iter().map(|it| ((it.task.clone(), it.address, it.port), it));
         keyed.collect::<BTreeMap<_, _>>().into_values().collect()
     };
-    (".{0,20}", prop::collection::vec(backend(), 0..5), settings()).prop_map(move |(name, backends, settings)| {
-        Service { name, backends: unique(backends), settings, ..Service::default() }
-    })
+    (".{0,20}", prop::option::of(".{0,20}"), prop::collection::vec(backend(), 0..5), settings()).prop_map(
+        move |(name, owner, backends, settings)| Service {
+            name,
+            owner,
+            backends: unique(backends),
+            settings,
+            ..Service::default()
+        },
+    )
 }
 
 fn key() -> impl Strategy<Value = ServiceKey> {
@@ -103,7 +109,8 @@ fn example() -> State {
         maxconn: 5,
         state: TaskState::Active,
     };
-    let service = Service { name: "/web".into(), backends: vec![backend], settings, ..Service::default() };
+    let owner = Some("/web".into());
+    let service = Service { name: "/web".into(), owner, backends: vec![backend], settings, ..Service::default() };
     let virtual_address = ServiceKey { address: Some([192, 0, 2, 1].into()), port: 53, protocol: Protocol::Udp };
     let services = [(ServiceKey::host(1234, Protocol::Tcp), service.clone().into()), (virtual_address, service.into())];
     let warnings = vec![Warning { app: "/odd".into(), reason: "label servicePort is not a port".into() }];

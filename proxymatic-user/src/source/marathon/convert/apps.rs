@@ -35,9 +35,9 @@ impl<'a> Reading<'a> {
     pub(super) fn add_app(&mut self, app: &'a App) {
         let current = self.define(app, app);
         for index in 0..current.ports.as_ref().map_or(0, Vec::len) {
-            let labels = current.labels.port(index).service;
-            for (key, owner, claim) in current.claims(&app.id, index) {
-                self.merge.claim(key, owner, claim, &labels);
+            let labels = current.labels.port(index);
+            for claim in current.claims(&app.id, index) {
+                self.merge.claim(claim, &labels);
             }
         }
         let ready: BTreeMap<_, _> =
@@ -58,7 +58,7 @@ impl<'a> Reading<'a> {
                 match earlier.entry(&task.version).or_insert_with(|| self.earlier_definition(app, &task.version)) {
                     Some(definition) => &*definition,
                     None => {
-                        self.unplaced(&task.id);
+                        self.unplaced(&app.id, &task.id);
                         continue;
                     }
                 }
@@ -112,22 +112,22 @@ impl<'a> Reading<'a> {
         let checked = status.health != Health::Unchecked || has_passed_readiness(app, ready);
         let unchecked = if checked { None } else { self.new_start(&task.started_at) };
         if condition == TaskState::Unreachable {
-            self.notes.unreachable.insert(task.id.clone());
+            self.notes.unreachable.insert(task.id.clone(), app.id.clone());
         }
-        let Some(ports) = definition.ports.as_deref() else { return self.unplaced(&task.id) };
+        let Some(ports) = definition.ports.as_deref() else { return self.unplaced(&app.id, &task.id) };
         if condition == TaskState::Starting && task.ports.is_empty() && task.ip_addresses.is_empty() {
             return; // It has no ports yet.
         }
         let (endpoints, wrong) = match ports::endpoints(ports, task) {
             Ok(endpoints) => endpoints,
             Err(reason) => {
-                self.unplaced(&task.id);
+                self.unplaced(&app.id, &task.id);
                 return self.warn(&task.id, format!("{reason} (app {})", app.id));
             }
         };
         // An unreachable task is listed without the address of its container.
         if endpoints.len() < ports.len() && condition != TaskState::Starting {
-            self.unplaced(&task.id);
+            self.unplaced(&app.id, &task.id);
         }
         for reason in wrong {
             self.warn(&task.id, format!("{reason} (app {})", app.id));
@@ -140,7 +140,7 @@ impl<'a> Reading<'a> {
             let address = match address.map_or_else(|| self.lookups.host(&task.host), Ok) {
                 Ok(address) => address,
                 Err(reason) => {
-                    self.unplaced(&task.id);
+                    self.unplaced(&app.id, &task.id);
                     self.warn(&task.id, format!("{reason} (app {})", app.id));
                     continue;
                 }
@@ -148,7 +148,7 @@ impl<'a> Reading<'a> {
             let labels = definition.labels.port(index);
             let member = Member { status, weight: labels.weight, maxconn: labels.maxconn, unchecked };
             for claim in claims {
-                self.merge.add(claim, &labels.service, (task.id.as_str().into(), address, port), member);
+                self.merge.add(claim, &labels, (task.id.as_str().into(), address, port), member);
             }
         }
     }

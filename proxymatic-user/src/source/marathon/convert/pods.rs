@@ -73,7 +73,7 @@ impl<'a> Port<'a> {
     /// Returns the services that the endpoint claims.
     fn claims(&self, pod: &'a str) -> Vec<ServiceClaim<'a>> {
         let PortVips { vips, fits: true, .. } = &self.vips else { return Vec::new() };
-        let claim = PortClaim { app: pod, by_label: true, on_its_hosts: self.on_its_hosts() };
+        let claim = PortClaim { app: pod, by_label: true, is_assigned: false, on_its_hosts: self.on_its_hosts() };
         service_keys(self.labels.service_port, vips, self.protocols, claim)
     }
 
@@ -91,8 +91,8 @@ impl<'a> Reading<'a> {
     pub(super) fn add_pod(&mut self, pod: &'a PodStatus) {
         let current = self.define_pod(&pod.id, &pod.spec);
         for port in current.values() {
-            for (key, owner, claim) in port.claims(&pod.id) {
-                self.merge.claim(key, owner, claim, &port.labels.service);
+            for claim in port.claims(&pod.id) {
+                self.merge.claim(claim, &port.labels);
             }
         }
         let mut earlier: BTreeMap<&str, Option<Definition<'a>>> = BTreeMap::new();
@@ -111,7 +111,7 @@ impl<'a> Reading<'a> {
                 Some(version) => earlier.entry(version).or_insert_with(|| self.earlier_pod(&pod.id, version)).as_ref(),
             };
             if definition.is_none() {
-                instance.containers.iter().for_each(|container| self.unplaced(&task_id(instance, container)));
+                instance.containers.iter().for_each(|container| self.unplaced(&pod.id, &task_id(instance, container)));
             }
             for container in definition.is_some().then_some(&instance.containers).into_iter().flatten() {
                 self.add_container(pod, definition, instance, container);
@@ -180,16 +180,16 @@ impl<'a> Reading<'a> {
             let condition = self.container_state(pod, instance, container);
             let task = task_id(instance, container);
             if condition == TaskState::Unreachable {
-                self.notes.unreachable.insert(task.clone().into_owned());
+                self.notes.unreachable.insert(task.clone().into_owned(), pod.id.clone());
             }
             let (address, number) = match self.place(instance, port.endpoint, status) {
                 Ok(Some(place)) => place,
                 Ok(None) => {
-                    self.unplaced(&task);
+                    self.unplaced(&pod.id, &task);
                     continue;
                 }
                 Err(reason) => {
-                    self.unplaced(&task);
+                    self.unplaced(&pod.id, &task);
                     self.warn(&instance.id, format!("endpoint {:?}: {reason} (pod {})", status.name, pod.id));
                     continue;
                 }
@@ -199,7 +199,7 @@ impl<'a> Reading<'a> {
             let (weight, maxconn) = (port.labels.weight, port.labels.maxconn);
             let member = Member { status: TaskStatus { condition, health, ready: true }, weight, maxconn, unchecked };
             for claim in claims {
-                self.merge.add(claim, &port.labels.service, (task.clone(), address, number), member);
+                self.merge.add(claim, &port.labels, (task.clone(), address, number), member);
             }
         }
     }

@@ -8,7 +8,8 @@ use crate::{
         api::Listing,
         claim_check::ClaimCheck,
         lookups::{Lookups, Options},
-        merge::Merge,
+        merge::{Merge, Merged},
+        ownership::Ownership,
         task_notes::TaskNotes,
         timestamp::millis,
     },
@@ -34,13 +35,16 @@ impl<'a> Reading<'a> {
 
     /// Returns the snapshot and the notes about tasks, after everything was added.
     pub(super) fn finish(mut self) -> (Snapshot, TaskNotes) {
-        let services = self.merge.services(&mut self.warnings);
-        (Snapshot { services, warnings: self.warnings.into_iter().collect() }, self.notes)
+        let ownership = Ownership { rules: &self.options.claims, lookups: self.lookups };
+        let Merged { services, mut warnings, undecided, left_out } = self.merge.services(&ownership);
+        warnings.append(&mut self.warnings);
+        (self.notes.undecided, self.notes.left_out) = (undecided, left_out);
+        (Snapshot { services, warnings: warnings.into_iter().collect() }, self.notes)
     }
 
-    /// Notes that a place of a task is not known.
-    pub(super) fn unplaced(&mut self, task: &str) {
-        self.notes.unplaced.insert(task.to_owned());
+    /// Notes that a place of a task of an app or pod is not known.
+    pub(super) fn unplaced(&mut self, app: &str, task: &str) {
+        self.notes.unplaced.insert(task.to_owned(), app.to_owned());
     }
 
     /// Returns when a task started for which no check speaks; `None` if it is not new any more.

@@ -28,6 +28,11 @@ fn of(at: Instant, scope: RefreshScope, snapshot: Snapshot) -> Response {
     Response { at, scope, snapshot, notes: TaskNotes::default(), awaited: BTreeMap::new() }
 }
 
+/// Returns the state after an earlier agent that has published these services.
+fn after(services: &[&str]) -> PublishedState {
+    PublishedState::after(snapshot(services), Snapshot::default())
+}
+
 fn service() -> Service {
     Service::default()
 }
@@ -166,27 +171,27 @@ fn empty_first_response_needs_a_second_response() {
 
 #[test]
 fn first_response_is_compared_with_adopted_services() {
-    let (mut published, now) = (PublishedState::after(snapshot(&["a b c", "x"])), Instant::now());
+    let (mut published, now) = (after(&["a b c", "x"]), Instant::now());
     assert_eq!(published.latest(), None);
     assert_eq!(listed(&mut published, now, &["a", "x"]), ["a b c", "x"]);
     assert_eq!(published.confirm_at(CONFIRM), Some(now + CONFIRM));
     assert_eq!(listed(&mut published, now + CONFIRM, &["a", "x"]), ["a", "x"]);
     // Up to half may be gone, and others may replace them.
-    let mut published = PublishedState::after(snapshot(&["a b c d"]));
+    let mut published = after(&["a b c d"]);
     assert_eq!(listed(&mut published, now, &["a e"]), ["a e"]);
     assert_eq!(published.confirm_at(CONFIRM), None);
 }
 
 #[test]
 fn empty_response_after_adoption_needs_a_second_response() {
-    let (mut published, now) = (PublishedState::after(snapshot(&["a b"])), Instant::now());
+    let (mut published, now) = (after(&["a b"]), Instant::now());
     assert!(published.on_response(of(now, RefreshScope::All, snapshot(&[])), now, CONFIRM).is_err());
     assert_eq!(listed(&mut published, now + CONFIRM, &[]), [""; 0]);
 }
 
 #[test]
 fn task_ended_before_the_first_response_is_not_a_loss() {
-    let (mut published, now) = (PublishedState::after(snapshot(&["a b c"])), Instant::now());
+    let (mut published, now) = (after(&["a b c"]), Instant::now());
     assert!(!end(&mut published, "a", false, now) && !end(&mut published, "b", false, now));
     assert_eq!(published.latest(), None);
     assert_eq!(listed(&mut published, now, &["c"]), ["c"]);
@@ -264,11 +269,25 @@ fn noted(
     unplaced: &[&str],
     unreachable: &[&str],
 ) -> Vec<String> {
-    let set = |tasks: &[&str]| tasks.iter().map(ToString::to_string).collect();
-    let notes = TaskNotes { unplaced: set(unplaced), unreachable: set(unreachable) };
+    let of_app = |tasks: &[&str]| tasks.iter().map(|task| ((*task).to_owned(), "/app".to_owned())).collect();
+    let notes = TaskNotes { unplaced: of_app(unplaced), unreachable: of_app(unreachable), ..TaskNotes::default() };
     let response = Response { notes, ..of(at, RefreshScope::All, snapshot(services)) };
     published.on_response(response, at, CONFIRM).unwrap();
     shown(published)
+}
+
+#[test]
+fn task_of_an_app_that_is_left_out_stays_nowhere() {
+    for (unplaced, unreachable) in [(&["x"][..], &[][..]), (&[], &["x"])] {
+        let (mut published, now) = published(&["a b x", "x"]);
+        let of_app = |tasks: &[&str]| tasks.iter().map(|task| ((*task).to_owned(), "/evil".to_owned())).collect();
+        let left_out = [(ServiceKey::host(1000, Protocol::Tcp), "/evil".to_owned())].into();
+        let (unplaced, unreachable) = (of_app(unplaced), of_app(unreachable));
+        let notes = TaskNotes { unplaced, unreachable, left_out, ..TaskNotes::default() };
+        let response = Response { notes, ..of(now + CONFIRM, RefreshScope::All, snapshot(&["a b", ""])) };
+        published.on_response(response, now + CONFIRM, CONFIRM).unwrap();
+        assert_eq!(shown(&published), ["a b", "(x)"], "it stays in the service that it may join");
+    }
 }
 
 #[test]

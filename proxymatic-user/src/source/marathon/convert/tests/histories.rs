@@ -107,7 +107,7 @@ proptest! {
                     Some(service) => prop_assert_eq!(service, port, "port {} of task {}", index, number),
                     None => {
                         prop_assert!(!snapshot.warnings.is_empty());
-                        prop_assert!(notes.unplaced.contains(&format!("t{number}")), "it is let go without draining");
+                        prop_assert!(notes.unplaced.contains_key(&format!("t{number}")), "it is let go without draining");
                     }
                 }
             }
