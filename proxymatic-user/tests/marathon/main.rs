@@ -1,7 +1,9 @@
 //! The Marathon source against the simulated Marathon: a real server, real events, real faults. Needs no root.
 //!
-//! `current` has failures of the event stream and of listings, `access` has credentials and TLS.
+//! `current` has failures of the event stream and of listings, `absence` a Marathon that is away, `access` credentials and
+//! TLS.
 
+mod absence;
 mod access;
 mod current;
 mod ownership;

@@ -117,12 +117,17 @@ impl Replay {
     async fn step(&mut self, step: &Step) {
         self.reach(self.origin + Duration::from_secs_f64(step.at)).await;
         let expected = self.oracle.play(step);
+        let requests = self.player.request_count();
         let sent = self.player.play(step);
         let event = match &step.what {
             What::Event(frame) => event_name(frame).map(str::to_owned),
             What::Silence | What::StreamOpens | What::StreamEnds => Some("(without an event)".to_owned()),
         };
         let Some(event) = event else { return };
+        // That other clients have attached changes nothing.
+        if sent && event != "event_stream_attached" {
+            self.is_noticed(requests).await;
+        }
         // Where other events follow before the next responses, only what the event names must be right.
         let named = match &step.what {
             What::Event(frame) if !step.is_complete => {
@@ -141,7 +146,9 @@ impl Replay {
                 if differences(&self.published, &expected, None).is_empty() {
                     return;
                 }
+                let requests = self.player.request_count();
                 self.player.poke();
+                self.is_noticed(requests).await;
                 self.settles(&expected, None).await
             }
             _ => return,
@@ -155,6 +162,16 @@ impl Replay {
         };
         for difference in settled {
             self.differences.push(format!("{:.3} s, {event} {data}\n    {difference}", step.at));
+        }
+    }
+
+    /// Waits until the source has noticed an event that it asks for: it reads, or a read is due.
+    async fn is_noticed(&mut self, requests: usize) {
+        let begun = Instant::now();
+        let soon = self.clock.now() + HANDLED;
+        while self.player.request_count() == requests && self.clock.waits().iter().all(|deadline| *deadline > soon) {
+            assert!(begun.elapsed() < AT_WORK, "the source does not notice an event");
+            sleep(MS).await;
         }
     }
 

@@ -46,6 +46,8 @@ impl Player {
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                // Without it, an event may wait for the acknowledgement of the one before it.
+                socket.set_nodelay(true).expect("an open socket");
                 tokio::spawn(serve(socket, Arc::clone(&shared)));
             }
         });
@@ -100,6 +102,11 @@ impl Player {
     /// Returns whether a stream is open.
     pub(crate) fn is_attached(&self) -> bool {
         !self.state.lock().expect("no panic while locked").streams.is_empty()
+    }
+
+    /// Returns the number of requests so far.
+    pub(crate) fn request_count(&self) -> usize {
+        self.state.lock().expect("no panic while locked").requests.len()
     }
 
     /// Returns the paths of all requests so far.
