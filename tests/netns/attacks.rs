@@ -1,5 +1,8 @@
 //! An app attacks what belongs to another, and fails: addresses, and ports of the host.
 
+/// The agent's own requests.
+mod agent_sockets;
+
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;

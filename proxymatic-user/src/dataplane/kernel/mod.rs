@@ -121,6 +121,7 @@ impl Kernel {
     /// attached.
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         host::check(&settings.bpffs)?;
+        let agent_tgid = host::initial_tgid()?;
         let cgroup = match &settings.cgroup {
             Some(path) => path.clone(),
             None => cgroup_root()?,
@@ -164,7 +165,7 @@ impl Kernel {
             heartbeat: monotonic(),
             pid: std::process::id(),
             agent: proxymatic_common::AgentState::INITIALIZING,
-            agent_tgid: host::initial_pid(),
+            agent_tgid,
             bypass_mark: settings.bypass_mark,
             hook_flags: settings.hook_flags,
             event_sample_rate: settings.event_sample_rate,
