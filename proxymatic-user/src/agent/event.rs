@@ -9,6 +9,8 @@ use crate::{backend_probe::Answered, model::Warning, sockets::SweepReport, sourc
 pub enum Event {
     /// A source has answered or failed.
     Source(Report),
+    /// An interface of this host has changed.
+    LinksChanged,
     /// All addresses of this host.
     Addresses(BTreeSet<IpAddr>),
     /// Events of the hooks, in order.
