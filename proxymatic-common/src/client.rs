@@ -90,4 +90,15 @@ pub struct SourceCgroup {
 }
 assert_packed!(SourceCgroup = u64, u32, u32);
 
-plain_bytes!(Client, AffinityKey, Affinity, SourceRange, SourceRangeKey, SourceCgroup);
+/// The value of `NETNS_ADDRESSES`: the addresses from which programs of a network namespace connect.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NetnsAddresses {
+    /// The IPv4 address; [`Address::ZERO`] if the namespace has none.
+    pub v4: Address,
+    /// The IPv6 address; [`Address::ZERO`] if the namespace has none.
+    pub v6: Address,
+}
+assert_packed!(NetnsAddresses = Address, Address);
+
+plain_bytes!(Client, AffinityKey, Affinity, SourceRange, SourceRangeKey, SourceCgroup, NetnsAddresses);

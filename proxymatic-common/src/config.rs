@@ -72,7 +72,7 @@ pub struct Config {
     pub agent: AgentState,
     /// The agent's process id, in its own pid namespace.
     pub pid: u32,
-    /// The agent's process id in the initial pid namespace; 0 if unknown. Hooks leave its sockets alone.
+    /// The agent's process id in the initial pid namespace. Hooks leave its sockets alone.
     pub agent_tgid: u32,
     /// Hooks leave sockets with this SO_MARK alone; 0 for none.
     pub bypass_mark: u32,

@@ -29,7 +29,7 @@ mod socket;
 pub use address::{Address, Port};
 pub use backend::{Backend, BackendState, BackendStats, Families, RTT_STEPS_US};
 pub use cell::Cell64;
-pub use client::{Affinity, AffinityKey, Client, SourceCgroup, SourceRange, SourceRangeKey};
+pub use client::{Affinity, AffinityKey, Client, NetnsAddresses, SourceCgroup, SourceRange, SourceRangeKey};
 pub use config::{AgentState, Config, HookFlags, Loopback};
 pub use conntrack::{
     ConntrackLock, CtEntry, CtEntryAtomic, CtEntryOf, CtFlags, CtProgress, FiveTuple, FragmentKey, FragmentPorts,

@@ -3,8 +3,8 @@
 
 use crate::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, ConntrackLock, Counters, CtEntry,
-    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Name, ReplyPorts, Service, ServiceStats, Slot,
-    SlotRange, Socket, SourceCgroup, SourceRangeKey,
+    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Name, NetnsAddresses, ReplyPorts, Service,
+    ServiceStats, Slot, SlotRange, Socket, SourceCgroup, SourceRangeKey,
 };
 
 /// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
@@ -176,6 +176,9 @@ maps! {
     SourceRanges = "SOURCE_RANGES", LpmTrie, 65_536, NO_PREALLOC, SourceRangeKey => u32;
     /// Service and cgroup of clients that may connect.
     SourceCgroups = "SOURCE_CGROUPS", Hash, 16_384, NO_PREALLOC, SourceCgroup => u32;
+    /// Cookie of a network namespace to the addresses of its programs, for the networks of allow lists. The agent's
+    /// thread of namespaces writes it. A namespace that is missing here is in no network.
+    NetnsAddressesMap = "NETNS_ADDRESSES", Hash, 16_384, NO_PREALLOC, u64 => NetnsAddresses;
     /// Cgroups whose programs the hooks leave alone, with all cgroups below.
     Excluded = "EXCLUDED", Hash, 1_024, NO_PREALLOC, u64 => u32;
     /// Records of [`crate::Event`], written as things happen.

@@ -48,6 +48,9 @@ reasons! {
     NotAllowed = "not_allowed",
     /// Refused: the socket is bound to a loopback address, and the service has no backend on this host.
     BoundLoopback = "bound_loopback",
+    /// Refused: the allow list of the service does not name this client's cgroup, and the address of its network
+    /// namespace is unknown.
+    UnknownNetns = "unknown_netns",
     /// Sent to an eligible backend.
     Translated = "translated",
     /// Sent to a draining backend, because the service has no active one.
@@ -116,7 +119,7 @@ reasons! {
 }
 
 /// The number of refusals; they are the first reasons.
-const REFUSALS: u32 = 5;
+const REFUSALS: u32 = 6;
 
 impl Reason {
     /// Returns the index of a refusal in [`crate::ServiceStats::refused`]; `None` if the reason is not a refusal.

@@ -5,12 +5,16 @@ use proxymatic_common::{
 };
 
 use crate::{
-    data_plane::{Caller, DataPlane},
-    types::{Flow, Listener, Locality},
+    data_plane::{Caller, DataPlane, Tables},
+    types::{Flow, Listener, Locality, NetnsMatch},
 };
 
 /// How many levels of cgroups below the root are checked, in addition to the cgroup of the process.
 const LEVELS: u32 = 8;
+/// 127.0.0.1.
+const LOOPBACK_V4: Address = Address::from_v4_word(0).effective();
+/// ::1.
+const LOOPBACK_V6: Address = Address::ZERO.effective();
 
 /// Returns the reason to leave a flow to a service alone; `None` if there is none.
 #[inline(always)]
@@ -54,15 +58,9 @@ fn is_foreign_listener(listener: Listener, service: &Service) -> bool {
 /// # Errors
 /// The reason why the flow must be refused.
 #[inline(always)]
-pub(crate) fn admit<T: DataPlane, C: Caller>(
-    tables: &T,
-    caller: &C,
-    id: u32,
-    service: &Service,
-    flow: &Flow,
-) -> Result<(), Reason> {
-    if service.features.has(Features::ALLOW) && !source_allowed(tables, caller, id, flow) {
-        return Err(Reason::NotAllowed);
+pub(crate) fn admit<T: DataPlane, C: Caller>(tables: &T, caller: &C, id: u32, service: &Service) -> Result<(), Reason> {
+    if service.features.has(Features::ALLOW) {
+        check_allow_list(tables, caller, id)?;
     }
     if service.maxconn != 0
         && let Some(stats) = tables.service_stats(id)
@@ -73,12 +71,36 @@ pub(crate) fn admit<T: DataPlane, C: Caller>(
     Ok(())
 }
 
+/// Checks the allow list of a service. A program on this host is where its network namespace is: neither the address
+/// that it connects to nor the one that its socket is bound to counts, since the program chooses both.
 #[inline(always)]
-fn source_allowed<T: DataPlane, C: Caller>(tables: &T, caller: &C, id: u32, flow: &Flow) -> bool {
-    if tables.source_allowed(&SourceRangeKey::host(id, source_address(caller, flow))) {
-        return true;
+fn check_allow_list<T: DataPlane, C: Caller>(tables: &T, caller: &C, id: u32) -> Result<(), Reason> {
+    if caller.remote() {
+        let key = SourceRangeKey::host(id, caller.bound());
+        return if tables.source_allowed(&key) { Ok(()) } else { Err(Reason::NotAllowed) };
     }
-    caller.cgroup_listed(Some(id))
+    let found = tables.netns_match(id, caller.netns());
+    if found == NetnsMatch::Listed || caller.cgroup_listed(Some(id)) {
+        return Ok(());
+    }
+    Err(if found == NetnsMatch::Unknown { Reason::UnknownNetns } else { Reason::NotAllowed })
+}
+
+/// Returns whether the networks of an allow list contain an address of a network namespace. The host's own namespace
+/// has the loopback addresses too: they cannot be those of another one.
+#[inline(always)]
+pub fn netns_match<T: Tables>(tables: &T, service: u32, netns: u64) -> NetnsMatch {
+    let is_listed =
+        |address: Address| !address.is_unspecified() && tables.source_allowed(&SourceRangeKey::host(service, address));
+    let is_host = tables.config().is_some_and(|config| config.host_netns != 0 && config.host_netns == netns);
+    if is_host && (is_listed(LOOPBACK_V4) || is_listed(LOOPBACK_V6)) {
+        return NetnsMatch::Listed;
+    }
+    match tables.netns_addresses(netns) {
+        Some(addresses) if is_listed(addresses.v4) || is_listed(addresses.v6) => NetnsMatch::Listed,
+        None if !is_host => NetnsMatch::Unknown,
+        _ => NetnsMatch::Unlisted,
+    }
 }
 
 /// Returns whether the allow list of a service has the cgroup of a process or one of its ancestors. Without a service,
@@ -102,14 +124,6 @@ pub fn cgroup_listed<T: DataPlane, C: Caller>(tables: &T, caller: &C, service: O
         }
     }
     false
-}
-
-/// Returns the source address that a proxy on this host would have seen. A socket that is not bound gets its
-/// destination address as its source, since that address is on the same host.
-#[inline(always)]
-fn source_address<C: Caller>(caller: &C, flow: &Flow) -> Address {
-    let bound = caller.bound();
-    if bound.is_unspecified() { flow.address } else { bound }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Client, Config, CtEntry, CtEntryAtomic,
-    Event, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Policy, Port, Reason, Service, ServiceStats,
-    Slot, SlotRange, SourceCgroup, SourceRangeKey,
+    Event, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, NetnsAddresses, Policy, Port, Reason, Service,
+    ServiceStats, Slot, SlotRange, SourceCgroup, SourceRangeKey,
 };
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     packed::{EjectionShares, SelectParams, SlotScore},
     packet::{IcmpError, IpHeader, Packet},
     packet_ctx::{CtTable, Route},
-    types::Listener,
+    types::{Listener, NetnsMatch},
 };
 
 /// The maps of services, backends and counters.
@@ -44,6 +44,8 @@ pub trait Tables {
     fn save_affinity(&self, key: &AffinityKey, affinity: &Affinity);
     /// Returns whether a network of the allow list contains the address.
     fn source_allowed(&self, key: &SourceRangeKey) -> bool;
+    /// Returns the addresses of a network namespace by its cookie; `None` if they are unknown.
+    fn netns_addresses(&self, netns: u64) -> Option<NetnsAddresses>;
     /// Returns whether the allow list has the cgroup.
     fn cgroup_allowed(&self, key: &SourceCgroup) -> bool;
     /// Returns whether hooks leave the sockets of a cgroup alone.
@@ -110,6 +112,8 @@ pub trait Subprograms {
     fn score_slot(&self, index: u32, params: SelectParams) -> SlotScore;
     /// Calls [`crate::slot_share`].
     fn slot_share(&self, index: u32, id: u32, now: u64) -> EjectionShares;
+    /// Calls [`crate::netns_match`].
+    fn netns_match(&self, service: u32, netns: u64) -> NetnsMatch;
     /// Calls [`crate::eject`].
     fn eject(&self, service: u32, id: u32) -> u64;
 }

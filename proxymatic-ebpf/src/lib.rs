@@ -29,7 +29,7 @@ mod socket_state;
 pub mod testing;
 mod types;
 
-pub use admission::cgroup_listed;
+pub use admission::{cgroup_listed, netns_match};
 pub use data_plane::{Caller, Conntrack, DataPlane, Environment, PacketHook, Subprograms, Tables};
 pub use ejection_budget::slot_share;
 pub use events::{on_bind, on_listen, on_refused, on_sampled_connect};
@@ -41,4 +41,4 @@ pub use route::{may_be_service, route};
 pub use score::score_slot;
 pub use select::select;
 pub use socket_state::{cached_udp_backend, on_connect, on_release, on_udp_send, original_destination};
-pub use types::{Choice, Flow, Listener, Verdict};
+pub use types::{Choice, Flow, Listener, NetnsMatch, Verdict};

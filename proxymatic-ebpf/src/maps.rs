@@ -11,11 +11,13 @@ use aya_ebpf::{
 };
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic, Event,
-    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Port, PortBit, Reason, Service, ServiceStats, Slot,
-    SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
+    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, NetnsAddresses, Port, PortBit, Reason, Service,
+    ServiceStats, Slot, SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
     maps::{self as declared, MapDef},
 };
-use proxymatic_ebpf::{Conntrack, CtTable, EjectionShares, Environment, SelectParams, SlotScore, Subprograms, Tables};
+use proxymatic_ebpf::{
+    Conntrack, CtTable, EjectionShares, Environment, NetnsMatch, SelectParams, SlotScore, Subprograms, Tables,
+};
 
 use crate::scratch::Scratch;
 
@@ -56,6 +58,7 @@ map!(HashMap DRAINED: Drained);
 map!(HashMap BACKEND_NAMES: BackendNames);
 map!(HashMap SOURCE_CGROUPS: SourceCgroups);
 map!(HashMap EXCLUDED: Excluded);
+map!(HashMap NETNS_ADDRESSES: NetnsAddressesMap);
 map!(LruHashMap AFFINITY: Affinities);
 map!(LruHashMap CONNTRACK: Conntrack);
 map!(LruHashMap CT_HALF_OPEN: CtHalfOpen);
@@ -158,6 +161,13 @@ extern "C" fn share_at(index: u32, id: u32, now: u64) -> u64 {
     proxymatic_ebpf::slot_share(&Maps, index, id, now).0
 }
 
+/// [`proxymatic_ebpf::netns_match`] as a subprogram.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn match_netns(service: u32, netns: u64) -> u64 {
+    proxymatic_ebpf::netns_match(&Maps, service, netns) as u64
+}
+
 /// [`proxymatic_ebpf::eject`] as a subprogram.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -211,6 +221,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn source_allowed(&self, key: &SourceRangeKey) -> bool {
         SOURCE_RANGES.get(&Key::new(key.prefix_len, key.network)).is_some()
+    }
+    #[inline(always)]
+    fn netns_addresses(&self, netns: u64) -> Option<NetnsAddresses> {
+        // SAFETY: plain bytes, copied. An entry that is replaced meanwhile stays memory of the map.
+        unsafe { NETNS_ADDRESSES.get(&netns).copied() }
     }
     #[inline(always)]
     fn cgroup_allowed(&self, key: &SourceCgroup) -> bool {
@@ -285,6 +300,14 @@ impl Subprograms for Maps {
     #[inline(always)]
     fn slot_share(&self, index: u32, id: u32, now: u64) -> EjectionShares {
         EjectionShares(share_at(index, id, now))
+    }
+    #[inline(always)]
+    fn netns_match(&self, service: u32, netns: u64) -> NetnsMatch {
+        match match_netns(service, netns) {
+            found if found == NetnsMatch::Listed as u64 => NetnsMatch::Listed,
+            found if found == NetnsMatch::Unlisted as u64 => NetnsMatch::Unlisted,
+            _ => NetnsMatch::Unknown,
+        }
     }
     #[inline(always)]
     fn eject(&self, service: u32, id: u32) -> u64 {

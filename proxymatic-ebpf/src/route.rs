@@ -94,7 +94,7 @@ fn choose_backend<T: DataPlane, C: Caller>(
     service: &Service,
     flow: &Flow,
 ) -> Result<Choice, Reason> {
-    admit(tables, caller, id, service, flow)?;
+    admit(tables, caller, id, service)?;
     let bound = caller.bound();
     let families = if bound.is_unspecified() { flow.families } else { flow.families.intersection(Families::of(bound)) };
     let local = !bound.is_unspecified() && bound.is_loopback();

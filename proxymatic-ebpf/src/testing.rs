@@ -18,7 +18,7 @@ use proxymatic_common::{Address, Event, Port, Reason};
 use crate::{
     data_plane::{Caller, Environment, Subprograms, Tables},
     packed::{EjectionShares, SelectParams, SlotScore},
-    types::Listener,
+    types::{Listener, NetnsMatch},
 };
 
 /// A clock that tests advance, random numbers of a seed, and the events and reasons so far.
@@ -108,6 +108,9 @@ impl<T: InMemory> Subprograms for T {
     }
     fn slot_share(&self, index: u32, id: u32, now: u64) -> EjectionShares {
         crate::slot_share(self, index, id, now)
+    }
+    fn netns_match(&self, service: u32, netns: u64) -> NetnsMatch {
+        crate::netns_match(self, service, netns)
     }
     fn eject(&self, service: u32, id: u32) -> u64 {
         crate::eject(self, service, id)

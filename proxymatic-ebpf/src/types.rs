@@ -69,6 +69,18 @@ pub enum Listener {
     Other,
 }
 
+/// Whether an allow list has an address of a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum NetnsMatch {
+    /// The addresses of the namespace are unknown.
+    Unknown,
+    /// No network of the list contains an address of the namespace.
+    Unlisted,
+    /// A network of the list contains an address of the namespace.
+    Listed,
+}
+
 /// Where the destination address of a flow is, seen from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Locality {

@@ -56,6 +56,34 @@ pub async fn follow(changed: mpsc::Sender<BTreeSet<IpAddr>>) {
     }
 }
 
+/// Sends after each change of an interface of this network namespace, until the channel closes. The runtime of a container
+/// changes the host's end of its link after the container has its address.
+pub async fn follow_links(changed: mpsc::Sender<()>) {
+    while !changed.is_closed() {
+        if let Err(error) = send_link_changes(&changed).await {
+            tracing::warn!("{error}; retrying in {} s", RETRY_DELAY.as_secs());
+        }
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+}
+
+async fn send_link_changes(changed: &mpsc::Sender<()>) -> Result<(), Error> {
+    let (connection, _handle, mut notifications) = new_multicast_connection(&[MulticastGroup::Link])?;
+    tokio::spawn(connection);
+    loop {
+        tokio::select! {
+            one = notifications.next() => one.ok_or(Error::Closed)?,
+            () = changed.closed() => return Ok(()),
+        };
+        while let Some(more) = notifications.next().now_or_never() {
+            more.ok_or(Error::Closed)?;
+        }
+        if changed.send(()).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
 /// Subscribes before the first read, so that no change in between is missed.
 async fn send_changes(changed: &mpsc::Sender<BTreeSet<IpAddr>>) -> Result<(), Error> {
     let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
@@ -109,7 +137,7 @@ pub(crate) fn reachable(message: &AddressMessage) -> Option<IpAddr> {
 }
 
 /// Returns true if services may be reached at an address.
-fn may_have_services(address: IpAddr) -> bool {
+pub(crate) fn may_have_services(address: IpAddr) -> bool {
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     !address.is_loopback() && !address.is_unspecified() && !link_local
 }

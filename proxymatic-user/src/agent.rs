@@ -17,6 +17,7 @@ mod host;
 mod latencies;
 mod listeners;
 mod merge;
+mod netns_reads;
 mod publish;
 mod self_tests;
 mod setup;

@@ -93,7 +93,7 @@ const FEATURES: [Feature; 27] = [
     },
     Feature {
         name: "the host's namespace (SO_NETNS_COOKIE)",
-        fallback: Instead("--loopback all or --loopback none is needed"),
+        fallback: Instead("--loopback all or --loopback none is needed, and allow lists admit by cgroup only"),
         probe: |_| Found::Answer(netns_cookie().map(drop).map_err(|error| error.to_string())),
     },
     Feature {

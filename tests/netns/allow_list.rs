@@ -11,26 +11,43 @@ use crate::fixtures::cluster::{Cluster, PORT, SERVICE};
 use crate::fixtures::file_source::{FileSource, backends, replicas, service};
 
 #[test]
-fn allow_list_of_networks_checks_bound_else_destination_address() -> TestResult {
+fn allow_list_of_networks_has_the_host_at_two_addresses() -> TestResult {
     let lab = Lab::start(2)?;
-    let _web = Cluster::labelled(&lab, 1, &[("allow", "10.77.0.0/24, 127.0.0.64/26")])?;
-    let mut client = lab.host(1).tcp_client()?;
-    let rows = [
-        (None, "127.0.0.1", "EACCES"),
-        (None, "127.0.0.65", "ok"),
-        (None, "127.0.0.128", "EACCES"),
-        (None, "10.77.0.1", "ok"),
-        (Some("10.77.0.1"), "127.0.0.1", "ok"),
-        (Some("127.0.0.1"), "10.77.0.1", "EACCES"),
+    let replicas = replicas(&lab, 1)?;
+    let backends = backends(&replicas);
+    let lists = [
+        ("127.0.0.1", "ok"),
+        ("10.77.0.1", "ok"),
+        ("fd77::1", "ok"),
+        // What the program connects to, or binds, is its own choice.
+        ("127.0.0.64/26", "EACCES"),
+        ("10.77.0.100", "EACCES"),
     ];
-    for (nth, (bound, destination, expected)) in rows.into_iter().enumerate() {
-        if let Some(address) = bound {
-            assert_eq!(client.tell(&format!("bind c{nth} {address}:0"))?, "ok");
+    lab.host(1).net().ip(&["address", "add", "10.77.0.100/32", "dev", "lab0"])?;
+    let named = |(list, port): (&str, u16)| {
+        service(&backends, &[("name", json!(format!("s{port}"))), ("port", json!(port)), ("allow", json!([list]))])
+    };
+    let services: Vec<_> = lists.iter().map(|(list, _)| *list).zip(PORT..).map(named).collect();
+    let _agent = FileSource::start(&lab, &services, &[])?;
+    let mut client = lab.host(1).tcp_client()?;
+    let ways = [
+        (None, "127.0.0.1"),
+        (None, "127.0.0.65"),
+        (None, "10.77.0.1"),
+        (None, "10.77.0.100"),
+        (Some("10.77.0.100"), "10.77.0.1"),
+    ];
+    for ((list, expected), port) in lists.into_iter().zip(PORT..) {
+        for (nth, (bound, destination)) in ways.into_iter().enumerate() {
+            let name = format!("c{port}-{nth}");
+            if let Some(address) = bound {
+                assert_eq!(client.tell(&format!("bind {name} {address}:0"))?, "ok");
+            }
+            let said = client.tell(&format!("connect {name} {destination}:{port}"))?;
+            assert_eq!(said, expected, "{list}: {bound:?} {destination}");
         }
-        let said = client.tell(&format!("connect c{nth} {destination}:{PORT}"))?;
-        assert_eq!(said, expected, "{bound:?} {destination}");
     }
-    assert_eq!((lab.host(1).verdict("not_allowed")?, lab.host(1).verdict("translated")?), (3, 3));
+    assert_eq!((lab.host(1).verdict("not_allowed")?, lab.host(1).verdict("translated")?), (10, 15));
     Ok(())
 }
 

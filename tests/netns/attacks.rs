@@ -2,6 +2,11 @@
 
 mod ownership;
 
+/// The agent's own requests.
+mod agent_sockets;
+/// Allow lists of networks.
+mod allow;
+
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;

@@ -216,6 +216,7 @@ fn drain_and_detach_output_matches_golden() -> TestResult {
             removed PINS/maps/AFFINITY
             removed PINS/maps/SOURCE_RANGES
             removed PINS/maps/SOURCE_CGROUPS
+            removed PINS/maps/NETNS_ADDRESSES
             removed PINS/maps/EXCLUDED
             removed PINS/maps/EVENTS
             removed PINS/maps/COUNTERS
@@ -276,6 +277,7 @@ fn drain_and_detach_output_matches_golden() -> TestResult {
                 "PINS/maps/AFFINITY",
                 "PINS/maps/SOURCE_RANGES",
                 "PINS/maps/SOURCE_CGROUPS",
+                "PINS/maps/NETNS_ADDRESSES",
                 "PINS/maps/EXCLUDED",
                 "PINS/maps/EVENTS",
                 "PINS/maps/COUNTERS",

@@ -1,6 +1,6 @@
 //! Tests of bypass, listeners and allow lists.
 
-use proxymatic_common::HookFlags;
+use proxymatic_common::{HookFlags, NetnsAddresses};
 
 use super::*;
 use crate::{
@@ -96,22 +96,77 @@ fn listener_is_looked_up_only_if_one_may_exist() {
     assert!(left(&tables), "what was bound, and seen not to listen, does now");
 }
 
-#[test]
-fn allow_list_matches_source_address_or_cgroup() {
-    let mut tables = FakeTables::with_weights(&[1]).address("10.0.0.1", proxymatic_common::Class::HOST);
+/// Tables with an allow list of these networks, a host at 10.0.0.1, and a container at 172.17.0.2 and fd00::2.
+fn with_list(networks: &[(&str, u8)]) -> FakeTables {
+    let class = proxymatic_common::Class::HOST;
+    let mut tables = FakeTables::with_weights(&[1]).address("10.0.0.1", class).address("172.17.0.1", class);
     tables.service.features = Features::ALLOW;
-    let refused = Verdict::Refuse(0, Reason::NotAllowed);
-    let someone = FakeCaller::default();
-    assert_eq!(verdict(&tables, someone, "127.0.0.1"), refused, "an empty list admits nobody");
     tables.allowed =
-        std::vec![SourceRangeKey::new(0, address("10.0.0.0"), 8), SourceRangeKey::new(0, address("fd00::"), 16)];
-    assert_eq!(verdict(&tables, someone, "127.0.0.1"), refused);
-    assert!(matches!(verdict(&tables, someone, "10.0.0.1"), Verdict::Translate(_)));
-    let bound = |text| FakeCaller { bound: address(text), ..someone };
-    assert_eq!(verdict(&tables, bound("192.0.2.1"), "10.0.0.1"), refused);
-    assert!(matches!(verdict(&tables, bound("10.7.0.1"), "127.0.0.1"), Verdict::Translate(_)));
+        networks.iter().map(|(network, prefix)| SourceRangeKey::new(0, address(network), *prefix)).collect();
+    let at = |v4: &str, v6: &str| NetnsAddresses {
+        v4: address(v4),
+        v6: if v6.is_empty() { Address::ZERO } else { address(v6) },
+    };
+    tables.netns = [(HOST, at("10.0.0.1", "")), (CONTAINER, at("172.17.0.2", "fd00::2"))].into();
+    tables
+}
+
+const HOST: u64 = 1;
+const CONTAINER: u64 = 2;
+const UNKNOWN: u64 = 3;
+
+#[test]
+fn allow_list_matches_the_namespace_and_not_the_destination() {
+    let refused = Some(Reason::NotAllowed);
+    for (networks, host, container) in [
+        (&[][..], refused, refused),
+        (&[("10.0.0.0", 8)], None, refused),
+        (&[("127.0.0.1", 32)], None, refused),
+        (&[("::1", 128)], None, refused),
+        (&[("172.17.0.0", 16)], refused, None),
+        (&[("fd00::", 16)], refused, None),
+        (&[("::", 0)], None, None),
+        (&[("192.0.2.0", 24)], refused, refused),
+    ] {
+        let tables = with_list(networks);
+        for to in ["10.0.0.1", "172.17.0.1"] {
+            // The address of a socket is its program's choice too.
+            for bound in ["0.0.0.0", "10.0.0.1", "172.17.0.2", "192.0.2.1"] {
+                let reason = |netns| {
+                    let caller = FakeCaller { netns, bound: address(bound), ..FakeCaller::default() };
+                    match verdict(&tables, caller, to) {
+                        Verdict::Refuse(0, reason) => Some(reason),
+                        _ => None,
+                    }
+                };
+                let seen = (reason(HOST), reason(CONTAINER));
+                assert_eq!(seen, (host, container), "{networks:?} to {to}, bound to {bound}");
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_namespace_is_admitted_by_its_cgroup_only() {
+    let tables = with_list(&[("0.0.0.0", 0), ("::", 0)]);
+    let caller = FakeCaller { netns: UNKNOWN, ..FakeCaller::default() };
+    assert_eq!(verdict(&tables, caller, "10.0.0.1"), Verdict::Refuse(0, Reason::UnknownNetns));
+    let listed = FakeCaller { listed: &|_| true, ..caller };
+    assert!(matches!(verdict(&tables, listed, "10.0.0.1"), Verdict::Translate(_)));
+}
+
+#[test]
+fn host_without_netns_cookie_is_an_unknown_namespace() {
+    let mut tables = with_list(&[("127.0.0.1", 32)]);
+    (tables.config.host_netns, tables.config.loopback) = (0, proxymatic_common::Loopback::ALL);
+    tables.netns.clear();
+    let caller = FakeCaller { netns: HOST, ..FakeCaller::default() };
+    assert_eq!(verdict(&tables, caller, "127.0.0.1"), Verdict::Refuse(0, Reason::UnknownNetns));
+}
+
+#[test]
+fn allow_list_of_another_service_admits_nobody() {
+    let mut tables = with_list(&[("10.0.0.0", 8)]);
     tables.allowed[0].network.service = 1;
-    assert_eq!(verdict(&tables, someone, "10.0.0.1"), refused, "the list of another service");
-    let listed = FakeCaller { listed: &|_| true, ..someone };
-    assert!(matches!(verdict(&tables, listed, "127.0.0.1"), Verdict::Translate(_)));
+    assert_eq!(verdict(&tables, FakeCaller::default(), "10.0.0.1"), Verdict::Refuse(0, Reason::NotAllowed));
 }

@@ -9,8 +9,9 @@ use std::{
 
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendState, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic,
-    Event, Families, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Loopback, PROTOCOL_TCP, Policy, Port,
-    PortBit, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceCode, SourceRangeKey,
+    Event, Families, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Loopback, NetnsAddresses,
+    PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceCode,
+    SourceRangeKey,
 };
 
 use crate::{
@@ -35,6 +36,7 @@ pub(crate) struct FakeTables {
     pub(crate) backend_stats: Vec<BackendStats>,
     pub(crate) allowed: Vec<SourceRangeKey>,
     pub(crate) allowed_cgroups: BTreeSet<u64>,
+    pub(crate) netns: BTreeMap<u64, NetnsAddresses>,
     pub(crate) excluded: BTreeSet<u64>,
     pub(crate) environment: FakeEnvironment,
     /// Established and half-open connections.
@@ -77,6 +79,7 @@ impl FakeTables {
             backend_stats: weights.iter().map(|_| BackendStats::default()).collect(),
             allowed: Vec::new(),
             allowed_cgroups: BTreeSet::new(),
+            netns: BTreeMap::new(),
             excluded: BTreeSet::new(),
             environment: FakeEnvironment::new(88_172_645_463_325_253),
             established: Entries::default(),
@@ -161,6 +164,9 @@ impl Tables for FakeTables {
             bytes[at as usize / 8] >> (7 - at % 8) & 1
         };
         self.allowed.iter().any(|entry| (0..entry.prefix_len).all(|at| bit(entry, at) == bit(key, at)))
+    }
+    fn netns_addresses(&self, netns: u64) -> Option<NetnsAddresses> {
+        self.netns.get(&netns).copied()
     }
     fn cgroup_allowed(&self, key: &SourceCgroup) -> bool {
         key.service == 0 && self.allowed_cgroups.contains(&key.cgroup)

@@ -25,6 +25,8 @@ pub(super) enum Effect {
     Probe(Order),
     /// Sweep the sockets of this host.
     Sweep(SweepRequest),
+    /// Read the addresses of network namespaces.
+    ReadNetns,
     /// Run the self-test.
     SelfTest,
     /// Write the state file at the next tick that permits it.

@@ -14,6 +14,8 @@ use crate::{
 pub enum Event {
     /// A source has answered or failed.
     Source(Report),
+    /// An interface of this host has changed.
+    LinksChanged,
     /// All addresses of this host.
     Addresses(BTreeSet<IpAddr>),
     /// Events of the hooks, in order.

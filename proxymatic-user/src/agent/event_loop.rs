@@ -22,6 +22,7 @@ use super::{
     global_settings::GlobalSettings,
     host::Host,
     listeners::Listeners,
+    netns_reads::NetnsReads,
     publish::Publisher,
     self_tests::SelfTests,
     sources::Sources,
@@ -51,6 +52,7 @@ pub struct Agent<D> {
     pub(super) ejections: Ejections,
     pub(super) first_answers: FirstAnswers,
     pub(super) listeners: Listeners,
+    pub(super) netns_reads: NetnsReads,
     pub(super) sweeps: Sweeps,
     pub(super) self_tests: SelfTests,
     pub(super) persister: StatePersister,
@@ -79,6 +81,7 @@ impl<D: Dataplane> Agent<D> {
             ejections: Ejections::default(),
             first_answers: FirstAnswers::new(Duration::ZERO, 0),
             listeners: Listeners::default(),
+            netns_reads: NetnsReads::default(),
             self_tests: SelfTests::default(),
             persister: StatePersister::default(),
             publisher: Publisher::default(),
@@ -116,11 +119,18 @@ impl<D: Dataplane> Agent<D> {
                 }
                 self.sources.report(report, now)
             }
-            Event::Addresses(addresses) => self.host.set_addresses(addresses),
+            Event::LinksChanged => self.netns_reads.changed(&self.map_state, now),
+            Event::Addresses(addresses) => {
+                let mut effects = self.host.set_addresses(addresses);
+                effects.extend(self.netns_reads.changed(&self.map_state, now));
+                effects
+            }
             Event::HookEvents(events) => {
                 self.subscribers.hook_events(&events, &self.map_state);
                 self.listeners.hook_events(&events, &self.map_state, now);
-                self.ejections.hook_events(&events, &self.map_state, now)
+                let mut effects = self.netns_reads.hook_events(&events, now);
+                effects.extend(self.ejections.hook_events(&events, &self.map_state, now));
+                effects
             }
             Event::ProbeSucceeded(answered) => self.ejections.answered(answered, &self.map_state, now),
             Event::Probed(probed) => self.first_answers.probed(probed, now),
@@ -179,7 +189,8 @@ impl<D: Dataplane> Agent<D> {
             sweeps.planned(std::slice::from_ref(op), map_state, now);
         });
         self.listeners.forget_gone(&self.map_state);
-        let effects = self.ejections.check_all(&self.map_state, &self.plane, now);
+        let mut effects = self.ejections.check_all(&self.map_state, &self.plane, now);
+        effects.extend(self.netns_reads.tick(&self.map_state, now));
         self.carry_out(effects, now);
         let effects = self.begin_sweep(now).into_iter().chain(self.begin_self_test(now)).collect();
         self.carry_out(effects, now);
@@ -207,6 +218,7 @@ impl<D: Dataplane> Agent<D> {
                         self.sweeps.not_begun();
                     }
                 }
+                Effect::ReadNetns => self.workers.read_netns(),
                 Effect::SelfTest => {
                     if !self.workers.test() {
                         self.self_tests.not_started();
@@ -279,7 +291,8 @@ impl<D: Dataplane> Agent<D> {
         if trigger == Trigger::Answer && !ops.is_empty() {
             self.publisher.record_latency(now.elapsed());
         }
-        self.begin_sweep(now).into_iter().chain(self.begin_self_test(now)).collect()
+        let netns = self.netns_reads.tick(&self.map_state, now);
+        self.begin_sweep(now).into_iter().chain(self.begin_self_test(now)).chain(netns).collect()
     }
 
     fn begin_sweep(&mut self, now: Instant) -> Option<Effect> {

@@ -14,6 +14,8 @@ pub struct WorkerHandles {
     pub probes: Option<mpsc::UnboundedSender<backend_probe::Order>>,
     /// To the worker that sweeps sockets, with room for one request.
     pub sweeps: Option<mpsc::Sender<SweepRequest>>,
+    /// To the worker that reads the addresses of network namespaces.
+    pub netns: Option<threads::Sender<()>>,
     /// To the worker that runs the self-test, with room for one order.
     pub tests: Option<mpsc::Sender<()>>,
     /// To the worker that checks this host: the service ports on its addresses; and those that were sent last.
@@ -39,6 +41,13 @@ impl WorkerHandles {
     /// Returns false if the worker did not take the request.
     pub(super) fn sweep(&self, request: SweepRequest) -> bool {
         self.sweeps.as_ref().is_some_and(|sweeps| sweeps.try_send(request).is_ok())
+    }
+
+    pub(super) fn read_netns(&self) {
+        if let Some(netns) = &self.netns {
+            // Fails only while this process ends.
+            let _ = netns.send(());
+        }
     }
 
     /// Returns false if the worker did not take the order.

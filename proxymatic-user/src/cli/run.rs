@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    sync::mpsc as threads,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use crate::{
     backend_probe,
     dataplane::kernel::{Events, HookLog, Kernel, Pins},
     privileges::{self, EnabledFeatures, Thread},
-    sockets::Sweeper,
+    sockets::{NetnsPublisher, Sweeper},
     surface,
 };
 
@@ -148,12 +149,17 @@ fn helpers(config: &Config, uses: EnabledFeatures, events: &mpsc::Sender<Event>)
     tokio::spawn(backend_probe::follow(orders, answers, results, config.kernel.bypass_mark));
     tokio::spawn(forward(answered, events.clone(), Event::ProbeSucceeded));
     tokio::spawn(forward(result, events.clone(), Event::Probed));
+    let (changed, links) = mpsc::channel(1);
+    tokio::spawn(addresses::follow_links(changed));
+    tokio::spawn(forward(links, events.clone(), |()| Event::LinksChanged));
+    let (netns, orders) = threads::channel();
+    NetnsPublisher::open(&pins)?.start(uses, orders).context("cannot start a thread")?;
     let (sweeps, jobs) = mpsc::channel(1);
     let events = events.clone();
     // Fails only while this process exits.
     let report = move |report| drop(events.blocking_send(Event::SweepDone(Box::new(report))));
     Sweeper::open(&pins)?.start(uses, jobs, report).context("cannot start a thread")?;
-    Ok(WorkerHandles { probes: Some(probes), sweeps: Some(sweeps), ..WorkerHandles::default() })
+    Ok(WorkerHandles { probes: Some(probes), sweeps: Some(sweeps), netns: Some(netns), ..WorkerHandles::default() })
 }
 
 async fn listen(mut hooks: Events, events: mpsc::Sender<Event>) {

@@ -107,7 +107,7 @@ pub const CAPABILITIES: [Capability; 18] = [
         needed: |uses| uses.file,
         ..capability(Thread::Readers, DAC_READ_SEARCH, "reads the file of --file, whoever owns it")
     },
-    capability(Thread::Sockets, BPF, "reads translations of sockets"),
+    capability(Thread::Sockets, BPF, "reads translations of sockets, and writes the addresses of namespaces"),
     capability(Thread::Sockets, NET_ADMIN, "destroys sockets, and reads translations through sock_diag"),
     capability(Thread::Sockets, SYS_ADMIN, "enters other network namespaces"),
     capability(Thread::Sockets, SYS_PTRACE, "finds the namespaces of programs, and duplicates their sockets"),

@@ -6,6 +6,7 @@ mod flows;
 mod kernel_support;
 mod message;
 mod namespaces;
+mod netns_addresses;
 mod request;
 mod row;
 mod sweep;
@@ -13,6 +14,7 @@ mod udp_storage;
 
 pub use flows::{Flow, Flows, Process, flows};
 pub use kernel_support::{supports_destroy, supports_pidfd_getfd};
+pub use netns_addresses::NetnsPublisher;
 pub use request::{BackendRef, ConntrackUsage, DestroyReason, GoneBackend, Idle, SweepReport, SweepRequest};
 pub use row::{Row, Traffic};
 pub use sweep::Sweeper;

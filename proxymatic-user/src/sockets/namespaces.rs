@@ -37,8 +37,8 @@ fn limitation_for(all_processes: bool, follows_links: bool) -> Option<String> {
         (false, _) => ("other containers", "run the container with --pid=host"),
     };
     Some(format!(
-        "sockets of {whose} cannot be seen: connections to a replica that is gone are not reset there, and counts of open \
-         connections are not checked; {remedy}"
+        "sockets of {whose} cannot be seen: connections to a replica that is gone are not reset there, counts of open \
+         connections are not checked, and allow lists refuse these programs by their address; {remedy}"
     ))
 }
 

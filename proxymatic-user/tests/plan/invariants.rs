@@ -14,7 +14,7 @@ use proxymatic_user::{
     plan::{Desired, MapOp, MapState, QUARANTINE, Quarantine, plan},
 };
 
-use super::kernel::{Kernel, address};
+use super::kernel::{Kernel, SOURCE};
 
 /// The largest number of writes of a plan that fail.
 const FAULTS: u32 = 5;
@@ -46,7 +46,7 @@ fn expected(desired: &Desired, tables: &MapState) -> BTreeMap<ServiceKey, Expect
         if active.is_empty() { of(&|b| matches!(b.state, State::Active | State::Draining)) } else { active }
     };
     let of = |(key, (_, service)): (&ServiceKey, &(_, Arc<Service>))| {
-        (*key, Expected { answers: answers(*key, service), allowed: is_allowed(service, *key) })
+        (*key, Expected { answers: answers(*key, service), allowed: is_allowed(service) })
     };
     desired.services.iter().map(of).collect()
 }
@@ -65,12 +65,11 @@ fn is_drained(desired: &Desired, tables: &MapState, key: ServiceKey, backend: &m
     })
 }
 
-/// Returns whether the client may connect. It is in the cgroup `/mine`, and its address is its destination.
-fn is_allowed(service: &Service, key: ServiceKey) -> bool {
-    let from = address(key);
+/// Returns whether the client may connect. It is in the cgroup `/mine`, and its address is [`SOURCE`].
+fn is_allowed(service: &Service) -> bool {
     let matches = |rule: &AllowRule| match rule {
         AllowRule::Cgroup(path) => path == "/mine",
-        AllowRule::Network(network) => network.contains(&from),
+        AllowRule::Network(network) => network.contains(&SOURCE),
     };
     service.settings.allow.as_ref().is_none_or(|list| list.iter().any(matches))
 }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, Families, Frontend, Loopback,
-    PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceRangeKey,
+    NetnsAddresses, PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup,
+    SourceRangeKey,
 };
 use proxymatic_ebpf::{
     Environment as _, Flow, Tables, Verdict, cgroup_listed, route,
@@ -17,6 +18,11 @@ use proxymatic_user::{
 
 /// The cgroup of the program.
 pub(crate) const CGROUP: u64 = 42;
+
+/// The address of the program's network namespace.
+pub(crate) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
+/// The cookie of that namespace.
+const NETNS: u64 = 7;
 
 /// The map state as the hooks see it.
 pub(crate) struct Kernel<'a> {
@@ -43,7 +49,7 @@ impl<'a> Kernel<'a> {
     /// Connects to a service from a socket of both families. The program is in a container, and its socket is not bound.
     pub(crate) fn connect(&self, key: ServiceKey) -> Verdict {
         let protocol = if key.protocol == Protocol::Tcp { PROTOCOL_TCP } else { PROTOCOL_UDP };
-        let program = FakeCaller { netns: 7, tgid: self.random(), cgroups: [0, CGROUP], ..FakeCaller::default() };
+        let program = FakeCaller { netns: NETNS, tgid: self.random(), cgroups: [0, CGROUP], ..FakeCaller::default() };
         let listed = |service| cgroup_listed(self, &program, service);
         let caller = FakeCaller { listed: &listed, ..program };
         route(self, &caller, &Flow::new(address(key).into(), Port::new(key.port), protocol, Families::BOTH))
@@ -110,6 +116,9 @@ impl Tables for Kernel<'_> {
             _ => false,
         };
         self.tables.services().get(&asked.network.service).is_some_and(|entry| entry.allow.iter().any(within))
+    }
+    fn netns_addresses(&self, netns: u64) -> Option<NetnsAddresses> {
+        (netns == NETNS).then(|| NetnsAddresses { v4: SOURCE.into(), v6: Address::ZERO })
     }
     fn cgroup_allowed(&self, key: &SourceCgroup) -> bool {
         let entry = self.tables.services().get(&key.service);

@@ -80,8 +80,9 @@ fn allow_list_is_written_before_and_deleted_after_its_use() {
 fn hooks_apply_the_allow_list() {
     for (list, served) in [
         ("", true),
-        ("10.0.0.0/8", false),
-        ("127.0.0.0/8", true),
+        ("10.0.0.0/8", true),
+        // The address of the service, not of the program.
+        ("127.0.0.0/8", false),
         ("127.0.0.1/32,10.0.0.0/8", true),
         ("128.0.0.0/8", false),
         ("cgroup:/mine", true),
@@ -120,7 +121,7 @@ fn service_whose_list_does_not_fit_is_not_served() {
         (Capacity { allowed_cgroups: 0, ..small().capacity }, "127.0.0.0/8,cgroup:/mine", "SOURCE_CGROUPS holds 0"),
     ] {
         // Neither a new service, nor one that was served without a list or with another list.
-        for before in ["none", "", "127.0.0.0/8"] {
+        for before in ["none", "", "10.0.0.0/8"] {
             let mut tables = MapState::new(capacity);
             if before != "none" {
                 publish(&mut tables, &listed(before));
@@ -132,7 +133,7 @@ fn service_whose_list_does_not_fit_is_not_served() {
             planned.ops.iter().for_each(|op| tables.apply(op));
             assert!(tables.frontends().is_empty(), "{before:?}");
             // A list that fits is served again.
-            carry_out(&mut tables, &Desired::default(), &listed("127.0.0.0/8"), 5);
+            carry_out(&mut tables, &Desired::default(), &listed("10.0.0.0/8"), 5);
         }
     }
 }

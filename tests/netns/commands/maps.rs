@@ -29,6 +29,7 @@ fn map_output_matches_golden() -> TestResult {
             AFFINITY  *  lru_hash  24  16  *  0
             SOURCE_RANGES  *  lpm_trie  24  4  *  0
             SOURCE_CGROUPS  *  hash  16  4  *  0
+            NETNS_ADDRESSES  *  hash  8  32  *  1
             EXCLUDED  *  hash  8  4  *  0
             EVENTS  *  ringbuf  0  0  *  -
             COUNTERS  *  array  4  512  *  -
@@ -58,6 +59,7 @@ fn map_output_matches_golden() -> TestResult {
             {"entries":"*","id":"*","key":24,"kind":"lru_hash","map":"AFFINITY","pin":"*","used":0,"value":16}
             {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"SOURCE_RANGES","pin":"*","used":0,"value":4}
             {"entries":"*","id":"*","key":16,"kind":"hash","map":"SOURCE_CGROUPS","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":8,"kind":"hash","map":"NETNS_ADDRESSES","pin":"*","used":1,"value":32}
             {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
             {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
@@ -236,6 +238,7 @@ fn map_output_matches_golden() -> TestResult {
         service_full  *  Refused: the service is at its maxconn for connections from this host
         not_allowed  *  Refused: the allow list of the service does not name this client
         bound_loopback  *  ..nd to a loopback address, and the service has no backend on this host
+        unknown_netns  *  .. client's cgroup, and the address of its network namespace is unknown
         translated  *  Sent to an eligible backend
         drained  *  Sent to a draining backend, because the service has no active one
         panic_mode  *  Sent to an ejected backend, because the service has no other
@@ -274,6 +277,7 @@ fn map_output_matches_golden() -> TestResult {
         {"count":"*","meaning":"Refused: the service is at its maxconn for connections from this host","verdict":"service_full"}
         {"count":"*","meaning":"Refused: the allow list of the service does not name this client","verdict":"not_allowed"}
         {"count":"*","meaning":"Refused: the socket is bound to a loopback address, and the service has no backend on this host","verdict":"bound_loopback"}
+        {"count":"*","meaning":"Refused: the allow list of the service does not name this client's cgroup, and the address of its network namespace is unknown","verdict":"unknown_netns"}
         {"count":"*","meaning":"Sent to an eligible backend","verdict":"translated"}
         {"count":"*","meaning":"Sent to a draining backend, because the service has no active one","verdict":"drained"}
         {"count":"*","meaning":"Sent to an ejected backend, because the service has no other","verdict":"panic_mode"}

@@ -163,6 +163,7 @@ fn status_without_problems_begins_with_ok() -> TestResult {
             "ttl_exceeded": 0,
             "udp_cached": 0,
             "unknown_fragment": 0,
+            "unknown_netns": 0,
             "unreadable": 0
           },
           "version": "0.1.0",
@@ -357,6 +358,7 @@ fn status_lists_problems_first_with_remedies() -> TestResult {
             "ttl_exceeded": 0,
             "udp_cached": 0,
             "unknown_fragment": 0,
+            "unknown_netns": 0,
             "unreadable": 0
           },
           "version": "0.1.0",

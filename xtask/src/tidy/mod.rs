@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: the rules of layout that a machine can check. This file reads the files; the rules are pure.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 use ignore::WalkBuilder;
@@ -14,6 +14,7 @@ mod finding;
 mod graph;
 mod layouts;
 mod links;
+mod proofs;
 mod rules;
 mod versions;
 mod words;
@@ -27,6 +28,7 @@ pub(crate) fn run(fix: bool) -> Result<()> {
     let layouts = read_layouts(root)?;
     let abi = layouts.version.as_deref().context("proxymatic-common has no ABI_VERSION")?;
     let versions = Versions { package: env!("CARGO_PKG_VERSION"), abi };
+    let tests = read_test_names(root)?;
     let mut findings = 0;
     for path in files(root)? {
         let Ok(text) = fs::read_to_string(root.join(&path)) else {
@@ -36,6 +38,9 @@ pub(crate) fn run(fix: bool) -> Result<()> {
         let mut found = check(&path, &text, &|it| root.join(it).exists());
         found.extend(words::used(&path, &text, &retired));
         found.extend(versions::wrong(&path, &text, &versions));
+        if path.ends_with(".md") {
+            found.extend(proofs::missing(&text, &tests));
+        }
         for Finding { line, what } in found {
             eprintln!("{path}:{line}: {what}");
             findings += 1;
@@ -77,6 +82,16 @@ fn knows(root: &Path, graph: &Graph, fix: bool) -> Result<usize> {
     }
     findings.iter().for_each(|Finding { line, what }| eprintln!("{}:{line}: {what}", architecture::FILE));
     Ok(findings.len())
+}
+
+/// Returns the names of all tests.
+fn read_test_names(root: &Path) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for path in files(root)?.into_iter().filter(|path| path.ends_with(".rs")) {
+        let text = fs::read_to_string(root.join(&path)).with_context(|| format!("read {path}"))?;
+        names.extend(rules::tests(&text).map(|(_, name)| name.to_owned()));
+    }
+    Ok(names)
 }
 
 /// Reads the layouts that cross a map.

@@ -80,22 +80,25 @@ pub(super) fn unsafe_code(path: &str, text: &str) -> Vec<Finding> {
 
 /// A test has a short name: `<thing>_<condition>_<result>`.
 pub(super) fn test_names(text: &str) -> Vec<Finding> {
+    let length = |name: &str| name.chars().count();
+    let long = tests(text).filter(|(_, name)| length(name) > TEST_NAME);
+    let what = |name: &str| format!("the test name `{name}` has {} characters, {TEST_NAME} at most", length(name));
+    long.map(|(line, name)| finding(line, &what(name))).collect()
+}
+
+/// Returns the line and the name of each test.
+pub(super) fn tests(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_test = false;
-    let mut findings = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    text.lines().enumerate().filter_map(move |(index, line)| {
         let code = line.trim_start();
         if ["#[test]", "#[tokio::test"].iter().any(|attribute| code.starts_with(attribute)) {
             is_test = true;
-        } else if let Some(name) = function(code).filter(|_| is_test) {
-            is_test = false;
-            let length = name.chars().count();
-            if length > TEST_NAME {
-                let what = format!("the test name `{name}` has {length} characters, {TEST_NAME} at most");
-                findings.push(finding(index + 1, &what));
-            }
+            return None;
         }
-    }
-    findings
+        let name = function(code).filter(|_| is_test)?;
+        is_test = false;
+        Some((index + 1, name))
+    })
 }
 
 /// The name of the function that this line declares, if it declares one.

@@ -13,10 +13,11 @@ use std::{
 };
 
 use aya_obj::generated::{
-    BPF_F_QUERY_EFFECTIVE, bpf_attach_type, bpf_attr,
+    BPF_ALU64, BPF_CALL, BPF_EXIT, BPF_F_QUERY_EFFECTIVE, BPF_JMP, BPF_RSH, bpf_attach_type, bpf_attr,
     bpf_cmd::{self, *},
-    bpf_link_info,
+    bpf_insn, bpf_link_info,
     bpf_link_type::*,
+    bpf_prog_type,
 };
 use nix::libc;
 
@@ -247,6 +248,39 @@ pub(super) fn delete<K: aya::Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()
     attributes.__bindgen_anon_2.map_fd = map.as_raw_fd() as u32;
     attributes.__bindgen_anon_2.key = ptr::from_ref(key) as u64;
     bpf(BPF_MAP_DELETE_ELEM, &mut attributes).map(drop)
+}
+
+/// Returns the id of this process in the initial pid namespace, as hooks see it: the result of a program of three
+/// instructions, which runs once and is never attached.
+///
+/// # Errors
+/// Fails if the kernel cannot run programs of raw tracepoints on request (it is built without CONFIG_BPF_EVENTS).
+pub(super) fn current_tgid() -> io::Result<u32> {
+    /// BPF_FUNC_get_current_pid_tgid of linux/bpf.h.
+    const GET_CURRENT_PID_TGID: i32 = 14;
+    /// call; r0 >>= 32; exit.
+    const PROGRAM: [(u8, i32); 3] = [
+        ((BPF_JMP | BPF_CALL) as u8, GET_CURRENT_PID_TGID),
+        ((BPF_ALU64 | BPF_RSH) as u8, 32),
+        ((BPF_JMP | BPF_EXIT) as u8, 0),
+    ];
+    let instructions = PROGRAM.map(|(code, imm)| {
+        // SAFETY: a struct of integers, for which zero is a value: both registers are r0.
+        let mut instruction: bpf_insn = unsafe { mem::zeroed() };
+        (instruction.code, instruction.imm) = (code, imm);
+        instruction
+    });
+    let mut attributes = zeroed();
+    attributes.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32;
+    attributes.__bindgen_anon_3.insn_cnt = instructions.len() as u32;
+    attributes.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
+    attributes.__bindgen_anon_3.license = c"MIT".as_ptr() as u64;
+    let program = bpf(BPF_PROG_LOAD, &mut attributes).map(owned)?;
+    let mut attributes = zeroed();
+    attributes.test.prog_fd = program.as_raw_fd() as u32;
+    bpf(BPF_PROG_TEST_RUN, &mut attributes)?;
+    // SAFETY: an integer, which the kernel has written.
+    Ok(unsafe { attributes.test.retval })
 }
 
 /// Returns attributes of zeros, which the kernel requires in all fields that a command does not use.

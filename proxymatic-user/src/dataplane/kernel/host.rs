@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -19,6 +20,7 @@ use nix::{
 
 use rustix::thread::{CapabilitySet, capabilities};
 
+use super::bpf;
 use crate::dataplane::Error;
 
 /// From linux/magic.h.
@@ -122,12 +124,31 @@ pub fn find_cgroup(root: &Path, path: &str) -> Option<u64> {
     cgroup_id(&open_cgroup(&root.join(below)).ok()?).ok()
 }
 
-/// The process id in the initial pid namespace, which hooks see; 0 if this process is in another one.
-pub(super) fn initial_pid() -> u32 {
+/// Returns the process id in the initial pid namespace, by which hooks recognize the agent's own sockets.
+///
+/// # Errors
+/// Fails if this process is in another pid namespace and the kernel does not tell that id.
+pub(super) fn initial_tgid() -> Result<u32, Error> {
     /// PROC_PID_INIT_INO of include/linux/proc_ns.h.
     const INITIAL: u64 = 0xefff_fffc;
     let namespace = fs::metadata("/proc/self/ns/pid").map(|data| data.ino());
-    if namespace.is_ok_and(|inode| inode == INITIAL) { std::process::id() } else { 0 }
+    if namespace.is_ok_and(|inode| inode == INITIAL) { Ok(std::process::id()) } else { known_tgid(bpf::current_tgid()) }
+}
+
+fn known_tgid(found: io::Result<u32>) -> Result<u32, Error> {
+    match found {
+        Ok(tgid) if tgid != 0 => Ok(tgid),
+        other => {
+            let reason = other.map_or_else(|error| error.to_string(), |_| "it is 0".into());
+            Err(Error::host(
+                format!(
+                    "the agent is in a pid namespace of its own, and this kernel does not tell its id outside ({reason}), \
+                     so its own connections could be sent to services"
+                ),
+                "run its container with --pid=host",
+            ))
+        }
+    }
 }
 
 /// The cookie of this process's network namespace.
@@ -168,6 +189,15 @@ mod tests {
         for old in ["5.9.16", "4.19.0-27-amd64", "3.10.0", ""] {
             let error = check_kernel(old).unwrap_err().to_string();
             assert!(error.contains("too old; 5.10 or newer is needed"), "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_process_id_is_refused_with_the_remedy() {
+        assert_eq!(known_tgid(Ok(7)).unwrap(), 7);
+        for found in [Ok(0), Err(io::Error::from_raw_os_error(libc::EINVAL))] {
+            let error = known_tgid(found).unwrap_err().to_string();
+            assert!(error.contains("does not tell its id outside (") && error.ends_with("--pid=host"), "{error}");
         }
     }
 

@@ -21,6 +21,7 @@ mod interfaces;
 mod log;
 mod maps;
 mod mmap_array;
+mod netns_map;
 mod object;
 mod other_abi;
 mod pins;
@@ -40,6 +41,7 @@ pub use hooks::{all_run, measure, rows as hook_rows};
 pub use host::{age, find_cgroup, monotonic, netns_cookie};
 pub use interfaces::{InterfaceWarning, Interfaces, RemoteClients};
 pub use maps::Maps;
+pub use netns_map::NetnsMap;
 pub use pins::{Lock, Pins};
 pub use pod::from_bytes;
 pub use probes::{Answer, Probes};
@@ -121,6 +123,7 @@ impl Kernel {
     /// attached.
     pub fn start(settings: &Settings) -> Result<Self, Error> {
         host::check(&settings.bpffs)?;
+        let agent_tgid = host::initial_tgid()?;
         let cgroup = match &settings.cgroup {
             Some(path) => path.clone(),
             None => cgroup_root()?,
@@ -164,7 +167,7 @@ impl Kernel {
             heartbeat: monotonic(),
             pid: std::process::id(),
             agent: proxymatic_common::AgentState::INITIALIZING,
-            agent_tgid: host::initial_pid(),
+            agent_tgid,
             bypass_mark: settings.bypass_mark,
             hook_flags: settings.hook_flags,
             event_sample_rate: settings.event_sample_rate,

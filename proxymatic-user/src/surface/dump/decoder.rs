@@ -8,7 +8,8 @@ use std::{
 };
 
 use proxymatic_common::{
-    BackendState, Features, HookFlags, Loopback, Name, PROTOCOL_TCP, PROTOCOL_UDP, Reason, Service, SourceRangeKey,
+    Address, BackendState, Features, HookFlags, Loopback, Name, PROTOCOL_TCP, PROTOCOL_UDP, Reason, Service,
+    SourceRangeKey,
     maps::{self as declared, MapDef as _},
 };
 use serde_json::{Value, json};
@@ -45,6 +46,7 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::Affinities::NAME => Some(decoder.affinities()?),
         declared::SourceRanges::NAME => Some(decoder.allowed()?),
         declared::SourceCgroups::NAME => Some(decoder.allowed_cgroups()?),
+        declared::NetnsAddressesMap::NAME => Some(decoder.netns_addresses()?),
         declared::Excluded::NAME => Some(decoder.excluded()?),
         declared::CountersMap::NAME => Some(decoder.counters()),
         declared::Conntrack::NAME => Some(decoder.connections(true)?),
@@ -289,6 +291,15 @@ impl Decoder<'_> {
             rows.push(vec![json!(key.service), json!(key.cgroup), path, self.service(key.service)]);
         }
         Ok(Dump { columns: &["service", "cgroup", "path", "name"], rows }.sorted())
+    }
+
+    fn netns_addresses(&self) -> Result<Dump, Error> {
+        let address = |address: Address| (address != Address::ZERO).then(|| json!(IpAddr::from(address)));
+        let rows =
+            self.maps.rows::<declared::NetnsAddressesMap>()?.into_iter().map(|(netns, addresses)| {
+                vec![json!(netns), json!(address(addresses.v4)), json!(address(addresses.v6))]
+            });
+        Ok(Dump { columns: &["netns", "v4", "v6"], rows: rows.collect() }.sorted())
     }
 
     fn excluded(&mut self) -> Result<Dump, Error> {
