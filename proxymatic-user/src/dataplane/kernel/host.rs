@@ -130,6 +130,14 @@ pub(super) fn initial_pid() -> u32 {
     if namespace.is_ok_and(|inode| inode == INITIAL) { std::process::id() } else { 0 }
 }
 
+/// The first port that a program binds without CAP_NET_BIND_SERVICE.
+pub(super) fn first_unprivileged_port() -> u32 {
+    /// PROT_SOCK: the kernel's default.
+    const DEFAULT: u32 = 1024;
+    let read = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    read.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
+}
+
 /// The cookie of this process's network namespace.
 ///
 /// # Errors
