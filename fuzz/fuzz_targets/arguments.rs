@@ -49,6 +49,7 @@ const WORDS: &[&str] = &[
     "all",
     "--local-listener",
     "service-wins",
+    "root-wins",
     "--cgroup",
     "--bpffs",
     "--socket",

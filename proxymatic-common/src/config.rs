@@ -26,6 +26,8 @@ impl HookFlags {
     pub const LISTENERS: Self = Self(1);
     /// Hooks leave programs of the cgroups in `EXCLUDED` alone.
     pub const EXCLUDED: Self = Self(1 << 1);
+    /// Only root may bind a service port; another program gets EADDRINUSE.
+    pub const ROOT_WINS: Self = Self(1 << 2);
 }
 
 /// The agent's last published status.
@@ -85,8 +87,29 @@ pub struct Config {
     pub snat_first: u32,
     /// The last SNAT port; 0 if no interface is served.
     pub snat_last: u32,
+    /// The first port that a program binds without CAP_NET_BIND_SERVICE (net.ipv4.ip_unprivileged_port_start).
+    pub first_unprivileged_port: u32,
+    /// Always zero.
+    pub _pad: u32,
 }
-assert_packed!(Config = u32, Loopback, u64, u64, u64, u64, AgentState, u32, u32, u32, HookFlags, u32, u32, u32);
+assert_packed!(
+    Config = u32,
+    Loopback,
+    u64,
+    u64,
+    u64,
+    u64,
+    AgentState,
+    u32,
+    u32,
+    u32,
+    HookFlags,
+    u32,
+    u32,
+    u32,
+    u32,
+    u32
+);
 
 bit_set!(HookFlags);
 plain_bytes!(Loopback, HookFlags, AgentState, Config);

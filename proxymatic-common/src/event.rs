@@ -16,6 +16,10 @@ impl EventKind {
     pub const CONNECTED: Self = Self(3);
     /// A program bound a service port and so replaces the service for programs in its network namespace.
     pub const BOUND: Self = Self(4);
+    /// A program closed a socket that was bound to a service port of the host. Only the agent reads this event.
+    pub const UNBOUND: Self = Self(5);
+    /// An unprivileged program's bind of a service port was refused, because only root may have the port.
+    pub const BIND_REFUSED: Self = Self(6);
 
     /// The name in tables, JSON and logs.
     pub const fn name(self) -> &'static str {
@@ -24,6 +28,8 @@ impl EventKind {
             Self::FAILED => "failed",
             Self::CONNECTED => "connected",
             Self::BOUND => "bound",
+            Self::UNBOUND => "unbound",
+            Self::BIND_REFUSED => "bind_refused",
             _ => "unknown",
         }
     }

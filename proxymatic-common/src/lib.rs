@@ -18,6 +18,7 @@ mod config;
 mod conntrack;
 pub mod ct_timeouts;
 mod event;
+mod listener;
 pub mod maps;
 mod name;
 mod ports;
@@ -36,6 +37,7 @@ pub use conntrack::{
     Interface, InterfaceKind, ReplyPorts, bpf_spin_lock,
 };
 pub use event::{Event, EventKind};
+pub use listener::{DirectPeer, ListenerEntry, ListenerFlags, ListenerKey};
 pub use maps::ABI_VERSION;
 pub use name::Name;
 pub use ports::PortBit;

@@ -3,8 +3,8 @@
 
 use crate::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, ConntrackLock, Counters, CtEntry,
-    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Name, NetnsAddresses, ReplyPorts, Service,
-    ServiceStats, Slot, SlotRange, Socket, SourceCgroup, SourceRangeKey,
+    DirectPeer, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, ListenerEntry, ListenerKey, Name,
+    NetnsAddresses, ReplyPorts, Service, ServiceStats, Slot, SlotRange, Socket, SourceCgroup, SourceRangeKey,
 };
 
 /// The version of every layout in this crate. It is part of the pin path, so two versions never share a map.
@@ -181,6 +181,12 @@ maps! {
     NetnsAddressesMap = "NETNS_ADDRESSES", Hash, 16_384, NO_PREALLOC, u64 => NetnsAddresses;
     /// Cgroups whose programs the hooks leave alone, with all cgroups below.
     Excluded = "EXCLUDED", Hash, 1_024, NO_PREALLOC, u64 => u32;
+    /// Listeners of the host on service ports, as far as a hook cannot look them up in the kernel. The hooks write an
+    /// entry when a program binds; the agent adds what no hook saw, and removes what is gone.
+    Listeners = "LISTENERS", Hash, 16_384, NO_PREALLOC, ListenerKey => ListenerEntry;
+    /// Sockets of the host on service ports from which datagrams came to other network namespaces, with the time of the
+    /// last datagram: nanoseconds of the monotonic clock.
+    DirectPeers = "DIRECT_PEERS", LruHash, 16_384, 0, DirectPeer => u64;
     /// Records of [`crate::Event`], written as things happen.
     Events = "EVENTS", RingBuf, 262_144, 0, () => ();
     /// CPU number to counters by reason. The agent sets the number of possible CPUs.

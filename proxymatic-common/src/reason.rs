@@ -66,7 +66,7 @@ reasons! {
     NoSocketState = "no_socket_state",
     /// A peer name or a sender address was translated back to the program's destination.
     ReverseTranslated = "reverse_translated",
-    /// Left alone: a program in this network namespace listens on the port.
+    /// Left alone: another program receives at the destination.
     LocalListener = "local_listener",
     /// Left alone: the socket is the agent's own, has the bypass mark, or belongs to an excluded cgroup.
     Bypassed = "bypassed",
@@ -116,6 +116,8 @@ reasons! {
     IcmpErrorForwarded = "icmp_error_forwarded",
     /// A remote client's half-open connection lost its SNAT port to another one: all ports were taken.
     SnatPortPreempted = "snat_port_preempted",
+    /// A program without privileges bound a service port and got EADDRINUSE.
+    BindRefused = "bind_refused",
 }
 
 /// The number of refusals; they are the first reasons.

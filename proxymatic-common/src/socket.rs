@@ -50,6 +50,8 @@ impl SocketFlags {
     pub const CLOSING: Self = Self(1);
     /// The socket sent datagrams without a connection, so not only `ring[0]` is in use.
     pub const SENT: Self = Self(1 << 1);
+    /// The program bound the socket to a service port of the host.
+    pub const BOUND: Self = Self(1 << 2);
 }
 
 /// The value of `SOCKETS`. The kernel creates it zeroed, which means a socket without translations.
@@ -65,14 +67,31 @@ pub struct Socket {
     pub newest: u32,
     /// What happened to the socket.
     pub flags: SocketFlags,
+    /// The address that the program bound the socket to, if [`SocketFlags::BOUND`] is set.
+    pub bound_address: Address,
+    /// The service port that the program bound the socket to.
+    pub bound_port: Port,
+    /// IPPROTO number of the bound socket.
+    pub bound_protocol: u8,
+    /// Always zero.
+    pub _pad: [u8; 5],
     /// The translations.
     pub ring: [Translation; RING],
 }
-assert_packed!(Socket = u64, u32, SocketFlags, [Translation; RING]);
+assert_packed!(Socket = u64, u32, SocketFlags, Address, Port, u8, [u8; 5], [Translation; RING]);
 
 impl Socket {
     /// A socket without translations, as the kernel creates it.
-    pub const NEW: Self = Self { start: 0, newest: 0, flags: SocketFlags(0), ring: [Translation::NONE; RING] };
+    pub const NEW: Self = Self {
+        start: 0,
+        newest: 0,
+        flags: SocketFlags(0),
+        bound_address: Address::ZERO,
+        bound_port: Port::new(0),
+        bound_protocol: 0,
+        _pad: [0; 5],
+        ring: [Translation::NONE; RING],
+    };
 }
 
 bit_set!(SocketFlags);

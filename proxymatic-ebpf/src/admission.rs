@@ -1,7 +1,8 @@
 //! Which flows to a service are left alone, and which clients may not connect.
 
 use proxymatic_common::{
-    Address, Config, Features, HookFlags, Reason, Service, ServiceStats, SourceCgroup, SourceRangeKey,
+    Address, Config, DirectPeer, Features, HookFlags, ListenerFlags, ListenerKey, PROTOCOL_UDP, Port, Reason, Service,
+    ServiceStats, SourceCgroup, SourceRangeKey,
 };
 
 use crate::{
@@ -15,6 +16,10 @@ const LEVELS: u32 = 8;
 const LOOPBACK_V4: Address = Address::from_v4_word(0).effective();
 /// ::1.
 const LOOPBACK_V6: Address = Address::ZERO.effective();
+
+/// The listeners of the host that a socket in another network namespace reaches, at an address of the host.
+const REACHED_BY_CONTAINERS: ListenerFlags =
+    ListenerFlags::ANY_INTERFACE.with(ListenerFlags::ON_INTERFACE).with(ListenerFlags::NEW);
 
 /// Returns the reason to leave a flow to a service alone; `None` if there is none.
 #[inline(always)]
@@ -32,14 +37,81 @@ pub(crate) fn bypass_reason<T: DataPlane, C: Caller>(
         return Some(Reason::Bypassed);
     }
     if config.hook_flags.has(HookFlags::LISTENERS)
-        && locality == Locality::SameNetns
+        && locality != Locality::Virtual
         // A lookup in the kernel costs as much as the rest of the decision, and is seldom needed.
         && tables.service_stats(id).is_some_and(ServiceStats::may_have_listener)
-        && is_foreign_listener(caller.listener(&flow.address, flow.port, flow.protocol), service)
+        && has_foreign_listener(tables, caller, config, service, flow, locality)
     {
         return Some(Reason::LocalListener);
     }
     None
+}
+
+/// Returns whether the kernel would deliver a flow to a program that is no replica of the service.
+#[inline(always)]
+fn has_foreign_listener<T: DataPlane, C: Caller>(
+    tables: &T,
+    caller: &C,
+    config: &Config,
+    service: &Service,
+    flow: &Flow,
+    locality: Locality,
+) -> bool {
+    if locality == Locality::Host {
+        return !service.features.has(Features::OWN_LISTENER)
+            && (has_published_listener(tables, flow, REACHED_BY_CONTAINERS) || is_direct_peer(tables, caller, flow));
+    }
+    if is_foreign_listener(caller.listener(&flow.address, flow.port, flow.protocol), service) {
+        return true;
+    }
+    let own = service.features.has(Features::OWN_LISTENER);
+    // A replica is never bound to the loopback interface, because other hosts connect to it.
+    let flags = match (flow.address.is_loopback(), own) {
+        (true, true) => ListenerFlags::ON_LOOPBACK,
+        (true, false) => ListenerFlags::ON_LOOPBACK.with(ListenerFlags::NEW),
+        (false, true) => ListenerFlags(0),
+        (false, false) => ListenerFlags::ON_INTERFACE.with(ListenerFlags::NEW),
+    };
+    if !caller.remote() && has_published_listener(tables, flow, flags) {
+        return config.host_netns == 0 || caller.netns() == config.host_netns;
+    }
+    // Without a cookie of the host's namespace, the socket may be in a container.
+    config.host_netns == 0
+        && !caller.remote()
+        && !own
+        && !flow.address.is_loopback()
+        && has_published_listener(tables, flow, REACHED_BY_CONTAINERS)
+}
+
+/// Returns whether `LISTENERS` has a listener of the host on the address of the flow, with one of
+/// these flags.
+#[inline(always)]
+fn has_published_listener<T: Tables>(tables: &T, flow: &Flow, flags: ListenerFlags) -> bool {
+    let any = if flow.address.is_v4() { Address::from_v4_word(0) } else { Address::ZERO };
+    let has = |address| {
+        tables
+            .listener(&ListenerKey::new(address, flow.port, flow.protocol))
+            .is_some_and(|it| it.flags.intersects(flags))
+    };
+    has(flow.address) || has(any)
+}
+
+/// Returns whether a datagram is to a socket of the host from which datagrams came a short while ago.
+#[inline(always)]
+fn is_direct_peer<T: DataPlane, C: Caller>(tables: &T, caller: &C, flow: &Flow) -> bool {
+    /// As long as netfilter keeps a UDP flow that is not answered (nf_conntrack_udp_timeout), in nanoseconds.
+    const LASTS: u64 = 30_000_000_000;
+    flow.protocol == PROTOCOL_UDP
+        && tables
+            .direct_peer(&direct_peer(caller, flow.address, flow.port))
+            .is_some_and(|at| tables.coarse_now().wrapping_sub(at) < LASTS)
+}
+
+/// Returns the key of a peer of this socket.
+#[inline(always)]
+pub(crate) fn direct_peer<C: Caller>(caller: &C, address: Address, port: Port) -> DirectPeer {
+    let own_port = Port::new(caller.bound_port() as u16);
+    DirectPeer { netns: caller.netns(), address, port, own_port, _pad: 0 }
 }
 
 /// Returns whether the listener on a service port is not a replica of the service. Other hosts connect to replicas, so

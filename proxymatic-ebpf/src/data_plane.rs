@@ -4,8 +4,8 @@
 
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Client, Config, CtEntry, CtEntryAtomic,
-    Event, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, NetnsAddresses, Policy, Port, Reason, Service,
-    ServiceStats, Slot, SlotRange, SourceCgroup, SourceRangeKey,
+    DirectPeer, Event, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, ListenerEntry, ListenerKey,
+    NetnsAddresses, Policy, Port, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceRangeKey,
 };
 
 use crate::{
@@ -50,6 +50,14 @@ pub trait Tables {
     fn cgroup_allowed(&self, key: &SourceCgroup) -> bool;
     /// Returns whether hooks leave the sockets of a cgroup alone.
     fn cgroup_excluded(&self, cgroup: u64) -> bool;
+    /// Returns the entry of a listener of the host.
+    fn listener(&self, key: &ListenerKey) -> Option<ListenerEntry>;
+    /// Saves a listener of the host. May fail: the agent then saves the listener within a second.
+    fn save_listener(&self, key: &ListenerKey, entry: &ListenerEntry);
+    /// Returns when the last datagram came from a peer, in nanoseconds of the monotonic clock.
+    fn direct_peer(&self, peer: &DirectPeer) -> Option<u64>;
+    /// Saves when a datagram came from a peer. May fail: replies to the peer may then go to a service.
+    fn save_direct_peer(&self, peer: &DirectPeer, at: u64);
     /// Adds one to a counter.
     #[inline(always)]
     fn inc(&self, cell: &Cell64) {
@@ -129,8 +137,9 @@ pub trait PacketHook: Packet {
     fn fib_lookup(&mut self, header: &IpHeader, to: &FiveTuple) -> Route;
     /// Turns the packet into an ICMP error for its sender. Returns false if that is impossible.
     fn reply_icmp(&mut self, header: &IpHeader, error: IcmpError) -> bool;
-    /// Returns the listener on an address and port in the interface's network namespace.
-    fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener;
+    /// Returns the listener on an address and port in the interface's network namespace. `from` is the packet's source:
+    /// a connected UDP socket receives only from its peer.
+    fn listener(&self, from: (Address, Port), to: (&Address, Port), protocol: u8) -> Listener;
 }
 
 /// The client of a flow. Each method may cost a helper call, so decisions call only those that they need.
@@ -145,6 +154,8 @@ pub trait Caller {
     fn mark(&self) -> u32;
     /// Returns the process id, in the initial pid namespace.
     fn tgid(&self) -> u32;
+    /// Returns the user id of the process, in the initial user namespace.
+    fn uid(&self) -> u32;
     /// Returns the cgroup id of the process.
     fn cgroup(&self) -> u64;
     /// Returns the id of the process's ancestor cgroup at a level (the root has level 0); 0 if there is none.

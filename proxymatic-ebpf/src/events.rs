@@ -1,6 +1,6 @@
 //! Events for the agent, and the counters that go with them.
 
-use proxymatic_common::{Address, Class, Event, EventKind, Frontend, PROTOCOL_TCP, Port, PortBit, Reason};
+use proxymatic_common::{Address, Event, EventKind, Port, Reason};
 
 use crate::{
     data_plane::{Caller, Environment, Tables},
@@ -88,52 +88,6 @@ pub fn on_sampled_connect<T: Tables + Environment, C: Caller>(tables: &T, caller
             backend: choice.backend,
             generation: choice.generation,
             ..event_of(caller, flow)
-        },
-    );
-}
-
-/// Records that a TCP socket listens. That may be long after bind(2), after the agent found no listener.
-#[inline(always)]
-pub fn on_listen<T: Tables>(tables: &T, port: Port) {
-    let _ = note_listener(tables, port, PROTOCOL_TCP);
-}
-
-/// Counts that a port may have a listener from now on. Returns the service on this host that has the port.
-#[inline(always)]
-fn note_listener<T: Tables>(tables: &T, port: Port, protocol: u8) -> Option<u32> {
-    let bit = PortBit::of(port, protocol)?;
-    if tables.ports(bit.word) & bit.mask == 0 {
-        return None;
-    }
-    let service = tables.frontend(&Frontend::new(Class::HOST, port, protocol))?;
-    // Counted before the system call returns, so that every later connection looks up the listener.
-    if let Some(stats) = tables.service_stats(service) {
-        tables.inc(&stats.bind_seq);
-    }
-    Some(service)
-}
-
-/// Counts that a program has bound a port, and emits an event, if it is a service port of this host.
-#[inline(always)]
-pub fn on_bind<T: Tables + Environment, C: Caller>(tables: &T, caller: &C, address: Address, port: Port, protocol: u8) {
-    let Some(service) = note_listener(tables, port, protocol) else { return };
-    let Some(config) = tables.config() else { return };
-    if config.host_netns != 0 && caller.netns() != config.host_netns {
-        return;
-    }
-    tables.count(Reason::PortBound);
-    emit(
-        tables,
-        Event {
-            kind: EventKind::BOUND,
-            reason: Reason::PortBound as u32,
-            service,
-            cgroup: caller.cgroup(),
-            pid: caller.tgid(),
-            destination: address,
-            destination_port: port,
-            protocol,
-            ..NO_EVENT
         },
     );
 }

@@ -8,6 +8,7 @@
 extern crate std;
 
 mod admission;
+mod binds;
 mod conntrack;
 pub mod data_plane;
 mod ebpf_object;
@@ -30,15 +31,16 @@ pub mod testing;
 mod types;
 
 pub use admission::{cgroup_listed, netns_match};
+pub use binds::{Bind, BindVerdict, on_bind, on_direct_datagram, on_listen, on_unbind};
 pub use data_plane::{Caller, Conntrack, DataPlane, Environment, PacketHook, Subprograms, Tables};
 pub use ejection_budget::slot_share;
-pub use events::{on_bind, on_listen, on_refused, on_sampled_connect};
+pub use events::{on_refused, on_sampled_connect};
 pub use fast_path::fast_path;
 pub use outlier::{eject, on_connect_failed, on_established};
 pub use packed::{EjectionShares, SelectParams, SlotScore};
 pub use packet_ctx::{CtTable, PacketCtx, Route};
-pub use route::{may_be_service, route};
+pub use route::{bypass_cached, may_be_service, route};
 pub use score::score_slot;
 pub use select::select;
 pub use socket_state::{cached_udp_backend, on_connect, on_release, on_udp_send, original_destination};
-pub use types::{Choice, Flow, Listener, NetnsMatch, Verdict};
+pub use types::{CachedBackend, Choice, Flow, Listener, NetnsMatch, Verdict, source_towards};

@@ -10,9 +10,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic, Event,
-    FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, NetnsAddresses, Port, PortBit, Reason, Service,
-    ServiceStats, Slot, SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
+    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic, DirectPeer,
+    Event, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, ListenerEntry, ListenerKey, NetnsAddresses,
+    Port, PortBit, Reason, Service, ServiceStats, Slot, SlotRange, Socket, SourceCgroup, SourceRange, SourceRangeKey,
     maps::{self as declared, MapDef},
 };
 use proxymatic_ebpf::{
@@ -59,6 +59,8 @@ map!(HashMap BACKEND_NAMES: BackendNames);
 map!(HashMap SOURCE_CGROUPS: SourceCgroups);
 map!(HashMap EXCLUDED: Excluded);
 map!(HashMap NETNS_ADDRESSES: NetnsAddressesMap);
+map!(HashMap LISTENERS: Listeners);
+map!(LruHashMap DIRECT_PEERS: DirectPeers);
 map!(LruHashMap AFFINITY: Affinities);
 map!(LruHashMap CONNTRACK: Conntrack);
 map!(LruHashMap CT_HALF_OPEN: CtHalfOpen);
@@ -236,6 +238,24 @@ impl Tables for Maps {
     fn cgroup_excluded(&self, cgroup: u64) -> bool {
         // SAFETY: the value is not read.
         unsafe { EXCLUDED.get(&cgroup).is_some() }
+    }
+    #[inline(always)]
+    fn listener(&self, key: &ListenerKey) -> Option<ListenerEntry> {
+        // SAFETY: two words, copied at once.
+        unsafe { LISTENERS.get(key).copied() }
+    }
+    #[inline(always)]
+    fn save_listener(&self, key: &ListenerKey, entry: &ListenerEntry) {
+        let _ = LISTENERS.insert(key, entry, 0);
+    }
+    #[inline(always)]
+    fn direct_peer(&self, peer: &DirectPeer) -> Option<u64> {
+        // SAFETY: a word, copied at once.
+        unsafe { DIRECT_PEERS.get(peer).copied() }
+    }
+    #[inline(always)]
+    fn save_direct_peer(&self, peer: &DirectPeer, at: u64) {
+        let _ = DIRECT_PEERS.insert(peer, &at, 0);
     }
     #[inline(always)]
     fn class(&self, address: &Address) -> Option<Class> {

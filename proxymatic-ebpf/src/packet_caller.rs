@@ -40,6 +40,10 @@ impl<H: PacketHook> Caller for PacketCaller<'_, H> {
         0
     }
     #[inline(always)]
+    fn uid(&self) -> u32 {
+        u32::MAX
+    }
+    #[inline(always)]
     fn cgroup(&self) -> u64 {
         0
     }
@@ -53,7 +57,7 @@ impl<H: PacketHook> Caller for PacketCaller<'_, H> {
     }
     #[inline(always)]
     fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener {
-        self.hook.listener(address, port, protocol)
+        self.hook.listener((self.source, self.source_port), (address, port), protocol)
     }
     #[inline(always)]
     fn client(&self) -> Client {

@@ -32,6 +32,15 @@ pub fn route<T: DataPlane, C: Caller>(tables: &T, caller: &C, flow: &Flow) -> Ve
     }
 }
 
+/// Returns the reason to send a datagram to its destination although its socket has a backend for it.
+#[inline(always)]
+pub fn bypass_cached<T: DataPlane, C: Caller>(tables: &T, caller: &C, flow: &Flow) -> Option<Reason> {
+    let config = tables.config()?;
+    let (id, locality) = find_service(tables, caller, config, flow)?;
+    let service = tables.service(id)?;
+    bypass_reason(tables, caller, config, (id, service), flow, locality)
+}
+
 /// Returns whether a service has the port of a flow. One bit decides for nearly every connection that is to no service.
 #[inline(always)]
 pub fn may_be_service<T: Tables>(tables: &T, flow: &Flow) -> bool {
@@ -77,8 +86,11 @@ fn address_class<T: DataPlane, C: Caller>(
     }
     let class = tables.class(address)?;
     // If the host's namespace is unknown, any listener counts as one on the host.
-    let same_netns = class.0 == Class::HOST.0 && (config.host_netns == 0 || caller.netns() == config.host_netns);
-    Some((class, if same_netns { Locality::SameNetns } else { Locality::OtherNetns }))
+    if class.0 != Class::HOST.0 {
+        return Some((class, Locality::Virtual));
+    }
+    let same_netns = config.host_netns == 0 || caller.netns() == config.host_netns;
+    Some((class, if same_netns { Locality::SameNetns } else { Locality::Host }))
 }
 
 /// Selects a backend of a service.

@@ -1,10 +1,12 @@
 //! The translations that a socket keeps: for getpeername, for the senders of datagrams, and for the counters.
 
-use proxymatic_common::{Address, BackendState, Port, RING, Reason, Socket, SocketFlags, Translation};
+use proxymatic_common::{
+    Address, BackendState, HookFlags, Port, RING, Reason, ServiceStats, Socket, SocketFlags, Translation,
+};
 
 use crate::{
     data_plane::{Environment, Tables},
-    types::{Choice, Flow},
+    types::{CachedBackend, Choice, Flow},
 };
 
 /// Records the translation of a connect(2). A second connect on the socket replaces the first.
@@ -67,7 +69,7 @@ pub(crate) fn count_opened<T: Tables>(tables: &T, service: u32, backend: u32) ->
 /// Returns the backend of an earlier datagram to the same destination, while that backend is active. So a socket keeps
 /// its backend, and selects it once.
 #[inline(always)]
-pub fn cached_udp_backend<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow) -> Option<(Address, Port)> {
+pub fn cached_udp_backend<T: Tables>(tables: &T, socket: &mut Socket, flow: &Flow) -> Option<CachedBackend> {
     if socket.newest > 0
         && let Some(translation) = entry(&mut socket.ring, socket.newest as usize)
         && is_translation_of(translation, flow)
@@ -95,12 +97,15 @@ fn is_translation_of(translation: &Translation, flow: &Flow) -> bool {
 }
 
 #[inline(always)]
-fn backend_active<T: Tables>(tables: &T, translation: &Translation) -> Option<(Address, Port)> {
+fn backend_active<T: Tables>(tables: &T, translation: &Translation) -> Option<CachedBackend> {
     let backend = tables.backend(translation.backend)?;
     if backend.generation != translation.generation || backend.state.0 != BackendState::ACTIVE.0 {
         return None;
     }
-    Some((translation.backend_address, translation.backend_port))
+    let checks = tables.config().is_some_and(|config| config.hook_flags.has(HookFlags::LISTENERS));
+    let may_have_listener =
+        checks && tables.service_stats(backend.service).is_some_and(ServiceStats::may_have_listener);
+    Some(CachedBackend { address: translation.backend_address, port: translation.backend_port, may_have_listener })
 }
 
 /// Counts the connections of a socket as closed when the program closes it.

@@ -130,6 +130,8 @@ pub struct FakeCaller<'a> {
     pub mark: u32,
     /// The process id.
     pub tgid: u32,
+    /// The user id.
+    pub uid: u32,
     /// The cgroup at level 1, and the cgroup of the process.
     pub cgroups: [u64; 2],
     /// The listener on every port.
@@ -146,6 +148,7 @@ impl Default for FakeCaller<'_> {
             bound_port: 0,
             mark: 0,
             tgid: 77,
+            uid: 1000,
             cgroups: [40, 41],
             listener: Listener::None,
             listed: &|_| false,
@@ -168,6 +171,9 @@ impl Caller for FakeCaller<'_> {
     }
     fn tgid(&self) -> u32 {
         self.tgid
+    }
+    fn uid(&self) -> u32 {
+        self.uid
     }
     fn cgroup(&self) -> u64 {
         self.cgroups[1]

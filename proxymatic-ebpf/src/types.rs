@@ -81,11 +81,37 @@ pub enum NetnsMatch {
     Listed,
 }
 
+/// The backend of a socket's earlier datagrams to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedBackend {
+    /// The address that the backend listens on.
+    pub address: Address,
+    /// The port that the backend listens on.
+    pub port: Port,
+    /// Whether a local socket may have the destination port by now.
+    pub may_have_listener: bool,
+}
+
+/// Returns the source address of a packet from a socket to an address of its own host. The kernel chooses the address
+/// if the socket is bound to none.
+#[inline(always)]
+pub const fn source_towards(bound: Address, to: &Address) -> Address {
+    if !bound.is_unspecified() {
+        bound
+    } else if to.is_v4() && to.is_loopback() {
+        Address::from_v4_word(0x7f00_0001_u32.to_be())
+    } else {
+        *to
+    }
+}
+
 /// Where the destination address of a flow is, seen from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Locality {
     /// In the socket's network namespace, so a listener may be there.
     SameNetns,
-    /// In another network namespace.
-    OtherNetns,
+    /// An address of the host, but the socket is in another network namespace: a listener of the host may be there.
+    Host,
+    /// A virtual address, on which no program listens.
+    Virtual,
 }

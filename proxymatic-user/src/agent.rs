@@ -1,6 +1,7 @@
 //! The agent: parts that own their state and return effects, and one event loop that routes events to them.
 
 mod adopted_snapshot;
+mod bind_log;
 mod census;
 mod change_log;
 mod desired_state;

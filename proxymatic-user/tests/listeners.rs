@@ -5,18 +5,20 @@
 mod scenario;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Address, Event as HookEvent, EventKind, PROTOCOL_TCP, PROTOCOL_UDP, Port};
+use proxymatic_common::{
+    Address, Event as HookEvent, EventKind, ListenerFlags, ListenerKey, PROTOCOL_TCP, PROTOCOL_UDP, Port,
+};
 use proxymatic_user::{
     agent::{Agent, Event, WorkerHandles},
     dataplane::{Faults, ListenerScope, ListenerSeq, Memory},
     model::{Backend, Protocol, Service, ServiceKey, Snapshot, State, Weight},
     plan::Capacity,
-    sockets::{SweepReport, SweepRequest},
+    sockets::{Listening, SweepReport, SweepRequest},
     source::{Report, SourceId},
 };
 use tokio::sync::mpsc;
@@ -84,8 +86,8 @@ impl Stage {
         let mut looked = false;
         while let Ok(job) = self.jobs.try_recv() {
             looked |= job.listeners.is_some();
-            let listening_ports = report.listening_ports.clone().filter(|_| job.listeners.is_some());
-            self.handle(Event::SweepDone(Box::new(SweepReport { listening_ports, ..report.clone() })));
+            let listening = report.listening.clone().filter(|_| job.listeners.is_some());
+            self.handle(Event::SweepDone(Box::new(SweepReport { listening, ..report.clone() })));
         }
         looked
     }
@@ -127,8 +129,8 @@ impl Stage {
 }
 
 fn listening(on: &[(u8, u16)]) -> SweepReport {
-    let ports: BTreeSet<_> = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
-    SweepReport { listening_ports: Some(ports), ..SweepReport::default() }
+    let ports = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
+    SweepReport { listening: Some(Listening { ports, ..Listening::default() }), ..SweepReport::default() }
 }
 
 #[test]
@@ -202,5 +204,27 @@ fn without_a_listener_scope_no_check_is_made() {
         stage.binds(WEB);
         assert!(!stage.looked(&listening(&[])));
         assert!(stage.ticks(30, &listening(&[])).is_empty());
+    });
+}
+
+#[test]
+fn listener_of_the_host_is_published_while_its_service_exists() {
+    with_faults_and_without(|faults| {
+        let mut stage = Stage::start(faults, Some(ListenerScope::Host), &[(WEB, Protocol::Udp)]);
+        let key = |port| ListenerKey::new(Address::from_v4_word(0), Port::new(port), PROTOCOL_UDP);
+        let of_host = [WEB, WEB + 1].map(|port| (key(port), ListenerFlags::ON_LOOPBACK)).into();
+        let listening = Listening { of_host, ..Listening::default() };
+        let report = SweepReport { listening: Some(listening), ..SweepReport::default() };
+        stage.ticks(10, &report);
+        let published = |stage: &mut Stage| stage.agent.plane_mut().listeners.keys().copied().collect::<Vec<_>>();
+        assert_eq!(published(&mut stage), [key(WEB)]);
+        // Published with the service, before the next check.
+        stage.answer(&[(WEB, Protocol::Udp), (WEB + 1, Protocol::Udp)], [10, 0, 0, 1], 31_000);
+        assert_eq!(published(&mut stage), [key(WEB), key(WEB + 1)]);
+        stage.answer(&[(WEB + 1, Protocol::Udp)], [10, 0, 0, 1], 31_000);
+        stage.ticks(12, &report);
+        assert_eq!(published(&mut stage), [key(WEB + 1)]);
+        stage.ticks(12, &SweepReport { listening: Some(Listening::default()), ..SweepReport::default() });
+        assert_eq!(published(&mut stage), []);
     });
 }

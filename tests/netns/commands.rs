@@ -218,6 +218,8 @@ fn drain_and_detach_output_matches_golden() -> TestResult {
             removed PINS/maps/SOURCE_CGROUPS
             removed PINS/maps/NETNS_ADDRESSES
             removed PINS/maps/EXCLUDED
+            removed PINS/maps/LISTENERS
+            removed PINS/maps/DIRECT_PEERS
             removed PINS/maps/EVENTS
             removed PINS/maps/COUNTERS
             removed PINS/maps/CONNTRACK
@@ -279,6 +281,8 @@ fn drain_and_detach_output_matches_golden() -> TestResult {
                 "PINS/maps/SOURCE_CGROUPS",
                 "PINS/maps/NETNS_ADDRESSES",
                 "PINS/maps/EXCLUDED",
+                "PINS/maps/LISTENERS",
+                "PINS/maps/DIRECT_PEERS",
                 "PINS/maps/EVENTS",
                 "PINS/maps/COUNTERS",
                 "PINS/maps/CONNTRACK",

@@ -1,11 +1,13 @@
 //! Warnings about the host, and the reservation of service ports.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
 use proxymatic_tests::lab::{Host, Lab, PATIENCE, binary};
+use proxymatic_tests::skip::skipped;
 use serde_json::json;
 
 use crate::fixtures::cluster::{APP, Cluster};
@@ -99,6 +101,34 @@ fn foreign_programs_on_the_cgroup_are_named() -> TestResult {
         );
     }
     assert!(!said.contains("sock_release (program"), "{said}");
+    Ok(())
+}
+
+/// A port that only a NAT rule takes has no listener: Docker publishes ports so if its userland proxy is off.
+#[test]
+fn service_port_that_a_nat_rule_takes_is_warned_of() -> TestResult {
+    let lab = Lab::start(2)?;
+    let host = lab.host(1);
+    let rule = |verb| {
+        let rule =
+            ["-t", "nat", verb, "PREROUTING", "-p", "tcp", "--dport", "1234", "-j", "DNAT", "--to", "10.77.0.2:80"];
+        host.run(Path::new("iptables-nft"), &rule, PATIENCE)
+    };
+    // Kernels without this part of nftables, and hosts without the program.
+    if !rule("-A").is_ok_and(|done| done.status.success()) {
+        skipped("NAT rules", "iptables-nft cannot add one here")?;
+        return Ok(());
+    }
+    let web = Cluster::start(&lab, 1)?;
+    let words = "NAT rules of this host take service ports 1234/tcp: connections to them go to the service";
+    eventually_ok("the agent warns", PATIENCE, || {
+        ensure!(warnings(host)?.contains(words), "{}", warnings(host)?);
+        Ok(())
+    })?;
+    rule("-D")?.well()?;
+    // The agent looks each minute, and when services change.
+    web.sim.app("/two", 1235, &[(2, 8001)])?;
+    eventually_ok("nothing is wrong", PATIENCE, || host.well().map(drop))?;
     Ok(())
 }
 

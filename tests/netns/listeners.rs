@@ -1,5 +1,14 @@
 //! Programs on the host that listen on a service port.
 
+/// Sockets that receive datagrams at a service port without a bind(2) that a hook sees, or from one peer only.
+mod datagrams;
+/// Listeners that are bound to an interface.
+mod device;
+/// Listeners of the host, and clients in containers and on other machines.
+mod elsewhere;
+/// Which programs may bind a service port.
+mod root_wins;
+
 use anyhow::{Result, ensure};
 use proxymatic_tests::eventually::eventually_ok;
 use proxymatic_tests::failure::TestResult;
@@ -126,12 +135,17 @@ fn both(backends: &[&str]) -> Result<Vec<Value>> {
     Ok(["tcp", "udp"].map(service).into())
 }
 
-/// Starts a program on a host that answers with a word at this address, over TCP and UDP.
+/// Starts a program on a host that answers with a word at this address, over TCP and UDP. `at` may end in `%` and the
+/// interface to which the sockets are bound.
 fn serve(lab: &Lab, host: u8, at: &str, word: &str) -> Result<SocketProgram> {
     let host = lab.host(host);
     // In the served cgroup, so that the hooks see its bind.
     let mut server = host.program_in(lab.host(1).cgroup(), &binary("connect-variants")?, &[])?;
-    let said = server.tell(&format!("serve {at} {word}"))?;
+    let order = match at.split_once('%') {
+        Some((at, device)) => format!("serve {at} {word} device {device}"),
+        None => format!("serve {at} {word}"),
+    };
+    let said = server.tell(&order)?;
     ensure!(said == "ok", "{at}: {said}");
     Ok(server)
 }

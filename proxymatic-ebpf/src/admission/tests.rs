@@ -86,13 +86,14 @@ fn listener_is_looked_up_only_if_one_may_exist() {
     assert!(left(&tables), "nobody has looked yet");
     tables.service_stats.no_listener_seq.set(tables.service_stats.bind_seq.get());
     assert!(!left(&tables), "the agent has seen that nobody listens");
-    let port = proxymatic_common::Port::new(1234);
-    crate::on_bind(&tables, &listening, address("0.0.0.0"), port, proxymatic_common::PROTOCOL_TCP);
+    let (address, port) = (address("0.0.0.0"), Port::new(1234));
+    let _ =
+        crate::on_bind(&tables, &listening, &crate::Bind { address, port, protocol: proxymatic_common::PROTOCOL_TCP });
     assert!(left(&tables), "somebody has bound the port since");
     tables.service_stats.no_listener_seq.set(tables.service_stats.bind_seq.get());
-    crate::on_listen(&tables, proxymatic_common::Port::new(1235));
+    crate::on_listen(&tables, Port::new(1235), None);
     assert!(!left(&tables), "the port of nobody we know");
-    crate::on_listen(&tables, port);
+    crate::on_listen(&tables, port, None);
     assert!(left(&tables), "what was bound, and seen not to listen, does now");
 }
 

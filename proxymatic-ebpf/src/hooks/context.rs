@@ -20,6 +20,9 @@ pub(crate) trait Family {
     fn set_address(fields: *mut bpf_sock_addr, address: Address);
     /// Returns the address that a socket is bound to.
     fn bound(socket: *mut bpf_sock) -> Address;
+    /// Returns the source address of a datagram in the context of a sendmsg hook: the one that the program gave, else
+    /// the one that the socket is bound to.
+    fn message_source(fields: *mut bpf_sock_addr) -> Address;
     /// The address families that a socket can connect to.
     const CONNECTS: Families;
     /// The loopback address, to which a refused flow is sent if the hook cannot set an error.
@@ -52,6 +55,12 @@ impl Family for V4 {
         // SAFETY: a field of the socket of a live context.
         Address::from_v4_word(unsafe { (&raw const (*socket).src_ip4).read_volatile() })
     }
+
+    #[inline(always)]
+    fn message_source(fields: *mut bpf_sock_addr) -> Address {
+        // SAFETY: a field of the live context, which sendmsg hooks may read.
+        Address::from_v4_word(unsafe { (&raw const (*fields).msg_src_ip4).read_volatile() })
+    }
 }
 
 impl Family for V6 {
@@ -83,6 +92,12 @@ impl Family for V6 {
     fn bound(socket: *mut bpf_sock) -> Address {
         // SAFETY: fields of the socket of a live context.
         unsafe { words((&raw const (*socket).src_ip6).cast()) }
+    }
+
+    #[inline(always)]
+    fn message_source(fields: *mut bpf_sock_addr) -> Address {
+        // SAFETY: fields of the live context, which sendmsg hooks may read.
+        unsafe { words((&raw const (*fields).msg_src_ip6).cast()) }
     }
 }
 
@@ -139,16 +154,21 @@ pub(crate) fn socket_of(context: &SockAddrContext) -> *mut bpf_sock {
     unsafe { (*context.sock_addr).__bindgen_anon_1.sk }
 }
 
-/// Returns the tuple by which sk_lookup finds the socket that receives packets to an address and port, and its length.
+/// Returns the tuple by which sk_lookup finds the socket that receives packets between two addresses and ports, and its
+/// length.
 #[inline(always)]
-pub(crate) fn tuple(address: &Address, port: Port) -> (bpf_sock_tuple, u32) {
+pub(crate) fn tuple(from: (Address, Port), (address, port): (&Address, Port)) -> (bpf_sock_tuple, u32) {
     // SAFETY: integers, for which zero is valid.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
     if address.is_v4() {
+        tuple.__bindgen_anon_1.ipv4.saddr = from.0.v4_word();
+        tuple.__bindgen_anon_1.ipv4.sport = from.1.word();
         tuple.__bindgen_anon_1.ipv4.daddr = address.v4_word();
         tuple.__bindgen_anon_1.ipv4.dport = port.word();
         return (tuple, 12);
     }
+    tuple.__bindgen_anon_1.ipv6.saddr = from.0.v6_words();
+    tuple.__bindgen_anon_1.ipv6.sport = from.1.word();
     tuple.__bindgen_anon_1.ipv6.daddr = address.v6_words();
     tuple.__bindgen_anon_1.ipv6.dport = port.word();
     (tuple, 36)

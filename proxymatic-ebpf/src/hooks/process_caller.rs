@@ -6,8 +6,8 @@ use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_TCP_LISTEN, bpf_sock},
     helpers::generated as helper,
 };
-use proxymatic_common::{Address, PROTOCOL_TCP, Port};
-use proxymatic_ebpf::{Caller, Listener};
+use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port};
+use proxymatic_ebpf::{Caller, Listener, source_towards};
 
 use super::context::{Family, V4, tuple};
 use crate::maps::Maps;
@@ -18,6 +18,8 @@ pub(crate) struct LocalProcess<F> {
     pub(crate) context: *mut c_void,
     /// The socket; null if the hook has none.
     pub(crate) socket: *mut bpf_sock,
+    /// The source address of the flow; an unspecified one if the kernel is to choose it.
+    pub(crate) source: Address,
     pub(crate) family: PhantomData<F>,
 }
 
@@ -53,6 +55,11 @@ impl<F: Family> Caller for LocalProcess<F> {
         unsafe { (helper::bpf_get_current_pid_tgid() >> 32) as u32 }
     }
     #[inline(always)]
+    fn uid(&self) -> u32 {
+        // SAFETY: no arguments.
+        unsafe { helper::bpf_get_current_uid_gid() as u32 }
+    }
+    #[inline(always)]
     fn cgroup(&self) -> u64 {
         // SAFETY: no arguments.
         unsafe { helper::bpf_get_current_cgroup_id() }
@@ -68,14 +75,23 @@ impl<F: Family> Caller for LocalProcess<F> {
     }
     #[inline(always)]
     fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener {
-        listener(self.context, address, port, protocol)
+        let own_port = Port::new(self.bound_port() as u16);
+        listener(self.context, (source_towards(self.source, address), own_port), (address, port), protocol)
     }
 }
 
-/// Returns the listener on an address and port in the network namespace of a hook's context.
+/// Returns the listener on an address and port in the network namespace of a hook's context. A UDP socket that is
+/// connected to `from` counts as one.
 #[inline(always)]
-pub(super) fn listener(context: *mut c_void, address: &Address, port: Port, protocol: u8) -> Listener {
-    let (mut wanted, length) = tuple(address, port);
+pub(super) fn listener(
+    context: *mut c_void,
+    from: (Address, Port),
+    (address, port): (&Address, Port),
+    protocol: u8,
+) -> Listener {
+    // The TCP lookup would find a connection between both in place of the listener.
+    let from = if protocol == PROTOCOL_UDP { from } else { (Address::ZERO, Port::new(0)) };
+    let (mut wanted, length) = tuple(from, (address, port));
     let current = BPF_F_CURRENT_NETNS as i64 as u64;
     // SAFETY: the context is the one the kernel gave this program, the tuple lives, and the socket is released.
     unsafe {
@@ -109,6 +125,11 @@ pub(super) fn listener(context: *mut c_void, address: &Address, port: Port, prot
 #[inline(never)]
 extern "C" fn process_cgroup_listed(service: u32) -> u64 {
     // Only the methods about the process are called.
-    let caller = LocalProcess::<V4> { context: ptr::null_mut(), socket: ptr::null_mut(), family: PhantomData };
+    let caller = LocalProcess::<V4> {
+        context: ptr::null_mut(),
+        socket: ptr::null_mut(),
+        source: Address::ZERO,
+        family: PhantomData,
+    };
     u64::from(proxymatic_ebpf::cgroup_listed(&Maps, &caller, (service != u32::MAX).then_some(service)))
 }

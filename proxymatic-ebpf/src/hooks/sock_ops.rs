@@ -8,6 +8,7 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use proxymatic_common::Port;
+use proxymatic_ebpf::Bind;
 
 use crate::maps::{self, Maps};
 
@@ -19,9 +20,7 @@ const DONE: u32 = 1;
 pub(crate) fn on_tcp_event(context: &SockOpsContext) -> u32 {
     let op = context.op();
     if op == BPF_SOCK_OPS_TCP_LISTEN_CB {
-        // SAFETY: a field of the live context, in the byte order of the host.
-        let port = unsafe { (&raw const (*context.ops).local_port).read_volatile() };
-        proxymatic_ebpf::on_listen(&Maps, Port::new(port as u16));
+        on_listen(context);
         return DONE;
     }
     if op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_STATE_CB && op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB {
@@ -44,4 +43,18 @@ pub(crate) fn on_tcp_event(context: &SockOpsContext) -> u32 {
         proxymatic_ebpf::on_connect_failed(&Maps, socket);
     }
     DONE
+}
+
+/// Handles listen(2).
+#[inline(always)]
+fn on_listen(context: &SockOpsContext) {
+    // SAFETY: fields of the live context, the port in the byte order of the host.
+    let (port, socket) =
+        unsafe { ((&raw const (*context.ops).local_port).read_volatile(), (*context.ops).__bindgen_anon_2.sk) };
+    // SAFETY: null, or the socket pointer of this hook's own context.
+    let bind =
+        unsafe { maps::socket(socket.cast(), false) }.and_then(|state| Bind::of(state)).filter(|_| !socket.is_null());
+    // SAFETY: a field of the socket of a live context.
+    let bind = bind.map(|bind| (bind, unsafe { (&raw const (*socket).bound_dev_if).read_volatile() }));
+    proxymatic_ebpf::on_listen(&Maps, Port::new(port as u16), bind);
 }

@@ -221,8 +221,8 @@ impl PacketHook for Skb<'_> {
         reply_icmp(self.skb, self.hook, mtu) != 0
     }
     #[inline(always)]
-    fn listener(&self, address: &Address, port: Port, protocol: u8) -> Listener {
-        process_caller::listener(self.skb.cast(), address, port, protocol)
+    fn listener(&self, from: (Address, Port), to: (&Address, Port), protocol: u8) -> Listener {
+        process_caller::listener(self.skb.cast(), from, to, protocol)
     }
 }
 

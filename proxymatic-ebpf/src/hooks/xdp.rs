@@ -138,7 +138,7 @@ impl PacketHook for Frame<'_> {
         false
     }
     #[inline(always)]
-    fn listener(&self, _: &Address, _: Port, _: u8) -> Listener {
+    fn listener(&self, _: (Address, Port), _: (&Address, Port), _: u8) -> Listener {
         // TC handles the first packet of a connection.
         Listener::None
     }

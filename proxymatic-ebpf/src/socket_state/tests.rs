@@ -29,8 +29,8 @@ fn datagram(n: u8) -> Flow {
 }
 
 fn send(tables: &FakeTables, socket: &mut Socket, flow: &Flow) -> (Address, Port) {
-    if let Some(to) = cached_udp_backend(tables, socket, flow) {
-        return to;
+    if let Some(cached) = cached_udp_backend(tables, socket, flow) {
+        return (cached.address, cached.port);
     }
     let choice = chosen(tables, flow);
     on_udp_send(tables, socket, flow, &choice);
@@ -162,4 +162,19 @@ fn any_bytes_in_socket_storage_do_not_panic() {
     assert_eq!(cached_udp_backend(&tables, &mut socket, &datagram(1)), None);
     send(&tables, &mut socket, &datagram(1));
     assert_eq!(socket.newest, 1);
+}
+
+#[test]
+fn cached_backend_tells_whether_the_port_may_have_a_listener() {
+    let mut tables = FakeTables::with_weights(&[1]);
+    let mut socket = Socket::NEW;
+    send(&tables, &mut socket, &datagram(1));
+    let cached = |tables: &FakeTables, socket: &mut Socket| {
+        cached_udp_backend(tables, socket, &datagram(1)).map(|it| it.may_have_listener)
+    };
+    assert_eq!(cached(&tables, &mut socket), Some(false), "service-wins");
+    tables.config.hook_flags = HookFlags::LISTENERS;
+    assert_eq!(cached(&tables, &mut socket), Some(true));
+    tables.service_stats.no_listener_seq.set(tables.service_stats.bind_seq.get());
+    assert_eq!(cached(&tables, &mut socket), Some(false));
 }

@@ -59,7 +59,7 @@ impl PacketHook for FakePacket {
         self.replied = Some(error);
         true
     }
-    fn listener(&self, _: &Address, _: Port, _: u8) -> Listener {
+    fn listener(&self, _: (Address, Port), _: (&Address, Port), _: u8) -> Listener {
         self.listener
     }
 }

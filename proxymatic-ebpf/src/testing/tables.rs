@@ -9,9 +9,9 @@ use std::{
 
 use proxymatic_common::{
     Address, Affinity, AffinityKey, Backend, BackendState, BackendStats, Cell64, Class, Config, CtEntry, CtEntryAtomic,
-    Event, Families, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, Loopback, NetnsAddresses,
-    PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup, SourceCode,
-    SourceRangeKey,
+    DirectPeer, Event, Families, FiveTuple, FragmentKey, FragmentPorts, Frontend, Interface, ListenerEntry,
+    ListenerKey, Loopback, NetnsAddresses, PROTOCOL_TCP, Policy, Port, PortBit, Reason, Service, ServiceStats, Slot,
+    SlotRange, SourceCgroup, SourceCode, SourceRangeKey,
 };
 
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct FakeTables {
     pub(crate) fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
     pub(crate) interfaces: BTreeMap<u32, Interface>,
     pub(crate) local_reply_ports: RefCell<BTreeSet<(Port, u8)>>,
+    pub(crate) listeners: RefCell<BTreeMap<ListenerKey, ListenerEntry>>,
+    pub(crate) direct_peers: RefCell<BTreeMap<DirectPeer, u64>>,
     /// How many lookups of established connections there were.
     pub(crate) conntrack_lookups: Cell<u32>,
     affinities: RefCell<BTreeMap<AffinityKey, Affinity>>,
@@ -87,6 +89,8 @@ impl FakeTables {
             fragments: RefCell::default(),
             interfaces: BTreeMap::new(),
             local_reply_ports: RefCell::default(),
+            listeners: RefCell::default(),
+            direct_peers: RefCell::default(),
             conntrack_lookups: Cell::default(),
             affinities: RefCell::default(),
         }
@@ -173,6 +177,18 @@ impl Tables for FakeTables {
     }
     fn cgroup_excluded(&self, cgroup: u64) -> bool {
         self.excluded.contains(&cgroup)
+    }
+    fn listener(&self, key: &ListenerKey) -> Option<ListenerEntry> {
+        self.listeners.borrow().get(key).copied()
+    }
+    fn save_listener(&self, key: &ListenerKey, entry: &ListenerEntry) {
+        self.listeners.borrow_mut().insert(*key, *entry);
+    }
+    fn direct_peer(&self, peer: &DirectPeer) -> Option<u64> {
+        self.direct_peers.borrow().get(peer).copied()
+    }
+    fn save_direct_peer(&self, peer: &DirectPeer, at: u64) {
+        self.direct_peers.borrow_mut().insert(*peer, at);
     }
     fn add(&self, cell: &Cell64, by: u64) {
         cell.add(by);

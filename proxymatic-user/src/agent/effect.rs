@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use proxymatic_common::{ListenerEntry, ListenerKey};
+
 use crate::{backend_probe::Order, sockets::SweepRequest};
 
 /// Something that a part of the agent wants done. Only the event loop writes to the data plane or sends to a worker.
@@ -19,6 +21,8 @@ pub(super) enum Effect {
     CorrectService(u32, i64),
     /// Write the bind count at which a service port had no listener.
     SetNoListener(u32, u64),
+    /// Publish a listener of the host for the hooks, or remove it.
+    PublishListener(ListenerKey, Option<ListenerEntry>),
     /// Write that the operator drains this generation of a backend.
     Drain(u32, u32),
     /// Order a probe, or end one.

@@ -127,7 +127,7 @@ impl<D: Dataplane> Agent<D> {
             }
             Event::HookEvents(events) => {
                 self.subscribers.hook_events(&events, &self.map_state);
-                self.listeners.hook_events(&events, &self.map_state, now);
+                self.listeners.hook_events(&events, &self.map_state, self.plane.listener_scope(), now);
                 let mut effects = self.netns_reads.hook_events(&events, now);
                 effects.extend(self.ejections.hook_events(&events, &self.map_state, now));
                 effects
@@ -211,6 +211,7 @@ impl<D: Dataplane> Agent<D> {
                 Effect::CorrectBackend(backend, by) => self.plane.correct(backend, by),
                 Effect::CorrectService(service, by) => self.plane.correct_service(service, by),
                 Effect::SetNoListener(service, bind_seq) => self.plane.set_no_listener(service, bind_seq),
+                Effect::PublishListener(key, entry) => self.plane.publish_listener(key, entry),
                 Effect::Drain(backend, generation) => self.plane.drain(backend, generation),
                 Effect::Probe(order) => self.workers.probe(order),
                 Effect::Sweep(request) => {
@@ -266,7 +267,8 @@ impl<D: Dataplane> Agent<D> {
         });
         let Plan { ops, incomplete, .. } = self.publisher.plan(&desired, warnings, &self.map_state);
         self.sweeps.planned(&ops, &self.map_state, now);
-        self.listeners.planned(&ops, now);
+        let effects = self.listeners.planned(&ops, now);
+        self.carry_out(effects, now);
         let changes = self.subscribers.state_changes(&ops, &self.map_state);
         if !self.publisher.apply(&ops, &mut self.plane, &mut self.map_state, now) {
             return Vec::new();

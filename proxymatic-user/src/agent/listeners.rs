@@ -1,17 +1,18 @@
-//! When the agent looks for listeners, and for which services it reports that there is none. Pure.
+//! When the agent looks for listeners, for which services it reports that there is none, and which listeners it
+//! publishes for the hooks. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Class, Event, EventKind, Features, Frontend, Port};
+use proxymatic_common::{Class, Event, EventKind, Features, Frontend, ListenerEntry, ListenerFlags, ListenerKey};
 
-use super::effect::Effect;
+use super::{bind_log, effect::Effect};
 use crate::{
     dataplane::{Counters, ListenerScope, ListenerSeq},
     plan::{MapOp, MapState},
-    sockets::SweepReport,
+    sockets::{Listening, SweepReport},
 };
 
 /// The longest time between two checks: hooks report neither a close, nor binds outside of the served cgroup.
@@ -33,31 +34,43 @@ pub(super) struct Listeners {
     last: Option<Instant>,
     /// The services of the check under way, by id.
     checks: BTreeMap<u32, ListenerCheck>,
-    /// The service ids and cgroups of the binds that were logged.
-    binds: BTreeSet<(u32, u64)>,
+    /// The listeners that were published before the check under way.
+    published: BTreeMap<ListenerKey, ListenerEntry>,
+    /// The listeners of the host on all ports, as the last check found them.
+    of_host: BTreeMap<ListenerKey, ListenerFlags>,
+    /// The service ids, cgroups and kinds of the binds that were logged.
+    binds: BTreeSet<(u32, u64, EventKind)>,
 }
 
 impl Listeners {
-    /// Handles events of the hooks: a bind moves the next check forward, and the first one by each cgroup is logged.
-    pub(super) fn hook_events(&mut self, events: &[Event], map_state: &MapState, now: Instant) {
-        for event in events.iter().filter(|event| event.kind == EventKind::BOUND) {
-            self.soon(now);
-            let Some(service) = map_state.services().get(&event.service) else { continue };
-            if self.binds.insert((event.service, event.cgroup)) {
-                tracing::warn!(
-                    "{}: process {} has bound service port {}: programs in its network namespace that connect to the port \
-                     get that process, not the service",
-                    service.name,
-                    event.pid,
-                    event.destination_port.get()
-                );
+    /// Handles events of the hooks: a bind and a close move the next check forward, and the first bind by each cgroup is
+    /// logged.
+    pub(super) fn hook_events(
+        &mut self,
+        events: &[Event],
+        map_state: &MapState,
+        scope: Option<ListenerScope>,
+        now: Instant,
+    ) {
+        for event in events {
+            match event.kind {
+                EventKind::BOUND | EventKind::UNBOUND => self.soon(now),
+                EventKind::BIND_REFUSED => {}
+                _ => continue,
+            }
+            if let Some(service) = map_state.services().get(&event.service)
+                && event.kind != EventKind::UNBOUND
+                && !service.settings.features.has(Features::OWN_LISTENER)
+                && self.binds.insert((event.service, event.cgroup, event.kind))
+            {
+                tracing::warn!("{}", bind_log::describe(&service.name, event, scope.is_some()));
             }
         }
     }
 
     /// Forgets the binds on ports of services that are gone.
     pub(super) fn forget_gone(&mut self, map_state: &MapState) {
-        self.binds.retain(|(service, _)| map_state.services().contains_key(service));
+        self.binds.retain(|(service, ..)| map_state.services().contains_key(service));
     }
 
     /// Moves the next check forward.
@@ -66,14 +79,24 @@ impl Listeners {
         self.at = Some(self.at.map_or(soon, |at| at.min(soon)));
     }
 
-    /// Notes the services that these writes add. A check under way is about the earlier owners of their ids.
-    pub(super) fn planned(&mut self, ops: &[MapOp], now: Instant) {
+    /// Notes the services that these writes add. A check under way is about the earlier owners of their ids. Returns the
+    /// listeners to publish before the writes, so that no new service takes the port of a known listener.
+    pub(super) fn planned(&mut self, ops: &[MapOp], now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
         for op in ops {
-            if let MapOp::ResetServiceLoad(id) = op {
-                self.checks.remove(id);
-                self.soon(now);
+            match op {
+                MapOp::ResetServiceLoad(id) => {
+                    self.checks.remove(id);
+                    self.soon(now);
+                }
+                MapOp::PutFrontend(frontend, _) if frontend.class == Class::HOST => {
+                    let known = self.of_host.iter().filter(|(key, _)| is_on(key, frontend));
+                    effects.extend(known.map(|(key, flags)| publish(*key, *flags)));
+                }
+                _ => {}
             }
         }
+        effects
     }
 
     /// Begins a check if one is due. Returns where to look for listeners.
@@ -87,7 +110,11 @@ impl Listeners {
         let scope = counters.listener_scope().filter(|_| self.is_due(now))?;
         let services = map_state.services().keys();
         let checks = services.filter_map(|id| Some((*id, current(map_state, counters, *id)?))).collect();
-        self.begin(checks, now).then_some(scope)
+        let begun = self.begin(checks, now);
+        if begun {
+            self.published = counters.published_listeners();
+        }
+        begun.then_some(scope)
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -110,12 +137,23 @@ impl Listeners {
         counters: &impl Counters,
         now: Instant,
     ) -> Vec<Effect> {
-        if report.listening_ports.is_none() && report.limitation.is_none() && !self.checks.is_empty() {
+        if report.listening.is_none() && report.limitation.is_none() && !self.checks.is_empty() {
             // A process ended during the sweep, so a network namespace is missing.
             self.soon(now);
         }
-        let changes = self.end(report.listening_ports.as_ref(), |id| current(map_state, counters, id));
-        changes.into_iter().map(|(service, bound)| Effect::SetNoListener(service, bound)).collect()
+        let mut effects = Vec::new();
+        if let Some(listening) = &report.listening {
+            self.of_host.clone_from(&listening.of_host);
+            let ports = map_state.frontends().keys().filter(|frontend| frontend.class == Class::HOST);
+            let ports: BTreeSet<_> = ports.map(|frontend| (frontend.protocol, frontend.port)).collect();
+            let on_services = self.of_host.iter().filter(|(key, _)| ports.contains(&(key.protocol, key.port)));
+            let wanted = on_services.map(|(key, flags)| (*key, *flags)).collect();
+            effects = changes(&wanted, &self.published, &counters.published_listeners());
+        }
+        // Only then is a service looked up less.
+        let changes = self.end(report.listening.as_ref(), |id| current(map_state, counters, id));
+        effects.extend(changes.into_iter().map(|(service, bound)| Effect::SetNoListener(service, bound)));
+        effects
     }
 
     /// Takes the ports with a listener, if all were seen. Returns the new [`ListenerSeq::no_listener_seq`] by service.
@@ -124,14 +162,14 @@ impl Listeners {
     /// its listener.
     fn end(
         &mut self,
-        listening: Option<&BTreeSet<(u8, Port)>>,
+        listening: Option<&Listening>,
         current: impl Fn(u32) -> Option<ListenerCheck>,
     ) -> Vec<(u32, u64)> {
         let checks = std::mem::take(&mut self.checks);
         let Some(listening) = listening else { return Vec::new() };
         let change = |(id, before): (u32, ListenerCheck)| {
             let ListenerCheck { frontend, seq } = current(id).filter(|now| now.frontend == before.frontend)?;
-            if listening.contains(&(frontend.protocol, frontend.port)) {
+            if listening.may_receive(frontend.protocol, frontend.port) {
                 // A listener whose bind was not counted.
                 (seq.no_listener_seq == seq.bind_seq).then(|| (id, seq.bind_seq.wrapping_sub(1)))
             } else {
@@ -140,6 +178,29 @@ impl Listeners {
         };
         checks.into_iter().filter_map(change).collect()
     }
+}
+
+/// Returns whether a listener is on the port of a service.
+fn is_on(key: &ListenerKey, frontend: &Frontend) -> bool {
+    (key.protocol, key.port) == (frontend.protocol, frontend.port)
+}
+
+fn publish(key: ListenerKey, flags: ListenerFlags) -> Effect {
+    Effect::PublishListener(key, Some(ListenerEntry { flags, bind_seq: 0 }))
+}
+
+/// Returns the writes that make the published listeners those that a sweep found. An entry that a hook has written since
+/// `before`, which was read before the sweep, stays.
+fn changes(
+    wanted: &BTreeMap<ListenerKey, ListenerFlags>,
+    before: &BTreeMap<ListenerKey, ListenerEntry>,
+    now: &BTreeMap<ListenerKey, ListenerEntry>,
+) -> Vec<Effect> {
+    let by_hook = |key: &ListenerKey| now.get(key).is_some_and(|entry| before.get(key) != Some(entry));
+    let wrong = wanted.iter().filter(|(key, flags)| now.get(*key).is_none_or(|entry| entry.flags != **flags));
+    let puts = wrong.filter(|(key, _)| !by_hook(key)).map(|(key, flags)| publish(*key, *flags));
+    let gone = now.keys().filter(|key| !wanted.contains_key(*key) && !by_hook(key));
+    puts.chain(gone.map(|key| Effect::PublishListener(*key, None))).collect()
 }
 
 /// Returns a service as it is now; `None` if it is not on the host's own addresses, or one of its own replicas may listen
@@ -154,7 +215,7 @@ fn current(map_state: &MapState, counters: &impl Counters, id: u32) -> Option<Li
 
 #[cfg(test)]
 mod tests {
-    use proxymatic_common::{PROTOCOL_TCP, PROTOCOL_UDP};
+    use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
     use super::*;
 
@@ -165,8 +226,48 @@ mod tests {
         ListenerCheck { frontend, seq: ListenerSeq { bind_seq, no_listener_seq } }
     }
 
-    fn listening(on: &[(u8, u16)]) -> BTreeSet<(u8, Port)> {
-        on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect()
+    fn listening(on: &[(u8, u16)]) -> Listening {
+        let ports = on.iter().map(|(protocol, port)| (*protocol, Port::new(*port))).collect();
+        Listening { ports, ..Listening::default() }
+    }
+
+    fn key(port: u16) -> ListenerKey {
+        ListenerKey::new(Address::from_v4_word(0), Port::new(port), PROTOCOL_UDP)
+    }
+
+    fn entry(flags: ListenerFlags, bind_seq: u32) -> ListenerEntry {
+        ListenerEntry { flags, bind_seq }
+    }
+
+    #[test]
+    fn published_listeners_become_those_that_were_found() {
+        let (same, other) = (ListenerFlags::ON_LOOPBACK, ListenerFlags::ANY_INTERFACE);
+        let wanted = [(key(1), same), (key(2), other), (key(3), other)].into();
+        let before =
+            [(key(2), entry(other, 1)), (key(3), entry(ListenerFlags::NEW, 2)), (key(4), entry(same, 3))].into();
+        let gone = Effect::PublishListener(key(4), None);
+        assert_eq!(changes(&wanted, &before, &before), [publish(key(1), same), publish(key(3), other), gone]);
+    }
+
+    #[test]
+    fn listener_that_a_hook_published_during_the_check_stays() {
+        let new = ListenerFlags::NEW;
+        let before = [(key(1), entry(new, 1)), (key(2), entry(new, 1))].into();
+        let now = [(key(1), entry(new, 2)), (key(2), entry(new, 1)), (key(3), entry(new, 3))].into();
+        assert_eq!(changes(&BTreeMap::new(), &before, &now), [Effect::PublishListener(key(2), None)]);
+        let wanted = [(key(1), ListenerFlags::ANY_INTERFACE)].into();
+        assert_eq!(changes(&wanted, &before, &now), [Effect::PublishListener(key(2), None)], "the next check is soon");
+    }
+
+    #[test]
+    fn known_listener_is_published_before_its_new_service() {
+        let (mut listeners, now) = (Listeners::default(), Instant::now());
+        listeners.of_host = [(key(53), ListenerFlags::ON_LOOPBACK), (key(54), ListenerFlags::ON_LOOPBACK)].into();
+        let frontend = |class, protocol| MapOp::PutFrontend(Frontend::new(class, Port::new(53), protocol), WEB);
+        assert_eq!(listeners.planned(&[frontend(Class::HOST, PROTOCOL_TCP)], now), []);
+        assert_eq!(listeners.planned(&[frontend(Class(7), PROTOCOL_UDP)], now), [], "a virtual address");
+        let published = listeners.planned(&[frontend(Class::HOST, PROTOCOL_UDP)], now);
+        assert_eq!(published, [publish(key(53), ListenerFlags::ON_LOOPBACK)]);
     }
 
     /// Returns the result of one check of services that are as `after` when it ends.
@@ -230,7 +331,7 @@ mod tests {
         // Not even if the next owner has the same port: binds between the two owners were not counted.
         let (mut listeners, now) = (Listeners::default(), Instant::now());
         assert!(listeners.begin(new.into(), now));
-        listeners.planned(&[MapOp::ResetServiceLoad(WEB)], now);
+        assert_eq!(listeners.planned(&[MapOp::ResetServiceLoad(WEB)], now), []);
         assert_eq!(listeners.end(Some(&listening(&[])), |_| Some(before)), []);
     }
 

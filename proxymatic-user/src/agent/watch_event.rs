@@ -15,7 +15,7 @@ use crate::{dataplane::kernel::monotonic, plan::MapState};
 pub struct WatchEvent {
     /// The time: seconds since 1970, to the millisecond.
     pub time: f64,
-    /// The kind: refused, failed, connected, bound, ejected, readmitted, active, draining, gone, applied or lost.
+    /// The kind: refused, failed, connected, bound, bind_refused, ejected, readmitted, active, draining, gone, applied or lost.
     pub event: String,
     /// The name of the service.
     pub service: Option<String>,
@@ -63,9 +63,13 @@ impl WatchEvent {
         }
     }
 
-    /// Returns the events for one event of a hook: two if a failure ejects its backend, otherwise one.
+    /// Returns the events for one event of a hook: two if a failure ejects its backend, none for the close of a listener,
+    /// otherwise one.
     pub fn of_hook(event: &Event, map_state: &MapState) -> Vec<Self> {
         let kind = event.kind;
+        if kind == EventKind::UNBOUND {
+            return Vec::new();
+        }
         let is_of_backend = kind == EventKind::FAILED || kind == EventKind::CONNECTED;
         let destination = SocketAddr::new(event.destination.into(), event.destination_port.get());
         let reason = Reason::ALL.get(event.reason as usize).map(|reason| reason.name().to_owned());

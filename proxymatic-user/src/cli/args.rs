@@ -160,9 +160,13 @@ impl SettingsArgs {
 
 /// The values of `--local-listener`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[expect(clippy::enum_variant_names, reason = "clap makes the words of the command line from these names")]
 pub(super) enum LocalListenerArg {
-    /// A program that listens on a service port gets the connections of its network namespace to that port.
+    /// A program that listens on a service port gets the connections to it, from wherever the kernel would deliver them.
     LocalWins,
+    /// As local-wins, but only root may bind a service port of the host; other programs get EADDRINUSE. Implies
+    /// --reserve-ports.
+    RootWins,
     /// The service gets the connections in any case.
     ServiceWins,
 }

@@ -106,8 +106,12 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
     settings.status_port = endpoint.address.map(|address| address.port());
     let listeners = match args.local_listener {
         LocalListenerArg::LocalWins => HookFlags::LISTENERS,
+        LocalListenerArg::RootWins => HookFlags::LISTENERS.with(HookFlags::ROOT_WINS),
         LocalListenerArg::ServiceWins => HookFlags::default(),
     };
+    let mut guard = args.guard.clone();
+    // Else a program that asks the kernel for any port could get a service port, and EADDRINUSE with it.
+    guard.reserve_ports |= listeners.has(HookFlags::ROOT_WINS);
     let excluded = if settings.excluded.is_empty() { HookFlags::default() } else { HookFlags::EXCLUDED };
     match sources {
         Some(sources) if wrong.is_empty() => Ok(Config {
@@ -127,7 +131,7 @@ pub(super) fn check(args: &Args, pins: &PinArgs) -> Result<Config, Vec<String>> 
             settings,
             socket: pins.socket.clone(),
             reserved: pins.reserved(),
-            guard: args.guard.clone(),
+            guard,
             verbose: args.verbose,
             endpoint,
             log_format: args.endpoint.log_format,
@@ -203,6 +207,14 @@ mod tests {
                 format!("--first-answer (or FIRST_ANSWER) {text}: must be a time with its unit of at most 60 s");
             assert!(wrong.len() == 1 && wrong[0].starts_with(&start), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn root_wins_reserves_the_service_ports() {
+        let config = checked("--file x.toml --local-listener root-wins").unwrap();
+        assert_eq!(config.kernel.hook_flags, HookFlags::LISTENERS.with(HookFlags::ROOT_WINS));
+        assert!(config.guard.reserve_ports);
+        assert!(!checked("--file x.toml").unwrap().guard.reserve_ports);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use proxymatic_common::{ListenerEntry, ListenerKey};
+
 use super::{AgentReport, Counters, Counts, Error, ListenerScope, ListenerSeq, MapWriter, Takeover};
 use crate::plan::{Capacity, MapOp, MapState};
 
@@ -40,6 +42,8 @@ pub struct Memory {
     pub scope: Option<ListenerScope>,
     /// What is known of listeners on the ports of services.
     pub listener_seqs: BTreeMap<u32, ListenerSeq>,
+    /// The listeners of the host that are published for the hooks.
+    pub listeners: BTreeMap<ListenerKey, ListenerEntry>,
     /// The backends that the operator drains: id and generation.
     pub drained: BTreeMap<u32, u32>,
 }
@@ -60,6 +64,7 @@ impl Memory {
             service_counts: BTreeMap::new(),
             scope: None,
             listener_seqs: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             drained: BTreeMap::new(),
         }
     }
@@ -153,6 +158,17 @@ impl Counters for Memory {
         if let Some(seq) = self.listener_seqs.get_mut(&service) {
             seq.no_listener_seq = bind_seq;
         }
+    }
+
+    fn published_listeners(&self) -> BTreeMap<ListenerKey, ListenerEntry> {
+        self.listeners.clone()
+    }
+
+    fn publish_listener(&mut self, key: ListenerKey, entry: Option<ListenerEntry>) {
+        match entry {
+            Some(entry) => self.listeners.insert(key, entry),
+            None => self.listeners.remove(&key),
+        };
     }
 }
 

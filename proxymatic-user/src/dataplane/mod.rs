@@ -9,6 +9,8 @@ pub use memory::{Faults, Memory};
 
 use std::{collections::BTreeMap, time::Duration};
 
+use proxymatic_common::{ListenerEntry, ListenerKey};
+
 use crate::plan::{MapOp, MapState};
 
 /// A data plane: the maps, the counters in them, and the hooks that use them.
@@ -79,6 +81,12 @@ pub trait Counters {
     /// Sets [`ListenerSeq::no_listener_seq`]: the hooks look for a listener only while it differs from
     /// [`ListenerSeq::bind_seq`].
     fn set_no_listener(&mut self, service: u32, bind_seq: u64);
+
+    /// Returns the listeners of the host that are published for the hooks.
+    fn published_listeners(&self) -> BTreeMap<ListenerKey, ListenerEntry>;
+
+    /// Publishes a listener of the host for the hooks; `None` removes it.
+    fn publish_listener(&mut self, key: ListenerKey, entry: Option<ListenerEntry>);
 }
 
 /// The takeover from another map ABI version, and the agent's report to the hooks.

@@ -3,6 +3,7 @@
 
 mod foreign_programs;
 mod kernel;
+mod nat;
 mod ports;
 mod reserved;
 
@@ -93,6 +94,7 @@ impl HostChecks {
             kernel::client_warning(version, &mounts),
             unreserved,
             ports.and_then(|ports| ports::snat_port_warning(&self.always, ports)),
+            ports.and_then(nat::warning),
         ];
         found.into_iter().flatten().map(|reason| Warning { app: "host".into(), reason }).collect()
     }

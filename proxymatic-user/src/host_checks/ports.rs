@@ -35,6 +35,16 @@ impl PortSet {
         Self(&self.0 - &other.0)
     }
 
+    /// The ports that are in both sets.
+    pub(super) fn intersection(&self, other: &Self) -> Self {
+        Self(&self.0 & &other.0)
+    }
+
+    /// The ports, in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().copied()
+    }
+
     /// The ports within a range in the notation of `ip_local_port_range`.
     pub(super) fn in_range(&self, range: &str) -> Self {
         let mut ends = range.split_whitespace().map(str::parse);

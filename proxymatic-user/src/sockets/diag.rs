@@ -6,7 +6,7 @@ use std::{
 };
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use nix::{
     libc,
@@ -15,9 +15,13 @@ use nix::{
         time::TimeVal,
     },
 };
-use proxymatic_common::{PROTOCOL_TCP, Port};
+use proxymatic_common::{PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
-use super::{message::Message, row::Row};
+use super::{
+    listening::ListeningSocket,
+    message::Message,
+    row::{ESTABLISHED, Row},
+};
 
 /// Larger than any datagram of a dump.
 const BUFFER: usize = 1 << 16;
@@ -57,12 +61,25 @@ impl Diag {
         })
     }
 
-    /// Calls `each` with the port of each socket that other programs can reach: TCP listeners, and all UDP sockets. A
-    /// connected UDP socket counts too, because disconnecting opens it to all.
-    pub(super) fn ports(&mut self, family: u8, protocol: u8, mut each: impl FnMut(Port)) -> io::Result<()> {
+    /// Calls `each` with each socket that other programs can reach: TCP listeners, and all UDP sockets. A connected UDP
+    /// socket counts too, because disconnecting opens it to all.
+    pub(super) fn listeners(
+        &mut self,
+        family: u8,
+        protocol: u8,
+        mut each: impl FnMut(ListeningSocket),
+    ) -> io::Result<()> {
         let states = if protocol == PROTOCOL_TCP { StateFlags::LISTEN } else { StateFlags::all() };
         self.list((family, protocol), ExtensionFlags::empty(), states, None, |answer| {
-            each(Port::new(answer.header.socket_id.source_port));
+            let id = &answer.header.socket_id;
+            each(ListeningSocket {
+                protocol,
+                address: id.source_address.into(),
+                port: Port::new(id.source_port),
+                ifindex: id.interface_id,
+                connected: protocol == PROTOCOL_UDP && answer.header.state == ESTABLISHED,
+                v6_only: answer.nlas.contains(&Nla::SkV6Only(true)),
+            });
         })
     }
 
@@ -158,15 +175,26 @@ mod tests {
         net::{TcpListener, TcpStream, UdpSocket},
     };
 
-    use proxymatic_common::PROTOCOL_UDP;
+    use proxymatic_common::Address;
 
     use super::*;
 
-    fn ports(family: i32, protocol: u8) -> BTreeSet<u16> {
-        let mut found = BTreeSet::new();
+    fn listeners(family: i32, protocol: u8) -> Vec<ListeningSocket> {
+        let mut found = Vec::new();
         let mut diag = Diag::open().unwrap();
-        diag.ports(family as u8, protocol, |port| found.extend([port.get()])).unwrap();
+        diag.listeners(family as u8, protocol, |socket| found.push(socket)).unwrap();
         found
+    }
+
+    fn ports(family: i32, protocol: u8) -> BTreeSet<u16> {
+        listeners(family, protocol).iter().map(|socket| socket.port.get()).collect()
+    }
+
+    /// The listener on a port, which must be the only one.
+    fn on(port: u16, family: i32, protocol: u8) -> ListeningSocket {
+        let found: Vec<_> = listeners(family, protocol).into_iter().filter(|it| it.port.get() == port).collect();
+        let [one] = found[..] else { panic!("{found:?}") };
+        one
     }
 
     #[test]
@@ -184,5 +212,23 @@ mod tests {
             assert!(ports(libc::AF_INET6, PROTOCOL_UDP).contains(&port6));
             sockets[0].connect("127.0.0.1:9").unwrap();
         }
+    }
+    #[test]
+    fn listener_is_shown_with_address_interface_and_family() {
+        let any = |text: &str| Address::from(text.parse::<std::net::IpAddr>().unwrap());
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        setsockopt(&udp, sockopt::BindToDevice, &"lo".into()).unwrap();
+        let port = udp.local_addr().unwrap().port();
+        let shown = on(port, libc::AF_INET, PROTOCOL_UDP);
+        assert_eq!((shown.address, shown.ifindex, shown.connected), (any("127.0.0.1"), 1, false));
+        udp.connect("127.0.0.1:9").unwrap();
+        assert!(on(port, libc::AF_INET, PROTOCOL_UDP).connected);
+        let both = TcpListener::bind("[::]:0").unwrap();
+        let shown = on(both.local_addr().unwrap().port(), libc::AF_INET6, PROTOCOL_TCP);
+        assert_eq!((shown.address, shown.ifindex, shown.v6_only), (Address::ZERO, 0, false));
+        let udp6 = UdpSocket::bind("[::1]:0").unwrap();
+        setsockopt(&udp6, sockopt::Ipv6V6Only, &true).unwrap_or_default();
+        let shown = on(udp6.local_addr().unwrap().port(), libc::AF_INET6, PROTOCOL_UDP);
+        assert_eq!((shown.address, shown.connected), (any("::1"), false));
     }
 }

@@ -4,6 +4,7 @@
 mod diag;
 mod flows;
 mod kernel_support;
+mod listening;
 mod message;
 mod namespaces;
 mod netns_addresses;
@@ -14,6 +15,7 @@ mod udp_storage;
 
 pub use flows::{Flow, Flows, Process, flows};
 pub use kernel_support::{supports_destroy, supports_pidfd_getfd};
+pub use listening::{AutobindPorts, Listening};
 pub use netns_addresses::NetnsPublisher;
 pub use request::{BackendRef, ConntrackUsage, DestroyReason, GoneBackend, Idle, SweepReport, SweepRequest};
 pub use row::{Row, Traffic};

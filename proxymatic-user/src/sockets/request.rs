@@ -1,13 +1,10 @@
 //! `SweepRequest` and `SweepReport`: what a sweep is to do, and what it did. Pure.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use proxymatic_common::{Address, PROTOCOL_TCP, PROTOCOL_UDP, Port};
 
-use super::Row;
+use super::{Listening, Row};
 use crate::dataplane::{ListenerScope, kernel::CtConnection};
 
 /// One owner of a backend id.
@@ -90,9 +87,9 @@ pub struct ConntrackUsage {
 pub struct SweepReport {
     /// Translations that count as open; `None` if the request has no census, or a namespace could not be visited.
     pub census: Option<BTreeMap<BackendRef, u64>>,
-    /// IPPROTO number and port of every listener; `None` if the request does not ask for listeners, or a namespace
-    /// could not be visited.
-    pub listening_ports: Option<BTreeSet<(u8, Port)>>,
+    /// The ports on which programs receive; `None` if the request does not ask for listeners, or a namespace could not
+    /// be visited.
+    pub listening: Option<Listening>,
     /// How many sockets were destroyed, by backend.
     pub ended: BTreeMap<(BackendRef, DestroyReason), u64>,
     /// How many connections of remote clients were removed before they expired, by backend.

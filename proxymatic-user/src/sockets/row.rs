@@ -21,7 +21,7 @@ const TCPI_BYTES_ACKED: usize = 120;
 const TCPI_BYTES_RECEIVED: usize = 128;
 
 /// TCP_ESTABLISHED, which sock_diag also reports for a connected UDP socket.
-const ESTABLISHED: u8 = 1;
+pub(super) const ESTABLISHED: u8 = 1;
 
 /// The traffic of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     /// What Linux 6.18 reports of a TCP socket from 10.77.0.1 that connected to 127.0.0.1:1234 and got
-    /// 10.77.0.2:8001, without the trailing zeros.
+    /// 10.77.0.2:8001, without the trailing zeros; the value of the map has the fields of version 6.
     const CAPTURED: &str = "\
         0201000083781f410a4d00010000000000000000000000000a4d000200000000000000000000000000000000df140000\
         00000000000000000000000000000000000000005c223201050008000000000008000f00000000000c001500581f0000\
@@ -180,9 +180,10 @@ mod tests {
         00000000000000000200000001000000000000004a000000000000000000000000000000000000000000000000000000\
         000000000000000000000000000000000100000000000000000000000000000000000000000000000000000000000000\
         0000000088fe000000fc0000000000000000000000000000000000000000000000000000000000000000000000000000\
-        0000000000000000a4011480a001018008000200360a000094010300143bfed344030000000000000000000000000000\
-        000000000000ffff7f00000100000000000000000000ffff0a4d000204d21f41000000000100000001";
-    const LENGTH: usize = 812;
+        0000000000000000bc011480b801018008000200360a0000ac010300143bfed344030000000000000000000000000000\
+        000000000000000000000000000000000000000000000000000000000000ffff7f00000100000000000000000000ffff\
+        0a4d000204d21f41000000000100000001";
+    const LENGTH: usize = 836;
 
     fn captured() -> Vec<u8> {
         let byte = |at| u8::from_str_radix(&CAPTURED[at..at + 2], 16).unwrap();
@@ -217,8 +218,8 @@ mod tests {
     #[test]
     fn socket_without_a_translation_is_no_row() {
         let bytes = captured();
-        let storage = bytes.len() - 420;
-        assert_eq!(bytes[storage..storage + 4], [0xa4, 0x01, 0x14, 0x80]);
+        let storage = bytes.len() - 444;
+        assert_eq!(bytes[storage..storage + 4], [0xbc, 0x01, 0x14, 0x80]);
         assert_eq!(read(&bytes[..storage]), None);
     }
 

@@ -11,14 +11,15 @@ use std::{
 use aya::maps::{Map, MapData, SkStorage};
 use nix::libc;
 use proxymatic_common::{
-    PROTOCOL_TCP, PROTOCOL_UDP, Port, Socket,
+    PROTOCOL_TCP, PROTOCOL_UDP, Socket,
     maps::{MapDef as _, Sockets},
 };
 use tokio::sync::mpsc;
 
 use super::{
-    BackendRef, ConntrackUsage, Row, SweepReport, SweepRequest,
+    AutobindPorts, BackendRef, ConntrackUsage, Listening, Row, SweepReport, SweepRequest,
     diag::Diag,
+    listening::ListeningSocket,
     namespaces::{self, NetnsGuard},
     udp_storage::read_udp_storage,
 };
@@ -80,7 +81,7 @@ impl Sweeper {
         let mut report = SweepReport { limitation: namespaces::limitation(), ..SweepReport::default() };
         report.census = (request.census && report.limitation.is_none()).then(Default::default);
         let everywhere = request.listeners == Some(ListenerScope::All);
-        report.listening_ports = (everywhere && report.limitation.is_none()).then(Default::default);
+        report.listening = (everywhere && report.limitation.is_none()).then(Default::default);
         if request.visits_all_netns() {
             self.visit_all_netns(request, &mut report);
         }
@@ -92,10 +93,14 @@ impl Sweeper {
             report.limitation.get_or_insert_with(|| error.to_string());
         }
         if request.listeners == Some(ListenerScope::Host) {
-            let mut listening_ports = BTreeSet::new();
-            match Diag::open().and_then(|mut diag| ports(&mut diag, &mut listening_ports)) {
-                Ok(()) => report.listening_ports = Some(listening_ports),
-                Err(error) => record_limitation(&mut report, &format!("the sockets of this namespace: {error}")),
+            report.listening = Some(Listening::default());
+        }
+        if let Some(listening) = &mut report.listening {
+            listening.autobind = AutobindPorts::read();
+            // The agent is in the host's namespace.
+            let found = Diag::open().and_then(|mut diag| each_listener(&mut diag, |it| listening.add_of_host(&it)));
+            if let Err(error) = found {
+                record_limitation(&mut report, &format!("the sockets of this namespace: {error}"));
             }
         }
         report.took = began.elapsed();
@@ -141,7 +146,7 @@ impl Sweeper {
             match home.run_in(namespace, || self.sweep_netns(request, report)) {
                 Ok(Some(())) => {}
                 // The process in that namespace has ended; other processes may still be in it.
-                Ok(None) => report.listening_ports = None,
+                Ok(None) => report.listening = None,
                 Err(error) => record_limitation(report, &format!("the sockets of {}: {error}", namespace.display())),
             }
         }
@@ -151,8 +156,8 @@ impl Sweeper {
     fn sweep_netns(&self, request: &SweepRequest, report: &mut SweepReport) -> io::Result<()> {
         let map = self.map.fd().as_fd().as_raw_fd();
         let mut diag = Diag::open()?;
-        if let Some(listening_ports) = &mut report.listening_ports {
-            ports(&mut diag, listening_ports)?;
+        if let Some(listening) = &mut report.listening {
+            each_listener(&mut diag, |it| listening.ports.extend([(it.protocol, it.port)]))?;
         }
         let mut seen = BTreeSet::new();
         let mut rows = Vec::new();
@@ -191,11 +196,11 @@ impl Sweeper {
     }
 }
 
-/// Adds the ports with a listener in the namespace of this `Diag`.
-fn ports(diag: &mut Diag, listening_ports: &mut BTreeSet<(u8, Port)>) -> io::Result<()> {
+/// Calls `each` with the listeners in the namespace of this `Diag`.
+fn each_listener(diag: &mut Diag, mut each: impl FnMut(ListeningSocket)) -> io::Result<()> {
     for protocol in PROTOCOLS {
         for family in FAMILIES {
-            diag.ports(family, protocol, |port| listening_ports.extend([(protocol, port)]))?;
+            diag.listeners(family, protocol, &mut each)?;
         }
     }
     Ok(())
@@ -204,7 +209,7 @@ fn ports(diag: &mut Diag, listening_ports: &mut BTreeSet<(u8, Port)>) -> io::Res
 /// Records why the sweep is incomplete. An incomplete census is none.
 fn record_limitation(report: &mut SweepReport, what: &str) {
     report.census = None;
-    report.listening_ports = None;
+    report.listening = None;
     report.limitation.get_or_insert_with(|| format!("cannot look at {what}; run the agent as root, with --privileged"));
 }
 

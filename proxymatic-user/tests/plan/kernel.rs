@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use proxymatic_common::{
-    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, Families, Frontend, Loopback,
-    NetnsAddresses, PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason, Service, ServiceStats, Slot, SlotRange, SourceCgroup,
-    SourceRangeKey,
+    Address, Affinity, AffinityKey, Backend, BackendStats, Cell64, Class, Config, DirectPeer, Families, Frontend,
+    ListenerEntry, ListenerKey, Loopback, NetnsAddresses, PROTOCOL_TCP, PROTOCOL_UDP, Port, Reason, Service,
+    ServiceStats, Slot, SlotRange, SourceCgroup, SourceRangeKey,
 };
 use proxymatic_ebpf::{
     Environment as _, Flow, Tables, Verdict, cgroup_listed, route,
@@ -127,6 +127,14 @@ impl Tables for Kernel<'_> {
     fn cgroup_excluded(&self, cgroup: u64) -> bool {
         self.tables.excluded().contains(&cgroup)
     }
+    fn listener(&self, _: &ListenerKey) -> Option<ListenerEntry> {
+        None
+    }
+    fn save_listener(&self, _: &ListenerKey, _: &ListenerEntry) {}
+    fn direct_peer(&self, _: &DirectPeer) -> Option<u64> {
+        None
+    }
+    fn save_direct_peer(&self, _: &DirectPeer, _: u64) {}
     fn add(&self, cell: &Cell64, by: u64) {
         cell.add(by);
     }

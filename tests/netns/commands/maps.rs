@@ -15,7 +15,7 @@ fn map_output_matches_golden() -> TestResult {
         &lab,
         &expect![[r#"
             MAP  ID  KIND  KEY  VALUE  ENTRIES  USED
-            CONFIG  *  array  4  72  *  1
+            CONFIG  *  array  4  80  *  1
             PORTS  *  array  4  8  *  1
             ADDRESSES  *  hash  16  4  *  2
             FRONTENDS  *  hash  8  4  *  1
@@ -25,12 +25,14 @@ fn map_output_matches_golden() -> TestResult {
             SLOTS  *  array  4  8  *  3
             BACKENDS  *  array  4  64  *  2
             BACKEND_STATS  *  array  4  128  *  -
-            SOCKETS  *  sk_storage  4  400  *  -
+            SOCKETS  *  sk_storage  4  424  *  -
             AFFINITY  *  lru_hash  24  16  *  0
             SOURCE_RANGES  *  lpm_trie  24  4  *  0
             SOURCE_CGROUPS  *  hash  16  4  *  0
             NETNS_ADDRESSES  *  hash  8  32  *  1
             EXCLUDED  *  hash  8  4  *  0
+            LISTENERS  *  hash  20  8  *  0
+            DIRECT_PEERS  *  lru_hash  32  8  *  0
             EVENTS  *  ringbuf  0  0  *  -
             COUNTERS  *  array  4  512  *  -
             CONNTRACK  *  lru_hash  40  80  *  0
@@ -45,7 +47,7 @@ fn map_output_matches_golden() -> TestResult {
             BACKEND_NAMES  *  hash  4  256  *  2
         "#]],
         &expect![[r#"
-            {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":72}
+            {"entries":"*","id":"*","key":4,"kind":"array","map":"CONFIG","pin":"*","used":1,"value":80}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"PORTS","pin":"*","used":1,"value":8}
             {"entries":"*","id":"*","key":16,"kind":"hash","map":"ADDRESSES","pin":"*","used":2,"value":4}
             {"entries":"*","id":"*","key":8,"kind":"hash","map":"FRONTENDS","pin":"*","used":1,"value":4}
@@ -55,12 +57,14 @@ fn map_output_matches_golden() -> TestResult {
             {"entries":"*","id":"*","key":4,"kind":"array","map":"SLOTS","pin":"*","used":3,"value":8}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKENDS","pin":"*","used":2,"value":64}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"BACKEND_STATS","pin":"*","used":null,"value":128}
-            {"entries":"*","id":"*","key":4,"kind":"sk_storage","map":"SOCKETS","pin":"*","used":null,"value":400}
+            {"entries":"*","id":"*","key":4,"kind":"sk_storage","map":"SOCKETS","pin":"*","used":null,"value":424}
             {"entries":"*","id":"*","key":24,"kind":"lru_hash","map":"AFFINITY","pin":"*","used":0,"value":16}
             {"entries":"*","id":"*","key":24,"kind":"lpm_trie","map":"SOURCE_RANGES","pin":"*","used":0,"value":4}
             {"entries":"*","id":"*","key":16,"kind":"hash","map":"SOURCE_CGROUPS","pin":"*","used":0,"value":4}
             {"entries":"*","id":"*","key":8,"kind":"hash","map":"NETNS_ADDRESSES","pin":"*","used":1,"value":32}
             {"entries":"*","id":"*","key":8,"kind":"hash","map":"EXCLUDED","pin":"*","used":0,"value":4}
+            {"entries":"*","id":"*","key":20,"kind":"hash","map":"LISTENERS","pin":"*","used":0,"value":8}
+            {"entries":"*","id":"*","key":32,"kind":"lru_hash","map":"DIRECT_PEERS","pin":"*","used":0,"value":8}
             {"entries":"*","id":"*","key":0,"kind":"ringbuf","map":"EVENTS","pin":"*","used":null,"value":0}
             {"entries":"*","id":"*","key":4,"kind":"array","map":"COUNTERS","pin":"*","used":null,"value":512}
             {"entries":"*","id":"*","key":40,"kind":"lru_hash","map":"CONNTRACK","pin":"*","used":0,"value":80}
@@ -208,10 +212,12 @@ fn map_output_matches_golden() -> TestResult {
         agent_tgid  *
         bypass_mark  *
         checks_listeners  *
+        root_wins  *
         checks_excluded  *
         event_sample_rate  *
         snat_first  *
         snat_last  *
+        first_unprivileged_port  *
     "#]],
         &expect![[r#"
         {"field":"abi","value":"*"}
@@ -225,10 +231,12 @@ fn map_output_matches_golden() -> TestResult {
         {"field":"agent_tgid","value":"*"}
         {"field":"bypass_mark","value":"*"}
         {"field":"checks_listeners","value":"*"}
+        {"field":"root_wins","value":"*"}
         {"field":"checks_excluded","value":"*"}
         {"field":"event_sample_rate","value":"*"}
         {"field":"snat_first","value":"*"}
         {"field":"snat_last","value":"*"}
+        {"field":"first_unprivileged_port","value":"*"}
     "#]],
     )?;
     Command::well(&["map", "dump", "COUNTERS"], &["COUNT"], &["count"]).prints(&lab, &expect![[r#"
@@ -246,7 +254,7 @@ fn map_output_matches_golden() -> TestResult {
         udp_cached  *  A datagram was sent to the backend of the datagram before it
         no_socket_state  *  ..t (no memory): not counted as open, and getpeername shows the backend
         reverse_translated  *  .. or a sender address was translated back to the program's destination
-        local_listener  *  Left alone: a program in this network namespace listens on the port
+        local_listener  *  Left alone: another program receives at the destination
         bypassed  *  ..he agent's own, has the bypass mark, or belongs to an excluded cgroup
         port_bound  *  A program bound a service port
         failed  *  A backend refused a connection or did not answer it
@@ -271,6 +279,7 @@ fn map_output_matches_golden() -> TestResult {
         ttl_exceeded  *  ..TL or hop limit of a packet ran out: an ICMP error went to its sender
         icmp_error_forwarded  *  ..ror about a remote client's connection was forwarded to the other end
         snat_port_preempted  *  ..en connection lost its SNAT port to another one: all ports were taken
+        bind_refused  *  A program without privileges bound a service port and got EADDRINUSE
     "#]], &expect![[r#"
         {"count":"*","meaning":"Refused: the service has no backend that this socket can reach","verdict":"no_backend"}
         {"count":"*","meaning":"Refused: every eligible backend is at its maxconn","verdict":"backends_full"}
@@ -285,7 +294,7 @@ fn map_output_matches_golden() -> TestResult {
         {"count":"*","meaning":"A datagram was sent to the backend of the datagram before it","verdict":"udp_cached"}
         {"count":"*","meaning":"Sent to a backend without state for the socket (no memory): not counted as open, and getpeername shows the backend","verdict":"no_socket_state"}
         {"count":"*","meaning":"A peer name or a sender address was translated back to the program's destination","verdict":"reverse_translated"}
-        {"count":"*","meaning":"Left alone: a program in this network namespace listens on the port","verdict":"local_listener"}
+        {"count":"*","meaning":"Left alone: another program receives at the destination","verdict":"local_listener"}
         {"count":"*","meaning":"Left alone: the socket is the agent's own, has the bypass mark, or belongs to an excluded cgroup","verdict":"bypassed"}
         {"count":"*","meaning":"A program bound a service port","verdict":"port_bound"}
         {"count":"*","meaning":"A backend refused a connection or did not answer it","verdict":"failed"}
@@ -310,6 +319,7 @@ fn map_output_matches_golden() -> TestResult {
         {"count":"*","meaning":"The TTL or hop limit of a packet ran out: an ICMP error went to its sender","verdict":"ttl_exceeded"}
         {"count":"*","meaning":"An ICMP error about a remote client's connection was forwarded to the other end","verdict":"icmp_error_forwarded"}
         {"count":"*","meaning":"A remote client's half-open connection lost its SNAT port to another one: all ports were taken","verdict":"snat_port_preempted"}
+        {"count":"*","meaning":"A program without privileges bound a service port and got EADDRINUSE","verdict":"bind_refused"}
     "#]])?;
     for map in ["AFFINITY", "SOURCE_RANGES", "SOURCE_CGROUPS", "EXCLUDED"] {
         Command::well(&["map", "dump", map], &[], &[]).prints(&lab, &expect!["no entries\n"], &expect![""])?;

@@ -72,7 +72,7 @@ impl Events {
 /// Decodes a record; `None` if it is not one of this map ABI version.
 fn decode(record: &[u8]) -> Option<Event> {
     let event: Event = from_bytes(record)?;
-    (EventKind::REFUSED..=EventKind::BOUND).contains(&event.kind).then_some(event)
+    (EventKind::REFUSED..=EventKind::BIND_REFUSED).contains(&event.kind).then_some(event)
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
         let record = record();
         assert_eq!(decode(&record[..record.len() - 1]), None);
         assert_eq!(decode(&[]), None);
-        for kind in [0_u32, 5, u32::MAX] {
+        for kind in [0_u32, 7, u32::MAX] {
             let mut other = record.clone();
             other[16..20].copy_from_slice(&kind.to_ne_bytes());
             assert_eq!(decode(&other), None, "{kind}");

@@ -151,6 +151,14 @@ fn known_tgid(found: io::Result<u32>) -> Result<u32, Error> {
     }
 }
 
+/// The first port that a program binds without CAP_NET_BIND_SERVICE.
+pub(super) fn first_unprivileged_port() -> u32 {
+    /// PROT_SOCK: the kernel's default.
+    const DEFAULT: u32 = 1024;
+    let read = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    read.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
+}
+
 /// The cookie of this process's network namespace.
 ///
 /// # Errors

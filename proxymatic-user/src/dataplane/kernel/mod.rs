@@ -41,11 +41,12 @@ pub use hooks::{all_run, measure, rows as hook_rows};
 pub use host::{age, find_cgroup, monotonic, netns_cookie};
 pub use interfaces::{InterfaceWarning, Interfaces, RemoteClients};
 pub use maps::Maps;
+use maps::map_name;
 pub use netns_map::NetnsMap;
 pub use pins::{Lock, Pins};
 pub use pod::from_bytes;
 pub use probes::{Answer, Probes};
-pub use read::{MapRow, affinities, map_rows};
+pub use read::{MapRow, affinities, direct_peers, map_rows};
 
 use std::{
     collections::BTreeMap,
@@ -60,9 +61,11 @@ use std::{
 
 use aya::Ebpf;
 use aya_log::Level;
-use proxymatic_common::{ABI_VERSION, Cell64, Config, HookFlags, Loopback};
+use proxymatic_common::{
+    ABI_VERSION, Cell64, Config, HookFlags, ListenerEntry, ListenerKey, Loopback, maps::Listeners,
+};
 
-use super::{AgentReport, Counters, Counts, Error, ListenerScope, ListenerSeq, MapWriter, Takeover};
+use super::{AgentReport, Counters, Counts, Error, ListenerScope, ListenerSeq, MapReader as _, MapWriter, Takeover};
 use crate::plan::{Capacity, MapOp, MapState};
 
 /// How to set up the data plane.
@@ -173,6 +176,7 @@ impl Kernel {
             event_sample_rate: settings.event_sample_rate,
             snat_first: snat_first.into(),
             snat_last: snat_last.into(),
+            first_unprivileged_port: host::first_unprivileged_port(),
             ..before
         };
         // Before the hooks are attached, because they read the configuration on their first run.
@@ -288,6 +292,18 @@ impl Counters for Kernel {
     fn set_no_listener(&mut self, service: u32, bound: u64) {
         if let Some(load) = self.maps.service_load(service) {
             load.no_listener_seq.set(bound);
+        }
+    }
+
+    fn published_listeners(&self) -> BTreeMap<ListenerKey, ListenerEntry> {
+        // If the map cannot be read, the next look reads it again.
+        self.maps.rows::<Listeners>().map(|rows| rows.into_iter().collect()).unwrap_or_default()
+    }
+
+    fn publish_listener(&mut self, key: ListenerKey, entry: Option<ListenerEntry>) {
+        if let Err(error) = self.maps.set_keyed::<Listeners>(&key, entry.as_ref()) {
+            let (name, port) = (map_name::<Listeners>(), key.port.get());
+            tracing::warn!("{}", Error::kernel(format!("write the listener on port {port} to {name}"), &error));
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use aya::maps::{HashMap, Map, MapData};
 use proxymatic_common::{
-    Affinity, AffinityKey, Backend, BackendState, Service, Slot, SlotRange,
-    maps::{self as declared, KeyedMap, KeyedMapVisitor, MapDef as _},
+    Affinity, AffinityKey, Backend, BackendState, DirectPeer, Service, Slot, SlotRange,
+    maps::{self as declared, KeyedMap, KeyedMapVisitor, MapDef},
 };
 use serde::Serialize;
 
 use super::{ConntrackMaps, Maps, Pins};
-use crate::dataplane::{Error, MapReader as _};
+use crate::dataplane::{Error, MapReader as _, MapRows};
 
 /// One pinned map, as `map show` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,10 +71,21 @@ const fn kind(kind: declared::Kind) -> &'static str {
 /// # Errors
 /// Fails if the map cannot be read.
 pub fn affinities(pins: &Pins) -> Result<Vec<(AffinityKey, Affinity)>, Error> {
-    let failed = |error: &dyn std::error::Error| Error::kernel("read AFFINITY", error);
-    let map = MapData::from_pin(pins.map(declared::Affinities::NAME)).map_err(|error| failed(&error))?;
-    let map: HashMap<_, AffinityKey, Affinity> =
-        HashMap::try_from(Map::LruHashMap(map)).map_err(|error| failed(&error))?;
+    lru_rows::<declared::Affinities>(pins)
+}
+
+/// The sockets of the host from which datagrams came to other network namespaces, with the time of the last one.
+///
+/// # Errors
+/// Fails if the map cannot be read.
+pub fn direct_peers(pins: &Pins) -> Result<Vec<(DirectPeer, u64)>, Error> {
+    lru_rows::<declared::DirectPeers>(pins)
+}
+
+fn lru_rows<D: MapDef<Key: aya::Pod, Value: aya::Pod>>(pins: &Pins) -> Result<MapRows<D>, Error> {
+    let failed = |error: &dyn std::error::Error| Error::kernel(format!("read {}", D::NAME), error);
+    let map = MapData::from_pin(pins.map(D::NAME)).map_err(|error| failed(&error))?;
+    let map: HashMap<_, D::Key, D::Value> = HashMap::try_from(Map::LruHashMap(map)).map_err(|error| failed(&error))?;
     let mut found = Vec::new();
     for key in map.keys() {
         let key = key.map_err(|error| failed(&error))?;
@@ -121,14 +132,15 @@ impl Maps {
 
     fn used(&self, pins: &Pins, map: &str) -> Result<Option<usize>, Error> {
         use declared::{
-            Affinities, Backends, ConfigMap, Conntrack, CtHalfOpen, Fragments, Ports, Services, SlotRanges, Slots,
-            SourceRanges,
+            Affinities, Backends, ConfigMap, Conntrack, CtHalfOpen, DirectPeers, Fragments, Ports, Services,
+            SlotRanges, Slots, SourceRanges,
         };
         if let Some(count) = declared::visit_keyed(map, &Count(self)) {
             return count.map(Some);
         }
         Ok(Some(match map {
             Affinities::NAME => affinities(pins)?.len(),
+            DirectPeers::NAME => direct_peers(pins)?.len(),
             SourceRanges::NAME => self.source_ranges()?.len(),
             Backends::NAME => self.backends().filter(|(_, backend)| backend.state.0 != 0).count(),
             ConfigMap::NAME => usize::from(self.config().abi != 0),

@@ -1,5 +1,6 @@
 //! Decodes the entries of each map into rows.
 
+mod listeners;
 mod remote;
 
 use std::{
@@ -48,6 +49,8 @@ pub fn dump(pins: &Pins, maps: &Maps, name: &str) -> Result<Option<Dump>, Error>
         declared::SourceCgroups::NAME => Some(decoder.allowed_cgroups()?),
         declared::NetnsAddressesMap::NAME => Some(decoder.netns_addresses()?),
         declared::Excluded::NAME => Some(decoder.excluded()?),
+        declared::Listeners::NAME => Some(decoder.listeners()?),
+        declared::DirectPeers::NAME => Some(decoder.direct_peers()?),
         declared::CountersMap::NAME => Some(decoder.counters()),
         declared::Conntrack::NAME => Some(decoder.connections(true)?),
         declared::CtHalfOpen::NAME => Some(decoder.connections(false)?),
@@ -100,10 +103,12 @@ impl Decoder<'_> {
             ("agent_tgid", json!(config.agent_tgid)),
             ("bypass_mark", json!(config.bypass_mark)),
             ("checks_listeners", json!(config.hook_flags.has(HookFlags::LISTENERS))),
+            ("root_wins", json!(config.hook_flags.has(HookFlags::ROOT_WINS))),
             ("checks_excluded", json!(config.hook_flags.has(HookFlags::EXCLUDED))),
             ("event_sample_rate", json!(config.event_sample_rate)),
             ("snat_first", json!(config.snat_first)),
             ("snat_last", json!(config.snat_last)),
+            ("first_unprivileged_port", json!(config.first_unprivileged_port)),
         ];
         Dump { columns: &["field", "value"], rows: fields.map(|(name, value)| vec![json!(name), value]).into() }
     }

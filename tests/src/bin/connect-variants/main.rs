@@ -2,7 +2,7 @@
 //!
 //! | command | effect |
 //! | --- | --- |
-//! | `serve ADDR:PORT WORD` | answers there with that word over TCP and UDP from now on: `ok` |
+//! | `serve ADDR:PORT WORD [device NAME]` | answers there with that word over TCP and UDP from now on, on sockets that are bound to the interface: `ok`, or the errno |
 //! | `bind ADDR:PORT` | binds a TCP socket there without listening: `ok` |
 //! | `listen WORD` | listens on that socket, and answers with that word from now on: `ok` |
 //! | `try HOW ADDR:PORT [bind ADDR] [nonblocking]` | sends a request there: `WORD PEER FROM FROM`, or the step that failed and its errno |
@@ -24,6 +24,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 
 use self::attempt::{Answer, Attempt};
@@ -52,9 +53,9 @@ fn obey(order: &[&str], bound: &mut Option<OwnedFd>) -> Result<String> {
             answer_streams(socket.into(), word.as_bytes());
             return Ok("ok".to_owned());
         }
-        ["serve", at, word] => {
-            serve(at.parse()?, word.as_bytes())?;
-            return Ok("ok".to_owned());
+        ["serve", at, word, ref device @ ..] => {
+            let device = if let ["device", name] = device { Some(*name) } else { None };
+            return Ok(serve(at.parse()?, word.as_bytes(), device).map_or_else(|error| name(&error), |()| "ok".into()));
         }
         ["try", how, to, ref more @ ..] => {
             let (bind, more) = match more {
@@ -85,8 +86,15 @@ fn obey(order: &[&str], bound: &mut Option<OwnedFd>) -> Result<String> {
     })
 }
 
-fn serve(at: SocketAddr, word: &[u8]) -> io::Result<()> {
-    let (listener, socket) = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
+fn serve(at: SocketAddr, word: &[u8], device: Option<&str>) -> io::Result<()> {
+    let (listener, socket) = match device {
+        None => (TcpListener::bind(at)?, UdpSocket::bind(at)?),
+        Some(device) => {
+            let listener = on_device(at, SocketType::STREAM, device)?;
+            listen(&listener, BACKLOG)?;
+            (listener.into(), on_device(at, SocketType::DGRAM, device)?.into())
+        }
+    };
     let answer = word.to_vec();
     thread::spawn(move || -> io::Result<()> {
         let mut buffer = [0; 64];
@@ -97,6 +105,15 @@ fn serve(at: SocketAddr, word: &[u8]) -> io::Result<()> {
     });
     answer_streams(listener, word);
     Ok(())
+}
+
+/// Binds a socket to an interface (SO_BINDTODEVICE) and then to an address, as systemd-resolved does.
+fn on_device(at: SocketAddr, kind: SocketType, device: &str) -> io::Result<OwnedFd> {
+    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::BindToDevice, &device.into())?;
+    bind(&socket, &at)?;
+    Ok(socket)
 }
 
 fn bind_only(at: SocketAddr) -> io::Result<OwnedFd> {
