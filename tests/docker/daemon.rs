@@ -31,6 +31,11 @@ pub(crate) struct Docker<'lab> {
 
 impl<'lab> Docker<'lab> {
     pub(crate) fn start(lab: &'lab Lab) -> Result<Self> {
+        Self::start_with(lab, &[])
+    }
+
+    /// Like [`Self::start`], with `more` arguments of dockerd.
+    pub(crate) fn start_with(lab: &'lab Lab, more: &[&str]) -> Result<Self> {
         let host = lab.host(1);
         let room = |name: &str| lab.run_dir().join(name).display().to_string();
         let socket = lab.run_dir().join("docker.sock");
@@ -45,7 +50,7 @@ impl<'lab> Docker<'lab> {
         ]
         .concat();
         fs::write(room("no-config"), "{}")?;
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let mut daemon = host.spawn(Path::new("unshare"), &arguments)?;
         eventually_ok("dockerd answers", START, || {
             ensure!(daemon.try_wait()?.is_none(), "it has ended\n{}", daemon.log());

@@ -9,5 +9,7 @@ mod cluster;
 mod daemon;
 /// The files of docker-compose.
 mod files;
+/// Daemons of the host, as containers reach them.
+mod host_daemons;
 /// The image, with the documented capabilities.
 mod image;

@@ -34,7 +34,7 @@ struct Package {
 }
 
 /// The whole list. `NN` is the LLVM major version of the compiler.
-const PACKAGES: [Package; 41] = [
+const PACKAGES: [Package; 42] = [
     // A C compiler exists, since it has linked this task.
     Package {
         part: Part::Build,
@@ -102,6 +102,12 @@ const PACKAGES: [Package; 41] = [
         name: "docker-compose",
         gives: &["/usr/bin/docker-compose"],
         why: "the local cluster, as people start it",
+    },
+    Package {
+        part: Part::Docker,
+        name: "dropbear-bin",
+        gives: &["dropbear", "dropbearkey"],
+        why: "an SSH daemon of the host that containers reach; the package has no unit that starts it",
     },
     Package {
         part: Part::Image,
