@@ -33,7 +33,7 @@ fn container_reaches_ssh_and_docker_daemons_of_its_host() -> TestResult {
     lab.host(1).agent_ready(PATIENCE)?;
     let inside = docker.command(&["inspect", "-f", "{{.State.Pid}}", "client"])?;
     for to in [BRIDGE, "10.77.0.1"] {
-        // The services are published in one step: if this one is served, the others are.
+        // Services are served at both addresses.
         let said = client.tell(&format!("try tcp {to}:1234"))?;
         assert!(said.starts_with("far "), "{to}: {said}");
         let said = client.tell(&format!("try tcp {to}:22"))?;

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     dataplane::{AgentReport, Dataplane, Error},
     plan::{Exposed, MapState, Plan},
+    sockets::SweepRequest,
     source::{Report, SourceId},
     state::Job,
 };
@@ -139,8 +140,12 @@ impl<D: Dataplane> Agent<D> {
                 let mut effects = self.sweeps.swept(&report, &self.map_state, &self.plane, now);
                 effects.extend(self.listeners.swept(&report, &self.map_state, &self.plane, now));
                 self.carry_out(effects, now);
-                // Requests that came up during the sweep.
-                self.begin_sweep(now).into_iter().collect()
+                if self.listeners.end_first_look() {
+                    vec![Effect::Publish(Trigger::Other)]
+                } else {
+                    // Requests that came up during the sweep.
+                    self.begin_sweep(now).into_iter().collect()
+                }
             }
             Event::SelfTestDone(result) => {
                 self.self_tests.end(result, now);
@@ -249,6 +254,14 @@ impl<D: Dataplane> Agent<D> {
         if !enough && !self.sources.uses_restored() {
             return Vec::new();
         }
+        // Listeners that are older than the agent keep their ports from the first service on.
+        let can_look = self.workers.can_sweep() && self.sweeps.is_free(now);
+        let scope = self.plane.listener_scope();
+        let (waits, begun) = self.listeners.first_look(&self.map_state, scope, can_look, now);
+        if waits {
+            let request = begun.map(|scope| SweepRequest { listeners: Some(scope), ..SweepRequest::default() });
+            return request.map(|request| self.sweep(request)).into_iter().collect();
+        }
         let update = self.drains.update(&self.map_state, &self.plane.drained());
         update.gone.into_iter().for_each(|backend| self.plane.forget_drained(backend));
         if update.changed {
@@ -308,8 +321,12 @@ impl<D: Dataplane> Agent<D> {
         if request.is_empty() {
             return None;
         }
+        Some(self.sweep(request))
+    }
+
+    fn sweep(&mut self, request: SweepRequest) -> Effect {
         self.sweeps.begin(&request, &self.map_state, &self.plane);
-        Some(Effect::Sweep(request))
+        Effect::Sweep(request)
     }
 
     /// Begins a self-test if one is due. Its service is published like any other, so there is none before the agent is OK.

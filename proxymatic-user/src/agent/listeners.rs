@@ -19,12 +19,26 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(10);
 /// The shortest time between two checks.
 const SOON: Duration = Duration::from_secs(1);
+/// The longest time that the first publication waits for the first look.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// A service on the host's own addresses, as it was before a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ListenerCheck {
     frontend: Frontend,
     seq: ListenerSeq,
+}
+
+/// The look for listeners that are older than the agent, before it publishes the first service of this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum FirstLook {
+    /// It has not begun.
+    #[default]
+    Pending,
+    /// It is under way, and publication waits until then.
+    UnderWay(Instant),
+    /// It has ended, or is not needed.
+    Over,
 }
 
 /// The time of the next check, and what was known before the one under way.
@@ -38,6 +52,7 @@ pub(super) struct Listeners {
     published: BTreeMap<ListenerKey, ListenerEntry>,
     /// The listeners of the host on all ports, as the last check found them.
     of_host: BTreeMap<ListenerKey, ListenerFlags>,
+    first_look: FirstLook,
     /// The service ids, cgroups and kinds of the binds that were logged.
     binds: BTreeSet<(u32, u64, EventKind)>,
 }
@@ -97,6 +112,31 @@ impl Listeners {
             }
         }
         effects
+    }
+
+    /// Returns whether publication must wait for the first look, and where to look if it begins now. `can_look` is whether a
+    /// worker is free. A host whose services are published already does not wait.
+    pub(super) fn first_look(
+        &mut self,
+        map_state: &MapState,
+        scope: Option<ListenerScope>,
+        can_look: bool,
+        now: Instant,
+    ) -> (bool, Option<ListenerScope>) {
+        match self.first_look {
+            FirstLook::Pending => {
+                let begun = scope.filter(|_| can_look && map_state.services().is_empty());
+                self.first_look = if begun.is_some() { FirstLook::UnderWay(now + FIRST_LOOK) } else { FirstLook::Over };
+                (begun.is_some(), begun)
+            }
+            FirstLook::UnderWay(until) => (now < until, None),
+            FirstLook::Over => (false, None),
+        }
+    }
+
+    /// Returns whether the first look ends with this sweep.
+    pub(super) fn end_first_look(&mut self) -> bool {
+        matches!(std::mem::replace(&mut self.first_look, FirstLook::Over), FirstLook::UnderWay(_))
     }
 
     /// Begins a check if one is due. Returns where to look for listeners.
@@ -237,6 +277,20 @@ mod tests {
 
     fn entry(flags: ListenerFlags, bind_seq: u32) -> ListenerEntry {
         ListenerEntry { flags, bind_seq }
+    }
+
+    #[test]
+    fn first_publication_waits_for_the_first_look_for_a_second() {
+        let (mut listeners, start) = (Listeners::default(), Instant::now());
+        let (none, scope) = (MapState::default(), Some(ListenerScope::All));
+        assert_eq!(listeners.first_look(&none, scope, true, start), (true, scope));
+        assert_eq!(listeners.first_look(&none, scope, true, start + FIRST_LOOK / 2), (true, None));
+        assert_eq!(listeners.first_look(&none, scope, true, start + FIRST_LOOK), (false, None));
+        assert!(listeners.end_first_look() && !listeners.end_first_look());
+        assert_eq!(listeners.first_look(&none, scope, true, start), (false, None));
+        let mut without_worker = Listeners::default();
+        assert_eq!(without_worker.first_look(&none, scope, false, start), (false, None));
+        assert!(!without_worker.end_first_look());
     }
 
     #[test]

@@ -68,11 +68,7 @@ fn listener_of_the_host_from_before_the_agent_keeps_its_port() -> TestResult {
     let (_replica, _agent, _client) = served(&lab, &[])?;
     let mut container = container(&lab)?;
     for way in WAYS {
-        eventually_ok("the listener is known", PATIENCE, || {
-            let answer = who(&mut container, way, HOST)?;
-            ensure!(answer == "daemon", "{way}: {answer}");
-            Ok(())
-        })?;
+        assert_eq!(who(&mut container, way, HOST)?, "daemon", "{way}");
     }
     Ok(())
 }
