@@ -36,7 +36,7 @@ use tools::Tools;
 
 /// Timeouts of one test, and of one machine. They only guard against one that never ends.
 const TEST: Duration = Duration::from_secs(300);
-const MACHINE: Duration = Duration::from_secs(15 * 60);
+const MACHINE: Duration = Duration::from_secs(30 * 60);
 /// How often a machine is started again after a panic that the emulation causes.
 const TRIES: u32 = 3;
 /// Factor of the tests' timeouts, compared with a real machine.
