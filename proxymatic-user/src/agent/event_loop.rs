@@ -255,9 +255,8 @@ impl<D: Dataplane> Agent<D> {
             return Vec::new();
         }
         // Listeners that are older than the agent keep their ports from the first service on.
-        let can_look = self.workers.can_sweep() && self.sweeps.is_free(now);
-        let scope = self.plane.listener_scope();
-        let (waits, begun) = self.listeners.first_look(&self.map_state, scope, can_look, now);
+        let scope = self.plane.listener_scope().filter(|_| self.workers.can_sweep());
+        let (waits, begun) = self.listeners.first_look(&self.map_state, scope, self.sweeps.is_idle(), now);
         if waits {
             let request = begun.map(|scope| SweepRequest { listeners: Some(scope), ..SweepRequest::default() });
             return request.map(|request| self.sweep(request)).into_iter().collect();

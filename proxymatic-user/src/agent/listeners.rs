@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The shortest time between two checks.
 const SOON: Duration = Duration::from_secs(1);
 /// The longest time that the first publication waits for the first look.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// A service on the host's own addresses, as it was before a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,11 @@ struct ListenerCheck {
 /// The look for listeners that are older than the agent, before it publishes the first service of this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum FirstLook {
-    /// It has not begun.
+    /// Nothing was to be published yet.
     #[default]
     Pending,
+    /// Publication waits for the worker, which does something else, until then.
+    Waiting(Instant),
     /// It is under way, and publication waits until then.
     UnderWay(Instant),
     /// It has ended, or is not needed.
@@ -114,29 +116,38 @@ impl Listeners {
         effects
     }
 
-    /// Returns whether publication must wait for the first look, and where to look if it begins now. `can_look` is whether a
-    /// worker is free. A host whose services are published already does not wait.
+    /// Returns whether publication must wait for the first look, and where to look if it begins now. `scope` is `None` if
+    /// there is no worker, `is_idle` is whether it does nothing else. A host whose services are published does not wait.
     pub(super) fn first_look(
         &mut self,
         map_state: &MapState,
         scope: Option<ListenerScope>,
-        can_look: bool,
+        is_idle: bool,
         now: Instant,
     ) -> (bool, Option<ListenerScope>) {
-        match self.first_look {
-            FirstLook::Pending => {
-                let begun = scope.filter(|_| can_look && map_state.services().is_empty());
-                self.first_look = if begun.is_some() { FirstLook::UnderWay(now + FIRST_LOOK) } else { FirstLook::Over };
-                (begun.is_some(), begun)
-            }
-            FirstLook::UnderWay(until) => (now < until, None),
-            FirstLook::Over => (false, None),
+        let until = match self.first_look {
+            FirstLook::Pending => now + FIRST_LOOK,
+            FirstLook::Waiting(until) | FirstLook::UnderWay(until) => until,
+            FirstLook::Over => return (false, None),
+        };
+        if scope.is_none() || !map_state.services().is_empty() || now >= until {
+            self.first_look = FirstLook::Over;
+            return (false, None);
         }
+        if matches!(self.first_look, FirstLook::UnderWay(_)) {
+            return (true, None);
+        }
+        self.first_look = if is_idle { FirstLook::UnderWay(until) } else { FirstLook::Waiting(until) };
+        (true, scope.filter(|_| is_idle))
     }
 
-    /// Returns whether the first look ends with this sweep.
+    /// Returns whether the end of a sweep lets publication go on: the first look has ended, or can begin.
     pub(super) fn end_first_look(&mut self) -> bool {
-        matches!(std::mem::replace(&mut self.first_look, FirstLook::Over), FirstLook::UnderWay(_))
+        if matches!(self.first_look, FirstLook::UnderWay(_)) {
+            self.first_look = FirstLook::Over;
+            return true;
+        }
+        matches!(self.first_look, FirstLook::Waiting(_))
     }
 
     /// Begins a check if one is due. Returns where to look for listeners.
@@ -280,17 +291,27 @@ mod tests {
     }
 
     #[test]
-    fn first_publication_waits_for_the_first_look_for_a_second() {
+    fn first_publication_waits_for_the_first_look() {
         let (mut listeners, start) = (Listeners::default(), Instant::now());
         let (none, scope) = (MapState::default(), Some(ListenerScope::All));
+        assert!(!listeners.end_first_look());
+        assert_eq!(listeners.first_look(&none, scope, false, start), (true, None), "the worker is busy");
+        assert!(listeners.end_first_look());
         assert_eq!(listeners.first_look(&none, scope, true, start), (true, scope));
         assert_eq!(listeners.first_look(&none, scope, true, start + FIRST_LOOK / 2), (true, None));
-        assert_eq!(listeners.first_look(&none, scope, true, start + FIRST_LOOK), (false, None));
         assert!(listeners.end_first_look() && !listeners.end_first_look());
         assert_eq!(listeners.first_look(&none, scope, true, start), (false, None));
-        let mut without_worker = Listeners::default();
-        assert_eq!(without_worker.first_look(&none, scope, false, start), (false, None));
-        assert!(!without_worker.end_first_look());
+    }
+
+    #[test]
+    fn first_publication_waits_for_a_bounded_time_and_for_no_missing_worker() {
+        let (none, scope, start) = (MapState::default(), Some(ListenerScope::All), Instant::now());
+        for is_idle in [false, true] {
+            let mut listeners = Listeners::default();
+            assert!(listeners.first_look(&none, scope, is_idle, start).0);
+            assert_eq!(listeners.first_look(&none, scope, is_idle, start + FIRST_LOOK), (false, None));
+        }
+        assert_eq!(Listeners::default().first_look(&none, None, true, start), (false, None));
     }
 
     #[test]

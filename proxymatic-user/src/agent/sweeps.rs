@@ -96,6 +96,11 @@ impl Sweeps {
         self.remote.map(|kept| kept.connections)
     }
 
+    /// Returns whether no sweep is under way.
+    pub(super) const fn is_idle(&self) -> bool {
+        !self.busy
+    }
+
     /// Returns whether sweeps that can wait may begin.
     pub(super) fn is_free(&self, now: Instant) -> bool {
         !self.busy && self.rests_until.is_none_or(|until| until <= now)
