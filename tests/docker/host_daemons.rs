@@ -36,15 +36,21 @@ fn container_reaches_ssh_and_docker_daemons_of_its_host() -> TestResult {
         // Services are served at both addresses.
         let said = client.tell(&format!("try tcp {to}:1234"))?;
         assert!(said.starts_with("far "), "{to}: {said}");
-        let said = client.tell(&format!("try tcp {to}:22"))?;
+        let banner = format!("exec 3<>/dev/tcp/{to}/22 && head --lines 1 <&3");
+        let said = in_container(&lab, &inside, &["bash", "-c", &banner])?;
         assert!(said.starts_with("SSH-2.0-dropbear"), "{to}: {said}");
         let version = format!("http://{to}:2375/version");
-        let curl =
-            ["--target", inside.trim(), "--net", "curl", "--silent", "--show-error", "--max-time", "10", &version];
-        let said = lab.host(1).run(Path::new("nsenter"), &curl, LONGEST)?.well()?.stdout;
+        let curl = ["curl", "--silent", "--show-error", "--max-time", "10", &version];
+        let said = in_container(&lab, &inside, &curl)?;
         assert!(said.contains("ApiVersion"), "{to}: {said}");
     }
     Ok(())
+}
+
+/// Runs a command of the host in the network namespace of a container, and returns its output.
+fn in_container(lab: &Lab, pid: &str, command: &[&str]) -> Result<String> {
+    let arguments = [&["--target", pid.trim(), "--net"], command].concat();
+    Ok(lab.host(1).run(Path::new("nsenter"), &arguments, LONGEST)?.well()?.stdout)
 }
 
 /// Starts dropbear on port 22 of host 1.
