@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn first_publication_waits_for_a_bounded_time_and_for_no_missing_worker() {
+    fn first_publication_waits_5_s_and_for_no_missing_worker() {
         let (none, scope, start) = (MapState::default(), Some(ListenerScope::All), Instant::now());
         for is_idle in [false, true] {
             let mut listeners = Listeners::default();
