@@ -68,6 +68,27 @@ pub struct Event {
     /// Always zero.
     pub _pad: [u8; 5],
 }
+
+impl Event {
+    /// An event with all fields zero.
+    pub const EMPTY: Self = Self {
+        at: 0,
+        cgroup: 0,
+        kind: EventKind(0),
+        reason: 0,
+        service: 0,
+        backend: 0,
+        generation: 0,
+        pid: 0,
+        age_us: 0,
+        ejected_ms: 0,
+        destination: Address::ZERO,
+        destination_port: Port::new(0),
+        protocol: 0,
+        _pad: [0; 5],
+    };
+}
+
 assert_packed!(Event = u64, u64, EventKind, u32, u32, u32, u32, u32, u32, u32, Address, Port, u8, [u8; 5]);
 
 plain_bytes!(EventKind, Event);

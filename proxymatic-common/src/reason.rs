@@ -129,6 +129,12 @@ impl Reason {
     pub const fn refusal(self) -> Option<usize> {
         if (self as u32) < REFUSALS { Some(self as usize) } else { None }
     }
+
+    /// Returns whether a refused program gets EACCES, as from a firewall, and not ECONNREFUSED, as from a host.
+    #[inline(always)]
+    pub const fn denies_access(self) -> bool {
+        matches!(self, Self::NotAllowed | Self::UnknownNetns)
+    }
 }
 
 /// The number of reasons with a counter.

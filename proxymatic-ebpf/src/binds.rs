@@ -8,7 +8,7 @@ use proxymatic_common::{
 use crate::{
     admission::direct_peer,
     data_plane::{Caller, DataPlane, Tables},
-    events::{NO_EVENT, emit},
+    events::emit,
 };
 
 /// The address and port that a program has bound a socket to.
@@ -207,7 +207,7 @@ fn event<C: Caller>(caller: &C, kind: EventKind, reason: Reason, service: u32, b
         destination: bind.address,
         destination_port: bind.port,
         protocol: bind.protocol,
-        ..NO_EVENT
+        ..Event::EMPTY
     }
 }
 

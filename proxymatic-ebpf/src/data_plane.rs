@@ -56,7 +56,7 @@ pub trait Tables {
     fn save_listener(&self, key: &ListenerKey, entry: &ListenerEntry);
     /// Returns when the last datagram came from a peer, in nanoseconds of the monotonic clock.
     fn direct_peer(&self, peer: &DirectPeer) -> Option<u64>;
-    /// Saves when a datagram came from a peer. May fail: replies to the peer may then go to a service.
+    /// Saves the time of a datagram from a peer. If that fails, replies to the peer may go to a service.
     fn save_direct_peer(&self, peer: &DirectPeer, at: u64);
     /// Adds one to a counter.
     #[inline(always)]

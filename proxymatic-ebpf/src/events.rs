@@ -1,6 +1,6 @@
 //! Events for the agent, and the counters that go with them.
 
-use proxymatic_common::{Address, Event, EventKind, Port, Reason};
+use proxymatic_common::{Event, EventKind, Reason};
 
 use crate::{
     data_plane::{Caller, Environment, Tables},
@@ -9,24 +9,6 @@ use crate::{
 
 /// The least time between two refusal events of a service, in nanoseconds: refusals may come by the thousand.
 const REFUSAL_EVENT_INTERVAL: u64 = 100_000_000;
-
-/// An event with all fields zero.
-pub(crate) const NO_EVENT: Event = Event {
-    at: 0,
-    cgroup: 0,
-    kind: EventKind(0),
-    reason: 0,
-    service: 0,
-    backend: 0,
-    generation: 0,
-    pid: 0,
-    age_us: 0,
-    ejected_ms: 0,
-    destination: Address::ZERO,
-    destination_port: Port::new(0),
-    protocol: 0,
-    _pad: [0; 5],
-};
 
 /// Sends an event with the current time. Counts it if it is dropped.
 #[inline(always)]
@@ -45,7 +27,7 @@ fn event_of<C: Caller>(caller: &C, flow: &Flow) -> Event {
         destination: flow.address,
         destination_port: flow.port,
         protocol: flow.protocol,
-        ..NO_EVENT
+        ..Event::EMPTY
     }
 }
 

@@ -123,7 +123,7 @@ pub(crate) fn record_failure<T: DataPlane>(
             destination: destination.0,
             destination_port: destination.1,
             protocol: PROTOCOL_TCP,
-            ..events::NO_EVENT
+            ..Event::EMPTY
         },
     );
 }

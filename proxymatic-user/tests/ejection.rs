@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proxymatic_common::{Address, Event as HookEvent, EventKind, PROTOCOL_TCP, Port};
+use proxymatic_common::{Event as HookEvent, EventKind, PROTOCOL_TCP, Port};
 use proxymatic_user::{
     agent::{Agent, Event, WorkerHandles},
     backend_probe::{Answered, Order},
@@ -95,20 +95,14 @@ impl Stage {
     fn fails(&mut self, host: u8) {
         let BackendRef { backend, generation } = self.id(host);
         let event = HookEvent {
-            at: 0,
-            cgroup: 0,
             kind: EventKind::FAILED,
-            reason: 0,
             service: self.agent.tables().backends()[&backend].backend.service,
             backend,
             generation,
-            pid: 0,
-            age_us: 0,
             ejected_ms: 1000,
-            destination: Address::ZERO,
             destination_port: Port::new(1234),
             protocol: PROTOCOL_TCP,
-            _pad: [0; 5],
+            ..HookEvent::EMPTY
         };
         self.handle(Event::HookEvents(vec![event]));
     }

@@ -116,20 +116,10 @@ impl Stage {
     fn binds(&mut self, port: u16) {
         self.listener_seq(port, PROTOCOL_TCP).bind_seq += 1;
         let event = HookEvent {
-            at: 0,
-            cgroup: 0,
             kind: EventKind::BOUND,
-            reason: 0,
-            service: 0,
-            backend: 0,
-            generation: 0,
-            pid: 0,
-            age_us: 0,
-            ejected_ms: 0,
-            destination: Address::ZERO,
             destination_port: Port::new(port),
             protocol: PROTOCOL_TCP,
-            _pad: [0; 5],
+            ..HookEvent::EMPTY
         };
         self.handle(Event::HookEvents(vec![event]));
     }

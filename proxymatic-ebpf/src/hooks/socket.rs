@@ -223,7 +223,7 @@ fn refuse<F: Family>(context: &SockAddrContext, reason: Reason) -> i32 {
     if maps::has_retval() {
         // SAFETY: helper calls with constants, as kernels from 7.2 on require; no memory involved.
         unsafe {
-            if reason as u32 == Reason::NotAllowed as u32 || reason as u32 == Reason::UnknownNetns as u32 {
+            if reason.denies_access() {
                 helper::bpf_set_retval(-EACCES);
             } else {
                 helper::bpf_set_retval(-ECONNREFUSED);

@@ -34,20 +34,12 @@ mod tests {
 
     fn event(address: &str, kind: EventKind, protocol: u8) -> Event {
         Event {
-            at: 0,
-            cgroup: 0,
             kind,
-            reason: 0,
-            service: 0,
-            backend: 0,
-            generation: 0,
             pid: 77,
-            age_us: 0,
-            ejected_ms: 0,
             destination: address.parse::<IpAddr>().unwrap().into(),
             destination_port: Port::new(53),
             protocol,
-            _pad: [0; 5],
+            ..Event::EMPTY
         }
     }
 

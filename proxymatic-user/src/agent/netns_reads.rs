@@ -26,7 +26,7 @@ impl NetnsReads {
         if events.iter().any(is_unknown) { self.read(now) } else { Vec::new() }
     }
 
-    /// Reads if that is due.
+    /// Reads if a reading is due.
     pub(super) fn tick(&mut self, map_state: &MapState, now: Instant) -> Vec<Effect> {
         if self.at.is_none_or(|at| at <= now) { self.changed(map_state, now) } else { Vec::new() }
     }
@@ -73,28 +73,9 @@ mod tests {
     #[test]
     fn program_of_an_unknown_namespace_causes_a_reading() {
         let (mut reads, now) = (NetnsReads::default(), Instant::now());
-        let refused = |reason: Reason| Event { kind: EventKind::REFUSED, reason: reason as u32, ..event() };
+        let refused = |reason: Reason| Event { kind: EventKind::REFUSED, reason: reason as u32, ..Event::EMPTY };
         assert_eq!(reads.hook_events(&[refused(Reason::NotAllowed)], now), []);
         let events = [refused(Reason::NotAllowed), refused(Reason::UnknownNetns)];
         assert_eq!(reads.hook_events(&events, now), [Effect::ReadNetns]);
-    }
-
-    fn event() -> Event {
-        Event {
-            at: 0,
-            cgroup: 0,
-            kind: EventKind(0),
-            reason: 0,
-            service: 0,
-            backend: 0,
-            generation: 0,
-            pid: 0,
-            age_us: 0,
-            ejected_ms: 0,
-            destination: proxymatic_common::Address::ZERO,
-            destination_port: proxymatic_common::Port::new(0),
-            protocol: 0,
-            _pad: [0; 5],
-        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, io, ops::RangeInclusive, os::fd::AsFd as _, path::Path};
 
-use netlink_packet_core::{NLA_TYPE_MASK, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_core::{NLA_TYPE_MASK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::sys::{
     socket::{setsockopt, sockopt},
@@ -19,12 +19,8 @@ const BUFFER: usize = 1 << 16;
 const TIMEOUT_S: i64 = 5;
 /// The look ends after this many rules, so that a host with very many pays a bounded time.
 const MOST_RULES: usize = 100_000;
-const HEADER: usize = 16;
 /// The length of `struct nfgenmsg`.
 const FAMILY_HEADER: usize = 4;
-/// From linux/netlink.h.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETRULE.
 const GET_RULE: u16 = 10 << 8 | 7;
 
@@ -46,7 +42,7 @@ pub(super) fn warning(services: &PortSet) -> Option<String> {
     }
 }
 
-/// Returns false if a module of the kernel would have to be loaded to ask for rules: then there are none.
+/// Returns whether nf_tables is loaded. If it is not, there are no rules, and a request for them would load it.
 fn has_nftables() -> bool {
     let modules = fs::read_to_string("/proc/modules").unwrap_or_default();
     modules.is_empty() || modules.contains("nf_tables ") || Path::new("/sys/module/nf_tables").exists()
@@ -87,10 +83,10 @@ fn rules() -> io::Result<Vec<Taken>> {
         let length = socket.recv(&mut buffer, 0)?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         while let Some((message, after)) = next_message(rest) {
-            match u16::from_ne_bytes([message[4], message[5]]) {
+            match message.message_type() {
                 NLMSG_DONE => return Ok(taken),
                 NLMSG_ERROR => return Err(io::Error::other("the kernel refuses to list them")),
-                _ => taken.extend(taken_by(message.get(HEADER + FAMILY_HEADER..).unwrap_or_default())),
+                _ => taken.extend(taken_by(message.payload().get(FAMILY_HEADER..).unwrap_or_default())),
             }
             count += 1;
             rest = after;
@@ -101,19 +97,20 @@ fn rules() -> io::Result<Vec<Taken>> {
     }
 }
 
-/// Returns the request for the rules of all families.
-fn request() -> [u8; HEADER + FAMILY_HEADER] {
-    let mut bytes = [0; HEADER + FAMILY_HEADER];
-    bytes[..4].copy_from_slice(&((HEADER + FAMILY_HEADER) as u32).to_ne_bytes());
-    bytes[4..6].copy_from_slice(&GET_RULE.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+/// Returns the request for the rules of all families: an empty `struct nfgenmsg`.
+fn request() -> [u8; 16 + FAMILY_HEADER] {
+    let mut bytes = [0; 16 + FAMILY_HEADER];
+    let mut message = NetlinkBuffer::new(&mut bytes);
+    message.set_length((16 + FAMILY_HEADER) as u32);
+    message.set_message_type(GET_RULE);
+    message.set_flags(NLM_F_REQUEST | NLM_F_DUMP);
     bytes
 }
 
 /// Returns the first message and what follows it.
-fn next_message(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let message = bytes.get(..length).filter(|message| message.len() >= HEADER)?;
+fn next_message(bytes: &[u8]) -> Option<(NetlinkBuffer<&[u8]>, &[u8])> {
+    let message = NetlinkBuffer::new_checked(bytes).ok()?;
+    let length = message.length() as usize;
     Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 

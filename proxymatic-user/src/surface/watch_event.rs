@@ -58,8 +58,6 @@ mod tests {
             at: monotonic(),
             cgroup: 42,
             kind,
-            reason: 0,
-            service: 0,
             backend: 7,
             generation,
             pid: 4711,
@@ -68,7 +66,7 @@ mod tests {
             destination: IpAddr::from([127, 0, 0, 1]).into(),
             destination_port: Port::new(1234),
             protocol: PROTOCOL_TCP,
-            _pad: [0; 5],
+            ..Event::EMPTY
         }
     }
 
