@@ -28,7 +28,7 @@ impl Deployment {
         Self { id: deployment_id("/", version), apps, action, version }
     }
 
-    /// Its id.
+    /// The id of the deployment.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -46,7 +46,7 @@ impl Deployment {
         ]
     }
 
-    /// Its event when it is withdrawn.
+    /// The event of its withdrawal.
     pub(super) fn failed(&self, now: Timestamp) -> Event {
         let reason = "The upgrade has been cancelled";
         Event::new("deployment_failed", now, json!({"id": self.id, "plan": self.plan(), "reason": reason}))

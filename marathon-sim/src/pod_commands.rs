@@ -97,7 +97,7 @@ impl Cluster {
     }
 }
 
-/// Writes what Marathon stores for what a definition leaves open.
+/// Writes the values that Marathon stores where a definition has none.
 fn write_defaults(spec: &mut Value, instances: usize) {
     let strategy = json!({"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0});
     let defaults = [

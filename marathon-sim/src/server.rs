@@ -42,7 +42,7 @@ impl Default for Options {
 /// A running simulator. Dropping it ends every event stream and stops listening.
 #[derive(Debug)]
 pub struct Sim {
-    /// The address that it listens on.
+    /// The address that the simulator listens on.
     pub addr: SocketAddr,
     shared: Arc<Shared>,
     _stop: oneshot::Sender<()>,
@@ -61,7 +61,7 @@ pub fn serve(listener: TcpListener, options: Options) -> io::Result<Sim> {
 /// Another node of the same cluster. It leads if the leader has its name; else it is a standby. Dropping it stops it.
 #[derive(Debug)]
 pub struct Node {
-    /// The address that it listens on.
+    /// The address that the simulator listens on.
     pub addr: SocketAddr,
     _stop: oneshot::Sender<()>,
 }

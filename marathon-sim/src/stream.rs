@@ -29,7 +29,7 @@ pub(super) struct Peer {
 
 impl Connected<IncomingStream<'_, TcpListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
-        // As Jetty does. Without it, an event may wait for the acknowledgement of the one before it.
+        // Jetty sets TCP_NODELAY too: without it, an event may wait for the acknowledgement of the event before.
         let _ = stream.io().set_nodelay(true);
         let socket = stream.io().as_fd().try_clone_to_owned().ok();
         Self { address: *stream.remote_addr(), socket: socket.map(|fd| Arc::new(fd.into())) }

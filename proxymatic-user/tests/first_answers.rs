@@ -47,7 +47,7 @@ impl Stage {
         self.tasks(&(1..=hosts).collect::<Vec<_>>(), hosts - 1);
     }
 
-    /// Marathon answers with a task on each of these hosts, all without a check. Those up to a host are old.
+    /// Marathon answers with a task on each of these hosts, all without a check. The tasks up to a host are old.
     fn tasks(&mut self, hosts: &[u8], old: u8) {
         let backend = |host: u8| Backend {
             task: format!("task-{host}"),

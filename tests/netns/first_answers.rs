@@ -12,7 +12,7 @@ use crate::fixtures::cluster::{APP, Cluster, PORT, URL, place};
 const REPLICAS: usize = 3;
 /// How long after TASK_RUNNING a task begins to listen, in milliseconds.
 const LISTEN_AFTER: &str = "2000";
-/// So long that no task is used without an answer, however slow the machine is.
+/// Longer than any first answer takes, however slow the machine is.
 const NEW_FOR: &str = "60s";
 /// The number of requests in each state.
 const SOME: u64 = 300;

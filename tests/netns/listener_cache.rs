@@ -61,7 +61,7 @@ fn listener_that_no_hook_counted_is_found_by_a_sweep() -> TestResult {
     let listener = lab.host(1).net().enter(|| TcpListener::bind(DESTINATION))??;
     stage.hears([true, false])?;
     let before = lab.host(1).verdict("local_listener")?;
-    // Nothing accepts the connection there.
+    // No program accepts the connection there.
     assert_eq!(lab.host(1).tcp_client()?.tell(&format!("connect c {DESTINATION}"))?, "ok");
     assert_eq!(lab.host(1).verdict("local_listener")?, before + 1);
     drop(listener);

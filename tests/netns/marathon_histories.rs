@@ -89,7 +89,7 @@ fn unreachable_tasks_serve_until_a_replacement_is_active() -> TestResult {
 /// Marathon's return. What happens meanwhile is served.
 #[test]
 fn change_before_the_stream_is_back_fails_no_connect() -> TestResult {
-    /// So many attempts that the next one would come 5 s later.
+    /// After this many attempts the next one comes 5 s later.
     const ATTEMPTS: usize = 5;
     /// How many requests a task serves after it is told to stop: at this rate at least 3 s, and longer on a busy
     /// machine, where the agent takes longer too.

@@ -2,7 +2,7 @@
 //! are arguments.
 //!
 //! A task without a check is RUNNING before it listens, and a connect to it would be refused meanwhile. So the agent probes
-//! each new backend for which no check of its source speaks. The backend is used from its first answer on, or when it is no
+//! each new backend that no check of its source covers. The backend is used from its first answer on, or when it is no
 //! longer new.
 
 mod identity;
@@ -31,7 +31,7 @@ use crate::{
 
 pub(crate) use newness::Before;
 
-/// The pause after the first probe without an answer. It doubles with each further one.
+/// The pause after the first probe without an answer. The pause doubles with each further probe.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two probes of one backend.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -45,13 +45,13 @@ const MOST_SHOWN: usize = 100;
 #[derive(Debug)]
 struct Awaited {
     source: SourceId,
-    /// The services that have it.
+    /// The services that have the backend.
     keys: BTreeSet<ServiceKey>,
-    /// The name of one of them.
+    /// The name of one of these services.
     service: String,
-    /// When it is no longer new.
+    /// When the backend is no longer new.
     deadline: Instant,
-    /// When it is probed next.
+    /// When the backend is probed next.
     due: Instant,
     /// The pause after the next probe without an answer.
     pause: Duration,
@@ -73,7 +73,7 @@ pub(crate) struct FirstAnswers {
     /// The probes without a result yet, by number.
     under_way: BTreeMap<u64, Arc<Identity>>,
     last_probe: u64,
-    /// Whether a backend came into use since the last plan, and when that was.
+    /// Whether a backend came into use since the last plan, and the time of that plan.
     changed: bool,
     planned: Option<Instant>,
     counts: ProbeCounts,

@@ -35,11 +35,11 @@ enum FirstLook {
     /// Nothing was to be published yet.
     #[default]
     Pending,
-    /// Publication waits for the worker, which does something else, until then.
+    /// The worker does another sweep. Publication waits until this time at the latest.
     Waiting(Instant),
-    /// It is under way, and publication waits until then.
+    /// The look is under way. Publication waits until this time at the latest.
     UnderWay(Instant),
-    /// It has ended, or is not needed.
+    /// The look has ended, or is not needed.
     Over,
 }
 
@@ -201,7 +201,7 @@ impl Listeners {
             let wanted = on_services.map(|(key, flags)| (*key, *flags)).collect();
             effects = changes(&wanted, &self.published, &counters.published_listeners());
         }
-        // Only then is a service looked up less.
+        // The listeners are published before the hooks may skip the lookup of a service.
         let changes = self.end(report.listening.as_ref(), |id| current(map_state, counters, id));
         effects.extend(changes.into_iter().map(|(service, bound)| Effect::SetNoListener(service, bound)));
         effects

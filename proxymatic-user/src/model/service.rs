@@ -68,12 +68,12 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// The settings.
     pub settings: Settings,
-    /// The tasks that may be new and for which no check of the source speaks, by id. Tasks that are older than
+    /// The tasks that may be new and that no check of the source covers, by id. Tasks that are older than
     /// [`MAX_NEW`] need not be listed.
     pub unchecked: BTreeMap<String, Start>,
 }
 
-/// When a task started that no check speaks for.
+/// When a task that no check covers started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// The source does not say.

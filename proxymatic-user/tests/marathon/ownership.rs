@@ -1,4 +1,4 @@
-//! The owner of a port that several apps claim: which requests decide it, and that a moment of nonsense moves it not.
+//! The owner of a port that several apps claim: the requests that decide it, and one wrong listing, which must not move it.
 
 use marathon_sim::{Fault, FaultKind, ShortApp, Sim, StatusCode};
 use proxymatic_user::{
@@ -37,7 +37,7 @@ async fn versions_are_requested_once_and_only_for_a_contested_port() {
     let first = source.sees(1234, &[(8080, State::Active)]).await;
     assert_eq!((owner(&first), first.warnings.len()), (Some("/z/web"), 1));
     assert_eq!(first.warnings[0].app, "/a/evil");
-    // More reads, and an app of the group.
+    // A member of the owner's group causes further reads, and no request for versions.
     sim.create(ShortApp::new("/z/canary", 1234).task("10.0.0.3", 8081)).unwrap();
     let both = source.sees(1234, &[(8080, State::Active), (8081, State::Active)]).await;
     assert_eq!(owner(&both), Some("/z/web"));
@@ -84,7 +84,7 @@ async fn adopted_owner_stays_and_nothing_is_requested() {
     task.abort();
 }
 
-/// A listing lacks the owner for a moment: the other app gets nothing of it.
+/// One listing lacks the owner: the other app does not get the port.
 #[tokio::test]
 async fn owner_that_is_missing_from_one_listing_keeps_its_port() {
     let sim = contest().await;
@@ -102,7 +102,7 @@ async fn owner_that_is_missing_from_one_listing_keeps_its_port() {
             break;
         }
     }
-    // A listing in which it is gone for good moves the port, after a second one.
+    // A second listing without the owner moves the port.
     source.live(&[]);
     sim.delete_app("/z/web").unwrap();
     assert_eq!(owner(&source.sees(1234, &[(6666, State::Active)]).await), Some("/a/evil"));

@@ -46,7 +46,7 @@ fn labels_of_the_owner_of_a_port_count() {
             ]
         );
     }
-    // What equals the default of the owner is no difference.
+    // A value that equals the owner's default is no difference.
     let read = snapshot(json!([canary("/a", &[]), canary("/b", &[("balance", "leastconn")])]), json!([]), &options());
     assert_eq!(read.warnings, []);
 }

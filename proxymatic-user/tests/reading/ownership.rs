@@ -201,7 +201,7 @@ fn settings_come_from_the_owner_alone() {
         let (settings, warnings) = owned(&[plain("/shop/web", 1), idle]);
         assert_eq!((settings, warnings.len()), (alone.clone(), usize::from(id.starts_with("/other"))));
     }
-    // What the owner gives holds for all members, also while the owner has no tasks: an allow list stays closed.
+    // The owner's settings hold for all members, also while the owner has no tasks: an allow list stays closed.
     let strict = with(
         plain("/shop/web", 1),
         json!({"tasks": [], "labels": {"com.meltwater.proxymatic.port.0.allow": "10.0.0.0/8"}}),
@@ -240,7 +240,7 @@ fn port_on_own_hosts_takes_out_only_that_apps_replicas() {
             assert_eq!(read.warnings.len(), 1, "{read:?}");
         }
     }
-    // A label of another group does not get what the tasks have on their hosts.
+    // A label of another group does not get the ports that the tasks have on their hosts.
     Known { ages: &["/team-a/web", "/evil/app"], ..Known::default() }.reads(
         &[fixed("/team-a/web", json!([task("w", &[10005])])), labelled("/evil/app", 2, &[])],
         expect![[r#"

@@ -35,7 +35,7 @@ use self::{
 };
 
 const MS: Duration = Duration::from_millis(1);
-/// How long an event may take until it is read, and until a loss is confirmed, by the clock of the replay.
+/// The longest time from an event to its read, and from a loss to its confirmation, by the clock of the replay.
 const HANDLED: Duration = Duration::from_millis(6);
 /// The longest time until the published backends are what they must be, by the clock of the replay.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -124,7 +124,7 @@ impl Replay {
             What::Silence | What::StreamOpens | What::StreamEnds => Some("(without an event)".to_owned()),
         };
         let Some(event) = event else { return };
-        // That other clients have attached changes nothing.
+        // Other clients that attach change nothing.
         if sent && event != "event_stream_attached" {
             self.is_noticed(requests).await;
         }
@@ -165,7 +165,7 @@ impl Replay {
         }
     }
 
-    /// Waits until the source has noticed an event that it asks for: it reads, or a read is due.
+    /// Waits until the source has noticed an event: the source reads, or a read is due.
     async fn is_noticed(&mut self, requests: usize) {
         let begun = Instant::now();
         let soon = self.clock.now() + HANDLED;

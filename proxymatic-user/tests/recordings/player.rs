@@ -46,7 +46,7 @@ impl Player {
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                // Without it, an event may wait for the acknowledgement of the one before it.
+                // Without TCP_NODELAY, an event may wait for the acknowledgement of the event before.
                 socket.set_nodelay(true).expect("an open socket");
                 tokio::spawn(serve(socket, Arc::clone(&shared)));
             }

@@ -22,9 +22,9 @@ use super::observed::{agent, received};
 pub(crate) struct Operation {
     /// What the operator did.
     pub(crate) what: String,
-    /// Requests, without that for the event stream.
+    /// The number of requests, except the one for the event stream.
     pub(crate) requests: usize,
-    /// Those of them that read all apps or all pods.
+    /// The requests that read all apps or all pods.
     pub(crate) listings: usize,
     /// Bytes received: responses and events, with TCP and IP.
     pub(crate) bytes: f64,
@@ -36,7 +36,7 @@ const APPS: u16 = 200;
 const GROUP: u16 = 200;
 /// The time between two tasks of the group.
 const STEP: Duration = Duration::from_millis(50);
-/// From the stream on, a deployment that was announced before it is not known for this time.
+/// The time after the start of the stream in which the agent may not know of earlier announcements.
 const ATTACHED: Duration = Duration::from_secs(5);
 /// From the announcement of an end to SIGTERM, and from there to the end: as a real Marathon was seen to take.
 const ANNOUNCED: Duration = Duration::from_millis(100);

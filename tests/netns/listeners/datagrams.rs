@@ -74,7 +74,7 @@ fn server_in_a_container_answers_the_hosts_program() -> TestResult {
         let said = client_on(&lab, 1)?.tell("try udp 10.77.0.3:5000 bind 10.77.0.1")?;
         assert!(said.starts_with("server "), "round {round}: bound client: {said}");
     }
-    // Nothing of that stays: a container reaches the service on that port.
+    // No state of that stays: a container reaches the service on that port.
     eventually_ok("the service has the port again", PATIENCE, || {
         let answer = who(&mut client_on(&lab, 3)?, "tcp", "10.77.0.1:1234")?;
         ensure!(answer == "replica", "{answer}");

@@ -87,7 +87,7 @@ fn listener_of_the_host_outside_of_the_cgroup_is_found() -> TestResult {
     eventually_ok("the listener is found", ROUND + PATIENCE, || {
         nth += 1;
         let before = lab.host(1).verdict("local_listener")?;
-        // Nothing accepts the connection there.
+        // No program accepts the connection there.
         ensure!(probe.tell(&format!("connect c{nth} {HOST}"))? == "ok", "no connection");
         ensure!(lab.host(1).verdict("local_listener")? > before, "it went to the service");
         Ok(())

@@ -36,7 +36,7 @@ pub struct Host {
 /// A running replica of the small HTTP application.
 #[derive(Debug)]
 pub struct Replica {
-    /// The address that it listens on.
+    /// The address that the simulator listens on.
     pub address: SocketAddr,
     /// The process, for tests that kill it.
     pub process: Process,

@@ -29,7 +29,7 @@ impl<'lab> Sim<'lab> {
         Ok(Self { host, address, process })
     }
 
-    /// The address that it listens on.
+    /// The address that the simulator listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -33,7 +33,7 @@ pub(super) struct NewBackend {
     pub(super) identity: Identity,
     pub(super) key: ServiceKey,
     pub(super) service: String,
-    /// When it is no longer new.
+    /// When the backend is no longer new.
     pub(super) deadline: Instant,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn new_backends<'a>(
     each.collect()
 }
 
-/// Returns when the task of a backend started; `None` if a check of its source speaks for it, or if it is old.
+/// Returns when the task of a backend started; `None` if a check of its source covers it, or if it is old.
 fn start(source: SourceId, service: &Service, backend: &Backend) -> Option<Start> {
     if source.has_checks() { service.unchecked.get(&backend.task).copied() } else { Some(Start::Unknown) }
 }

@@ -288,7 +288,7 @@ struct TaskHistory {
     /// When the task is listed first, and its age then; in milliseconds.
     listed: u64,
     age: u64,
-    /// How long after its listing it begins to accept connections, and how long each probe takes.
+    /// The time from the task's listing until it accepts connections, and the duration of each probe.
     accepts: u64,
     probe_takes: u64,
 }

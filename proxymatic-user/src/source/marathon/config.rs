@@ -38,7 +38,7 @@ pub struct Config {
     pub served: Snapshot,
     /// All durations of the source.
     pub timing: Timing,
-    /// The clock by which they are measured.
+    /// The clock that measures these durations.
     pub clock: Clock,
     /// The seed of the random numbers that make the times of this agent differ from those of others.
     pub seed: u64,

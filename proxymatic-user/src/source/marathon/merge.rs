@@ -25,7 +25,7 @@ pub(super) struct Member {
     pub(super) status: TaskStatus,
     pub(super) weight: Weight,
     pub(super) maxconn: u32,
-    /// When the task started, if no check speaks for it and it may be new.
+    /// When the task started, if no check covers it and it may be new.
     pub(super) unchecked: Option<Start>,
 }
 
@@ -247,7 +247,7 @@ fn backends(joined: &[&AppShare<'_>]) -> Vec<Backend> {
     members.into_iter().filter_map(backend).collect()
 }
 
-/// Returns the start of each task of these apps for which no check speaks.
+/// Returns the start of each task of these apps that no check covers.
 fn unchecked(joined: &[&AppShare<'_>]) -> BTreeMap<String, Start> {
     let members = joined.iter().flat_map(|share| &share.members);
     members.filter_map(|((task, ..), member)| Some((task.clone().into_owned(), member.unchecked?))).collect()

@@ -224,7 +224,7 @@ impl PublishedState {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keep {
     No,
-    /// While its service exists and has no active backend that is certain to be used.
+    /// The backend stays while its service exists and has no active backend that is certain to be used.
     AsLastResort,
     Always,
 }

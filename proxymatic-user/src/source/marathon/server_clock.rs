@@ -1,8 +1,8 @@
-//! The clock of Marathon, by the header `Date` of its responses. The clock of this host may differ from it by any time. Pure.
+//! The clock of Marathon, by the header `Date` of its responses. This host's clock may differ from it by any time. Pure.
 
 use std::time::{Duration, Instant};
 
-/// The largest difference between the clock and a header `Date` that is no change of the clock, in milliseconds: the header
+/// The largest difference between the clock and a header `Date` that does not set the clock, in milliseconds: the header
 /// has whole seconds, and responses take a while.
 const SAME: i64 = 1_500;
 

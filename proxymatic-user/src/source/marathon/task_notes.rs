@@ -15,7 +15,7 @@ pub(super) struct TaskNotes {
     pub(super) unreachable: BTreeMap<String, String>,
     /// Services with an app or pod that claims them and may not join them: none of its tasks stays.
     pub(super) left_out: BTreeSet<(ServiceKey, String)>,
-    /// Apps and pods that claim one service alike, and whose first versions are to be asked for: they decide the owner.
+    /// The apps and pods whose first versions must be requested, because their claims to one service are equal.
     pub(super) undecided: BTreeSet<String>,
 }
 

@@ -178,7 +178,7 @@ fn is_ready(app: &App, task: &Task, result: Option<bool>) -> bool {
     result.unwrap_or(!awaited)
 }
 
-/// Returns whether a readiness check speaks for a task. Results outside of a deployment are not Marathon's.
+/// Returns whether a readiness check covers a task. Results outside of a deployment are not Marathon's.
 fn has_passed_readiness(app: &App, result: Option<bool>) -> bool {
     result == Some(true) && !app.readiness_checks.is_empty() && !app.deployments.is_empty()
 }

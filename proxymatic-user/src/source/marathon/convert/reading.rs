@@ -47,7 +47,7 @@ impl<'a> Reading<'a> {
         self.notes.unplaced.insert(task.to_owned(), app.to_owned());
     }
 
-    /// Returns when a task started for which no check speaks; `None` if it is not new any more.
+    /// Returns the start of a task that no check covers; `None` if the task is not new any more.
     pub(super) fn new_start(&self, started: &str) -> Option<Start> {
         let started = millis(started).and_then(|started| Some((started, self.lookups.clock?)));
         started.map_or(Some(Start::Unknown), |(started, clock)| clock.start_within(MAX_NEW, started).map(Start::At))
